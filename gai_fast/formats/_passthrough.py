@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
 from gai_fast.formats._base import DataEncoder, Encoder, Format, Framing, PassthroughEncoder, StreamContext
 from gai_fast.formats.limits import LIMITS
-from gai_fast.kernels import Part, Piece, encode_json, parse_exact
+from gai_fast.kernels import Part, Piece
 from gai_fast.model.events import NO_CONTENT, Event
 
 
@@ -42,30 +42,8 @@ class DialectEncoder(DataEncoder):
         Writes an error that no upstream frame carried.
         """
 
-    def note(self, raw: bytes) -> bytes:
-        """Receives each frame that is passed on but not copied by the fast path, if `opens_parts`.
-
-        Returns:
-            The frame, with the members without which the SDKs do not read the answer.
-        """
-        return raw
-
-    def waits(self, raw: bytes) -> bool:
-        """Receives each frame that is not copied by the fast path.
-
-        Returns:
-            Whether it is the frame with the place of the answer's usage, which waits for the `finish`: rule 8.
-        """
-        return False
-
-    def tell(self, raw: bytes, usage: Mapping[str, Any]) -> bytes:
-        """Returns a frame that has waited, with the usage that is charged; the same if the upstream has counted all.
-
-        Args:
-            raw: The frame. Others may be among those that wait.
-            usage: Of the `finish`.
-        """
-        return raw
+    def note(self, raw: bytes) -> None:
+        """Receives each frame that is passed on but not copied by the fast path, if `opens_parts`."""
 
     def restart(self) -> None:
         """Voids everything after the first `start`; `event` must not write another start, as the client has one."""
@@ -96,9 +74,8 @@ class Passthrough:
     7. Before the first content, frames that open parts are held: if the attempt fails, the next attempt opens its own
        parts.
 
-    8. A client is told what is charged. If the upstream's frames lack a count, or have an absurd one, the frame that
-       ends the answer gets the usage and the source of the estimate: it waits for the `finish`, which follows at once.
-       In a dialect whose clients must ask for usage, a frame of the gateway's has it.
+    8. A client that asked for usage is told what is charged: if the upstream's frames lack a count, the gateway's frame
+       has the usage, and the source of the estimate.
 
     Nothing else is added.
 
@@ -166,10 +143,8 @@ class Passthrough:
         elif self._hides_usage and _USAGE.search(raw) is not None and _NO_CHOICES.search(raw) is not None:
             return
         if not self._opening:
-            if not self._encoder.waits(raw):
-                self._pass_on(raw)
-                return
-            self._opening = True
+            self._pass_on(raw)
+            return
         self._waiting.append(raw)
         self._room -= len(raw)
         if self._room < 0:
@@ -195,7 +170,7 @@ class Passthrough:
 
     def _pass_on(self, raw: bytes) -> None:
         if self.opens_parts:
-            raw = self._encoder.note(raw)
+            self._encoder.note(raw)
         self._out.append(raw)
         self._end = raw[-4:] if len(raw) >= 4 else (self._end + raw)[-4:]
 
@@ -217,8 +192,6 @@ class Passthrough:
             return
         if self._opening:
             self._opening = kind in NO_CONTENT
-            if kind == "finish" and "usage" in event and not is_own_end(event):
-                self._waiting = [self._encoder.tell(raw, event["usage"]) for raw in self._waiting]
             if kind not in _BESIDE:
                 self._release()  # a kind that ends the opening is never in `_BESIDE`
         if not self._passing:
@@ -305,105 +278,23 @@ def is_done_mark(raw: bytes) -> bool:
     return raw.startswith(b"data: [DONE]") or _DONE_LINE.search(raw) is not None
 
 
-Counts = tuple[tuple[re.Pattern[bytes], bool], ...]
-
-
-def count_patterns(*names: str) -> Counts:
-    """Returns what `is_told` looks for, and whether it is the sum.
-
-    Args:
-        names: The names of counts in the usage of a dialect.
-    """
-    patterns = {name: re.compile(rb'"%b"\s*:\s*([0-9]{1,16})\s*[,}]' % name.encode()) for name in names}
-    return tuple([(pattern, name == "total_tokens") for name, pattern in patterns.items()])
-
-
-def has_usage(raw: bytes) -> bool:
-    """Returns whether a frame of an upstream has a usage."""
-    return raw.find(b'"usage"') >= 0 and _USAGE.search(raw) is not None
-
-
-def is_told(raw: bytes, usage: Mapping[str, Any], counts: Counts) -> bool:
-    """Returns whether an answer of an upstream tells the usage that is charged: its counts are there, and their sum.
-
-    Args:
-        raw: The answer, or the frame with its usage.
-        usage: What is charged.
-        counts: The counts that the dialect's usage must have.
-    """
-    if "source" in usage:
-        return False
-    at = raw.rfind(b'"usage"')
-    for pattern, is_sum in counts:
-        found = None if at < 0 else pattern.search(raw, at)
-        if found is None or (is_sum and int(found[1]) != usage.get("total_tokens")):
-            return False
-    return True
-
-
-Tell = Callable[[dict[str, Any], Mapping[str, Any]], None]
-"""Sets the usage of an answer, under the dialect's names, and its source."""
-
-
-def tell(answer: dict[str, Any], usage: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Sets the usage of an answer. Members that the dialect's usage lacks, such as a service tier, stay.
-
-    Args:
-        answer: The object that has `usage`.
-        usage: Its members, and those of `x_gai`, as the dialect's `usage_of` returns them.
-    """
-    counts, beside = usage
-    before, more = answer.get("usage"), answer.get("x_gai")
-    answer["usage"] = {**before, **counts} if isinstance(before, dict) else counts
-    if beside:
-        answer["x_gai"] = {**more, **beside} if isinstance(more, dict) else beside
-
-
-def with_object(raw: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
-    """Returns a frame of SSE whose object is changed; other lines than its data stay.
-
-    Args:
-        raw: The frame, which the adapter has read. One that is not read here is returned unchanged.
-        change: Changes the object.
-    """
-    lines = _LINE_END.split(raw)
-    data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
-    try:
-        value = parse_exact(data.decode())
-    except ValueError:
-        return raw
-    if not isinstance(value, dict):
-        return raw
-    change(value)
-    kept = b"".join(line + b"\n" for line in lines if line and not line.startswith(b"data:"))
-    return kept + b"data: " + encode_json(value) + b"\n\n"
-
-
 class WholePassthrough:
     """Passes on the upstream's whole answer as it is, or builds one from events if the upstream streamed anyway.
 
-    A client is told what is charged: if the upstream has left out a count, or sent an absurd one, the answer's usage is
-    replaced.
-
     Args:
         encoder: The dialect's encoder of whole answers.
-        tell: Sets the usage of an answer.
-        counts: The counts that the dialect's usage must have.
     """
 
-    __slots__ = ("_counts", "_encoder", "_raw", "_tell", "_usage")
+    __slots__ = ("_encoder", "_raw")
 
     whole: bool = True
     copies_body: bool = False
     opens_parts: bool = False
     commits: bool = False
 
-    def __init__(self, encoder: Encoder, tell: Tell, counts: Counts) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._tell = tell
-        self._counts = counts
         self._raw = b""
-        self._usage: Mapping[str, Any] = _NO_USAGE
 
     @property
     def seq(self) -> int:
@@ -417,11 +308,8 @@ class WholePassthrough:
 
     def event(self, event: Event) -> None:
         """Collects one event."""
-        kind = event["type"]
-        if kind == "stream.reset":
+        if event["type"] == "stream.reset":
             self._raw = b""
-        elif kind == "finish":
-            self._usage = event.get("usage", _NO_USAGE)
         self._encoder.event(event)
 
     def heartbeat(self) -> None:
@@ -430,19 +318,7 @@ class WholePassthrough:
     def take(self) -> bytes:
         """Returns the answer once, then nothing."""
         built = self._encoder.take()
-        return self._told() if built and self._raw else built
-
-    def _told(self) -> bytes:
-        """Returns the upstream's answer with the usage that is charged."""
-        usage, raw = self._usage, self._raw
-        if not usage or is_told(raw, usage, self._counts):
-            return raw
-        try:
-            answer = parse_exact(raw.decode("utf-8-sig", "replace"))
-        except ValueError:
-            return raw
-        self._tell(answer, usage)
-        return encode_json(answer)
+        return self._raw if built and self._raw else built
 
     def take_pieces(self) -> list[Piece]:
         """Returns the answer as one piece, or an empty list before the end."""
@@ -454,19 +330,6 @@ class WholePassthrough:
 class DialectFormat(Format):
     """A format that some upstreams speak too: their answers are passed on."""
 
-    counts: ClassVar[Counts] = ()
-    """The counts that its usage must have."""
-
-    @abstractmethod
-    def tell(self, answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
-        """Sets the usage of a whole answer, and its source.
-
-        Args:
-            answer: The upstream's.
-            usage: What is charged.
-        """
-        raise NotImplementedError
-
     @abstractmethod
     def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates the encoder of the frames that the gateway adds to an upstream's."""
@@ -475,7 +338,7 @@ class DialectFormat(Format):
     def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
         """Creates an encoder that passes frames on; returns None for NDJSON and streams with ids."""
         if whole:
-            return WholePassthrough(self.whole(context), self.tell, self.counts)
+            return WholePassthrough(self.whole(context))
         if framing == "ndjson" or context.ids:
             return None
         return Passthrough(self.dialect_encoder(framing, context), hides_usage=context.hides_usage)
@@ -498,7 +361,6 @@ _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})
 """Events that upstream frames may lack in part, or that later gateway frames depend on."""
-_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")
 
 

@@ -6,16 +6,14 @@ Knows no route and no provider.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import Counts, DialectEncoder, DialectFormat, tell
+from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
 from gai_fast.formats.chat.completions_request import read_completion_members, read_completion_request
 from gai_fast.formats.chat.completions_stream import OwnTextChunks, TextChunks, WholeText
 from gai_fast.formats.chat.members import with_usage
-from gai_fast.formats.chat.parts import COUNTS, usage_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
@@ -25,7 +23,6 @@ class CompletionsFormat(DialectFormat):
     """OpenAI's legacy Completions."""
 
     name: ClassVar[str] = "completions"
-    counts: ClassVar[Counts] = COUNTS
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of `text_completion` chunks."""
@@ -38,10 +35,6 @@ class CompletionsFormat(DialectFormat):
     def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnTextChunks(framing, context)
-
-    def tell(self, answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
-        """Sets `usage` and `x_gai.usage_source`."""
-        tell(answer, usage_of(usage))
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads the members of a request that all routes and upstreams need.

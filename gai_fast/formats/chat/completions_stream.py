@@ -29,8 +29,8 @@ from typing import Any, Final
 from gai_fast.core.result import Result
 from gai_fast.formats._base import Framing, StreamContext
 from gai_fast.formats._openai import error_object, note_warning
-from gai_fast.formats._passthrough import DialectEncoder, has_usage, is_done_mark, is_own_end, is_told
-from gai_fast.formats.chat.parts import COUNTS, finish_reason_of, is_error_frame, usage_of
+from gai_fast.formats._passthrough import DialectEncoder, is_done_mark, is_own_end, lacks_usage
+from gai_fast.formats.chat.parts import finish_reason_of, is_error_frame, usage_of
 from gai_fast.formats.chat.whole import WholeObject
 from gai_fast.kernels import Part, encode_json, escape
 from gai_fast.model.errors import Error
@@ -131,11 +131,7 @@ def _extra(x_gai: Mapping[str, Any]) -> bytes:
 class OwnTextChunks(TextChunks):
     """Writes the gateway's chunks that complete the upstream's own: `_passthrough.py`."""
 
-    __slots__ = ("_told",)
-
-    def __init__(self, framing: Framing, context: StreamContext) -> None:
-        super().__init__(framing, context)
-        self._told = b""  # the frame of the upstream's with its usage
+    __slots__ = ()
 
     def complete(self, event: Event) -> None:
         """Writes the chunks of an event that the upstream's frames lack."""
@@ -146,23 +142,12 @@ class OwnTextChunks(TextChunks):
         elif kind == "finish":
             if is_own_end(event):
                 self._finish(event)
-            elif self._needs_usage(event):
+            elif self._usage_asked and lacks_usage(event):
                 self._usage_chunk(event["usage"], {"warnings": self._warnings} if self._warnings else {})
             elif self._warnings:
                 self._frame(self._begin() + b"]" + self._tail + _extra({"warnings": self._warnings}) + b"}")
         elif kind in ("usage", "warning", "error"):
             self._encode(event)
-
-    def _needs_usage(self, event: Event) -> bool:
-        """Returns whether the client must still be told the usage of a `finish`: it has asked, or was told another."""
-        is_due = "usage" in event and (self._usage_asked or self._told != b"")
-        return is_due and not is_told(self._told, event["usage"], COUNTS)
-
-    def waits(self, raw: bytes) -> bool:
-        """Notes what the upstream tells of the usage. No frame waits: the gateway's frame corrects it."""
-        if has_usage(raw):
-            self._told = raw
-        return False
 
     def is_end(self, raw: bytes) -> bool:
         """Returns whether a frame is `[DONE]`."""

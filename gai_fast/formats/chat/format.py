@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import Counts, DialectEncoder, DialectFormat, tell
+from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
 from gai_fast.formats.chat.members import has_choices, read_chat_members, with_usage
-from gai_fast.formats.chat.parts import COUNTS, usage_of
 from gai_fast.formats.chat.passthrough import OwnChunks
 from gai_fast.formats.chat.request import WITHOUT_EFFECT, read_chat_request
 from gai_fast.formats.chat.stream import Chunks
@@ -29,7 +28,6 @@ class OpenAIFormat(DialectFormat):
     """OpenAI's Chat Completions."""
 
     name: ClassVar[str] = "openai"
-    counts: ClassVar[Counts] = COUNTS
     without_effect: ClassVar[frozenset[str]] = WITHOUT_EFFECT
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
@@ -43,10 +41,6 @@ class OpenAIFormat(DialectFormat):
     def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnChunks(framing, context)
-
-    def tell(self, answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
-        """Sets `usage` and `x_gai.usage_source`."""
-        tell(answer, usage_of(usage))
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads the members of a chat request that all routes and upstreams need.

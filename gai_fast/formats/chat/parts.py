@@ -11,13 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.formats._openai import total_tokens
-from gai_fast.formats._passthrough import Counts, count_patterns
 from gai_fast.formats._signatures import encrypts
 from gai_fast.formats.chat.request import detail_format
 from gai_fast.model.events import Event
 
-COUNTS: Final[Counts] = count_patterns("prompt_tokens", "completion_tokens", "total_tokens")
-"""What the usage of a completion must have."""
 # Finish reasons that OpenAI's clients do not accept.
 _OWN_REASONS: Final = frozenset(("cancelled", "pause", "other"))
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from gai_fast.formats._base import Framing, StreamContext
-from gai_fast.formats._passthrough import has_usage, is_done_mark, is_own_end, is_told
-from gai_fast.formats.chat.parts import COUNTS, is_error_frame
+from gai_fast.formats._passthrough import is_done_mark, is_own_end, lacks_usage
+from gai_fast.formats.chat.parts import is_error_frame
 from gai_fast.formats.chat.stream import Chunks
 from gai_fast.model.events import Event
 
@@ -17,14 +16,10 @@ from gai_fast.model.events import Event
 class OwnChunks(Chunks):
     """Writes warnings, and usage that the upstream's frames lack, in one chunk with `choices: []` before `[DONE]`."""
 
-    __slots__ = ("_told",)
+    __slots__ = ()
 
     # Chunks without an event have a role or a filter's result. A later attempt need not repeat these.
     opens_parts: ClassVar[bool] = False
-
-    def __init__(self, framing: Framing, context: StreamContext) -> None:
-        super().__init__(framing, context)
-        self._told = b""  # the frame of the upstream's with its usage
 
     def complete(self, event: Event) -> None:
         """Writes the chunks of an event that the upstream's frames lack."""
@@ -39,17 +34,6 @@ class OwnChunks(Chunks):
             self._on_finish(event)
         elif kind == "error":
             self._error(event)
-
-    def _needs_usage(self, event: Event) -> bool:
-        """Returns whether the client must still be told the usage of a `finish`: it has asked, or was told another."""
-        is_due = "usage" in event and (self._usage_asked or self._told != b"")
-        return is_due and not is_told(self._told, event["usage"], COUNTS)
-
-    def waits(self, raw: bytes) -> bool:
-        """Notes what the upstream tells of the usage. No frame waits: the gateway's frame corrects it."""
-        if has_usage(raw):
-            self._told = raw
-        return False
 
     def restart(self) -> None:
         """Marks the first choice as open: the client has its role."""
@@ -74,7 +58,7 @@ class OwnChunks(Chunks):
     def _on_finish(self, event: Event) -> None:
         if is_own_end(event):
             self._finish(event)
-        elif self._needs_usage(event):
+        elif self._usage_asked and lacks_usage(event):
             self._usage_chunk(event["usage"], {"warnings": self._warnings} if self._warnings else {})
         elif self._warnings:
             self._chunk(b"", {"warnings": self._warnings})

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
-from gai_fast.formats._passthrough import Counts, DialectEncoder, DialectFormat
+from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
 from gai_fast.formats.messages.attribution import without_attribution
 from gai_fast.formats.messages.members import read_messages_members
-from gai_fast.formats.messages.parts import COUNTS, DIALECT, error_object, error_status, tell_usage
+from gai_fast.formats.messages.parts import DIALECT, error_object, error_status
 from gai_fast.formats.messages.passthrough import OwnMessages
 from gai_fast.formats.messages.request import is_continued, lost_tool_searches, read_messages_request
 from gai_fast.formats.messages.stream import Messages
@@ -29,7 +29,6 @@ class AnthropicFormat(DialectFormat):
     """Anthropic's Messages."""
 
     name: ClassVar[str] = DIALECT
-    counts: ClassVar[Counts] = COUNTS
     passed_headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
@@ -43,10 +42,6 @@ class AnthropicFormat(DialectFormat):
     def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnMessages(framing, context)
-
-    def tell(self, answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
-        """Sets `usage` and `x_gai.usage_source`."""
-        tell_usage(answer, usage)
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads the members of a Messages request that all routes and upstreams need.

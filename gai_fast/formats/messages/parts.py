@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.requests.signatures import seal
-from gai_fast.formats._passthrough import Counts, count_patterns, tell
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
 from gai_fast.model.errors import Code, Error
@@ -20,10 +19,6 @@ from gai_fast.model.events import Event, JSONText
 DIALECT: Final = "anthropic"
 """The dialect's name."""
 
-COUNTS: Final[Counts] = count_patterns("input_tokens", "output_tokens")
-"""What the usage of a message must have."""
-COUNTS_AT_END: Final[Counts] = count_patterns("output_tokens")
-"""What the usage of a `message_delta` must have: `message_start` has counted the input."""
 _STOP_REASONS: Final = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -132,19 +127,6 @@ def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     if "reasoning_tokens" in usage:
         counts["output_tokens_details"] = {"thinking_tokens": usage["reasoning_tokens"]}
     return counts, {"usage_source": usage["source"]} if "source" in usage else {}
-
-
-def tell_usage(answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
-    """Sets the usage of a message, or of a `message_delta`, and its source.
-
-    Args:
-        answer: The upstream's.
-        usage: What is charged.
-    """
-    before = answer.get("usage")
-    if isinstance(before, dict):
-        before.pop("cache_creation", None)  # its sum is one of the counts
-    tell(answer, usage_of(usage))
 
 
 def refusal_of(safety: Mapping[str, Any] | None, stop_reason: str) -> dict[str, Any] | None:

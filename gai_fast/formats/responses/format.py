@@ -21,10 +21,10 @@ from gai_fast.formats._base import (
 )
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import Counts, DialectEncoder, DialectFormat, Passthrough, tell
+from gai_fast.formats._passthrough import DialectEncoder, DialectFormat, Passthrough
 from gai_fast.formats.agents import CODEX
 from gai_fast.formats.responses.members import read_response_members
-from gai_fast.formats.responses.parts import COUNTS, DIALECT, ResponseObject, usage_of
+from gai_fast.formats.responses.parts import DIALECT, ResponseObject
 from gai_fast.formats.responses.passthrough import OwnEvents
 from gai_fast.formats.responses.request import read_response_request
 from gai_fast.formats.responses.stream import ResponseEvents
@@ -38,7 +38,6 @@ class ResponsesFormat(DialectFormat):
     """OpenAI's Responses API."""
 
     name: ClassVar[str] = DIALECT
-    counts: ClassVar[Counts] = COUNTS
     repeats_answer: ClassVar[bool] = True
     allows_retry_frames: ClassVar[bool] = False
     tells_programs_apart: ClassVar[bool] = True
@@ -75,10 +74,6 @@ class ResponsesFormat(DialectFormat):
     def started_response(self, context: StreamContext) -> dict[str, Any]:
         """Returns the `queued` response."""
         return ResponseObject(context).at("queued")
-
-    def tell(self, answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
-        """Sets `usage` and `x_gai.usage_source`."""
-        tell(answer, usage_of(usage))
 
     def read_request(self, body: dict[str, Any]) -> ClientRequest:
         """Reads the members of a request that all routes and upstreams need.

@@ -13,13 +13,10 @@ from typing import Any, Final, NamedTuple
 from gai_fast.core.requests.signatures import seal
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._openai import error_object, total_tokens
-from gai_fast.formats._passthrough import Counts, count_patterns
 from gai_fast.formats._signatures import is_encrypted
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.events import Event
 
-COUNTS: Final[Counts] = count_patterns("input_tokens", "output_tokens", "total_tokens")
-"""What the usage of a response must have."""
 _DEFAULTS: Final[Mapping[str, Any]] = {
     "background": False,
     "frequency_penalty": 0,

@@ -9,16 +9,14 @@ content of a dropped chunk is in the end of its part and its item.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from gai_fast.formats._base import Framing, StreamContext
-from gai_fast.formats._passthrough import is_done_mark, is_own_end, is_told, tell, with_object
+from gai_fast.formats._passthrough import is_done_mark, is_own_end
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.output import ResponsesOutput, discard
-from gai_fast.formats.responses.parts import COUNTS, custom_tools, namespaced, usage_of
+from gai_fast.formats.responses.parts import custom_tools, namespaced
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
@@ -87,17 +85,17 @@ class OwnEvents(ResponseEvents):
         if self._room <= 0:
             self._kept = []
 
-    def note(self, raw: bytes) -> bytes:
+    def note(self, raw: bytes) -> None:
         """Records the start of the response, the first number of an attempt, and the frames that open an item.
 
         Later numbers are counted, since copied frames are not parsed.
         """
         # The first byte decides in most cases: the search takes 1,000 instructions.
         if (not raw or raw[0] in (0x3A, 0x0D, 0x0A)) and _LINE.search(raw) is None:  # a colon, CR, LF
-            return raw  # only comments
+            return  # only comments
         if raw.startswith(_KEEPALIVE):
             self._note_keepalive(raw)
-            return raw
+            return
         self._started = self._started or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
         found = _NUMBER.match(raw, raw.rfind(b'"sequence_number"')) if self._is_first else None
         self._is_first = False
@@ -107,17 +105,6 @@ class OwnEvents(ResponseEvents):
         self._take_room(len(raw))
         if self._room > 0 and _begins_item(raw):
             self._kept.append(raw)
-        return raw
-
-    def waits(self, raw: bytes) -> bool:
-        """Returns whether a frame has the whole response at its end."""
-        return raw.find(b"response.") >= 0 and _END.search(raw) is not None
-
-    def tell(self, raw: bytes, usage: Mapping[str, Any]) -> bytes:
-        """Returns the last frame with the usage that is charged."""
-        if not self.waits(raw) or is_told(raw, usage, COUNTS):
-            return raw
-        return with_object(raw, partial(_tell, usage=usage))
 
     def _note_keepalive(self, raw: bytes) -> None:
         """Notes a keep-alive of the upstream's own: it takes no number, but a server may give it one."""
@@ -157,12 +144,6 @@ def _begins_item(raw: bytes) -> bool:
     return _ADDED.search(raw) is not None
 
 
-def _tell(event: dict[str, Any], usage: Mapping[str, Any]) -> None:
-    response = event.get("response")
-    if isinstance(response, dict):
-        tell(response, usage_of(usage))
-
-
 def _with_text(event: Event, text: str) -> Event:
     return {**event, DELTAS[event["type"]]: text}  # type: ignore[misc]  # the key depends on the type
 
@@ -171,7 +152,6 @@ _IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snaps
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
-_END: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete)"')
 _LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")
 _KEEPALIVE: Final = (b"event: keepalive", b'data: {"type":"keepalive"', b'data: {"type": "keepalive"')
 _ERROR: Final = re.compile(rb'"type": ?"error"')

@@ -33,8 +33,8 @@ class Blocks(DialectEncoder):
         if event["type"] in ("warning", "error") or is_own_end(event):
             self._frame(b"own " + event["type"].encode())
 
-    def note(self, raw: bytes) -> bytes:
-        return raw
+    def note(self, raw: bytes) -> None:
+        pass
 
     def restart(self) -> None:
         self.has_start = True

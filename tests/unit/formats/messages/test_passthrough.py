@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import anthropic
 import pytest
@@ -24,7 +23,7 @@ from tests.unit.formats.messages_reader import (
     objects_of,
     relayed,
 )
-from tests.unit.formats.relays import cut, received, relay_to
+from tests.unit.formats.relays import cut
 from tests.unit.formats.streams import context
 
 
@@ -116,45 +115,3 @@ def test_ndjson_and_streams_with_ids_are_translated() -> None:
 
 def test_a_count_alone_is_no_end() -> None:
     assert relayed([BEGIN + OPEN + delta("Hi") + CLOSE + COUNT]).endswith(b'{"type":"message_stop"}\n\n')
-
-
-# ---- what is told is what is charged ---------------------------------------------------------------------------------
-
-BARE = BEGIN.replace(b', "usage": {"input_tokens": 7, "output_tokens": 1}', b"")
-
-
-def counted(*frames: bytes) -> tuple[bytes, Any]:
-    """Returns an answer that is passed on, and its usage as the SDK reads it."""
-    encoder = ANTHROPIC.passthrough("sse", context(), whole=False)
-    body = received(relay_to(encoder, "anthropic", prompt_characters=40), encoder, frames)
-    return body, accumulated_by_sdk(body).usage
-
-
-@pytest.mark.parametrize("begin", [BEGIN, BARE], ids=["counts", "counts nothing"])
-@pytest.mark.parametrize("said", [{}, {"usage": {}}, {"usage": {"output_tokens": 2**40, "service_tier": "standard"}}])
-def test_a_count_that_is_missing_or_absurd_is_told_as_it_is_charged(begin: bytes, said: Any) -> None:
-    end = frame("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, **said)
-    content = (OPEN, *(delta("four" * 5) for _ in range(4)), CLOSE)
-    body, usage = counted(begin, *content, end, PING, STOP)
-    assert (usage.input_tokens, usage.output_tokens) == (7 if begin is BEGIN else 10, 20)
-    (told,) = [each for each in objects_of(body) if each["type"] == "message_delta"]
-    assert told["x_gai"] == {"usage_source": "estimated"}
-    assert told["usage"].get("service_tier") == said.get("usage", {}).get("service_tier")
-    assert body.endswith(PING + STOP)
-    assert b"".join(content) in body
-
-
-def test_an_end_that_has_passed_too_early_is_followed_by_one_that_tells() -> None:
-    early = frame("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage={})
-    body, usage = counted(BEGIN, OPEN, delta("four" * 5), early, delta("four" * 5), CLOSE, STOP)
-    assert usage.output_tokens == 10
-    assert [each["type"] for each in objects_of(body)][-2:] == ["message_delta", "message_stop"]
-
-
-def test_an_end_waits_for_nothing_but_the_finish() -> None:
-    encoder = ANTHROPIC.passthrough("sse", context(), whole=False)
-    relay = relay_to(encoder, "anthropic")
-    relay.receive_data(ANSWER.removesuffix(STOP))
-    assert encoder.take() == ANSWER.removesuffix(COUNT + STOP)
-    relay.receive_data(STOP)
-    assert encoder.take() == COUNT + STOP
