@@ -26,7 +26,7 @@ from tests.corpus.served import (
     whole_answer,
     wrong_unless,
 )
-from tests.corpus.test_formats import expected_of
+from tests.corpus.test_formats import error_text, expected_of
 from tests.integration.gateway import Gateway, Net, Peer, Response, run
 from tests.readers import ClientState
 
@@ -128,10 +128,10 @@ def check_refused(name: str, recording: Any, response: Response) -> None:
     wrong_unless(
         straight == ClientState(error=straight.error, usage=straight.usage), "its head was due before", straight
     )
-    check_message(json.loads(response.body)["error"]["message"], events, upstream_of(recording))
+    check_message(json.loads(response.body)["error"]["message"], events, upstream_of(recording), name)
 
 
-def check_message(message: str, events: list[Event], upstream: str) -> None:
+def check_message(message: str, events: list[Event], upstream: str, name: str) -> None:
     """Compares the text of an error that is no stream with the error of the recording.
 
     Raises:
@@ -142,4 +142,5 @@ def check_message(message: str, events: list[Event], upstream: str) -> None:
         is_named = repr(upstream) in message and any(setting in message for setting in REFUSED.values())
         wrong_unless(is_named, "the setting of the upstream that refuses the gateway is not named", message)
     else:
-        wrong_unless(message == error["message"], message, "and should be", error["message"])
+        expected = error_text(error, name)
+        wrong_unless(message == expected, message, "and should be", expected)
