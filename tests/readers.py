@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+TOO_LONG: Final = "prompt is too long: "
+"""How each message of a prompt that is too long begins in the Messages dialect, whatever the upstream says."""
+
 COUNTS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_input_tokens", "reasoning_tokens")
 
 
@@ -213,7 +216,7 @@ def read_messages(body: bytes) -> ClientState:
             state.finish_reason = aside.get("finish_reason") or STOP_REASONS[value["delta"]["stop_reason"]]
             count_messages(state, value["usage"])
         elif name == "error":
-            state.error = value["error"]["message"]
+            state.error = value["error"]["message"].removeprefix(TOO_LONG)
     for block in blocks:
         state.text += block.get("text", "")
         state.reasoning += block.get("thinking", "")

@@ -26,9 +26,9 @@ from tests.corpus.served import (
     whole_answer,
     wrong_unless,
 )
-from tests.corpus.test_formats import error_text, expected_of
+from tests.corpus.test_formats import expected_of
 from tests.integration.gateway import Gateway, Net, Peer, Response, run
-from tests.readers import ClientState
+from tests.readers import TOO_LONG, ClientState
 
 _TEXT: Final = "Tell me a story"
 _MESSAGES: Final = [{"role": "user", "content": _TEXT}]
@@ -128,19 +128,19 @@ def check_refused(name: str, recording: Any, response: Response) -> None:
     wrong_unless(
         straight == ClientState(error=straight.error, usage=straight.usage), "its head was due before", straight
     )
-    check_message(json.loads(response.body)["error"]["message"], events, upstream_of(recording), name)
+    check_message(json.loads(response.body)["error"]["message"], events, upstream_of(recording))
 
 
-def check_message(message: str, events: list[Event], upstream: str, name: str) -> None:
+def check_message(message: str, events: list[Event], upstream: str) -> None:
     """Compares the text of an error that is no stream with the error of the recording.
 
     Raises:
         Wrong: They differ.
     """
-    error = events[-2]["error"]
+    error, message = events[-2]["error"], message.removeprefix(TOO_LONG)
     if error["code"] in ("unauthorized", "forbidden") and message != error["message"]:
         is_named = repr(upstream) in message and any(setting in message for setting in REFUSED.values())
         wrong_unless(is_named, "the setting of the upstream that refuses the gateway is not named", message)
     else:
-        expected = error_text(error, name)
+        expected = error["message"].removeprefix(TOO_LONG)
         wrong_unless(message == expected, message, "and should be", expected)

@@ -6,7 +6,6 @@ The relay drives the encoder as in a server, so most deltas are copied frames an
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
@@ -19,7 +18,7 @@ from gai_fast.providers import get_provider
 from tests.corpus.recordings import name_of, recordings
 from tests.corpus.test_fixtures import CASES, provider_of
 from tests.kernels import IS_REPEATED
-from tests.readers import APART, COUNTS_FAILED, LACKS, READERS, ClientState, frames
+from tests.readers import APART, COUNTS_FAILED, LACKS, READERS, TOO_LONG, ClientState, frames
 from tests.whole_readers import WHOLE_READERS
 from tools.answer_specimens import answers
 from tools.client_table import LEFT_OUT, context, in_stream, passes
@@ -93,7 +92,9 @@ def state_after(events: list[Event], name: str) -> ClientState:
         if kind in ("finish", "error"):
             failed = kind == "error"
             state.finish_reason = event.get("finish_reason")
-            state.error = error_text(event["error"], name) if failed else None
+            state.error = Error.from_payload(event["error"]).message if failed else None
+            if state.error is not None and name == "anthropic":
+                state.error = state.error.removeprefix(TOO_LONG)
         if "usage" in event:
             state.count(**event["usage"])
     if failed and name not in COUNTS_FAILED:
@@ -101,14 +102,6 @@ def state_after(events: list[Event], name: str) -> ClientState:
     for lacking in LACKS.get(name, ()):
         setattr(state, lacking, getattr(ClientState(), lacking))
     return with_values(state)
-
-
-def error_text(error: Mapping[str, Any], name: str) -> str:
-    """Returns the message of an error that a client of a format must read."""
-    message = Error.from_payload(error).message
-    # Claude Code compacts its conversation on these words.
-    is_too_long = name == "anthropic" and error["code"] == "context_length_exceeded"
-    return f"prompt is too long: {message.removeprefix('prompt is too long: ')}" if is_too_long else message
 
 
 def arguments_of(text: str) -> Any:

@@ -96,7 +96,7 @@ def compare(form: str, recording: Any, response: Response, result: dict[str, Any
     events = decoded_here(recording)
     if response.status != 200:  # the clients raise with the body
         body = json.loads(result["error"][result["error"].index("{") :])
-        check_message(body["error"]["message"], events, upstream_of(recording), form)
+        check_message(body["error"]["message"], events, upstream_of(recording))
         return
     if form == "vercel":
         complete = complete_calls(events)
