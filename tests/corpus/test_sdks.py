@@ -28,7 +28,7 @@ from tests.corpus.recordings import SECONDS, name_of, recordings
 from tests.corpus.served import Wrong, decoded_here, wrong_unless
 from tests.corpus.summary import note_equal
 from tests.corpus.test_formats import arguments_of, passing
-from tests.readers import STOP_REASONS, ClientState, count_chat, count_messages, count_response, response_end
+from tests.readers import STOP_REASONS, TOO_LONG, ClientState, count_chat, count_messages, count_response, response_end
 
 pytestmark = [
     pytest.mark.timeout(SECONDS),
@@ -68,7 +68,7 @@ def known_by_messages(body: bytes) -> ClientState:
     for sse in anthropic._streaming.SSEDecoder().iter_bytes(iter([body])):
         data = sse.json()
         if sse.event == "error":
-            client.error = data["error"]["message"]
+            client.error = data["error"]["message"].removeprefix(TOO_LONG)
             break
         aside = data.get("x_gai", aside)
         if sse.event != "ping":
