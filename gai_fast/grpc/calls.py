@@ -92,8 +92,8 @@ class RemoteCall:
         self._sent_before = -1
 
     def stop(self) -> None:
-        """Ends the call because the server stops. It then tells its client, which a message that is being written must
-        not break."""
+        """Ends the call because the server stops. Its client is sent the reason, after the message that is being
+        written."""
         self.is_stopped = True
         if not self.waits:
             self._task.cancel()

@@ -49,7 +49,7 @@ class Connections:
 
     @property
     def are_many(self) -> bool:
-        """Whether there may be so many that some are closed: a look at the number of open files."""
+        """Whether the process has so many open files that connections must be counted, and perhaps closed."""
         return sum(1 for _ in _files()) > self._most * 3 // 4
 
     def sweep(self, port: int, accepted: Collection[str]) -> int:

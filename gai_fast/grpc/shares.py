@@ -1,7 +1,4 @@
-"""Who makes room: those of the address that has the most.
-
-Knows no call and no connection.
-"""
+"""The choice of what makes room where too many ask: the oldest of the address that has the most."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ T = TypeVar("T")
 
 
 def from_the_most(held: Mapping[str, Collection[T]], number: int) -> Iterator[T]:
-    """Yields what makes room: one at a time of the address that has the most left, in the order of its collection.
+    """Yields what makes room, one at a time: the next of the address that has the most left.
 
     Args:
         held: What each address has; not changed while this runs.

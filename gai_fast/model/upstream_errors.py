@@ -266,7 +266,7 @@ def for_client(
         raw: The upstream's bytes of the error, if they may be passed on. If another error is returned, the caller must
             not pass them on.
         setting: The key of the upstream's configuration that has our credentials.
-        is_callers: Whether the credential is the caller's own: its refusal is told.
+        is_callers: Whether the credential is the caller's own. The caller then sees that it is refused.
     """
     shown = _without(secrets, error, raw)
     if not keep_details:

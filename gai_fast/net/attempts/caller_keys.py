@@ -25,7 +25,7 @@ _OF_THE_CALLER: Final = frozenset[Code]({"unauthorized", "forbidden", "rate_limi
 
 
 def is_callers(upstream: UpstreamSettings, error: Error) -> bool:
-    """Returns whether an upstream's failure speaks of the caller's credential alone.
+    """Returns whether an upstream's failure concerns the caller's credential alone.
 
     Args:
         upstream: The upstream.
