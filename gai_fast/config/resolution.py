@@ -565,7 +565,7 @@ class _Resolution:
         if isinstance(given.value, str):
             return [self._secret(given)]
         if CALLER in given.value:
-            what = f'`api_key` in [[upstream]]: "{CALLER}" is no key of a list: each caller sends one credential'
+            what = f'`api_key` in [[upstream]]: "{CALLER}" cannot stand in a list: each caller sends one credential'
             self._problems.add(given.origin, what)
             return [None]
         keys = [self._secret(Value(reference, given.origin)) for reference in given.value]

@@ -169,8 +169,8 @@ def test_a_credential_is_of_one_host(folder: Folder, models: str) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('api_key = ["caller"]', '"caller" is no key of a list: each caller sends one credential'),
-        ('api_key = ["caller", "env:KEY_1"]', '"caller" is no key of a list: each caller sends one credential'),
+        ('api_key = ["caller"]', '"caller" cannot stand in a list: each caller sends one credential'),
+        ('api_key = ["caller", "env:KEY_1"]', '"caller" cannot stand in a list: each caller sends one credential'),
         ('api_key = "caller"\nauth_command = ["true"]', "`api_key` in [[upstream]] beside `auth_command`"),
         ('api_key = "Caller"', 'must be "env:NAME" or "file:PATH"'),
     ],
