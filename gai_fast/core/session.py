@@ -11,7 +11,7 @@ prompts by prefix, too. So turns without a name are found together by their begi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import blake2b, sha256
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +28,7 @@ ATTRIBUTION: Final = "x-anthropic-billing-header:"
 """The beginning of the text in which Claude Code says what it is."""
 
 _DIGEST_SIZE: Final = 8
+_UNSET: Final = msgspec.UNSET  # a look-up in its module takes 200 instructions
 _NAME: Final = re.compile(rf"[!-~]{{1,{LIMITS.session_name}}}")
 # Claude Code's first form: `user_…_account_…_session_<id>`.
 _BEGIN: Final = "user_"
@@ -49,40 +50,54 @@ class Session(NamedTuple):
     digest: str
 
 
-def named_session(headers: Mapping[str, str], request: Request | dict[str, Any], caller: str) -> Session | None:
+def named_session(in_headers: str | None, in_request: str | None, caller: str) -> Session | None:
     """Returns the session of a request. None if its client has not named one.
 
     Args:
-        headers: As for `session_name`.
-        request: As for `session_name`.
+        in_headers: From `name_in_headers`. It counts if there is one.
+        in_request: From `name_in_request` or `name_in_body`.
         caller: The name of the request's caller.
     """
-    name = session_name(headers, request)
+    name = in_request if in_headers is None else in_headers
     return None if name is None else Session(name, session_digest(name, caller))
 
 
-def session_name(headers: Mapping[str, str], request: Request | dict[str, Any]) -> str | None:
-    """Returns the client's name for the session of a request; the first valid one counts.
+def name_in_headers(headers: dict[str, str]) -> str | None:
+    """Returns the name of a session in the headers of a request; the first valid one counts.
 
     Args:
-        headers: The request's headers, by lower-case name.
-        request: A native request, or a body in a client's dialect.
+        headers: By lower-case name.
 
     Returns:
-        1 to `limits.session_name` printable ASCII characters without a space. None if no header and no member has
-        such a name.
+        1 to `limits.session_name` printable ASCII characters without a space. None if no header has such a name.
     """
     for header in HEADERS:
         given = headers.get(header)
         if given is not None and _NAME.fullmatch(given) is not None:
             return given
-    if isinstance(request, Request):
-        cache = request.cache
-        return None if cache is msgspec.UNSET else _valid(cache.key)
-    name = request.get("prompt_cache_key")
+    return None
+
+
+def name_in_request(request: Request) -> str | None:
+    """Returns the name of a session in a native request; as `name_in_headers`.
+
+    Args:
+        request: The request.
+    """
+    cache = request.cache
+    return None if cache is _UNSET else _valid(cache.key)
+
+
+def name_in_body(body: dict[str, Any]) -> str | None:
+    """Returns the name of a session in a body of a client's dialect; as `name_in_headers`.
+
+    Args:
+        body: The body.
+    """
+    name = body.get("prompt_cache_key")
     if name is not None and _valid(name) is not None:
         return str(name)
-    metadata = request.get("metadata")
+    metadata = body.get("metadata")
     return session_of_user(metadata.get("user_id")) if isinstance(metadata, dict) else None
 
 

@@ -22,7 +22,7 @@ from gai_fast.config import load
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.requests.reading import characters, parse_request
 from gai_fast.core.result import ReadCollector, Result
-from gai_fast.core.session import named_session
+from gai_fast.core.session import name_in_request, named_session
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.kernels import Piece
 from gai_fast.ledger import new_ledger
@@ -227,7 +227,7 @@ class GatewayStream(Client):
             await self._publish(engine, request)
             return self
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
-        named = named_session({}, request, ANONYMOUS)
+        named = named_session(None, name_in_request(request), ANONYMOUS)
         home = engine.targets.home(model, named, request, ANONYMOUS)
         spec = StreamSpec(
             engine.targets.with_target(model, home),
@@ -267,7 +267,7 @@ class GatewayStream(Client):
             self.id, asked_by, None, model.name, clock, "compact", ids=True, retry_ms=model.stream.retry
         )
         encoder = get_format(NATIVE).encoder("sse", context)
-        named = named_session({}, request, ANONYMOUS)
+        named = named_session(None, name_in_request(request), ANONYMOUS)
         home = engine.targets.home(model, named, request, ANONYMOUS)
         spec = StreamSpec(
             engine.targets.with_target(model, home),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from time import time_ns
+from time import time
 
 
 def now_ms() -> int:
     """Returns the milliseconds since the epoch."""
-    return time_ns() // 1_000_000
+    return int(time() * 1000.0)  # of `time_ns`, a division of large integers, it would be 250 instructions more

@@ -93,8 +93,9 @@ class OwnEvents(ResponseEvents):
         # The first byte decides in most cases: the search takes 1,000 instructions.
         if (not raw or raw[0] in (0x3A, 0x0D, 0x0A)) and _LINE.search(raw) is None:  # a colon, CR, LF
             return  # only comments
-        if raw.startswith(_KEEPALIVE):
-            self._note_keepalive(raw)
+        # One byte decides for nearly all frames: `startswith` takes 350 instructions for each.
+        if len(raw) > _KEEPALIVE_AT and (raw[_KEEPALIVE_AT] == 0x6B or raw[0] == 0x64) and raw.startswith(_KEEPALIVE):
+            self._note_keepalive(raw)  # "k", "d"
             return
         self._started = self._started or raw.find(b"response.") >= 0  # `in` takes 1,400 instructions for bytes
         found = _NUMBER.match(raw, raw.rfind(b'"sequence_number"')) if self._is_first else None
@@ -153,6 +154,7 @@ _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
 _LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")
+_KEEPALIVE_AT: Final = len(b"event: ")
 _KEEPALIVE: Final = (b"event: keepalive", b'data: {"type":"keepalive"', b'data: {"type": "keepalive"')
 _ERROR: Final = re.compile(rb'"type": ?"error"')
 _FAILED: Final = re.compile(rb'"type": ?"response\.failed"')

@@ -21,6 +21,8 @@ from gai_fast.providers.answers.finish_words import FAILURE_WORDS, FINISH_WORDS,
 from gai_fast.providers.answers.limits import LIMITS
 from gai_fast.providers.answers.room import Room
 
+_LONGEST_ID: Final = LIMITS.stored_id
+_MOST_IDS: Final = LIMITS.stored_ids
 _END: Final[Event] = {
     "type": "finish",
     "provider": "",
@@ -66,7 +68,7 @@ class ProviderAdapter(Adapter):
 
     def keep_id(self, identifier: str) -> None:
         """Adds an id to `stored_ids`, unless it is empty or too long, or there are too many."""
-        if 0 < len(identifier) <= LIMITS.stored_id and len(self.stored_ids) < LIMITS.stored_ids:
+        if 0 < len(identifier) <= _LONGEST_ID and len(self.stored_ids) < _MOST_IDS:
             self.stored_ids.append(identifier)
 
     def abort(self) -> list[Event]:

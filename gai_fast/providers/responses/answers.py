@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from mypy_extensions import mypyc_attr
 
@@ -241,7 +241,28 @@ class _Item:
         self.run = ""
 
 
-_NO_ITEMS: Final[dict[_Item, None]] = {}
+class _Open(NamedTuple):
+    """The items of one kind that have not ended, in order.
+
+    Attributes:
+        items: All of them.
+        unnumbered: Those without an index.
+    """
+
+    items: dict[_Item, None]
+    unnumbered: dict[_Item, None]
+
+
+_NONE_OPEN: Final = _Open({}, {})
+
+
+def _note_open(open_of: dict[str, _Open], item: _Item) -> None:
+    of_kind = open_of.get(item.kind)
+    if of_kind is None:
+        of_kind = open_of[item.kind] = _Open({}, {})
+    of_kind.items[item] = None
+    if not item.has_index:
+        of_kind.unnumbered[item] = None
 
 
 class _Items:
@@ -258,7 +279,7 @@ class _Items:
         is_shared: Whether two open items of one kind have had one index.
     """
 
-    __slots__ = ("_at", "_named", "_of_kind", "_unnumbered", "begun", "is_shared", "unfinished")
+    __slots__ = ("_at", "_named", "_open_of", "begun", "is_shared", "unfinished")
 
     def __init__(self) -> None:
         self.begun: list[_Item] = []
@@ -268,19 +289,16 @@ class _Items:
         """The current item for each kind and `output_index`."""
         self._named: dict[tuple[str, str], _Item] = {}
         """The last item of each kind and id."""
-        self._of_kind: dict[str, dict[_Item, None]] = {}
-        """Those of each kind that have not ended, in order."""
-        self._unnumbered: dict[str, dict[_Item, None]] = {}
-        """Those among them without an index."""
+        self._open_of: dict[str, _Open] | None = None
+        """Those of each kind that have not ended; None until an event does not say which one it belongs to."""
 
     def begin(self, item: _Item) -> None:
         self.begun.append(item)
         self.unfinished[item] = None
-        self._of_kind.setdefault(item.kind, {})[item] = None
+        if self._open_of is not None:
+            _note_open(self._open_of, item)
         self.name(item, item.identifier)
-        if not item.has_index:
-            self._unnumbered.setdefault(item.kind, {})[item] = None
-        else:
+        if item.has_index:
             place = item.kind, item.number
             former = self._at.get(place)
             self.is_shared = self.is_shared or (former is not None and not former.is_done)
@@ -295,9 +313,11 @@ class _Items:
     def end(self, item: _Item) -> None:
         if not item.is_done:
             item.is_done = True
-            del self.unfinished[item], self._of_kind[item.kind][item]
-            if not item.has_index:
-                del self._unnumbered[item.kind][item]
+            del self.unfinished[item]
+            if self._open_of is not None:
+                of_kind = self._open_of[item.kind]
+                del of_kind.items[item]
+                of_kind.unnumbered.pop(item, None)
 
     def current(self, kind: str, index: int) -> _Item | None:
         """Returns the current item of a kind and an `output_index`, nearly always the last one, or None."""
@@ -317,13 +337,21 @@ class _Items:
         """
         if index is None:
             named = self._named.get((kind, identifier)) if identifier else None
-            return named or next(reversed(self._of_kind.get(kind, _NO_ITEMS)), None)
+            return named or next(reversed(self._open_items(kind).items), None)
         named = self._open(kind, identifier) if self.is_shared else None
         return named or self.current(kind, index)
 
     def find_unnumbered(self, kind: str, identifier: str) -> _Item | None:
         """Returns the open item whose end alone has an index, or None; arguments as for `find`."""
-        return self._open(kind, identifier) or next(iter(self._unnumbered.get(kind, _NO_ITEMS)), None)
+        return self._open(kind, identifier) or next(iter(self._open_items(kind).unnumbered), None)
+
+    def _open_items(self, kind: str) -> _Open:
+        """Returns the items of a kind that have not ended."""
+        if self._open_of is None:
+            self._open_of = {}
+            for item in self.unfinished:
+                _note_open(self._open_of, item)
+        return self._open_of.get(kind, _NONE_OPEN)
 
     def _open(self, kind: str, identifier: str) -> _Item | None:
         named = self._named.get((kind, identifier)) if identifier else None

@@ -13,6 +13,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ANONYMOUS, KeySettings, Secret, UpstreamSettings
 from gai_fast.otel.trace import Trace
+from gai_fast.server.http.head_facts import HeadFacts
 from gai_fast.server.http.transport import ClientTransport
 
 
@@ -35,18 +36,20 @@ class BodySource(Protocol):
         """Counts the body no more; idempotent."""
 
 
-class PassedHeaders:
-    """The headers that an upstream was last sent for requests with the same head: the next one needs no others.
+class RepeatedHead:
+    """What the requests with one head share: none of it is looked up or made twice.
 
     Attributes:
-        upstream: The upstream. None if there are none yet.
+        facts: What the headers say. None until a request has asked for it.
+        upstream: The upstream of `headers`. None if there are none yet.
         key: Its key.
-        headers: The headers.
+        headers: The headers that it was last sent for such a request.
     """
 
-    __slots__ = ("headers", "key", "upstream")
+    __slots__ = ("facts", "headers", "key", "upstream")
 
     def __init__(self) -> None:
+        self.facts: HeadFacts | None = None
         self.upstream: UpstreamSettings | None = None
         self.key: Secret | None = None
         self.headers: tuple[tuple[str, str], ...] = ()
@@ -74,7 +77,7 @@ class HTTPRequest:
         started: Returns the figures so far of a stream that the request has started without following it; None if
             there is no such stream.
         trace: The trace of the request; None if it is not traced.
-        passed: Shared by the requests of a connection that have the same head. None if it is not known to be repeated.
+        repeated: Shared by the requests that have the same head. None if it is not known to be repeated.
         refused: The path below the mount and the error code, if an error answered the request and no stream did.
         action: The admin's action and its target, for the audit log; None if the request is no such action.
     """
@@ -91,8 +94,8 @@ class HTTPRequest:
         "key",
         "method",
         "metrics",
-        "passed",
         "refused",
+        "repeated",
         "request_id",
         "started",
         "target",
@@ -127,7 +130,7 @@ class HTTPRequest:
         self.metrics: StreamMetrics | None = None
         self.started: Callable[[], StreamMetrics | None] | None = None
         self.trace: Trace | None = None
-        self.passed: PassedHeaders | None = None
+        self.repeated: RepeatedHead | None = None
         self.refused: tuple[str, str] | None = None
         self.action: tuple[str, str] | None = None
 

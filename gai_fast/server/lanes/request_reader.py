@@ -19,7 +19,7 @@ from gai_fast.kernels import body_start
 from gai_fast.model.limits import SHARED
 from gai_fast.server.admission.callers import has_key
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.http.request import HTTPRequest, PassedHeaders
+from gai_fast.server.http.request import HTTPRequest, RepeatedHead
 from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.limits import LIMITS
 
@@ -109,14 +109,14 @@ class KnownHead:
     request with this head, it needs no parsing: 2 us instead of 9. Everything else is parsed.
     """
 
-    __slots__ = ("_after", "_before", "_headers", "_passed", "_target")
+    __slots__ = ("_after", "_before", "_headers", "_repeated", "_target")
 
     def __init__(self, before: bytes, after: bytes, target: str, headers: dict[str, str]) -> None:
         self._before = before  # the bytes up to the digits of the length
         self._after = after
         self._target = target
         self._headers = headers
-        self._passed = PassedHeaders()
+        self._repeated = RepeatedHead()
 
     def is_same(self, other: KnownHead) -> bool:
         """Returns whether two heads are equal, except for the length of the body."""
@@ -153,7 +153,7 @@ class KnownHead:
             return None
         request = HTTPRequest(transport, "POST", self._target, self._headers, is_http_1_1=True, keep_alive=True)
         request.body = data[start:]
-        request.passed = self._passed
+        request.repeated = self._repeated
         return request
 
 

@@ -14,10 +14,10 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import OnUnsupported
 from gai_fast.runtime.ids import EVENT_ID
+from gai_fast.server.http.head_facts import UNSUPPORTED_HEADER
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import HEADER, VALUES
 from gai_fast.server.requests.idempotency import TOKEN
-from gai_fast.server.requests.specs import UNSUPPORTED_HEADER
 
 STREAM: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"

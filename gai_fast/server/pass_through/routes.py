@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -56,14 +56,12 @@ from gai_fast.server.pass_through.transfer import Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Passage
-from gai_fast.server.requests.specs import is_retry
 from gai_fast.server.requests.stream_response import StreamResponse
 
 METERED: Final = frozenset(("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/responses/compact"))
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
 IMAGES: Final = frozenset(("/v1/images/generations", "/v1/images/edits", "/v1/images/variations"))
 """The routes of images: some models' answers have counts, others cost by the image and the request's text."""
-_NO_BODY: Final[dict[str, Any]] = {}
 _COUNTING_IMAGES: Final = "gpt-image"
 """A part of the ids of the models whose images have counts (openai-python, `ImagesResponse.usage`)."""
 CheckBytes = Callable[[bytes], object]
@@ -458,7 +456,7 @@ class PassThroughRoutes:
         http.body = b""  # `call` has it
         passage.stream_id = stream_id = new_stream_id()
         passage.demand = estimate
-        passage.transfer = Transfer(engine, incoming, call, stream_id, is_retry=is_retry(incoming))
+        passage.transfer = Transfer(engine, incoming, call, stream_id, is_retry=incoming.facts.is_retry)
 
     def _call(
         self, incoming: Incoming, upstream: UpstreamSettings, place: UpstreamPlace, endpoint: str, body: bytes
@@ -610,7 +608,7 @@ def _home(incoming: Incoming, upstream: UpstreamSettings, has_targets: bool) -> 
     """
     if not has_targets and not upstream.more_api_keys:
         return ""
-    session = named_session(incoming.http.headers, _NO_BODY, incoming.http.caller)
+    session = named_session(incoming.facts.session, None, incoming.http.caller)
     return "" if session is None else session.digest
 
 

@@ -243,7 +243,7 @@ class Transfer(Receiver):
         own = [] if grant is None else grant.headers(http.method, upstream.base_url, call.path, call.body)
         headers = self._request_headers(own)
         is_own = is_signed or upstream.takes_credentials  # heads of repeated requests are kept
-        if source is None and http.passed is not None and call.is_repeatable and not is_own:
+        if source is None and http.repeated is not None and call.is_repeatable and not is_own:
             return self._engine.upstreams.send_repeated(upstream, http.method, call.path, headers, call.body, self)
         request = UpstreamRequest(call.path, call.body, headers, http.method)
         if source is None:
@@ -261,7 +261,7 @@ class Transfer(Receiver):
         callers = http.credential if upstream.takes_credentials else None
         if callers is not None:
             key, credential = None, [credential_header(api, callers)]
-        known = http.passed
+        known = http.repeated
         if known is not None and known.upstream is upstream and known.key is key and not credential:
             return known.headers
         secret = None if key is None or upstream.identity is not None else key.reveal()

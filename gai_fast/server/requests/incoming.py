@@ -13,6 +13,7 @@ from gai_fast.otel.trace import Parent
 from gai_fast.runtime.ids import new_request_id
 from gai_fast.server.admission.admit import Admitted, check_json
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
+from gai_fast.server.http.head_facts import HeadFacts
 from gai_fast.server.http.replies import Headers, Reply, error_reply, json_headers
 from gai_fast.server.http.request import HTTPRequest
 
@@ -34,7 +35,7 @@ class Incoming:
         limits_of: Returns the headers with the remaining limits of a key; None if responses do not report them.
     """
 
-    __slots__ = ("_admitted", "form", "format", "http", "key_headers", "limits_of", "path", "query", "tail")
+    __slots__ = ("_admitted", "_facts", "form", "format", "http", "key_headers", "limits_of", "path", "query", "tail")
 
     def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
         self.http = http
@@ -46,10 +47,25 @@ class Incoming:
         self.key_headers = http.headers
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self._admitted = admitted
+        self._facts: HeadFacts | None = None
         http.request_id = admitted.request_id
         http.credential = admitted.credential
         if admitted.key is not None or admitted.credential is not None:
             http.set_key(admitted.key)
+
+    @property
+    def facts(self) -> HeadFacts:
+        """What the headers say; on a WebSocket those of its handshake."""
+        facts = self._facts
+        if facts is None:
+            repeated = self.http.repeated
+            facts = None if repeated is None else repeated.facts
+            if facts is None:
+                facts = HeadFacts(self.key_headers)
+                if repeated is not None:
+                    repeated.facts = facts
+            self._facts = facts
+        return facts
 
     @property
     def answer_headers(self) -> Headers:
@@ -104,6 +120,7 @@ class Incoming:
         incoming = Incoming(http, self._admitted, form.format, tail)
         incoming.form = form
         incoming.key_headers = self.key_headers
+        incoming._facts = self.facts
         incoming.limits_of = self.limits_of
         http.request_id = new_request_id()
         return incoming

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
 from gai_fast.core.requests.reading import characters
-from gai_fast.core.session import Session, named_session
+from gai_fast.core.session import Session, name_in_body, name_in_request, named_session
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
     ClientRequest,
@@ -21,7 +21,6 @@ from gai_fast.formats import (
     StreamEncoder,
     get_format,
 )
-from gai_fast.formats.agents import is_agent
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
@@ -33,11 +32,11 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated
+from gai_fast.server.http.head_facts import UNSUPPORTED_HEADER
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.stores import LogHeader
 
-UNSUPPORTED_HEADER: Final = "x-gai-unsupported"
 # Constants: a name look-up costs 30 ns.
 _CheckedBody: Final = CheckedBody
 _MANY: Final[int] = LIMITS.turn_containers
@@ -81,7 +80,7 @@ class SpecBuilder:
             raw = [*request.provider_options.values(), request.extra]
             for options in (*raw, *[tool.options for tool in request.tools if tool.options]):
                 check_further_models(options, incoming.http.key, own="")
-        session = named_session(incoming.http.headers, request, incoming.http.caller)
+        session = named_session(incoming.facts.session, name_in_request(request), incoming.http.caller)
         targets = self._engine.targets
         home = targets.home(model, session, request, incoming.http.caller)
         model = targets.with_target(model, home)
@@ -109,9 +108,9 @@ class SpecBuilder:
             dialect=negotiated.name,
             left_out=left_out,
             unsupported=_on_unsupported(incoming),
-            is_agent=is_agent(incoming.key_headers.get("user-agent")),
+            is_agent=incoming.facts.is_agent,
             prompt_characters=characters(request),
-            is_retry=is_retry(incoming),
+            is_retry=incoming.facts.is_retry,
             caller=incoming.http.caller,
             log_header=header,
             chain=chain,
@@ -140,7 +139,7 @@ class SpecBuilder:
         """
         model = self.settings.chosen(asked.model, incoming.http.key)
         check_further_models(asked.body, incoming.http.key)
-        session = named_session(incoming.http.headers, asked.body, incoming.http.caller)
+        session = named_session(incoming.facts.session, name_in_body(asked.body), incoming.http.caller)
         targets = self._engine.targets
         home = targets.home(model, session, asked.body, incoming.http.caller)
         model = targets.with_target(model, home)
@@ -196,7 +195,7 @@ class SpecBuilder:
             dialect=dialect.name,
             headers=_passed_headers(incoming),
             counts=True,
-            is_retry=is_retry(incoming),
+            is_retry=incoming.facts.is_retry,
             other=_refuse_other_model,
             caller=incoming.http.caller,
             trace=incoming.http.trace,
@@ -348,7 +347,7 @@ class _DialectSpecs:
         self._negotiated = negotiated
         self._context = context
         self._header = header
-        self._is_agent = is_agent(incoming.key_headers.get("user-agent"))
+        self._is_agent = incoming.facts.is_agent
         self._session = session
         self._home = home
         self._unsupported = _on_unsupported(incoming)
@@ -459,7 +458,7 @@ class _DialectSpecs:
             unsupported=self._unsupported,
             is_agent=self._is_agent,
             prompt_characters=asked.prompt_characters,
-            is_retry=is_retry(incoming),
+            is_retry=incoming.facts.is_retry,
             other=self.spec,
             caller=incoming.http.caller,
             log_header=self._header,
@@ -564,7 +563,7 @@ def _on_unsupported(incoming: Incoming) -> OnUnsupported | None:
     Raises:
         Error: The header is neither `drop` nor `error`.
     """
-    value = incoming.key_headers.get(UNSUPPORTED_HEADER)
+    value = incoming.facts.unsupported
     if value is None:
         return None
     if value == "drop":
@@ -580,9 +579,3 @@ def _for_background(model: ModelSettings) -> ModelSettings:
     if model.stream.on_disconnect != "auto":
         return model
     return replace(model, stream=replace(model.stream, on_disconnect="drain"))
-
-
-def is_retry(incoming: Incoming) -> bool:
-    """Returns whether the request is a retry by an official SDK."""
-    count = incoming.http.headers.get("x-stainless-retry-count")
-    return count is not None and count.strip("0").isdecimal()

@@ -13,9 +13,11 @@ from gai_fast.core.session import (
     Session,
     beginning,
     cache_key,
+    name_in_body,
+    name_in_headers,
+    name_in_request,
     named_session,
     session_digest,
-    session_name,
     session_of_user,
 )
 from gai_fast.model.request import Request
@@ -33,6 +35,12 @@ def of_user(user_id: Any) -> dict[str, Any]:
 
 def native(**members: Any) -> Any:
     return parse_request(json.dumps({"query": "Hi", **members}).encode())
+
+
+def session_name(headers: dict[str, str], request: Request | dict[str, Any]) -> str | None:
+    in_request = name_in_body(request) if isinstance(request, dict) else name_in_request(request)
+    session = named_session(name_in_headers(headers), in_request, "")
+    return None if session is None else session.name
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -129,8 +137,8 @@ def test_a_digest_takes_any_text() -> None:
 
 
 def test_a_named_session_has_its_name_and_its_digest() -> None:
-    assert named_session({"session_id": "a"}, {}, "c") == Session("a", session_digest("a", "c"))
-    assert named_session({}, {}, "c") is None
+    assert named_session("a", "b", "c") == Session("a", session_digest("a", "c"))
+    assert named_session(None, None, "c") is None
 
 
 # ---- beginnings
