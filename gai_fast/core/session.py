@@ -50,15 +50,13 @@ class Session(NamedTuple):
     digest: str
 
 
-def named_session(in_headers: str | None, in_request: str | None, caller: str) -> Session | None:
-    """Returns the session of a request. None if its client has not named one.
+def named_session(name: str | None, caller: str) -> Session | None:
+    """Returns the session with a name, or None if there is none.
 
     Args:
-        in_headers: From `name_in_headers`. It counts if there is one.
-        in_request: From `name_in_request` or `name_in_body`.
+        name: From `name_in_headers`; if that is None, from `name_in_request` or `name_in_body`.
         caller: The name of the request's caller.
     """
-    name = in_request if in_headers is None else in_headers
     return None if name is None else Session(name, session_digest(name, caller))
 
 

@@ -227,7 +227,7 @@ class GatewayStream(Client):
             await self._publish(engine, request)
             return self
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
-        named = named_session(None, name_in_request(request), ANONYMOUS)
+        named = named_session(name_in_request(request), ANONYMOUS)
         home = engine.targets.home(model, named, request, ANONYMOUS)
         spec = StreamSpec(
             engine.targets.with_target(model, home),
@@ -267,7 +267,7 @@ class GatewayStream(Client):
             self.id, asked_by, None, model.name, clock, "compact", ids=True, retry_ms=model.stream.retry
         )
         encoder = get_format(NATIVE).encoder("sse", context)
-        named = named_session(None, name_in_request(request), ANONYMOUS)
+        named = named_session(name_in_request(request), ANONYMOUS)
         home = engine.targets.home(model, named, request, ANONYMOUS)
         spec = StreamSpec(
             engine.targets.with_target(model, home),

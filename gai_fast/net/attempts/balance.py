@@ -34,6 +34,8 @@ from dataclasses import replace
 from random import Random
 from typing import Final, Literal
 
+from mypy_extensions import i64
+
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
@@ -296,7 +298,7 @@ class BalancedTarget:
         """Returns its streams for its weight."""
         return self.live / (self.weight * self.part(now))
 
-    def score(self, session: int) -> float:
+    def score(self, session: i64) -> float:
         """Returns its score for a session, as `rendezvous.score`."""
         return score(session, self._factor, self.weight)
 

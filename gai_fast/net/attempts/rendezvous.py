@@ -14,42 +14,50 @@ import math
 from hashlib import blake2b
 from typing import Final
 
-_BITS: Final = (1 << 64) - 1
+from mypy_extensions import i64
+
 _UNEXACT: Final = 12
 """The lower bits of 64 that a float does not hold beside a half."""
+_RANKS: Final[i64] = (1 << 52) - 1
 _SPACE: Final = 2.0**52
+_SIGN: Final = 1 << 63
 
 
-def factor(*parts: str) -> int:
-    """Returns the factor of a place, an odd number of 64 bits.
+def factor(*parts: str) -> i64:
+    """Returns the factor of a place, an odd number of 64 bits, the first one the sign.
 
     Args:
         parts: What the place is known by.
     """
     digest = blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=8, person=b"gai-fast home").digest()
-    return int.from_bytes(digest, "big") | 1
+    return _signed(int.from_bytes(digest, "big") | 1)
 
 
-def hashed(session: str) -> int:
-    """Returns the number of a session.
+def hashed(session: str) -> i64:
+    """Returns the number of a session, of 64 bits, the first one the sign.
 
     Args:
         session: Its digest, 16 hex digits.
     """
-    return int(session, 16)
+    return _signed(int(session, 16))
 
 
-def rank(session: int, factor: int) -> int:
+def _signed(number: int) -> i64:
+    return number - 2 * _SIGN if number >= _SIGN else number
+
+
+def rank(session: i64, factor: i64) -> i64:
     """Returns the rank of a place for a session among places of equal weights: each is the highest for its part.
 
     Args:
         session: From `hashed`.
         factor: From `factor`.
     """
-    return (session * factor & _BITS) >> _UNEXACT
+    # Compiled, the product wraps at 64 bits; interpreted, it does not. The bits that are taken are the same.
+    return session * factor >> _UNEXACT & _RANKS
 
 
-def score(session: int, factor: int, weight: int) -> float:
+def score(session: i64, factor: i64, weight: int) -> float:
     """Returns the score of a place for a session: each place is the highest one's in its weight's share.
 
     Args:
@@ -57,4 +65,4 @@ def score(session: int, factor: int, weight: int) -> float:
         factor: As for `rank`.
         weight: The place's share; 0 has the lowest score of all, 0.
     """
-    return -weight / math.log((rank(session, factor) + 0.5) / _SPACE)
+    return -weight / math.log((float(rank(session, factor)) + 0.5) / _SPACE)

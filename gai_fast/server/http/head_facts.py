@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gai_fast.core.session import name_in_headers
+from gai_fast.core.session import Session, name_in_headers, session_digest
 from gai_fast.formats.agents import is_agent
 
 UNSUPPORTED_HEADER: Final = "x-gai-unsupported"
@@ -22,17 +22,31 @@ class HeadFacts:
         headers: The headers, by lower-case name.
 
     Attributes:
-        session: The name of a session, or None.
         is_agent: The client is a coding agent.
         is_retry: The request is a retry by an official SDK.
         unsupported: The value of `UNSUPPORTED_HEADER`, unchecked, or None.
     """
 
-    __slots__ = ("is_agent", "is_retry", "session", "unsupported")
+    __slots__ = ("_name", "_named", "is_agent", "is_retry", "unsupported")
 
     def __init__(self, headers: dict[str, str]) -> None:
-        self.session = name_in_headers(headers)
+        self._name = name_in_headers(headers)
+        self._named: tuple[str, Session] | None = None
         self.is_agent = is_agent(headers.get("user-agent"))
         count = headers.get("x-stainless-retry-count")
         self.is_retry = count is not None and count.strip("0").isdecimal()
         self.unsupported = headers.get(UNSUPPORTED_HEADER)
+
+    def session(self, caller: str) -> Session | None:
+        """Returns the session that the headers name, or None.
+
+        Args:
+            caller: The name of the request's caller.
+        """
+        name = self._name
+        if name is None:
+            return None
+        named = self._named
+        if named is None or named[0] != caller:
+            named = self._named = caller, Session(name, session_digest(name, caller))
+        return named[1]

@@ -28,7 +28,6 @@ from urllib.parse import unquote
 import msgspec
 
 from gai_fast.core.requests.reading import cut_body, estimated_tokens, parse_members, parse_object
-from gai_fast.core.session import named_session
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
@@ -608,7 +607,7 @@ def _home(incoming: Incoming, upstream: UpstreamSettings, has_targets: bool) -> 
     """
     if not has_targets and not upstream.more_api_keys:
         return ""
-    session = named_session(incoming.facts.session, None, incoming.http.caller)
+    session = incoming.session(None)
     return "" if session is None else session.digest
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gai_fast.core.session import Session, named_session
 from gai_fast.formats import Format
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
@@ -66,6 +67,15 @@ class Incoming:
                     repeated.facts = facts
             self._facts = facts
         return facts
+
+    def session(self, name: str | None) -> Session | None:
+        """Returns the session of the request, or None.
+
+        Args:
+            name: The name in its body; one in its headers counts before.
+        """
+        named = self.facts.session(self.http.caller)
+        return named_session(name, self.http.caller) if named is None else named
 
     @property
     def answer_headers(self) -> Headers:

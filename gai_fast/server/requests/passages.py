@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.requests.stored_ids import StoredId
-from gai_fast.core.session import name_in_body, named_session
+from gai_fast.core.session import name_in_body
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
@@ -446,7 +446,7 @@ class CountPassage(StreamPassage):
         incoming, body, home = self.incoming, self._body, self._home
         model = self._chosen()
         check_further_models(body, incoming.http.key)
-        session = named_session(incoming.facts.session, name_in_body(body), incoming.http.caller)
+        session = incoming.session(name_in_body(body))
         place = home.engine.targets.home(model, session, body, incoming.http.caller)
         self._model = model = home.engine.targets.with_target(model, place)
         if self._is_estimated(model):

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
 from gai_fast.core.requests.reading import characters
-from gai_fast.core.session import Session, name_in_body, name_in_request, named_session
+from gai_fast.core.session import Session, name_in_body, name_in_request
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
     ClientRequest,
@@ -80,7 +80,7 @@ class SpecBuilder:
             raw = [*request.provider_options.values(), request.extra]
             for options in (*raw, *[tool.options for tool in request.tools if tool.options]):
                 check_further_models(options, incoming.http.key, own="")
-        session = named_session(incoming.facts.session, name_in_request(request), incoming.http.caller)
+        session = incoming.session(name_in_request(request))
         targets = self._engine.targets
         home = targets.home(model, session, request, incoming.http.caller)
         model = targets.with_target(model, home)
@@ -139,7 +139,7 @@ class SpecBuilder:
         """
         model = self.settings.chosen(asked.model, incoming.http.key)
         check_further_models(asked.body, incoming.http.key)
-        session = named_session(incoming.facts.session, name_in_body(asked.body), incoming.http.caller)
+        session = incoming.session(name_in_body(asked.body))
         targets = self._engine.targets
         home = targets.home(model, session, asked.body, incoming.http.caller)
         model = targets.with_target(model, home)

@@ -219,8 +219,9 @@ class StreamResponse(ResponseWriter):
             if changes is not None:
                 changed = changes.headers()
         if changed or more or self.headers or self.format_headers or theirs:
-            own = [*more, *who.headers, *changed, *self.headers, *self.format_headers]
-            more, who = self._with_upstream_headers(own, theirs), NO_COMMON
+            more = [*more, *changed, *self.headers, *self.format_headers]
+            if theirs:
+                more, who = self._with_upstream_headers([*who.headers, *more], theirs), NO_COMMON
         return StreamHead(self.media_type, incoming.http.request_id, self.stream_id, more, who)
 
     def _with_upstream_headers(self, own: Headers, theirs: Headers) -> Headers:

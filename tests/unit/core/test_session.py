@@ -39,8 +39,8 @@ def native(**members: Any) -> Any:
 
 def session_name(headers: dict[str, str], request: Request | dict[str, Any]) -> str | None:
     in_request = name_in_body(request) if isinstance(request, dict) else name_in_request(request)
-    session = named_session(name_in_headers(headers), in_request, "")
-    return None if session is None else session.name
+    named = name_in_headers(headers)
+    return in_request if named is None else named
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -137,8 +137,8 @@ def test_a_digest_takes_any_text() -> None:
 
 
 def test_a_named_session_has_its_name_and_its_digest() -> None:
-    assert named_session("a", "b", "c") == Session("a", session_digest("a", "c"))
-    assert named_session(None, None, "c") is None
+    assert named_session("a", "c") == Session("a", session_digest("a", "c"))
+    assert named_session(None, "c") is None
 
 
 # ---- beginnings

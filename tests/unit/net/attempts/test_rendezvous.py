@@ -50,7 +50,7 @@ def test_a_weight_is_a_share_and_none_is_the_lowest_score() -> None:
 
 @pytest.mark.parametrize("digest", ["0" * 16, "f" * 16, "8000000000000000"])
 def test_every_digest_has_a_score(digest: str) -> None:
-    assert all(score(hashed(digest), each, 1) > 0 for each in (*PLACES, 1, 2**64 - 1))
+    assert all(score(hashed(digest), each, 1) > 0 for each in (*PLACES, 1, -1))
 
 
 def test_a_factor_is_odd_and_of_all_its_parts() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from gai_fast.core.session import Session, session_digest
 from gai_fast.server.http.head_facts import HeadFacts
 
 
 def test_a_head_without_wishes() -> None:
     facts = HeadFacts({"host": "x", "user-agent": "curl/8.5.0"})
-    assert (facts.session, facts.is_agent, facts.is_retry, facts.unsupported) == (None, False, False, None)
+    assert (facts.session("anna"), facts.is_agent, facts.is_retry, facts.unsupported) == (None, False, False, None)
 
 
 def test_a_head_of_an_agent_that_tries_again() -> None:
@@ -20,7 +21,13 @@ def test_a_head_of_an_agent_that_tries_again() -> None:
         "x-gai-unsupported": "error",
     }
     facts = HeadFacts(headers)
-    assert (facts.session, facts.is_agent, facts.is_retry, facts.unsupported) == ("main", True, True, "error")
+    assert (facts.is_agent, facts.is_retry, facts.unsupported) == (True, True, "error")
+
+
+def test_a_session_of_a_head_is_each_callers_own() -> None:
+    facts = HeadFacts({"x-session-id": "main"})
+    for caller in ("anna", "anna", "bert", "anna"):
+        assert facts.session(caller) == Session("main", session_digest("main", caller))
 
 
 @pytest.mark.parametrize("count", ["0", "00", "", "x", "-1"])
