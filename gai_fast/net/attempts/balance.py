@@ -266,7 +266,7 @@ class BalancedTarget:
             self.begin_slowly(now)
 
     def failed(self, seconds: float, now: float, count: int) -> None:
-        """Notes a failure of the upstream, which counts as slow however soon it came."""
+        """Notes a failure of the upstream. It counts as a slow answer, even if it came at once."""
         self.is_failing = True
         least = LIMITS.failed_first_token if self._average is None else 2 * self._average
         self.measured(max(seconds, least), now, count, replaces=False)
@@ -374,8 +374,8 @@ class Balancer:
     Args:
         model: A model with targets.
         chance: Random numbers.
-        key_wait: The answer of the keys. None if all can be used.
-        note_move: Counts sessions' requests that do not go home. None if nobody does.
+        key_wait: Returns the seconds until a model has a key that can be used. None if all keys can be used.
+        note_move: Counts sessions' requests that go to another target than their own. None if they are not counted.
 
     Attributes:
         targets: In the order of the configuration.

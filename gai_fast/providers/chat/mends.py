@@ -115,7 +115,7 @@ class ChatPairs(Mend):
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         messages: list[Any] = body["messages"]
-        results: dict[str, list[int]] = {}  # the places of results, the first one last, by the id of their calls
+        results: dict[str, list[int]] = {}  # the places of results, in descending order, by the id of their call
         for at in range(len(messages) - 1, -1, -1):
             message = messages[at]
             if _role(message) == "tool" and isinstance(message.get("tool_call_id"), str):

@@ -137,7 +137,7 @@ class _OwnIds:
         self._numbers = dict.fromkeys(repeated, 0)
         """The number at the end of the last id that was made of each repeated one; 0 if no call had it yet."""
         self._open: dict[str, list[str]] = {}
-        """The ids of the last answer's calls, the first one last, by their repeated id."""
+        """The new ids of the last answer's calls, in reverse order, by their repeated id."""
 
     def parts(self, parts: Sequence[Any]) -> list[Any]:
         """Returns the parts of an answer; a call has an unused id if an earlier call has its own."""
