@@ -44,8 +44,9 @@ class Limits:
     """Seconds in which a message must be whole: a gateway's `body_timeout`. The largest one needs 2.8 Mbit/s."""
 
     grpc_receiving: int = 20
-    """Messages that are received at a time from callers that the gateway accepts. With `grpc_unjudged`, the health
-    and the reflection they are 48, with 480 MiB: a gateway's bodies have 512 MiB by default (`upload_bytes`)."""
+    """Messages that are received at a time from callers that the gateway accepts. Together with `grpc_unjudged` and
+    the calls of the health and the reflection, 48 are received at a time, 480 MiB at most. A gateway's bodies have
+    512 MiB by default (`upload_bytes`)."""
 
     grpc_receiving_wait: float = 10.0
     """Seconds for which a call waits for a place of `grpc_receiving`. A received message is read in less than 1 ms."""

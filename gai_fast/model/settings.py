@@ -155,7 +155,7 @@ class IdentitySettings(_Snapshot):
     command: tuple[str, ...] = field(default=(), repr=False)
     """`auth_command`: a program and its arguments."""
     token: Secret | None = None
-    """A token without an end, from the cloud's own environment variable; no other is fetched then."""
+    """A token that does not expire, from the cloud's own environment variable; no other token is fetched then."""
     region: str | None = None
     """AWS: the region that requests are signed for. None means the region of AWS's own configuration."""
     service: str | None = None

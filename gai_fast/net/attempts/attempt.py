@@ -53,11 +53,11 @@ class AttemptRunner(TargetChoice):
         raise NotImplementedError
 
     def note_move(self, model: str, reason: MoveReason) -> None:
-        """Counts a session's request that does not go home.
+        """Counts a session's request that is sent to another place than its home (`rendezvous.py`).
 
         Args:
             model: The model's name.
-            reason: Why it does not.
+            reason: Why its home is not used.
         """
         raise NotImplementedError
 

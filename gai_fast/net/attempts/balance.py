@@ -50,9 +50,9 @@ Wait = Callable[[UpstreamSettings], float]
 KeyWait = Callable[[ModelSettings], float]
 """Seconds until a key of a target's upstream can be used for the target's model; 0: now."""
 MoveReason = Literal["cooling", "busy", "breaker", "drained"]
-"""Why a session's request does not go home."""
+"""Why a session's request is sent to another target or key than its home."""
 NoteMove = Callable[[MoveReason], None]
-"""Counts a session's request that does not go home, by reason."""
+"""Counts such a request, by reason."""
 TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
 
 _OF_SESSIONS: Final = ("auto", "affinity")

@@ -531,7 +531,7 @@ class ConnectionPool(ABC):
             connection.abort()
 
     def _idled(self, age: float) -> None:
-        """Notes the age of an idle connection that has ended. If it was young, new ready ones are delayed."""
+        """Notes the age of an idle connection that has ended. If it was young, `min_idle` is refilled only later."""
         if age < LIMITS.pool_idle_least:
             self._fill_later()
         else:
