@@ -617,8 +617,10 @@ _CREDENTIAL: Final = re.compile(f"{CREDENTIAL_NAME}[0-9a-f]{{16}}")
 
 
 def figure_label(caller: str) -> str:
-    """Returns the name under which figures count a caller: its own, or its issuer's, because issuers have any number of
-    callers. So have credentials: `c-` counts all.
+    """Returns the name under which figures count a caller.
+
+    A key has its own. The number of an issuer's callers, and of callers' credentials, has no limit: they have the
+    issuer's name, or `c-`.
 
     Args:
         caller: The caller's name.

@@ -110,6 +110,8 @@ class AttemptRunner(TargetChoice):
 class AttemptPlaces:
     """The places of one request at its upstream's breaker, its target and its keys.
 
+    Changes with what an upstream counts or limits, for streams and for what is passed through.
+
     Args:
         runner: The targets.
         upstream: The upstream.
@@ -302,6 +304,8 @@ class AttemptPlaces:
 
 class Attempt(AttemptPlaces):
     """One request for an answer.
+
+    Changes with the course of a stream: its times, its account, its part in the relay. What is passed through has none.
 
     Args:
         runner: The targets.

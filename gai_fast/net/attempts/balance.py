@@ -5,7 +5,8 @@ the targets only. It belongs to one process: each worker balances what it gets.
 
 1. A target is asked while it is ready: its weight is above 0, it is not drained, has room (`streams`), does not cool
    down, and its upstream's breaker and keys admit requests. Nothing else keeps it from being chosen.
-2. `weighted`: smooth weighted round robin, as nginx has it: of any run of requests each target gets its share, to one.
+2. `weighted`: smooth weighted round robin, as in nginx: of any run of requests each target gets its share, give
+   or take one request.
 3. `least_busy`: of two targets, drawn by weight, the one with fewer live streams for its weight (two random choices).
 4. `fastest`: of two such targets the one whose average time to first token is clearly lower, else the less busy. The
    average is at least the time that requests have waited by now, so that a target that stalls is left at once. A target
