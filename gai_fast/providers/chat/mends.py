@@ -1,4 +1,4 @@
-"""Changes to chat requests that no table of rules can express: tools, the order of messages, the beginning of an answer.
+"""Changes to chat requests that no table of rules expresses: tools, the order of messages, the beginning of an answer.
 
 Knows the dialect, and no provider: the rules of each provider name those that it needs.
 """
