@@ -462,8 +462,8 @@ def earlier_function_call(call: ToolCallPart) -> dict[str, Any]:
 def argument_object(call: ToolCallPart, path: str, changes: Changes) -> Fragment:
     """Returns the arguments of a call as an object, as some APIs want them.
 
-    Models write other arguments, and text that was cut off; it stays in conversations. It is wrapped in an object, as
-    in answers in Anthropic's dialect.
+    Arguments of a conversation may be another value, or a text that was cut off: a model wrote them so. These are
+    wrapped in an object, as in answers in Anthropic's dialect.
 
     Args:
         call: The call.

@@ -82,7 +82,7 @@ class ChatClaims:
                 passage.hold(gate)
                 return
             await store.release(key, standing.stream_id, caller)
-        raise Error("overloaded", "other requests of this chat begin at the same time", reason="chat")
+        raise Error("overloaded", "other requests of this chat begin at the same time: send it again", reason="chat")
 
     def started(self, passage: Passage) -> None:
         """Frees the chat of a request whose stream has not started, or once the stream has ended: rule 2.
