@@ -275,7 +275,7 @@ class AdminClient:
 
 
 async def _body(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """Returns a body of at most so many bytes."""
+    """Returns a body, which may have at most `most` bytes."""
     body = bytearray()
     async for data in response.content.iter_any():
         body += data

@@ -99,6 +99,8 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
     Args:
         upstreams: The upstreams to configure. If there are none, the configuration has a commented example.
     """
+    known = [{name: value.value for name, value in table.items()} for table in upstreams]
+    example = provider_names()[0]
     lines = [
         "# The configuration of gai-fast. `gai-fast check` validates it, `gai-fast config show` shows it resolved.",
         "# Times are seconds and sizes bytes, unless a comment says otherwise.",
@@ -107,6 +109,16 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         if section not in LISTS:
             lines += ["", f"[{section}]", *_comments(section, SECTIONS[section])]
     lines += [
+        *_callers(),
+        *_upstreams(known, example),
+        *_models(known[0]["name"] if known else example),
+        *_processors(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _callers() -> list[str]:
+    return [
         "",
         "# A caller: with one [[key]] or more, every request for a stream needs one.",
         *("# [[key]]", '# name = "website"', '# secret = "env:WEBSITE_KEY"'),
@@ -116,9 +128,16 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         *("# [[issuer]]", '# name = "staff"'),
         *_comments("issuer", {name: key for name, key in SECTIONS["issuer"].items() if name != "name"}),
     ]
-    example = provider_names()[0]
-    lines += ["", f"# An upstream. Providers: {', '.join(provider_names())}."]
-    known = [{name: value.value for name, value in table.items()} for table in upstreams]
+
+
+def _upstreams(known: Sequence[Mapping[str, Any]], example: str) -> list[str]:
+    """Returns the lines of the upstreams.
+
+    Args:
+        known: The upstreams to configure.
+        example: The provider of the examples.
+    """
+    lines = ["", f"# An upstream. Providers: {', '.join(provider_names())}."]
     mark = "" if known else "# "
     for table in known or [
         {"name": example, "provider": example, "api_key": f"env:{get_provider(example).key_variable}"}
@@ -137,28 +156,39 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
     function = SECTIONS["upstream"]["python"]
     calls = next(name for name in provider_names() if get_provider(name).calls_function)
     lines += ["", "# A function of yours in place of a server.", "# [[upstream]]", '# name = "mine"']
-    lines += [f"# provider = {toml(calls)}", f"# python = {toml(function.example)}  # {function.about}"]
-    model = {"name": "fast", "upstream": known[0]["name"] if known else example, "id": "the upstream's own name for it"}
-    lines += [
-        "",
-        "# A name of your own for a model; any key of [stream] may follow. Without one, ask for <upstream>/<id>.",
-    ]
-    lines += ["# [[model]]", *(f"# {name} = {toml(value)}" for name, value in model.items())]
+    return [*lines, f"# provider = {toml(calls)}", f"# python = {toml(function.example)}  # {function.about}"]
+
+
+def _models(upstream: str) -> list[str]:
+    """Returns the lines of the models.
+
+    Args:
+        upstream: The upstream of the examples.
+    """
+    model = {"name": "fast", "upstream": upstream, "id": "the upstream's own name for it"}
     spread = ("targets", "balance", "hedge_after")
     shown = {*model, *spread, *SECTIONS["stream"]}
-    lines += _comments("model", {name: key for name, key in SECTIONS["model"].items() if name not in shown})
-    lines += ["", "# A model of several upstreams, or of one under several ids."]
-    lines += ["# [[model]]", '# name = "spread"']
-    targets = [{"upstream": model["upstream"], "id": each} for each in ("one", "another")]
-    lines += _comments("model", {name: SECTIONS["model"][name] for name in spread}, targets=targets, hedge_after=1.5)
+    targets = [{"upstream": upstream, "id": each} for each in ("one", "another")]
+    return [
+        "",
+        "# A name of your own for a model; any key of [stream] may follow. Without one, ask for <upstream>/<id>.",
+        *("# [[model]]", *(f"# {name} = {toml(value)}" for name, value in model.items())),
+        *_comments("model", {name: key for name, key in SECTIONS["model"].items() if name not in shown}),
+        "",
+        "# A model of several upstreams, or of one under several ids.",
+        *("# [[model]]", '# name = "spread"'),
+        *_comments("model", {name: SECTIONS["model"][name] for name in spread}, targets=targets, hedge_after=1.5),
+    ]
+
+
+def _processors() -> list[str]:
     use, *others = PROCESSORS
-    lines += [
+    return [
         "",
         f"# Processors change the events of every stream, in order of the tables. Others: {', '.join(others)}.",
         *("# [[processor]]", f'# use = "{use}"'),
         *(f"# {name} = {toml(value)}" for name, value in asdict(parameters(use)()).items() if value is not None),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _comments(section: str, keys: Mapping[str, Key], **defaults: Any) -> Iterator[str]:

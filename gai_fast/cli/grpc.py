@@ -41,7 +41,7 @@ async def _check_keys(gateway: RemoteGateway, host: str) -> None:
         raise StartupFailure(
             f"cannot tell whether the gateway has keys, which --host {host} needs: {problem}"
         ) from None
-    text = f"--host {host} is refused: other machines could use the gateway without a key. Add a [[key]] to it"
+    text = f"--host {host} is refused: other machines could use the gateway without a key. Add a [[key]] to the gateway"
     raise ConfigFailure(f"{text}, or listen on 127.0.0.1")
 
 

@@ -151,7 +151,7 @@ class Adapter(ABC):
         self.changes: Changes | None = None
         """The differences between the request for this answer and the client's. `None` if there are none."""
         self.stored_ids: list[str] = []
-        """The ids of the answer, and in it, that later requests can use to name things that the upstream stores."""
+        """Ids that later requests can use to name what the upstream stores: the answer, and things in it."""
 
     @abstractmethod
     def receive(self, name: str, data: str) -> list[Event]:

@@ -64,7 +64,7 @@ class Processor(ABC):
 
     touches: Touches = "deltas"
     changes_text: ClassVar[bool] = False
-    """Whether it writes other texts in place of the model's, which no event may hold after it."""
+    """Whether the processor replaces texts of the model, which no later event may then hold."""
 
     @abstractmethod
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:

@@ -32,7 +32,7 @@ class Limits:
     block."""
 
     delayed_event: int = 512
-    """Overhead in characters of such an event: its dict and the slot in a list."""
+    """Characters that an event of `delayed_events` counts beside its texts: its dict and the slot in a list."""
 
     warnings: int = 100
     """Warnings of one answer that are reported at its end; further warnings are dropped."""

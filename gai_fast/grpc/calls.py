@@ -168,7 +168,7 @@ class Calls:
 
     @property
     def accepted(self) -> set[str]:
-        """The clients whom the gateway has accepted: of calls that have a place, and of newer ones that succeeded."""
+        """The clients that the gateway has accepted: of calls with a place, and of the newest calls that succeeded."""
         return {*self._succeeded, *(call.peer for call in self._placed)}
 
     @contextmanager

@@ -23,8 +23,8 @@ class Limits:
     with more is refused by grpcio."""
 
     grpc_calls: int = 20_000
-    """Calls at a time for which the gateway is asked, half of them of one caller, and connections: as many as a
-    gateway's streams by default."""
+    """Calls that the gateway answers at a time, at most half of them for one caller; also the most connections. A
+    gateway has as many streams by default."""
 
     grpc_waiting: int = 10_000
     """Calls at a time whose message is not whole, or whose client has not taken their last bytes. Anyone can make them,
@@ -34,7 +34,7 @@ class Limits:
     """Seconds in which a client must take the last bytes of a call that has ended."""
 
     grpc_look: float = 0.5
-    """Seconds between two looks for calls whose time is over, and for too many connections."""
+    """Seconds between two checks for calls whose time is over, and for too many connections."""
 
     grpc_unasked: int = 16 * KIB
     """Bytes of a message that a client can send before the server asks for it: most requests are no longer, and a
@@ -44,22 +44,23 @@ class Limits:
     """Seconds in which a message must be whole: a gateway's `body_timeout`. The largest one needs 2.8 Mbit/s."""
 
     grpc_receiving: int = 20
-    """Messages that are received at a time from callers that the gateway takes. With those below, of the health and of
-    the reflection they are 48, of 480 MiB: a gateway's bodies have 512 MiB by default (`upload_bytes`)."""
+    """Messages that are received at a time from callers that the gateway accepts. Together with `grpc_unjudged` and
+    the calls of the health and the reflection, 48 are received at a time, 480 MiB at most. A gateway's bodies have
+    512 MiB by default (`upload_bytes`)."""
 
     grpc_receiving_wait: float = 10.0
-    """Seconds for which another call waits for one of those places. A received message is read in less than 1 ms."""
+    """Seconds for which a call waits for a place of `grpc_receiving`. A received message is read in less than 1 ms."""
 
     grpc_unjudged: int = 16
     """Messages that are received at a time from callers whose key was not checked yet: the gateway checks it with the
     request. With more of them, the key is checked first."""
 
     grpc_unjudged_wait: float = 0.25
-    """Seconds for which another one waits for one of those: a thousand calls at once pass in them, without a second
-    request to the gateway for each."""
+    """Seconds for which a call waits for a place of `grpc_unjudged`: enough for a thousand calls at once, which
+    then need no second request to the gateway."""
 
     grpc_judges: int = 16
-    """Requests at a time by which the gateway checks keys first: those for answers keep connections of their own."""
+    """Requests at a time that only check a key at the gateway. Requests for answers use other connections."""
 
     grpc_accepted: float = 60.0
     """Seconds for which the server knows that the gateway takes a key, or calls without one: their messages are read
@@ -79,8 +80,8 @@ class Limits:
     """Calls of the reflection whose next message is awaited at a time. A tool needs one, for a moment."""
 
     grpc_probe: float = 1.0
-    """Seconds in which such a message must be whole, and for which another one waits: the default of Kubernetes for a
-    probe. It has some 20 bytes."""
+    """Seconds in which a message to the health or the reflection, of some 20 bytes, must be whole; another call waits
+    as long for its turn. Kubernetes waits as long for a probe by default."""
 
     grpc_grace: float = 24.0
     """Seconds in which calls may end when the server stops; then it ends them."""

@@ -128,7 +128,7 @@ class GRPCService:
         return None
 
     async def _message(self, context: ServicerContext, headers: Headers) -> bytes:
-        """Returns the message of a call. The gateway judges a call without a key before.
+        """Returns the message of a call. If the key is not known to be accepted, the gateway checks it first.
 
         Raises:
             Error: The gateway refuses the call, or there is no message.

@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 def from_the_most(held: Mapping[str, Collection[T]], number: int) -> Iterator[T]:
-    """Yields what makes room, one at a time: the next of the address that has the most left.
+    """Yields what must go to make room, one at a time: each time one of the address that has the most left.
 
     Args:
         held: What each address has; not changed while this runs.
-        number: How many are yielded, if there are so many.
+        number: The most that are yielded.
     """
     heap = [(-len(each), address, iter(each)) for address, each in held.items() if each]
     heapq.heapify(heap)

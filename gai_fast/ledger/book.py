@@ -121,7 +121,7 @@ def days_between(since: str | None, until: str | None) -> tuple[str, str]:
 
 
 def oldest_day(day: str) -> str:
-    """Returns the first of the days whose spend is kept on a day."""
+    """Returns the oldest day whose spend is still kept on a given day."""
     return (date.fromisoformat(day) - timedelta(LIMITS.spend_days)).isoformat()
 
 

@@ -192,7 +192,7 @@ class SharedLedger(Ledger):
         self._clock = clock
         self._health = Health(clock)
         self._keys: dict[str, _Key] = {}
-        self._unseen: list[str] = []  # the keys that `_look` comes to next, the first one last
+        self._unseen: list[str] = []  # the keys that `_look` has not seen in this round; it takes them from the end
         self._book = SpendBook()  # spend that is not reported yet
         self._wake: asyncio.Event = asyncio.Event()
         self._flush: asyncio.TimerHandle | None = None

@@ -36,7 +36,7 @@ NO_GAPS: Final = (0,) * (len(GAP_BOUNDS) + 1)
 """The gap counts of a stream with at most one token."""
 
 Outcome = Literal["finished", "failed", "cancelled", "disconnected", "refused"]
-"""The ways a stream ends. `refused`: it never began, because its request cannot be expressed for the upstream."""
+"""The ways a stream ends. `refused`: it never began. A limit refuses it, or nothing can be sent to its upstream."""
 
 
 class Metric(NamedTuple):

@@ -31,8 +31,8 @@ class SharedLimits:
     """Headers of an upstream's response that are passed on to the client: Anthropic sends some thirty."""
 
     passed_value: int = 256
-    """Characters of such a header's value: the longest in use have fifty, and clients accept headers of 8 KiB and
-    more."""
+    """Characters of the value of a header in `passed_headers`: the longest in use have fifty, and clients accept
+    headers of 8 KiB and more."""
 
     patience: float = 600.0
     """Seconds of an upstream's silence, before its first event and within its answer: as long as the official SDKs

@@ -155,7 +155,7 @@ class IdentitySettings(_Snapshot):
     command: tuple[str, ...] = field(default=(), repr=False)
     """`auth_command`: a program and its arguments."""
     token: Secret | None = None
-    """A token without an end, from the cloud's own environment variable; no other is fetched then."""
+    """A token that does not expire, from the cloud's own environment variable; no other token is fetched then."""
     region: str | None = None
     """AWS: the region that requests are signed for. None means the region of AWS's own configuration."""
     service: str | None = None
@@ -617,8 +617,10 @@ _CREDENTIAL: Final = re.compile(f"{CREDENTIAL_NAME}[0-9a-f]{{16}}")
 
 
 def figure_label(caller: str) -> str:
-    """Returns the name under which figures count a caller: its own, or its issuer's, because issuers have any number of
-    callers. So have credentials: `c-` counts all.
+    """Returns the name under which figures count a caller.
+
+    A key has its own. The number of an issuer's callers, and of callers' credentials, has no limit: they have the
+    issuer's name, or `c-`.
 
     Args:
         caller: The caller's name.

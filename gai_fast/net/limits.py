@@ -155,7 +155,7 @@ class Limits:
     slow."""
 
     unmeasured_check: float = 0.02
-    """Seconds between two checks of such a request: little compared with a time to first token."""
+    """Seconds after which a request in `unmeasured_wait` is checked again: a time to first token is much longer."""
 
     limited_credentials: int = 10_000
     """Credentials of callers that one worker sets aside at a time; the oldest goes. They take one MiB."""
@@ -298,7 +298,7 @@ class Limits:
     """The fewest bits of an issuer's RSA key (RFC 7518, 3.3)."""
 
     rsa_most: int = 8192
-    """The most: a signature of such a key is checked in 0.2 ms."""
+    """The most bits of an issuer's RSA key: a signature of such a key is checked in 0.2 ms."""
 
     rsa_exponent: int = 2**32
     """The largest public exponent of an RSA key: 65537 is usual, and the time of a check grows with it."""
@@ -348,16 +348,16 @@ class Limits:
     """Models whose upstreams are known to count no tokens: more than a configuration has."""
 
     uncounted_for: float = 3600.0
-    """Seconds until such an upstream is asked again: it gets the route with a new version, which comes in months."""
+    """Seconds until an upstream that counts no tokens is asked again: only its next version may count them."""
 
     refused_members: int = 64
-    """Members of one target that are left out for all callers: those that the gateway adds are a few."""
+    """Members that one target refuses and that all callers' requests lack: the gateway itself adds few members."""
 
     refused_of_caller: int = 32
-    """Members that are left out for one caller alone, of all targets: of those that a client sends, few are refused."""
+    """Members that any target refuses and that one caller's requests lack: few members of a client are refused."""
 
     refusing_callers: int = 1000
-    """Callers for whom such members are kept: for another caller's request, one refusal more is needed."""
+    """Callers with members of `refused_of_caller`. Of another caller the upstream refuses one request more."""
 
     logged_changes: int = 20
     """Paths of members that were left out of a request, in the stream's line of the access log."""

@@ -46,7 +46,7 @@ class Beside:
         Args:
             work: It shares nothing that changes with the loop. If the result is cancelled, work that has begun goes on
                 to its end.
-            caller: The caller for whom it is done.
+            caller: The caller that the work is counted for.
 
         Raises:
             Error: `overloaded`: too much work waits.

@@ -1,6 +1,6 @@
 """Breaths of work beside the loop, at which the loop goes on; `beside.py` does the work.
 
-A module of its own, since whoever reads or writes requests imports it, also without a loop.
+A module of its own: the code that reads and writes requests imports it, also without a loop.
 """
 
 from __future__ import annotations

@@ -473,7 +473,7 @@ def _read_head(request: web.Request, client: AiohttpTransport) -> HTTPRequest:
 
 
 def _has_long_header(headers: Iterable[tuple[str, str]]) -> bool:
-    """Returns whether a header is too long that has no key; the parser has refused what is too long for a key."""
+    """Returns whether a header is too long. The parser has checked those with a key, which may be longer."""
     return any(len(value) > LIMITS.header_field and name.lower() not in LONG_HEADERS for name, value in headers)
 
 

@@ -181,7 +181,7 @@ class Records(ABC):
             name: As for `get`.
             value: Its value, `limits.record` bytes at most.
             ttl: Seconds for which the record is kept. None if it is kept until it is deleted.
-            holder: The caller for whom the record counts, if records are in the memory of a process.
+            holder: The caller that the record is counted for, if records are in the memory of a process.
 
         Raises:
             Overloaded: The memory of that process has no room for another record of this kind.

@@ -64,7 +64,7 @@ class Limits:
     """Seconds between two requests for the news of other workers' streams."""
 
     mirror_share: float = 0.000_02
-    """Seconds that each such stream adds to `mirror_pause`: one stream's part of a request takes about as long."""
+    """Seconds that each stream of another worker adds to `mirror_pause`: its part of a request takes about as long."""
 
     mirror_idle: float = 5.0
     """Seconds for which a stream of another worker is read without followers: a client that resumes is back by then."""
@@ -148,7 +148,7 @@ class Limits:
     """Records that hold the ids of one caller: a digest's first byte names the record."""
 
     bucket_ids: int = 390
-    """Ids of one such record, 6 KiB: a caller has 100,000 ids at most, 1.6 MiB."""
+    """Ids in each record of `id_buckets`, 6 KiB: a caller has 100,000 ids at most, 1.6 MiB."""
 
     ids_kept: float = 30 * 86_400.0
     """Seconds for which ids of upstreams are kept at least, unless newer ones take their place: OpenAI keeps responses
@@ -172,10 +172,10 @@ class Limits:
     """Keys that a program may print for the store: a new one a month for a year, and some more."""
 
     seal_output: int = 4 * KIB
-    """Bytes that such a program may print: its keys have 45 each."""
+    """Bytes that a program may print as keys of the store: a key has 45."""
 
     seal_command: float = 20.0
-    """Seconds that such a program may take: a key service of a cloud answers within a few."""
+    """Seconds that a program may take to print the keys of the store: a cloud's key service answers within a few."""
 
     seal_callers: int = 10_000
     """Streams of which a process knows the caller's digest, 2 MiB: a stream above them is looked up in the store."""

@@ -29,7 +29,7 @@ _SIZE: Final = 16
 _SPARE: Final = 16
 """One part in so many of the ids that wait is dropped beyond need."""
 _TRIES: Final = 8
-"""The number of times that a record is changed until no other process changes it in between."""
+"""Attempts to change a record: one fails if another process has changed the record since it was read."""
 
 
 class OwnedIds:

@@ -96,7 +96,7 @@ class _Kept(NamedTuple):
     Args:
         value: Its value.
         until: The time at which it expires, in monotonic seconds. Infinity if it never does.
-        holder: The caller for whom it counts.
+        holder: The caller that it is counted for.
     """
 
     value: bytes

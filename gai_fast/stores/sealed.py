@@ -54,7 +54,7 @@ _NAMES: Final = "names"
 """The record with the key of rule 3: 32 bytes, then the time at which it was made, in seconds since the epoch."""
 _BY_SECRET_WORDS: Final = (CLAIMS, ANSWERS)
 _TRIES: Final = 8
-"""The number of times that a record is changed until no other process changes it in between."""
+"""Attempts to change a record: one fails if another process has changed the record since it was read."""
 _ID_SIZE: Final = 16
 """The size of the entries of a record of `IDS`: the size of a sealed one is never a multiple of it."""
 

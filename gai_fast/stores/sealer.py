@@ -139,7 +139,7 @@ class Sealer:
 
     @property
     def is_short(self) -> bool:
-        """Whether a key was missing within `limits.seal_short`, and since the keys have changed."""
+        """Whether these keys lacked one within the last `limits.seal_short` seconds."""
         return time.monotonic() < self._short_until
 
     def use_keys(self, keys: Sequence[bytes]) -> None:

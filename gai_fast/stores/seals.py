@@ -24,7 +24,7 @@ class Seals(Sealer):
         settings: `[store.encryption]`.
 
     Attributes:
-        is_required: Whether no plain record counts.
+        is_required: Whether records that are not sealed are ignored.
     """
 
     def __init__(self, settings: SealSettings) -> None:

@@ -295,7 +295,7 @@ class Store:
         Args:
             key: The key, together with the caller's name and the route that it belongs to.
             claim: The stream that takes the key.
-            caller: The caller for whom the key counts (`ClaimBudget`).
+            caller: The caller that the key is counted for (`ClaimBudget`).
 
         Returns:
             The claim that already holds the key. Its stream can be found unless its worker is gone. None if the key

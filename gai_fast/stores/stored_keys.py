@@ -37,7 +37,7 @@ KEY_RECORDS: Final = (MARK, *map(str, range(KEY_SHARDS)))
 """The names of all records of the kind `KEYS`."""
 _LAYOUT: Final = 1
 _TRIES: Final = 32
-"""The number of times that a record is changed until no other process changes it in between."""
+"""Attempts to change a record: one fails if another process has changed the record since it was read."""
 
 
 class StoredKey(Struct, frozen=True, array_like=True):

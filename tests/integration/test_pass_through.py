@@ -485,6 +485,22 @@ async def test_an_upload_waits_for_its_upstream_and_little_of_it_is_held(net: Ne
 
 
 @on_uvloop
+async def test_a_refusal_before_the_end_of_an_upload_announces_that_its_connection_is_closed(net: Net) -> None:
+    """A client that is not told goes on sending, or sends its next request to a closed connection (RFC 9112, 9.6)."""
+    gateway = await net.gateway(await net.upstream(embeds), lane=LANE)
+    for path, status in (("/p/up/v1/none", 404), ("/p/none/v1/x", 404), ("/p/up/v1/x/../jobs", 400)):
+        client = await gateway.connect()
+        client.send(
+            f"POST {path} HTTP/1.1\r\nhost: {gateway.host}\r\ncontent-length: {50 * len(ALL_BYTES)}\r\n\r\n".encode()
+        )
+        client.send(ALL_BYTES)
+        refused = await client.response()
+        assert (refused.status, refused.headers["connection"]) == (status, "close")
+    refused = await gateway.ask("POST", "/p/up/v1/none", b"x")
+    assert "connection" not in refused.headers
+
+
+@on_uvloop
 async def test_a_body_beyond_lane_body_is_refused(net: Net) -> None:
     upstream = await net.upstream(embeds)
     gateway = await net.gateway(upstream, lane=LANE, lane_body=3 * len(ALL_BYTES), max_body=10)

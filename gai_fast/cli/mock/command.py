@@ -105,7 +105,7 @@ class Mock:
         self._server = LocalServer(self._app(), host=host, port=port, listens=not self._refuses)
 
     def note_share(self) -> float:
-        """Returns the share of a core that this process used in the last second; says it once if it is the limit."""
+        """Returns the share of a core that this process used in the last second; reports the first one above `BUSY`."""
         share = self._processor.share()
         if share > BUSY and self._on_busy is not None:
             self._on_busy(share)

@@ -60,7 +60,7 @@ _ADAPTIVE_EFFORT: Final = "high"
 _TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
-# Fields with tools that run within the answer: a prefill holds no blocks of theirs.
+# Fields for tools that run within the answer: they cannot be used with a prefill, which has no blocks of such tools.
 _RUNNING: Final = ("container", "mcp_servers")
 
 

@@ -139,7 +139,7 @@ def refuse_misspelt(name: str) -> None:
 
 _LONGEST_TYPE: Final = 2 * max(map(len, TYPES))
 _MISSES_ONE: Final = 5
-"""Letters of a name that may lack one: of a shorter name, a word of a program's own may differ by one letter."""
+"""Letters from which on a name that lacks one letter of a type counts as misspelt. Shorter ones may be other words."""
 
 
 def _letters(name: str) -> list[str]:

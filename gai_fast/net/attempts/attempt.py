@@ -53,11 +53,11 @@ class AttemptRunner(TargetChoice):
         raise NotImplementedError
 
     def note_move(self, model: str, reason: MoveReason) -> None:
-        """Counts a session's request that does not go home.
+        """Counts a session's request that is sent to another place than its home (`rendezvous.py`).
 
         Args:
             model: The model's name.
-            reason: Why it does not.
+            reason: Why its home is not used.
         """
         raise NotImplementedError
 
@@ -109,6 +109,8 @@ class AttemptRunner(TargetChoice):
 
 class AttemptPlaces:
     """The places of one request at its upstream's breaker, its target and its keys.
+
+    Changes with what an upstream counts or limits, for streams and for what is passed through.
 
     Args:
         runner: The targets.
@@ -302,6 +304,8 @@ class AttemptPlaces:
 
 class Attempt(AttemptPlaces):
     """One request for an answer.
+
+    Changes with the course of a stream: its times, its account, its part in the relay. What is passed through has none.
 
     Args:
         runner: The targets.

@@ -5,7 +5,8 @@ the targets only. It belongs to one process: each worker balances what it gets.
 
 1. A target is asked while it is ready: its weight is above 0, it is not drained, has room (`streams`), does not cool
    down, and its upstream's breaker and keys admit requests. Nothing else keeps it from being chosen.
-2. `weighted`: smooth weighted round robin, as nginx has it: of any run of requests each target gets its share, to one.
+2. `weighted`: smooth weighted round robin, as in nginx: of any run of requests each target gets its share, give
+   or take one request.
 3. `least_busy`: of two targets, drawn by weight, the one with fewer live streams for its weight (two random choices).
 4. `fastest`: of two such targets the one whose average time to first token is clearly lower, else the less busy. The
    average is at least the time that requests have waited by now, so that a target that stalls is left at once. A target
@@ -52,9 +53,9 @@ Wait = Callable[[UpstreamSettings], float]
 KeyWait = Callable[[ModelSettings], float]
 """Seconds until a key of a target's upstream can be used for the target's model; 0: now."""
 MoveReason = Literal["cooling", "busy", "breaker", "drained"]
-"""Why a session's request does not go home."""
+"""Why a session's request is sent to another target or key than its home."""
 NoteMove = Callable[[MoveReason], None]
-"""Counts a session's request that does not go home, by reason."""
+"""Counts such a request, by reason."""
 TargetCondition = Literal["ready", "slow_start", "failing", "full", "cooling", "draining", "drained", "open", "unused"]
 
 _OF_SESSIONS: Final = ("auto", "affinity")
@@ -268,7 +269,7 @@ class BalancedTarget:
             self.begin_slowly(now)
 
     def failed(self, seconds: float, now: float, count: int) -> None:
-        """Notes a failure of the upstream, which counts as slow however soon it came."""
+        """Notes a failure of the upstream. It counts as a slow answer, even if it came at once."""
         self.is_failing = True
         least = LIMITS.failed_first_token if self._average is None else 2 * self._average
         self.measured(max(seconds, least), now, count, replaces=False)
@@ -376,8 +377,8 @@ class Balancer:
     Args:
         model: A model with targets.
         chance: Random numbers.
-        key_wait: The answer of the keys. None if all can be used.
-        note_move: Counts sessions' requests that do not go home. None if nobody does.
+        key_wait: Returns the seconds until a model has a key that can be used. None if all keys can be used.
+        note_move: Counts sessions' requests that go to another target than their own. None if they are not counted.
 
     Attributes:
         targets: In the order of the configuration.

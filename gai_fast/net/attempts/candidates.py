@@ -219,7 +219,7 @@ class Candidates:
             other = self.fall_back(error, spec, has_begun=True)
             if other is not None:
                 return other, 0.0
-        is_refused = error.code != "rate_limited" and is_callers(upstream, error)  # nobody can do better for the caller
+        is_refused = error.code != "rate_limited" and is_callers(upstream, error)  # so would all others
         verdict = END if is_refused else choice.policy.decide(failure, now)
         again = spec.again(has_begun=has_begun) if verdict.action == "again" else None
         if again is not None:

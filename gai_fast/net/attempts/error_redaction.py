@@ -70,7 +70,7 @@ class ErrorRedaction:
             setting=setting,
             is_callers=is_callers,
         )
-        if not self._shows_addresses and not raw:  # with `raw`, the words are the upstream's own
+        if not self._shows_addresses and not raw:  # the text of `raw` is the upstream's own
             for each in self._upstreams:
                 shown = without_addresses(shown, each)
         return shown

@@ -71,10 +71,10 @@ class Breaker:
 
     If no connection could be made, the engine goes on trying to connect, and ends the wait once it can.
 
-    One caller's requests may fail where those of others would not. So it opens for failures of two callers, or for
-    those of one that last the whole window without a success of anybody. If one caller alone has opened it, or that
-    caller's probe has failed, another caller's request is a probe at once. Without keys there is one caller, which is
-    everybody.
+    One caller's requests may fail where those of others would not. So the breaker opens after failures of two callers,
+    or if one caller's failures last the whole window and no request succeeds. If one caller alone has opened it, or
+    that caller's probe has failed, another caller's request is a probe at once. Without keys all requests are of one
+    caller.
 
     Args:
         settings: The conditions under which it opens, and for how long.

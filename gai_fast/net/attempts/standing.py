@@ -115,7 +115,7 @@ class Aside:
         places[place] = until, is_limited
 
     def at(self, place: str) -> tuple[float, bool]:
-        """Returns until when it is not used at a place, and whether the reason is a limit."""
+        """Returns the time until which the credential is not used at a place, and whether the reason is a limit."""
         if not self._places:  # nearly always
             return _NEVER
         everywhere = self._places.get("", _NEVER)

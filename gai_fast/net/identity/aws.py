@@ -78,6 +78,6 @@ def _is_refusal(response: Any) -> bool:
 
 
 def _seconds_left(credentials: Any) -> float | None:
-    """Returns the seconds until the end of botocore's credentials, which names no public attribute for it."""
+    """Returns the seconds until botocore's credentials expire; botocore has no public attribute for that."""
     end = getattr(credentials, "_expiry_time", None)
     return end.timestamp() - time.time() if isinstance(end, datetime) else None

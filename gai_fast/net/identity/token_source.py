@@ -145,7 +145,7 @@ class TokenSource(Keys):
         return 0.0
 
     def doubted(self, key: Secret | None, error: Error, now: float, place: str, caller: str) -> float | None:
-        """Lets the request wait for another token. The current one is used meanwhile: rule 4."""
+        """Lets the request wait for another token. Other requests use the current token until then: rule 4."""
         if self._is_used_instead(key, error) or self._is_former(key):
             return 0.0
         if (place, caller) in self._doubted:
@@ -172,7 +172,7 @@ class TokenSource(Keys):
         return self._grant is None or (key is not None and key != self._grant.secret)
 
     def _is_the_other(self, now: float) -> bool:
-        """Returns whether the current token has come in place of a refused one, or none can."""
+        """Returns whether there is no other token now: the current one is fixed, or has just replaced a refused one."""
         return self._identity.token is not None or now < self._replaced_at + LIMITS.refused_key
 
     def wait(self, now: float, place: str = "") -> float:

@@ -123,7 +123,7 @@ def view_of(header: LogHeader, form: Representation, after: int, clock: Clock) -
     """
     if form.is_of(header):
         if after and not header.is_numbered:
-            text = f"frames of format {header.format!r} in {header.framing} have no ids: only all of them can be had"
+            text = f"frames of format {header.format!r} in {header.framing} have no ids: ask for all of them"
             raise Error("invalid_request", text, reason="not_acceptable", status=406)
         return LogFrames(header, form, after, clock)
     if header.format != NATIVE or header.framing == "json" or form.format.copies_upstream:

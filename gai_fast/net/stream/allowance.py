@@ -119,7 +119,7 @@ class Allowance:
         self._cover()
 
     def covers(self, characters: int) -> bool:
-        """Returns whether the next bytes can be handled at once, if the answer then has so many characters."""
+        """Returns whether bytes can be handled at once with which the answer has this number of characters."""
         return characters <= self.characters and not self._held
 
     def receive(self, stream: LimitedStream, data: bytes) -> None:

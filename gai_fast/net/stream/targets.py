@@ -198,7 +198,7 @@ class Targets(AttemptRunner):
         return session_digest(name, caller) if name else ""
 
     def note_move(self, model: str, reason: MoveReason) -> None:
-        """Counts a session's request that does not go home; as `AttemptRunner.note_move`."""
+        """Works as `AttemptRunner.note_move`."""
         moves, name = self.tallies.session_moves, model if model in self.settings.models else OTHER
         moves[name, reason] = moves.get((name, reason), 0) + 1
 

@@ -67,7 +67,7 @@ class StreamTimers:
         self._attempt = None
 
     def ticks(self) -> None:
-        """Notes that the time of processors has come."""
+        """Notes that the delay of processors is over."""
         self._tick = None
 
     def stop(self) -> None:

@@ -144,6 +144,8 @@ _LOOK: Final = LIMITS.pool_check  # a constant, because every request reads it
 class ConnectionPool(ABC):
     """The connections to one upstream, idle ones included; belongs to one loop and its thread.
 
+    Changes with the rules by which exchanges get connections. `UpstreamPool` changes with the ways to an upstream.
+
     Args:
         origin: The upstream's address.
         timeouts: The time limits of an exchange.
@@ -531,7 +533,7 @@ class ConnectionPool(ABC):
             connection.abort()
 
     def _idled(self, age: float) -> None:
-        """Notes the age of an idle connection that has ended. If it was young, new ready ones are delayed."""
+        """Notes the age of an idle connection that has ended. If it was young, `min_idle` is refilled only later."""
         if age < LIMITS.pool_idle_least:
             self._fill_later()
         else:

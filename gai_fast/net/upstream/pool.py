@@ -36,6 +36,9 @@ from gai_fast.runtime.timers import Timers
 class UpstreamPool(ConnectionPool):
     """Keep-alive connections to one upstream; belongs to one loop and its thread.
 
+    Changes with the ways to an upstream: DNS, proxies, TLS. `ConnectionPool` changes with the rules by which exchanges
+    get connections; it is compiled, and this class awaits.
+
     Args:
         peer: The host. Its URL is http or https; see `Origin.parse`. Without TLS files, the system's authorities are
             trusted, with TLS ≥ 1.2 and a checked host name.

@@ -50,7 +50,7 @@ class Proxy:
             raise ValueError("must have a valid host and port") from None
         user, at, place = parts.netloc.rpartition("@")
         if parts.scheme != "http":
-            raise ValueError("must begin with http://: a proxy is spoken to without TLS, what goes through it with it")
+            raise ValueError("must begin with http://: the proxy itself gets no TLS, but TLS to upstreams passes it")
         if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in url or "#" in url:
             raise ValueError("must end after the port")
         try:

@@ -31,7 +31,7 @@ class Limits:
     back whole needs no record."""
 
     stored_id: int = 256
-    """Characters of such an id. Those in use have 70 at most."""
+    """Characters of an id in `stored_ids`. The longest in use have 70."""
 
     cited_text: int = 8 * MIB
     """Bytes of a response's text that are kept to convert the byte offsets of citations. ASCII text is not kept."""

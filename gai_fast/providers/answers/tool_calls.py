@@ -64,7 +64,7 @@ class ToolCall:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has neither name nor arguments: some servers send such a call with each answer."""
+        """Whether the call has neither name nor arguments: some servers send such a call with each answer."""
         return not (self.name or self.begun_name) and (not self.pieces or self.arguments.strip() in ("", "{}"))
 
     @property

@@ -382,7 +382,7 @@ class ChatAdapter(ProviderAdapter):
             if raw.get("logprobs"):
                 self._add_logprobs(steps, raw["logprobs"])
         reason = raw.get("finish_reason")
-        if raw.get("error"):  # OpenRouter's, and of servers that pass it on
+        if raw.get("error"):  # of OpenRouter, and of servers that pass its chunks on
             failure = self.api.read_failure({"error": raw["error"]})
             if failure is not None:
                 raise self.error(failure)

@@ -1,11 +1,11 @@
-"""Changes to chat requests that no table of rules says: tools, the order of messages, the beginning of an answer.
+"""Changes to chat requests that no table of rules expresses: tools, the order of messages, the beginning of an answer.
 
 Knows the dialect, and no provider: the rules of each provider name those that it needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final
 
@@ -97,8 +97,8 @@ class Prefix(Mend):
 class ChatPairs(Mend):
     """Moves the results of calls to directly after their calls, if the dialect wants them there.
 
-    Where members may be left out, calls without results and results without calls are. Otherwise the provider refuses
-    them.
+    If members may be left out, calls without results and results without calls are removed. Otherwise the provider
+    refuses them.
 
     Args:
         provider: The provider's name.
@@ -115,7 +115,7 @@ class ChatPairs(Mend):
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
         messages: list[Any] = body["messages"]
-        results: dict[str, list[int]] = {}  # the places of results, the first one last, by the id of their calls
+        results: dict[str, list[int]] = {}  # the places of results, in descending order, by the id of their call
         for at in range(len(messages) - 1, -1, -1):
             message = messages[at]
             if _role(message) == "tool" and isinstance(message.get("tool_call_id"), str):
@@ -135,19 +135,7 @@ class ChatPairs(Mend):
             if at in placed:
                 continue  # instructions that stand before the calls
             calls = _calls(message)
-            found: list[int] = []
-            kept: list[Any] = []
-            for call in calls:
-                identifier = call.get("id") if isinstance(call, dict) else None
-                places = results.get(identifier) if isinstance(identifier, str) else None
-                while places and places[-1] < at:
-                    places.pop()  # a result before its call
-                if places:
-                    found.append(places.pop())
-                elif changes.may_drop:
-                    changes.drop(f"messages[{at}].tool_calls")
-                    continue
-                kept.append(call)
+            kept, found = _matched(calls, at, results, changes)
             if len(kept) < len(calls):
                 message = {name: value for name, value in message.items() if name != "tool_calls"}
                 if kept:
@@ -167,13 +155,11 @@ class ChatPairs(Mend):
                 continue
             run.append(at)
             if found:
-                other = at + 1  # the first message after the calls that is neither a result nor moved
-                while other < len(messages) and (other in placed or _role(messages[other]) == "tool"):
-                    other += 1
+                following = _next_turn(messages, at, placed)
                 run += found
                 placed.update(found)
                 for place in found:
-                    if other < place:
+                    if following < place:
                         changes.adjust(f"messages[{place}]", "moved to its call")
         sent += run
         body["messages"] = [changed.get(place, messages[place]) for place in sent]
@@ -204,6 +190,48 @@ class _Instructions:
                 taken.append(self._places[self._next])
             self._next += 1
         return taken
+
+
+def _matched(
+    calls: Sequence[Any], at: int, results: Mapping[str, list[int]], changes: Changes
+) -> tuple[list[Any], list[int]]:
+    """Returns the calls of a message that are kept, and the places of their results.
+
+    Args:
+        calls: The calls.
+        at: The place of their message.
+        results: The places of results that belong to no call yet, in descending order, by the id of their call. Loses
+            those before the calls, and those that are returned.
+        changes: If members may be left out, has each call without a result.
+    """
+    kept: list[Any] = []
+    found: list[int] = []
+    for call in calls:
+        identifier = call.get("id") if isinstance(call, dict) else None
+        places = results.get(identifier) if isinstance(identifier, str) else None
+        while places and places[-1] < at:
+            places.pop()
+        if places:
+            found.append(places.pop())
+        elif changes.may_drop:
+            changes.drop(f"messages[{at}].tool_calls")
+            continue
+        kept.append(call)
+    return kept, found
+
+
+def _next_turn(messages: Sequence[Any], at: int, placed: Container[int]) -> int:
+    """Returns the place of the first message after some calls that is neither a result nor placed elsewhere.
+
+    Args:
+        messages: All messages.
+        at: The place of the calls.
+        placed: The places of messages that go elsewhere.
+    """
+    after = at + 1
+    while after < len(messages) and (after in placed or _role(messages[after]) == "tool"):
+        after += 1
+    return after
 
 
 def _is_paired(messages: list[Any]) -> bool:

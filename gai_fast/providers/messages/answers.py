@@ -145,8 +145,8 @@ class AnthropicAdapter(ProviderAdapter):
         """The usage of the answer's compactions."""
         self._reason = ""
         self._stop = ""
-        self._container: dict[str, Any] = {}
         """The stop sequence that ended the answer."""
+        self._container: dict[str, Any] = {}
 
     def receive(self, name: str, data: str) -> list[Event]:
         self.is_plain = False

@@ -20,7 +20,7 @@ class Limits:
     deepest member that a provider names as unknown is on the fifth."""
 
     named_path: int = 512
-    """Characters of such a path. A message has 2,048, and the deepest member of an SDK's request has a path of 100."""
+    """Characters of a path in an upstream's message, which has 2,048. The longest path in an SDK's request has 100."""
 
     named_checked: int = 8
     """Members named by one message that are looked for in the texts of its request, to find out whether the message

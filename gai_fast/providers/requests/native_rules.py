@@ -67,8 +67,8 @@ class NativeRules(ResponseAPI):
     """The names of tools that this API accepts; None if it accepts all."""
     unions: ClassVar[Unions] = "sent"
     """The treatment of a union as the schema of a tool's arguments, which some APIs refuse. `flat`: an object with
-    the properties of all members. `loose`: the same, for an API whose objects need `properties`, strict ones all.
-    `typed`: a union. All but `sent` have the type `object`."""
+    the properties of all members. `loose`: as `flat`, for an API whose objects need `properties`, and whose strict
+    objects require all of them. `typed`: the union, with the type `object`. `sent`: the union as it is."""
     strict_is_closed: ClassVar[bool] = False
     """Whether this API takes strict schemas only if their objects are closed and all their properties are required."""
     says_all: ClassVar[bool] = False
@@ -261,9 +261,9 @@ class NativeRules(ResponseAPI):
         return replace(request, tools=tools, response_format=form)
 
     def _without_silent_end(self, request: Request, target: Target) -> Request:
-        """Returns the request without last messages of the user that say nothing, after `leave_out`.
+        """Returns the request without empty messages of the user at its end, after `leave_out`.
 
-        Without them an answer would be the last message, which the model would continue: it is left out, too.
+        An answer before them is left out too: as the last message, the model would continue it.
         """
         if request.query is not _UNSET:
             ends_silent = not self.is_visible(request.query)

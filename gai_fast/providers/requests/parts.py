@@ -137,7 +137,7 @@ class _OwnIds:
         self._numbers = dict.fromkeys(repeated, 0)
         """The number at the end of the last id that was made of each repeated one; 0 if no call had it yet."""
         self._open: dict[str, list[str]] = {}
-        """The ids of the last answer's calls, the first one last, by their repeated id."""
+        """The new ids of the last answer's calls, in reverse order, by their repeated id."""
 
     def parts(self, parts: Sequence[Any]) -> list[Any]:
         """Returns the parts of an answer; a call has an unused id if an earlier call has its own."""
@@ -462,8 +462,8 @@ def earlier_function_call(call: ToolCallPart) -> dict[str, Any]:
 def argument_object(call: ToolCallPart, path: str, changes: Changes) -> Fragment:
     """Returns the arguments of a call as an object, as some APIs want them.
 
-    Models write other arguments, and text that was cut off; it stays in conversations. It is wrapped in an object, as
-    in answers in Anthropic's dialect.
+    Arguments of a conversation may be another value, or a text that was cut off: a model wrote them so. These are
+    wrapped in an object, as in answers in Anthropic's dialect.
 
     Args:
         call: The call.

@@ -281,5 +281,5 @@ def _violated(details: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _snake(name: str) -> str:
-    """Returns a name as Google's messages have it, in the words of its protocol: `generation_config`."""
+    """Returns a name in the form of Google's messages: `generation_config` for `generationConfig`."""
     return _HUMP.sub(r"_\1", name).lower()

@@ -136,7 +136,7 @@ class RequestRules:
             that are not in `members` are sent too.
         members: The rules for a request's members, by the dialect's name.
         call_ids: The ids of calls that the provider accepts; None if it accepts all.
-        mends: Changes that no table says, in order.
+        mends: Changes that no table can express, in order.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ def _all_required(schema: Any) -> Any:
 
 
 def _part(schema: Any) -> Any:
-    """Returns `_all_required` of a schema within another one, which must have a type."""
+    """Returns `_all_required` of a schema within another one. The inner schema must have a type."""
     if not isinstance(schema, dict) or _KINDS.isdisjoint(schema):
         raise _NotStrictError
     return _all_required(schema)

@@ -216,7 +216,7 @@ class _Item:
         number: Its position in the output.
         has_index: Whether its first event had its `output_index`.
         is_whole: Whether the argument text of its call has ended.
-        run: The id of its run in the first event of a tool that the provider runs: at the end it may have another.
+        run: Of a tool that the provider runs: the id of the run in its first event. The last event may have another id.
         thinks_as: The kind of part in which its reasoning comes. Some servers repeat it in the other kind, delta by
             delta (peonist-ai/halogen-flash-server#67).
     """
@@ -530,7 +530,7 @@ class ResponsesAdapter(ProviderAdapter):
         events = self._begin(response)
         status = _status(response, event_status)
         if "failed" in (status, event_status) or response.get("error"):
-            self._word = "failed"  # the count of tokens is final
+            self._word = "failed"  # the response is over, and its counts are final
             failure = self.api.read_failure(response)
             if failure is not None:
                 raise self.error(failure)

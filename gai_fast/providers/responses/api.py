@@ -309,8 +309,8 @@ def _call(part: ToolCallPart, kind: str | None) -> dict[str, Any]:
 
     Args:
         part: The call.
-        kind: The type of its tool, or None if the request has no such tool: text input that is not JSON was then that
-            of a custom tool. A model may write such arguments for a function, too.
+        kind: The type of its tool. None if the request does not have the tool: arguments that are a text, and no JSON
+            object, then make it a call of a custom tool. A model may also write such arguments for a function.
     """
     arguments, called = argument_text(part), {"call_id": part.call_id, "name": part.name}
     is_text = arguments.startswith('"')

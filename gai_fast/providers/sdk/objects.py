@@ -271,7 +271,7 @@ _ALL: Final = ""
 _RUNS: Final = ("lc_run-", "run-")
 """The beginnings of the ids that LangChain gives to answers of models. A message that a node makes has another id."""
 _WHOLE_CALLS: Final = 1 << 20
-"""The index of the first call of a whole message. None continues a call of chunks, even if it repeats that one's id."""
+"""The index of the first call of a whole message: so high that it continues no call of chunks with the same id."""
 
 
 class SDKMessages:

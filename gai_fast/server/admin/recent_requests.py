@@ -4,8 +4,8 @@ Owns the fields of a request there, and the filters. Never has content of a conv
 of a stream, or of the refusal of a request.
 
 1. A stream is listed when it ends, even if it has no follower.
-2. A request that was refused before it had a stream is listed, but not if its caller is unknown: a stranger's requests
-   are only counted (`gai_fast_requests_total`), because they would push out those of callers.
+2. A refused request is listed once its response has ended, but not if its caller is unknown: a stranger's requests are
+   only counted (`gai_fast_requests_total`), because they would push out those of callers.
 3. The list is in memory, and ends with the process.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple, get_args
 
 from gai_fast.model.errors import Error
@@ -68,13 +69,20 @@ class RecentRequests:
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._ended: deque[tuple[float, StreamMetrics, int]] = deque(maxlen=LIMITS.recent_requests)
+        self._refused: StreamMetrics | None = None  # of the last stream that could not start
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
-        """Lists a stream. Its row is made on demand: keeping the figures takes 0.2 us."""
+        """Lists a stream. Its row is made on demand: keeping the figures takes 0.2 us.
+
+        A stream that could not start is listed by `refused`, with the status of the response.
+        """
+        if metrics.outcome == "refused":
+            self._refused = metrics
+            return
         self._ended.append((self._wall(), metrics, 0))
 
     def refused(self, http: HTTPRequest, endpoint: str, status: int, code: str) -> None:
-        """Lists a request that was refused before it had a stream.
+        """Lists a refused request: no stream was made for it, or its stream could not start.
 
         Args:
             http: The request, whose response has ended.
@@ -82,15 +90,17 @@ class RecentRequests:
             status: The HTTP status.
             code: The error's code.
         """
-        figures = StreamMetrics(
-            outcome="refused",
-            code=code,
-            key=http.caller,
-            endpoint=endpoint,
-            request_id=http.request_id,
-            duration=time.monotonic() - http.began,
-        )
-        self._ended.append((self._wall(), figures, status))
+        figures, self._refused = self._refused, None
+        if figures is None or figures.request_id != http.request_id:
+            figures = StreamMetrics(
+                duration=0.0,
+                outcome="refused",
+                code=code,
+                key=http.caller,
+                endpoint=endpoint,
+                request_id=http.request_id,
+            )
+        self._ended.append((self._wall(), replace(figures, duration=time.monotonic() - http.began), status))
 
     def rows(self, wanted: RequestFilter) -> list[dict[str, Any]]:
         """Returns the requests that fit a filter, the newest first."""

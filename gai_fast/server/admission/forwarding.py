@@ -136,7 +136,7 @@ def _is_address(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return "%" not in text  # a zone of the proxy's means nothing here, and may hold anything
+    return "%" not in text  # an IPv6 zone is of the proxy's machine alone, and may be any text
 
 
 def _origins(elements: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ class Evictable(Protocol):
     """A connection that may be closed so that another one has a place."""
 
     def is_evictable(self, now: float) -> bool:
-        """Returns whether it has waited `limits.evictable_after` seconds for a request, and the last had no key.
+        """Returns whether the connection has waited `limits.evictable_after` seconds, and its last request had no key.
 
         Args:
             now: Seconds of the loop's clock.

@@ -447,7 +447,7 @@ class SocketListener:
         self._sockets = list(sockets)
         self._protocols: Protocols
         self._loop: asyncio.AbstractEventLoop
-        self._is_open = False  # connections are accepted as they arrive
+        self._is_open = False  # whether connections are accepted as they arrive
         self._is_taking = True
         self._pause: asyncio.TimerHandle | None = None
         self._lacks = AcceptFailureLog()

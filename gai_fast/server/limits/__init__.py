@@ -146,7 +146,7 @@ class Limits:
     """Names of headers that a CORS preflight may ask for: SDKs send some thirty."""
 
     preflight_text: int = 4 * KIB
-    """Bytes of those names: 64 bytes each."""
+    """Bytes of all names of `preflight_names`: 64 bytes each."""
 
     body_rate: int = 1 * KIB
     """The minimum average rate of a request's body, in bytes per second: a modem's line is seven times as fast, and a
@@ -159,14 +159,14 @@ class Limits:
     """Attempts to lock a unix socket's folder: another server that starts holds the lock for less than 1 ms."""
 
     path_wait: float = 0.02
-    """Seconds between two of them: a server that gets no lock ends within a second."""
+    """Seconds between two attempts of `path_tries`: a server that gets no lock ends within a second."""
 
     probe_after: int = 15
     """Seconds of silence on a client's connection until the kernel probes whether the client's machine still exists:
     while a whole response is being prepared, nothing else would detect that."""
 
     probe_interval: int = 5
-    """Seconds between two such probes."""
+    """Seconds between two probes of a client's connection."""
 
     probes: int = 3
     """Unanswered probes that end a connection: with the two limits above, half a minute after the last sign of life."""
@@ -322,7 +322,8 @@ class Limits:
     """Bytes of a message from a WebSocket client: a long conversation has a tenth; images fit in a POST."""
 
     socket_frames: int = 1024
-    """Frames of such a message: browsers send 4 MiB in 32 frames of 128 KiB, and a frame costs more than its bytes."""
+    """Frames of a message from a WebSocket client: browsers send 4 MiB in 32 frames, and a frame costs more than its
+    bytes."""
 
     socket_streams: int = 256
     """Streams of one WebSocket: twice HTTP/2's usual limit per connection."""

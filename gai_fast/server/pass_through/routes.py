@@ -489,7 +489,7 @@ class PassThroughRoutes:
         return Demand(0, Reservation(costs[0], most)) if most else NO_DEMAND
 
     def _cost(self, call: PassedCall, size: int, price: Price | None) -> int:
-        """Returns what a request may cost at a price. By the size: only an answer without counts has its text read."""
+        """Returns what a request may cost at a price. Its tokens are estimated by its size: its text is not read."""
         if price is None or price.currency != self._engine.ledger.currency:
             return 0
         cost = cost_of({"input_tokens": estimated_tokens(size)}, price) if call.is_metered else 0

@@ -107,7 +107,7 @@ class Transfer(Receiver):
         """Starts.
 
         Raises:
-            Error: A limit of the server refuses it.
+            Error: A limit of the server refuses it, or nothing can be sent to its upstream now.
         """
         incoming, stream = self._incoming, self._call.stream
         self._engine.begin_transfer(self._stream_id, incoming.http.caller, self.fail)
@@ -146,7 +146,11 @@ class Transfer(Receiver):
         self._attempt(self._now())
 
     def _attempt(self, now: float) -> None:
-        """Makes an attempt; if its upstream is left alone, at the first target that is not."""
+        """Makes an attempt; if its upstream is left alone, at the first target that is not.
+
+        Raises:
+            Error: It is the first, and nothing can be sent.
+        """
         targets = self._engine.targets
         refused: Error | None = None
         while True:
@@ -171,6 +175,10 @@ class Transfer(Receiver):
             may_follow = call.at is not None and (self._attempts or refused.reason in LEFT_ALONE)
             other = self._next_calls(now).other() if may_follow else None
             if other is None:
+                if not self._attempts:
+                    self._has_ended = True
+                    self._engine.transfer_ended(self._measure("refused", refused), None)
+                    raise refused
                 self._end_with(refused)
                 return
             self._use(other)
@@ -442,8 +450,7 @@ class Transfer(Receiver):
             self._after(metrics, self._client.abort)
             return
         own: Headers = [("x-gai-stream-id", self._stream_id)]
-        is_read = self._incoming.http.upload is None
-        reply = self._incoming.refusal(error, own, close=not is_read)
+        reply = self._incoming.refusal(error, own)
         self._after(metrics, lambda: self._client.send(reply))
 
     def _after(self, metrics: StreamMetrics, finish: Callable[[], object] | None = None) -> None:

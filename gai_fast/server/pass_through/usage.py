@@ -165,7 +165,7 @@ def _closed(text: bytes) -> bytes:
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    """Returns the JSON object that begins a text. Empty if it is cut off, or nested deeper than any count."""
+    """Returns the JSON object that begins a text. Empty if it is cut off, or nested deeper than any with counts."""
     try:
         return _READ_FLAT(text[: text.find(b"}") + 1])  # 1,500 instructions instead of 6,500
     except (msgspec.DecodeError, UnicodeDecodeError):  # it is nested, or a string has the bracket

@@ -4,14 +4,16 @@ Owns the ids of chats, and the stream of each chat. The store keeps the mapping 
 that every worker and every process with this store finds it. `passages.py` starts streams; `durable.py` follows them.
 
 1. A chat belongs to a caller. Its stream is the stream of its newest request. An older stream runs on, but the chat's
-   id no longer finds it.
+   id no longer finds it, unless the newest request could not start.
 2. The store remembers the stream until the stream ends. If no stream runs, the response is 204: pages ask after every
    load and expect this status.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -63,6 +65,8 @@ class ChatClaims:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._former: dict[str, Claim] = {}  # whose chat a request has taken, by the stream that it starts
+        self._restoring: set[asyncio.Task[None]] = set()
 
     async def take(self, passage: Passage, gate: Gate) -> None:
         """Makes the stream of a request the stream of its chat: rule 1.
@@ -75,29 +79,48 @@ class ChatClaims:
             Error: Other requests take the chat at the same time.
         """
         store, key, caller = self._store, _key(passage.incoming, passage.chat), passage.incoming.http.caller
-        claim = Claim(passage.stream_id, "", now_ms())
-        for _ in range(_TRIES):
-            standing = await store.claim(key, claim, caller)  # if it fails, the store itself releases the key
-            if standing is None:
-                passage.hold(gate)
-                return
-            await store.release(key, standing.stream_id, caller)
-        raise Error("overloaded", "other requests of this chat begin at the same time", reason="chat")
+        claim, former, is_taken = Claim(passage.stream_id, "", now_ms()), None, False
+        try:
+            for _ in range(_TRIES):
+                standing = await store.claim(key, claim, caller)  # if it fails, the store itself releases the key
+                if standing is None:
+                    is_taken = True
+                    passage.hold(gate)
+                    if former is not None:
+                        self._former[passage.stream_id] = former
+                    return
+                former = standing
+                await store.release(key, standing.stream_id, caller)
+        finally:
+            if former is not None and not is_taken:
+                self._restore(key, passage.stream_id, former, caller)
+        raise Error("overloaded", "other requests of this chat begin at the same time: send it again", reason="chat")
 
     def started(self, passage: Passage) -> None:
-        """Frees the chat of a request whose stream has not started, or once the stream has ended: rule 2.
+        """Frees the chat of a request whose stream has not started, or once the stream has ended: rules 1 and 2.
 
         Args:
             passage: The request, which has its chat.
         """
         store, log, key = self._store, passage.log, _key(passage.incoming, passage.chat)
+        former = self._former.pop(passage.stream_id, None)
         if log is None:
-            store.abandon(key, passage.stream_id, passage.incoming.http.caller)
+            caller = passage.incoming.http.caller
+            if former is None:
+                store.abandon(key, passage.stream_id, caller)
+            else:
+                self._restore(key, passage.stream_id, former, caller)
             return
         end = _ClaimRelease(store, key, log)
         log.watch(end)
         if log.is_over:
             end.ended()
+
+    def _restore(self, key: str, stream_id: str, former: Claim, caller: str) -> None:
+        """Frees a chat, and gives it back to the former stream if that still runs; does not wait."""
+        restoring = asyncio.ensure_future(_restored(self._store, key, stream_id, former, caller))
+        self._restoring.add(restoring)
+        restoring.add_done_callback(self._restoring.discard)
 
 
 class ChatRoutes:
@@ -133,6 +156,14 @@ class ChatRoutes:
         response.stream_id = log.header.stream_id
         self._durable.begin(incoming, log, 0, response, incoming.format.name)
         return None
+
+
+async def _restored(store: Store, key: str, stream_id: str, former: Claim, caller: str) -> None:
+    """Does the work of `ChatClaims._restore`."""
+    await store.release(key, stream_id, caller)
+    with suppress(Error):  # the store is out of reach: the chat has no stream
+        if await _running(store, former) is not None:
+            await store.claim(key, former, caller)
 
 
 async def _running(store: Store, standing: Claim) -> StreamLog | None:

@@ -138,7 +138,8 @@ class _Admission(Gate):
         engine, key, caller = self._engine, incoming.http.key, incoming.http.caller
         limits = engine.limits
         is_shared = limits is not None and limits.ledger is not None  # by workers; else `Engine.start` decides
-        must_ask = is_shared and engine.must_ask(caller)
+        # A chat waits for the store before it starts: without a place of its own, other requests would take the room.
+        must_ask = is_shared and (bool(passage.chat) or engine.must_ask(caller))
         if key is None and not must_ask:
             return None  # counted nowhere before it starts
         passage.hold(self)

@@ -141,10 +141,12 @@ class Incoming:
         Args:
             error: The error.
             headers: Additional headers.
-            close: Whether to close the connection after the response.
+            close: Whether to close the connection after the response; it is closed in any case if the rest of the body
+                has not been read.
         """
         body = self.format.error_body(error, self.http.request_id)
         self.http.refused = self.path, error.code
+        close = close or self.http.upload is not None
         status = self.format.error_status(error)
         return error_reply(
             error, self.http.request_id, body, [*self.answer_headers, *headers], status=status, close=close

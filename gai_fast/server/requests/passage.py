@@ -136,7 +136,7 @@ class Passage:
         raise NotImplementedError
 
     def name_ids(self) -> None:
-        """Names the ids that its caller must own, after `rest`."""
+        """Fills `named`; called after `rest`."""
 
     def plan(self) -> None:
         """Chooses the model, and makes what its upstream is asked.

@@ -131,7 +131,7 @@ class _Walk(_Pending):
             passage.leave()
 
     def _attach(self, response: StreamResponse) -> None:
-        """Waits on behalf of another response: the one before the plan says nothing of the stream."""
+        """Waits on behalf of the response that the plan has made: the earlier one has no headers of the stream."""
         if response is not self._response:
             self._response = response
             response.attach(self)

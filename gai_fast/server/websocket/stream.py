@@ -40,7 +40,7 @@ _NO_CONTENT: Final = 204
 
 
 class WebSocketFrames(BodyFraming):
-    """Whole frames: the socket's stream frames them."""
+    """Adds no framing to the body: `SocketStream` sends each piece as a message."""
 
     in_chunks = True
 

@@ -606,7 +606,7 @@ class PeerBackend(Backend):
     async def note_followers(self, stream_ids: Collection[str]) -> None:
         """Sends a note to the streams' workers, which set it on their logs."""
         by_owner = self._peers.by_owner(stream_ids)
-        wait = SHARED.lease_renewal  # the time of the next note, which a busy worker must not delay
+        wait = SHARED.lease_renewal  # a busy worker must not delay the next note, which is due then
         asked = (self._peers.bus.ask(owner, "followed", some, wait=wait) for owner, some in by_owner.items())
         await asyncio.gather(*asked, return_exceptions=True)  # a gone worker has no streams
 

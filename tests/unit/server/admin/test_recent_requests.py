@@ -82,6 +82,20 @@ def test_a_refused_request_is_listed_with_its_status() -> None:
     assert (row["session"], row["cached_input_tokens"]) == (None, None)
 
 
+def test_a_stream_that_could_not_start_is_listed_once_with_its_model_and_the_status() -> None:
+    listed = recent()
+    request = http("GET", "/r")
+    for stream in ("req", "other"):
+        request.request_id = "req"
+        listed.stream_ended(StreamMetrics(**{**STREAM, "request_id": stream, "outcome": "refused"}))
+        assert listed.rows(ALL) == []
+        listed.refused(request, "/r", 503, "overloaded")
+        (row,) = listed.rows(ALL)
+        assert (row["outcome"], row["status"]) == ("refused", 503)
+        assert row["model"] == ("m" if stream == "req" else "")
+        listed = recent()
+
+
 @pytest.mark.parametrize("tokens", ["7", None, True, -1, 1.5, [7]])
 def test_a_count_that_is_none_is_not_known(tokens: object) -> None:
     listed = recent()

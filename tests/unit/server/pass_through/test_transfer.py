@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gai_fast.model.money import UNIT
-from gai_fast.model.settings import BreakerSettings, IdentitySettings, Price
+from gai_fast.model.settings import BreakerSettings, IdentitySettings, KeyLimits, Price
 from gai_fast.net.stream.upstreams import Upstreams
-from tests.integration.gateway import Net, Peer, on_uvloop
+from tests.integration.gateway import CHAT, MESSAGES, Net, Peer, on_uvloop
+from tests.integration.test_pass_through import bearer, key
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -56,6 +57,33 @@ async def test_a_breaker_counts_failures_without_an_answer_and_refuses_as_for_st
     refused = await gateway.ask("POST", "/p/up/v1/x", {})
     assert (refused.status, refused.error["reason"]) == (503, "breaker_open")
     assert len(upstream.peers) == 2
+    net.logged.clear()
+
+
+@on_uvloop
+async def test_a_request_of_which_nothing_is_sent_counts_as_little_as_a_stream(net: Net) -> None:
+    """An open breaker refuses both: for no limit of the key, with the same headers, and one row of the admin's list."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.reset()
+
+    callers = [key("ann", limits=KeyLimits(requests_per_minute=10), pass_upstreams=("up",)), key("bob")]
+    lanes = {"lane": LANE, "breaker": BreakerSettings(failures=2, open=1000.0)}
+    gateway = await net.gateway(await net.upstream(handler), keys=(*callers, key("root", role="admin")), **lanes)
+    chat, listed = {"model": "m", "messages": MESSAGES}, "/admin/v1/requests?key=ann"
+    for name in ("ann", "bob"):
+        assert (await gateway.ask("POST", CHAT, chat, bearer(name))).error["code"] == "network"
+    refusals = []
+    for path, body in ((CHAT, chat), ("/v1/rerank", RERANKING), ("/p/up/v1/x", {})):
+        refused = await gateway.ask("POST", path, body, bearer("ann"))
+        assert (refused.status, refused.headers["x-ratelimit-remaining-requests"]) == (503, "9")
+        refusals.append(refused.headers.keys())
+        rows = (await gateway.ask("GET", listed, None, bearer("root"))).json["data"]
+        assert len(rows) == 1 + len(refusals)
+        assert (rows[0]["outcome"], rows[0]["status"], rows[0]["upstream"]) == ("refused", 503, "up")
+    assert refusals == [refusals[0]] * 3
+    assert gateway.running.engine.running == 0
     net.logged.clear()
 
 

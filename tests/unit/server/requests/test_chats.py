@@ -124,6 +124,61 @@ async def test_a_request_that_a_limit_refuses_leaves_the_chat_its_stream() -> No
     assert standing.stream_id == "a"
 
 
+@pytest.mark.parametrize("runs", [True, False])
+async def test_a_request_whose_stream_cannot_start_leaves_the_chat_the_stream_that_runs(runs: bool) -> None:
+    fixture = Fixture()
+    await fixture.post("a")
+    log = fixture.store.find_here("a")
+    assert log is not None
+
+    def refuse() -> StreamLog:
+        if not runs:
+            log.end(FINISHED)
+        raise Error("provider_unavailable", "the breaker is open")
+
+    assert reply_of(await fixture.post("b", start=refuse)).status == 503
+
+    async def is_restored() -> bool:
+        standing = await fixture.store.find_claim(KEY)
+        return (None if standing is None else standing.stream_id) == ("a" if runs else None)
+
+    await until_answered(is_restored)
+    log.end(FINISHED)
+
+    async def is_free() -> bool:
+        return await fixture.store.find_claim(KEY) is None
+
+    await until_answered(is_free)
+    assert not fixture.gates._chats._former
+
+
+async def test_a_client_that_leaves_while_its_request_takes_the_chat_leaves_it_the_stream_that_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fixture = Fixture()
+    await fixture.post("a")
+    release, released = fixture.store.release, asyncio.Event()
+
+    async def slow(key: str, stream_id: str, caller: str = "") -> None:
+        await release(key, stream_id, caller)
+        if stream_id == "a":
+            released.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(fixture.store, "release", slow)
+    passage = StubPassage("b", target="/api/v1/chat")
+    passage.chat = "c"
+    fixture.gates.walk(passage, fixture.gates.of(frozenset(("chat",))))
+    await released.wait()
+    passage.connection.stream.connection_lost()
+
+    async def is_restored() -> bool:
+        standing = await fixture.store.find_claim(KEY)
+        return standing is not None and standing.stream_id == "a"
+
+    await until_answered(is_restored)
+
+
 async def test_a_chat_that_could_not_be_taken_is_not_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store gives back itself what it could not take; twice, its caller could take one more than its share."""
     on = Fixture()

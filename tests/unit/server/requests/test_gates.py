@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, cast, get_args
 
 import pytest
 
 from gai_fast.core.requests.stored_ids import StoredId
+from gai_fast.ledger import LocalLedger
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeyLimits, KeySettings, Settings
+from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.gates import GateName, Gates
 from gai_fast.server.requests.passage import Answered, Gate, Passage, Wait
@@ -219,3 +222,36 @@ async def test_a_request_that_cannot_be_decided_at_once_waits(engine: Engine, mo
     await until(lambda: second.connection.ends)
     statuses = [[cast(Reply, reply).status for reply in each.connection.ends] for each in (first, second, third)]
     assert statuses == [[200], [429], []]
+
+
+class Chat(Starting):
+    """A request for a chat, started as by `Engine.start`."""
+
+    def __init__(self, engine: Engine, stream_id: str, *, begins: bool = True) -> None:
+        super().__init__(engine, stream_id, begins=begins)
+        self.incoming.http.set_key(None)
+        self.chat = stream_id
+
+    def begin(self) -> Reply | None:
+        engine, caller = self.engine, self.incoming.http.caller
+        assert engine.limits is not None
+        engine.limits.check(self.stream_id, caller, engine.running, engine.streams_of(caller))
+        return super().begin()
+
+
+def ended(passages: Sequence[Chat]) -> bool:
+    return all(each.connection.ends for each in passages)
+
+
+async def test_chats_at_once_get_the_places_that_other_workers_leave(engine: Engine) -> None:
+    """Each waits for the store between its admission and its start: its place is counted from its admission on."""
+    engine.limits = ServerLimits(LimitSettings(streams=8), LocalLedger(), workers=2)  # a part of 2, and 4 for both
+    gates = Gates(engine)
+    way = gates.of(frozenset(("admission", "chat")))
+    failing = [Chat(engine, f"f{number}", begins=False) for number in range(6)]
+    chats = [Chat(engine, f"c{number}") for number in range(7)]
+    for some in (failing, chats):
+        for passage in some:
+            assert gates.walk(passage, way) is None
+        await until(partial(ended, some))
+    assert [cast(Reply, each.connection.ends[0]).status for each in chats] == [200] * 6 + [503]
