@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 
+from gai_fast.formats import get_format
 from tests.integration.gateway import CHAT, DONE, FINISH, MESSAGES, Gateway, Net, Peer, delta, on_uvloop
 from tests.integration.test_requests import recording
+from tests.limits import LIMITS
 
 CLAUDE_CODE = {"user-agent": "claude-cli/2.1.330 (external, cli)"}
 CODEX = {"user-agent": "codex_cli_rs/0.169.0 (Debian 12; x86_64) unknown"}
@@ -216,3 +219,45 @@ async def test_any_other_user_id_is_the_user(net: Net, user_id: str) -> None:
     gateway, asked = await chat(net)
     assert (await gateway.ask("POST", "/v1/messages", {**MESSAGE, "metadata": {"user_id": user_id}})).status == 200
     assert (asked[0]["user"], "prompt_cache_key" in asked[0]) == (user_id, False)
+
+
+@on_uvloop
+@pytest.mark.parametrize(("attribution", "rest"), [("auto", SYSTEM[1:]), ("cut", SYSTEM[1:]), ("keep", SYSTEM)])
+async def test_a_count_is_asked_for_what_a_request_would_be_sent(net: Net, attribution: str, rest: Any) -> None:
+    asked: list[Any] = []
+
+    async def counts(peer: Peer) -> None:
+        while True:
+            asked.append(json.loads(await peer.request()))
+            await peer.answer("200 OK", b'{"input_tokens":7}', "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(counts), attribution=attribution)
+    body = {"model": "claude", "messages": MESSAGES, "system": SYSTEM, "metadata": {"user_id": USER_ID}}
+    answer = await gateway.ask("POST", "/v1/messages/count_tokens", body, headers=CLAUDE_CODE)
+    assert (answer.status, answer.json["input_tokens"], asked[0]["system"]) == (200, 7, rest)
+
+
+@on_uvloop
+@pytest.mark.parametrize(("attribution", "rest"), [("auto", "You help."), ("keep", SYSTEM)])
+async def test_a_large_request_is_translated_once_with_or_without_attribution_beside_the_loop(
+    net: Net, attribution: str, rest: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, asked = await chat(net, attribution=attribution)
+    threads: list[bool] = []
+
+    def noted(parse: Any) -> Any:
+        def parses(*given: Any) -> Any:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return parse(*given)
+
+        return parses
+
+    form = get_format("anthropic")
+    for name in ("parse_request", "parse_attributed"):
+        monkeypatch.setattr(form, name, noted(getattr(form, name)))
+    turns = [*MESSAGES, {"role": "assistant", "content": "Hello"}] * LIMITS.turn_containers
+    body = {**MESSAGE, "system": SYSTEM, "messages": [*turns, *MESSAGES]}
+    assert (await gateway.ask("POST", "/v1/messages", body)).status == 200
+    assert asked[0]["messages"][0]["content"] == rest
+    assert len(asked[0]["messages"]) == len(turns) + 2
+    assert threads == [False]

@@ -25,6 +25,7 @@ from tests.integration.gateway import (
 )
 from tests.integration.test_balance import Target
 from tests.integration.test_retry import answer
+from tests.waiting import until
 from tests.wire import chunk
 
 CLAUDE, RESPONSES = "/v1/messages", "/v1/responses"
@@ -248,3 +249,89 @@ async def test_what_is_passed_through_goes_home_by_a_header(net: Net) -> None:
         target.step = answer()
     await ask(gateway, NAMED["cache.key"])
     assert servers.take() == {place}, "the same as of its answers"
+
+
+@on_uvloop
+async def test_what_is_passed_through_is_told_and_logged_with_its_session(
+    net: Net, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of one target with one key, where there is nothing to choose."""
+    servers = Servers(net, Target(("200 OK", b'{"data":[]}')))
+    settings = await servers.settings(("k0",))
+    log = dataclasses.replace(settings.server, access_log=True)
+    gateway = await servers.gateway(dataclasses.replace(settings, server=log))
+    digest = session_digest(ID, ANONYMOUS)
+    for path, body in (("/v1/embeddings", {"model": "m", "input": "hi"}), ("/p/t0/v1/embeddings", {"input": "hi"})):
+        for headers, told in (({"x-session-id": ID}, digest), ({}, None), ({"x-session-id": "a b"}, None)):
+            for step in (("200 OK", b'{"data":[]}'), ("500 Oops", b"{}")):
+                servers.targets[0].step = step
+                caplog.clear()
+                with caplog.at_level("INFO", "gai_fast.access"):
+                    response = await gateway.ask("POST", path, body, headers)
+                    await until(lambda: bool(caplog.records))
+                assert response.headers.get("x-gai-session") == told, (path, headers, step)
+                assert caplog.records[-1].msg.fields["session"] == told
+    rows = (await gateway.ask("GET", "/admin/v1/requests")).json["data"]
+    assert [row["session"] for row in rows[::-1]] == [digest, digest, None, None, None, None] * 2
+
+
+@on_uvloop
+async def test_a_passed_answer_that_is_refused_has_its_session(net: Net) -> None:
+    servers = Servers(net, Target(None))
+    settings = await servers.settings(("k0",))
+    up = dataclasses.replace(settings.upstreams["t0"], base_url="http://127.0.0.1:1/v1")
+    model = dataclasses.replace(settings.models["m"], targets=(), upstream=up)
+    gateway = await servers.gateway(dataclasses.replace(settings, models={"m": model}, upstreams={"t0": up}))
+    response = await gateway.ask("POST", "/v1/embeddings", {"model": "m", "input": "hi"}, {"x-session-id": ID})
+    assert (response.status, response.headers["x-gai-session"]) == (502, session_digest(ID, ANONYMOUS))
+
+
+@on_uvloop
+async def test_a_compaction_goes_home_by_its_cache_key(net: Net) -> None:
+    servers = Servers(net, *[Target(("200 OK", b'{"output":[]}')) for _ in range(3)])
+    settings = await servers.settings()
+    gateway = await servers.gateway(_with_provider(settings, "openai:responses"))
+    for _ in range(4):
+        body = {"model": "m", "input": "hi", "prompt_cache_key": ID}
+        response = await gateway.ask("POST", "/v1/responses/compact", body)
+        assert (response.status, response.headers["x-gai-session"]) == (200, session_digest(ID, ANONYMOUS))
+    (place,) = servers.take()
+    await gateway.ask("POST", "/v1/responses/compact", {"model": "m", "input": "hi"}, {"session_id": ID})
+    assert servers.take() == {place}
+    for key in (5, None, "a b", ["x"]):
+        response = await gateway.ask(
+            "POST", "/v1/responses/compact", {"model": "m", "input": "hi", "prompt_cache_key": key}
+        )
+        assert (response.status, "x-gai-session" in response.headers) == (200, False)
+
+
+def _with_provider(settings: Settings, provider: str) -> Settings:
+    (model,) = settings.models.values()
+    targets = tuple(
+        dataclasses.replace(each, upstream=dataclasses.replace(each.upstream, provider=provider))
+        for each in model.targets
+    )
+    upstreams = {each.upstream.name: each.upstream for each in targets}
+    model = dataclasses.replace(model, targets=targets, upstream=targets[0].upstream)
+    return dataclasses.replace(settings, models={model.name: model}, upstreams=upstreams)
+
+
+@on_uvloop
+async def test_counts_and_streams_that_nobody_follows_yet_are_told_their_session(net: Net) -> None:
+    servers = Servers(net, Target(("200 OK", b'{"input_tokens":3}')))
+    settings = await servers.settings(("k0",))
+    digest = session_digest(ID, ANONYMOUS)
+    for made in (settings, _with_provider(settings, "anthropic")):
+        gateway = await servers.gateway(made)
+        body = {"model": "m", "messages": MESSAGES, "metadata": {"user_id": USER}}
+        counted = await gateway.ask("POST", "/v1/messages/count_tokens", body)
+        assert (counted.status, counted.headers["x-gai-session"]) == (200, digest)
+        del body["metadata"]
+        assert "x-gai-session" not in (await gateway.ask("POST", "/v1/messages/count_tokens", body)).headers
+    gateway = await servers.gateway(settings)
+    servers.targets[0].step = answer()
+    started = await gateway.ask("POST", "/api/v1/streams", body_of(NATIVE, 0, cache={"key": ID}))
+    assert (started.status, started.headers["x-gai-session"]) == (202, digest)
+    body = body_of(RESPONSES, 0, background=True, prompt_cache_key=ID, stream=False)
+    started = await gateway.ask("POST", RESPONSES, body)
+    assert (started.status, started.headers["x-gai-session"]) == (200, digest)
