@@ -335,3 +335,85 @@ async def test_counts_and_streams_that_nobody_follows_yet_are_told_their_session
     body = body_of(RESPONSES, 0, background=True, prompt_cache_key=ID, stream=False)
     started = await gateway.ask("POST", RESPONSES, body)
     assert (started.status, started.headers["x-gai-session"]) == (200, digest)
+
+
+@on_uvloop
+async def test_a_reload_with_another_address_has_the_homes_of_a_restart(net: Net) -> None:
+    """A key's home is of its server: what was known of it at another one does not count."""
+    before, after = Servers(net, Target()), Servers(net, Target())
+    gateway = await before.gateway(await before.settings())
+    before.targets[0].limited = "k0"
+    for number in range(12):
+        await ask(gateway, ({"x-session-id": f"s{number}"}, CHAT, {}))
+    moved = await after.settings()
+    gateway.running.use(moved)
+    restarted = await after.gateway(moved)
+    for number in range(12):
+        for each in (gateway, restarted):
+            await ask(each, ({"x-session-id": f"s{number}"}, CHAT, {}))
+    keys = after.targets[0].keys
+    assert keys[::2] == keys[1::2]
+    assert "k0" in keys
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        (f"x-session-id: {ID}\r\nx-session-id: {ID}", None),
+        (f"x-session-id: {ID}\r\nX-Session-Id: other\r\nsession_id: third", "third"),
+        (f"x-session-id:\r\nsession-id: {ID}", ID),
+        (f"x-session-id: a,b\r\nsession-id: {ID}", "a,b"),
+        (f"session_id: \t {ID} \t ", ID),
+        (f"x-session-id: \xff{ID}", None),
+        ("x-session-id: " + "s" * 257, None),
+    ],
+)
+@on_uvloop
+async def test_a_header_of_a_name_in_odd_forms(net: Net, lines: str, name: str | None) -> None:
+    servers = Servers(net, Target())
+    gateway = await servers.gateway(await servers.settings())
+    client = await gateway.connect()
+    body = json.dumps(body_of(CHAT, 0)).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: {client.host}\r\ncontent-type: application/json\r\n{lines}\r\n"
+    client.send(head.encode("latin-1") + b"content-length: %d\r\n\r\n" % len(body) + body)
+    response = await (await client.response()).rest()
+    told = None if name is None else session_digest(name, ANONYMOUS)
+    assert (response.status, response.headers.get("x-gai-session")) == (200, told)
+
+
+@pytest.mark.parametrize("path", [CHAT, CLAUDE, RESPONSES, NATIVE])
+@on_uvloop
+async def test_a_system_prompt_of_a_mebibyte_names_a_session(net: Net, path: str) -> None:
+    servers = Servers(net, Target(), Target(), Target())
+    gateway = await servers.gateway(await servers.settings())
+    system = "word " * (1 << 18) + "end"
+    for turn in range(3):
+        await ask(gateway, ({}, path, {}), turn, system=system)
+    assert len(servers.take()) == 1
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "401 Unauthorized"])
+@on_uvloop
+async def test_all_keys_are_limited_or_refused_amid_a_session_and_it_comes_home(net: Net, status: str) -> None:
+    target = Target()
+    servers = Servers(net, target)
+    settings = await servers.settings()
+    gateway = await servers.gateway(settings)
+    named = NAMED["cache.key"]
+    await ask(gateway, named)
+    home = target.keys[-1]
+    target.step = (status, b"{}", "Retry-After: 30")
+    headers, path, members = named
+    for _ in range(4):
+        response = await gateway.ask("POST", path, body_of(path, 1, **members), headers)
+    assert {*target.keys} == {*KEYS}
+    is_limited = status.startswith("429")
+    assert (response.status, response.error["reason"]) == (429 if is_limited else 503, "cooling")
+    assert net.warned("refuses our credentials") == (not is_limited)
+    target.step = answer()
+    restarted = await servers.gateway(settings)
+    await ask(restarted, named)
+    assert target.keys[-1] == home
