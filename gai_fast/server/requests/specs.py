@@ -384,7 +384,7 @@ class _DialectSpecs:
         if (
             api.dialect != self._dialect.name
             or model.upstream.reasoning_tags is not None  # its text has to be read
-            or negotiated.format is not self._dialect
+            or negotiated.format.name != self._dialect.name  # programs may have a form of their own
             or self._context.ids  # the upstream's frames lack the gateway's event ids
             or self._is_continued(model, api)
             or self._engine.is_processed(wants_json=asked.wants_json)
