@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from gai_fast.core.requests.stored_ids import StoredId
+from gai_fast.formats import FORMATS, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
@@ -86,3 +87,12 @@ async def test_without_keys_nothing_is_checked(routes: StreamRoutes) -> None:
     assert go_on(passage, iter(routes.gates.of(frozenset(("named ids", "admission"))))) is None
     assert passage.named == ()
     assert StoredId("file_id", "file-1") not in passage.named
+
+
+def test_dialects_of_the_native_routes_have_nothing_that_is_left_out_for_everybody() -> None:
+    """So `on_unsupported` decides there as on a dialect's own route, whose specs ask `without_refusal`."""
+    shared = [form for form in map(get_format, FORMATS) if form.shares_native_routes]
+    assert {form.name for form in shared} == {"vercel", "agui"}
+    for form in shared:
+        lost = ["store", "tools[0]", "forwardedProps.x", "messages[0].parts[0]"]
+        assert form.without_refusal({"tools": [{"type": "tool_search_tool_regex"}]}, lost) == []
