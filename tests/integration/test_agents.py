@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any
 
 import pytest
 
-from gai_fast.formats import get_format
 from tests.integration.gateway import CHAT, DONE, FINISH, MESSAGES, Gateway, Net, Peer, delta, on_uvloop
 from tests.integration.test_requests import recording
 from tests.limits import LIMITS
@@ -239,25 +237,9 @@ async def test_a_count_is_asked_for_what_a_request_would_be_sent(net: Net, attri
 
 @on_uvloop
 @pytest.mark.parametrize(("attribution", "rest"), [("auto", "You help."), ("keep", SYSTEM)])
-async def test_a_large_request_is_translated_once_with_or_without_attribution_beside_the_loop(
-    net: Net, attribution: str, rest: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_large_request_is_sent_with_or_without_attribution(net: Net, attribution: str, rest: Any) -> None:
     gateway, asked = await chat(net, attribution=attribution)
-    threads: list[bool] = []
-
-    def noted(parse: Any) -> Any:
-        def parses(*given: Any) -> Any:
-            threads.append(threading.current_thread() is threading.main_thread())
-            return parse(*given)
-
-        return parses
-
-    form = get_format("anthropic")
-    for name in ("parse_request", "parse_attributed"):
-        monkeypatch.setattr(form, name, noted(getattr(form, name)))
     turns = [*MESSAGES, {"role": "assistant", "content": "Hello"}] * LIMITS.turn_containers
     body = {**MESSAGE, "system": SYSTEM, "messages": [*turns, *MESSAGES]}
     assert (await gateway.ask("POST", "/v1/messages", body)).status == 200
-    assert asked[0]["messages"][0]["content"] == rest
-    assert len(asked[0]["messages"]) == len(turns) + 2
-    assert threads == [False]
+    assert (asked[0]["messages"][0]["content"], len(asked[0]["messages"])) == (rest, len(turns) + 2)
