@@ -67,7 +67,8 @@ def missing_key(upstream: UpstreamSettings) -> Check | None:
     from gai_fast.providers import get_provider
 
     api = get_provider(upstream.provider)
-    if upstream.api_key is not None or upstream.identity is not None or not api.needs_key(upstream.base_url):
+    has_one = upstream.api_key is not None or upstream.identity is not None or upstream.takes_credentials
+    if has_one or not api.needs_key(upstream.base_url):
         return None
     if {api.key_header("")[0], "authorization"} & {name.lower() for name in upstream.headers}:
         return None

@@ -458,7 +458,7 @@ class _Resolution:
             if model is None:
                 continue
             asked = [each.upstream for each in settings.may_answer(model) if each.upstream.takes_credentials]
-            hosts = sorted({urlsplit(each.base_url).netloc.lower() for each in asked})
+            hosts = sorted({_host_of(each.base_url) for each in asked})
             if len(hosts) > 1:
                 key = "fallback" if "fallback" in table or "targets" not in table else "targets"
                 origin = table[key if key in table else "name"].origin
@@ -666,6 +666,16 @@ def _own_prices(models: Mapping[str, ModelSettings]) -> dict[tuple[str, str], Pr
             for place in model.targets or (model,):
                 prices.setdefault((place.upstream.name, place.id), model.price)
     return prices
+
+
+def _host_of(base_url: str) -> str:
+    """Returns the host of an upstream, with a port that is not the scheme's own."""
+    parts = urlsplit(base_url)
+    host = (parts.hostname or "").lower()
+    return host if parts.port in (None, _PORTS.get(parts.scheme)) else f"{host}:{parts.port}"
+
+
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 def new_key(name: str, digests: tuple[bytes, ...], values: Mapping[str, Any]) -> KeySettings:

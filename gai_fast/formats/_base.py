@@ -142,9 +142,11 @@ class ClientRequest:
     Attributes:
         whole: Whether the answer is one JSON object; an answer in the background is always a stream.
         native: The result of `Format.parse_request`, or its error, if the body is translated already.
+        attributed: The same of `Format.parse_attributed`, if that differs and an upstream may need it.
     """
 
     __slots__ = (
+        "attributed",
         "background",
         "body",
         "echo",
@@ -172,6 +174,7 @@ class ClientRequest:
         form: Any = None,
         shape: Shape | None = None,
     ) -> None:
+        self.attributed: tuple[Request, list[str]] | Error | None = None
         self.native: tuple[Request, list[str]] | Error | None = None
         self.body = body
         self.shape = shape

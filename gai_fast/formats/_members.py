@@ -180,12 +180,15 @@ class DialectReader(ABC):
         moved: As for `read_native`, or None for an empty mapping.
 
     Attributes:
+        late_mark: The latest mark of a cached part that a native request has no place for, and the number of messages
+            up to it. None if there is none.
         lost: The paths of the client's members that a native request cannot express, in their order.
         moved: The argument; a reader adds paths to it.
         inputs: Reads the arguments of calls.
     """
 
     def __init__(self, moved: dict[str, str] | None = None) -> None:
+        self.late_mark: tuple[int, Mapping[str, Any]] | None = None
         self.lost: list[str] = []
         self.inputs = CallInputs()
         self.moved: dict[str, str] = {} if moved is None else moved
@@ -207,7 +210,26 @@ class DialectReader(ABC):
         Raises:
             InvalidRequest: The text names the client's member by its path.
         """
-        return read_native(self.read(body), self.moved), self.lost
+        native = self.read(body)
+        if self.late_mark is not None:
+            self._place_mark(native["messages"], *self.late_mark)
+        return read_native(native, self.moved), self.lost
+
+    def _place_mark(self, messages: list[dict[str, Any]], count: int, mark: Mapping[str, Any]) -> None:
+        """Marks the last part that may be marked. Without any mark a request would have other bytes than its next turn.
+
+        Args:
+            messages: The native messages.
+            count: The number of messages that may be marked.
+            mark: As `cache_mark` returns it.
+        """
+        for message in reversed(messages[:count]):
+            content = message["content"]
+            if isinstance(content, str) and content:
+                message["content"] = [{"type": "text", "text": content, **mark}]
+                return
+            if not isinstance(content, str) and mark_last(content, mark):
+                return
 
 
 def cache_mark(holder: dict[str, Any], path: str) -> dict[str, Any]:
@@ -225,6 +247,23 @@ def cache_mark(holder: dict[str, Any], path: str) -> dict[str, Any]:
             ttl = member(mark, "ttl", f"{path}.{name}", str)
             return {"cache": True if ttl is None else {"ttl": ttl}}
     return {}
+
+
+_MARKED: Final = frozenset(("text", "image", "file"))
+"""The native parts that may end a cached part of the prompt."""
+
+
+def mark_last(parts: Sequence[dict[str, Any]], mark: Mapping[str, Any]) -> bool:
+    """Marks the last part that may end a cached prefix: the meaning of a mark at a message. Returns if there is one.
+
+    Args:
+        parts: Native parts.
+        mark: As `cache_mark` returns it.
+    """
+    marked = next((part for part in reversed(parts) if part["type"] in _MARKED), None)
+    if marked is not None:
+        marked.update(mark)
+    return marked is not None
 
 
 def data_url(url: str, path: str) -> dict[str, str]:

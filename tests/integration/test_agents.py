@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.gateway import CHAT, DONE, FINISH, MESSAGES, Gateway, Net, Peer, delta, on_uvloop
 from tests.integration.test_requests import recording
+from tests.limits import LIMITS
 
 CLAUDE_CODE = {"user-agent": "claude-cli/2.1.330 (external, cli)"}
 CODEX = {"user-agent": "codex_cli_rs/0.169.0 (Debian 12; x86_64) unknown"}
@@ -216,3 +217,29 @@ async def test_any_other_user_id_is_the_user(net: Net, user_id: str) -> None:
     gateway, asked = await chat(net)
     assert (await gateway.ask("POST", "/v1/messages", {**MESSAGE, "metadata": {"user_id": user_id}})).status == 200
     assert (asked[0]["user"], "prompt_cache_key" in asked[0]) == (user_id, False)
+
+
+@on_uvloop
+@pytest.mark.parametrize(("attribution", "rest"), [("auto", SYSTEM[1:]), ("cut", SYSTEM[1:]), ("keep", SYSTEM)])
+async def test_a_count_is_asked_for_what_a_request_would_be_sent(net: Net, attribution: str, rest: Any) -> None:
+    asked: list[Any] = []
+
+    async def counts(peer: Peer) -> None:
+        while True:
+            asked.append(json.loads(await peer.request()))
+            await peer.answer("200 OK", b'{"input_tokens":7}', "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(counts), attribution=attribution)
+    body = {"model": "claude", "messages": MESSAGES, "system": SYSTEM, "metadata": {"user_id": USER_ID}}
+    answer = await gateway.ask("POST", "/v1/messages/count_tokens", body, headers=CLAUDE_CODE)
+    assert (answer.status, answer.json["input_tokens"], asked[0]["system"]) == (200, 7, rest)
+
+
+@on_uvloop
+@pytest.mark.parametrize(("attribution", "rest"), [("auto", "You help."), ("keep", SYSTEM)])
+async def test_a_large_request_is_sent_with_or_without_attribution(net: Net, attribution: str, rest: Any) -> None:
+    gateway, asked = await chat(net, attribution=attribution)
+    turns = [*MESSAGES, {"role": "assistant", "content": "Hello"}] * LIMITS.turn_containers
+    body = {**MESSAGE, "system": SYSTEM, "messages": [*turns, *MESSAGES]}
+    assert (await gateway.ask("POST", "/v1/messages", body)).status == 200
+    assert (asked[0]["messages"][0]["content"], len(asked[0]["messages"])) == (rest, len(turns) + 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import json
@@ -321,6 +322,30 @@ async def test_a_reload_gives_the_upstream_a_key_of_its_own(net: Net) -> None:
     gateway.running.use(dataclasses.replace(settings, models={"m": model}, upstreams={"t0": own}))
     assert (await ask(gateway, x_gai_key=KEY, authorization=bearer(MINE))).status == 200
     assert sent(upstream.heads[0]) == {"authorization": "Bearer operators-own-key"}
+
+
+@on_uvloop
+async def test_a_reload_gives_the_upstream_a_key_while_a_stream_runs(net: Net) -> None:
+    """The stream goes on with its caller's credential, and so does its next attempt."""
+    upstream = Upstream(("503 Unavailable", b'{"error":{"message":"no"}}', "Retry-After: 1"))
+    gateway = await gateway_of(net, upstream)
+    settings = gateway.running.engine.settings
+    kept = dataclasses.replace(settings.upstreams["t0"], retries=2)
+    model = dataclasses.replace(settings.models["m"], upstream=kept)
+    gateway.running.use(dataclasses.replace(settings, models={"m": model}, upstreams={"t0": kept}))
+    asked = asyncio.ensure_future(ask(gateway, x_gai_key=KEY, authorization=bearer(MINE)))
+    await until(lambda: upstream.calls == 1)
+    upstream.step = HELLO
+    own = dataclasses.replace(kept, takes_credentials=False, api_key=Secret("operators-own-key"))
+    model = dataclasses.replace(model, upstream=own)
+    gateway.running.use(dataclasses.replace(settings, models={"m": model}, upstreams={"t0": own}))
+    assert (await asked).status == 200
+    assert (await ask(gateway, x_gai_key=KEY, authorization=bearer(MINE))).status == 200
+    assert [sent(head)["authorization"] for head in upstream.heads] == [
+        bearer(MINE),
+        bearer(MINE),
+        "Bearer operators-own-key",
+    ]
 
 
 # ---- the official SDKs -----------------------------------------------------------------------------------------------

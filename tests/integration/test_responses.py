@@ -583,3 +583,14 @@ async def test_openais_sdk_reads_over_keep_alives(net: Net, model: str) -> None:
         if kinds.count("keepalive") == 4:
             go[1].set()
     assert ("".join(texts), kinds[-1]) == ("one two three" if model != "m" else "abcde", "response.completed")
+
+
+@on_uvloop
+@pytest.mark.parametrize("program", ["codex", "another"])
+async def test_an_answer_of_the_same_dialect_is_passed_to_every_program_byte_for_byte(net: Net, program: str) -> None:
+    unheard = frame("response.unheard", 99, odd={"a": [1.0, "\u00e9"]})
+    frames = [*OWN_ANSWER[:-1], unheard, OWN_ANSWER[-1]]
+    gateway = await net.gateway(await net.upstream(lambda peer: serve(peer, frames)))
+    asked = {**ASK, "model": "native/mock", "stream": True}
+    response = await gateway.ask("POST", PATH, asked, CODEX if program == "codex" else {})
+    assert response.body == b"".join(frames)

@@ -25,6 +25,7 @@ from tests.integration.gateway import (
 )
 from tests.integration.test_balance import Target
 from tests.integration.test_retry import answer
+from tests.waiting import until
 from tests.wire import chunk
 
 CLAUDE, RESPONSES = "/v1/messages", "/v1/responses"
@@ -248,3 +249,171 @@ async def test_what_is_passed_through_goes_home_by_a_header(net: Net) -> None:
         target.step = answer()
     await ask(gateway, NAMED["cache.key"])
     assert servers.take() == {place}, "the same as of its answers"
+
+
+@on_uvloop
+async def test_what_is_passed_through_is_told_and_logged_with_its_session(
+    net: Net, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of one target with one key, where there is nothing to choose."""
+    servers = Servers(net, Target(("200 OK", b'{"data":[]}')))
+    settings = await servers.settings(("k0",))
+    log = dataclasses.replace(settings.server, access_log=True)
+    gateway = await servers.gateway(dataclasses.replace(settings, server=log))
+    digest = session_digest(ID, ANONYMOUS)
+    for path, body in (("/v1/embeddings", {"model": "m", "input": "hi"}), ("/p/t0/v1/embeddings", {"input": "hi"})):
+        for headers, told in (({"x-session-id": ID}, digest), ({}, None), ({"x-session-id": "a b"}, None)):
+            for step in (("200 OK", b'{"data":[]}'), ("500 Oops", b"{}")):
+                servers.targets[0].step = step
+                caplog.clear()
+                with caplog.at_level("INFO", "gai_fast.access"):
+                    response = await gateway.ask("POST", path, body, headers)
+                    await until(lambda: bool(caplog.records))
+                assert response.headers.get("x-gai-session") == told, (path, headers, step)
+                assert caplog.records[-1].msg.fields["session"] == told
+    rows = (await gateway.ask("GET", "/admin/v1/requests")).json["data"]
+    assert [row["session"] for row in rows[::-1]] == [digest, digest, None, None, None, None] * 2
+
+
+@on_uvloop
+async def test_a_passed_answer_that_is_refused_has_its_session(net: Net) -> None:
+    servers = Servers(net, Target(None))
+    settings = await servers.settings(("k0",))
+    up = dataclasses.replace(settings.upstreams["t0"], base_url="http://127.0.0.1:1/v1")
+    model = dataclasses.replace(settings.models["m"], targets=(), upstream=up)
+    gateway = await servers.gateway(dataclasses.replace(settings, models={"m": model}, upstreams={"t0": up}))
+    response = await gateway.ask("POST", "/v1/embeddings", {"model": "m", "input": "hi"}, {"x-session-id": ID})
+    assert (response.status, response.headers["x-gai-session"]) == (502, session_digest(ID, ANONYMOUS))
+
+
+@on_uvloop
+async def test_a_compaction_goes_home_by_its_cache_key(net: Net) -> None:
+    servers = Servers(net, *[Target(("200 OK", b'{"output":[]}')) for _ in range(3)])
+    settings = await servers.settings()
+    gateway = await servers.gateway(_with_provider(settings, "openai:responses"))
+    for _ in range(4):
+        body = {"model": "m", "input": "hi", "prompt_cache_key": ID}
+        response = await gateway.ask("POST", "/v1/responses/compact", body)
+        assert (response.status, response.headers["x-gai-session"]) == (200, session_digest(ID, ANONYMOUS))
+    (place,) = servers.take()
+    await gateway.ask("POST", "/v1/responses/compact", {"model": "m", "input": "hi"}, {"session_id": ID})
+    assert servers.take() == {place}
+    for key in (5, None, "a b", ["x"]):
+        response = await gateway.ask(
+            "POST", "/v1/responses/compact", {"model": "m", "input": "hi", "prompt_cache_key": key}
+        )
+        assert (response.status, "x-gai-session" in response.headers) == (200, False)
+
+
+def _with_provider(settings: Settings, provider: str) -> Settings:
+    (model,) = settings.models.values()
+    targets = tuple(
+        dataclasses.replace(each, upstream=dataclasses.replace(each.upstream, provider=provider))
+        for each in model.targets
+    )
+    upstreams = {each.upstream.name: each.upstream for each in targets}
+    model = dataclasses.replace(model, targets=targets, upstream=targets[0].upstream)
+    return dataclasses.replace(settings, models={model.name: model}, upstreams=upstreams)
+
+
+@on_uvloop
+async def test_counts_and_streams_that_nobody_follows_yet_are_told_their_session(net: Net) -> None:
+    servers = Servers(net, Target(("200 OK", b'{"input_tokens":3}')))
+    settings = await servers.settings(("k0",))
+    digest = session_digest(ID, ANONYMOUS)
+    for made in (settings, _with_provider(settings, "anthropic")):
+        gateway = await servers.gateway(made)
+        body = {"model": "m", "messages": MESSAGES, "metadata": {"user_id": USER}}
+        counted = await gateway.ask("POST", "/v1/messages/count_tokens", body)
+        assert (counted.status, counted.headers["x-gai-session"]) == (200, digest)
+        del body["metadata"]
+        assert "x-gai-session" not in (await gateway.ask("POST", "/v1/messages/count_tokens", body)).headers
+    gateway = await servers.gateway(settings)
+    servers.targets[0].step = answer()
+    started = await gateway.ask("POST", "/api/v1/streams", body_of(NATIVE, 0, cache={"key": ID}))
+    assert (started.status, started.headers["x-gai-session"]) == (202, digest)
+    body = body_of(RESPONSES, 0, background=True, prompt_cache_key=ID, stream=False)
+    started = await gateway.ask("POST", RESPONSES, body)
+    assert (started.status, started.headers["x-gai-session"]) == (200, digest)
+
+
+@on_uvloop
+async def test_a_reload_with_another_address_has_the_homes_of_a_restart(net: Net) -> None:
+    """A key's home is of its server: what was known of it at another one does not count."""
+    before, after = Servers(net, Target()), Servers(net, Target())
+    gateway = await before.gateway(await before.settings())
+    before.targets[0].limited = "k0"
+    for number in range(12):
+        await ask(gateway, ({"x-session-id": f"s{number}"}, CHAT, {}))
+    moved = await after.settings()
+    gateway.running.use(moved)
+    restarted = await after.gateway(moved)
+    for number in range(12):
+        for each in (gateway, restarted):
+            await ask(each, ({"x-session-id": f"s{number}"}, CHAT, {}))
+    keys = after.targets[0].keys
+    assert keys[::2] == keys[1::2]
+    assert "k0" in keys
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        (f"x-session-id: {ID}\r\nx-session-id: {ID}", None),
+        (f"x-session-id: {ID}\r\nX-Session-Id: other\r\nsession_id: third", "third"),
+        (f"x-session-id:\r\nsession-id: {ID}", ID),
+        (f"x-session-id: a,b\r\nsession-id: {ID}", "a,b"),
+        (f"session_id: \t {ID} \t ", ID),
+        (f"x-session-id: \xff{ID}", None),
+        ("x-session-id: " + "s" * 257, None),
+    ],
+)
+@on_uvloop
+async def test_a_header_of_a_name_in_odd_forms(net: Net, lines: str, name: str | None) -> None:
+    servers = Servers(net, Target())
+    gateway = await servers.gateway(await servers.settings())
+    client = await gateway.connect()
+    body = json.dumps(body_of(CHAT, 0)).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nhost: {client.host}\r\ncontent-type: application/json\r\n{lines}\r\n"
+    client.send(head.encode("latin-1") + b"content-length: %d\r\n\r\n" % len(body) + body)
+    response = await (await client.response()).rest()
+    told = None if name is None else session_digest(name, ANONYMOUS)
+    assert (response.status, response.headers.get("x-gai-session")) == (200, told)
+
+
+@pytest.mark.parametrize("path", [CHAT, CLAUDE, RESPONSES, NATIVE])
+@on_uvloop
+async def test_a_system_prompt_of_a_mebibyte_names_a_session(net: Net, path: str) -> None:
+    servers = Servers(net, Target(), Target(), Target())
+    gateway = await servers.gateway(await servers.settings())
+    system = "word " * (1 << 18) + "end"
+    for turn in range(3):
+        await ask(gateway, ({}, path, {}), turn, system=system)
+    assert len(servers.take()) == 1
+
+
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "401 Unauthorized"])
+@on_uvloop
+async def test_all_keys_are_limited_or_refused_amid_a_session_and_it_comes_home(net: Net, status: str) -> None:
+    target = Target()
+    servers = Servers(net, target)
+    settings = await servers.settings()
+    gateway = await servers.gateway(settings)
+    named = NAMED["cache.key"]
+    await ask(gateway, named)
+    home = target.keys[-1]
+    target.step = (status, b"{}", "Retry-After: 30")
+    headers, path, members = named
+    for _ in range(4):
+        response = await gateway.ask("POST", path, body_of(path, 1, **members), headers)
+    assert {*target.keys} == {*KEYS}
+    is_limited = status.startswith("429")
+    assert (response.status, response.error["reason"]) == (429 if is_limited else 503, "cooling")
+    assert net.warned("refuses our credentials") == (not is_limited)
+    target.step = answer()
+    restarted = await servers.gateway(settings)
+    await ask(restarted, named)
+    assert target.keys[-1] == home

@@ -80,6 +80,8 @@ async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
     model proves that the upstream answers."""
     from gai_fast.model.errors import Error
 
+    if upstream.takes_credentials:
+        return Probe(upstream.name, "", True, 0, "is not asked: each caller sends a credential of its own")
     if upstream.identity is not None:
         from gai_fast.cli.checks.identity import check_identity
 

@@ -27,7 +27,9 @@ def asks_for_reasoning(request: Request | dict[str, Any]) -> bool:
         return True
     reasoning = request.get("reasoning")
     given = reasoning if isinstance(reasoning, dict) else {}
-    effort = request.get("reasoning_effort", given.get("effort"))
+    effort = request.get("reasoning_effort")
+    if effort is None:  # also as `null`, beside the other one
+        effort = given.get("effort")
     if effort is not None:
         return effort not in _NOTHING
     return any(given.get(name) not in _NOTHING for name in ("enabled", "max_tokens", "summary", "generate_summary"))

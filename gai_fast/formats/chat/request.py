@@ -16,6 +16,7 @@ from gai_fast.formats._members import (
     cache_mark,
     data_url,
     invalid,
+    mark_last,
     member,
     require_type,
     required,
@@ -66,8 +67,6 @@ _CHOICES: Final[Mapping[str, str]] = {"any": "required"}
 
 _OF_MESSAGE: Final = ("role", "content", *CACHE_MARKS)
 _OF_RESULT: Final = ("role", "content", "tool_call_id", "name", *CACHE_MARKS)
-_MARKED: Final = frozenset(("text", "image", "file"))
-"""The native parts that may end a cached part of the prompt."""
 _ANTHROPIC: Final = "anthropic"
 """The dialect of `thinking_blocks`."""
 
@@ -93,6 +92,7 @@ class _ChatReader(DialectReader):
     def __init__(self) -> None:
         super().__init__()
         self._functions: dict[str, str] = {}
+        self._sent: list[dict[str, Any]] = []
 
     def read(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the native request's JSON object."""
@@ -101,7 +101,9 @@ class _ChatReader(DialectReader):
         messages = member(body, "messages", "$", list)
         if not messages:
             raise invalid("`messages` must hold at least one message", "$.messages")
-        native["messages"] = [self._message(message, f"$.messages[{at}]") for at, message in enumerate(messages)]
+        native["messages"] = sent = self._sent
+        for at, message in enumerate(messages):
+            sent.append(self._message(message, f"$.messages[{at}]"))
 
         if (member(body, "n", "$", int) or 1) > 1:
             self.lost.append("n")
@@ -195,15 +197,18 @@ class _ChatReader(DialectReader):
         raise invalid("The role is not one of system, developer, user, assistant, tool, function", f"{path}.role")
 
     def _content(self, message: dict[str, Any], path: str) -> str | list[dict[str, Any]]:
-        content = member(message, "content", path, str, list)
+        content: str | list[Any] | None = member(message, "content", path, str, list)
         if content is None:
             raise invalid("Object missing required field `content`", path)
         mark = cache_mark(message, path)
         if isinstance(content, list):
-            parts = self._parts(content, f"{path}.content")
-            _mark_last(parts, mark)
-            return parts
-        return [{"type": "text", "text": content, **mark}] if mark and content else content
+            content = self._parts(content, f"{path}.content")
+        if mark:
+            if isinstance(content, str) and content:
+                return [{"type": "text", "text": content, **mark}]
+            if isinstance(content, str) or not mark_last(content, mark):
+                self.late_mark = len(self._sent), mark
+        return content
 
     def _parts(self, content: list[Any], path: str) -> list[dict[str, Any]]:
         parts = (self._part(part, f"{path}[{at}]") for at, part in enumerate(content))
@@ -265,7 +270,9 @@ class _ChatReader(DialectReader):
         refusal = member(message, "refusal", path, str)
         if refusal:
             parts.append({"type": "text", "text": refusal})
-        _mark_last(parts, cache_mark(message, path))
+        mark = cache_mark(message, path)
+        if mark and not mark_last(parts, mark):
+            self.late_mark = len(self._sent), mark
         parts += filter(_signs_text, reasoning)
         for at, call in enumerate(member(message, "tool_calls", path, list) or ()):
             part = self._tool_call(call, f"{path}.tool_calls[{at}]")
@@ -473,20 +480,6 @@ def _thinking_block(block: Any, path: str) -> dict[str, Any]:
         if is_redacted:
             part["redacted"] = True
     return part
-
-
-def _mark_last(parts: list[dict[str, Any]], mark: dict[str, Any]) -> None:
-    """Marks the last part that may end a cached prefix: the meaning of a mark at a message.
-
-    Args:
-        parts: The message's parts.
-        mark: As `cache_mark` returns it.
-    """
-    if not mark:
-        return
-    marked = next((part for part in parts[::-1] if part["type"] in _MARKED), None)
-    if marked is not None:
-        marked.update(mark)
 
 
 def detail_format(provider: str | None, *, is_encrypted: bool) -> str | None:

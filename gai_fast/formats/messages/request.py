@@ -111,6 +111,7 @@ class _MessagesReader(DialectReader):
         super().__init__({"$.reasoning.max_tokens": "$.thinking.budget_tokens"})
         self._keeps_attribution = keeps_attribution
         self._calls: set[str] = set()
+        self._sent: list[dict[str, Any]] = []
         self._named: dict[str, None] = {}
         """The names of tools that the conversation names, in the order of their first naming."""
 
@@ -124,9 +125,10 @@ class _MessagesReader(DialectReader):
         messages = member(body, "messages", "$", list)
         if not messages:
             raise invalid("`messages` must hold at least one message", "$.messages")
-        native["messages"] = self._system(body) if "system" in body else []
+        self._sent += self._system(body) if "system" in body else []
         for at, message in enumerate(messages):
-            native["messages"] += self._message(message, f"$.messages[{at}]")
+            self._sent += self._message(message, f"$.messages[{at}]")
+        native["messages"] = self._sent
         stop = member(body, "stop_sequences", "$", list)
         for at, sequence in enumerate(stop or ()):
             require_type(sequence, f"$.stop_sequences[{at}]", str)
@@ -227,7 +229,10 @@ class _MessagesReader(DialectReader):
             part = self._search_result(block, path)
         else:
             self.lost.append(path[2:])
-        return [] if part is None else [part]
+        if part is None:
+            self._keep_mark(block, path)
+            return []
+        return [part]
 
     def _search_result(self, block: dict[str, Any], path: str) -> dict[str, Any]:
         """Returns a search result as text: its title, its source and its content."""
@@ -303,7 +308,10 @@ class _MessagesReader(DialectReader):
                 parts.append(self._text(part, here))
             elif kind in ("image", "document"):
                 medium = self._image(part, here) if kind == "image" else self._document(part, here)
-                parts += [] if medium is None else [medium]
+                if medium is None:
+                    self._keep_mark(part, here)
+                else:
+                    parts.append(medium)
             elif kind == "search_result":
                 parts.append(self._search_result(part, here))
             elif kind == "tool_reference":  # of a client's search for tools
@@ -312,6 +320,7 @@ class _MessagesReader(DialectReader):
                 self._named[name] = None
                 parts.append({"type": "text", "text": name, **cache_mark(part, here)})
             else:
+                self._keep_mark(part, here)
                 self.lost.append(here[2:])
         mark = cache_mark(block, path)
         text: str = content if isinstance(content, str) else ""
@@ -319,6 +328,8 @@ class _MessagesReader(DialectReader):
             parts.append({"type": "text", "text": text})  # only a part can have the mark
         if mark and parts:
             parts[-1] |= mark
+        elif mark:
+            self._keep_mark(block, path)
         result = {"role": "tool", "call_id": call_id, "content": parts if parts or isinstance(content, list) else text}
         return result | ({"is_error": True} if member(block, "is_error", path, bool) else {})
 
@@ -344,18 +355,27 @@ class _MessagesReader(DialectReader):
                 else:
                     parts.append({"type": "reasoning", **signed, "redacted": True})
             elif kind == "tool_use":
+                self._keep_mark(block, here)
                 parts.append(self._call(block, here))
             elif kind in _OWN_BLOCKS or kind.endswith("_tool_result"):
                 if kind == _SEARCH_RESULT:
                     self._named.update(dict.fromkeys(_found_tools(block.get("content"))))
+                self._keep_mark(block, here)
                 parts.append({"type": "provider_block", "provider": native_author(), "block": block})
             else:
+                self._keep_mark(block, here)
                 self.lost.append(here[2:])
         for part in parts:
             signed_call = part.get("call_id")
             if isinstance(signed_call, str) and signed_call in signatures:
                 part["signature"] = signatures[signed_call]
         return parts
+
+    def _keep_mark(self, block: dict[str, Any], path: str) -> None:
+        """Notes the mark of a block that may have no part to be marked."""
+        mark = cache_mark(block, path)
+        if mark:
+            self.late_mark = len(self._sent) + 1, mark
 
     def _call(self, block: dict[str, Any], path: str) -> dict[str, Any]:
         known = ["type", "id", "name", "input", "cache_control"]

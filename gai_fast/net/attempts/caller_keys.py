@@ -1,8 +1,8 @@
 """The credentials of callers for upstreams with `api_key = "caller"`.
 
-A request has its caller's credential, and no other. The upstream's refusals and limits are the caller's: no breaker, no
-target and no other caller hears of them. A 429 sets the credential alone aside at its upstream. Pure policy, as
-`balance.py`.
+A request has its caller's credential, and no other. The upstream's refusals and limits concern the caller alone: they
+change no breaker, no target and no other caller's requests. A 429 sets the credential aside at its upstream. Pure
+policy, as `balance.py`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,8 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         metrics.session = spec.session.digest
     attempt = attempts.attempt
     if attempt is not None:
-        metrics.upstream_key = attempt.key_place
+        if metrics.cache in (None, "miss"):  # else no upstream was asked
+            metrics.upstream_key = attempt.key_place
         if attempt.adapter.changes is not None:
             metrics.dropped = tuple(attempt.adapter.changes.dropped[: LIMITS.logged_changes])
     if attempts.bill.absurd_tokens:

@@ -135,11 +135,12 @@ class Targets(AttemptRunner):
         self._breakers, self._key_rings = {}, {}
         for name, new in upstreams.items():
             former = formers.get(name)
+            is_there = former is not None and new.base_url == former.base_url  # else it is another server
             if new.breaker is not None:
-                is_same = former is not None and (new.breaker, new.base_url) == (former.breaker, former.base_url)
+                is_same = is_there and former is not None and new.breaker == former.breaker
                 self._breakers[name] = breakers[name] if is_same else Breaker(new.breaker)
             if new.more_api_keys:
-                ring = self._key_rings[name] = rings.get(name) or KeyRing(new)
+                ring = self._key_rings[name] = (rings.get(name) if is_there else None) or KeyRing(new)
                 ring.use(new)
         identities = {new.identity for new in upstreams.values() if new.identity is not None}
         for identity in self._token_sources.keys() - identities:

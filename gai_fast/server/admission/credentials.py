@@ -6,6 +6,7 @@ where the gateway has no keys, `Authorization` and `x-api-key` are the caller's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,13 +15,15 @@ from gai_fast.net.limits import LIMITS
 
 GATEWAY_KEY: Final = "x-gai-key"
 """The header of a key of the gateway, where the others have the caller's credential."""
-_MESSAGES: Final = "/v1/messages"
+_MESSAGES: Final = re.compile("(?:/p/[^/]+)?/v1/messages")
+"""The paths of Anthropic's Messages, here and at an upstream."""
 
 
 def credential_of(headers: Mapping[str, str], path: str) -> Credential | None:
     """Returns the credential of a request. None if it has none that can be sent.
 
-    Of both headers, `x-api-key` counts on `/v1/messages`, else `Authorization`: Claude Code sends both.
+    Of both headers, `x-api-key` counts on `/v1/messages`, else `Authorization`: Claude Code and Anthropic's SDK send
+    both, and Anthropic takes a key as `x-api-key` alone.
 
     Args:
         headers: Of the request, by lower-case name; repeated ones joined with ", ", which no credential holds.
@@ -29,7 +32,7 @@ def credential_of(headers: Mapping[str, str], path: str) -> Credential | None:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     bearer = _made(token.strip(" "), is_bearer=True) if scheme.lower() == "bearer" else None
     own = _made(headers.get("x-api-key", ""), is_bearer=False)
-    return own or bearer if path.startswith(_MESSAGES) else bearer or own
+    return own or bearer if _MESSAGES.match(path) else bearer or own
 
 
 def _made(text: str, *, is_bearer: bool) -> Credential | None:

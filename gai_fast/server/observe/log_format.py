@@ -7,7 +7,7 @@ Owns the fields of a JSON line, its size limit, and the records that are logged 
 2. Its first fields are `ts` (RFC 3339, UTC), `level` and `msg`. The fields of an `Entry`, or `logger`, follow, and the
    traceback as `exc`.
 3. A JSON line has at most `PIPE_BUF` bytes, which a pipe accepts in one piece, so that lines of several workers do not
-   mix. The longest texts are cut in the middle.
+   mix. The longest texts are cut in the middle, and lists of texts at their end.
 4. A line for people shows unprintable characters as escapes: no caller's text forges a line or controls the terminal.
 5. With JSON, Python's warnings and uncaught exceptions are log records, too. Messages of the command line, such as
    `error: …`, stay text.
@@ -104,13 +104,21 @@ def _printable(text: str) -> str:
 
 
 def _bounded(line: dict[str, Any]) -> str:
-    """Returns a line as JSON. Cuts its longest texts until it has at most `PIPE_BUF` bytes with its line break."""
+    """Returns a line as JSON. Cuts its longest values until it has at most `PIPE_BUF` bytes with its line break."""
     text = _ascii(line)
     while (excess := len(text) + 1 - select.PIPE_BUF) > 0:
-        name = max(line, key=lambda name: len(line[name]) if isinstance(line[name], str) else 0)
-        line[name] = _without_middle(line[name], excess)
+        name = max(line, key=lambda name: _length(line[name]))
+        value = line[name]
+        line[name] = value[: len(value) // 2] if isinstance(value, list) else _without_middle(value, excess)
         text = _ascii(line)
     return text
+
+
+def _length(value: Any) -> int:
+    """Returns the characters of a text, or of a list of texts; 0 for other values, which are short."""
+    if isinstance(value, list):
+        return sum(map(len, value)) + len(value)
+    return len(value) if isinstance(value, str) else 0
 
 
 def _without_middle(text: str, excess: int) -> str:

@@ -22,6 +22,29 @@ from gai_fast.server.openapi.schemas import ref, schemas
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _KEYLESS: Final = frozenset(("open", "login", "login file"))
+_SCHEMES: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A caller's key, if the server has keys. With `x-gai-key`, or if it has none: the caller's own "
+        "credential, for an upstream that takes it.",
+    },
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "As `bearer`."},
+    "gateway_key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-gai-key",
+        "description": "A caller's key, where the other headers have the caller's own credential.",
+    },
+}
+_SECURITY_OF_OPERATORS: Final[Sequence[Mapping[str, Sequence[str]]]] = (
+    {},
+    {"bearer": ()},
+    {"key": ()},
+    {"gateway_key": ()},
+)
+_SECURITY: Final = (*_SECURITY_OF_OPERATORS, {"gateway_key": (), "bearer": ()}, {"gateway_key": (), "key": ()})
+"""The ways to send a key, each alone or beside a credential. The first one: no key is needed."""
 _OF_EVERY_ROUTE: Final = (400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 429, 431, 500, 503, 505)
 
 
@@ -88,14 +111,7 @@ def document(routes: Sequence[DescribedRoute]) -> dict[str, Any]:
             "headers": {
                 name: {"description": about, "schema": dict(schema)} for name, (about, schema) in HEADERS.items()
             },
-            "securitySchemes": {
-                "bearer": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "A caller's key, if the server has keys.",
-                },
-                "key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same."},
-            },
+            "securitySchemes": _SCHEMES,
         },
     }
 
@@ -111,7 +127,7 @@ def _operation(route: DescribedRoute, operation: Operation, errors: dict[str, An
         "tags": [operation.tag],
         "parameters": [_parameter(each) for each in (*first, *operation.parameters)],
         "responses": _responses(route, operation, errors),
-        "security": [] if is_keyless else [{}, {"bearer": []}, {"key": []}],
+        "security": [] if is_keyless else _SECURITY if route.access == "key" else _SECURITY_OF_OPERATORS,
     }
     if operation.request:
         example = {} if operation.example is None else {"example": operation.example}

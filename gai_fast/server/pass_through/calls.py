@@ -34,7 +34,7 @@ class PassedCall:
         check: Called with further bytes of the body, and with none at its end; raises an `Error` if they name what its
             caller must not. None if all may be sent.
         images: The number of images that are asked for.
-        home: As for `StreamSpec`, of a session that a header names.
+        session: The digest of the session that the request names; empty if it names none.
         is_repeatable: Whether the upstream may get it twice.
         wants_bearer: Whether the upstream wants the key as `Authorization: Bearer`, whatever its own header is.
         at: Returns the call for another target of the model; raises an `Error` if it has no such route. None if there
@@ -46,13 +46,13 @@ class PassedCall:
         "body",
         "check",
         "endpoint",
-        "home",
         "images",
         "is_metered",
         "is_repeatable",
         "model",
         "path",
         "price",
+        "session",
         "stream",
         "upstream",
         "wants_bearer",
@@ -71,7 +71,7 @@ class PassedCall:
         self.is_metered = False
         self.images = 0
         self.check: Callable[[bytes], object] | None = None
-        self.home = ""
+        self.session = ""
         self.is_repeatable = False
         self.wants_bearer = False
         self.at: Callable[[ModelSettings], PassedCall] | None = None
@@ -91,7 +91,7 @@ class AskedCall:
         caller: As above.
         is_retry: As above.
         model: As above, without fallbacks: another model's embeddings cannot be compared with those that a client has.
-        home: That of the call.
+        home: The session of the call, by which targets and keys are found.
     """
 
     __slots__ = ("call", "caller", "home", "is_retry", "model")
@@ -101,7 +101,7 @@ class AskedCall:
         self.model: ModelSettings = replace(model, fallback=(), fallback_on=_NO_FALLBACKS)
         self.caller: str = caller
         self.is_retry: bool = is_retry
-        self.home: str = call.home
+        self.home: str = call.session
 
     def again(self, *, has_begun: bool) -> AskedCall:
         """Works as `Asked.again`."""

@@ -22,12 +22,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
 from gai_fast.core.requests.reading import cut_body, estimated_tokens, parse_members, parse_object
+from gai_fast.core.session import name_in_body
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
@@ -55,12 +56,14 @@ from gai_fast.server.pass_through.transfer import Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Passage
-from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.server.requests.stream_response import StreamResponse, session_headers
 
 METERED: Final = frozenset(("/v1/embeddings", "/v1/moderations", "/v1/rerank", "/v1/responses/compact"))
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
 IMAGES: Final = frozenset(("/v1/images/generations", "/v1/images/edits", "/v1/images/variations"))
 """The routes of images: some models' answers have counts, others cost by the image and the request's text."""
+_NO_BODY: Final[dict[str, Any]] = {}
+_CACHE_KEY: Final = "prompt_cache_key"
 _COUNTING_IMAGES: Final = "gpt-image"
 """A part of the ids of the models whose images have counts (openai-python, `ImagesResponse.usage`)."""
 CheckBytes = Callable[[bytes], object]
@@ -197,10 +200,9 @@ class PassThroughRoutes:
 
     def plan_model(self, passage: TransferPassage) -> None:
         """Plans a request whose JSON body names a model: rule 2."""
-        incoming = passage.incoming
-        route = incoming.path
+        route = passage.incoming.path
         try:
-            model, body = self._model_and_body(incoming)
+            model, body = self._model_and_body(passage)
         except Error:
             self._offering(route)  # its refusal comes first
             raise
@@ -285,7 +287,9 @@ class PassThroughRoutes:
 
     def plan_compact(self, passage: TransferPassage) -> None:
         """Plans a compaction."""
-        model, body = self._model_and_body(passage.incoming)
+        if not passage.session:  # the body may be long, and other routes have no such member
+            passage.session = _session_of(passage.incoming, _cache_key(passage.incoming.json_body()))
+        model, body = self._model_and_body(passage)
         self._plan_targets(passage, model, body, compacts=True)
 
     def _compact_place(self, incoming: Incoming, model: ModelSettings) -> UpstreamPlace:
@@ -319,9 +323,9 @@ class PassThroughRoutes:
             ]
             if len(unfit) == len(model.targets):
                 raise
-            model = self._engine.targets.with_target(model, _home(incoming, model.upstream, True), unfit)
+            model = self._engine.targets.with_target(model, passage.session, unfit)
             place, body = self._place(incoming, model, compacts=compacts), _with_model(body, model.id)
-        at = partial(self._call_at, incoming, body, compacts) if model.targets else None
+        at = partial(self._call_at, incoming, body, passage.session, compacts) if model.targets else None
         self._plan(passage, model.upstream, place, incoming.path, model, body, at=at)
 
     def _place(self, incoming: Incoming, model: ModelSettings, *, compacts: bool) -> UpstreamPlace:
@@ -342,12 +346,15 @@ class PassThroughRoutes:
             return False
         return True
 
-    def _call_at(self, incoming: Incoming, body: bytes, compacts: bool, model: ModelSettings) -> PassedCall:
+    def _call_at(
+        self, incoming: Incoming, body: bytes, session: str, compacts: bool, model: ModelSettings
+    ) -> PassedCall:
         """Returns the call for another target of a model.
 
         Args:
             incoming: The request.
             body: The body for the first target.
+            session: As for `PassedCall`.
             compacts: As for `_plan_targets`.
             model: The model with the other target.
 
@@ -357,12 +364,13 @@ class PassThroughRoutes:
         place = self._place(incoming, model, compacts=compacts)
         call = self._call(incoming, model.upstream, place, incoming.path, _with_model(body, model.id))
         self._name_model(call, model)
-        call.at = partial(self._call_at, incoming, body, compacts)
-        call.home = _home(incoming, model.upstream, True)
+        call.at = partial(self._call_at, incoming, body, session, compacts)
+        call.session = session
         return call
 
-    def _model_and_body(self, incoming: Incoming) -> tuple[ModelSettings, bytes]:
+    def _model_and_body(self, passage: TransferPassage) -> tuple[ModelSettings, bytes]:
         """Returns the target of the model that a JSON body names, and the body with the upstream's id of it."""
+        incoming = passage.incoming
         body = incoming.json_body()
         if incoming.http.key is not None and not incoming.http.key.may_use_all:
             read = parse_object(body)
@@ -371,7 +379,7 @@ class PassThroughRoutes:
         cut = cut_body(body, b"model")
         if cut is not None:
             name, before, behind = cut
-            model = self._target(name, incoming)
+            model = self._target(name, passage)
             return model, before + encode_json(model.id) + behind
         members = parse_members(body)
         named = members.get("model")
@@ -379,13 +387,13 @@ class PassThroughRoutes:
         if not isinstance(given, str) or not given:
             what = "is missing" if named is None else "must be a string that is not empty"
             raise Error("invalid_request", f"The request is not valid: `model` {what} - at `$.model`", reason="model")
-        model = self._target(given, incoming)
+        model = self._target(given, passage)
         members["model"] = msgspec.Raw(encode_json(model.id))
         return model, _ENCODE(members)
 
-    def _target(self, name: str, incoming: Incoming) -> ModelSettings:
-        model = self._engine.settings.chosen(name, incoming.http.key)
-        return self._engine.targets.with_target(model, _home(incoming, model.upstream, bool(model.targets)))
+    def _target(self, name: str, passage: TransferPassage) -> ModelSettings:
+        model = self._engine.settings.chosen(name, passage.incoming.http.key)
+        return self._engine.targets.with_target(model, passage.session)
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
         methods = offered_methods(upstream.pass_paths, path.segments)
@@ -443,7 +451,7 @@ class PassThroughRoutes:
         http, key = incoming.http, incoming.http.key
         call = self._call(incoming, upstream, place, endpoint, http.body if body is None else body)
         call.check, call.at = check, at
-        call.home = _home(incoming, upstream, at is not None)
+        call.session = passage.session
         estimate = NO_DEMAND
         size = len(http.body) if http.upload is None or http.upload.length is None else http.upload.length
         if model is not None:
@@ -502,6 +510,7 @@ class PassThroughRoutes:
         body = incoming.http.body
         stream = self._engine.settings.stream
         response = StreamResponse(incoming, passage.stream_id, "application/json", stream, whole=True)
+        response.headers = session_headers(passage.session)
         incoming.http.body = body
         return response
 
@@ -514,13 +523,15 @@ class TransferPassage(Passage):
         routes: Know who may ask for what.
 
     Attributes:
+        session: The digest of the session that it names; empty if it names none.
         transfer: Asks the upstream, from `plan` on.
     """
 
-    __slots__ = ("_response", "_routes", "transfer")
+    __slots__ = ("_response", "_routes", "session", "transfer")
 
     def __init__(self, incoming: Incoming, routes: PassThroughRoutes) -> None:
         super().__init__(incoming)
+        self.session = _session_of(incoming, _NO_BODY)
         self.transfer: Transfer
         self._routes = routes
         self._response: StreamResponse | None = None
@@ -597,18 +608,21 @@ class _FormPassage(TransferPassage):
         self._routes.plan_form(self, self._form)
 
 
-def _home(incoming: Incoming, upstream: UpstreamSettings, has_targets: bool) -> str:
-    """Returns the digest of the session that a header names; empty if there is nothing to choose by it.
+def _session_of(incoming: Incoming, members: dict[str, Any]) -> str:
+    """Returns the digest of the session that a request names; empty if it names none.
 
     Args:
         incoming: The request.
-        upstream: The upstream.
-        has_targets: Whether the model has targets.
+        members: The members of its body that may name one.
     """
-    if not has_targets and not upstream.more_api_keys:
-        return ""
-    session = incoming.session(None)
+    session = incoming.session(name_in_body(members))
     return "" if session is None else session.digest
+
+
+def _cache_key(body: bytes) -> dict[str, Any]:
+    """Returns the member of a JSON body that may name a session."""
+    given = parse_members(body).get(_CACHE_KEY)
+    return _NO_BODY if given is None else {_CACHE_KEY: _DECODE(given)}
 
 
 def _with_model(body: bytes, identifier: str) -> bytes:

@@ -47,7 +47,7 @@ from gai_fast.server.pass_through.headers import GUARDS, for_client, for_upstrea
 from gai_fast.server.pass_through.upload import BodyUpload
 from gai_fast.server.pass_through.usage import UsageReader, text_characters
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.stream_response import answering_headers
+from gai_fast.server.requests.stream_response import answering_headers, session_headers
 
 COMPACT: Final = "/v1/responses/compact"
 """The route whose upstream may not have it, though it has all others of its API."""
@@ -135,7 +135,7 @@ class Transfer(Receiver):
             call.upstream,
             incoming.http.caller,
             self._place,
-            call.home,
+            call.session,
             incoming.http.credential,
             is_model=model is not None,
         )
@@ -414,7 +414,7 @@ class Transfer(Receiver):
     def _head(self, more: Headers = ()) -> PassedHead:
         """Returns the headers of the response, with those that it has alone."""
         call, incoming = self._call, self._incoming
-        own = incoming.answer_headers
+        own = [*incoming.answer_headers, *session_headers(call.session)] if call.session else incoming.answer_headers
         names = tuple([name for name, _ in own]) if own else ()
         model = "" if call.model is None else call.model.name
         common = _common_headers(may_be_passed(self._headers), names, model, call.upstream.name)
@@ -449,7 +449,7 @@ class Transfer(Receiver):
         if is_begun:
             self._after(metrics, self._client.abort)
             return
-        own: Headers = [("x-gai-stream-id", self._stream_id)]
+        own: Headers = [("x-gai-stream-id", self._stream_id), *session_headers(self._call.session)]
         reply = self._incoming.refusal(error, own)
         self._after(metrics, lambda: self._client.send(reply))
 
@@ -501,6 +501,7 @@ class Transfer(Receiver):
             usage=usage,
             provider=call.upstream.provider.partition(":")[0],
             upstream=call.upstream.name,
+            session=call.session,
             upstream_key=self._places.key_place,
             model="" if call.model is None else call.model.name,
             endpoint=call.endpoint,

@@ -6,7 +6,8 @@ request may begin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
@@ -19,7 +20,7 @@ from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Settings
-from gai_fast.net.attempts.spec import Clock, StreamSpec
+from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
 from gai_fast.net.stream.streams import Engine
@@ -40,7 +41,7 @@ from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import response_of
 from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of, is_large
-from gai_fast.server.requests.stream_response import StreamResponse
+from gai_fast.server.requests.stream_response import StreamResponse, session_headers
 from gai_fast.stores import LogHeader, StreamLog
 
 _ACCEPTED: Final = 202
@@ -100,7 +101,7 @@ class StreamPassage(Passage):
         client = StreamResponse(incoming, context.stream_id, media_type, spec.model.stream, whole=spec.hold)
         self._client = client
         if spec.session is not None:
-            client.headers = ((SESSION_HEADER, spec.session.digest),)
+            client.headers = session_headers(spec.session.digest)
         if not spec.hold:
             client.format_headers = negotiated.headers
         elif spec.log_header is None:
@@ -215,7 +216,9 @@ class StreamPassage(Passage):
 
     def _json_reply(self, log: StreamLog, more: Headers) -> Reply:
         reply = self.incoming.json_reply(self._started_body(log), status=self._unfollowed)
-        reply.headers = [*reply.headers, *more]
+        session = None if self.spec is None else self.spec.session
+        named = () if session is None else session_headers(session.digest)
+        reply.headers = [*reply.headers, *more, *named]
         return reply
 
     def _started_body(self, log: StreamLog) -> dict[str, Any]:
@@ -371,8 +374,8 @@ class DialectPassage(StreamPassage):
         body = parse_object(incoming.json_body())
         self.key = _key(incoming)
         self._asked = asked = incoming.format.read_request(body)
-        if is_large(incoming.http.body) and self._may_be_translated():
-            self.rest = self._translate
+        if is_large(incoming.http.body):
+            self.rest = self._translation()
         if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, asked)
 
@@ -392,20 +395,31 @@ class DialectPassage(StreamPassage):
         else:
             self._answers_with_stream(negotiated, spec, context)
 
-    def _may_be_translated(self) -> bool:
-        """Returns whether an upstream that may answer has another dialect."""
+    def _translation(self) -> Callable[[], None] | None:
+        """Returns what translates a large body. None if no upstream that may answer has another dialect."""
         incoming, settings, own = self.incoming, self._home.specs.settings, self.incoming.format.name
         if containers_of(incoming.http.body) > LIMITS.translated_containers:
-            return False
+            return None
         may_answer = settings.may_answer(settings.chosen(self._asked.model, incoming.http.key))
-        return any(get_provider(each.upstream.provider).dialect != own for each in may_answer)
+        others = [each.upstream for each in may_answer if get_provider(each.upstream.provider).dialect != own]
+        if not others:
+            return None
+        keeps = [each.attribution == "keep" for each in others]
+        return partial(self._translate, is_cut=not all(keeps), is_kept=any(keeps))
 
-    def _translate(self) -> None:
-        asked = self._asked
-        try:
-            asked.native = self.incoming.format.parse_request(asked.body)
-        except Error as error:  # of the models that may answer, the first one may need no translation
-            asked.native = error
+    def _translate(self, *, is_cut: bool, is_kept: bool) -> None:
+        """Translates the body.
+
+        Args:
+            is_cut: Whether an upstream gets it without the client's attribution.
+            is_kept: Whether an upstream gets it with the attribution.
+        """
+        asked, dialect = self._asked, self.incoming.format
+        is_attributed = is_kept and dialect.without_attribution(asked.body) is not asked.body
+        if is_cut or not is_attributed:
+            asked.native = _parsed(dialect.parse_request, asked.body)
+        if is_attributed:
+            asked.attributed = _parsed(dialect.parse_attributed, asked.body)
 
     def _started_body(self, log: StreamLog) -> dict[str, Any]:
         # With a key, the log may be of an earlier request.
@@ -420,7 +434,7 @@ class CountPassage(StreamPassage):
     An upstream of the dialect counts, if it can; else the count is estimated.
     """
 
-    __slots__ = ("_asked", "_body", "_error", "_estimate", "_is_checked", "_model")
+    __slots__ = ("_asked", "_body", "_error", "_estimate", "_is_checked", "_model", "_session_headers")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
@@ -430,6 +444,7 @@ class CountPassage(StreamPassage):
         self._is_checked = False
         self._estimate: Reply | None = None
         self._model: ModelSettings  # from `plan` on
+        self._session_headers: Headers  # likewise
 
     def read(self) -> None:
         """Works as `Passage.read`."""
@@ -447,6 +462,7 @@ class CountPassage(StreamPassage):
         model = self._chosen()
         check_further_models(body, incoming.http.key)
         session = incoming.session(name_in_body(body))
+        self._session_headers = session_headers("" if session is None else session.digest)
         place = home.engine.targets.home(model, session, body, incoming.http.caller)
         self._model = model = home.engine.targets.with_target(model, place)
         if self._is_estimated(model):
@@ -459,10 +475,11 @@ class CountPassage(StreamPassage):
         if home.uncounted.has(model, incoming.path):
             self._estimate = self._estimated()
             return
-        spec, context = home.specs.count(incoming, body, model, place)
+        spec, context = home.specs.count(incoming, body, model, session, place)
         self.spec, self._context = spec, context
         self.stream_id = context.stream_id
         self._client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
+        self._client.headers = self._session_headers
         self._client.instead = self._count_instead
 
     def _chosen(self) -> ModelSettings:
@@ -493,7 +510,7 @@ class CountPassage(StreamPassage):
         """Returns the response with an estimate."""
         dialect = self.incoming.format
         reply = self.incoming.json_reply(dialect.count_body(estimated_tokens(dialect.counted_characters(self._asked))))
-        reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated")]
+        reply.headers = [*reply.headers, ("x-gai-usage-source", "estimated"), *self._session_headers]
         return reply
 
     def begin(self) -> Reply | None:
@@ -578,11 +595,18 @@ def _ids_in_body(settings: Settings, incoming: Incoming, asked: ClientRequest) -
     return ids_in_body(settings, model, incoming.format.name, asked.body)
 
 
-SESSION_HEADER: Final = "x-gai-session"
 # Copied into this module: a lookup of another module's name costs 30 ns.
 _KEY_HEADERS: Final[tuple[str, ...]] = KEY_HEADERS
 _UNSET: Final = UNSET
 _now_ms: Final = now_ms
+
+
+def _parsed(parse: Parse, body: dict[str, Any]) -> tuple[Request, list[str]] | Error:
+    """Returns a translated body, or its error: of the models that may answer, the first may need no translation."""
+    try:
+        return parse(body)
+    except Error as error:
+        return error
 
 
 def _key(incoming: Incoming, request: Request | None = None) -> str | None:

@@ -170,7 +170,7 @@ class SpecBuilder:
         return any(settings.price(each) is not None for each in settings.may_answer(model))
 
     def count(
-        self, incoming: Incoming, body: dict[str, Any], model: ModelSettings, home: str
+        self, incoming: Incoming, body: dict[str, Any], model: ModelSettings, session: Session | None, home: str
     ) -> tuple[StreamSpec, StreamContext]:
         """Builds the spec of a request for a token count by its upstream.
 
@@ -178,6 +178,7 @@ class SpecBuilder:
             incoming: The client's request.
             body: The parsed body, in the dialect of its route's format.
             model: A model whose upstream has this dialect.
+            session: As for `StreamSpec`.
             home: As for `StreamSpec`.
         """
         dialect = incoming.format
@@ -203,6 +204,7 @@ class SpecBuilder:
             trace_id=context.trace_id,
             endpoint=incoming.path,
             transport="json",
+            session=session,
             home=home,
             credential=incoming.http.credential,
         )
@@ -276,6 +278,18 @@ def _native(asked: ClientRequest, dialect: Format) -> tuple[Request, list[str]]:
     if isinstance(native, Error):
         raise native
     return native
+
+
+def _native_attributed(asked: ClientRequest, dialect: Format) -> tuple[Request, list[str]]:
+    """Works as `_native`, as `Format.parse_attributed`."""
+    if dialect.without_attribution(asked.body) is asked.body:
+        return _native(asked, dialect)
+    attributed = asked.attributed
+    if attributed is None:
+        return dialect.parse_attributed(asked.body)
+    if isinstance(attributed, Error):
+        raise attributed
+    return attributed
 
 
 def _attributed(dialect: Format, body: dict[str, Any], model: ModelSettings) -> dict[str, Any]:
@@ -369,7 +383,7 @@ class _DialectSpecs:
         if (
             api.dialect != self._dialect.name
             or model.upstream.reasoning_tags is not None  # its text has to be read
-            or negotiated.format is not self._dialect
+            or negotiated.format.name != self._dialect.name  # programs may have a form of their own
             or self._context.ids  # the upstream's frames lack the gateway's event ids
             or self._is_continued(model, api)
             or self._engine.is_processed(wants_json=asked.wants_json)
@@ -411,7 +425,7 @@ class _DialectSpecs:
         if own is None:
             check_translated(self._containers)
             if model.upstream.attribution == "keep":
-                request, lost = dialect.parse_attributed(asked.body)
+                request, lost = _native_attributed(asked, dialect)
             else:
                 request, lost = _native(asked, dialect)
             if lost:

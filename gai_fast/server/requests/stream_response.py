@@ -28,6 +28,15 @@ _NONE: Final[Headers] = ()
 _PRINTABLE: Final = "!\"#$&'()*+,/:;<=>?@[\\]^`{|} "  # all of ASCII but %, which begins an escape
 
 
+def session_headers(digest: str) -> Headers:
+    """Returns the header that names the session of a request.
+
+    Args:
+        digest: The session's digest; empty if the client has named none.
+    """
+    return (("x-gai-session", digest),) if digest else ()
+
+
 def answering_headers(model: str, upstream: str, is_fallback: bool) -> tuple[tuple[str, str], ...]:
     """Returns the headers that name who answers."""
     named = (("x-gai-model", quote(model, safe=_PRINTABLE)), ("x-gai-upstream", quote(upstream, safe=_PRINTABLE)))

@@ -38,6 +38,7 @@ URL = "https://api.anthropic.com"
     [
         UpstreamSettings("a", "anthropic", URL, api_key=Secret("k")),
         UpstreamSettings("a", "anthropic", URL, headers={"X-Api-Key": "k"}),
+        UpstreamSettings("a", "anthropic", URL, takes_credentials=True),
         UpstreamSettings("a", "anthropic", URL, headers={"Authorization": "Bearer k"}),
         UpstreamSettings("a", "anthropic", URL, identity=IdentitySettings(command=("token",))),
         UpstreamSettings("a", "anthropic", "http://127.0.0.1:9"),

@@ -150,6 +150,15 @@ def test_an_upstream_takes_its_callers_credentials(folder: Folder) -> None:
     assert settings.takes_credentials
 
 
+def test_the_port_of_a_scheme_and_case_make_no_other_host(folder: Folder) -> None:
+    same = CALLERS.replace("https://two.example/v1", "https://ONE.example:443/v2", 1)
+    text = f'{same}[[model]]\nname = "m"\ntargets = [{{upstream = "a"}}, {{upstream = "b"}}]\n'
+    assert folder.read(text, {"KEY_1": "one"}).settings.models["m"].targets
+    other = same.replace(":443", ":8443")
+    text = text.replace(same, other)
+    assert any("'one.example' and 'one.example:8443'" in each for each in folder.problems(text, {"KEY_1": "one"}))
+
+
 @pytest.mark.parametrize(
     "models",
     [

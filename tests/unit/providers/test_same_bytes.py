@@ -6,14 +6,15 @@ beginning of the whole conversation's, and no other member differs, but for the 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
+import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gai_fast.formats import get_format
@@ -26,8 +27,12 @@ APIS: Final = [
     for api in import_module(f"gai_fast.providers.{name.replace('-', '_')}").APIS
 ]
 LISTS: Final = ("messages", "input", "contents")
-MARKS: Final = ("cache_control", "prompt_cache_breakpoint")
-CACHED: Final = {"cache_control": {"type": "ephemeral"}}
+MARKS: Final[Mapping[str, Any]] = {
+    "cache_control": {"type": "ephemeral"},
+    "prompt_cache_breakpoint": {"mode": "explicit"},
+}
+MARK: Final = re.compile(rb',"(?:%b)":\{[^{}]*\}' % "|".join(MARKS).encode())
+"""A mark in a body that is sent: it is never the first member of its object."""
 SCHEMA: Final = {"type": "object", "properties": {"a": {"type": "integer"}}}
 WITHOUT_TOOLS: Final = ("perplexity",)
 """Providers whose API has no tools."""
@@ -38,13 +43,15 @@ class Step:
     """A question or a step of an agent.
 
     Args:
-        said: The texts of the user; with calls none.
+        said: The texts of the user.
+        image: Whether an image follows them.
         system: A system text behind them, or none.
         answer: The text of the answer.
         calls: How many tools the answer calls.
     """
 
     said: Sequence[str]
+    image: bool
     system: str
     answer: str
     calls: int
@@ -59,6 +66,7 @@ def steps(draw: st.DrawFn, with_calls: bool) -> list[Step]:
     return [
         Step(
             draw(st.lists(WORDS, min_size=1, max_size=2)),
+            draw(st.booleans()),
             draw(st.one_of(st.just(""), WORDS)),
             draw(WORDS),
             draw(calls),
@@ -68,43 +76,39 @@ def steps(draw: st.DrawFn, with_calls: bool) -> list[Step]:
 
 
 class Wrapper:
-    """Wraps texts in strings or parts, and marks some parts, as a client may do anew in each turn.
+    """Wraps texts in strings or parts, as a client may do differently in each turn.
 
     Args:
-        draw: Draws a choice.
-        marks: Whether the request has marks; the first text that may have one does.
+        is_plain: Returns whether a text is a string.
         kind: The type of a part with a text.
     """
 
-    def __init__(self, draw: Callable[[], bool], marks: bool, kind: str) -> None:
-        self._draw = draw
-        self._marks = marks
-        self._must_mark = marks
+    def __init__(self, is_plain: Callable[[], bool], kind: str) -> None:
+        self._is_plain = is_plain
         self.kind = kind
 
     def one(self, text: str, kind: str = "") -> Any:
-        if not self._must_mark and self._draw():
-            return text
-        return self.parts([text], kind)
+        return text if self._is_plain() else self.parts([text], kind)
 
     def parts(self, texts: Sequence[str], kind: str = "") -> list[dict[str, Any]]:
-        return [self._part(text, kind or self.kind) for text in texts]
+        return [{"type": kind or self.kind, "text": text} for text in texts]
 
-    def texts(self, texts: Sequence[str]) -> Any:
-        return self.one(texts[0]) if len(texts) == 1 else self.parts(texts)
+    def said(self, step: Step, image: Any) -> Any:
+        """Returns what the user says in a step; `image` is an image in the client's dialect."""
+        if len(step.said) == 1 and not step.image:
+            return self.one(step.said[0])
+        return [*self.parts(step.said), *([image] if step.image else [])]
 
-    def _part(self, text: str, kind: str) -> dict[str, Any]:
-        part: dict[str, Any] = {"type": kind, "text": text}
-        if self._must_mark or (self._marks and self._draw()):
-            self._must_mark = False
-            part |= {"prompt_cache_breakpoint": {"mode": "explicit"}} if kind == "input_text" else CACHED
-        return part
+
+PIXEL: Final = "iVBORw0KGgo="
+PIXEL_URL: Final = f"data:image/png;base64,{PIXEL}"
 
 
 def chat(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[str, Any]:
     messages: list[Any] = [{"role": "system", "content": wrap.one(system)}]
+    image = {"type": "image_url", "image_url": {"url": PIXEL_URL}}
     for at, step in enumerate(given_steps):
-        messages.append({"role": "user", "content": wrap.texts(step.said)})
+        messages.append({"role": "user", "content": wrap.said(step, image)})
         if step.system:
             messages.append({"role": "system", "content": wrap.one(step.system)})
         calls = [
@@ -122,8 +126,9 @@ def chat(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[str, A
 def messages(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[str, Any]:
     body: dict[str, Any] = {"model": "m", "max_tokens": 9, "system": wrap.one(system), "stream": True}
     turns: list[Any] = []
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
     for at, step in enumerate(given_steps):
-        turns.append({"role": "user", "content": wrap.texts(step.said)})
+        turns.append({"role": "user", "content": wrap.said(step, image)})
         if step.system:
             turns.append({"role": "system", "content": wrap.one(step.system)})
         ids = [f"toolu_{at}_{n}" for n in range(step.calls)]
@@ -141,8 +146,9 @@ def messages(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[st
 
 def responses(system: str, given_steps: Sequence[Step], wrap: Wrapper) -> dict[str, Any]:
     items: list[Any] = []
+    image = {"type": "input_image", "image_url": PIXEL_URL, "detail": "auto"}
     for at, step in enumerate(given_steps):
-        items.append({"role": "user", "content": wrap.texts(step.said)})
+        items.append({"role": "user", "content": wrap.said(step, image)})
         if step.system:
             items.append({"role": "developer", "content": wrap.one(step.system)})
         ids = [f"call_{at}_{n}" for n in range(step.calls)]
@@ -179,43 +185,66 @@ def answers(body: dict[str, Any], dialect: str) -> list[int]:
     return [at for at, item in enumerate(items) if is_answer(item) and not (at and is_answer(items[at - 1]))]
 
 
-def sent(api_name: str, dialect: str, body: dict[str, Any]) -> Any:
+def markable(body: dict[str, Any], dialect: str) -> Iterator[dict[str, Any]]:
+    """Yields the objects that a client may mark: parts, and those that stand for all of their parts."""
+    is_responses = dialect == "responses"
+    if not is_responses:
+        yield from body.get("tools", ())
+    for message in [{"content": body.get("system")}, *body["input" if is_responses else "messages"]]:
+        if dialect == "openai" and "role" in message:
+            yield message
+        content = message.get("output") if is_responses and "output" in message else message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if part["type"] != "output_text":
+                yield part
+            inner = part.get("content")
+            if isinstance(inner, list):
+                yield from inner
+
+
+def sent(api_name: str, dialect: str, body: dict[str, Any]) -> dict[str, bytes]:
+    """Returns the members of a request in the bytes that go up, without marks."""
     api, target = get_provider(api_name), Target("m", on_unsupported="drop", cache_key="session")
     if api.dialect == dialect:
-        return without_marks(json.loads(api.build_passthrough(body, target).body))
-    return without_marks(json.loads(api.build_request(get_format(dialect).parse_request(body)[0], target).body))
-
-
-def without_marks(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_marks(each) for key, each in value.items() if key not in MARKS}
-    return [without_marks(each) for each in value] if isinstance(value, list) else value
+        written = api.build_passthrough(body, target).body
+    else:
+        written = api.build_request(get_format(dialect).parse_request(body)[0], target).body
+    members = msgspec.json.decode(MARK.sub(b"", written), type=dict[str, msgspec.Raw])
+    return {name: bytes(raw) for name, raw in members.items()}
 
 
 @pytest.mark.parametrize("dialect", CLIENTS)
 @pytest.mark.parametrize("api_name", [name for name in APIS if not name.endswith((":completions", ":generate"))])
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_each_turn_begins_with_the_turn_before(api_name: str, dialect: str, data: st.DataObject) -> None:
+    """Of a conversation with marks each turn has one at least, anywhere: also where a native request has no place."""
     write, kind = CLIENTS[dialect]
     api = get_provider(api_name)
     with_calls = api_name not in WITHOUT_TOOLS
     conversation = data.draw(steps(with_calls))
-    marks = data.draw(st.booleans())
+    has_marks = data.draw(st.booleans())
     is_own = api.dialect == dialect
 
-    def body(of: Sequence[Step]) -> dict[str, Any]:
+    def body(place: int | None) -> dict[str, Any]:
         # What a client of the upstream's own dialect wraps goes up as it is.
-        choose = (lambda: False) if is_own else (lambda: data.draw(st.booleans()))
-        written: dict[str, Any] = write("You help.", of, Wrapper(choose, marks, kind))
+        is_plain = (lambda: not has_marks) if is_own else (lambda: data.draw(st.booleans()))
+        written: dict[str, Any] = write("You help.", conversation, Wrapper(is_plain, kind))
         if not with_calls:
             del written["tools"]
-        return written
+        if place is None:
+            return written
+        cut = before_an_answer(written, dialect, place)
+        if has_marks:
+            holders = [*markable(cut, dialect)]
+            assume(holders)
+            mark = "prompt_cache_breakpoint" if dialect == "responses" else "cache_control"
+            for at in data.draw(st.sets(st.integers(0, len(holders) - 1), min_size=1, max_size=2)):
+                holders[at][mark] = MARKS[mark]
+        return cut
 
-    places = sorted(data.draw(st.sampled_from(answers(body(conversation), dialect))) for _ in range(2))
-    shorter, longer = [
-        sent(api_name, dialect, before_an_answer(body(conversation), dialect, place)) for place in places
-    ]
+    places = sorted(data.draw(st.sampled_from(answers(body(None), dialect))) for _ in range(2))
+    shorter, longer = [sent(api_name, dialect, body(place)) for place in places]
     name = next(name for name in LISTS if name in longer)
-    assert json.dumps(longer.pop(name)).startswith(json.dumps(shorter.pop(name))[:-1])
+    assert longer.pop(name).startswith(shorter.pop(name)[:-1])
     assert longer == shorter

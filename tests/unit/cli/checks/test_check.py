@@ -118,6 +118,14 @@ def test_a_probe_opens_the_store_too(run: Run, folder: Path) -> None:
     assert not (folder / "new.db").exists()
 
 
+def test_an_upstream_of_callers_credentials_lacks_no_key_and_is_not_probed(run: Run, folder: Path) -> None:
+    (folder / "c.toml").write_text('[[upstream]]\nname = "a"\nprovider = "openai"\napi_key = "caller"\n')
+    result = run("check", "-c", "c.toml", "--probe", "--json")
+    read = json.loads(result.output)
+    assert (result.exit_code, read["warnings"], [each["ok"] for each in read["probes"]]) == (0, [], [True])
+    assert "is not asked: each caller" in read["probes"][0]["message"]
+
+
 def test_a_probe_fetches_the_keys_of_each_issuer(run: Run, folder: Path) -> None:
     """Nothing listens at port 9: the failure is reported as the store's and upstreams' are."""
     (folder / "c.toml").write_text('[[issuer]]\nname = "staff"\nurl = "http://127.0.0.1:9"\naudience = "gateway"\n')

@@ -12,6 +12,7 @@ from gai_fast.core.requests.reasoning import asks_for_reasoning
 ASKING: list[dict[str, Any]] = [
     {"reasoning_effort": "low"},
     {"reasoning": {"effort": "high"}},
+    {"reasoning_effort": None, "reasoning": {"effort": "high"}},
     {"reasoning": {"max_tokens": 1024}},
     {"reasoning": {"enabled": True}},
     {"reasoning": {"summary": "auto"}},

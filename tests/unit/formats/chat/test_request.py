@@ -337,6 +337,18 @@ def test_a_result_and_a_message_of_sound_may_be_marked() -> None:
     assert said == TextPart(text="?", cache=True)
 
 
+def test_a_mark_without_a_part_of_its_own_stands_at_the_last_one_before() -> None:
+    answer = {"role": "assistant", "content": None, "tool_calls": [CALL], **MARK}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": ""}
+    asked = [TextPart(text="Hi", cache=True)]
+    assert read(messages=[USER, answer]).messages[0].content == asked
+    assert read(messages=[USER, {**answer, "cache_control": None}, {**result, **MARK}]).messages[0].content == asked
+    sound = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+    assert read(messages=[USER, {"role": "user", "content": [sound], **MARK}, USER]).messages[0].content == asked
+    nothing = read(messages=[{"role": "user", "content": [sound], **MARK}, USER])
+    assert nothing.messages[1].content == "Hi"
+
+
 def test_thinking_blocks_of_litellm_are_anthropics_reasoning() -> None:
     blocks = [
         {"type": "thinking", "thinking": "Hm", "signature": "s1"},

@@ -58,6 +58,35 @@ def test_a_system_prompt_may_be_blocks_with_marks_of_a_cache() -> None:
     assert native["messages"][0] == {"role": "system", "content": parts}
 
 
+MARK = {"cache_control": {"type": "ephemeral"}}
+CALL_OF_F = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
+STORED = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        [{"role": "assistant", "content": [CALL_OF_F | MARK]}],
+        [{"role": "assistant", "content": [{"type": "container_upload", "file_id": "f"} | MARK]}],
+        [{"role": "assistant", "content": [{"type": "unheard"} | MARK]}],
+        [{"role": "user", "content": [STORED | MARK]}],
+        [
+            {"role": "assistant", "content": [CALL_OF_F]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": ""} | MARK]},
+        ],
+        [
+            {"role": "assistant", "content": [CALL_OF_F]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": [STORED | MARK]}]},
+        ],
+    ],
+)
+def test_a_mark_without_a_part_of_its_own_stands_at_the_last_one_before(later: list[Any]) -> None:
+    messages, _ = messages_of(USER, *later, USER)
+    assert messages[0]["content"] == [{"type": "text", "text": "Hi", "cache": True}]
+    assert messages[-1]["content"] == "Hi"
+    assert json.dumps(messages).count('"cache"') == 1
+
+
 def test_media_become_parts() -> None:
     content = [
         {"type": "text", "text": "Look", "cache_control": {"type": "ephemeral"}},

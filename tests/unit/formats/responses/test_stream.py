@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, Final, get_args
 
 import pytest
+from openai.types.responses import ResponseStreamEvent
 
 from gai_fast.formats import FORMATS, Framing, StreamEncoder, get_format
 from gai_fast.model.events import Event
@@ -310,3 +312,49 @@ def test_no_other_format_tells_programs_apart(name: str) -> None:
     form = get_format(name)
     assert not form.tells_programs_apart
     assert form.for_program("codex_exec/1") is form
+
+
+KNOWN: Final = frozenset(
+    get_args(kind.model_fields["type"].annotation)[0] for kind in get_args(get_args(ResponseStreamEvent)[0])
+)
+"""The types of the events that OpenAI's SDKs know; `keepalive` is none of them."""
+
+
+def read_as_java(body: bytes, *, accumulates: bool) -> list[str]:
+    """Returns the types of a stream's events as openai-java reads them, by its `SseHandler` and its services.
+
+    A frame without data is none, and `[DONE]` is the end. An event with a member `error`, of any value, is a failure.
+    With `responseValidation` an unknown type is one too, except exactly `keepalive`, which is handed on without a type.
+    The `ResponseAccumulator` fails on every unknown type until the response is whole.
+    """
+    types: list[str] = []
+    for block in body.decode().split("\n\n"):
+        data = [line.removeprefix("data:").removeprefix(" ") for line in block.split("\n") if line.startswith("data:")]
+        if not data:
+            continue
+        if data[0].startswith("[DONE]"):
+            break
+        event = json.loads("\n".join(data))
+        assert "error" not in event
+        types.append(event["type"])
+        is_whole = any(kind in types for kind in ("response.completed", "response.incomplete", "response.failed"))
+        if accumulates and not is_whole:
+            assert types[-1] in KNOWN, "Unknown ResponseStreamEvent"
+        assert types[-1] in KNOWN or types[-1] == "keepalive"
+    return types
+
+
+@pytest.mark.parametrize("program", ["codex_exec/0.169.0", None])
+def test_the_rule_of_openai_java_reads_over_keep_alives_that_its_accumulator_would_fail_on(program: str | None) -> None:
+    encoder = RESPONSES.for_program(program).encoder("sse", context())
+    encoder.heartbeat()
+    for event in (START, text("Hi"), text("!"), finish(usage=USAGE), DONE):
+        encoder.event(event)
+        encoder.heartbeat()
+    body = encoder.take()
+    assert read_as_java(body, accumulates=False).count("keepalive") == (6 if program else 0)
+    if program:
+        with pytest.raises(AssertionError, match="Unknown ResponseStreamEvent"):
+            read_as_java(body, accumulates=True)
+    else:
+        assert read_as_java(body, accumulates=True)[-1] == "response.completed"

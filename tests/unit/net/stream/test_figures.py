@@ -7,6 +7,7 @@ from dataclasses import replace
 from gai_fast.core.session import Session
 from gai_fast.model.changes import Changes
 from gai_fast.model.settings import Secret
+from gai_fast.net.attempts.spec import Role, Sharing
 from gai_fast.net.stream.figures import figures_of
 from tests.limits import LIMITS
 from tests.unit.net.attempts.test_attempts import failing
@@ -76,3 +77,19 @@ def test_they_name_the_session_and_the_place_of_the_key() -> None:
         assert figures_of(stream.relay, attempts, "m", "finished").upstream_key == place
     stream.spec.session = None
     assert figures_of(stream.relay, attempts, "m", "finished").session == ""
+
+
+def test_an_answer_that_is_shared_was_asked_for_with_no_key() -> None:
+    stream = Fixture()
+    upstream = replace(stream.model.upstream, api_key=Secret("one"))
+    stream.model = stream.spec.model = replace(stream.model, upstream=upstream)
+    attempts = stream.streaming().session.attempts
+    found = {}
+    roles: tuple[Role, ...] = ("miss", "hit", "joined")
+    for role in roles:
+        sharing = Sharing()
+        sharing.role, sharing.upstream = role, "up"
+        attempts.spec.sharing = sharing
+        figures = figures_of(stream.relay, attempts, "m", "finished")
+        found[figures.cache] = figures.upstream_key
+    assert found == {"miss": 1, "hit": 0, "joined": 0}

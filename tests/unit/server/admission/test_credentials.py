@@ -25,6 +25,8 @@ def test_a_bearer_and_an_api_key_are_credentials() -> None:
         ("/v1/chat/completions", ("sk-1", True)),
         ("/v1/messages", ("sk-2", False)),
         ("/v1/messages/count_tokens", ("sk-2", False)),
+        ("/p/anthropic/v1/messages", ("sk-2", False)),
+        ("/p/openai/v1/embeddings", ("sk-1", True)),
     ],
 )
 def test_of_both_the_route_decides(path: str, expected: tuple[str, bool]) -> None:

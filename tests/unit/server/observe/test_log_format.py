@@ -51,6 +51,18 @@ def test_an_entry_has_its_own_fields() -> None:
     assert str(Entry({"msg": "stream"}, lambda: "for people")) == "for people"
 
 
+@pytest.mark.parametrize("character", ["a", '"', "\xe9", "\U0001f600"])
+def test_lists_of_texts_have_a_part_of_the_bound(character: str) -> None:
+    """Paths that a client has made up: nothing but the list is long, so no text can be cut in its place."""
+    paths = [character * 100 for _ in range(20)]
+    line = line_of(
+        Entry({"msg": "stream", "path": "/v1/responses", "dropped": paths, "cost": None}, str), exc_info=None
+    )
+    assert line["dropped"] == paths[: len(line["dropped"])]
+    assert line["dropped"]
+    assert line["path"] == "/v1/responses"
+
+
 @pytest.mark.parametrize(
     "text",
     ['a"b\\c', "a\r\nb", '"}\n{"msg":"audit"', "é\u2028\u0085", "\x00\x1b[31m", "\U0001f600", "a\ud800b"],

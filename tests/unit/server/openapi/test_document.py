@@ -74,5 +74,17 @@ def test_every_operation_says_what_it_answers_and_which_errors_it_has() -> None:
     assert chat["529"] == {"$ref": "#/components/responses/AnthropicError529"}
 
 
+def test_each_way_to_send_a_key_and_a_credential_is_described() -> None:
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    headers = {each.get("name", "authorization") for each in schemes.values()}
+    assert headers == {"authorization", "x-api-key", "x-gai-key"}
+    for path, ways in (("/v1/messages", 6), ("/v1/embeddings", 6), ("/admin/v1/streams", 4), ("/healthz", 0)):
+        for operation in DOCUMENT["paths"][path].values():
+            given = [{*each} for each in operation["security"]]
+            assert len(given) == ways, path
+            assert all(each <= schemes.keys() for each in given)
+            assert ({"gateway_key", "bearer"} in given) is (ways == 6)
+
+
 def test_it_says_which_release_it_is_of() -> None:
     assert (DOCUMENT["openapi"], DOCUMENT["info"]["version"]) == ("3.1.0", __version__)

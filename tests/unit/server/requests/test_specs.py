@@ -109,7 +109,7 @@ async def test_tokens_are_counted_by_one_model_alone() -> None:
     upstream = UpstreamSettings("a", "anthropic", "http://127.0.0.1:9")
     model = ModelSettings("a", upstream, "x", StreamSettings())
     body = {"model": "a", "messages": [{"role": "user", "content": "hi"}]}
-    spec, _ = made.count(posted("anthropic"), body, model, "")
+    spec, _ = made.count(posted("anthropic"), body, model, None, "")
     assert (spec.counts, spec.hold, spec.request) == (True, True, body)
     with pytest.raises(Error, match="counts other tokens"):
         spec.to(dataclasses.replace(model, name="b"), has_begun=False)
