@@ -54,6 +54,9 @@ class SocketRoutes(Protocol):
     def open(self, incoming: Incoming) -> Reply | None:
         """Handles `GET /ws/stream`."""
 
+    def open_turns(self, incoming: Incoming) -> Reply | None:
+        """Handles `GET /v1/responses`."""
+
 
 class Handlers(NamedTuple):
     """The objects with the handlers."""
@@ -408,6 +411,14 @@ ROUTES: Final = (
         "ResponsesRequest",
         "Response",
         {"input": "Say hello"},
+    ),
+    Route(
+        "GET",
+        "/v1/responses",
+        lambda on: on.sockets.open_turns,
+        Operation("A WebSocket for responses, one at a time.", "Dialects", {101: {}}, errors=(426,)),
+        format="responses",
+        whole=False,
     ),
     Route(
         "POST",
