@@ -138,6 +138,8 @@ class FrameGuard:
         if size == _LENGTH_16:
             size = data[_SHORTEST] << 8 | data[_SHORTEST + 1]  # `int.from_bytes` takes 1,000 instructions
             begin += 2
+            if size > self._most:
+                return None
         elif not 0 <= size < _LENGTH_16:  # not masked, or of 64 KiB and more: rule 2 is `feed`'s
             return None
         if begin + size != len(data):
