@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from mypy_extensions import mypyc_attr
 
@@ -192,6 +192,20 @@ class StreamEncoder(Encoder, DeltaSink, Protocol):
 
 class PassthroughEncoder(Encoder, FrameSink, Protocol):
     """An encoder that also accepts the upstream's own frames; for a stream it is a `StreamEncoder` too."""
+
+
+class ItemMark(NamedTuple):
+    """The place of an item of an earlier answer that other providers do not understand.
+
+    Attributes:
+        place: Its index in the conversation.
+        provider: The provider that answered; empty if it is unknown.
+        is_reasoning: It is reasoning, of which a translation keeps the text.
+    """
+
+    place: int
+    provider: str
+    is_reasoning: bool
 
 
 class ClientRequest:
