@@ -26,6 +26,71 @@ Framing = Literal["sse", "ndjson"]
 MEDIA_TYPES: Final[dict[str, str]] = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson"}
 
 
+class KeptAnswer:
+    """What the objects of one answer say of its being kept, and the last of them, which its encoder leaves here.
+
+    Only Responses has such objects: `store` and `previous_response_id` of its `response`.
+
+    Args:
+        is_kept: The answer is to be kept: `store`.
+        parent: The id of the answer that this one continues: `previous_response_id`. None if there is none.
+
+    Attributes:
+        identifier: The id of the answer, as the client has it. Empty before the last object.
+        status: Its status.
+        response: The last object.
+        items: The ids of its items.
+        piece: The last bytes of the response with this object, as the encoder has written them.
+    """
+
+    __slots__ = ("_without", "identifier", "is_kept", "items", "parent", "piece", "response", "status")
+
+    def __init__(self, *, is_kept: bool, parent: str | None = None) -> None:
+        self.is_kept = is_kept
+        self.parent = parent
+        self.identifier = ""
+        self.status = ""
+        self.response = b""
+        self.items: Sequence[str] = ()
+        self.piece: Piece = b""
+        self._without: Callable[[], bytes] | None = None
+
+    def leave(
+        self,
+        identifier: str,
+        status: str,
+        response: bytes,
+        items: Sequence[str],
+        piece: Piece = b"",
+        without: Callable[[], bytes] | None = None,
+    ) -> None:
+        """Receives the last object.
+
+        Args:
+            identifier: The id of the answer.
+            status: Its status.
+            response: The object, as JSON.
+            items: The ids of its items.
+            piece: The frame with the object, if the client gets it.
+            without: Returns the same frame for an answer that could not be kept.
+        """
+        self.identifier = identifier
+        self.status = status
+        self.response = response
+        self.items = items
+        self.piece = piece
+        self._without = without
+
+    def without(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """Returns the last bytes of a response whose answer could not be kept.
+
+        Args:
+            pieces: The last bytes of the encoder.
+        """
+        write = self._without
+        return pieces if write is None else [write() if each is self.piece else each for each in pieces]
+
+
 class StreamContext:
     """The facts about a stream that an encoder needs.
 
@@ -44,6 +109,8 @@ class StreamContext:
         metrics: Returns the measurements of the stream, as in `Result.metrics`.
         echo: Members of the client's request that answers in its dialect repeat.
         follows: The events come from a log and carry the numbers for the `id:` lines.
+        kept: What the answer's objects say of its being kept. None if they repeat what the request or the upstream
+            says.
     """
 
     __slots__ = (
@@ -53,6 +120,7 @@ class StreamContext:
         "follows",
         "hides_usage",
         "ids",
+        "kept",
         "metrics",
         "model",
         "request_id",
@@ -79,6 +147,7 @@ class StreamContext:
         metrics: Callable[[], dict[str, Any]] | None = None,
         echo: Mapping[str, Any] | None = None,
         follows: bool = False,
+        kept: KeptAnswer | None = None,
     ) -> None:
         self.stream_id = stream_id
         self.request_id = request_id
@@ -94,6 +163,7 @@ class StreamContext:
         self.metrics = metrics
         self.echo = echo or {}
         self.follows = follows
+        self.kept = kept
 
 
 class Encoder(Protocol):

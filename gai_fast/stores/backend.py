@@ -41,6 +41,8 @@ KEYS: Final = "keys"
 """The kind of record that holds keys made at run time (`stored_keys.py`). Such a record is kept until it is deleted."""
 CANCEL: Final = "cancel"
 """The message that cancels a stream."""
+DROP: Final = "drop"
+"""The message that drops the log of a stream that has ended."""
 
 Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "damaged", "sealed", "unsuitable"]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import islice
@@ -26,7 +27,7 @@ from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Claim, LogHeader
 from gai_fast.stores.alive import Alive, IsGone
-from gai_fast.stores.backend import CLAIMS, Backend, Records, StoreError, claim_text, read_claim
+from gai_fast.stores.backend import CLAIMS, DROP, Backend, CopyChange, Records, StoreError, claim_text, read_claim
 from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
@@ -231,6 +232,37 @@ class Store:
         worker = None if self._mirrors is None else self._mirrors.worker_of(log.header.stream_id)
         if self._messages is not None and worker is not None:
             await self._messages.cancel(log, worker)
+
+    async def drop(self, log: StreamLog) -> None:
+        """Drops the log of a stream that has ended: here, in the process that has run it, and its copy.
+
+        A third process that has read the log keeps it for its time to live.
+
+        Args:
+            log: The log that `find` returned.
+
+        Raises:
+            Error: The backend is out of reach.
+        """
+        stream_id = log.header.stream_id
+        worker = None if self._mirrors is None else self._mirrors.worker_of(stream_id)
+        self.memory.forget(log)
+        if self._backend is None:
+            return
+        if self._messages is not None and worker not in (None, self.worker):
+            with suppress(Error):  # a worker that is gone has no log
+                await self._messages.tell(str(worker), stream_id, DROP)
+        if self._backend.is_copy:
+            try:
+                await self._backend.write([CopyChange(stream_id, is_dropped=True)])
+            except StoreError as problem:
+                raise self._health.refusal(problem) from None
+
+    def drop_here(self, stream_id: str) -> None:
+        """Drops the log of a stream that has ended from the memory of this process, as another process asks."""
+        log = self.memory.find(stream_id)
+        if log is not None and log.is_over:
+            self.memory.forget(log)
 
     @property
     def is_shared(self) -> bool:

@@ -248,7 +248,7 @@ class DurableRoutes:
             return self._plain(incoming, session)
         if not _may_be_an_id(stream_id):
             raise stream_error()
-        self._search(incoming, stream_id, lambda response: self._find(incoming, stream_id, answer, end, response))
+        self._search(incoming, stream_id, lambda response: self.find(incoming, stream_id, answer, end, response))
         return None
 
     def _search(self, incoming: Incoming, stream_id: str, work: Callable[[StreamResponse], Work]) -> None:
@@ -256,10 +256,21 @@ class DurableRoutes:
         response = StreamResponse(incoming, stream_id, "", self._engine.settings.stream, whole=False)
         self._pending.add(incoming, response, work(response))
 
-    async def _find(
+    async def find(
         self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None, response: StreamResponse
     ) -> Reply | None:
-        """Answers about a stream whose log is not in this process, or that must be ended elsewhere."""
+        """Answers about a stream whose log may be in another process, or that must be ended elsewhere.
+
+        Args:
+            incoming: As for `with_log`.
+            stream_id: As for `with_log`.
+            answer: As for `with_log`.
+            end: As for `with_log`.
+            response: The response.
+
+        Raises:
+            Error: As `with_log`.
+        """
         try:
             log = await self._engine.store.find(stream_id)
             if log is None and self.others is not None:

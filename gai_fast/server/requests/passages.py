@@ -39,6 +39,7 @@ from gai_fast.server.requests.chains import Found, Whole, whole
 from gai_fast.server.requests.chats import chat_id_of
 from gai_fast.server.requests.idempotency import KEY_HEADERS, expired, key_of
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.keeping import AnswerKeeping, keeping_of
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import response_of
@@ -412,12 +413,18 @@ class DialectPassage(StreamPassage):
         negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=incoming.format.name)
         if negotiated.format.tells_programs_apart and asked.stream:
             negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
-        specs = self._home.specs
-        spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None)
+        specs, keeping = self._home.specs, self._keeping(negotiated)
+        kept = None if keeping is None else keeping.answer
+        spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None, kept=kept)
+        spec.keeping = keeping
         if is_unfollowed:
             self._answers_unfollowed(negotiated, spec, context, _OK)
         else:
             self._answers_with_stream(negotiated, spec, context)
+
+    def _keeping(self, negotiated: Negotiated) -> AnswerKeeping | None:
+        """Returns how the answer is kept; None if it is not."""
+        return None
 
     def _may_be_translated(self) -> bool:
         """Returns whether an upstream that may answer has another dialect."""
@@ -443,6 +450,18 @@ class DialectPassage(StreamPassage):
         if log.header.stream_id != self.stream_id:
             return response_of(log)
         return self.incoming.format.started_response(self._context)
+
+
+class ResponsesPassage(DialectPassage):
+    """`POST /v1/responses`: its answers are kept."""
+
+    __slots__ = ()
+
+    def _keeping(self, negotiated: Negotiated) -> AnswerKeeping | None:
+        incoming = self.incoming
+        if negotiated.name != incoming.format.name:
+            return None  # another format has no id by which it could be found
+        return keeping_of(self._home.engine.store.responses, incoming.http.caller, self._asked)
 
 
 class CountPassage(StreamPassage):

@@ -16,6 +16,7 @@ from gai_fast.formats import (
     ClientRequest,
     Encoder,
     Format,
+    KeptAnswer,
     PassthroughEncoder,
     StreamContext,
     StreamEncoder,
@@ -128,7 +129,13 @@ class SpecBuilder:
         return spec, context
 
     def of_dialect(
-        self, incoming: Incoming, asked: ClientRequest, negotiated: Negotiated, *, is_durable: bool
+        self,
+        incoming: Incoming,
+        asked: ClientRequest,
+        negotiated: Negotiated,
+        *,
+        is_durable: bool,
+        kept: KeptAnswer | None = None,
     ) -> tuple[StreamSpec, StreamContext]:
         """Builds the spec of a request in the dialect of its route's format.
 
@@ -137,6 +144,7 @@ class SpecBuilder:
             asked: The parsed request.
             negotiated: The framing and format of the response.
             is_durable: Whether the request makes the stream durable by a key.
+            kept: As for `StreamContext`.
         """
         model = self.settings.chosen(asked.model, incoming.http.key)
         check_further_models(asked.body, incoming.http.key)
@@ -156,6 +164,7 @@ class SpecBuilder:
             hides_usage=not wants_usage and self._must_count(incoming, model),
             ids=is_durable and not asked.whole,
             echo=asked.echo,
+            kept=kept,
         )
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
         specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header, session, home)
@@ -219,6 +228,7 @@ class SpecBuilder:
         hides_usage: bool = False,
         ids: bool = False,
         echo: Mapping[str, Any] | None = None,
+        kept: KeptAnswer | None = None,
     ) -> StreamContext:
         return StreamContext(
             stream_id=new_stream_id(),
@@ -233,6 +243,7 @@ class SpecBuilder:
             usage=usage,
             hides_usage=hides_usage,
             echo=echo,
+            kept=kept,
         )
 
 

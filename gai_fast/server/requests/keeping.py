@@ -1,0 +1,108 @@
+"""How the answers of `POST /v1/responses` are kept: which of them are, and what is kept.
+
+Owns the decision and the record of one answer. `stores/responses.py` keeps it, `formats/responses/` writes what its
+objects say of it, and the session waits (`net/stream/session.py`, rule 6).
+
+1. An answer is kept under its caller, unless the request says `store: false`, has a `conversation`, or continues what an
+   upstream keeps; or unless nothing is kept here (`[responses] store`).
+2. Kept are the request's own items, the last `response` object as the client gets it, and the id of its parent.
+3. Of a client that has left, what it could have read so far is kept as `cancelled`, if it has been sent the id.
+4. An answer that could not be kept says `store: false` in its last object, and goes to its client as any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, cast
+
+from gai_fast.formats import ClientRequest, KeptAnswer
+from gai_fast.formats.responses.passthrough import PassedEvents
+from gai_fast.formats.responses.stream import ResponseEvents
+from gai_fast.kernels import Piece, encode_json
+from gai_fast.net.attempts.spec import Keeping, StreamSpec
+from gai_fast.stores.responses import KeptResponse, KeptResponses
+
+_TEXT_ITEM: Final = {"type": "message", "role": "user"}
+
+
+class AnswerKeeping(Keeping):
+    """How one answer is kept.
+
+    Args:
+        responses: Keeps it.
+        caller: The name of its caller.
+        answer: What its objects say; has the last of them at the end.
+        own: The request's own items.
+
+    Attributes:
+        answer: As above.
+    """
+
+    __slots__ = ("_caller", "_input", "_is_lost", "_items", "_responses", "answer")
+
+    def __init__(self, responses: KeptResponses, caller: str, answer: KeptAnswer, own: Sequence[Any]) -> None:
+        self.answer = answer
+        self._responses = responses
+        self._caller = caller
+        # Written now: the request is not held while its answer is made.
+        self._input = encode_json(own)
+        self._items = [item["id"] for item in own if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        self._is_lost = False
+
+    def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
+        """Works as `Keeping.ended`."""
+        answer, output = self.answer, spec.output
+        if is_left and isinstance(output, (ResponseEvents, PassedEvents)):
+            output.leave_off()  # rule 3
+        if is_refused or not answer.identifier:
+            return None
+        if not answer.is_kept:
+            return None
+        kept = self._responses.keep(self._caller, self._record())
+        if isinstance(kept, bool):
+            self._is_lost = not kept
+            return None
+        kept.add_done_callback(self._kept)
+        return cast("asyncio.Future[None]", kept)
+
+    def last(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """Works as `Keeping.last`."""
+        return self.answer.without(pieces) if self._is_lost else pieces
+
+    def _record(self) -> KeptResponse:
+        answer = self.answer
+        own = answer.identifier.removeprefix("resp_")
+        items = [each for each in dict.fromkeys([*self._items, *answer.items]) if each and own not in each]
+        return KeptResponse(
+            answer.identifier, answer.parent or "", answer.status, self._input, answer.response, items
+        )
+
+    def _kept(self, kept: asyncio.Future[bool]) -> None:
+        self._is_lost = kept.cancelled() or kept.exception() is not None or not kept.result()
+
+
+def keeping_of(responses: KeptResponses, caller: str, asked: ClientRequest) -> AnswerKeeping | None:
+    """Returns how the answer to a request is kept: rule 1. None if its objects repeat what the upstream says.
+
+    Args:
+        responses: Keep it.
+        caller: The name of the caller.
+        asked: The request.
+    """
+    body = asked.body
+    if body.get("previous_response_id") is not None:
+        return None
+    is_kept = body.get("store") is not False and body.get("conversation") is None and responses.is_on
+    if not is_kept and body.get("store") is False:
+        return None
+    return AnswerKeeping(responses, caller, KeptAnswer(is_kept=is_kept), own_items(body))
+
+
+def own_items(body: dict[str, Any]) -> list[Any]:
+    """Returns the items of a request: a text is one message of the user."""
+    given = body.get("input")
+    if isinstance(given, str):
+        return [{**_TEXT_ITEM, "content": given}]
+    return given if isinstance(given, list) else []
