@@ -241,6 +241,7 @@ class StreamSpec:
     shape: Shape | None = None
     counts: bool = False
     is_large: bool = False
+    is_kept: bool = False
     left_out: Sequence[str] = ()
     ignored: Sequence[str] = ()
     unsupported: OnUnsupported | None = None

@@ -17,6 +17,7 @@ from orjson import Fragment
 from gai_fast.core.requests.reading import turns
 from gai_fast.core.requests.shapes import Shape, responses_shape
 from gai_fast.kernels import parse_exact
+from gai_fast.model.errors import Error
 from gai_fast.model.request import (
     AssistantMessage,
     FilePart,
@@ -95,6 +96,10 @@ class ResponsesAPI(API):
         if not thinks or _INCLUDE in target.refused or not isinstance(given, list) or _ENCRYPTED in given:
             return body
         return {**body, _INCLUDE: [*given, _ENCRYPTED]}
+
+    def refuses_signatures(self, error: Error) -> bool:
+        # "Encrypted content is not supported with this model" is about what is asked for.
+        return (error.details or {}).get("param") != _INCLUDE and super().refuses_signatures(error)
 
     def _dispensable(self, request: Request | Mapping[str, Any], sent: Mapping[str, Any], target: Target) -> list[str]:
         names = super()._dispensable(request, sent, target)

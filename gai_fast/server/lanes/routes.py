@@ -124,6 +124,9 @@ def _gates(*names: GateName) -> frozenset[GateName]:
 
 _COUNTED: Final = _gates("early limits", "named ids", "admission")
 _ALL: Final = _gates("early limits", "named ids", "idempotency", "shared answers", "admission")
+_CHAINED: Final = _gates("chains")
+_WITH_CHAINS: Final = "responses"
+"""The dialect whose requests go on from earlier responses."""
 
 _QUESTION: Final = {"model": "demo", "query": "Tell me a story"}
 _HELLO: Final = [{"role": "user", "content": "Say hello"}]
@@ -155,8 +158,9 @@ def _dialect(
         (*OF_STREAMS, *errors),
         {"model": "demo", **example, "stream": True},
     )
+    gates = _ALL | _CHAINED if format == _WITH_CHAINS else _ALL
     return Route(
-        "POST", path, lambda on: on.streams.dialect, operation, _ALL, format=format, whole=False, is_hot=is_hot
+        "POST", path, lambda on: on.streams.dialect, operation, gates, format=format, whole=False, is_hot=is_hot
     )
 
 
@@ -172,7 +176,8 @@ def _count(
         errors=(*OF_STREAMS, *errors),
         example={"model": "demo", **example},
     )
-    return Route("POST", path, lambda on: on.streams.count_tokens, operation, _COUNTED, format=format, whole=False)
+    gates = _COUNTED | _CHAINED if format == _WITH_CHAINS else _COUNTED
+    return Route("POST", path, lambda on: on.streams.count_tokens, operation, gates, format=format, whole=False)
 
 
 def _passed(summary: str, example: Mapping[str, Any] | None = None) -> Operation:
@@ -460,7 +465,7 @@ ROUTES: Final = (
         "/v1/responses/compact",
         lambda on: on.pass_through.compact,
         _passed("A conversation, compacted by its upstream.", {"input": "Say hello"}),
-        _COUNTED,
+        _COUNTED | _CHAINED,
         format="responses",
         whole=False,
     ),

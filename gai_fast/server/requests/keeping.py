@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final, cast
 
 from gai_fast.formats import ClientRequest, KeptAnswer
@@ -22,6 +21,7 @@ from gai_fast.formats.responses.passthrough import PassedEvents
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.kernels import Piece, encode_json
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
+from gai_fast.server.requests.chains import Turn
 from gai_fast.stores.responses import KeptResponse, KeptResponses
 
 _TEXT_ITEM: Final = {"type": "message", "role": "user"}
@@ -75,29 +75,32 @@ class AnswerKeeping(Keeping):
         answer = self.answer
         own = answer.identifier.removeprefix("resp_")
         items = [each for each in dict.fromkeys([*self._items, *answer.items]) if each and own not in each]
-        return KeptResponse(
-            answer.identifier, answer.parent or "", answer.status, self._input, answer.response, items
-        )
+        return KeptResponse(answer.identifier, answer.parent or "", answer.status, self._input, answer.response, items)
 
     def _kept(self, kept: asyncio.Future[bool]) -> None:
         self._is_lost = kept.cancelled() or kept.exception() is not None or not kept.result()
 
 
-def keeping_of(responses: KeptResponses, caller: str, asked: ClientRequest) -> AnswerKeeping | None:
+def keeping_of(
+    responses: KeptResponses, caller: str, asked: ClientRequest, turn: Turn | None = None
+) -> AnswerKeeping | None:
     """Returns how the answer to a request is kept: rule 1. None if its objects repeat what the upstream says.
 
     Args:
         responses: Keep it.
         caller: The name of the caller.
         asked: The request.
+        turn: What it goes on from. None if it names nothing of what is kept.
     """
     body = asked.body
     if body.get("previous_response_id") is not None:
         return None
     is_kept = body.get("store") is not False and body.get("conversation") is None and responses.is_on
-    if not is_kept and body.get("store") is False:
+    parent = None if turn is None else turn.parent or None
+    if not is_kept and body.get("store") is False and parent is None:
         return None
-    return AnswerKeeping(responses, caller, KeptAnswer(is_kept=is_kept), own_items(body))
+    own = own_items(body) if turn is None else turn.own
+    return AnswerKeeping(responses, caller, KeptAnswer(is_kept=is_kept, parent=parent), own)
 
 
 def own_items(body: dict[str, Any]) -> list[Any]:

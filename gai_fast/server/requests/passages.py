@@ -461,7 +461,7 @@ class ResponsesPassage(DialectPassage):
         incoming = self.incoming
         if negotiated.name != incoming.format.name:
             return None  # another format has no id by which it could be found
-        return keeping_of(self._home.engine.store.responses, incoming.http.caller, self._asked)
+        return keeping_of(self._home.engine.store.responses, incoming.http.caller, self._asked, self.turn)
 
 
 class CountPassage(StreamPassage):
