@@ -115,7 +115,8 @@ class ResponseObject:
             incomplete: The reason for `incomplete_details`.
             x_gai: The members of `x_gai`.
         """
-        self._echo = self._echo or _echo_of(self._request, self._kept)  # late: not every answer needs it (2,500 instructions)
+        # Late: not every answer needs it (2,500 instructions).
+        self._echo = self._echo or _echo_of(self._request, self._kept)
         response = {
             "id": self.identifier,
             "object": "response",
