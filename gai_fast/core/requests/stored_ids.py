@@ -75,7 +75,7 @@ _OPAQUE: Final = {
     "reasoning": "encrypted_content",
 }
 """The member with an item's content, by the types of items whose content is not in their other members."""
-_OWN_ITEM: Final = re.compile(r"[a-z]+_[A-Za-z0-9_-]{22,100}_[0-9]{1,9}")
+_OWN_ITEM: Final = re.compile(r"[a-z]+_([A-Za-z0-9_-]{22,100})_[0-9]{1,9}")
 """The id that this gateway gives to an item: the kind, the stream's id and the item's number."""
 
 
@@ -146,6 +146,17 @@ def own_item_id(kind: str, stream_id: str, number: int) -> str:
 def is_own_item(identifier: str) -> bool:
     """Returns whether an id has the form of `own_item_id`."""
     return _OWN_ITEM.fullmatch(identifier) is not None
+
+
+def own_response_id(stream_id: str) -> str:
+    """Returns the id of a response that this gateway writes."""
+    return f"resp_{stream_id}"
+
+
+def response_of_item(identifier: str) -> str:
+    """Returns the id of the response that has an item of this gateway. Empty for any other id."""
+    found = _OWN_ITEM.fullmatch(identifier)
+    return "" if found is None else own_response_id(found[1])
 
 
 def referenced_items(items: Any) -> list[StoredId]:
