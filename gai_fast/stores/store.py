@@ -36,6 +36,7 @@ from gai_fast.stores.messages import Hear, StoreMessages
 from gai_fast.stores.mirror import Mirrors
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
+from gai_fast.stores.responses import KeptResponses
 from gai_fast.stores.stored_keys import StoredKeys
 
 _FIRST_WAIT: Final = 0.02
@@ -85,6 +86,8 @@ class Store:
         self._health = Health(timers.clock)
         self.ids = OwnedIds(self._records, self._health)
         """The ids of things that upstreams store for callers."""
+        self.responses = KeptResponses(backend, self._health, timers.clock)
+        """The responses of the Responses API that are kept."""
         self.keys = StoredKeys(self._records, is_shared=backend is not None, clock=timers.clock)
         """The keys that admins make at run time."""
         self._journal: Journal | None = None
@@ -150,7 +153,7 @@ class Store:
         """Writes pending changes, for some seconds at most, and releases everything. All streams must have ended."""
         for task in self._upkeep:
             task.cancel()
-        ending = [*self._upkeep, *self._abandoned, *self.ids.under_way]
+        ending = [*self._upkeep, *self._abandoned, *self.ids.under_way, *self.responses.under_way]
         if ending:
             await asyncio.wait(ending, timeout=LIMITS.store_close)
         if self._mirrors is not None:
@@ -503,6 +506,7 @@ class Store:
                 had_lease = await backend.renew(self.worker, is_behind=is_behind)
                 await self._free_keys()
                 await self.ids.add_waiting()
+                await self.responses.remove_late()
                 if self._journal is None or not self._journal.is_failing:
                     self._health.worked()
                 if self._journal is not None:

@@ -148,10 +148,15 @@ def is_own_item(identifier: str) -> bool:
     return _OWN_ITEM.fullmatch(identifier) is not None
 
 
+def own_response_id(stream_id: str) -> str:
+    """Returns the id of a response that this gateway writes."""
+    return f"resp_{stream_id}"
+
+
 def response_of_item(identifier: str) -> str:
-    """Returns the id of the response to which an item with an id of the gateway's form belongs; empty for other ids."""
+    """Returns the id of the response that has an item of this gateway. Empty for any other id."""
     found = _OWN_ITEM.fullmatch(identifier)
-    return "" if found is None else f"resp_{found[1]}"
+    return "" if found is None else own_response_id(found[1])
 
 
 def referenced_items(items: Any) -> list[StoredId]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gai_fast.core.requests.signatures import seal
+from gai_fast.core.requests.stored_ids import own_response_id
 from gai_fast.formats._base import KeptAnswer, StreamContext
 from gai_fast.formats._openai import error_object, total_tokens
 from gai_fast.formats._signatures import is_encrypted
@@ -68,11 +69,6 @@ ADDITIONAL_TOOLS: Final = "additional_tools"
 """The type of an item of `input` that declares tools."""
 
 
-def response_id(stream_id: str) -> str:
-    """Returns the id of a response that the gateway writes."""
-    return f"resp_{stream_id}"
-
-
 class ResponseObject:
     """Builds the `response` object of one answer in each of its states.
 
@@ -86,7 +82,7 @@ class ResponseObject:
     """
 
     def __init__(self, context: StreamContext) -> None:
-        self.identifier = response_id(context.stream_id)
+        self.identifier = own_response_id(context.stream_id)
         self.created_at = context.clock() // 1000
         self.model = context.model
         # All followers must get the same bytes, and the log of a stream has no time of its end.
@@ -115,7 +111,8 @@ class ResponseObject:
             incomplete: The reason for `incomplete_details`.
             x_gai: The members of `x_gai`.
         """
-        self._echo = self._echo or _echo_of(self._request, self._kept)  # late: not every answer needs it (2,500 instructions)
+        # Late: not every answer needs it (2,500 instructions).
+        self._echo = self._echo or _echo_of(self._request, self._kept)
         response = {
             "id": self.identifier,
             "object": "response",

@@ -99,7 +99,9 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
     if response is None:
         return None
     changed = iter((data[:begin] + response + data[end:]).split(b"\n"))  # no value that is written has a line end
-    written = [line if head is None else _with_text(line, head, next(changed)) for line, head in zip(lines, heads, strict=True)]
+    written = [
+        line if head is None else _with_text(line, head, next(changed)) for line, head in zip(lines, heads, strict=True)
+    ]
     return Rewritten(b"".join(written), response)
 
 
@@ -142,7 +144,9 @@ def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool) -> bytes | None
     values = {b'"store"': b"true" if is_kept else b"false", b'"previous_response_id"': encode_json(kept.parent)}
     found = sorted((members[name], value) for name, value in values.items() if name in members)
     missing = {b'"store"': not is_kept, b'"previous_response_id"': kept.parent is not None}
-    added = [b"%b:%b" % (name, values[name]) for name, is_needed in missing.items() if is_needed and name not in members]
+    added = [
+        b"%b:%b" % (name, values[name]) for name, is_needed in missing.items() if is_needed and name not in members
+    ]
     pieces: list[bytes] = []
     at = 0
     for (begin, end), value in found:

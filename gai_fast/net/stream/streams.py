@@ -178,6 +178,7 @@ class Engine(EngineCallbacks):
         )
         """The logs of durable streams."""
         self.store.hear = self.hear
+        self.store.responses.use(settings.responses)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
         self.durable = DurableStreams(self.start, self.store, self.ledger, self.timers, loop, settings.limits.drains)
@@ -282,6 +283,7 @@ class Engine(EngineCallbacks):
         old = self.settings
         self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
+        self.store.responses.use(settings.responses)
         self.durable.use(settings.limits.drains)
         if self.answers is not None:
             self.answers.use(settings.cache, _longest_call(settings))

@@ -145,6 +145,7 @@ def _dialect(
     answer: str,
     example: Mapping[str, Any],
     *,
+    handler: Callable[[Handlers], Handler] = lambda on: on.streams.dialect,
     errors: Sequence[int] = (),
     is_hot: bool = True,
 ) -> Route:
@@ -159,9 +160,7 @@ def _dialect(
         {"model": "demo", **example, "stream": True},
     )
     gates = _ALL | _CHAINED if format == _WITH_CHAINS else _ALL
-    return Route(
-        "POST", path, lambda on: on.streams.dialect, operation, gates, format=format, whole=False, is_hot=is_hot
-    )
+    return Route("POST", path, handler, operation, gates, format=format, whole=False, is_hot=is_hot)
 
 
 def _count(
@@ -413,12 +412,44 @@ ROUTES: Final = (
         "ResponsesRequest",
         "Response",
         {"input": "Say hello"},
+        handler=lambda on: on.streams.response,
     ),
     Route(
         "POST",
         "/v1/responses/{id}/cancel",
         lambda on: on.streams.responses.cancel,
-        Operation("Cancels a response in the background.", "Dialects", {200: {JSON: "Response"}}, errors=OF_STREAMS),
+        Operation(
+            "Cancels a response in the background; one that has ended stays as it is.",
+            "Dialects",
+            {200: {JSON: "Response"}},
+            errors=OF_STREAMS,
+        ),
+        format="responses",
+        whole=False,
+    ),
+    Route(
+        "GET",
+        "/v1/responses/{id}/input_items",
+        lambda on: on.streams.responses.input_items,
+        Operation(
+            "The items of a kept response's own request.",
+            "Dialects",
+            {200: {JSON: "InputItems"}},
+            parameters=(
+                Parameter("limit", "The most items.", {"type": "integer", "minimum": 1, "maximum": 100}),
+                Parameter("order", "The newest or the oldest first.", {"enum": ["desc", "asc"]}),
+                Parameter("after", "The id of the item before the first.", TEXT),
+            ),
+            errors=OF_STREAMS,
+        ),
+        format="responses",
+        whole=False,
+    ),
+    Route(
+        "DELETE",
+        "/v1/responses/{id}",
+        lambda on: on.streams.responses.delete,
+        Operation("Deletes a kept response.", "Dialects", {200: {JSON: "DeletedResponse"}}, errors=OF_STREAMS),
         format="responses",
         whole=False,
     ),
@@ -427,7 +458,7 @@ ROUTES: Final = (
         "/v1/responses/{id}",
         lambda on: on.streams.responses.retrieve,
         Operation(
-            "A response in the background, or its stream from any event on.",
+            "A kept response, or one in the background; or its stream from any event on.",
             "Dialects",
             {200: {JSON: "Response", STREAM: ""}},
             parameters=(

@@ -271,6 +271,10 @@ class Limits:
     worker_end: float = 0.95
     """Seconds after `grace` after which a worker that has not ended is killed: `closing`, and the end of a process."""
 
+    peer_responses: int = 2
+    """Reads of kept responses that a worker has under way: each answer has `store_reply` and one response at most,
+    24 MiB, and both less than `link_unsent`."""
+
     peer_read: int = 256 * KIB
     """Bytes of one log that a worker sends to another at a time: more would delay its streams."""
 

@@ -3,8 +3,8 @@
 Owns the decision and the record of one answer. `stores/responses.py` keeps it, `formats/responses/` writes what its
 objects say of it, and the session waits (`net/stream/session.py`, rule 6).
 
-1. An answer is kept under its caller, unless the request says `store: false`, has a `conversation`, or continues what an
-   upstream keeps; or unless nothing is kept here (`[responses] store`).
+1. An answer is kept under its caller, unless the request says `store: false`, has a `conversation`, or continues what
+   an upstream keeps; or unless nothing is kept here (`[responses] store`).
 2. Kept are the request's own items, the last `response` object as the client gets it, and the id of its parent.
 3. Of a client that has left, what it could have read so far is kept as `cancelled`, if it has been sent the id.
 4. An answer that could not be kept says `store: false` in its last object, and goes to its client as any other.
@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
+from gai_fast.core.requests.stored_ids import own_item_id, response_of_item
 from gai_fast.formats import ClientRequest, KeptAnswer
+from gai_fast.formats.responses.chain import indexed_ids, own_items
 from gai_fast.formats.responses.passthrough import PassedEvents
 from gai_fast.formats.responses.stream import ResponseEvents
-from gai_fast.kernels import Piece, encode_json
+from gai_fast.kernels import Piece, encode_json, parse_exact
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
 from gai_fast.server.requests.chains import Turn
 from gai_fast.stores.responses import KeptResponse, KeptResponses
-
-_TEXT_ITEM: Final = {"type": "message", "role": "user"}
 
 
 class AnswerKeeping(Keeping):
@@ -73,9 +73,12 @@ class AnswerKeeping(Keeping):
 
     def _record(self) -> KeptResponse:
         answer = self.answer
-        own = answer.identifier.removeprefix("resp_")
-        items = [each for each in dict.fromkeys([*self._items, *answer.items]) if each and own not in each]
-        return KeptResponse(answer.identifier, answer.parent or "", answer.status, self._input, answer.response, items)
+        identifier = answer.identifier
+        # Ids that tell the response's own are found without an index, and nearly all do.
+        items = [each for each in dict.fromkeys([*self._items, *answer.items]) if response_of_item(each) != identifier]
+        if response_of_item(own_item_id("msg", identifier.removeprefix("resp_"), 0)) != identifier:
+            items = indexed_ids(identifier, parse_exact(self._input.decode()), [{"id": each} for each in answer.items])
+        return KeptResponse(identifier, answer.parent or "", answer.status, self._input, answer.response, items)
 
     def _kept(self, kept: asyncio.Future[bool]) -> None:
         self._is_lost = kept.cancelled() or kept.exception() is not None or not kept.result()
@@ -93,7 +96,7 @@ def keeping_of(
         turn: What it goes on from. None if it names nothing of what is kept.
     """
     body = asked.body
-    if body.get("previous_response_id") is not None:
+    if body.get("previous_response_id") is not None or not isinstance(body.get("input"), (str, list)):
         return None
     is_kept = body.get("store") is not False and body.get("conversation") is None and responses.is_on
     parent = None if turn is None else turn.parent or None
@@ -101,11 +104,3 @@ def keeping_of(
         return None
     own = own_items(body) if turn is None else turn.own
     return AnswerKeeping(responses, caller, KeptAnswer(is_kept=is_kept, parent=parent), own)
-
-
-def own_items(body: dict[str, Any]) -> list[Any]:
-    """Returns the items of a request: a text is one message of the user."""
-    given = body.get("input")
-    if isinstance(given, str):
-        return [{**_TEXT_ITEM, "content": given}]
-    return given if isinstance(given, list) else []

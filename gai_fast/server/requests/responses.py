@@ -259,7 +259,7 @@ def _is_said_to_be_kept(log: StreamLog) -> bool:
         Error: As `response_of`.
     """
     ending = log.ending
-    if ending is None or ending.error is not None and log.header.framing == "json" or log.broken is not None:
+    if ending is None or log.broken is not None or (ending.error is not None and log.header.framing == "json"):
         return False
     response = response_of(log)
     return has_ended(response) and response.get("store") is True
