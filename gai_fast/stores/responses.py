@@ -17,7 +17,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -37,7 +37,7 @@ _DIGEST: Final = 16
 """Bytes of a digest."""
 _PERSON: Final = b"gai-fast resp"
 _FIELDS: Final = 5
-"""The number of fields of a `KeptResponse` in its value: its items are places beside it."""
+"""The number of the first fields of a `KeptResponse` in its value: its items are places beside it."""
 
 
 class KeptResponse(NamedTuple):
@@ -51,6 +51,7 @@ class KeptResponse(NamedTuple):
         response: The last `response` object that the client got, as JSON.
         items: The ids of items of the input and the output by which it is found (`KeptResponses.holding`), but for
             those that contain its own id. Empty in a response that was read.
+        provider: The name of the provider that answered. Empty if none did.
     """
 
     identifier: str
@@ -59,24 +60,13 @@ class KeptResponse(NamedTuple):
     input: bytes
     response: bytes
     items: Sequence[str] = ()
+    provider: str = ""
 
 
 class _Output(msgspec.Struct):
     """The output of a `response` object, as JSON."""
 
     output: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Item(msgspec.Struct):
-    """The id of an item."""
-
-    id: Any = None
-
-
-class _Items(msgspec.Struct):
-    """The ids of the output of a `response` object."""
-
-    output: list[_Item] = []
 
 
 class KeptResponses:
@@ -197,7 +187,9 @@ class KeptResponses:
         return found
 
     async def holding(self, caller: str, item_ids: Sequence[str]) -> dict[str, KeptResponse]:
-        """Returns a kept response for each of some items that one has: the newest that names the item.
+        """Returns a kept response for each of some items that one may have: the newest that names the item.
+
+        An id that tells its response says where the item would be, not that it is there.
 
         Args:
             caller: The caller's name.
@@ -222,19 +214,11 @@ class KeptResponses:
                 size.add(kept)
                 responses[name] = kept
             left = left[left.index(part[-1][0]) + 1 :] if part else []
-        ids: dict[str, set[object]] = {}
         found: dict[str, KeptResponse] = {}
-        for each, response_id in own.items():
+        for each in own:
             name = names.get(places[each], "")
-            if name not in responses:  # or removed since
-                continue
-            kept = responses[name]
-            if response_id:  # the id says where the item would be, not that it is there
-                if name not in ids:
-                    ids[name] = _ids_of(kept)
-                if each not in ids[name]:
-                    continue
-            found[each] = kept
+            if name in responses:  # or removed since
+                found[each] = responses[name]
         return found
 
     async def delete(self, caller: str, identifier: str) -> bool:
@@ -363,19 +347,9 @@ def _size_of_items(kept: KeptResponse) -> int:
     return len(kept.input) + len(output)
 
 
-def _ids_of(kept: KeptResponse) -> set[object]:
-    """Returns the ids of the items of a response, and of its input."""
-    try:
-        items = msgspec.json.decode(kept.response, type=_Items).output
-        items += msgspec.json.decode(kept.input, type=list[_Item])
-    except msgspec.MsgspecError:
-        return set()
-    return {each.id for each in items if isinstance(each.id, str)}
-
-
 def _text_of(kept: KeptResponse) -> bytes:
     """Encodes a response, for `_opened`."""
-    return msgspec.msgpack.encode(kept[:_FIELDS])
+    return msgspec.msgpack.encode((*kept[:_FIELDS], kept.provider))
 
 
 def _opened(caller: str, name: str, value: bytes) -> KeptResponse:
@@ -385,7 +359,8 @@ def _opened(caller: str, name: str, value: bytes) -> KeptResponse:
         StoreError: The text is damaged, or that of another response: rule 1.
     """
     try:
-        kept = KeptResponse(*msgspec.msgpack.decode(value, type=tuple[str, str, str, bytes, bytes]))
+        fields = msgspec.msgpack.decode(value, type=tuple[str, str, str, bytes, bytes, str])
+        kept = KeptResponse(*fields[:_FIELDS], provider=fields[_FIELDS])
     except msgspec.MsgspecError:
         raise StoreError("damaged", "a response cannot be read") from None
     if _digest(_place(caller, kept.identifier)) != name:

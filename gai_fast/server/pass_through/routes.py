@@ -293,7 +293,7 @@ class PassThroughRoutes:
         incoming = passage.incoming
         model = self._chosen(incoming, parse_object(incoming.json_body()))
         upstreams = [model.upstream, *[each.upstream for each in model.targets]]
-        return any([self._api(each).dialect == incoming.format.name for each in upstreams])
+        return any(self._api(each).dialect == incoming.format.name for each in upstreams)
 
     def join(self, passage: TransferPassage, body: dict[str, Any], found: Found) -> None:
         """Writes a JSON body anew, with its whole conversation; as `Passage.join`."""

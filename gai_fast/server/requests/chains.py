@@ -13,7 +13,7 @@ Owns what is looked up, in which order, and the refusals. `formats/responses/cha
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -33,16 +33,17 @@ from gai_fast.formats.responses.chain import (
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.breathing import breathe
 from gai_fast.server.admission.stored_ids import not_found
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.requests.durable import DurableRoutes
-from gai_fast.server.requests.early import read_rest
 from gai_fast.stores.responses import KeptResponse
 
 if TYPE_CHECKING:
     from gai_fast.server.requests.passage import Passage
 
+IsRunning = Callable[[str, str], Awaitable[bool]]
+ReadRest = Callable[["Passage", Beside], Awaitable[None]]
 _PARENT: Final = "previous_response_id"
 _KEPT_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
 _OWN_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
@@ -109,12 +110,14 @@ class Chains:
 
     Args:
         engine: The engine with the store.
-        durable: Knows the responses in the background.
+        is_running: Returns whether a stream, by its id, of a caller runs.
+        read_rest: Reads the rest of a large request beside the loop.
     """
 
-    def __init__(self, engine: Engine, durable: DurableRoutes) -> None:
+    def __init__(self, engine: Engine, is_running: IsRunning, read_rest: ReadRest) -> None:
         self._engine = engine
-        self._durable = durable
+        self._is_running = is_running
+        self._read_rest = read_rest
 
     async def join(self, passage: Passage) -> None:
         """Reads a request as if its client had sent the whole conversation.
@@ -136,7 +139,7 @@ class Chains:
         else:
             await beside.do(partial(passage.join, body, found), incoming.http.caller)
         if passage.rest is not None:
-            await read_rest(passage, beside)
+            await self._read_rest(passage, beside)
 
     async def _find(self, passage: Passage, body: dict[str, Any]) -> Found:
         """Returns what a request names. Raises as `join`."""
@@ -178,7 +181,7 @@ class Chains:
             if chain is not None:
                 return chain
             own = _OWN_ID.fullmatch(parent)
-            if own is not None and await self._durable.is_running(own[1], caller):
+            if own is not None and await self._is_running(own[1], caller):
                 text = f"response {parent!r} still runs: go on from it once it has ended"
                 raise Error("invalid_request", text, reason="running", status=409, param=_PARENT)
             if await responses.find(caller, parent) is not None:
