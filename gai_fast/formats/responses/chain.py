@@ -110,15 +110,17 @@ def input_items(kept: Kept) -> list[dict[str, Any]]:
 
 
 def _listed(item: Any, identifier: str) -> dict[str, Any]:
-    """Returns an item with its id and its type; a text content is a part, as OpenAI's types want it."""
+    """Returns an item with its id and its type, and with the state and the parts that OpenAI's types want."""
     if not isinstance(item, dict):
         return {"id": identifier, "type": "message", "role": "user", "content": []}  # no item: nothing took it
-    listed = {**item, "id": identifier, "type": _kind(item) or "message"}
+    kind = _kind(item) or "message"
+    state = {"status": "completed"} if kind in _PREFIXES and kind != _REASONING else {}
+    listed = {**state, **item, "id": identifier, "type": kind}
     content = item.get("content")
-    if listed["type"] == "message" and isinstance(content, str):
+    if kind == "message" and isinstance(content, str):
         is_answer = item.get("role") == "assistant"
         part = {"type": "output_text" if is_answer else "input_text", "text": content}
-        listed["content"] = [part | {"annotations": []} if is_answer else part]
+        listed["content"] = [{**part, "annotations": [], "logprobs": []} if is_answer else part]
     return listed
 
 
