@@ -1,4 +1,4 @@
-"""Requests that go on from kept responses, or name items of them: as if their clients had sent the whole conversation."""
+"""Requests that go on from kept responses, or name items of them: as if their clients had sent everything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from gai_fast.model.settings import (
     ANONYMOUS,
     KeySettings,
     ModelSettings,
-    ResponsesSettings,
     Settings,
     key_digest,
 )
@@ -24,7 +23,6 @@ from gai_fast.server.serving import start
 from gai_fast.stores.responses import KeptResponse
 from tests.integration.gateway import (
     END,
-    KEY,
     LAST_CHUNK,
     SSE_HEAD,
     Gateway,
@@ -252,7 +250,7 @@ async def test_forks_of_one_turn_do_not_know_each_other(net: Net) -> None:
     root = Talk(await every(net, asked))
     await root.ask("m", "root?")
     left, right = Talk(root.gateway), Talk(root.gateway)
-    for fork, name in ((left, "left?"), (right, "right?")):
+    for fork in (left, right):
         fork.last, fork.items = root.last, [*root.items]
     await asyncio.gather(left.ask("m", "left?"), right.ask("m", "right?"))
     chained, whole = await both_ways(left, asked, "m", "on")

@@ -76,7 +76,8 @@ def test_a_list_of_items_is_openais_by_the_sdks_types() -> None:
     ]
     items = input_items(kept(given=given))
     TypeAdapter(list[ResponseItem]).validate_python(items)
-    assert [item["type"] for item in items] == ["message", "message", "function_call", "function_call_output", "message"]
+    kinds = ["message", "message", "function_call", "function_call_output", "message"]
+    assert [item["type"] for item in items] == kinds
     assert items[0]["content"] == [{"type": "input_text", "text": "hi"}]
     assert [item["id"].partition("_")[0] for item in items] == ["msg", "msg", "fc", "fco", "msg"]
     assert items[2]["id"] == "fc_1", "its own"
@@ -312,7 +313,8 @@ def test_a_text_is_read_in_pieces_to_the_same_count() -> None:
 
 
 def test_an_upstreams_bytes_may_be_what_a_strict_parser_refuses() -> None:
-    half = KeptResponse(RESPONSE, "", "completed", b'["\\ud800"]', b'\xef\xbb\xbf{"output":[{"id":"a\\ud800"}],"tools":[]}')
+    answer = b'\xef\xbb\xbf{"output":[{"id":"a\\ud800"}],"tools":[]}'
+    half = KeptResponse(RESPONSE, "", "completed", b'["\\ud800"]', answer)
     assert output_of(half) == [{"id": "a\ud800"}]
     assert output_of(half, Structure()) == [{"id": "a\ud800"}]
     for output in ("null", "5", '"x"'):
