@@ -1,4 +1,4 @@
-"""Responses that are kept (`POST /v1/responses`): the official SDK against a running gateway, whatever its upstreams speak.
+"""Responses that are kept: the official SDK against a running gateway, whatever its upstreams speak.
 
 The judges are the types of OpenAI's SDK, and the fakes of each upstream. `tests/unit/server/requests/test_responses.py`
 has the rules of the routes.
@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import time
 from typing import Any
 
 import openai
 import pytest
 
-from gai_fast.model.settings import ANONYMOUS, CacheSettings, KeySettings, ResponsesSettings, Secret
+from gai_fast.model.settings import ANONYMOUS, CacheSettings, KeySettings, ResponsesSettings, key_digest
 from gai_fast.server.serving import start
-from gai_fast.stores.responses import KeptResponse
+from gai_fast.stores.health import Health
+from gai_fast.stores.responses import KeptResponse, KeptResponses
 from tests.integration.gateway import (
     LAST_CHUNK,
     SSE_HEAD,
@@ -39,22 +41,19 @@ TOOLS = [{"type": "function", "name": "f", "parameters": {"type": "object", "pro
 
 def theirs(identifier: str = "resp_theirs", text: str = "Hi there") -> list[bytes]:
     """Returns the frames of an upstream that keeps the answer itself, with a schema that names `store`."""
-    own = b'"store":true,"previous_response_id":null,"tools":[{"parameters":{"properties":{"store":true}}}],"object":"response"'
+    tools = [{"parameters": {"properties": {"store": True}}}]
+    members = {"store": True, "previous_response_id": None, "tools": tools, "object": "response"}
+    own = json.dumps(members, separators=(",", ":")).encode()[1:-1]
     return [frame.replace(b'"object":"response"', own) for frame in upstream(identifier=identifier, text=text)]
 
 
-class Late:
-    """In place of the store's kept responses: keeps nothing before it is told to.
+class Late(KeptResponses):
+    """In place of the store's kept responses: answers once it is told to."""
 
-    Args:
-        gateway: The gateway.
-    """
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.responses = gateway.running.engine.store.responses
+    def __init__(self) -> None:
+        super().__init__(None, Health(time.monotonic), time.monotonic)
         self.asked: list[tuple[str, KeptResponse]] = []
         self.answers: list[asyncio.Future[bool]] = []
-        self.is_on = True
 
     def keep(self, caller: str, kept: KeptResponse) -> asyncio.Future[bool]:
         self.asked.append((caller, kept))
@@ -65,7 +64,7 @@ class Late:
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> Any:
     def of(gateway: Gateway) -> Late:
-        made = Late(gateway)
+        made = Late()
         monkeypatch.setattr(gateway.running.engine.store, "responses", made)
         return made
 
@@ -154,13 +153,13 @@ async def test_the_end_of_a_stream_waits_for_the_store_and_is_true(
 ) -> None:
     gateway = await gateway_of(net, model)
     store = late(gateway)
-    client, response = await gateway.stream({"model": model, "input": "Hi", "tools": TOOLS, "stream": True}, PATH)
+    asked = {"model": model, "input": "Hi", "tools": TOOLS, "stream": True}
+    asking = asyncio.ensure_future(gateway.ask("POST", PATH, asked))
     await until(lambda: bool(store.answers))
-    await asyncio.sleep(0.05)
     ((caller, kept),) = store.asked
-    assert b"response.completed" not in bytes(response.body)
+    assert not asking.done()
     store.answers[0].set_result(is_kept)
-    body = await client.body()
+    body = bytes((await asking).body)
     assert (caller, kept.status, json.loads(kept.response)["store"]) == (ANONYMOUS, "completed", True)
     last = ended(body)
     assert last == json.loads(kept.response) | {"store": is_kept}
@@ -168,9 +167,8 @@ async def test_the_end_of_a_stream_waits_for_the_store_and_is_true(
     if model == "native/gpt-x":
         given = b"".join(theirs())
         end = theirs()[-1]
-        assert body == given.removesuffix(end) + end.replace(
-            b'"store":true', b'"store":%s' % json.dumps(is_kept).encode(), 1
-        )
+        said = b'"store":true' if is_kept else b'"store":false'
+        assert body == given.removesuffix(end) + end.replace(b'"store":true', said, 1)
 
 
 @on_uvloop
@@ -214,7 +212,8 @@ async def test_a_log_gets_the_true_end_too(net: Net, late: Any, is_kept: bool) -
 async def test_a_client_that_leaves_during_the_wait_leaves_the_response_completed(net: Net, late: Any) -> None:
     gateway = await gateway_of(net, "m")
     store = late(gateway)
-    client, _ = await gateway.stream({"model": "m", "input": "Hi", "stream": True}, PATH)
+    client = await gateway.connect()
+    client.request("POST", PATH, {"model": "m", "input": "Hi", "stream": True})
     await until(lambda: bool(store.answers))
     client.close()
     await until(lambda: not gateway.is_connected)
@@ -240,9 +239,9 @@ async def begun(peer: Peer) -> None:
 @pytest.mark.parametrize("model", ["m", "native/gpt-x"])
 async def test_of_a_client_that_left_what_it_could_read_is_kept(net: Net, model: str) -> None:
     gateway = await net.gateway(await net.upstream(begun))
-    client, _ = await gateway.stream({"model": model, "input": "Hi", "stream": True}, PATH)
-    head = await client.until(b" there")
-    identifier = json.loads(head.partition(b"data: ")[2].partition(b"\n")[0])["response"]["id"]
+    client, response = await gateway.stream({"model": model, "input": "Hi", "stream": True}, PATH)
+    await response.until(b" there")
+    identifier = response.events[0]["response"]["id"]
     client.close()
     await until(lambda: not gateway.streams)
     found = await client_of(net, gateway).responses.retrieve(identifier)
@@ -322,11 +321,11 @@ async def test_a_response_in_the_background_that_is_cancelled_is_kept(net: Net) 
 @on_uvloop
 async def test_drain_keeps_what_runs_as_failed(net: Net) -> None:
     gateway = await net.gateway(await net.upstream(begun))
-    client, _ = await gateway.stream({"model": "m", "input": "Hi", "stream": True}, PATH)
-    await client.until(b" there")
+    _, response = await gateway.stream({"model": "m", "input": "Hi", "stream": True}, PATH)
+    await response.until(b" there")
     engine = gateway.running.engine
     engine.disconnect_clients(0.0)
-    failed = ended(await client.body())
+    failed = ended(bytes((await response.rest()).body))
     assert failed["status"] == "failed"
     found = await engine.store.responses.find(ANONYMOUS, failed["id"])
     assert json.loads(found.response) == failed
@@ -352,11 +351,10 @@ async def test_what_its_client_does_not_want_is_not_kept(net: Net, late: Any, mo
 async def test_a_passed_answer_that_is_not_kept_says_so(net: Net, late: Any, more: dict[str, Any]) -> None:
     gateway = await gateway_of(net, "native/gpt-x")
     store = late(gateway)
-    store.is_on = "off" not in more
+    store.use(ResponsesSettings(store="off" not in more))
     members = {name: value for name, value in more.items() if name != "off"}
     response = await gateway.ask("POST", PATH, {"model": "native/gpt-x", "input": "Hi", "stream": True, **members})
-    said = [json.loads(part.partition(b"\n")[0]) for part in bytes(response.body).split(b"data: ")[1:]]
-    assert [each["response"]["store"] for each in said if "response" in each] == [False] * 3
+    assert [each["response"]["store"] for each in response.events if "response" in each] == [False] * 3
     assert store.asked == []
 
 
@@ -420,7 +418,7 @@ async def test_the_id_works_the_moment_the_end_can_be_read(net: Net) -> None:
 
 @on_uvloop
 async def test_a_caller_has_its_own_responses(net: Net) -> None:
-    keys = (KeySettings("ann", (Secret("k-ann"),)), KeySettings("bob", (Secret("k-bob"),)))
+    keys = (KeySettings("ann", (key_digest("k-ann"),)), KeySettings("bob", (key_digest("k-bob"),)))
     gateway = await gateway_of(net, "native/gpt-x", keys=keys)
     ann, bob = {"authorization": "Bearer k-ann"}, {"authorization": "Bearer k-bob"}
     for who in (ann, bob):
