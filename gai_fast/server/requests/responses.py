@@ -233,9 +233,11 @@ class ResponseRoutes:
         session = self._engine.streams.get(stream_id)
         return session is not None and session.caller == caller
 
-    def _wait(self, incoming: Incoming, work: Callable[[StreamResponse], Work]) -> None:
+    def _wait(self, incoming: Incoming, work: Callable[[StreamResponse], Work]) -> Reply | None:
+        """Answers once the store has: returns None."""
         response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
         self._pending.add(incoming, response, work(response))
+        return None
 
     def _reply(self, incoming: Incoming, log: StreamLog, pending_status: str | None = None) -> Reply:
         return incoming.json_reply(response_of(log, pending_status))
