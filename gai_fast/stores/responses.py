@@ -36,6 +36,8 @@ _CONTENT: Final = "the responses"
 _DIGEST: Final = 16
 """Bytes of a digest."""
 _PERSON: Final = b"gai-fast resp"
+_PERHAPS_WRITTEN: Final = ("slow", "unreachable")
+"""Failures after which the store may have done what it was asked."""
 _FIELDS: Final = 5
 """The number of the first fields of a `KeptResponse` in its value: its items are places beside it."""
 
@@ -201,10 +203,11 @@ class KeptResponses:
         own = {each: response_of_item(each) for each in item_ids}
         places = {each: self._name(caller, each) for each in own}
         likely = {places[each]: self._name(caller, name) if name else "" for each, name in own.items()}
-        if self._backend is None:
+        backend = self._backend
+        if backend is None:
             names: Mapping[str, str] = self._table.holding(likely)
         else:
-            names = await self._ask(self._backend.responses_with(likely))
+            names = await self._ask(lambda: backend.responses_with(likely))
         responses: dict[str, KeptResponse] = {}
         left = [*dict.fromkeys(names.values())]
         size = _ChainSize()
@@ -231,10 +234,10 @@ class KeptResponses:
         Raises:
             Error: The store is out of reach.
         """
-        name = self._name(caller, identifier)
-        if self._backend is None:
+        name, backend = self._name(caller, identifier), self._backend
+        if backend is None:
             return self._table.delete(name)
-        return await self._ask(self._backend.delete_response(name))
+        return await self._ask(lambda: backend.delete_response(name))
 
     async def remove_late(self) -> None:
         """Removes the responses of rule 3.
@@ -242,10 +245,10 @@ class KeptResponses:
         Raises:
             StoreError: The store still fails. They are removed later.
         """
-        for name in [*self._late]:
-            if self._backend is not None and name in self._late:
-                await self._backend.delete_response(name)
-                self._late.pop(name, None)
+        while self._late and self._backend is not None:
+            name = next(iter(self._late))
+            await self._backend.delete_response(name)
+            self._late.pop(name, None)
 
     def _name(self, caller: str, identifier: str) -> str:
         """Returns the name of a response or an item: rule 1. In memory it is not a digest, which would cost time."""
@@ -261,11 +264,13 @@ class KeptResponses:
             return True
         except TimeoutError:
             self._health.failed(StoreError("slow", "the store does not take a response in time"))
+            self._note_late(name)
         except StoreError as problem:
             self._refusal(problem)
+            if problem.fault in _PERHAPS_WRITTEN:
+                self._note_late(name)
         except Error:  # the store has just failed
-            return self._unkept("store")
-        self._note_late(name)
+            pass
         return self._unkept("store")
 
     def _unkept(self, reason: str) -> bool:
@@ -285,22 +290,24 @@ class KeptResponses:
         Raises:
             Error: As `find`.
         """
-        if self._backend is None:
+        backend = self._backend
+        if backend is None:
             return self._table.read(names, turns, most)
-        found = await self._ask(self._backend.read_responses(names, turns, most))
+        found = await self._ask(lambda: backend.read_responses(names, turns, most))
         try:
             return [(name, _opened(caller, name, value)) for name, value in found]
         except StoreError as problem:
             raise self._refusal(problem) from None
 
-    async def _ask(self, question: Awaitable[Result]) -> Result:
+    async def _ask(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         """Returns the backend's answer.
 
         Raises:
             Error: As `find`.
         """
+        self._health.check()
         try:
-            return await question
+            return await ask()
         except StoreError as problem:
             raise self._refusal(problem) from None
 
