@@ -13,6 +13,7 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
 | `gai:worker:<name>` | a worker's lease |
 | `gai:workers` | a sorted set: when each worker renewed its lease, by the server's clock |
 | `gai:cancel:<name>` | a list: the messages to a worker; a stream's id alone cancels the stream |
+| `gai:{responses}:…` | kept responses: `redis_responses.py` |
 
 1. One command or script creates a key together with its time to live. A record may have no time to live.
 2. The keys of one stream share a hash tag, and no command names the keys of two streams, so a cluster works too.
@@ -54,6 +55,8 @@ from gai_fast.stores.backend import (
     CopyTail,
     LogCopy,
     Record,
+    ResponseBudget,
+    ResponseRecord,
     StoreError,
     check_size,
     checksum,
@@ -68,6 +71,7 @@ from gai_fast.stores.backend import (
 )
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.redis_client import SENTINEL, Command, RedisClient, code_of
+from gai_fast.stores.redis_responses import RedisResponses
 
 URL: Final = "redis://127.0.0.1:6379/0"
 
@@ -159,6 +163,7 @@ class RedisBackend(Backend):
 
     def __init__(self, url: str) -> None:
         self.client = RedisClient(url, self._greet)
+        self._responses = RedisResponses(self.client)
         self._worker: str | None = None  # the worker whose lease this process renews
         self._lost_at = -math.inf  # when the server was last found without that lease
         self._count = 0  # the count of that lease in the server's last reply: rule 7
@@ -413,8 +418,8 @@ class RedisBackend(Backend):
         )
 
     async def sweep(self) -> bool:
-        """Does nothing: the server removes expired keys."""
-        return False
+        """Removes some expired responses, which count for budgets. The server removes other expired keys."""
+        return await self._responses.sweep()
 
     async def get(self, kind: str, name: str) -> bytes | None:
         """Returns the value of a record. None if there is none."""
@@ -450,6 +455,22 @@ class RedisBackend(Backend):
             return await self._swap(kind, name, old) == old
         async with self.client.turn():
             return bool(await self.client.ask("UNLINK", _record(kind, name)))
+
+    async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
+        """Keeps a response."""
+        return await self._responses.keep(record, ttl, budget)
+
+    async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
+        """Returns kept responses, each with those before it."""
+        return await self._responses.read(names, turns, most)
+
+    async def responses_with(self, items: Mapping[str, str]) -> Mapping[str, str]:
+        """Returns the names of kept responses with some items."""
+        return await self._responses.holding(items)
+
+    async def delete_response(self, name: str) -> bool:
+        """Removes a kept response."""
+        return await self._responses.delete(name)
 
     async def lasting(self) -> Collection[tuple[str, str]]:
         """Returns kind and name of the records without a time to live."""

@@ -24,9 +24,8 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -42,9 +41,10 @@ from gai_fast.stores.backend import (
     Gap,
     LogCopy,
     Record,
+    ResponseBudget,
+    ResponseRecord,
     StoreError,
     check_size,
-    checksum,
     ending_text,
     gap_text,
     header_text,
@@ -55,7 +55,9 @@ from gai_fast.stores.backend import (
     read_message,
 )
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.sealer import is_sealed
+from gai_fast.stores.sqlite_responses import RESPONSE_TABLES, delete, holding, keep, make_room, read
+from gai_fast.stores.sqlite_responses import sweep as sweep_responses
+from gai_fast.stores.sqlite_rows import UNCHECKED, damaged_row, ms_from_now, open_row, seal_row, transaction
 
 URL: Final = "sqlite:///gai-fast.db"
 
@@ -82,8 +84,6 @@ CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROW
 # `claims` holds all records, and `cancels` all messages. The names are from earlier releases, whose files stay usable.
 _FOREVER: Final = 2**63 - 1
 """`expires_ms` of a record without a time to live."""
-_UNCHECKED: Final = bytes(4)
-"""In front of a sealed record: rule 4."""
 _NUMBER: Final = 8
 """Bytes of an event's number in front of a stream's end."""
 _PREFIX: Final = "sqlite:///"
@@ -248,10 +248,30 @@ class SQLiteBackend(Backend):
             if old is not None and _get(connection, place) != old:
                 return False
             gone = "DELETE FROM claims WHERE key = ? RETURNING expires_ms > ?"
-            row: tuple[int] | None = connection.execute(gone, (place, _ms_from_now(0.0))).fetchone()
+            row: tuple[int] | None = connection.execute(gone, (place, ms_from_now(0.0))).fetchone()
             return row == (1,)
 
         return await self._writer.transact(delete)
+
+    async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
+        """Keeps a response. If much must make room, several transactions remove it: others need not wait for all."""
+        dropped, is_over = await self._writer.transact(lambda connection: keep(connection, record, ttl, budget))
+        while is_over:
+            some, is_over = await self._writer.transact(lambda connection: make_room(connection, record.caller, budget))
+            dropped += some
+        return dropped
+
+    async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
+        """Returns kept responses, each with those before it."""
+        return await self._reader.call(lambda connection: read(connection, names, turns, most))
+
+    async def responses_with(self, items: Mapping[str, str]) -> Mapping[str, str]:
+        """Returns the names of kept responses with some items."""
+        return await self._reader.call(lambda connection: holding(connection, items))
+
+    async def delete_response(self, name: str) -> bool:
+        """Removes a kept response."""
+        return await self._writer.transact(lambda connection: delete(connection, name))
 
     async def lasting(self) -> Collection[tuple[str, str]]:
         """Returns kind and name of the records without a time to live."""
@@ -279,7 +299,7 @@ class SQLiteBackend(Backend):
             raise StoreError("unsuitable", f"{self._path} is on a disk that several processes cannot share")
         connection.execute("PRAGMA secure_delete=ON")
         self._writer.make_ready(connection)
-        with _transaction(connection):
+        with transaction(connection):
             application, schema = (_pragma(connection, name) for name in ("application_id", "user_version"))
             if not (application or schema or connection.execute("SELECT 1 FROM sqlite_master").fetchone()):
                 for statement in filter(str.strip, _TABLES.split(";")):
@@ -290,6 +310,8 @@ class SQLiteBackend(Backend):
                 raise StoreError("unsuitable", f"{self._path} is the file of another program")
             elif schema != _SCHEMA:
                 raise StoreError("unsuitable", f"{self._path} is of another release (tables {schema}, not {_SCHEMA})")
+            for statement in RESPONSE_TABLES:  # files of earlier releases have none, which goes on to read this one
+                connection.execute(statement)
             connection.execute("INSERT OR REPLACE INTO leases VALUES ('', 0)")  # fails if it cannot be written
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise StoreError("damaged", f"{self._path} is damaged")
@@ -312,8 +334,8 @@ class SQLiteBackend(Backend):
             return True
         if change.header is not None:
             begin = "INSERT OR IGNORE INTO streams (id, header, expires_ms) VALUES (?, ?, ?)"
-            header = _seal(header_text(change.header, change.worker), stream_id)
-            connection.execute(begin, (stream_id, header, _ms_from_now(change.keep or 0.0)))
+            header = seal_row(header_text(change.header, change.worker), stream_id)
+            connection.execute(begin, (stream_id, header, ms_from_now(change.keep or 0.0)))
             self._keys.pop(stream_id, None)  # it may be stale: a transaction that was rolled back had another row
         key = self._key(connection, stream_id)
         if key is None:
@@ -323,7 +345,7 @@ class SQLiteBackend(Backend):
             " WHERE key = ? AND id = ?",
             (
                 None if change.ending is None else _seal_end(ending_text(change.ending), stream_id, change.last_seq),
-                None if change.keep is None else _ms_from_now(change.keep),
+                None if change.keep is None else ms_from_now(change.keep),
                 key,
                 stream_id,
             ),
@@ -333,7 +355,7 @@ class SQLiteBackend(Backend):
         for record in change.records:
             after, last_seq, piece = record.after, record.last_seq, record.piece
             add = "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?)"
-            row = _UNCHECKED + piece if change.is_sealed else _seal(piece, stream_id, after, last_seq)
+            row = UNCHECKED + piece if change.is_sealed else seal_row(piece, stream_id, after, last_seq)
             connection.execute(add, (key, last_seq, after, row))
         if change.gap is not None:
             _write_gap(connection, key, stream_id, change.gap)
@@ -349,7 +371,7 @@ class SQLiteBackend(Backend):
         return key
 
     def _sweep(self, connection: sqlite3.Connection) -> bool:
-        now = _ms_from_now(0.0)
+        now = ms_from_now(0.0)
         step = LIMITS.store_sweep
         left = step
         past = "SELECT key FROM streams WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
@@ -367,24 +389,25 @@ class SQLiteBackend(Backend):
         stale = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
         connection.execute(stale, _around_now(SHARED.lease_lost))
         connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", _around_now(SHARED.note_life))
-        return left <= 0 or claims == step
+        has_more = sweep_responses(connection)
+        return left <= 0 or claims == step or has_more
 
     # -- the reading thread --
 
     def _load(self, connection: sqlite3.Connection, stream_id: str) -> LogCopy | None:
-        with _transaction(connection, "DEFERRED"):  # one consistent snapshot
+        with transaction(connection, "DEFERRED"):  # one consistent snapshot
             find = "SELECT key, header, ending FROM streams WHERE id = ? AND expires_ms > ?"
-            row = connection.execute(find, (stream_id, _ms_from_now(0.0))).fetchone()
+            row = connection.execute(find, (stream_id, ms_from_now(0.0))).fetchone()
             if row is None:
                 return None
             key, header, ending = row
             gaps = connection.execute("SELECT lost, text FROM gaps WHERE stream = ?", (key,)).fetchall()
             try:
-                lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
+                lost, text = join_gaps((lost, open_row(text, stream_id, "gap", lost)) for lost, text in gaps)
             except (ValueError, TypeError):
                 raise StoreError("damaged", "the gaps of a stream cannot be read") from None
             news = _news(connection, key, stream_id, ending, lost, LIMITS.store_read)
-        return LogCopy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
+        return LogCopy(*read_header(open_row(header, stream_id)), lost, text, news)
 
     def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, CopyTail]:
         version = _pragma(connection, "data_version")
@@ -396,7 +419,7 @@ class SQLiteBackend(Backend):
         if not asked:
             return {}
         limit = min(LIMITS.store_read, SHARED.store_reply // len(asked))
-        with _transaction(connection, "DEFERRED"):
+        with transaction(connection, "DEFERRED"):
             found = {stream_id: _news_of(connection, stream_id, after, limit) for stream_id, after in asked.items()}
         news = {stream_id: each for stream_id, each in found.items() if each != _NOTHING}
         self._without_news.update({each: after for each, after in asked.items() if each not in news})
@@ -578,7 +601,7 @@ class _Writer(_Thread):
         if is_due:
             connection.execute("PRAGMA synchronous=FULL")  # for this commit: it synchronizes all earlier ones too
         try:
-            with _transaction(connection):
+            with transaction(connection):
                 for call in group:
                     self._run_one(connection, call)
         finally:
@@ -659,23 +682,8 @@ def _connection_is_there(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT 1 FROM streams LIMIT 1").fetchall()
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:  # something raised
-            connection.rollback()
-
-
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _ms_from_now(seconds: float) -> int:
-    return int((time.time() + seconds) * 1000)
 
 
 def _around_now(seconds: float) -> tuple[float, float]:
@@ -687,7 +695,7 @@ def _around_now(seconds: float) -> tuple[float, float]:
 def _write_gap(connection: sqlite3.Connection, key: int, stream_id: str, gap: Gap) -> None:
     if gap.is_whole or gap.text is None:
         connection.execute("DELETE FROM gaps WHERE stream = ? AND lost < ?", (key, gap.lost))
-    text = _seal(gap_text(gap), stream_id, "gap", gap.lost)
+    text = seal_row(gap_text(gap), stream_id, "gap", gap.lost)
     connection.execute("INSERT OR REPLACE INTO gaps VALUES (?, ?, ?)", (key, gap.lost, text))
     connection.execute("DELETE FROM records WHERE stream = ? AND last_seq <= ?", (key, gap.lost))
 
@@ -711,9 +719,9 @@ def _news(
         for begin, last_seq, sealed in found:
             if size >= limit:
                 return CopyTail(records, has_more=True)
-            if not (isinstance(begin, int) and isinstance(last_seq, int)):  # as in `_open_sealed`: of any type
-                raise _damaged_row()
-            records.append(Record(begin, last_seq, _open_sealed(sealed, stream_id, begin, last_seq)))
+            if not (isinstance(begin, int) and isinstance(last_seq, int)):  # as in `open_row`: of any type
+                raise damaged_row()
+            records.append(Record(begin, last_seq, open_row(sealed, stream_id, begin, last_seq)))
             size += len(sealed)
         reached = records[-1].last_seq if records else after
         return CopyTail(records, None if ending is None else read_ending(_open_end(ending, stream_id, reached)))
@@ -743,7 +751,7 @@ def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collect
 
 
 def _kept(connection: sqlite3.Connection, stream_ids: Collection[str]) -> Collection[str]:
-    now = _ms_from_now(0.0)
+    now = ms_from_now(0.0)
     find = "SELECT 1 FROM streams WHERE id = ? AND expires_ms > ?"
     return {each for each in stream_ids if connection.execute(find, (each, now)).fetchone() is not None}
 
@@ -768,13 +776,13 @@ def _place(kind: str, name: str) -> str:
 
 def _get(connection: sqlite3.Connection, place: str) -> bytes | None:
     find = "SELECT value FROM claims WHERE key = ? AND expires_ms > ?"
-    row = connection.execute(find, (place, _ms_from_now(0.0))).fetchone()
-    return None if row is None else _open_sealed(row[0], place)
+    row = connection.execute(find, (place, ms_from_now(0.0))).fetchone()
+    return None if row is None else open_row(row[0], place)
 
 
 def _put(connection: sqlite3.Connection, place: str, value: bytes, ttl: float | None) -> None:
-    until = _FOREVER if ttl is None else _ms_from_now(ttl)
-    connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (place, _seal(value, place), until))
+    until = _FOREVER if ttl is None else ms_from_now(ttl)
+    connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (place, seal_row(value, place), until))
 
 
 def _lasting(connection: sqlite3.Connection) -> Collection[tuple[str, str]]:
@@ -800,32 +808,9 @@ def _take_messages(connection: sqlite3.Connection, worker: str) -> Collection[tu
     return [*map(read_message, texts)]
 
 
-def _seal(value: bytes, *place: object) -> bytes:
-    """Returns a value with a checksum over it and its place in front."""
-    return checksum(value, *place).to_bytes(4, "big") + value
-
-
-def _open_sealed(sealed: bytes, *place: object) -> bytes:
-    """Returns the value that `_seal` sealed for this place.
-
-    Raises:
-        StoreError: The value is damaged.
-    """
-    value = sealed[4:] if isinstance(sealed, bytes) else b""  # SQLite may find a value of any type in a damaged row
-    if is_sealed(value) and sealed[:4] == _UNCHECKED:
-        return value
-    if not isinstance(sealed, bytes) or _seal(value, *place)[:4] != sealed[:4]:
-        raise _damaged_row()
-    return value
-
-
-def _damaged_row() -> StoreError:
-    return StoreError("damaged", "a row of the store is damaged")
-
-
 def _seal_end(text: bytes, stream_id: str, last_seq: int) -> bytes:
     """Returns the sealed end of a stream, with the number of its last event."""
-    return _seal(last_seq.to_bytes(_NUMBER, "big") + text, stream_id, "last")
+    return seal_row(last_seq.to_bytes(_NUMBER, "big") + text, stream_id, "last")
 
 
 def _open_end(sealed: bytes, stream_id: str, reached: int) -> bytes:
@@ -840,9 +825,9 @@ def _open_end(sealed: bytes, stream_id: str, reached: int) -> bytes:
         StoreError: The end is damaged, or a record before it is missing.
     """
     try:
-        value = _open_sealed(sealed, stream_id, "last")
+        value = open_row(sealed, stream_id, "last")
     except StoreError:
-        return _open_sealed(sealed, stream_id, "end")
+        return open_row(sealed, stream_id, "end")
     if int.from_bytes(value[:_NUMBER], "big") > reached:
         raise StoreError("damaged", "the last records of a stream are missing")
     return value[_NUMBER:]
