@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from gai_fast.formats.responses.parts import response_id
+from gai_fast.core.requests.stored_ids import own_response_id
 from gai_fast.kernels import Borrower, frame_messages
 from gai_fast.model.errors import Error
 from gai_fast.net.logs.writer import BodyFraming
@@ -58,7 +58,7 @@ class SocketTurn(SocketStream):
         Args:
             identifier: The id; empty for any.
         """
-        return not identifier or identifier in (self._events.identifier, response_id(self.stream_id))
+        return not identifier or identifier in (self._events.identifier, own_response_id(self.stream_id))
 
     # -- ClientTransport --
 
@@ -73,7 +73,7 @@ class SocketTurn(SocketStream):
             return
         events = self._events
         messages = events.take(data)
-        self._is_ours = events.identifier == response_id(self.stream_id)
+        self._is_ours = events.identifier == own_response_id(self.stream_id)
         if messages:
             self._write(messages)
         elif data:  # a keep-alive, or an `error` that something follows
