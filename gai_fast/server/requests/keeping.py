@@ -50,6 +50,11 @@ class AnswerKeeping(Keeping):
         self._items = [item["id"] for item in own if isinstance(item, dict) and isinstance(item.get("id"), str)]
         self._is_lost = False
 
+    @property
+    def has_last(self) -> bool:
+        """Works as `Keeping.has_last`."""
+        return bool(self.answer.identifier)
+
     def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
         """Works as `Keeping.ended`."""
         answer, output = self.answer, spec.output
