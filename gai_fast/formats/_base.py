@@ -225,6 +225,8 @@ class ClientRequest:
 
     Attributes:
         whole: Whether the answer is one JSON object; an answer in the background is always a stream.
+        is_linked: Whether the request may name an earlier response, or items of one.
+        marks: The items of earlier answers that other providers do not understand, in order.
         native: The result of `Format.parse_request`, or its error, if the body is translated already.
     """
 
@@ -233,6 +235,8 @@ class ClientRequest:
         "body",
         "echo",
         "form",
+        "is_linked",
+        "marks",
         "model",
         "native",
         "prompt_characters",
@@ -257,6 +261,8 @@ class ClientRequest:
         shape: Shape | None = None,
     ) -> None:
         self.native: tuple[Request, list[str]] | Error | None = None
+        self.is_linked = False
+        self.marks: Sequence[ItemMark] = ()
         self.body = body
         self.shape = shape
         self.form = form
@@ -268,6 +274,14 @@ class ClientRequest:
         self.prompt_characters = prompt_characters
         self.background = background
         self.echo = echo
+
+    def body_for(self, provider: str | None) -> dict[str, Any]:
+        """Returns the body without the items that others than their provider do not understand.
+
+        Args:
+            provider: The provider of the dialect that is asked. None for a translation, which keeps reasoning.
+        """
+        return without_marked(self.body, self.marks, provider) if self.marks else self.body
 
     @property
     def schema(self) -> bytes | None:
@@ -282,6 +296,23 @@ class ClientRequest:
         """Returns the text of the request in its dialect, without its images and files."""
         members = [self.body.get(name) for name in ("system", "instructions", "messages", "input")]
         return "\n".join(text for member in members for text in _texts(member))
+
+
+def without_marked(body: dict[str, Any], marks: Sequence[ItemMark], provider: str | None) -> dict[str, Any]:
+    """Returns a body without marked items of `input` that a provider does not understand.
+
+    Args:
+        body: The client's JSON object, with a list as `input`.
+        marks: The marked items.
+        provider: As for `ClientRequest.body_for`.
+    """
+    if provider is None:
+        left = {mark.place for mark in marks if not mark.is_reasoning}
+    else:
+        left = {mark.place for mark in marks if mark.provider and mark.provider != provider}
+    if not left:
+        return body
+    return {**body, "input": [item for at, item in enumerate(body["input"]) if at not in left]}
 
 
 def _texts(value: Any) -> Iterator[str]:

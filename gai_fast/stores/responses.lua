@@ -51,11 +51,14 @@ local function remove(member)
   return tonumber(size)
 end
 
--- Removes the response of a name, whatever its key holds.
+-- Removes the response of a name, whatever its key holds. Writes nothing if there is none: after its first write a
+-- script may exceed the server's memory.
 local function remove_named(name)
-  local member = field(key_of(name), 'member')
+  local key = key_of(name)
+  if redis.call('EXISTS', key) == 0 then return end
+  local member = field(key, 'member')
   if member then remove(member) end
-  redis.call('UNLINK', key_of(name))
+  redis.call('UNLINK', key)
 end
 
 local function remove_expired()

@@ -17,7 +17,7 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -36,8 +36,10 @@ _CONTENT: Final = "the responses"
 _DIGEST: Final = 16
 """Bytes of a digest."""
 _PERSON: Final = b"gai-fast resp"
+_PERHAPS_WRITTEN: Final = ("slow", "unreachable")
+"""Failures after which the store may have done what it was asked."""
 _FIELDS: Final = 5
-"""The number of fields of a `KeptResponse` in its value: its items are places beside it."""
+"""The number of the first fields of a `KeptResponse` in its value: its items are places beside it."""
 
 
 class KeptResponse(NamedTuple):
@@ -51,6 +53,7 @@ class KeptResponse(NamedTuple):
         response: The last `response` object that the client got, as JSON.
         items: The ids of items of the input and the output by which it is found (`KeptResponses.holding`), but for
             those that contain its own id. Empty in a response that was read.
+        provider: The name of the provider that answered. Empty if none did.
     """
 
     identifier: str
@@ -59,24 +62,13 @@ class KeptResponse(NamedTuple):
     input: bytes
     response: bytes
     items: Sequence[str] = ()
+    provider: str = ""
 
 
 class _Output(msgspec.Struct):
     """The output of a `response` object, as JSON."""
 
     output: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Item(msgspec.Struct):
-    """The id of an item."""
-
-    id: Any = None
-
-
-class _Items(msgspec.Struct):
-    """The ids of the output of a `response` object."""
-
-    output: list[_Item] = []
 
 
 class KeptResponses:
@@ -197,7 +189,9 @@ class KeptResponses:
         return found
 
     async def holding(self, caller: str, item_ids: Sequence[str]) -> dict[str, KeptResponse]:
-        """Returns a kept response for each of some items that one has: the newest that names the item.
+        """Returns a kept response for each of some items that one may have: the newest that names the item.
+
+        An id that tells its response says where the item would be, not that it is there.
 
         Args:
             caller: The caller's name.
@@ -209,10 +203,11 @@ class KeptResponses:
         own = {each: response_of_item(each) for each in item_ids}
         places = {each: self._name(caller, each) for each in own}
         likely = {places[each]: self._name(caller, name) if name else "" for each, name in own.items()}
-        if self._backend is None:
+        backend = self._backend
+        if backend is None:
             names: Mapping[str, str] = self._table.holding(likely)
         else:
-            names = await self._ask(self._backend.responses_with(likely))
+            names = await self._ask(lambda: backend.responses_with(likely))
         responses: dict[str, KeptResponse] = {}
         left = [*dict.fromkeys(names.values())]
         size = _ChainSize()
@@ -222,19 +217,11 @@ class KeptResponses:
                 size.add(kept)
                 responses[name] = kept
             left = left[left.index(part[-1][0]) + 1 :] if part else []
-        ids: dict[str, set[object]] = {}
         found: dict[str, KeptResponse] = {}
-        for each, response_id in own.items():
+        for each in own:
             name = names.get(places[each], "")
-            if name not in responses:  # or removed since
-                continue
-            kept = responses[name]
-            if response_id:  # the id says where the item would be, not that it is there
-                if name not in ids:
-                    ids[name] = _ids_of(kept)
-                if each not in ids[name]:
-                    continue
-            found[each] = kept
+            if name in responses:  # or removed since
+                found[each] = responses[name]
         return found
 
     async def delete(self, caller: str, identifier: str) -> bool:
@@ -247,10 +234,10 @@ class KeptResponses:
         Raises:
             Error: The store is out of reach.
         """
-        name = self._name(caller, identifier)
-        if self._backend is None:
+        name, backend = self._name(caller, identifier), self._backend
+        if backend is None:
             return self._table.delete(name)
-        return await self._ask(self._backend.delete_response(name))
+        return await self._ask(lambda: backend.delete_response(name))
 
     async def remove_late(self) -> None:
         """Removes the responses of rule 3.
@@ -258,10 +245,10 @@ class KeptResponses:
         Raises:
             StoreError: The store still fails. They are removed later.
         """
-        for name in [*self._late]:
-            if self._backend is not None and name in self._late:
-                await self._backend.delete_response(name)
-                self._late.pop(name, None)
+        while self._late and self._backend is not None:
+            name = next(iter(self._late))
+            await self._backend.delete_response(name)
+            self._late.pop(name, None)
 
     def _name(self, caller: str, identifier: str) -> str:
         """Returns the name of a response or an item: rule 1. In memory it is not a digest, which would cost time."""
@@ -277,11 +264,13 @@ class KeptResponses:
             return True
         except TimeoutError:
             self._health.failed(StoreError("slow", "the store does not take a response in time"))
+            self._note_late(name)
         except StoreError as problem:
             self._refusal(problem)
+            if problem.fault in _PERHAPS_WRITTEN:
+                self._note_late(name)
         except Error:  # the store has just failed
-            return self._unkept("store")
-        self._note_late(name)
+            pass
         return self._unkept("store")
 
     def _unkept(self, reason: str) -> bool:
@@ -301,22 +290,24 @@ class KeptResponses:
         Raises:
             Error: As `find`.
         """
-        if self._backend is None:
+        backend = self._backend
+        if backend is None:
             return self._table.read(names, turns, most)
-        found = await self._ask(self._backend.read_responses(names, turns, most))
+        found = await self._ask(lambda: backend.read_responses(names, turns, most))
         try:
             return [(name, _opened(caller, name, value)) for name, value in found]
         except StoreError as problem:
             raise self._refusal(problem) from None
 
-    async def _ask(self, question: Awaitable[Result]) -> Result:
+    async def _ask(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         """Returns the backend's answer.
 
         Raises:
             Error: As `find`.
         """
+        self._health.check()
         try:
-            return await question
+            return await ask()
         except StoreError as problem:
             raise self._refusal(problem) from None
 
@@ -363,19 +354,9 @@ def _size_of_items(kept: KeptResponse) -> int:
     return len(kept.input) + len(output)
 
 
-def _ids_of(kept: KeptResponse) -> set[object]:
-    """Returns the ids of the items of a response, and of its input."""
-    try:
-        items = msgspec.json.decode(kept.response, type=_Items).output
-        items += msgspec.json.decode(kept.input, type=list[_Item])
-    except msgspec.MsgspecError:
-        return set()
-    return {each.id for each in items if isinstance(each.id, str)}
-
-
 def _text_of(kept: KeptResponse) -> bytes:
     """Encodes a response, for `_opened`."""
-    return msgspec.msgpack.encode(kept[:_FIELDS])
+    return msgspec.msgpack.encode((*kept[:_FIELDS], kept.provider))
 
 
 def _opened(caller: str, name: str, value: bytes) -> KeptResponse:
@@ -385,7 +366,8 @@ def _opened(caller: str, name: str, value: bytes) -> KeptResponse:
         StoreError: The text is damaged, or that of another response: rule 1.
     """
     try:
-        kept = KeptResponse(*msgspec.msgpack.decode(value, type=tuple[str, str, str, bytes, bytes]))
+        fields = msgspec.msgpack.decode(value, type=tuple[str, str, str, bytes, bytes, str])
+        kept = KeptResponse(*fields[:_FIELDS], provider=fields[_FIELDS])
     except msgspec.MsgspecError:
         raise StoreError("damaged", "a response cannot be read") from None
     if _digest(_place(caller, kept.identifier)) != name:

@@ -175,6 +175,18 @@ def referenced_items(items: Any) -> list[StoredId]:
     return found
 
 
+def may_name_another(item: dict[str, Any]) -> bool:
+    """Returns whether an item with an id may stand for one that is stored, here or at an upstream.
+
+    Args:
+        item: An item of `input` of a request in the Responses dialect.
+    """
+    kind = item.get("type")
+    if kind == ITEM or (kind == "reasoning" and not item.get("encrypted_content")):
+        return True
+    return not [name for name, value in item.items() if value and name not in _WITHOUT_CONTENT]
+
+
 def _is_reference(item: dict[str, Any]) -> bool:
     kind = item.get("type")
     if kind == ITEM:

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Raw
 
+from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
 from gai_fast.formats._base import ItemMark
@@ -54,6 +55,18 @@ class Kept(Protocol):
     @property
     def provider(self) -> str:
         """The provider that answered; empty if it is unknown."""
+
+
+class Before(NamedTuple):
+    """The items of all turns up to a response, as a connection remembers them.
+
+    Attributes:
+        items: The items, input and output.
+        status: The response's status.
+    """
+
+    items: Sequence[Any]
+    status: str
 
 
 class Joined(NamedTuple):
@@ -97,15 +110,17 @@ def input_items(kept: Kept) -> list[dict[str, Any]]:
 
 
 def _listed(item: Any, identifier: str) -> dict[str, Any]:
-    """Returns an item with its id and its type; a text content is a part, as OpenAI's types want it."""
+    """Returns an item with its id and its type, and with the state and the parts that OpenAI's types want."""
     if not isinstance(item, dict):
         return {"id": identifier, "type": "message", "role": "user", "content": []}  # no item: nothing took it
-    listed = {**item, "id": identifier, "type": _kind(item) or "message"}
+    kind = _kind(item) or "message"
+    state = {"status": "completed"} if kind in _PREFIXES and kind != _REASONING else {}
+    listed = {**state, **item, "id": identifier, "type": kind}
     content = item.get("content")
-    if listed["type"] == "message" and isinstance(content, str):
+    if kind == "message" and isinstance(content, str):
         is_answer = item.get("role") == "assistant"
         part = {"type": "output_text" if is_answer else "input_text", "text": content}
-        listed["content"] = [part | {"annotations": []} if is_answer else part]
+        listed["content"] = [{**part, "annotations": [], "logprobs": []} if is_answer else part]
     return listed
 
 
@@ -166,6 +181,23 @@ def indexed_ids(identifier: str, own: Sequence[Any], output: Sequence[Any]) -> l
     return list(dict.fromkeys(found))
 
 
+def items_by_id(kept: Kept) -> dict[str, dict[str, Any]]:
+    """Returns the items of a kept response as they were written, those of its request and of its answer, by their ids.
+
+    Args:
+        kept: The response.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for at, item in enumerate(_values(kept.input)):
+        if isinstance(item, dict) and not ("id" in item and _refers(item)):
+            found[_input_id(item, kept.identifier, at)] = item
+    for item in output_of(kept):
+        identifier = item.get("id") if isinstance(item, dict) else None
+        if isinstance(identifier, str) and identifier:
+            found[identifier] = item
+    return found
+
+
 def item_of(kept: Kept, identifier: str) -> dict[str, Any] | None:
     """Returns an item of a kept response as it was written, of its answer or of its request; None if there is none.
 
@@ -173,13 +205,7 @@ def item_of(kept: Kept, identifier: str) -> dict[str, Any] | None:
         kept: The response.
         identifier: The item's id.
     """
-    for item in output_of(kept):
-        if isinstance(item, dict) and item.get("id") == identifier:
-            return item
-    for at, item in enumerate(_values(kept.input)):
-        if isinstance(item, dict) and _input_id(item, kept.identifier, at) == identifier and not _refers(item):
-            return item
-    return None
+    return items_by_id(kept).get(identifier)
 
 
 class Reference(NamedTuple):
@@ -224,7 +250,11 @@ def _refers(item: dict[str, Any]) -> bool:
 
 
 def joined(
-    chain: Sequence[Kept], own: Sequence[Any], marks: Sequence[ItemMark] = (), before: Sequence[Any] | None = None
+    chain: Sequence[Kept],
+    own: Sequence[Any],
+    marks: Sequence[ItemMark] = (),
+    before: Before | None = None,
+    structure: Structure | None = None,
 ) -> Joined:
     """Returns the items of a conversation: rules 1 to 4.
 
@@ -232,14 +262,16 @@ def joined(
         chain: The turns before, from the first on; empty if the request only has references.
         own: The request's own items; references to kept items are replaced.
         marks: The places of replaced items in `own` that only their provider understands.
-        before: All items of the turns before, if a connection has them, which has no `chain`.
+        before: The turns before, if a connection remembers them; then there is no `chain`.
+        structure: Reads the items of the chain before they are parsed. None for a chain that is known to be small.
 
     Raises:
         InvalidRequest: An output lacks its call, or a call of a completed turn its output. The text names the call.
+            Or the structure has more values than a request may have.
     """
-    conversation = _Conversation()
+    conversation = _Conversation(structure)
     if before is not None:
-        conversation.add(before, is_kept=True)
+        conversation.add_answer(before.items, before.status, "", None)
     for kept in chain:
         conversation.add_turn(kept)
     begin = len(conversation.items)
@@ -250,67 +282,85 @@ def joined(
     return conversation.result()
 
 
+def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
+    """Returns the mark of an item that only its provider understands; None for other items.
+
+    Args:
+        item: The item.
+        place: Its index in the conversation.
+        provider: The provider that answered; empty if it is unknown.
+    """
+    kind = _kind(item) if isinstance(item, dict) else ""
+    if kind == _REASONING:
+        is_sealed = is_ours(item.get("encrypted_content")) or is_own_item(str(item.get("id")))
+        return ItemMark(place, provider, is_reasoning=True) if provider and not is_sealed else None
+    return ItemMark(place, provider, is_reasoning=False) if kind and kind not in _UNDERSTOOD else None
+
+
 class _Turn(NamedTuple):
     """A turn of a conversation.
 
     Attributes:
-        kept: The turn; None for the request's own items and for turns that a connection has joined.
+        status: The status of its answer; empty for the request's own items.
+        kept: What is kept of it; None if nothing is.
         begin: The index of the first item of its answer.
         end: The index behind the last.
     """
 
+    status: str
     kept: Kept | None
     begin: int
     end: int
 
 
 class _Conversation:
-    """The items of a conversation while they are joined."""
+    """The items of a conversation while they are joined; `structure` as for `joined`."""
 
-    def __init__(self) -> None:
+    def __init__(self, structure: Structure | None) -> None:
+        self._structure = structure
         self.items: list[Any] = []
         self.marks: list[ItemMark] = []
         self._turns: list[_Turn] = []
         self._left: set[int] = set()
 
-    def add(self, items: Sequence[Any], *, is_kept: bool = False) -> None:
-        """Adds items that nobody has broken off.
+    def add(self, items: Sequence[Any]) -> None:
+        """Adds the request's own items."""
+        self.items += items
+        self._turns.append(_Turn("", None, len(self.items), len(self.items)))
+
+    def add_turn(self, kept: Kept) -> None:
+        """Adds the items of a kept turn."""
+        breathe()
+        first = len(self.items)
+        self.items += _values(kept.input, self._structure)
+        self._mark(first, kept.provider)
+        self.add_answer(output_of(kept, self._structure), kept.status, kept.provider, kept)
+
+    def add_answer(self, items: Sequence[Any], status: str, provider: str, kept: Kept | None) -> None:
+        """Adds the items of an answer: rule 2.
 
         Args:
             items: The items.
-            is_kept: A connection has joined them.
+            status: Its status.
+            provider: The provider that answered; empty if it is unknown.
+            kept: What is kept of it.
         """
-        self.items += items
-        if is_kept:
-            self._mark(0, "", is_answer=False)
-        self._turns.append(_Turn(None, len(self.items), len(self.items)))
-
-    def add_turn(self, kept: Kept) -> None:
-        """Adds the items of a kept turn: rule 2."""
-        breathe()
-        first = len(self.items)
-        self.items += _values(kept.input)
-        self._mark(first, kept.provider, is_answer=False)
         begin = len(self.items)
-        self.items += output_of(kept)
-        has_failed = kept.status == "failed"
+        self.items += items
         for at in range(begin, len(self.items)):
             item = self.items[at]
-            if not isinstance(item, dict) or _is_empty(item) or (has_failed and item.get("status") in _BROKEN):
+            is_broken = status == "failed" and isinstance(item, dict) and item.get("status") in _BROKEN
+            if is_broken or not isinstance(item, dict) or _is_empty(item):
                 self._left.add(at)
-        self._mark(begin, kept.provider, is_answer=True)
-        self._turns.append(_Turn(kept, begin, len(self.items)))
+        self._mark(begin, provider)
+        self._turns.append(_Turn(status, kept, begin, len(self.items)))
 
-    def _mark(self, first: int, provider: str, *, is_answer: bool) -> None:
+    def _mark(self, first: int, provider: str) -> None:
         """Marks the items from an index on that only their provider understands: rule 4."""
         for at in range(first, len(self.items)):
-            item = self.items[at]
-            kind = _kind(item) if isinstance(item, dict) else ""
-            if kind == _REASONING:
-                if is_answer and provider and not is_ours(item.get("encrypted_content")):
-                    self.marks.append(ItemMark(at, provider, is_reasoning=True))
-            elif kind and kind not in _UNDERSTOOD:
-                self.marks.append(ItemMark(at, provider, is_reasoning=False))
+            mark = mark_of(self.items[at], at, provider)
+            if mark is not None:
+                self.marks.append(mark)
 
     def pair(self) -> None:
         """Checks that each call has its output: rule 3."""
@@ -344,18 +394,18 @@ class _Conversation:
             InvalidRequest: Its turn is complete.
         """
         kept, item = turn.kept, self.items[at]
-        if kept is None:
+        if not turn.status:
             return  # the request's own: its provider decides
-        if kept.status != "completed":
+        if turn.status != _COMPLETED:
             self._left.add(at)
-        elif item["type"] != _CUSTOM_CALL or _declares(kept, item.get("name")):
+        elif kept is None or item["type"] != _CUSTOM_CALL or _declares(kept, item.get("name")):
             text = f"No tool output found for call {_shown(item['call_id'])}: send it beside the new items of"
             raise _unpaired(text)
 
     def result(self) -> Joined:
         """Returns the items that count, and the marks of these."""
         for turn in self._turns:
-            if turn.kept is not None and (turn.kept.status != "completed" or self._left):
+            if turn.status and (turn.status != _COMPLETED or self._left):
                 self._leave_unfollowed(turn)
         left = self._left
         if not left:
@@ -399,7 +449,7 @@ def _says(part: Any) -> bool:
     """Returns whether a part of a message has content; one of an unknown kind has."""
     if not isinstance(part, dict):
         return True
-    name = _TEXTS.get(part.get("type"), "")
+    name = _TEXTS.get(str(part.get("type")), "")
     return not name or bool(part.get(name))
 
 
@@ -448,20 +498,25 @@ _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 _VALUE: Final = msgspec.json.Decoder()
 
 
-def output_of(kept: Kept) -> list[Any]:
-    """Returns the items of a kept response's answer."""
-    answer = _answer(kept)
+def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
+    """Returns the items of a kept response's answer.
+
+    Args:
+        kept: The response.
+        structure: As for `joined`.
+    """
+    answer = _answer(kept, has_items=structure is not None or len(kept.response) > LIMITS.parsed_bytes)
     output = answer.output
     if isinstance(answer, _LongAnswer):
-        return [*_each(answer.output or [])]
+        return [*_each(answer.output or [], structure)]
     return output if isinstance(output, list) else []
 
 
-def _answer(kept: Kept) -> _Answer | _LongAnswer:
-    """Returns the parts of a kept response that are read."""
+def _answer(kept: Kept, *, has_items: bool = False) -> _Answer | _LongAnswer:
+    """Returns the parts of a kept response that are read; `has_items`: the items are left as they are."""
     text = kept.response
     try:
-        return _LONG_ANSWER.decode(text) if len(text) > LIMITS.parsed_bytes else _ANSWER.decode(text)
+        return _LONG_ANSWER.decode(text) if has_items else _ANSWER.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         # An upstream's bytes may have invalid UTF-8 or lone surrogates.
         value = _exact(text)
@@ -471,25 +526,43 @@ def _answer(kept: Kept) -> _Answer | _LongAnswer:
         return _Answer(value.get("output"), None if tools is None else Raw(encode_json(tools)))
 
 
-def _values(text: bytes) -> list[Any]:
-    """Returns the items of a kept request."""
+def _values(text: bytes, structure: Structure | None = None) -> list[Any]:
+    """Returns the items of a kept request; `structure` as for `joined`."""
     try:
-        if len(text) > LIMITS.parsed_bytes:
-            return [*_each(_ITEMS.decode(text))]
+        if structure is not None or len(text) > LIMITS.parsed_bytes:
+            return [*_each(_ITEMS.decode(text), structure)]
         value = _VALUE.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         value = _exact(text)
     return value if isinstance(value, list) else []
 
 
-def _each(items: Sequence[Raw]) -> Iterator[Any]:
+def _each(items: Sequence[Raw], structure: Structure | None) -> Iterator[Any]:
     """Yields the values of JSON texts; the loop may go on after each."""
     for item in items:
         breathe()
+        if structure is not None:
+            read_text(structure, bytes(item))
         try:
             yield _VALUE.decode(item)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             yield _exact(bytes(item))
+
+
+def read_text(structure: Structure, text: bytes) -> None:
+    """Reads a whole JSON text in pieces; the loop may go on after each.
+
+    Args:
+        structure: Reads it.
+        text: The text.
+
+    Raises:
+        InvalidRequest: As `Structure.feed`.
+    """
+    for start in range(0, len(text), LIMITS.parsed_bytes):
+        breathe()
+        structure.feed(text[start : start + LIMITS.parsed_bytes])
+    structure.feed_whole(b"")  # the next text begins anew
 
 
 def _exact(text: bytes) -> Any:
@@ -513,6 +586,7 @@ def _kind(item: dict[str, Any]) -> str:
 
 
 _RESPONSE: Final = "resp_"
+_COMPLETED: Final = "completed"
 _REASONING: Final = "reasoning"
 _CUSTOM_CALL: Final = "custom_tool_call"
 _PREFIXES: Final = {

@@ -202,6 +202,7 @@ class StreamSpec:
         shape: The shape of the client's own body, if its format has found it.
         counts: The tokens of the client's own body are counted, instead of an answer being made.
         is_large: The request has so many messages that it is written for its upstream beside the loop.
+        is_kept: The answer is kept for later turns.
         left_out: Paths of the client's fields that have no place in `request`.
         ignored: Paths of such fields that do not change the answer: they are reported, and never refused.
         unsupported: The client's choice for fields that the upstream does not support. None if the model's
@@ -245,6 +246,7 @@ class StreamSpec:
     shape: Shape | None = None
     counts: bool = False
     is_large: bool = False
+    is_kept: bool = False
     left_out: Sequence[str] = ()
     ignored: Sequence[str] = ()
     unsupported: OnUnsupported | None = None

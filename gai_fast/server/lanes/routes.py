@@ -124,6 +124,9 @@ def _gates(*names: GateName) -> frozenset[GateName]:
 
 _COUNTED: Final = _gates("early limits", "named ids", "admission")
 _ALL: Final = _gates("early limits", "named ids", "idempotency", "shared answers", "admission")
+_CHAINED: Final = _gates("chains")
+_WITH_CHAINS: Final = "responses"
+"""The dialect whose requests go on from earlier responses."""
 
 _QUESTION: Final = {"model": "demo", "query": "Tell me a story"}
 _HELLO: Final = [{"role": "user", "content": "Say hello"}]
@@ -156,7 +159,8 @@ def _dialect(
         (*OF_STREAMS, *errors),
         {"model": "demo", **example, "stream": True},
     )
-    return Route("POST", path, handler, operation, _ALL, format=format, whole=False, is_hot=is_hot)
+    gates = _ALL | _CHAINED if format == _WITH_CHAINS else _ALL
+    return Route("POST", path, handler, operation, gates, format=format, whole=False, is_hot=is_hot)
 
 
 def _count(
@@ -171,7 +175,8 @@ def _count(
         errors=(*OF_STREAMS, *errors),
         example={"model": "demo", **example},
     )
-    return Route("POST", path, lambda on: on.streams.count_tokens, operation, _COUNTED, format=format, whole=False)
+    gates = _COUNTED | _CHAINED if format == _WITH_CHAINS else _COUNTED
+    return Route("POST", path, lambda on: on.streams.count_tokens, operation, gates, format=format, whole=False)
 
 
 def _passed(summary: str, example: Mapping[str, Any] | None = None) -> Operation:
@@ -491,7 +496,7 @@ ROUTES: Final = (
         "/v1/responses/compact",
         lambda on: on.pass_through.compact,
         _passed("A conversation, compacted by its upstream.", {"input": "Say hello"}),
-        _COUNTED,
+        _COUNTED | _CHAINED,
         format="responses",
         whole=False,
     ),

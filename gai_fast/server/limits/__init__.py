@@ -50,6 +50,10 @@ class Limits:
     named_ids: int = 10_000
     """Ids of an upstream in one request, each of which is looked for: as many as the items of a long conversation."""
 
+    kept_references: int = 1000
+    """Items of earlier responses that a request may name instead of repeating them: one exchange with a store. The AI
+    SDK names each item of a conversation, and agents have some hundred."""
+
     form_head: int = 8 * KIB
     """Bytes of the head of a part of a form, or of an id in it: the head has some hundred, and an id has 70."""
 

@@ -293,6 +293,24 @@ class DurableRoutes:
             await end(log)
         return answer(log, response)
 
+    async def is_running(self, stream_id: str, caller: str) -> bool:
+        """Returns whether a stream of a caller runs, in this process or in another one.
+
+        Args:
+            stream_id: The stream.
+            caller: The caller's name.
+
+        Raises:
+            Error: The store is out of reach.
+        """
+        session = self._engine.streams.get(stream_id)
+        if session is not None:
+            return session.caller == caller
+        log = self._engine.store.find_here(stream_id) or await self._engine.store.find(stream_id)
+        if log is not None:
+            return not log.is_over and log.header.caller == caller
+        return self.others is not None and await self.others.running(stream_id, caller) is not None
+
     def _plain(self, incoming: Incoming, session: Session) -> Reply:
         """Returns the response about a running stream without a log."""
         if session.caller != incoming.http.caller:

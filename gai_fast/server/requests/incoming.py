@@ -32,9 +32,10 @@ class Incoming:
         form: The form of the response if the client has no choice (on a WebSocket); else None.
         key_headers: The headers that carry the caller's key.
         limits_of: Returns the headers with the remaining limits of a key; None if responses do not report them.
+        newest: The newest response of the connection; None for a request that arrived over HTTP.
     """
 
-    __slots__ = ("_admitted", "form", "format", "http", "key_headers", "limits_of", "path", "query", "tail")
+    __slots__ = ("_admitted", "form", "format", "http", "key_headers", "limits_of", "newest", "path", "query", "tail")
 
     def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
         self.http = http
@@ -43,6 +44,7 @@ class Incoming:
         self.format = format
         self.tail = tail
         self.form: Negotiated | None = None
+        self.newest: Any = None
         self.key_headers = http.headers
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self._admitted = admitted

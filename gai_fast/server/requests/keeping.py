@@ -23,6 +23,8 @@ from gai_fast.formats.responses.passthrough import PassedEvents
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.kernels import Piece, encode_json, parse_exact
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
+from gai_fast.providers import get_provider
+from gai_fast.server.requests.chains import Turn
 from gai_fast.stores.responses import KeptResponse, KeptResponses
 
 
@@ -64,7 +66,7 @@ class AnswerKeeping(Keeping):
             return None
         if not answer.is_kept:
             return None
-        kept = self._responses.keep(self._caller, self._record())
+        kept = self._responses.keep(self._caller, self._record(spec))
         if isinstance(kept, bool):
             self._is_lost = not kept
             return None
@@ -75,31 +77,39 @@ class AnswerKeeping(Keeping):
         """Works as `Keeping.last`."""
         return self.answer.without(pieces) if self._is_lost else pieces
 
-    def _record(self) -> KeptResponse:
+    def _record(self, spec: StreamSpec) -> KeptResponse:
         answer = self.answer
         identifier = answer.identifier
         # Ids that tell the response's own are found without an index, and nearly all do.
         items = [each for each in dict.fromkeys([*self._items, *answer.items]) if response_of_item(each) != identifier]
         if response_of_item(own_item_id("msg", identifier.removeprefix("resp_"), 0)) != identifier:
             items = indexed_ids(identifier, parse_exact(self._input.decode()), [{"id": each} for each in answer.items])
-        return KeptResponse(identifier, answer.parent or "", answer.status, self._input, answer.response, items)
+        provider = get_provider(spec.model.upstream.provider).provider
+        return KeptResponse(
+            identifier, answer.parent or "", answer.status, self._input, answer.response, items, provider
+        )
 
     def _kept(self, kept: asyncio.Future[bool]) -> None:
         self._is_lost = kept.cancelled() or kept.exception() is not None or not kept.result()
 
 
-def keeping_of(responses: KeptResponses, caller: str, asked: ClientRequest) -> AnswerKeeping | None:
+def keeping_of(
+    responses: KeptResponses, caller: str, asked: ClientRequest, turn: Turn | None = None
+) -> AnswerKeeping | None:
     """Returns how the answer to a request is kept: rule 1. None if its objects repeat what the upstream says.
 
     Args:
         responses: Keep it.
         caller: The name of the caller.
         asked: The request.
+        turn: What it goes on from. None if it names nothing of what is kept.
     """
     body = asked.body
     if body.get("previous_response_id") is not None or not isinstance(body.get("input"), (str, list)):
         return None
     is_kept = body.get("store") is not False and body.get("conversation") is None and responses.is_on
-    if not is_kept and body.get("store") is False:
+    parent = None if turn is None else turn.parent or None
+    if not is_kept and body.get("store") is False and parent is None:
         return None
-    return AnswerKeeping(responses, caller, KeptAnswer(is_kept=is_kept), own_items(body))
+    own = own_items(body) if turn is None else turn.own
+    return AnswerKeeping(responses, caller, KeptAnswer(is_kept=is_kept, parent=parent), own)

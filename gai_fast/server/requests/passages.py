@@ -16,8 +16,9 @@ from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.session import named_session
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
+from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.publication import Publication
@@ -25,6 +26,7 @@ from gai_fast.net.logs.view import NATIVE, View, view_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.stream.uncounted import Uncounted
 from gai_fast.providers import get_provider
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.further_models import check_further_models
@@ -33,6 +35,7 @@ from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import HEADER, cache_header, wants_shared_answer
+from gai_fast.server.requests.chains import Found, Whole, whole
 from gai_fast.server.requests.chats import chat_id_of
 from gai_fast.server.requests.idempotency import KEY_HEADERS, expired, key_of
 from gai_fast.server.requests.incoming import Incoming
@@ -78,7 +81,7 @@ class StreamPassage(Passage):
         home: What all requests need.
     """
 
-    __slots__ = ("_client", "_context", "_home", "_negotiated", "_unfollowed", "_view")
+    __slots__ = ("_client", "_context", "_home", "_negotiated", "_size", "_unfollowed", "_view")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming)
@@ -87,6 +90,7 @@ class StreamPassage(Passage):
         self._context: StreamContext  # from `plan` on
         self._negotiated: Negotiated  # likewise
         self._view: View | None = None
+        self._size = 0  # as for `Quotas.estimate`
         self._unfollowed = 0  # the status of a response with a JSON object, if no client follows the stream yet
 
     def _answers_with_stream(self, negotiated: Negotiated, spec: StreamSpec, context: StreamContext) -> None:
@@ -126,7 +130,7 @@ class StreamPassage(Passage):
         if self.wants_shared and self._takes_credentials(spec.model):
             self.wants_shared = False  # what a caller's own credential has paid for is its own
         if incoming.http.key is not None:
-            self.demand = self._home.quotas.estimate(incoming, spec)
+            self.demand = self._home.quotas.estimate(incoming, spec, self._size)
         if self.key is not None:
             self.body = incoming.http.body
 
@@ -372,10 +376,33 @@ class DialectPassage(StreamPassage):
         body = parse_object(incoming.json_body())
         self.key = _key(incoming)
         self._asked = asked = incoming.format.read_request(body)
+        if asked.is_linked:
+            self.linked = body
+            return
         if is_large(incoming.http.body) and self._may_be_translated():
             self.rest = self._translate
         if incoming.http.key is not None:
-            self.named = _ids_in_body(self._home.specs.settings, incoming, asked)
+            self.named = _ids_in_body(self._home.specs.settings, incoming, asked.model, body)
+
+    def may_go_up(self) -> bool:
+        """Works as `Passage.may_go_up`."""
+        return any(get_provider(each.upstream.provider).dialect == self.incoming.format.name for each in self._models())
+
+    def join(self, body: dict[str, Any], found: Found) -> None:
+        """Works as `Passage.join`."""
+        incoming = self.incoming
+        conversation = _joined(self, body, found)
+        self._asked = asked = incoming.format.read_request(conversation.body)
+        asked.marks = conversation.marks
+        key = incoming.http.key
+        if key is not None and key.limits.of_tokens:
+            self._size = _size_of(conversation.body)
+        if found.parent:
+            asked.echo = {**(asked.echo or {}), "previous_response_id": found.parent}
+        if is_large(incoming.http.body) and self._may_be_translated():
+            self.rest = self._translate
+        if incoming.http.key is not None:
+            self.named = _ids_in_body(self._home.specs.settings, incoming, asked.model, conversation.unknown)
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
@@ -401,16 +428,20 @@ class DialectPassage(StreamPassage):
 
     def _may_be_translated(self) -> bool:
         """Returns whether an upstream that may answer has another dialect."""
-        incoming, settings, own = self.incoming, self._home.specs.settings, self.incoming.format.name
-        if containers_of(incoming.http.body) > LIMITS.translated_containers:
+        own = self.incoming.format.name
+        if containers_of(self.incoming.http.body) > LIMITS.translated_containers:
             return False
-        may_answer = settings.may_answer(settings.chosen(self._asked.model, incoming.http.key))
-        return any(get_provider(each.upstream.provider).dialect != own for each in may_answer)
+        return any(get_provider(each.upstream.provider).dialect != own for each in self._models())
+
+    def _models(self) -> Sequence[ModelSettings]:
+        """Returns the models that may answer."""
+        settings = self._home.specs.settings
+        return settings.may_answer(settings.chosen(self._asked.model, self.incoming.http.key))
 
     def _translate(self) -> None:
         asked = self._asked
         try:
-            asked.native = self.incoming.format.parse_request(asked.body)
+            asked.native = self.incoming.format.parse_request(asked.body_for(None))
         except Error as error:  # of the models that may answer, the first one may need no translation
             asked.native = error
 
@@ -430,7 +461,7 @@ class ResponsesPassage(DialectPassage):
         incoming = self.incoming
         if negotiated.name != incoming.format.name:
             return None  # another format has no id by which it could be found
-        return keeping_of(self._home.engine.store.responses, incoming.http.caller, self._asked)
+        return keeping_of(self._home.engine.store.responses, incoming.http.caller, self._asked, self.turn)
 
 
 class CountPassage(StreamPassage):
@@ -455,10 +486,30 @@ class CountPassage(StreamPassage):
         incoming = self.incoming
         self._body = parse_object(incoming.json_body())
         self._asked = incoming.format.read_request(self._body)
+        if self._asked.is_linked:
+            self.linked = self._body
+            return
         if is_large(incoming.http.body) and self._is_estimated(self._chosen()):
             self.rest = self._check
         if incoming.http.key is not None:
-            self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked)
+            self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked.model, self._body)
+
+    def may_go_up(self) -> bool:
+        """Works as `Passage.may_go_up`."""
+        return not self._is_estimated(self._chosen())
+
+    def join(self, body: dict[str, Any], found: Found) -> None:
+        """Works as `Passage.join`."""
+        incoming = self.incoming
+        conversation = _joined(self, body, found)
+        self._asked = incoming.format.read_request(conversation.body)
+        self._asked.marks = conversation.marks
+        is_estimated = self._is_estimated(self._chosen())
+        self._body = self._asked.body_for(None if is_estimated else self._provider())
+        if is_large(incoming.http.body) and is_estimated:
+            self.rest = self._check
+        if incoming.http.key is not None:
+            self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked.model, conversation.unknown)
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
@@ -486,6 +537,9 @@ class CountPassage(StreamPassage):
 
     def _chosen(self) -> ModelSettings:
         return self._home.specs.settings.chosen(self._asked.model, self.incoming.http.key)
+
+    def _provider(self) -> str:
+        return get_provider(self._chosen().upstream.provider).provider
 
     def _is_estimated(self, model: ModelSettings) -> bool:
         """Returns whether the upstream of a model counts no tokens of this dialect."""
@@ -591,10 +645,30 @@ def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> S
     return ids_in_raw(settings, model, members, blocks)
 
 
-def _ids_in_body(settings: Settings, incoming: Incoming, asked: ClientRequest) -> Sequence[StoredId]:
-    """Returns the ids in a request of a dialect that its caller must own."""
-    model = settings.chosen(asked.model, incoming.http.key)
-    return ids_in_body(settings, model, incoming.format.name, asked.body)
+def _ids_in_body(settings: Settings, incoming: Incoming, model: str | None, body: dict[str, Any]) -> Sequence[StoredId]:
+    """Returns the ids in a request of a dialect, or in a part of it, that its caller must own."""
+    return ids_in_body(settings, settings.chosen(model, incoming.http.key), incoming.format.name, body)
+
+
+def _size_of(body: dict[str, Any]) -> int:
+    """Returns the bytes of a body as JSON."""
+    size = len(encode_json({name: value for name, value in body.items() if name != "input"}))
+    given = body.get("input")
+    for item in given if isinstance(given, list) else (given,):
+        breathe()
+        size += len(encode_json(item)) + 1
+    return size
+
+
+def _joined(passage: Passage, body: dict[str, Any], found: Found) -> Whole:
+    """Returns a request with its whole conversation, and notes its size."""
+    http = passage.incoming.http
+    conversation = whole(body, http.body, found)
+    checked = CheckedBody(http.body)
+    checked.containers = conversation.containers
+    http.body = checked
+    passage.turn = conversation.turn
+    return conversation
 
 
 SESSION_HEADER: Final = "x-gai-session"

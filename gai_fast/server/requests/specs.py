@@ -284,7 +284,7 @@ def _native(asked: ClientRequest, dialect: Format) -> tuple[Request, list[str]]:
     """Returns the native request of a client's request, and what it cannot express; as `Format.parse_request`."""
     native = asked.native
     if native is None:
-        return dialect.parse_request(asked.body)
+        return dialect.parse_request(asked.body_for(None))
     if isinstance(native, Error):
         raise native
     return native
@@ -405,7 +405,7 @@ class _DialectSpecs:
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
         asked, dialect = self._asked, self._dialect
-        body = _attributed(dialect, asked.body, model)
+        body = _attributed(dialect, asked.body_for(get_provider(model.upstream.provider).provider), model)
         context = self._context
         if (context.usage or context.hides_usage) and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
@@ -419,11 +419,11 @@ class _DialectSpecs:
         request: Request | dict[str, Any]
         own: dict[str, Any] | None = None
         if api.dialect == dialect.name:
-            own = dialect.streamed(_attributed(dialect, asked.body, model))
+            own = dialect.streamed(_attributed(dialect, asked.body_for(api.provider), model))
         if own is None:
             check_translated(self._containers)
             if model.upstream.attribution == "keep":
-                request, lost = dialect.parse_attributed(asked.body)
+                request, lost = dialect.parse_attributed(asked.body_for(None))
             else:
                 request, lost = _native(asked, dialect)
             if lost:
@@ -433,7 +433,7 @@ class _DialectSpecs:
         else:
             request = dialect.with_usage(own) if api.stream_options else own
         output, deltas, chain = self._encoder(request, before)
-        translated = (asked.body, dialect.parse_request) if own is None else None
+        translated = (asked.body_for(None), dialect.parse_request) if own is None else None
         is_continued = own is None or dialect.is_continued(asked.body)
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
         return self._build(model, request, output, deltas, frames, chain, left_out, ignored, translated, is_continued)
@@ -484,6 +484,7 @@ class _DialectSpecs:
             session=self._session,
             home=self._home,
             credential=incoming.http.credential,
+            is_kept=context.kept is not None and context.kept.is_kept,
             is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
         )
 

@@ -43,7 +43,7 @@ class StreamRoutes:
         self.durable = DurableRoutes(engine)
         self.chats = ChatRoutes(engine, self.durable)
         self.responses = ResponseRoutes(engine, self.durable)
-        self.gates = Gates(engine)
+        self.gates = Gates(engine, self.durable)
         self._home = PassageHome(engine)
         self.quotas: Quotas = self._home.quotas
 

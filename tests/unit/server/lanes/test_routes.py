@@ -80,7 +80,8 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     assert formats == {"anthropic", "completions", "openai", "responses"}
 
 
-E, N, K, S, A, C = GATES = ("early limits", "named ids", "idempotency", "shared answers", "admission", "chat")
+GATES = ("early limits", "chains", "named ids", "idempotency", "shared answers", "admission", "chat")
+E, H, N, K, S, A, C = GATES
 
 # Each route that asks an upstream, and its gates. An upstream's own paths are passed unread: only limits count them.
 WAYS: dict[tuple[str, str], set[str]] = {
@@ -90,10 +91,11 @@ WAYS: dict[tuple[str, str], set[str]] = {
     ("POST", "/api/v1/chat"): {E, N, S, A, C},
     **{
         ("POST", f"/v1/{name}"): {E, N, K, S, A}
-        for name in ("chat/completions", "completions", "responses", "messages")
+        for name in ("chat/completions", "completions", "messages")
     },
-    **{("POST", f"/v1/{name}"): {E, N, A} for name in ("messages/count_tokens", "responses/input_tokens")},
-    ("POST", "/v1/responses/compact"): {E, N, A},
+    ("POST", "/v1/responses"): {E, H, N, K, S, A},
+    ("POST", "/v1/messages/count_tokens"): {E, N, A},
+    **{("POST", f"/v1/responses/{name}"): {E, H, N, A} for name in ("input_tokens", "compact")},
     **{("POST", f"/v1/{name}"): {E, A} for name in ("embeddings", "moderations", "rerank", "images/generations")},
     ("POST", "/v1/audio/speech"): {E, A},
     **{("POST", f"/v1/audio/{name}"): {E, N, A} for name in ("transcriptions", "translations")},
