@@ -7,8 +7,7 @@ objects say of it, and the session waits (`net/stream/session.py`, rule 6).
    an upstream keeps; or unless nothing is kept here (`[responses] store`).
 2. Kept are the request's own items, the last `response` object as the client gets it, and the id of its parent.
 3. Of a client that has left, what it could have read so far is kept as `cancelled`, if it has been sent the id.
-4. The socket over which a request has come remembers the answer, kept or not (`newest.py`).
-5. An answer that could not be kept says `store: false` in its last object, and goes to its client as any other.
+4. An answer that could not be kept says `store: false` in its last object, and goes to its client as any other.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any, cast
 
 from gai_fast.core.requests.stored_ids import own_item_id, response_of_item
 from gai_fast.formats import ClientRequest, KeptAnswer
-from gai_fast.formats.responses.chain import indexed_ids, own_items
+from gai_fast.formats.responses.chain import indexed_ids, output_of, own_items
 from gai_fast.formats.responses.passthrough import PassedEvents
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.kernels import Piece, encode_json, parse_exact
@@ -38,6 +37,8 @@ class AnswerKeeping(Keeping):
         caller: The name of its caller.
         answer: What its objects say; has the last of them at the end.
         own: The request's own items.
+        newest: Remembers the answer for its connection, kept or not. None if it has come over HTTP.
+        conversation: The items of all turns with this one, for `newest`.
 
     Attributes:
         answer: As above.
@@ -45,26 +46,29 @@ class AnswerKeeping(Keeping):
 
     __slots__ = ("_caller", "_conversation", "_input", "_is_lost", "_items", "_newest", "_responses", "answer")
 
-    def __init__(self, responses: KeptResponses, caller: str, answer: KeptAnswer, own: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        responses: KeptResponses,
+        caller: str,
+        answer: KeptAnswer,
+        own: Sequence[Any],
+        newest: Newest | None = None,
+        conversation: Sequence[Any] = (),
+    ) -> None:
         self.answer = answer
-        self._newest: Newest | None = None
-        self._conversation = b""
         self._responses = responses
         self._caller = caller
         # Written now: the request is not held while its answer is made.
         self._input = encode_json(own)
         self._items = [item["id"] for item in own if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        self._newest = newest
+        self._conversation = conversation
         self._is_lost = False
 
-    def tell(self, newest: Newest, conversation: Sequence[Any] | None) -> None:
-        """Lets a socket remember the answer, whether it is kept or not.
-
-        Args:
-            newest: The newest response of the socket.
-            conversation: The items of all turns up to its own input. None if these are its own alone.
-        """
-        self._newest = newest
-        self._conversation = self._input if conversation is None else encode_json(conversation)
+    @property
+    def has_last(self) -> bool:
+        """Works as `Keeping.has_last`."""
+        return bool(self.answer.identifier)
 
     def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
         """Works as `Keeping.ended`."""
@@ -73,12 +77,12 @@ class AnswerKeeping(Keeping):
             output.leave_off()  # rule 3
         if is_refused or not answer.identifier:
             return None
-        newest = self._newest
-        if newest is not None:
-            newest.note(self._record(spec), self._conversation)
+        record = self._record(spec)
+        if self._newest is not None:
+            self._newest.note(record, [*self._conversation, *output_of(record)])
         if not answer.is_kept:
             return None
-        kept = self._responses.keep(self._caller, self._record(spec))
+        kept = self._responses.keep(self._caller, record)
         if isinstance(kept, bool):
             self._is_lost = not kept
             return None
@@ -119,7 +123,7 @@ def keeping_of(
         caller: The name of the caller.
         asked: The request.
         turn: What it goes on from. None if it names nothing of what is kept.
-        newest: The newest response of the socket that it has come over. None if it has come over HTTP.
+        newest: As for `AnswerKeeping`.
     """
     body = asked.body
     if body.get("previous_response_id") is not None or not isinstance(body.get("input"), (str, list)):
@@ -128,8 +132,7 @@ def keeping_of(
     parent = None if turn is None else turn.parent or None
     if not is_kept and body.get("store") is False and parent is None and newest is None:
         return None
-    own = own_items(body) if turn is None else turn.own
-    keeping = AnswerKeeping(responses, caller, KeptAnswer(is_kept=is_kept, parent=parent), own)
-    if newest is not None:
-        keeping.tell(newest, None if turn is None else own_items(body))
-    return keeping
+    whole = own_items(body)
+    own = whole if turn is None else turn.own
+    answer = KeptAnswer(is_kept=is_kept, parent=parent)
+    return AnswerKeeping(responses, caller, answer, own, newest, () if newest is None else whole)

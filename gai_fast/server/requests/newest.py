@@ -9,20 +9,17 @@ has one for each, `chains.py` asks it first, and `keeping.py` tells it what has 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gai_fast.kernels import parse_exact
+from gai_fast.kernels import encode_json
 from gai_fast.server.limits import LIMITS
-from gai_fast.stores.responses import KeptResponse
 
+if TYPE_CHECKING:
+    from gai_fast.stores.responses import KeptResponse
 
-class _Response(msgspec.Struct):
-    output: msgspec.Raw = msgspec.Raw(b"[]")
-
-
-_RESPONSE: Final = msgspec.json.Decoder(_Response)
+_DECODER: Final = msgspec.json.Decoder(list[Any])
 
 
 class Newest:
@@ -40,21 +37,19 @@ class Newest:
         self.status = ""
         self._items = b""  # as JSON: its size is known, and who reads it cannot change it
 
-    def note(self, kept: KeptResponse, conversation: bytes) -> None:
-        """Remembers a response that has ended, in place of the one before. One with its conversation of more than
-        `limits.socket_conversation` bytes is not remembered.
+    def note(self, kept: KeptResponse, conversation: list[Any]) -> None:
+        """Remembers a response that has ended, in place of the one before.
 
         Args:
             kept: The response.
-            conversation: The items of all turns up to its own input, as a JSON array.
+            conversation: The items of all turns up to its own, input and output. More than
+                `limits.socket_conversation` bytes are not remembered.
         """
-        self.drop()
-        if len(conversation) > LIMITS.socket_conversation:
+        items = encode_json(conversation)
+        if len(items) > LIMITS.socket_conversation:
+            self.drop()
             return
-        said = bytes(_RESPONSE.decode(kept.response).output)
-        items = b"[%b]" % b",".join([part for part in (conversation[1:-1].strip(), said[1:-1].strip()) if part])
-        if len(items) <= LIMITS.socket_conversation:
-            self.identifier, self.status, self._items = kept.identifier, kept.status, items
+        self.identifier, self.status, self._items = kept.identifier, kept.status, items
 
     def find(self, identifier: str) -> list[Any] | None:
         """Returns the items of all turns up to a response, input and output. None if it is not the newest.
@@ -62,7 +57,7 @@ class Newest:
         Args:
             identifier: The response's id.
         """
-        return list(parse_exact(self._items.decode())) if self.is_(identifier) else None
+        return _DECODER.decode(self._items) if self.is_(identifier) else None
 
     def is_(self, identifier: str) -> bool:
         """Returns whether a response is the newest.

@@ -529,8 +529,8 @@ class _Prepared(ClientCallbacks):
     def _send(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            keeping = self._spec.keeping
             client.commit()
+            keeping = self._spec.keeping
             client.end(self._frames if keeping is None else keeping.last(self._frames))
 
     def _fail(self, error: Error) -> None:
