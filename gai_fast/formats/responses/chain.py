@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Raw
 
 from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
 from gai_fast.formats._base import ItemMark
@@ -130,7 +131,7 @@ def _input_id(item: Any, response: str, at: int) -> str:
     if isinstance(own, str) and own:
         return own
     kind = _kind(item) if isinstance(item, dict) else "message"
-    return own_item_id(_PREFIXES.get(kind, "item"), response.removeprefix(_RESPONSE), LIMITS.input_item + at)
+    return own_item_id(_PREFIXES.get(kind, "item"), response.removeprefix(_RESPONSE), IDS.input_item + at)
 
 
 def items_page(kept: Kept, order: str, after: str | None, limit: int) -> dict[str, Any] | None:
