@@ -18,9 +18,6 @@ class Limits:
     input_items: int = 20_000
     """Items of a request's `input`: twice a conversation of 10,000 items, which is read in a tenth of a second."""
 
-    input_item: int = 1_000_000
-    """The number in the id of the first item of a request's input: no answer has as many items."""
-
     parsed_bytes: int = 64 * KIB
     """Bytes of a kept request or response that are parsed at once, in 2 ms: of longer ones each item is."""
 

@@ -17,11 +17,11 @@ import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from gai_fast.core.requests.stored_ids import response_of_item
+from gai_fast.core.requests.stored_ids import is_of_input, response_of_item
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import MIB
 from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
@@ -69,6 +69,18 @@ class _Output(msgspec.Struct):
     """The output of a `response` object, as JSON."""
 
     output: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Item(msgspec.Struct):
+    """The id of an item."""
+
+    id: Any = None
+
+
+class _Items(msgspec.Struct):
+    """The ids of the output of a `response` object."""
+
+    output: list[_Item] = []
 
 
 class KeptResponses:
@@ -189,9 +201,7 @@ class KeptResponses:
         return found
 
     async def holding(self, caller: str, item_ids: Sequence[str]) -> dict[str, KeptResponse]:
-        """Returns a kept response for each of some items that one may have: the newest that names the item.
-
-        An id that tells its response says where the item would be, not that it is there.
+        """Returns a kept response for each of some items that one has: the newest that names the item.
 
         Args:
             caller: The caller's name.
@@ -217,11 +227,20 @@ class KeptResponses:
                 size.add(kept)
                 responses[name] = kept
             left = left[left.index(part[-1][0]) + 1 :] if part else []
+        ids: dict[str, set[object]] = {}
         found: dict[str, KeptResponse] = {}
-        for each in own:
+        for each, response_id in own.items():
             name = names.get(places[each], "")
-            if name in responses:  # or removed since
-                found[each] = responses[name]
+            if name not in responses:  # or removed since
+                continue
+            kept = responses[name]
+            # The items of a request have no ids in it, if they were given by their place.
+            if response_id and not is_of_input(each):  # the id says where the item would be, not that it is there
+                if name not in ids:
+                    ids[name] = _ids_of(kept)
+                if each not in ids[name]:
+                    continue
+            found[each] = kept
         return found
 
     async def delete(self, caller: str, identifier: str) -> bool:
@@ -352,6 +371,16 @@ def _size_of_items(kept: KeptResponse) -> int:
     except msgspec.MsgspecError:
         output = msgspec.Raw(kept.response)
     return len(kept.input) + len(output)
+
+
+def _ids_of(kept: KeptResponse) -> set[object]:
+    """Returns the ids of the items of a response, and of its input."""
+    try:
+        items = msgspec.json.decode(kept.response, type=_Items).output
+        items += msgspec.json.decode(kept.input, type=list[_Item])
+    except msgspec.MsgspecError:
+        return set()
+    return {each.id for each in items if isinstance(each.id, str)}
 
 
 def _text_of(kept: KeptResponse) -> bytes:

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Raw
 
 from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
 from gai_fast.formats._base import ItemMark
@@ -130,7 +131,7 @@ def _input_id(item: Any, response: str, at: int) -> str:
     if isinstance(own, str) and own:
         return own
     kind = _kind(item) if isinstance(item, dict) else "message"
-    return own_item_id(_PREFIXES.get(kind, "item"), response.removeprefix(_RESPONSE), LIMITS.input_item + at)
+    return own_item_id(_PREFIXES.get(kind, "item"), response.removeprefix(_RESPONSE), IDS.input_item + at)
 
 
 def items_page(kept: Kept, order: str, after: str | None, limit: int) -> dict[str, Any] | None:
@@ -458,11 +459,8 @@ def _declares(kept: Kept, name: Any) -> bool:
 
     Some providers run tools of their own by such calls.
     """
-    tools = _answer(kept).tools
-    if tools is None:
-        return True
-    declared: Any = parse_exact(bytes(tools).decode("utf-8", "replace"))
-    return _has_custom(declared, name)
+    tools = bytes(_answer(kept).tools)
+    return not tools or _has_custom(_exact(tools), name)
 
 
 def _has_custom(tools: Any, name: Any) -> bool:
@@ -478,18 +476,21 @@ def _has_custom(tools: Any, name: Any) -> bool:
 # ---- what is kept ----------------------------------------------------------------------------------------------------
 
 
+_NOTHING: Final = Raw(b"")
+
+
 class _Answer(msgspec.Struct):
     """The members of a `response` that a chain reads; the others are not parsed."""
 
     output: Any = None
-    tools: Raw | None = None
+    tools: Raw = _NOTHING
 
 
 class _LongAnswer(msgspec.Struct):
     """As `_Answer`, with the items as JSON texts: they are parsed one by one."""
 
-    output: list[Raw] | None = None
-    tools: Raw | None = None
+    output: list[Raw] = []
+    tools: Raw = _NOTHING
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
@@ -508,7 +509,7 @@ def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
     answer = _answer(kept, has_items=structure is not None or len(kept.response) > LIMITS.parsed_bytes)
     output = answer.output
     if isinstance(answer, _LongAnswer):
-        return [*_each(answer.output or [], structure)]
+        return [*_each(answer.output, structure)]
     return output if isinstance(output, list) else []
 
 
@@ -523,7 +524,7 @@ def _answer(kept: Kept, *, has_items: bool = False) -> _Answer | _LongAnswer:
         if not isinstance(value, dict):
             return _Answer()
         tools = value.get("tools")
-        return _Answer(value.get("output"), None if tools is None else Raw(encode_json(tools)))
+        return _Answer(value.get("output"), _NOTHING if tools is None else Raw(encode_json(tools)))
 
 
 def _values(text: bytes, structure: Structure | None = None) -> list[Any]:
