@@ -31,7 +31,7 @@ from tests.integration.test_keys import OPERATOR, made
 from tests.integration.test_keys import ask as operate
 from tests.integration.test_openai_sdk import client_of
 from tests.integration.test_responses import CODEX
-from tests.integration.websocket import BINARY, CONTINUATION, TEXT, Socket, connect, frame, handshake, refused
+from tests.integration.websocket import BINARY, CONTINUATION, Socket, connect, frame, handshake, refused
 from tests.unit.formats.responses_reader import frame as own_frame
 from tests.unit.formats.responses_reader import upstream as own_answer
 from tests.waiting import until
@@ -130,9 +130,7 @@ async def test_a_refused_turn_is_one_error_with_the_status_of_the_post(
 
 @on_uvloop
 @pytest.mark.parametrize(("model", "kind"), [("m", "rate_limit_error"), ("native/mock", "requests")])
-async def test_an_upstreams_refusal_keeps_its_status_and_a_code_that_is_a_text(
-    net: Net, model: str, kind: str
-) -> None:
+async def test_an_upstreams_refusal_keeps_its_status_and_a_code_that_is_a_text(net: Net, model: str, kind: str) -> None:
     error = {"message": "slow down", "type": "requests", "param": None, "code": None}
 
     async def refusing(peer: Peer) -> None:
@@ -254,7 +252,16 @@ async def test_a_wrong_message_is_an_error_and_the_socket_stays(net: Net) -> Non
     socket = await opened(gateway)
     deep = '{"type":"response.create","input":' + "[" * 100_000 + "]" * 100_000 + "}"
     wrong = [
-        *("not json", "", "[]", "7", '{"type":"response.create"', "{}", '{"type":null}', '{"type":["response.create"]}'),
+        *(
+            "not json",
+            "",
+            "[]",
+            "7",
+            '{"type":"response.create"',
+            "{}",
+            '{"type":null}',
+            '{"type":["response.create"]}',
+        ),
         *('{"type":"response.steer"}', '{"type":"response.cancel","response_id":7}', '{"type":"' + "x" * 5000 + '"}'),
         *(deep, '{"type":"response.create","model":"m","input":"\\ud800"}', '{"type":"response.create","model":7}'),
     ]
@@ -341,7 +348,9 @@ def lines(kind: str, frames: list[bytes]) -> bytes:
     if kind == "no blank":
         return whole.replace(b"data: ", b"data:")
     if kind == "comments":
-        return b": hello\n\n" + whole.replace(b"event: ", b": a comment\nid: 7\nretry: 9\nevent: ") + b"data: [DONE]\n\n"
+        return (
+            b": hello\n\n" + whole.replace(b"event: ", b": a comment\nid: 7\nretry: 9\nevent: ") + b"data: [DONE]\n\n"
+        )
     if kind == "lines":
         return whole.replace(b'"sequence_number"', b'\ndata: "sequence_number"')
     if kind == "data first":
@@ -704,3 +713,102 @@ async def test_openais_sdk_reads_turns_and_errors(net: Net) -> None:
         await connection.response.create(model="m", input="Hello", generate=False)
         kinds = [(await connection.recv()).type for _ in range(2)]
         assert kinds == ["response.created", "response.completed"]
+
+
+# ---- what the connection remembers -----------------------------------------------------------------------------------
+
+
+async def talks(net: Net, **options: Any) -> tuple[Gateway, list[Any]]:
+    """A gateway, and the conversations that its upstream is asked; each is answered by `a` and its number."""
+    asked: list[Any] = []
+
+    async def handler(peer: Peer) -> None:
+        while body := await peer.request():
+            said = json.loads(body)["messages"]
+            asked.append([(each["role"], each["content"]) for each in said])
+            if said[-1]["content"] == "fail":
+                await peer.send(SSE_HEAD, chunk(delta("broken")))
+                return
+            await peer.send(SSE_HEAD, chunk(delta(f"a{len(asked)}")), chunk(FINISH + DONE), LAST_CHUNK)
+
+    return await net.gateway(await net.upstream(handler), **options), asked
+
+
+def not_found(messages: list[dict[str, Any]]) -> bool:
+    [message] = messages
+    error = message["error"]
+    found = (message["type"], message["status"], error["code"], error["param"])
+    return found == ("error", 400, "previous_response_not_found", "previous_response_id")
+
+
+@on_both_loops
+async def test_a_response_that_is_not_stored_is_continued_in_its_connection_alone(net: Net) -> None:
+    gateway, asked = await talks(net)
+    socket, other = await opened(gateway), await opened(gateway)
+    first = (await turn(socket, input="one", store=False))[-1]["response"]
+    assert first["store"] is False
+    assert not_found(await turn(other, input="?", previous_response_id=first["id"]))
+    last = (await turn(socket, input="two", store=False, previous_response_id=first["id"]))[-1]["response"]
+    assert last["previous_response_id"] == first["id"]
+    assert asked[-1] == [("user", "one"), ("assistant", "a1"), ("user", "two")]
+    assert not_found(await turn(socket, input="?", previous_response_id=first["id"])), "there is a newer one"
+    third = (await turn(socket, input="three", previous_response_id=last["id"]))[-1]
+    assert third["type"] == "response.completed"
+    assert [text for _, text in asked[-1]] == ["one", "a1", "two", "a2", "three"]
+    assert not_found(await turn(socket, input="?", previous_response_id="resp_unknown"))
+    assert (await turn(socket, input="four", previous_response_id=third["response"]["id"]))[-1]["type"] == (
+        "response.completed"
+    ), "what was refused by another id has changed nothing"
+
+
+@on_uvloop
+@pytest.mark.parametrize("is_stored", [True, False])
+@pytest.mark.parametrize("failure", ["an error", "amid the answer"])
+async def test_a_failed_continuation_takes_its_parent_out_of_the_connection(
+    net: Net, is_stored: bool, failure: str
+) -> None:
+    gateway, asked = await talks(net)
+    socket = await opened(gateway)
+    first = (await turn(socket, input="one", store=is_stored))[-1]["response"]
+    wrong = (
+        [{"type": "function_call_output", "call_id": "call_none", "output": "x"}] if failure == "an error" else "fail"
+    )
+    end = (await turn(socket, input=wrong, store=False, previous_response_id=first["id"]))[-1]
+    assert end["type"] == ("error" if failure == "an error" else "response.failed")
+    if failure == "an error":
+        assert (end["status"], end["error"]["code"]) == (400, "invalid_request")
+    again = await turn(socket, input="two", store=is_stored, previous_response_id=first["id"])
+    if is_stored:
+        assert again[-1]["type"] == "response.completed"
+        assert asked[-1] == [("user", "one"), ("assistant", "a1"), ("user", "two")]
+    else:
+        assert not_found(again)
+
+
+@on_both_loops
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_turn_without_an_answer_is_a_parent(net: Net, is_stored: bool) -> None:
+    gateway, asked = await talks(net)
+    socket = await opened(gateway)
+    for members, before in (({"input": "be brief"}, [("user", "be brief")]), ({"input": None}, [])):
+        prepared = (await turn(socket, generate=False, store=is_stored, **members))[-1]["response"]
+        assert prepared["store"] is is_stored
+        answer = (await turn(socket, input="one", previous_response_id=prepared["id"]))[-1]
+        assert answer["type"] == "response.completed", answer
+        assert asked[-1] == [*before, ("user", "one")]
+        kept = await gateway.ask("GET", f"{PATH}/{prepared['id']}")
+        assert (kept.status, kept.json["status"] if is_stored else None) == (
+            (200, "completed") if is_stored else (404, None)
+        )
+
+
+@on_uvloop
+async def test_a_stored_response_is_continued_on_any_connection_and_over_http(net: Net) -> None:
+    gateway, asked = await talks(net)
+    socket, other = await opened(gateway), await opened(gateway)
+    first = (await turn(socket, input="one"))[-1]["response"]
+    assert first["store"] is True
+    second = (await turn(other, input="two", previous_response_id=first["id"]))[-1]["response"]
+    answer = await gateway.ask("POST", PATH, {**ASK, "input": "three", "previous_response_id": second["id"]})
+    assert answer.status == 200
+    assert [text for _, text in asked[-1]] == ["one", "a1", "two", "a2", "three"]

@@ -33,6 +33,8 @@ def body_of_turn(message: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         raise _not_here("stream_id", "a WebSocket has one answer at a time: open another one")
     body = {name: value for name, value in message.items() if name not in _OF_THE_SOCKET}
     body["stream"] = True
+    if generates is False and body.get("input") is None:
+        body["input"] = []
     return body, generates is not False
 
 

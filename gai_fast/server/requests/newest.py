@@ -9,17 +9,13 @@ has one for each, `chains.py` asks it first, and `keeping.py` tells it what has 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.server.limits import LIMITS
 
 if TYPE_CHECKING:
     from gai_fast.stores.responses import KeptResponse
-
-_DECODER: Final = msgspec.json.Decoder(list[Any])
 
 
 class Newest:
@@ -57,7 +53,7 @@ class Newest:
         Args:
             identifier: The response's id.
         """
-        return _DECODER.decode(self._items) if self.is_(identifier) else None
+        return cast("list[Any]", parse_exact(self._items.decode())) if self.is_(identifier) else None
 
     def is_(self, identifier: str) -> bool:
         """Returns whether a response is the newest.

@@ -52,6 +52,8 @@ from gai_fast.server.requests.specs import SpecBuilder, check_translated, contai
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
+_NO_INPUT: Final = "."
+"""The input of a request without any, to check its other members."""
 _ACCEPTED: Final = 202
 _OK: Final = 200
 
@@ -423,6 +425,9 @@ class DialectPassage(StreamPassage):
             negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=incoming.format.name)
             if negotiated.format.tells_programs_apart and asked.stream:
                 negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
+        if not self._generates and asked.native is None and not asked.body.get("input"):
+            # A prompt is needed where it is asked, which this one is not.
+            asked.native = incoming.format.parse_request({**asked.body_for(None), "input": _NO_INPUT})
         specs, keeping = self._home.specs, self._keeping(negotiated)
         kept = None if keeping is None else keeping.answer
         spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None, kept=kept)
@@ -475,19 +480,6 @@ class DialectPassage(StreamPassage):
         return self.incoming.format.started_response(self._context)
 
 
-class ResponsesPassage(DialectPassage):
-    """`POST /v1/responses`: its answers are kept."""
-
-    __slots__ = ()
-
-    def _keeping(self, negotiated: Negotiated) -> AnswerKeeping | None:
-        incoming = self.incoming
-        if negotiated.name != incoming.format.name:
-            return None  # another format has no id by which it could be found
-        responses = self._home.engine.store.responses
-        return keeping_of(responses, incoming.http.caller, self._asked, self.turn, incoming.newest)
-
-
 class _Prepared(ClientCallbacks):
     """A response that nothing is generated for: it counts as a request, and no upstream is asked.
 
@@ -523,9 +515,9 @@ class _Prepared(ClientCallbacks):
         client.attach(self)
         self.metrics = self.measured()
         counted = engine.transfer_ended(self.metrics, spec.trace)
-        if spec.keeping is not None:
-            kept = spec.keeping.ended(spec, is_left=False, is_refused=False)
-            counted = when_both_done(counted, kept)
+        keeping = spec.keeping
+        if keeping is not None:
+            counted = when_both_done(counted, keeping.ended(spec, is_left=False, is_refused=False))
         if counted is None:
             self._send()
         else:
@@ -577,6 +569,19 @@ class _Prepared(ClientCallbacks):
 
     def resume(self) -> None:
         """Does nothing, as `pause`."""
+
+
+class ResponsesPassage(DialectPassage):
+    """`POST /v1/responses`: its answers are kept."""
+
+    __slots__ = ()
+
+    def _keeping(self, negotiated: Negotiated) -> AnswerKeeping | None:
+        incoming = self.incoming
+        if negotiated.name != incoming.format.name:
+            return None  # another format has no id by which it could be found
+        responses = self._home.engine.store.responses
+        return keeping_of(responses, incoming.http.caller, self._asked, self.turn, incoming.newest)
 
 
 class CountPassage(StreamPassage):

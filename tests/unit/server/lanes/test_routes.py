@@ -55,6 +55,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/api/v1/chat/x",
         "/v1/responses/x",
         "/ws/stream",
+        "/v1/responses",
         "/admin/v1/streams",
         "/admin/v1/requests",
         "/admin/v1/history",
@@ -89,10 +90,7 @@ WAYS: dict[tuple[str, str], set[str]] = {
     ("GET", "/api/v1/stream"): {S, A},
     ("POST", "/api/v1/streams"): {E, N, K, A},
     ("POST", "/api/v1/chat"): {E, N, S, A, C},
-    **{
-        ("POST", f"/v1/{name}"): {E, N, K, S, A}
-        for name in ("chat/completions", "completions", "messages")
-    },
+    **{("POST", f"/v1/{name}"): {E, N, K, S, A} for name in ("chat/completions", "completions", "messages")},
     ("POST", "/v1/responses"): {E, H, N, K, S, A},
     ("POST", "/v1/messages/count_tokens"): {E, N, A},
     **{("POST", f"/v1/responses/{name}"): {E, H, N, A} for name in ("input_tokens", "compact")},
