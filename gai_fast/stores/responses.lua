@@ -66,7 +66,10 @@ local function remove_expired()
   while removed < most_removed do
     local members = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, BATCH)
     if #members == 0 then break end
-    for _, member in ipairs(members) do removed = removed + remove(member) end
+    for _, member in ipairs(members) do
+      removed = removed + remove(member)
+      if removed >= most_removed then break end
+    end
   end
   return removed
 end

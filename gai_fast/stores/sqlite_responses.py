@@ -140,7 +140,10 @@ def _remove_expired(connection: sqlite3.Connection) -> int:
         rows = connection.execute(some, (now, LIMITS.response_batch)).fetchall()
         if not rows:
             break
-        removed += _remove_all(connection, rows)
+        for row in rows:
+            removed += _remove_all(connection, [row])
+            if removed >= LIMITS.responses_dropped:
+                break
     return removed
 
 
