@@ -1,4 +1,4 @@
--- Kept responses in Redis: the calls of `RedisResponses`. redis_responses.py has the keys and the rules.
+-- Kept responses in Redis. redis.py has the keys and the rules.
 --
 -- ARGV[1]: the call. ARGV[2]: the prefix of all keys. ARGV[3]: bytes that one call removes. The others are the call's own.
 -- All keys have one hash tag, so a cluster has them on one node. Time is the server's.

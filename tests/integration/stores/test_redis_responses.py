@@ -1,4 +1,4 @@
-"""`gai_fast/stores/redis_responses.py` and its script: kept responses in Redis, the time of each key, damage."""
+"""`gai_fast/stores/redis.py` and its script: kept responses in Redis, the time of each key, damage."""
 
 from __future__ import annotations
 

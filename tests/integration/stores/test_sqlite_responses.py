@@ -1,4 +1,4 @@
-"""`gai_fast/stores/sqlite_responses.py`: kept responses in a file, also of an earlier release; damaged rows."""
+"""`gai_fast/stores/sqlite.py`: kept responses in a file, also of an earlier release; damaged rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
 from gai_fast.stores.backend import RESPONSES
 from gai_fast.stores.responses import KeptResponses
-from gai_fast.stores.sqlite import SQLiteBackend
-from gai_fast.stores.sqlite_rows import seal_row
+from gai_fast.stores.sqlite import SQLiteBackend, _seal
 from tests.conftest import ChangeLimits
 from tests.kept import keep, keep_chain, over, response
 from tests.waiting import until_answered
@@ -67,7 +66,7 @@ def execute(path: Path, statement: str, *values: Any) -> list[Any]:
 async def test_the_file_of_an_earlier_release_gets_the_tables_and_keeps_what_it_has(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.executescript(EARLIER)
-    connection.execute("INSERT INTO claims VALUES ('ids:a', ?, 9000000000000000)", (seal_row(b"old", "ids:a"),))
+    connection.execute("INSERT INTO claims VALUES ('ids:a', ?, 9000000000000000)", (_seal(b"old", "ids:a"),))
     connection.commit()
     connection.close()
     for _ in range(2):
@@ -194,7 +193,7 @@ async def test_a_row_in_anothers_place_is_damaged(path: Path, responses: KeptRes
     await keep_chain(responses, 2)
     one, two = (responses._name(ANONYMOUS, f"resp_{number}") for number in (1, 2))
     ((value,),) = execute(path, "SELECT value FROM responses WHERE name = ?", one)
-    for written in (value, seal_row(value[4:], RESPONSES, two)):
+    for written in (value, _seal(value[4:], RESPONSES, two)):
         execute(path, "UPDATE responses SET value = ? WHERE name = ?", written, two)
         with pytest.raises(Error) as refused:
             await responses.find(ANONYMOUS, "resp_2")
