@@ -13,8 +13,8 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
 | `gai:worker:<name>` | a worker's lease |
 | `gai:workers` | a sorted set: when each worker renewed its lease, by the server's clock |
 | `gai:cancel:<name>` | a list: the messages to a worker; a stream's id alone cancels the stream |
-| `gai:{responses}:one:<name>` | a kept response, a hash: `value`, with a checksum as a record has; `parent`; `member`; |
-| | `items`: the digests of its items; `until`: when it expires, in milliseconds since the epoch |
+| `gai:{responses}:one:<name>` | a kept response, a hash: `value`, with a checksum as a record has; `parent`; |
+| | `member`; `items`: the digests of its items; `until`: when it expires, in milliseconds since the epoch |
 | `gai:{responses}:all`, `…:of:<caller>` | sorted sets: the members of all, and of a caller, by their age |
 | `gai:{responses}:due` | a sorted set: the members by the time at which they expire |
 | `gai:{responses}:items` | a sorted set: `<item><age><name>` of each item, with an age of 16 digits |
@@ -36,9 +36,9 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
    before the first write over a new connection, so no copy gets a hole. In a cluster the lease is on one node, so the
    count is checked with the next write only.
 8. Kept responses share one hash tag: budgets of all callers are exact because each call is one script
-   (`responses.lua`), which the server carries out at once or not at all. A member is `<name>:<caller>:<size>:<age>`; the
-   newest has the largest age. What has expired is not found. A gateway removes it, with its bytes; without a gateway
-   its key expires `limits.response_grace` later. What a server evicts counts until it would have expired.
+   (`responses.lua`), which the server carries out at once or not at all. A member is `<name>:<caller>:<size>:<age>`;
+   the newest has the largest age. What has expired is not found. A gateway removes it, with its bytes; without a
+   gateway its key expires `limits.response_grace` later. What a server evicts counts until it would have expired.
 9. Copies and claims of earlier releases lack some of the checksums, and are read without them.
 """
 

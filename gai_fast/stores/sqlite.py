@@ -863,16 +863,18 @@ def _make_room(connection: sqlite3.Connection, caller: str, budget: ResponseBudg
     left = LIMITS.responses_dropped - _remove_expired_responses(connection)
     dropped = 0
     for name, most, oldest in (
-        (caller, budget.of_caller, f"{_RESPONSE} WHERE caller = ?1 ORDER BY number LIMIT 1"),
-        (_ALL_CALLERS, budget.of_all, f"{_RESPONSE} WHERE ?1 = '' ORDER BY number LIMIT 1"),
+        (caller, budget.of_caller, f"{_RESPONSE} WHERE caller = ?1 ORDER BY number LIMIT 2"),
+        (_ALL_CALLERS, budget.of_all, f"{_RESPONSE} WHERE ?1 = '' ORDER BY number LIMIT 2"),
     ):
         while left > 0 and _size_of(connection, name) > most:
-            rows = connection.execute(oldest, (name,)).fetchall()
-            if not rows:  # a damaged sum
-                connection.execute("DELETE FROM response_sizes WHERE caller = ?", (name,))
-            left -= _remove_responses(connection, rows)
-            dropped += len(rows)
-    return dropped, _is_over(connection, caller, budget)
+            rows: list[_ResponseRow] = connection.execute(oldest, (name,)).fetchall()
+            if len(rows) < 2:  # the newest alone is not too much: the sum is damaged
+                size = sum(size for _, _, size in rows)
+                connection.execute("UPDATE response_sizes SET size = ? WHERE caller = ?", (size, name))
+                break
+            left -= _remove_responses(connection, rows[:1])
+            dropped += 1
+    return dropped, left <= 0 and _is_over(connection, caller, budget)
 
 
 def _read_responses(
