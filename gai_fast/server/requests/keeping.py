@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gai_fast.core.requests.stored_ids import own_item_id, response_of_item
 from gai_fast.formats import ClientRequest, KeptAnswer
 from gai_fast.formats.responses.chain import indexed_ids, output_of, own_items
-from gai_fast.formats.responses.passthrough import PassedEvents
-from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.kernels import Piece, encode_json, parse_exact
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.server.requests.chains import Turn
 from gai_fast.server.requests.newest import Newest
 from gai_fast.stores.responses import KeptResponse, KeptResponses
+
+if TYPE_CHECKING:
+    from gai_fast.formats.responses.passthrough import PassedEvents
+    from gai_fast.formats.responses.stream import ResponseEvents
 
 
 class AnswerKeeping(Keeping):
@@ -73,8 +75,8 @@ class AnswerKeeping(Keeping):
     def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
         """Works as `Keeping.ended`."""
         answer, output = self.answer, spec.output
-        if is_left and isinstance(output, (ResponseEvents, PassedEvents)):
-            output.leave_off()  # rule 3
+        if is_left and not spec.hold:  # the encoder of a stream
+            cast("ResponseEvents | PassedEvents", output).leave_off()  # rule 3
         if is_refused or not answer.identifier:
             return None
         record = self._record(spec)
