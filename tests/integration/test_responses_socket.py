@@ -33,6 +33,7 @@ from tests.integration.test_keys import ask as operate
 from tests.integration.test_openai_sdk import client_of
 from tests.integration.test_responses import CODEX
 from tests.integration.websocket import BINARY, CONTINUATION, Socket, connect, frame, handshake, refused
+from tests.requests.test_open_responses import faults
 from tests.unit.formats.responses_reader import frame as own_frame
 from tests.unit.formats.responses_reader import upstream as own_answer
 from tests.waiting import until
@@ -756,6 +757,7 @@ async def test_a_response_that_is_not_stored_is_continued_in_its_connection_alon
     assert not_found(await turn(other, input="?", previous_response_id=first["id"]))
     last = (await turn(socket, input="two", store=False, previous_response_id=first["id"]))[-1]["response"]
     assert last["previous_response_id"] == first["id"]
+    assert [*faults(first), *faults(last)] == []
     assert asked[-1] == [("user", "one"), ("assistant", "a1"), ("user", "two")]
     assert not_found(await turn(socket, input="?", previous_response_id=first["id"])), "there is a newer one"
     third = (await turn(socket, input="three", previous_response_id=last["id"]))[-1]
