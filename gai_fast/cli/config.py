@@ -288,6 +288,7 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "limits": _with_defaults("limits", loaded.limits),
         "prices": _with_defaults("prices", loaded.prices),
         "cache": _with_defaults("cache", loaded.cache),
+        "responses": _with_defaults("responses", loaded.responses),
         "otel": {**otel, "headers": _without_values(otel["headers"])},
         "upstream": upstreams,
         "model": [

@@ -363,6 +363,8 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     log.use(server)
     for warning in missing_keys(settings):
         logging.getLogger("gai_fast.server").warning("%s", warning)
+    if (notice := kept_responses(settings)) is not None:
+        logging.getLogger("gai_fast.server").info("%s", notice)
     if record is not None:
         _make_folder_of_recordings(record)
 
@@ -405,6 +407,18 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
         if is_up:
             raise Failure(f"the server stopped: {problem}") from None
         raise StartupFailure(f"the server cannot start: {problem}") from None
+
+
+def kept_responses(settings: Settings) -> str | None:
+    """Returns what the store keeps of callers that did not ask for it, for the log. None if it keeps nothing."""
+    kept, store = settings.responses, settings.store
+    if not kept.store or store.url.startswith("memory:"):
+        return None
+    seal = "sealed" if store.encryption.has_keys else "not sealed"
+    return (
+        f"the input and the answer of each request to /v1/responses are kept in the store for {kept.ttl:.0f} s,"
+        f" {seal}: `store = false` in [responses] keeps nothing"
+    )
 
 
 def _make_folder_of_recordings(record: Path) -> None:

@@ -42,6 +42,7 @@ from gai_fast.model.settings import (
     IdempotencySettings,
     LimitSettings,
     OTelSettings,
+    ResponsesSettings,
     ServerSettings,
     StoreSettings,
     StreamSettings,
@@ -551,6 +552,16 @@ CACHE: Final[Mapping[str, Key]] = {
     "scope": choice("Whether an answer is for its own caller, or for every caller of the server.", "caller", "all"),
     "pace": choice("Whether a kept answer comes at once, or as fast as it was generated.", "instant", "recorded"),
 }
+RESPONSES: Final[Mapping[str, Key]] = {
+    "store": switch("Whether responses of /v1/responses are kept, for their ids and for chains of them."),
+    "ttl": seconds("How long a response is kept after its end.", least=1),
+    "max_bytes": whole(
+        "Bytes kept of all responses; the oldest are dropped first.", LIMITS.least_responses, example=256 * MIB
+    ),
+    "max_bytes_per_caller": whole(
+        "Bytes kept of one caller's responses; its oldest are dropped first.", LIMITS.least_responses, example=25 * MIB
+    ),
+}
 LIMIT: Final[Mapping[str, Key]] = {
     "streams": whole("Streams at a time; more are refused (503).", 1),
     "streams_per_caller": whole("Streams of one caller at a time; more are refused (429).", 1),
@@ -596,12 +607,24 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "limits": LIMIT,
     "prices": PRICES,
     "cache": CACHE,
+    "responses": RESPONSES,
     "otel": OTEL,
     "upstream": UPSTREAM,
     "model": MODEL,
     "processor": PROCESSOR,
 }
-TABLES: Final = ("server", "stream", "store", "idempotency", "limits", "key_defaults", "prices", "cache", "otel")
+TABLES: Final = (
+    "server",
+    "stream",
+    "store",
+    "idempotency",
+    "limits",
+    "key_defaults",
+    "prices",
+    "cache",
+    "responses",
+    "otel",
+)
 """Sections that occur in the file at most once; the environment can set their keys, too."""
 LISTS: Final = ("key", "issuer", "upstream", "model", "processor")
 """Sections that may occur in the file several times."""
@@ -643,6 +666,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "limits": frozenset(),
     "prices": frozenset(),
     "cache": frozenset(),
+    "responses": frozenset(),
     "otel": frozenset(),
     "upstream": frozenset(),
     "model": frozenset(),
@@ -671,6 +695,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "prices": {"file": None},
     "cache": _defaults(CacheSettings),
+    "responses": _defaults(ResponsesSettings),
     "upstream": _defaults(UpstreamSettings)
     | {"headers": {}, "extra": {}, "quirks": {}, "breaker": _BREAKER_DEFAULTS, "lane": ()},
     "model": {

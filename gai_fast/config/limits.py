@@ -61,6 +61,9 @@ class Limits:
     """The highest price of a million tokens in units of currency: one unit for a token. The most expensive models cost
     some hundred dollars, and a dollar is 25,000 of the smallest currency in use."""
 
+    least_responses: int = 16 * KIB
+    """The least bytes of kept responses: one or two answers of a page each."""
+
     price_list: int = 8 * KIB
     """Entries of a price list: the longest public lists have 3,000."""
 

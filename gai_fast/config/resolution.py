@@ -63,6 +63,7 @@ from gai_fast.model.settings import (
     OTelSettings,
     Price,
     PriceSettings,
+    ResponsesSettings,
     SealSettings,
     Secret,
     ServerSettings,
@@ -126,6 +127,7 @@ class Loaded:
     limits: Table
     prices: Table
     cache: Table
+    responses: Table
     otel: Table
     upstreams: list[Table]
     models: list[Table]
@@ -287,7 +289,7 @@ class _Resolution:
         self._problems = problems
 
     def settings(self) -> Settings:
-        server, stream, store, idempotency, limits, key_defaults, prices, cache, otel = (
+        server, stream, store, idempotency, limits, key_defaults, prices, cache, responses, otel = (
             self._given.tables[section] for section in TABLES
         )
         named = self._by_name("upstream", self._given.upstreams)
@@ -309,6 +311,7 @@ class _Resolution:
             otel=self._otel(otel),
             prices=replace(price_list, own=MappingProxyType(_own_prices(models))),
             cache=CacheSettings(**_plain(cache)),
+            responses=ResponsesSettings(**_plain(responses)),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
             upstreams=MappingProxyType(upstreams),
             models=MappingProxyType(models),

@@ -65,22 +65,24 @@ def whole(about: str, least: int, most: int = LARGEST, *, example: Any = "") -> 
     return Key(about, {"type": "integer", "minimum": least, "maximum": most}, read, example=example)
 
 
-def seconds(about: str, *, zero: bool = False) -> Key:
+def seconds(about: str, *, zero: bool = False, least: float = 0) -> Key:
     """Returns a key whose value is a time in seconds.
 
     Args:
         about: As for `Key`.
         zero: Whether 0 is allowed.
+        least: The shortest time. 0 if any other than 0 is allowed.
     """
 
     def read(value: Any) -> float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not (0 < value <= LONGEST or (zero and value == 0)):
-            raise ValueError(f"must be seconds, {'0 or more' if zero else 'more than 0'}, at most {LONGEST:.0f}")
+        if not number or not (max(0, least) <= value <= LONGEST) or (value == 0 and not zero):
+            bound = "0 or more" if zero else f"{least:g} or more" if least else "more than 0"
+            raise ValueError(f"must be seconds, {bound}, at most {LONGEST:.0f}")
         return float(value)
 
-    least = {"minimum": 0} if zero else {"exclusiveMinimum": 0}
-    return Key(about, {"type": "number", **least, "maximum": LONGEST}, read)
+    bounds = {"minimum": least} if zero or least else {"exclusiveMinimum": 0}
+    return Key(about, {"type": "number", **bounds, "maximum": LONGEST}, read)
 
 
 def seconds_or_auto(about: str) -> Key:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from mypy_extensions import mypyc_attr
 
@@ -24,6 +24,71 @@ from gai_fast.model.request import Request
 Framing = Literal["sse", "ndjson"]
 
 MEDIA_TYPES: Final[dict[str, str]] = {"sse": "text/event-stream; charset=utf-8", "ndjson": "application/x-ndjson"}
+
+
+class KeptAnswer:
+    """What the objects of one answer say of its being kept, and the last of them, which its encoder leaves here.
+
+    Only Responses has such objects: `store` and `previous_response_id` of its `response`.
+
+    Args:
+        is_kept: The answer is to be kept: `store`.
+        parent: The id of the answer that this one continues: `previous_response_id`. None if there is none.
+
+    Attributes:
+        identifier: The id of the answer, as the client has it. Empty before the last object.
+        status: Its status.
+        response: The last object.
+        items: The ids of its items.
+        piece: The last bytes of the response with this object, as the encoder has written them.
+    """
+
+    __slots__ = ("_without", "identifier", "is_kept", "items", "parent", "piece", "response", "status")
+
+    def __init__(self, *, is_kept: bool, parent: str | None = None) -> None:
+        self.is_kept = is_kept
+        self.parent = parent
+        self.identifier = ""
+        self.status = ""
+        self.response = b""
+        self.items: Sequence[str] = ()
+        self.piece: Piece = b""
+        self._without: Callable[[], bytes] | None = None
+
+    def leave(
+        self,
+        identifier: str,
+        status: str,
+        response: bytes,
+        items: Sequence[str],
+        piece: Piece = b"",
+        without: Callable[[], bytes] | None = None,
+    ) -> None:
+        """Receives the last object.
+
+        Args:
+            identifier: The id of the answer.
+            status: Its status.
+            response: The object, as JSON.
+            items: The ids of its items.
+            piece: The frame with the object, if the client gets it.
+            without: Returns the same frame for an answer that could not be kept.
+        """
+        self.identifier = identifier
+        self.status = status
+        self.response = response
+        self.items = items
+        self.piece = piece
+        self._without = without
+
+    def without(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """Returns the last bytes of a response whose answer could not be kept.
+
+        Args:
+            pieces: The last bytes of the encoder.
+        """
+        write = self._without
+        return pieces if write is None else [write() if each is self.piece else each for each in pieces]
 
 
 class StreamContext:
@@ -44,6 +109,8 @@ class StreamContext:
         metrics: Returns the measurements of the stream, as in `Result.metrics`.
         echo: Members of the client's request that answers in its dialect repeat.
         follows: The events come from a log and carry the numbers for the `id:` lines.
+        kept: What the answer's objects say of its being kept. None if they repeat what the request or the upstream
+            says.
     """
 
     __slots__ = (
@@ -53,6 +120,7 @@ class StreamContext:
         "follows",
         "hides_usage",
         "ids",
+        "kept",
         "metrics",
         "model",
         "request_id",
@@ -79,6 +147,7 @@ class StreamContext:
         metrics: Callable[[], dict[str, Any]] | None = None,
         echo: Mapping[str, Any] | None = None,
         follows: bool = False,
+        kept: KeptAnswer | None = None,
     ) -> None:
         self.stream_id = stream_id
         self.request_id = request_id
@@ -94,6 +163,7 @@ class StreamContext:
         self.metrics = metrics
         self.echo = echo or {}
         self.follows = follows
+        self.kept = kept
 
 
 class Encoder(Protocol):
@@ -124,6 +194,20 @@ class PassthroughEncoder(Encoder, FrameSink, Protocol):
     """An encoder that also accepts the upstream's own frames; for a stream it is a `StreamEncoder` too."""
 
 
+class ItemMark(NamedTuple):
+    """The place of an item of an earlier answer that other providers do not understand.
+
+    Attributes:
+        place: Its index in the conversation.
+        provider: The provider that answered; empty if it is unknown.
+        is_reasoning: It is reasoning, of which a translation keeps the text.
+    """
+
+    place: int
+    provider: str
+    is_reasoning: bool
+
+
 class ClientRequest:
     """A request in a client's dialect: the facts that a route needs for any model.
 
@@ -141,6 +225,8 @@ class ClientRequest:
 
     Attributes:
         whole: Whether the answer is one JSON object; an answer in the background is always a stream.
+        is_linked: Whether the request may name an earlier response, or items of one.
+        marks: The items of earlier answers that other providers do not understand, in order.
         native: The result of `Format.parse_request`, or its error, if the body is translated already.
         attributed: The same of `Format.parse_attributed`, if that differs and an upstream may need it.
     """
@@ -151,6 +237,8 @@ class ClientRequest:
         "body",
         "echo",
         "form",
+        "is_linked",
+        "marks",
         "model",
         "native",
         "prompt_characters",
@@ -176,6 +264,8 @@ class ClientRequest:
     ) -> None:
         self.attributed: tuple[Request, list[str]] | Error | None = None
         self.native: tuple[Request, list[str]] | Error | None = None
+        self.is_linked = False
+        self.marks: Sequence[ItemMark] = ()
         self.body = body
         self.shape = shape
         self.form = form
@@ -187,6 +277,14 @@ class ClientRequest:
         self.prompt_characters = prompt_characters
         self.background = background
         self.echo = echo
+
+    def body_for(self, provider: str | None) -> dict[str, Any]:
+        """Returns the body without the items that others than their provider do not understand.
+
+        Args:
+            provider: The provider of the dialect that is asked. None for a translation, which keeps reasoning.
+        """
+        return without_marked(self.body, self.marks, provider) if self.marks else self.body
 
     @property
     def schema(self) -> bytes | None:
@@ -201,6 +299,23 @@ class ClientRequest:
         """Returns the text of the request in its dialect, without its images and files."""
         members = [self.body.get(name) for name in ("system", "instructions", "messages", "input")]
         return "\n".join(text for member in members for text in _texts(member))
+
+
+def without_marked(body: dict[str, Any], marks: Sequence[ItemMark], provider: str | None) -> dict[str, Any]:
+    """Returns a body without marked items of `input` that a provider does not understand.
+
+    Args:
+        body: The client's JSON object, with a list as `input`.
+        marks: The marked items.
+        provider: As for `ClientRequest.body_for`.
+    """
+    if provider is None:
+        left = {mark.place for mark in marks if not mark.is_reasoning}
+    else:
+        left = {mark.place for mark in marks if mark.provider and mark.provider != provider}
+    if not left:
+        return body
+    return {**body, "input": [item for at, item in enumerate(body["input"]) if at not in left]}
 
 
 def _texts(value: Any) -> Iterator[str]:

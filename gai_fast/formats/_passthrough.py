@@ -136,7 +136,7 @@ class Passthrough:
             self._end_mark = raw
             return
         if not raw.isascii():
-            raw = _well_formed(raw)
+            raw = well_formed(raw)
         if last:
             # The relay reads bare JSON as an error, but clients ignore a line that is not SSE.
             self._error_passed = self._encoder.is_error(raw)
@@ -364,7 +364,8 @@ _COMPLETED: Final = frozenset({"start", "warning", "usage", "finish", "error"})
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}\Z")
 
 
-def _well_formed(raw: bytes) -> bytes:
+def well_formed(raw: bytes) -> bytes:
+    """Returns an upstream's bytes as UTF-8: U+FFFD in place of what is not."""
     try:
         raw.decode()
     except UnicodeDecodeError:

@@ -18,6 +18,9 @@ class Limits:
     input_items: int = 20_000
     """Items of a request's `input`: twice a conversation of 10,000 items, which is read in a tenth of a second."""
 
+    parsed_bytes: int = 64 * KIB
+    """Bytes of a kept request or response that are parsed at once, in 2 ms: of longer ones each item is."""
+
     short_arguments: int = 64 * KIB
     """Characters of the arguments of all calls of a request up to which their structure is not checked before they are
     parsed, in 2 ms: longer conversations have more."""

@@ -671,6 +671,21 @@ class CacheSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class ResponsesSettings(_Snapshot):
+    """`[responses]`: responses of the Responses API that are kept for later requests."""
+
+    store: bool = True
+    """Whether any are kept."""
+    ttl: float = 604_800.0
+    """Seconds for which a response is kept after its end."""
+    max_bytes: int | None = None
+    """The size of all; beyond it the oldest of all are dropped. None means 64 MiB in memory, else 256 MiB."""
+    max_bytes_per_caller: int | None = None
+    """The size of one caller's, at most `max_bytes`; beyond it the caller's oldest are dropped. None means a tenth of
+    `max_bytes`; of callers without a key or token, all of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSettings(_Snapshot):
     """`[limits]`: totals of the server."""
 
@@ -723,6 +738,7 @@ class Settings(_Snapshot):
     limits: LimitSettings = LimitSettings()
     prices: PriceSettings = PriceSettings()
     cache: CacheSettings = CacheSettings()
+    responses: ResponsesSettings = ResponsesSettings()
     otel: OTelSettings | None = None
     """The export to OpenTelemetry. None means that nothing is exported."""
     processors: tuple[Mapping[str, Any], ...] = ()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import ClassVar, Final, Literal, NamedTuple
+from typing import ClassVar, Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -37,10 +37,16 @@ IDS: Final = "ids"
 """The kind of record that holds ids of what upstreams store for a caller."""
 SEAL: Final = "seal"
 """The kind of record that holds what a sealed store needs itself (`sealed.py`)."""
+RESPONSES: Final = "response"
+"""The kind of kept responses (`responses.py`), which have methods of their own."""
 KEYS: Final = "keys"
 """The kind of record that holds keys made at run time (`stored_keys.py`). Such a record is kept until it is deleted."""
 CANCEL: Final = "cancel"
 """The message that cancels a stream."""
+DROP: Final = "drop"
+"""The message that drops the log of a stream that has ended."""
+
+Value = TypeVar("Value")
 
 Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "damaged", "sealed", "unsuitable"]
 
@@ -158,6 +164,33 @@ class LogCopy(NamedTuple):
     lost: int
     text: str | None
     news: CopyTail
+
+
+class ResponseRecord(NamedTuple, Generic[Value]):
+    """A kept response as a store has it.
+
+    Args:
+        name: The digest of its caller and id.
+        caller: The digest of its caller.
+        parent: The name of the response before it. Empty if there is none.
+        value: Its content.
+        size: The bytes that it counts for.
+        items: The digests of the caller and the id of each of its items, to find it by.
+    """
+
+    name: str
+    caller: str
+    parent: str
+    value: Value
+    size: int
+    items: Sequence[str] = ()
+
+
+class ResponseBudget(NamedTuple):
+    """The bytes of all kept responses of one caller, and of all callers."""
+
+    of_caller: int
+    of_all: int
 
 
 class Records(ABC):
@@ -340,6 +373,51 @@ class Backend(Records):
         Returns:
             Stream ids and messages, without duplicates.
         """
+
+    @abstractmethod
+    async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
+        """Keeps a response, and replaces one of the same name; atomic over all processes.
+
+        Afterwards its caller and all callers have no more bytes than the budget: first the caller's oldest are dropped,
+        then the oldest of all.
+
+        Args:
+            record: The response. Its size is within the budget.
+            ttl: Seconds for which it is kept.
+            budget: The budget.
+
+        Returns:
+            The number of dropped responses.
+        """
+
+    @abstractmethod
+    async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
+        """Returns kept responses, each with those before it.
+
+        Args:
+            names: The names.
+            turns: The number of responses for each name: itself, its parent, and so on. Fewer if one is not kept.
+            most: Bytes after which no further response is returned. The last one may exceed them.
+
+        Returns:
+            Names and values in this order. Names that are not kept are left out.
+
+        Raises:
+            StoreError: Also if a value is damaged.
+        """
+
+    @abstractmethod
+    async def responses_with(self, items: Mapping[str, str]) -> Mapping[str, str]:
+        """Returns the names of kept responses with some items, the newest with each item.
+
+        Args:
+            items: The digests of the items, as in `ResponseRecord`; the name of a response to return if it is kept and
+                none has the item, else an empty text.
+        """
+
+    @abstractmethod
+    async def delete_response(self, name: str) -> bool:
+        """Removes a kept response; returns whether there was one."""
 
     async def lasting(self) -> Collection[tuple[str, str]]:
         """Returns kind and name of the records without a time to live, `limits.lasting` at most. Some may be gone."""

@@ -197,5 +197,60 @@ class Limits:
     store_sweep: int = 256
     """Expired rows that one transaction removes: some ms."""
 
+    response: int = 16 * MIB
+    """Bytes of a kept response and its own input: a store moves them within `store_answer`."""
+
+    response_cost: int = 1024
+    """Bytes that a kept response counts for beside its own: its names, its places in the order of the oldest and of
+    what expires (measured in memory; a file and Redis take less)."""
+
+    response_item_cost: int = 256
+    """Bytes that each id counts for by which an item of a kept response is found."""
+
+    response_items: int = 10_000
+    """Ids by which items of one kept response are found, the last ones of longer lists: a long session has some
+    thousand items."""
+
+    responses_memory: int = 64 * MIB
+    """Default of `[responses] max_bytes` in memory: some thousand answers with their conversations."""
+
+    responses_kept: int = 256 * MIB
+    """Default of `[responses] max_bytes` in a file or a server."""
+
+    responses_share: int = 10
+    """One part in so many of `max_bytes` is the default for one caller."""
+
+    responses_share_least: int = 16 * KIB
+    """The least default for one caller: as for the setting."""
+
+    response_times: int = 1000
+    """Expiry times that may be kept above two for each response, for removed ones: 100 KiB."""
+
+    chain_turns: int = 64
+    """Turns of a chain that one exchange with a store reads."""
+
+    chain: int = 1000
+    """Turns of a chain: 16 exchanges."""
+
+    chain_items: int = 32 * MIB
+    """Bytes of the items of a chain: the largest body of a request (`[server] max_body`) by default."""
+
+    chain_read: int = 128 * MIB
+    """Bytes of a chain with what is not an item: its instructions and tools, which each response repeats."""
+
+    responses_dropped: int = 8 * MIB
+    """Bytes of kept responses that one transaction or script removes: 0.1 s, in which others wait. More than one takes
+    is removed by further ones."""
+
+    response_batch: int = 64
+    """Expired responses that are read at a time to be removed."""
+
+    responses_late: int = 10_000
+    """Responses that may have been written too late, and wait for their removal: 1 MiB of names."""
+
+    response_grace: float = 86_400.0
+    """Seconds for which Redis keeps an expired response that no gateway has removed: they look every
+    `store_sweep_interval`."""
+
 
 LIMITS: Final = Limits()

@@ -163,6 +163,27 @@ class RedisClient:
 
         return await self.call(run)
 
+    async def ask_script(self, script: Script, key: str, *arguments: str | bytes | int) -> Any:
+        """Runs a script that a client may wait for; returns its reply. Scripts with large values do not wait for one
+        another, as those of `run_script` do.
+
+        Args:
+            script: The script.
+            key: As for `run_script`.
+            arguments: Its arguments.
+        """
+        from redis.exceptions import NoScriptError
+
+        async def run() -> Any:
+            send = self.others.execute_command
+            try:
+                return await send("EVALSHA", script.digest, 1, key, *arguments)
+            except NoScriptError:
+                return await send("EVAL", script.text, 1, key, *arguments)
+
+        async with self.turn():
+            return await self.call(run, LIMITS.store_answer)
+
     async def _send(self, *words: str | bytes | int) -> Any:
         """Sends a command over the connection that is held for scripts; returns the reply.
 

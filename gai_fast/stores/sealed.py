@@ -32,12 +32,15 @@ from gai_fast.stores.backend import (
     ANSWERS,
     CLAIMS,
     IDS,
+    RESPONSES,
     SEAL,
     Backend,
     CopyChange,
     CopyTail,
     LogCopy,
     Record,
+    ResponseBudget,
+    ResponseRecord,
     SealError,
     StoreError,
     check_size,
@@ -374,6 +377,28 @@ class SealedBackend(Backend):
             self._check_plain()
             return raw
         return self.seals.open(place_of(f"record.{kind}", name), raw)
+
+    # -- kept responses --
+
+    async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
+        """Keeps a response, sealed."""
+        if len(self.seals) and self._names_key is None and not self.is_sealed:
+            await self._make_names_key()  # from then on the store is sealed: rule 5
+        sealed = self._seal_record(RESPONSES, record.name, record.value)
+        return await self._inner.keep_response(record._replace(value=sealed), ttl, budget)
+
+    async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
+        """Returns kept responses, opened."""
+        found = await self._inner.read_responses(names, turns, most)
+        return [(name, self._open_record(RESPONSES, name, value)) for name, value in found]
+
+    async def responses_with(self, items: Mapping[str, str]) -> Mapping[str, str]:
+        """Calls the inner store, which has digests alone."""
+        return await self._inner.responses_with(items)
+
+    async def delete_response(self, name: str) -> bool:
+        """Calls the inner store."""
+        return await self._inner.delete_response(name)
 
     # -- the store's own records --
 

@@ -13,7 +13,10 @@ Owns the tables, and the meaning of each of SQLite's failures.
    sealing.
 5. Times to live follow the machine's clock. If the clock is set forward, copies of running streams look expired. Until
    their workers have renewed the times of those copies, no stream counts as unknown.
-6. Expired rows are removed in small steps. SQLite overwrites removed content, because it was a conversation.
+6. Expired rows are removed in small steps. SQLite overwrites removed content, because it was a conversation. This
+   takes time, so one transaction removes `limits.responses_dropped` bytes of kept responses.
+7. The number of a kept response is its age: one that is kept again is the newest. `response_sizes` has the bytes of
+   each caller's, and under an empty name those of all. What has expired is removed before anything is dropped.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import (
     CLAIMS,
+    RESPONSES,
     Backend,
     CopyChange,
     CopyTail,
@@ -42,6 +46,8 @@ from gai_fast.stores.backend import (
     Gap,
     LogCopy,
     Record,
+    ResponseBudget,
+    ResponseRecord,
     StoreError,
     check_size,
     checksum,
@@ -80,6 +86,21 @@ CREATE TABLE cancels (worker TEXT, stream TEXT, asked REAL NOT NULL, PRIMARY KEY
 CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROWID;
 """
 # `claims` holds all records, and `cancels` all messages. The names are from earlier releases, whose files stay usable.
+_RESPONSE_TABLES: Final = (
+    "CREATE TABLE IF NOT EXISTS responses (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, caller TEXT NOT NULL,"
+    " parent TEXT NOT NULL, size INTEGER NOT NULL, expires_ms INTEGER NOT NULL, value BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS responses_by_caller ON responses (caller)",
+    "CREATE INDEX IF NOT EXISTS responses_by_end ON responses (expires_ms)",
+    "CREATE TABLE IF NOT EXISTS response_items (item TEXT, response INTEGER, PRIMARY KEY (item, response))"
+    " WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS response_items_by_response ON response_items (response)",
+    "CREATE TABLE IF NOT EXISTS response_sizes (caller TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+)
+_ALL_CALLERS: Final = ""
+_ResponseRow = tuple[int, str, int]
+"""The number, the caller and the size of a row."""
+_RESPONSE: Final = "SELECT number, CAST(caller AS TEXT), CAST(size AS INTEGER) FROM responses"
+"""SQLite may find a value of any type in a damaged row."""
 _FOREVER: Final = 2**63 - 1
 """`expires_ms` of a record without a time to live."""
 _UNCHECKED: Final = bytes(4)
@@ -253,6 +274,30 @@ class SQLiteBackend(Backend):
 
         return await self._writer.transact(delete)
 
+    async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
+        """Keeps a response. If much must make room, several transactions remove it: others need not wait for all."""
+        dropped, is_over = await self._writer.transact(
+            lambda connection: _keep_response(connection, record, ttl, budget)
+        )
+        while is_over:
+            some, is_over = await self._writer.transact(
+                lambda connection: _make_room(connection, record.caller, budget)
+            )
+            dropped += some
+        return dropped
+
+    async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
+        """Returns kept responses, each with those before it."""
+        return await self._reader.call(lambda connection: _read_responses(connection, names, turns, most))
+
+    async def responses_with(self, items: Mapping[str, str]) -> Mapping[str, str]:
+        """Returns the names of kept responses with some items."""
+        return await self._reader.call(lambda connection: _responses_with(connection, items))
+
+    async def delete_response(self, name: str) -> bool:
+        """Removes a kept response."""
+        return await self._writer.transact(lambda connection: _delete_response(connection, name))
+
     async def lasting(self) -> Collection[tuple[str, str]]:
         """Returns kind and name of the records without a time to live."""
         return await self._reader.call(_lasting)
@@ -290,6 +335,8 @@ class SQLiteBackend(Backend):
                 raise StoreError("unsuitable", f"{self._path} is the file of another program")
             elif schema != _SCHEMA:
                 raise StoreError("unsuitable", f"{self._path} is of another release (tables {schema}, not {_SCHEMA})")
+            for statement in _RESPONSE_TABLES:  # files of earlier releases have none, and these go on to read this one
+                connection.execute(statement)
             connection.execute("INSERT OR REPLACE INTO leases VALUES ('', 0)")  # fails if it cannot be written
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise StoreError("damaged", f"{self._path} is damaged")
@@ -367,7 +414,8 @@ class SQLiteBackend(Backend):
         stale = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
         connection.execute(stale, _around_now(SHARED.lease_lost))
         connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", _around_now(SHARED.note_life))
-        return left <= 0 or claims == step
+        responses = _remove_expired_responses(connection)
+        return left <= 0 or claims == step or responses >= LIMITS.responses_dropped
 
     # -- the reading thread --
 
@@ -783,6 +831,145 @@ def _lasting(connection: sqlite3.Connection) -> Collection[tuple[str, str]]:
     return [
         (kind, name) if found else (CLAIMS, place) for place in places for kind, found, name in [place.partition(":")]
     ]
+
+
+def _keep_response(
+    connection: sqlite3.Connection, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget
+) -> tuple[int, bool]:
+    """Keeps a response, and makes room; as `Backend.keep_response`.
+
+    Returns:
+        As `_make_room`.
+    """
+    _remove_responses(connection, connection.execute(f"{_RESPONSE} WHERE name = ?", (record.name,)).fetchall())
+    row = record.name, record.caller, record.parent, record.size, _ms_from_now(ttl)
+    add = "INSERT INTO responses (name, caller, parent, size, expires_ms, value) VALUES (?, ?, ?, ?, ?, ?)"
+    number = connection.execute(add, (*row, _seal(record.value, RESPONSES, record.name))).lastrowid
+    items = [(item, number) for item in record.items]
+    connection.executemany("INSERT OR IGNORE INTO response_items VALUES (?, ?)", items)
+    _count_response(connection, record.caller, record.size)
+    return _make_room(connection, record.caller, budget)
+
+
+def _make_room(connection: sqlite3.Connection, caller: str, budget: ResponseBudget) -> tuple[int, bool]:
+    """Drops responses until a caller and all callers have no more than their bytes, or there is more than a
+    transaction may delete.
+
+    Returns:
+        The number of dropped responses, and whether there are more to drop.
+    """
+    if not _is_over(connection, caller, budget):
+        return 0, False
+    left = LIMITS.responses_dropped - _remove_expired_responses(connection)
+    dropped = 0
+    for name, most, oldest in (
+        (caller, budget.of_caller, f"{_RESPONSE} WHERE caller = ?1 ORDER BY number LIMIT 2"),
+        (_ALL_CALLERS, budget.of_all, f"{_RESPONSE} WHERE ?1 = '' ORDER BY number LIMIT 2"),
+    ):
+        while left > 0 and _size_of(connection, name) > most:
+            rows: list[_ResponseRow] = connection.execute(oldest, (name,)).fetchall()
+            if len(rows) < 2:  # the newest alone is not too much: the sum is damaged
+                size = sum(size for _, _, size in rows)
+                connection.execute("UPDATE response_sizes SET size = ? WHERE caller = ?", (size, name))
+                break
+            left -= _remove_responses(connection, rows[:1])
+            dropped += 1
+    return dropped, left <= 0 and _is_over(connection, caller, budget)
+
+
+def _read_responses(
+    connection: sqlite3.Connection, names: Sequence[str], turns: int, most: int
+) -> list[tuple[str, bytes]]:
+    """Returns kept responses; as `Backend.read_responses`."""
+    found: list[tuple[str, bytes]] = []
+    size = 0
+    find = "SELECT parent, value FROM responses WHERE name = ? AND expires_ms > ?"
+    with _transaction(connection, "DEFERRED"):
+        now = _ms_from_now(0.0)
+        for first in names:
+            name = first
+            for _ in range(turns):
+                row = connection.execute(find, (name, now)).fetchone()
+                if row is None:
+                    break
+                value = _open_sealed(row[1], RESPONSES, name)
+                found.append((name, value))
+                size += len(value)
+                if size >= most:
+                    return found
+                name = row[0]
+    return found
+
+
+def _responses_with(connection: sqlite3.Connection, items: Mapping[str, str]) -> dict[str, str]:
+    """Returns the names of responses with some items; as `Backend.responses_with`."""
+    with_item = (
+        "SELECT name FROM response_items JOIN responses ON number = response"
+        " WHERE item = ? AND expires_ms > ? ORDER BY response DESC LIMIT 1"
+    )
+    named = "SELECT name FROM responses WHERE name = ? AND expires_ms > ?"
+    found: dict[str, str] = {}
+    with _transaction(connection, "DEFERRED"):
+        now = _ms_from_now(0.0)
+        for item, likely in items.items():
+            row = connection.execute(with_item, (item, now)).fetchone()
+            if row is None and likely:
+                row = connection.execute(named, (likely, now)).fetchone()
+            if row is not None:
+                found[item] = str(row[0])
+    return found
+
+
+def _delete_response(connection: sqlite3.Connection, name: str) -> bool:
+    """Removes a response; as `Backend.delete_response`."""
+    there = connection.execute("SELECT 1 FROM responses WHERE name = ? AND expires_ms > ?", (name, _ms_from_now(0.0)))
+    is_there = there.fetchone() is not None
+    _remove_responses(connection, connection.execute(f"{_RESPONSE} WHERE name = ?", (name,)).fetchall())
+    return is_there
+
+
+def _remove_expired_responses(connection: sqlite3.Connection) -> int:
+    """Removes expired responses, `limits.responses_dropped` bytes or a little more; returns their bytes."""
+    removed = 0
+    some = f"{_RESPONSE} WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
+    now = _ms_from_now(0.0)
+    while removed < LIMITS.responses_dropped:
+        rows = connection.execute(some, (now, LIMITS.response_batch)).fetchall()
+        if not rows:
+            break
+        for row in rows:
+            removed += _remove_responses(connection, [row])
+            if removed >= LIMITS.responses_dropped:
+                break
+    return removed
+
+
+def _remove_responses(connection: sqlite3.Connection, rows: Sequence[_ResponseRow]) -> int:
+    """Removes rows; returns their bytes."""
+    removed = 0
+    for number, caller, size in rows:
+        connection.execute("DELETE FROM response_items WHERE response = ?", (number,))
+        connection.execute("DELETE FROM responses WHERE number = ?", (number,))
+        _count_response(connection, caller, -size)
+        removed += size
+    return removed
+
+
+def _count_response(connection: sqlite3.Connection, caller: str, size: int) -> None:
+    """Adds bytes to the sums of a caller and of all."""
+    add = "INSERT INTO response_sizes VALUES (?1, MAX(0, ?2)) ON CONFLICT DO UPDATE SET size = MAX(0, size + ?2)"
+    for name in (caller, _ALL_CALLERS):
+        connection.execute(add, (name, size))
+    connection.execute("DELETE FROM response_sizes WHERE caller = ? AND size <= 0", (caller,))
+
+
+def _size_of(connection: sqlite3.Connection, caller: str) -> int:
+    row = connection.execute("SELECT CAST(size AS INTEGER) FROM response_sizes WHERE caller = ?", (caller,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _is_over(connection: sqlite3.Connection, caller: str, budget: ResponseBudget) -> bool:
+    return _size_of(connection, caller) > budget.of_caller or _size_of(connection, _ALL_CALLERS) > budget.of_all
 
 
 def _add_message(connection: sqlite3.Connection, worker: str, text: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import islice
@@ -26,7 +27,7 @@ from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores._base import Claim, LogHeader
 from gai_fast.stores.alive import Alive, IsGone
-from gai_fast.stores.backend import CLAIMS, Backend, Records, StoreError, claim_text, read_claim
+from gai_fast.stores.backend import CLAIMS, DROP, Backend, CopyChange, Records, StoreError, claim_text, read_claim
 from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
@@ -35,6 +36,7 @@ from gai_fast.stores.messages import Hear, StoreMessages
 from gai_fast.stores.mirror import Mirrors
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
+from gai_fast.stores.responses import KeptResponses
 from gai_fast.stores.stored_keys import StoredKeys
 
 _FIRST_WAIT: Final = 0.02
@@ -84,6 +86,8 @@ class Store:
         self._health = Health(timers.clock)
         self.ids = OwnedIds(self._records, self._health)
         """The ids of things that upstreams store for callers."""
+        self.responses = KeptResponses(backend, self._health, timers.clock)
+        """The responses of the Responses API that are kept."""
         self.keys = StoredKeys(self._records, is_shared=backend is not None, clock=timers.clock)
         """The keys that admins make at run time."""
         self._journal: Journal | None = None
@@ -149,7 +153,7 @@ class Store:
         """Writes pending changes, for some seconds at most, and releases everything. All streams must have ended."""
         for task in self._upkeep:
             task.cancel()
-        ending = [*self._upkeep, *self._abandoned, *self.ids.under_way]
+        ending = [*self._upkeep, *self._abandoned, *self.ids.under_way, *self.responses.under_way]
         if ending:
             await asyncio.wait(ending, timeout=LIMITS.store_close)
         if self._mirrors is not None:
@@ -231,6 +235,37 @@ class Store:
         worker = None if self._mirrors is None else self._mirrors.worker_of(log.header.stream_id)
         if self._messages is not None and worker is not None:
             await self._messages.cancel(log, worker)
+
+    async def drop(self, log: StreamLog) -> None:
+        """Drops the log of a stream that has ended: here, in the process that has run it, and its copy.
+
+        A third process that has read the log keeps it for its time to live.
+
+        Args:
+            log: The log that `find` returned.
+
+        Raises:
+            Error: The backend is out of reach.
+        """
+        stream_id = log.header.stream_id
+        worker = None if self._mirrors is None else self._mirrors.worker_of(stream_id)
+        self.memory.forget(log)
+        if self._backend is None:
+            return
+        if self._messages is not None and worker not in (None, self.worker):
+            with suppress(Error):  # a worker that is gone has no log
+                await self._messages.tell(str(worker), stream_id, DROP)
+        if self._backend.is_copy:
+            try:
+                await self._backend.write([CopyChange(stream_id, is_dropped=True)])
+            except StoreError as problem:
+                raise self._health.refusal(problem) from None
+
+    def drop_here(self, stream_id: str) -> None:
+        """Drops the log of a stream that has ended from the memory of this process, as another process asks."""
+        log = self.memory.find(stream_id)
+        if log is not None and log.is_over:
+            self.memory.forget(log)
 
     @property
     def is_shared(self) -> bool:
@@ -471,6 +506,7 @@ class Store:
                 had_lease = await backend.renew(self.worker, is_behind=is_behind)
                 await self._free_keys()
                 await self.ids.add_waiting()
+                await self.responses.remove_late()
                 if self._journal is None or not self._journal.is_failing:
                     self._health.worked()
                 if self._journal is not None:

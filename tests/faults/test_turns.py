@@ -20,9 +20,20 @@ from typing import Any
 import pytest
 
 from gai_fast.kernels import MODULES
-from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.limits import MIB
+from gai_fast.model.settings import (
+    ANONYMOUS,
+    ModelSettings,
+    ResponsesSettings,
+    Secret,
+    Settings,
+    StreamSettings,
+    UpstreamSettings,
+)
+from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime import breathing
 from gai_fast.server.serving import start
+from gai_fast.stores.responses import KeptResponse
 
 MESSAGES = 10_000
 """Messages of a long conversation, of which each has three objects and arrays at most: `translated_containers`."""
@@ -311,6 +322,7 @@ async def check(
     *processors: dict[str, Any],
     is_estimated: bool = False,
     is_refused: bool = False,
+    prepare: Callable[[Engine], object] = lambda _: None,
 ) -> None:
     """Asserts that a request holds the loop for `MOST` at most, at its best of a few times.
 
@@ -321,9 +333,11 @@ async def check(
         processors: The configured processors.
         is_estimated: Whether the upstream may not be asked.
         is_refused: Whether the request is refused before.
+        prepare: Puts into the store what the request names.
     """
     text, threads = json.dumps(body).encode(), Threads()
     running = await start(settings(threads.url, *processors))
+    prepare(running.engine)
     work, seen = running.engine.targets.beside, []
     most = MOST * max(1.0, work_of_a_unit() / UNIT) * (1 if MODULES == "compiled" else INTERPRETED)
     try:
@@ -364,3 +378,26 @@ async def test_a_schema_that_answers_are_checked_against(monkeypatch: pytest.Mon
     form = {"type": "json_schema", "schema": full((SCHEMAS | REFUSED_SCHEMAS)[schema])}
     body = native(model="openai", response_format=form)
     await check(monkeypatch, "/api/v1/stream", body, {"use": "json_stream"}, is_refused=is_refused)
+
+
+@pytest.mark.parametrize("provider", ["openai", "openai:responses", "anthropic"])
+@pytest.mark.parametrize("kind", ["many turns", "many items", "long items"])
+async def test_a_chain(monkeypatch: pytest.MonkeyPatch, kind: str, provider: str) -> None:
+    """Of a thousand turns, or of the most items that a translation takes, or of the most bytes that a chain has."""
+    turns, number, size = {"many turns": (1000, 8, 100), "many items": (50, 380, 9), "long items": (20, 4, 1_500_000)}[
+        kind
+    ]
+    own = json.dumps(items(number)).encode()
+    part = {"type": "output_text", "text": "x" * size, "annotations": []}
+    output = [{"type": "message", "id": "msg_1", "role": "assistant", "content": [part]}]
+    tools = [{"type": "function", "name": "look", "parameters": {"type": "object"}}] * 20
+    answer = json.dumps({"status": "completed", "output": output, "tools": tools}).encode()
+
+    def keep(engine: Engine) -> None:
+        engine.store.responses.use(ResponsesSettings(max_bytes=64 * MIB))
+        for at in range(turns):
+            kept = KeptResponse(f"resp_{at}", f"resp_{at - 1}" if at else "", "completed", own, answer)
+            assert engine.store.responses.keep(ANONYMOUS, kept) is True
+
+    body = {"model": provider, "input": "thanks", "previous_response_id": f"resp_{turns - 1}"}
+    await check(monkeypatch, "/v1/responses", body, prepare=keep)

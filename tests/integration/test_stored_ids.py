@@ -18,7 +18,8 @@ from tests.wire import chunk
 ALICE, BOB = "sk-canary-alice-012345", "sk-canary-bob-012345"
 KEYS = (KeySettings("alice", (key_digest(ALICE),)), KeySettings("bob", (key_digest(BOB),)))
 PATH = "/v1/responses"
-ASK: dict[str, Any] = {"model": "native/gpt-x", "input": "hi", "stream": True}
+ASK: dict[str, Any] = {"model": "native/gpt-x", "input": "hi", "stream": True, "store": False}
+"""Nothing is kept here: what a request goes on from is the upstream's."""
 CODES = {
     "previous_response_id": "previous_response_not_found",
     "conversation": "conversation_not_found",
@@ -184,10 +185,10 @@ async def test_a_whole_answers_ids_are_its_callers(net: Net) -> None:
 
 @on_uvloop
 async def test_an_upstream_that_stores_nothing_is_asked_without_a_look_at_ids(net: Net) -> None:
-    """A translated request cannot name them: the refusal says why, as without keys."""
+    """It cannot know them: without a look they are as unknown as an id of nobody's, as without keys."""
     gateway = await net.gateway(await net.mock(deltas=2), keys=KEYS)
     status, error = await ask(gateway, ALICE, {"model": "m", "previous_response_id": "resp_1"})
-    assert (status, error["code"]) == (400, "unsupported")
+    assert (status, error["code"]) == (400, "previous_response_not_found")
 
 
 def write_configuration(folder: Path, url: str, more: str = "") -> None:

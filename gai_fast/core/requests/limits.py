@@ -22,5 +22,8 @@ class Limits:
     """Tokens estimated for a generated image: Gemini's count. OpenAI's counts are 272 to 4,160, depending on
     quality."""
 
+    input_item: int = 1_000_000
+    """The number in the id of the first item of a request's input: no answer has as many items."""
+
 
 LIMITS: Final = Limits()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.requests.signatures import is_ours
-from gai_fast.core.requests.stored_ids import is_own_item
+from gai_fast.core.requests.stored_ids import is_own_item, may_name_another
 
 CACHE_MARKS: Final = ("prompt_cache_breakpoint", "cache_control")
 """The members of parts and messages that end a cached part of the prompt: OpenAI's and Anthropic's. OpenRouter takes
@@ -38,9 +38,21 @@ class Shape:
             gateway has made its id.
         is_encrypted: There is reasoning that a provider has encrypted, and that is not sealed.
         has_odd_items: An item's `id` lacks the prefix of its kind.
+        may_refer: An item may stand for one that is stored.
     """
 
-    __slots__ = ("calls", "characters", "has_odd_items", "ids", "is_encrypted", "last", "parts", "roles", "signed")
+    __slots__ = (
+        "calls",
+        "characters",
+        "has_odd_items",
+        "ids",
+        "is_encrypted",
+        "last",
+        "may_refer",
+        "parts",
+        "roles",
+        "signed",
+    )
 
     def __init__(self) -> None:
         self.characters = 0
@@ -52,6 +64,7 @@ class Shape:
         self.signed = False
         self.is_encrypted = False
         self.has_odd_items = False
+        self.may_refer = False
 
     def _note(self, role: str, message: dict[str, Any]) -> None:
         """Notes a chat message that has more than a text."""
@@ -171,8 +184,11 @@ def _note_item(shape: Shape, item: dict[str, Any]) -> None:
             shape.signed = True
         elif content is not None:
             shape.is_encrypted = True
-    if identifier is not None and not begins_as_its_kind(item):
-        shape.has_odd_items = True
+    if identifier is not None:
+        if not begins_as_its_kind(item):
+            shape.has_odd_items = True
+        if may_name_another(item):
+            shape.may_refer = True
 
 
 def begins_as_its_kind(item: dict[str, Any]) -> bool:

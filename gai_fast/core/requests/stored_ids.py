@@ -20,6 +20,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from gai_fast.core.json.chunks import label
+from gai_fast.core.requests.limits import LIMITS
 
 
 class StoredId(NamedTuple):
@@ -75,7 +76,8 @@ _OPAQUE: Final = {
     "reasoning": "encrypted_content",
 }
 """The member with an item's content, by the types of items whose content is not in their other members."""
-_OWN_ITEM: Final = re.compile(r"[a-z]+_[A-Za-z0-9_-]{22,100}_[0-9]{1,9}")
+_INPUT_DIGITS: Final = len(str(LIMITS.input_item))
+_OWN_ITEM: Final = re.compile(r"[a-z]+_([A-Za-z0-9_-]{22,100})_[0-9]{1,9}")
 """The id that this gateway gives to an item: the kind, the stream's id and the item's number."""
 
 
@@ -148,6 +150,22 @@ def is_own_item(identifier: str) -> bool:
     return _OWN_ITEM.fullmatch(identifier) is not None
 
 
+def own_response_id(stream_id: str) -> str:
+    """Returns the id of a response that this gateway writes."""
+    return f"resp_{stream_id}"
+
+
+def response_of_item(identifier: str) -> str:
+    """Returns the id of the response that has an item of this gateway. Empty for any other id."""
+    found = _OWN_ITEM.fullmatch(identifier)
+    return "" if found is None else own_response_id(found[1])
+
+
+def is_of_input(identifier: str) -> bool:
+    """Returns whether an id has the form of those that the gateway gives to items of a request's input."""
+    return _OWN_ITEM.fullmatch(identifier) is not None and len(identifier.rpartition("_")[2]) >= _INPUT_DIGITS
+
+
 def referenced_items(items: Any) -> list[StoredId]:
     """Returns the ids of items without content: rule 4.
 
@@ -162,6 +180,18 @@ def referenced_items(items: Any) -> list[StoredId]:
                 if isinstance(identifier, str) and identifier and _is_reference(item):
                     found.append(StoredId(ITEM, identifier))
     return found
+
+
+def may_name_another(item: dict[str, Any]) -> bool:
+    """Returns whether an item with an id may stand for one that is stored, here or at an upstream.
+
+    Args:
+        item: An item of `input` of a request in the Responses dialect.
+    """
+    kind = item.get("type")
+    if kind == ITEM or (kind == "reasoning" and not item.get("encrypted_content")):
+        return True
+    return not [name for name, value in item.items() if value and name not in _WITHOUT_CONTENT]
 
 
 def _is_reference(item: dict[str, Any]) -> bool:

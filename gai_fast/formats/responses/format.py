@@ -21,11 +21,11 @@ from gai_fast.formats._base import (
 )
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
-from gai_fast.formats._passthrough import DialectEncoder, DialectFormat, Passthrough
+from gai_fast.formats._passthrough import DialectFormat, Passthrough
 from gai_fast.formats.agents import CODEX
 from gai_fast.formats.responses.members import read_response_members
 from gai_fast.formats.responses.parts import DIALECT, ResponseObject
-from gai_fast.formats.responses.passthrough import OwnEvents
+from gai_fast.formats.responses.passthrough import OwnEvents, PassedEvents, PassedWhole
 from gai_fast.formats.responses.request import read_response_request
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.formats.responses.whole import WholeResponse
@@ -55,9 +55,20 @@ class ResponsesFormat(DialectFormat):
         """Creates an encoder of one `response`."""
         return WholeResponse(context)
 
-    def dialect_encoder(self, framing: Framing, context: StreamContext) -> DialectEncoder:
+    def dialect_encoder(self, framing: Framing, context: StreamContext) -> OwnEvents:
         """Creates an encoder of the frames that the gateway adds to an upstream's."""
         return OwnEvents(framing, context, keepalives=self.keepalives)
+
+    def passthrough(self, framing: Framing, context: StreamContext, *, whole: bool) -> PassthroughEncoder | None:
+        """Creates an encoder that passes frames on; their objects say what is kept here (`StreamContext.kept`)."""
+        kept = context.kept
+        if kept is None:
+            return super().passthrough(framing, context, whole=whole)
+        if whole:
+            return PassedWhole(self.whole(context), kept)
+        if framing == "ndjson" or context.ids:
+            return None
+        return PassedEvents(self.dialect_encoder(framing, context), kept, hides_usage=context.hides_usage)
 
     def successor(self, before: PassthroughEncoder, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Returns the passthrough's encoder: it continues the numbers and the response id, which the end repeats."""

@@ -24,7 +24,8 @@ def read_response_members(body: dict[str, Any]) -> ClientRequest:
     """
     text = body.get("text")
     form = text.get("format") if isinstance(text, dict) else None
-    return ClientRequest(
+    shape = responses_shape(body)
+    asked = ClientRequest(
         body,
         member(body, "model", "$", str),
         bool(member(body, "stream", "$", bool)),
@@ -34,5 +35,7 @@ def read_response_members(body: dict[str, Any]) -> ClientRequest:
         background=bool(member(body, "background", "$", bool)),
         echo=echo_of(body),
         form=form,
-        shape=responses_shape(body),
+        shape=shape,
     )
+    asked.is_linked = shape.may_refer or body.get("previous_response_id") is not None
+    return asked

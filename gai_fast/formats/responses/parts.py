@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gai_fast.core.requests.signatures import seal
-from gai_fast.formats._base import StreamContext
+from gai_fast.core.requests.stored_ids import own_response_id
+from gai_fast.formats._base import KeptAnswer, StreamContext
 from gai_fast.formats._openai import error_object, total_tokens
 from gai_fast.formats._signatures import is_encrypted
 from gai_fast.model.errors import Code, Error
@@ -68,11 +69,6 @@ ADDITIONAL_TOOLS: Final = "additional_tools"
 """The type of an item of `input` that declares tools."""
 
 
-def response_id(stream_id: str) -> str:
-    """Returns the id of a response that the gateway writes."""
-    return f"resp_{stream_id}"
-
-
 class ResponseObject:
     """Builds the `response` object of one answer in each of its states.
 
@@ -86,12 +82,13 @@ class ResponseObject:
     """
 
     def __init__(self, context: StreamContext) -> None:
-        self.identifier = response_id(context.stream_id)
+        self.identifier = own_response_id(context.stream_id)
         self.created_at = context.clock() // 1000
         self.model = context.model
         # All followers must get the same bytes, and the log of a stream has no time of its end.
         self._clock = None if context.follows else context.clock
         self._request = context.echo
+        self._kept = context.kept
         self._echo: dict[str, Any] = {}
 
     def at(
@@ -114,7 +111,8 @@ class ResponseObject:
             incomplete: The reason for `incomplete_details`.
             x_gai: The members of `x_gai`.
         """
-        self._echo = self._echo or _echo_of(self._request)  # late: not every answer needs it (2,500 instructions)
+        # Late: not every answer needs it (2,500 instructions).
+        self._echo = self._echo or _echo_of(self._request, self._kept)
         response = {
             "id": self.identifier,
             "object": "response",
@@ -137,9 +135,11 @@ class ResponseObject:
         return response
 
 
-def _echo_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the members of a `response` that repeat the request."""
+def _echo_of(request: Mapping[str, Any], kept: KeptAnswer | None) -> dict[str, Any]:
+    """Returns the members of a `response` that repeat the request, and what it says of its being kept."""
     echo = {**_DEFAULTS, **{key: value for key, value in request.items() if value is not None}}
+    if kept is not None:
+        echo["store"], echo["previous_response_id"] = kept.is_kept, kept.parent
     tools = echo["tools"]
     echo["tools"] = [_declared(tool) for tool in tools] if isinstance(tools, list) else []
     return echo
@@ -211,6 +211,11 @@ def _grouped(echo: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Returns the tools in namespaces, each with its namespace."""
     groups = [tool for tool in _objects(echo.get("tools")) if tool.get("type") == "namespace"]
     return [(str(group.get("name")), tool) for group in groups for tool in _objects(group.get("tools"))]
+
+
+def ids_of(items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the ids of items."""
+    return [item["id"] for item in items if isinstance(item.get("id"), str)]
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Passthrough of OpenAI's Responses stream: the gateway's frames that complete the upstream's own.
+"""Passthrough of OpenAI's Responses: the upstream's frames, and the gateway's frames that complete them.
 
 Owns two ends that the upstream did not send: a failure and a cancellation. Both repeat the items so far. Items keep the
 upstream's ids, except for calls of server tools, whose events have another id. `_passthrough.py` owns when a frame is
@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import partial
 from typing import ClassVar, Final
 
-from gai_fast.formats._base import Framing, StreamContext
-from gai_fast.formats._passthrough import is_done_mark, is_own_end
+from gai_fast.formats._base import Encoder, Framing, KeptAnswer, StreamContext
+from gai_fast.formats._passthrough import Passthrough, WholePassthrough, is_done_mark, is_own_end, well_formed
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.output import ResponsesOutput, discard
 from gai_fast.formats.responses.parts import custom_tools, namespaced
+from gai_fast.formats.responses.rewriting import read_last, rewrite_frame, rewrite_whole
 from gai_fast.formats.responses.stream import ResponseEvents
+from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 from gai_fast.model.limits import SHARED
@@ -68,6 +71,9 @@ class OwnEvents(ResponseEvents):
             with suppress(Error, ValueError):  # an event that cannot be written as JSON
                 output.take(_with_text(*one) if isinstance(one, tuple) else one)
         return output
+
+    def _output_so_far(self) -> ResponsesOutput:
+        return self._repeated() if self._kept else self._output
 
     def keep(self, event: Event) -> None:
         """Stores an event for the end that the gateway may write."""
@@ -133,6 +139,105 @@ class OwnEvents(ResponseEvents):
         return _FAILED.search(raw) is not None
 
 
+class PassedEvents(Passthrough):
+    """Passes on the upstream's frames, whose `response` objects say what is kept here.
+
+    Args:
+        encoder: Writes the gateway's own frames.
+        kept: What the objects say; gets the last one.
+        hides_usage: As for `Passthrough`.
+    """
+
+    __slots__ = ("_answer", "_is_done", "_own")
+
+    def __init__(self, encoder: OwnEvents, kept: KeptAnswer, *, hides_usage: bool = False) -> None:
+        super().__init__(encoder, hides_usage=hides_usage)
+        self._answer = kept
+        self._own = encoder
+        self._is_done = False
+
+    def frame(self, raw: bytes, last: bool) -> None:
+        """Works as `Passthrough.frame`."""
+        if raw.find(_RESPONSE) < 0:  # nearly all
+            super().frame(raw, last)
+            return
+        given = raw if raw.isascii() else well_formed(raw)
+        answer = self._answer
+        rewritten = rewrite_frame(given, answer, is_kept=answer.is_kept)
+        if rewritten is None:
+            super().frame(raw, last)
+            return
+        found = read_last(rewritten.response)
+        if found is not None:
+            without = partial(_frame_without, given, answer)
+            response = rewritten.response
+            answer.leave(found.identifier, found.status, response, found.items, rewritten.written, without)
+        super().frame(rewritten.written, last)
+
+    def event(self, event: Event) -> None:
+        """Works as `Passthrough.event`."""
+        super().event(event)
+        if event["type"] == "done":
+            self._is_done = True
+
+    def take_pieces(self) -> list[Piece]:
+        """Works as `Passthrough.take_pieces`; holds the last object, and what follows it, until the answer is over."""
+        taken, last = super().take_pieces(), self._answer.piece
+        if last and not self._is_done:
+            for at, piece in enumerate(taken):
+                if piece is last:
+                    self._out = taken[at:]
+                    return taken[:at]
+        return taken
+
+    def leave_off(self) -> None:
+        """Works as `ResponseEvents.leave_off`."""
+        self._own.leave_off()
+
+
+def _frame_without(raw: bytes, kept: KeptAnswer) -> bytes:
+    """Returns an upstream's last frame for an answer that could not be kept."""
+    rewritten = rewrite_frame(raw, kept, is_kept=False)
+    return raw if rewritten is None else rewritten.written
+
+
+class PassedWhole(WholePassthrough):
+    """Passes on the upstream's whole answer, which says what is kept here; or builds one from events.
+
+    Args:
+        encoder: The dialect's encoder of whole answers.
+        kept: What the answer says; gets it.
+    """
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, encoder: Encoder, kept: KeptAnswer) -> None:
+        super().__init__(encoder)
+        self._answer = kept
+
+    def take(self) -> bytes:
+        """Works as `WholePassthrough.take`."""
+        taken, answer = super().take(), self._answer
+        if not taken or taken is answer.piece:  # built from events
+            return taken
+        answer.leave("", "", b"", ())  # what the encoder has left is not what the client gets
+        rewritten = rewrite_whole(taken, answer, is_kept=answer.is_kept)
+        if rewritten is None:
+            return taken
+        found = read_last(rewritten.response)
+        if found is not None:
+            without = partial(_whole_without, taken, answer)
+            response = well_formed(rewritten.response)
+            answer.leave(found.identifier, found.status, response, found.items, rewritten.written, without)
+        return rewritten.written
+
+
+def _whole_without(raw: bytes, kept: KeptAnswer) -> bytes:
+    """Returns an upstream's whole answer that could not be kept."""
+    rewritten = rewrite_whole(raw, kept, is_kept=False)
+    return raw if rewritten is None else rewritten.written
+
+
 def _begins_item(raw: bytes) -> bool:
     """Returns whether a frame opens an item. Its data is searched only if its begin does not decide."""
     if raw.startswith(b"event: "):
@@ -150,6 +255,7 @@ def _with_text(event: Event, text: str) -> Event:
 
 
 _IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snapshot"})
+_RESPONSE: Final = b'"response"'
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')

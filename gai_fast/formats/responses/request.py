@@ -134,10 +134,8 @@ class _ResponseReader(DialectReader):
         options = member(body, "stream_options", "$", dict)
         if options is not None:
             member(options, "include_obfuscation", "$.stream_options", bool)
-        # The gateway stores a background response itself.
-        if member(body, "store", "$", bool) and not member(body, "background", "$", bool):
-            self.lost.append("store")
-
+        for name in ("store", "background"):  # the gateway's own
+            member(body, name, "$", bool)
         self.lost += unserved_members(body, KNOWN, _NEUTRAL)
         return native
 

@@ -31,6 +31,7 @@ unless a log has numbered the events (`StreamContext.follows`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from gai_fast.formats._base import Framing, StreamContext
@@ -42,12 +43,15 @@ from gai_fast.formats.responses.parts import (
     custom_tools,
     error_members,
     failure_of,
+    ids_of,
     namespaced,
     outcome_of,
 )
 from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
+
+NO_USAGE: Final[Mapping[str, Any]] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
 class ResponseEvents(DialectEncoder):
@@ -179,6 +183,30 @@ class ResponseEvents(DialectEncoder):
         self._frame_at = len(self._out)
         self._out.append(b"%b%d%b%b%b" % (head, self._number, middle, escape(text), tail))
 
+    def _emit_last(self, kind: str, response: dict[str, Any]) -> None:
+        """Writes the frame of the last object, and leaves the object to be kept."""
+        kept = self._context.kept
+        if kept is None:
+            self._emit(kind, {"response": response})
+            return
+        data = encode_json(response)
+        self._number += 1
+        self._frame_at = len(self._out)
+        frame = self._last_frame(kind, self._number, data)
+        self._out.append(frame)
+        without = partial(self._frame_without, kind, self._number, response)
+        items = ids_of(response["output"])
+        kept.leave(self._response.identifier, response["status"], data, items, frame, without)
+
+    def _last_frame(self, kind: str, number: int, response: bytes) -> bytes:
+        name = b"event: %b\n" % kind.encode() if self._sse else b""
+        data = b'{"type":"%b","sequence_number":%d,"response":%b}' % (kind.encode(), number, response)
+        return name + self._lead + data + self._trail
+
+    def _frame_without(self, kind: str, number: int, response: dict[str, Any]) -> bytes:
+        """Returns the frame of the last object of an answer that could not be kept."""
+        return self._last_frame(kind, number, encode_json({**response, "store": False}))
+
     # -- the answer --
 
     def _start(self, event: Event) -> None:
@@ -192,6 +220,12 @@ class ResponseEvents(DialectEncoder):
             response = self._response.at("in_progress")
             self._emit("response.created", {"response": response})
             self._emit("response.in_progress", {"response": response})
+
+    def prepare(self) -> None:
+        """Writes a response that nothing is generated for."""
+        self._started = True
+        self._emit("response.created", {"response": self._response.at("in_progress")})
+        self._emit_last("response.completed", self._response.at("completed", usage=NO_USAGE))
 
     def _reset(self, event: Event) -> None:
         self._output = self._new_output()
@@ -217,7 +251,7 @@ class ResponseEvents(DialectEncoder):
         response = self._response.at(
             outcome.status, self._output.items, usage=usage, incomplete=outcome.incomplete, x_gai=x_gai
         )
-        self._emit(outcome.event, {"response": response})
+        self._emit_last(outcome.event, response)
 
     def _error(self, event: Event) -> None:
         """Writes the failure of the response, or of reading its log.
@@ -237,7 +271,19 @@ class ResponseEvents(DialectEncoder):
         response = self._response.at(
             "failed", self._output.items, usage=event.get("usage"), error=failure_of(error), x_gai=self._x_gai()
         )
-        self._emit("response.failed", {"response": response})
+        self._emit_last("response.failed", response)
+
+    def leave_off(self) -> None:
+        """Leaves the last object of an answer whose client has left, if the client has its id."""
+        kept = self._context.kept
+        if kept is not None and self._started and not kept.identifier:
+            output = self._output_so_far()
+            output.break_off()
+            response = self._response.at("cancelled", output.items, usage=self._usage, x_gai=self._x_gai())
+            kept.leave(self._response.identifier, "cancelled", encode_json(response), ids_of(output.items))
+
+    def _output_so_far(self) -> ResponsesOutput:
+        return self._output
 
     def _x_gai(self) -> dict[str, Any]:
         return {"warnings": self._warnings} if self._warnings else {}

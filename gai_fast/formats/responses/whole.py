@@ -5,12 +5,13 @@ Audio has events in a stream, but no place in a `response`: audio events are in 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from gai_fast.formats._base import StreamContext
 from gai_fast.formats._openai import note_warning
 from gai_fast.formats.responses.output import ResponsesOutput, discard
-from gai_fast.formats.responses.parts import ResponseObject, custom_tools, namespaced, outcome_of
+from gai_fast.formats.responses.parts import ResponseObject, custom_tools, ids_of, namespaced, outcome_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import NO_EVENT, Event
 
@@ -92,4 +93,9 @@ class WholeResponse:
             incomplete=outcome.incomplete,
             x_gai=x_gai | outcome.x_gai,
         )
-        return encode_json(response)
+        data = encode_json(response)
+        kept = self._context.kept
+        if kept is not None:
+            without = partial(encode_json, {**response, "store": False})
+            kept.leave(self._response.identifier, outcome.status, data, ids_of(self._output.items), data, without)
+        return data

@@ -5,6 +5,7 @@ Data and interfaces only; `streams.py` starts a stream, `session.py` runs it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, Self
@@ -113,6 +114,42 @@ class Sharing:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Keeping:
+    """How the answer of a stream is kept (`server/requests/keeping.py`).
+
+    A class, not a protocol, like `Timers`.
+    """
+
+    __slots__ = ()
+
+    @property
+    def has_last(self) -> bool:
+        """Whether the last event of the answer is written, and not yet sent."""
+        raise NotImplementedError
+
+    def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
+        """Begins to keep the answer of a stream that has ended.
+
+        Args:
+            spec: Its last attempt.
+            is_left: The client has left before the end.
+            is_refused: The client gets an error response: nothing of the answer has reached it.
+
+        Returns:
+            A future that is done once it is known whether the answer is kept. None if that is known.
+        """
+        raise NotImplementedError
+
+    def last(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """Returns the last bytes of the response as they are sent: they say whether the answer is kept.
+
+        Args:
+            pieces: The last bytes of the output.
+        """
+        raise NotImplementedError
+
+
 class Asked(Protocol):
     """A request as `candidates.py` sees it: that of a stream, or one that is passed through.
 
@@ -165,6 +202,7 @@ class StreamSpec:
         shape: The shape of the client's own body, if its format has found it.
         counts: The tokens of the client's own body are counted, instead of an answer being made.
         is_large: The request has so many messages that it is written for its upstream beside the loop.
+        is_kept: The answer is kept for later turns.
         left_out: Paths of the client's fields that have no place in `request`.
         ignored: Paths of such fields that do not change the answer: they are reported, and never refused.
         unsupported: The client's choice for fields that the upstream does not support. None if the model's
@@ -189,6 +227,7 @@ class StreamSpec:
         session: The session that the client has named. None if it has not.
         home: The digest by which targets and keys are found again: the session's, or that of the request's beginning.
             Empty if there is none, or nothing to choose from.
+        keeping: How the answer is kept. None if it is not.
         credential: The caller's own, for an upstream that takes it. None if the caller sends none.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
@@ -207,6 +246,7 @@ class StreamSpec:
     shape: Shape | None = None
     counts: bool = False
     is_large: bool = False
+    is_kept: bool = False
     left_out: Sequence[str] = ()
     ignored: Sequence[str] = ()
     unsupported: OnUnsupported | None = None
@@ -226,6 +266,7 @@ class StreamSpec:
     translated: tuple[dict[str, Any], Parse] | None = None
     session: Session | None = None
     home: str = ""
+    keeping: Keeping | None = None
     credential: Credential | None = None
     without: tuple[TargetKey, str] | None = None
 
@@ -273,5 +314,6 @@ class StreamSpec:
             return replace(self, model=model)
         spec = self.other(model, self if has_begun else None)
         spec.sharing = self.sharing
+        spec.keeping = self.keeping
         spec.trace = self.trace
         return spec

@@ -201,6 +201,10 @@ class Delivery:
         """Returns whether the client gets another answer in place of an error; as `Client.replaces`."""
         return self._state is _HELD and self._client.replaces(error)
 
+    def refuses(self, error: Error | None, *, delivered: bool) -> bool:
+        """Returns whether `end` answers with an error response; the arguments are those of `end`."""
+        return self._state is _HELD and error is not None and (self._whole or not delivered)
+
     def stop(self) -> None:
         """Cancels the timer of gathered bytes."""
         if self._handle is not None:
@@ -222,8 +226,9 @@ class Delivery:
                 instead.
             delivered: Whether content has been written to the output.
         """
+        is_refused = self.refuses(error, delivered=delivered)
         state, self._state = self._state, _ENDED
-        if state is _HELD and error is not None and (self._whole or not delivered):
+        if error is not None and is_refused:
             self._client.fail(error, pieces)
             return
         if state is _HELD:

@@ -13,6 +13,7 @@ output.
    (`Ledger.reported`).
 5. After its finish reason an answer waits `late_events` for usage and the end mark. Only further deltas, which some
    servers send, begin the wait again.
+6. An answer that is kept (`StreamSpec.keeping`) is kept before its client has read its end, which says so.
 """
 
 from __future__ import annotations
@@ -190,6 +191,12 @@ class Session(ReadStream):
     def has_content(self) -> bool:
         """Whether any content has been written, even if it is void now."""
         return self.relay.delivered or self.relay.has_sent_delta
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the ended stream is answered with an error response, and has no log that has its events."""
+        is_durable = self.attempts.spec.log_header is not None
+        return not is_durable and self._delivery.refuses(self.relay.error, delivered=self.relay.delivered)
 
     @property
     def upstream_headers(self) -> Headers:
@@ -394,7 +401,9 @@ class Session(ReadStream):
         self._is_complete = False
         if self._timers.late_due == math.inf or self.relay.deltas != self._deltas_at_end:
             self._deltas_at_end = self.relay.deltas
-            self._timers.late_due = self._loop.time() + LIMITS.late_events
+            keeping = self.attempts.spec.keeping
+            wait = LIMITS.late_events if keeping is None or not keeping.has_last else LIMITS.late_end
+            self._timers.late_due = self._loop.time() + wait
             self.arm()
 
     def _end_late_events(self) -> None:
@@ -555,10 +564,13 @@ class Session(ReadStream):
         if self.relay.is_cut:
             self._delivery.cut(self.relay.error or Error("internal"))
         else:
+            keeping = self.attempts.spec.keeping
+            if keeping is not None:
+                pieces = keeping.last(pieces)
             self._delivery.end(pieces, self.relay.error, delivered=self.relay.delivered)
 
     def _end_counted(self, pieces: Sequence[Piece], _counted: asyncio.Future[None]) -> None:
-        """Ends the response of a stream that has been counted: rule 4."""
+        """Ends the response of a stream that has been counted, and whose answer is kept: rules 4 and 6."""
         if self._is_disconnected:
             return
         try:

@@ -40,7 +40,7 @@ from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_pr
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Seals, Store, StreamLog, open_store
 from gai_fast.stores.alive import IsGone
-from gai_fast.stores.backend import CANCEL, Backend
+from gai_fast.stores.backend import CANCEL, DROP, Backend
 
 if TYPE_CHECKING:
     from gai_fast.otel.telemetry import Telemetry
@@ -178,6 +178,7 @@ class Engine(EngineCallbacks):
         )
         """The logs of durable streams."""
         self.store.hear = self.hear
+        self.store.responses.use(settings.responses)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
         self.durable = DurableStreams(self.start, self.store, self.ledger, self.timers, loop, settings.limits.drains)
@@ -282,6 +283,7 @@ class Engine(EngineCallbacks):
         old = self.settings
         self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
+        self.store.responses.use(settings.responses)
         self.durable.use(settings.limits.drains)
         if self.answers is not None:
             self.answers.use(settings.cache, _longest_call(settings))
@@ -472,6 +474,9 @@ class Engine(EngineCallbacks):
 
     def hear(self, stream_id: str, message: str) -> None:
         """Handles a message of another worker about a stream; as `stores.messages.Hear`."""
+        if message == DROP:
+            self.store.drop_here(stream_id)
+            return
         session = self.streams.get(stream_id)  # None if it has ended since
         if session is not None and message == CANCEL:
             session.cancel()
@@ -513,6 +518,11 @@ class Engine(EngineCallbacks):
         trace = session.spec.trace
         if trace is not None:
             notify_sinks([trace], metrics)
+        keeping = session.spec.keeping
+        if keeping is not None:
+            is_left = outcome == "disconnected"
+            kept = keeping.ended(session.spec, is_left=is_left, is_refused=session.is_refused)
+            returned = when_both_done(returned, kept)
         if session.caller == ANONYMOUS:
             return returned
         return when_both_done(when_both_done(returned, self.record_ids(session)), self.ledger.reported(session.caller))

@@ -449,6 +449,7 @@ class Targets(AttemptRunner):
     def _target(self, spec: StreamSpec, key: str | None) -> Target:
         model = spec.model
         target = Target(model.id, key, spec.on_unsupported, model.facts, model if is_tuned(model) else None)
+        target.is_kept = spec.is_kept
         if spec.session is not None:
             target.cache_key = cache_key(spec.session)
         if not self._refused.is_empty:

@@ -25,6 +25,7 @@ class Target:
         cache_key: The key under which the provider may cache the prompts of the request's session. None without one.
 
     Attributes:
+        is_kept: Whether the answer is kept for later turns, which send its reasoning back.
         marks_texts: Whether the request has marks of cached parts: each of its texts is then sent as a part.
     """
 
@@ -33,6 +34,7 @@ class Target:
         "api_key",
         "cache_key",
         "corrections",
+        "is_kept",
         "marks_texts",
         "model",
         "on_unsupported",
@@ -58,6 +60,7 @@ class Target:
         self.refused = refused
         self.cache_key = cache_key
         self.marks_texts = False
+        self.is_kept = False
         self._changes: Changes | None = None
 
     @property

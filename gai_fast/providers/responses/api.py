@@ -17,6 +17,7 @@ from orjson import Fragment
 from gai_fast.core.requests.reading import turns
 from gai_fast.core.requests.shapes import Shape, responses_shape
 from gai_fast.kernels import parse_exact
+from gai_fast.model.errors import Error
 from gai_fast.model.request import (
     AssistantMessage,
     FilePart,
@@ -83,6 +84,28 @@ class ResponsesAPI(API):
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
 
+    def _fitted(self, body: Mapping[str, Any], target: Target, shape: Shape | None) -> dict[str, Any]:
+        sent = super()._fitted(body, target, shape)
+        return self._with_reasoning(sent, target) if target.is_kept and self.stateless else sent
+
+    def _with_reasoning(self, body: dict[str, Any], target: Target) -> dict[str, Any]:
+        """Returns a body that asks for encrypted reasoning if the model thinks: the next turn must send it back."""
+        facts = self.facts(target)
+        thinks = body.get("reasoning") or (facts.thinking is not None and not facts.never_thinks)
+        given = body.get("include") or []
+        if not thinks or _INCLUDE in target.refused or not isinstance(given, list) or _ENCRYPTED in given:
+            return body
+        return {**body, _INCLUDE: [*given, _ENCRYPTED]}
+
+    def refuses_signatures(self, error: Error) -> bool:
+        # "Encrypted content is not supported with this model" is about what is asked for.
+        return (error.details or {}).get("param") != _INCLUDE and super().refuses_signatures(error)
+
+    def _dispensable(self, request: Request | Mapping[str, Any], sent: Mapping[str, Any], target: Target) -> list[str]:
+        names = super()._dispensable(request, sent, target)
+        has_more = not isinstance(request, Request) and sent.get(_INCLUDE) != request.get(_INCLUDE)
+        return [*names, _INCLUDE] if has_more and _INCLUDE not in names else names
+
     def adapter(self, model: str | None = None) -> ResponsesAdapter:
         return ResponsesAdapter(self, model)
 
@@ -104,7 +127,7 @@ class ResponsesAPI(API):
         if self.stateless:
             body["store"] = False
             if reasoning or any(item.get("type") == "reasoning" for item in body["input"]):
-                body["include"] = ["reasoning.encrypted_content"]
+                body[_INCLUDE] = [_ENCRYPTED]
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
         if type(choice) is NamedTool:
@@ -275,6 +298,8 @@ class ResponsesAPI(API):
         return items
 
 
+_INCLUDE: Final = "include"
+_ENCRYPTED: Final = "reasoning.encrypted_content"
 _CALLS: Final = ("function_call", "custom_tool_call")
 """The items that call a client's tool."""
 _PLAIN_TEXT: Final = 2

@@ -54,6 +54,9 @@ class SocketRoutes(Protocol):
     def open(self, incoming: Incoming) -> Reply | None:
         """Handles `GET /ws/stream`."""
 
+    def open_turns(self, incoming: Incoming) -> Reply | None:
+        """Handles `GET /v1/responses`."""
+
 
 class Handlers(NamedTuple):
     """The objects with the handlers."""
@@ -124,6 +127,9 @@ def _gates(*names: GateName) -> frozenset[GateName]:
 
 _COUNTED: Final = _gates("early limits", "named ids", "admission")
 _ALL: Final = _gates("early limits", "named ids", "idempotency", "shared answers", "admission")
+_CHAINED: Final = _gates("chains")
+_WITH_CHAINS: Final = "responses"
+"""The dialect whose requests go on from earlier responses."""
 
 _QUESTION: Final = {"model": "demo", "query": "Tell me a story"}
 _HELLO: Final = [{"role": "user", "content": "Say hello"}]
@@ -142,6 +148,7 @@ def _dialect(
     answer: str,
     example: Mapping[str, Any],
     *,
+    handler: Callable[[Handlers], Handler] = lambda on: on.streams.dialect,
     errors: Sequence[int] = (),
     is_hot: bool = True,
 ) -> Route:
@@ -155,9 +162,8 @@ def _dialect(
         (*OF_STREAMS, *errors),
         {"model": "demo", **example, "stream": True},
     )
-    return Route(
-        "POST", path, lambda on: on.streams.dialect, operation, _ALL, format=format, whole=False, is_hot=is_hot
-    )
+    gates = _ALL | _CHAINED if format == _WITH_CHAINS else _ALL
+    return Route("POST", path, handler, operation, gates, format=format, whole=False, is_hot=is_hot)
 
 
 def _count(
@@ -172,7 +178,8 @@ def _count(
         errors=(*OF_STREAMS, *errors),
         example={"model": "demo", **example},
     )
-    return Route("POST", path, lambda on: on.streams.count_tokens, operation, _COUNTED, format=format, whole=False)
+    gates = _COUNTED | _CHAINED if format == _WITH_CHAINS else _COUNTED
+    return Route("POST", path, lambda on: on.streams.count_tokens, operation, gates, format=format, whole=False)
 
 
 def _passed(summary: str, example: Mapping[str, Any] | None = None) -> Operation:
@@ -408,12 +415,52 @@ ROUTES: Final = (
         "ResponsesRequest",
         "Response",
         {"input": "Say hello"},
+        handler=lambda on: on.streams.response,
+    ),
+    Route(
+        "GET",
+        "/v1/responses",
+        lambda on: on.sockets.open_turns,
+        Operation("A WebSocket for responses, one at a time.", "Dialects", {101: {}}, errors=(426,)),
+        format="responses",
+        whole=False,
     ),
     Route(
         "POST",
         "/v1/responses/{id}/cancel",
         lambda on: on.streams.responses.cancel,
-        Operation("Cancels a response in the background.", "Dialects", {200: {JSON: "Response"}}, errors=OF_STREAMS),
+        Operation(
+            "Cancels a response in the background; one that has ended stays as it is.",
+            "Dialects",
+            {200: {JSON: "Response"}},
+            errors=OF_STREAMS,
+        ),
+        format="responses",
+        whole=False,
+    ),
+    Route(
+        "GET",
+        "/v1/responses/{id}/input_items",
+        lambda on: on.streams.responses.input_items,
+        Operation(
+            "The items of a kept response's own request.",
+            "Dialects",
+            {200: {JSON: "InputItems"}},
+            parameters=(
+                Parameter("limit", "The most items.", {"type": "integer", "minimum": 1, "maximum": 100}),
+                Parameter("order", "The newest or the oldest first.", {"enum": ["desc", "asc"]}),
+                Parameter("after", "The id of the item before the first.", TEXT),
+            ),
+            errors=OF_STREAMS,
+        ),
+        format="responses",
+        whole=False,
+    ),
+    Route(
+        "DELETE",
+        "/v1/responses/{id}",
+        lambda on: on.streams.responses.delete,
+        Operation("Deletes a kept response.", "Dialects", {200: {JSON: "DeletedResponse"}}, errors=OF_STREAMS),
         format="responses",
         whole=False,
     ),
@@ -422,7 +469,7 @@ ROUTES: Final = (
         "/v1/responses/{id}",
         lambda on: on.streams.responses.retrieve,
         Operation(
-            "A response in the background, or its stream from any event on.",
+            "A kept response, or one in the background; or its stream from any event on.",
             "Dialects",
             {200: {JSON: "Response", STREAM: ""}},
             parameters=(
@@ -460,7 +507,7 @@ ROUTES: Final = (
         "/v1/responses/compact",
         lambda on: on.pass_through.compact,
         _passed("A conversation, compacted by its upstream.", {"input": "Say hello"}),
-        _COUNTED,
+        _COUNTED | _CHAINED,
         format="responses",
         whole=False,
     ),

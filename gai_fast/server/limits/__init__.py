@@ -50,6 +50,10 @@ class Limits:
     named_ids: int = 10_000
     """Ids of an upstream in one request, each of which is looked for: as many as the items of a long conversation."""
 
+    kept_references: int = 1000
+    """Items of earlier responses that a request may name instead of repeating them: one exchange with a store. The AI
+    SDK names each item of a conversation, and agents have some hundred."""
+
     form_head: int = 8 * KIB
     """Bytes of the head of a part of a form, or of an id in it: the head has some hundred, and an id has 70."""
 
@@ -267,6 +271,10 @@ class Limits:
     worker_end: float = 0.95
     """Seconds after `grace` after which a worker that has not ended is killed: `closing`, and the end of a process."""
 
+    peer_responses: int = 2
+    """Reads of kept responses that a worker has under way: each answer has `store_reply` and one response at most,
+    24 MiB, and both less than `link_unsent`."""
+
     peer_read: int = 256 * KIB
     """Bytes of one log that a worker sends to another at a time: more would delay its streams."""
 
@@ -327,6 +335,14 @@ class Limits:
 
     socket_streams: int = 256
     """Streams of one WebSocket: twice HTTP/2's usual limit per connection."""
+
+    socket_turns: int = 8
+    """Creates that wait on a WebSocket of responses while one is answered: an agent has one answer at a time, and some
+    send the next one before they have read the end of the last."""
+
+    socket_conversation: int = 8 * MIB
+    """Bytes of the items of the conversation that a WebSocket of responses remembers: a long one has a tenth. What is
+    kept in the store may be continued beyond it."""
 
     socket_unsent: int = 256 * KIB
     """Bytes of responses to pings and to refused requests that a WebSocket client may cause while `client_buffer` is

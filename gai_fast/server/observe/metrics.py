@@ -288,6 +288,8 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "upstream_pool_waiting": engine.upstreams.waiting,
         "store_degraded": lambda: {"": float(engine.store.is_degraded)},
         "store_sealed_errors": lambda: {"": engine.store.sealed_errors},
+        "responses_not_kept": lambda: dict(engine.store.responses.not_kept),
+        "responses_dropped": lambda: {"": engine.store.responses.dropped},
         **process_gauges(),
     }
 
@@ -312,6 +314,8 @@ GAUGES: Final = {
     "upstream_pool_waiting": Reading("Requests that wait for a connection, as max_connections are in use.", "upstream"),
     "store_degraded": Reading("1: the store of durable streams fails; 0: it works.", combine=max),
     "store_sealed_errors": Reading("Reads and writes of the store without their key.", is_counter=True),
+    "responses_not_kept": Reading("Responses that could not be kept.", "reason", is_counter=True),
+    "responses_dropped": Reading("Kept responses that were dropped for newer ones.", is_counter=True),
     "log_lines_dropped": Reading("Log lines that the standard error did not take.", is_counter=True),
 }
 """The gauges of a server, and its counters that are not in streams' figures."""

@@ -162,6 +162,11 @@ def _answers() -> dict[str, Schema]:
         "Completion": _record({"id": _TEXT, "object": _TEXT, "model": _TEXT, "choices": _list(_OBJECT)}),
         "AnthropicMessage": _record({"id": _TEXT, "type": _TEXT, "role": _TEXT, "content": _list(_OBJECT)}),
         "Response": _record({"id": _TEXT, "object": _TEXT, "status": _TEXT, "output": _list(_OBJECT)}),
+        "InputItems": _record(
+            {"object": {"const": "list"}, "data": _list(_OBJECT), "first_id": _or_null(_TEXT)},
+            {"last_id": _or_null(_TEXT), "has_more": {"type": "boolean"}},
+        ),
+        "DeletedResponse": _record({"id": _TEXT, "object": {"const": "response"}, "deleted": {"const": True}}),
         "TokenCount": _record({"input_tokens": _COUNT}),
         "Started": _record({"id": _TEXT, "url": _TEXT}, more=False),
         "StreamState": _record(

@@ -28,7 +28,9 @@ from urllib.parse import unquote
 import msgspec
 
 from gai_fast.core.requests.reading import cut_body, estimated_tokens, parse_members, parse_object
+from gai_fast.core.requests.shapes import responses_shape
 from gai_fast.core.session import name_in_body
+from gai_fast.formats._base import without_marked
 from gai_fast.kernels import encode_json
 from gai_fast.ledger import NO_DEMAND, Demand, Reservation
 from gai_fast.model.errors import Error
@@ -39,6 +41,7 @@ from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import KeySettings, ModelSettings, Price, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import API, get_provider
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.admit import check_coding, is_form
 from gai_fast.server.admission.further_models import (
@@ -54,6 +57,7 @@ from gai_fast.server.pass_through.form_ids import FormIds
 from gai_fast.server.pass_through.repetition import may_repeat
 from gai_fast.server.pass_through.transfer import Transfer
 from gai_fast.server.pass_through.upstream_path import UpstreamPath, below, read_path, read_query
+from gai_fast.server.requests.chains import Found, whole
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.stream_response import StreamResponse, session_headers
@@ -281,9 +285,37 @@ class PassThroughRoutes:
         incoming, settings = passage.incoming, self._engine.settings
         body = parse_object(incoming.json_body())
         incoming.http.body = CheckedBody(encode_json(body))
+        passage.named = ids_in_raw(settings, self._chosen(incoming, body), [body], ())
+
+    def may_know_ids(self, passage: TransferPassage) -> bool:
+        """Returns whether an upstream that may answer has the dialect of a request, and so may know ids in it."""
+        incoming = passage.incoming
+        model = self._chosen(incoming, parse_object(incoming.json_body()))
+        upstreams = [model.upstream, *[each.upstream for each in model.targets]]
+        return any(self._api(each).dialect == incoming.format.name for each in upstreams)
+
+    def join(self, passage: TransferPassage, body: dict[str, Any], found: Found) -> None:
+        """Writes a JSON body anew, with its whole conversation; as `Passage.join`."""
+        incoming, settings = passage.incoming, self._engine.settings
+        conversation = whole(body, incoming.http.body, found)
+        model = self._chosen(incoming, body)
+        sent = without_marked(conversation.body, conversation.marks, self._api(model.upstream).provider)
+        items = sent.get("input")
+        if isinstance(items, list):
+            written: list[msgspec.Raw] = []
+            for item in items:
+                breathe()
+                written.append(msgspec.Raw(encode_json(item)))
+            sent = {**sent, "input": written}
+        checked = CheckedBody(_ENCODE(sent))
+        checked.containers = conversation.containers
+        incoming.http.body, passage.turn = checked, conversation.turn
+        if incoming.http.key is not None:
+            passage.named = ids_in_raw(settings, model, [conversation.unknown], ())
+
+    def _chosen(self, incoming: Incoming, body: dict[str, Any]) -> ModelSettings:
         name = body.get("model")
-        model = settings.chosen(name if isinstance(name, str) else None, incoming.http.key)
-        passage.named = ids_in_raw(settings, model, [body], ())
+        return self._engine.settings.chosen(name if isinstance(name, str) else None, incoming.http.key)
 
     def plan_compact(self, passage: TransferPassage) -> None:
         """Plans a compaction."""
@@ -586,6 +618,21 @@ class _CompactPassage(_ModelPassage):
     """`POST /v1/responses/compact`."""
 
     __slots__ = ()
+
+    def read(self) -> None:
+        body = parse_object(self.incoming.json_body())
+        if body.get("previous_response_id") is not None or responses_shape(body).may_refer:
+            self.linked = body
+        else:
+            super().read()
+
+    def may_go_up(self) -> bool:
+        """Works as `Passage.may_go_up`."""
+        return self._routes.may_know_ids(self)
+
+    def join(self, body: dict[str, Any], found: Found) -> None:
+        """Works as `Passage.join`."""
+        self._routes.join(self, body, found)
 
     def plan(self) -> None:
         self._routes.plan_compact(self)

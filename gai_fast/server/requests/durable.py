@@ -248,7 +248,7 @@ class DurableRoutes:
             return self._plain(incoming, session)
         if not _may_be_an_id(stream_id):
             raise stream_error()
-        self._search(incoming, stream_id, lambda response: self._find(incoming, stream_id, answer, end, response))
+        self._search(incoming, stream_id, lambda response: self.find(incoming, stream_id, answer, end, response))
         return None
 
     def _search(self, incoming: Incoming, stream_id: str, work: Callable[[StreamResponse], Work]) -> None:
@@ -256,10 +256,21 @@ class DurableRoutes:
         response = StreamResponse(incoming, stream_id, "", self._engine.settings.stream, whole=False)
         self._pending.add(incoming, response, work(response))
 
-    async def _find(
+    async def find(
         self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None, response: StreamResponse
     ) -> Reply | None:
-        """Answers about a stream whose log is not in this process, or that must be ended elsewhere."""
+        """Answers about a stream whose log may be in another process, or that must be ended elsewhere.
+
+        Args:
+            incoming: As for `with_log`.
+            stream_id: As for `with_log`.
+            answer: As for `with_log`.
+            end: As for `with_log`.
+            response: The response.
+
+        Raises:
+            Error: As `with_log`.
+        """
         try:
             log = await self._engine.store.find(stream_id)
             if log is None and self.others is not None:
@@ -281,6 +292,24 @@ class DurableRoutes:
         if end is not None and not log.is_over:
             await end(log)
         return answer(log, response)
+
+    async def is_running(self, stream_id: str, caller: str) -> bool:
+        """Returns whether a stream of a caller runs, in this process or in another one.
+
+        Args:
+            stream_id: The stream.
+            caller: The caller's name.
+
+        Raises:
+            Error: The store is out of reach.
+        """
+        session = self._engine.streams.get(stream_id)
+        if session is not None:
+            return session.caller == caller
+        log = self._engine.store.find_here(stream_id) or await self._engine.store.find(stream_id)
+        if log is not None:
+            return not log.is_over and log.header.caller == caller
+        return self.others is not None and await self.others.running(stream_id, caller) is not None
 
     def _plain(self, incoming: Incoming, session: Session) -> Reply:
         """Returns the response about a running stream without a log."""

@@ -16,13 +16,15 @@ from gai_fast.server.admission.asking import admit, check_owner
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import shared_answer
+from gai_fast.server.requests.chains import Chains
 from gai_fast.server.requests.chats import ChatClaims
+from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.early import EarlyChecks, read_rest
 from gai_fast.server.requests.idempotency import IdempotencyKeys
 from gai_fast.server.requests.passage import Gate, Passage, Wait
 from gai_fast.server.requests.pending import PendingAnswers
 
-GateName = Literal["early limits", "named ids", "idempotency", "shared answers", "admission", "chat"]
+GateName = Literal["early limits", "chains", "named ids", "idempotency", "shared answers", "admission", "chat"]
 
 _EARLY_CHECK: Final[int] = LIMITS.early_check
 
@@ -58,6 +60,18 @@ class _Read(Gate):
     def admit(self, passage: Passage) -> Wait | None:
         passage.read()
         return None if passage.rest is None else partial(read_rest, passage, self._beside)
+
+
+class _Chains(Gate):
+    """`chains`: a request that names an earlier response, or items of one, gets its whole conversation; `chains.py`."""
+
+    __slots__ = ("_chains",)
+
+    def __init__(self, chains: Chains) -> None:
+        self._chains = chains
+
+    def admit(self, passage: Passage) -> Wait | None:
+        return None if passage.linked is None else partial(self._chains.join, passage)
 
 
 class _NamedIds(Gate):
@@ -172,10 +186,12 @@ class Gates:
 
     Args:
         engine: The engine with the limits, the store and the streams.
+        durable: Knows the streams of all workers. None: those of this process.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, durable: DurableRoutes | None = None) -> None:
         self._engine = engine
+        self._chains = Chains(engine, (durable or DurableRoutes(engine)).is_running, read_rest)
         self._pending = PendingAnswers()
         self._checks = EarlyChecks(engine)
         self._keys = IdempotencyKeys(engine.store)
@@ -191,6 +207,7 @@ class Gates:
         order: tuple[tuple[str, Gate], ...] = (
             ("early limits", _EarlyLimits(self._checks, takes_key="idempotency" in names)),
             ("", _Read(engine.targets.beside)),
+            ("chains", _Chains(self._chains)),
             ("named ids", _NamedIds(engine)),
             ("", _Plan()),
             ("idempotency", _Idempotency(self._keys)),

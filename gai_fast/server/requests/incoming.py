@@ -17,6 +17,7 @@ from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.head_facts import HeadFacts
 from gai_fast.server.http.replies import Headers, Reply, error_reply, json_headers
 from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.requests.newest import Newest
 
 
 class Incoming:
@@ -33,10 +34,23 @@ class Incoming:
         query: The decoded query parameters; the last one of a name counts.
         form: The form of the response if the client has no choice (on a WebSocket); else None.
         key_headers: The headers that carry the caller's key.
+        newest: The newest response of the WebSocket that the request has come over, if it is one of responses.
         limits_of: Returns the headers with the remaining limits of a key; None if responses do not report them.
     """
 
-    __slots__ = ("_admitted", "_facts", "form", "format", "http", "key_headers", "limits_of", "path", "query", "tail")
+    __slots__ = (
+        "_admitted",
+        "_facts",
+        "form",
+        "format",
+        "http",
+        "key_headers",
+        "limits_of",
+        "newest",
+        "path",
+        "query",
+        "tail",
+    )
 
     def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
         self.http = http
@@ -45,6 +59,7 @@ class Incoming:
         self.format = format
         self.tail = tail
         self.form: Negotiated | None = None
+        self.newest: Newest | None = None
         self.key_headers = http.headers
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self._admitted = admitted

@@ -21,6 +21,7 @@ from gai_fast.ledger import NO_DEMAND, Demand
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.requests.chains import Found, Turn
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import StreamLog
@@ -76,6 +77,8 @@ class Passage:
     Attributes:
         rest: Reads the rest of a large body, where that takes long: shares nothing that changes with the loop. None if
             there is no rest.
+        linked: Its body, if it may name earlier responses or items of them, until its conversation is whole.
+        turn: What it goes on from, once its conversation is whole; None if it names nothing of the kind.
         named: The ids that its caller must own, from `read` on.
         key: Its idempotency key, and `body` with it until it is digested. None if it has none.
         body: The body of a request with a key.
@@ -98,6 +101,7 @@ class Passage:
         "incoming",
         "is_parsed",
         "key",
+        "linked",
         "log",
         "may_share",
         "named",
@@ -105,12 +109,15 @@ class Passage:
         "sharing",
         "spec",
         "stream_id",
+        "turn",
         "wants_shared",
     )
 
     def __init__(self, incoming: Incoming) -> None:
         self.incoming = incoming
         self.rest: Callable[[], None] | None = None
+        self.linked: dict[str, Any] | None = None
+        self.turn: Turn | None = None
         self.named: Sequence[StoredId] = ()
         self.key: str | None = None
         self.body = b""
@@ -137,6 +144,26 @@ class Passage:
 
     def name_ids(self) -> None:
         """Fills `named`; called after `rest`."""
+
+    def may_go_up(self) -> bool:
+        """Returns whether an upstream that may answer has its dialect, and so may know what is not kept here.
+
+        Raises:
+            Error: There is no such model.
+        """
+        return False
+
+    def join(self, body: dict[str, Any], found: Found) -> None:
+        """Reads the body anew, with the whole conversation. As `rest`, it shares nothing that changes with the loop.
+
+        Args:
+            body: Its `linked`.
+            found: What it names.
+
+        Raises:
+            Error: The conversation cannot be joined.
+        """
+        raise NotImplementedError
 
     def plan(self) -> None:
         """Chooses the model, and makes what its upstream is asked.

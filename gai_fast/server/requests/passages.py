@@ -6,6 +6,7 @@ request may begin.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, cast
@@ -17,15 +18,21 @@ from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.session import name_in_body
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
+from gai_fast.formats.responses.turn import body_of_turn, prepared_frames
+from gai_fast.kernels import Piece, encode_json
+from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
-from gai_fast.model.request import Request
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
+from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.logs.writer import ClientCallbacks
+from gai_fast.net.stream.streams import Engine, when_both_done
 from gai_fast.net.stream.uncounted import Uncounted
 from gai_fast.providers import get_provider
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.further_models import check_further_models
@@ -34,9 +41,11 @@ from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import HEADER, cache_header, wants_shared_answer
+from gai_fast.server.requests.chains import Found, Whole, whole
 from gai_fast.server.requests.chats import chat_id_of
 from gai_fast.server.requests.idempotency import KEY_HEADERS, expired, key_of
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.keeping import AnswerKeeping, keeping_of
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import response_of
@@ -44,6 +53,8 @@ from gai_fast.server.requests.specs import SpecBuilder, check_translated, contai
 from gai_fast.server.requests.stream_response import StreamResponse, session_headers
 from gai_fast.stores import LogHeader, StreamLog
 
+_NO_INPUT: Final = "."
+"""The input of a request without any, to check its other members."""
 _ACCEPTED: Final = 202
 _OK: Final = 200
 
@@ -78,7 +89,7 @@ class StreamPassage(Passage):
         home: What all requests need.
     """
 
-    __slots__ = ("_client", "_context", "_home", "_negotiated", "_unfollowed", "_view")
+    __slots__ = ("_client", "_context", "_home", "_negotiated", "_size", "_unfollowed", "_view")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming)
@@ -87,6 +98,7 @@ class StreamPassage(Passage):
         self._context: StreamContext  # from `plan` on
         self._negotiated: Negotiated  # likewise
         self._view: View | None = None
+        self._size = 0  # as for `Quotas.estimate`
         self._unfollowed = 0  # the status of a response with a JSON object, if no client follows the stream yet
 
     def _answers_with_stream(self, negotiated: Negotiated, spec: StreamSpec, context: StreamContext) -> None:
@@ -126,7 +138,7 @@ class StreamPassage(Passage):
         if self.wants_shared and self._takes_credentials(spec.model):
             self.wants_shared = False  # what a caller's own credential has paid for is its own
         if incoming.http.key is not None:
-            self.demand = self._home.quotas.estimate(incoming, spec)
+            self.demand = self._home.quotas.estimate(incoming, spec, self._size)
         if self.key is not None:
             self.body = incoming.http.body
 
@@ -362,22 +374,48 @@ class ChatPassage(NativePassage):
 class DialectPassage(StreamPassage):
     """`POST /v1/chat/completions` and similar routes: a request in the dialect of the route's format."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ("_asked", "_generates")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._asked: ClientRequest  # from `read` on
+        self._generates = True
 
     def read(self) -> None:
         """Works as `Passage.read`."""
         incoming = self.incoming
         body = parse_object(incoming.json_body())
+        if incoming.newest is not None:
+            body, self._generates = body_of_turn(body)
         self.key = _key(incoming)
         self._asked = asked = incoming.format.read_request(body)
+        if asked.is_linked:
+            self.linked = body
+            return
         if is_large(incoming.http.body):
             self.rest = self._translation()
         if incoming.http.key is not None:
-            self.named = _ids_in_body(self._home.specs.settings, incoming, asked)
+            self.named = _ids_in_body(self._home.specs.settings, incoming, asked.model, body)
+
+    def may_go_up(self) -> bool:
+        """Works as `Passage.may_go_up`."""
+        return any(get_provider(each.upstream.provider).dialect == self.incoming.format.name for each in self._models())
+
+    def join(self, body: dict[str, Any], found: Found) -> None:
+        """Works as `Passage.join`."""
+        incoming = self.incoming
+        conversation = _joined(self, body, found)
+        self._asked = asked = incoming.format.read_request(conversation.body)
+        asked.marks = conversation.marks
+        key = incoming.http.key
+        if key is not None and key.limits.of_tokens:
+            self._size = _size_of(conversation.body)
+        if found.parent:
+            asked.echo = {**(asked.echo or {}), "previous_response_id": found.parent}
+        if is_large(incoming.http.body):
+            self.rest = self._translation()
+        if incoming.http.key is not None:
+            self.named = _ids_in_body(self._home.specs.settings, incoming, asked.model, conversation.unknown)
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
@@ -385,23 +423,51 @@ class DialectPassage(StreamPassage):
         is_unfollowed = asked.background and not asked.stream
         # A background response is logged in its route's own format: the query cannot choose another one.
         query = {} if is_unfollowed else incoming.query
-        negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=incoming.format.name)
-        if negotiated.format.tells_programs_apart and asked.stream:
-            negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
-        specs = self._home.specs
-        spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None)
+        negotiated = incoming.form
+        if negotiated is None:
+            negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=incoming.format.name)
+            if negotiated.format.tells_programs_apart and asked.stream:
+                negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
+        if not self._generates and asked.native is None and not asked.body.get("input"):
+            # A prompt is needed where it is asked, which this one is not.
+            asked.native = incoming.format.parse_request({**asked.body_for(None), "input": _NO_INPUT})
+        specs, keeping = self._home.specs, self._keeping(negotiated)
+        kept = None if keeping is None else keeping.answer
+        spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None, kept=kept)
+        spec.keeping = keeping
         if is_unfollowed:
             self._answers_unfollowed(negotiated, spec, context, _OK)
         else:
             self._answers_with_stream(negotiated, spec, context)
+        if not self._generates:
+            self.demand, self.may_share = NO_DEMAND, False
+
+    def begin(self) -> Reply | None:
+        """Works as `Passage.begin`."""
+        if self._generates:
+            return super().begin()
+        client, spec = self._client, self.spec
+        assert client is not None
+        assert spec is not None
+        frames = prepared_frames(self._negotiated.format.encoder(self._negotiated.framing, self._context))
+        _Prepared(self._home.engine, spec, client, self.stream_id, frames).begin()
+        return None
+
+    def _keeping(self, negotiated: Negotiated) -> AnswerKeeping | None:
+        """Returns how the answer is kept; None if it is not."""
+        return None
+
+    def _models(self) -> Sequence[ModelSettings]:
+        """Returns the models that may answer."""
+        settings = self._home.specs.settings
+        return settings.may_answer(settings.chosen(self._asked.model, self.incoming.http.key))
 
     def _translation(self) -> Callable[[], None] | None:
         """Returns what translates a large body. None if no upstream that may answer has another dialect."""
-        incoming, settings, own = self.incoming, self._home.specs.settings, self.incoming.format.name
-        if containers_of(incoming.http.body) > LIMITS.translated_containers:
+        own = self.incoming.format.name
+        if containers_of(self.incoming.http.body) > LIMITS.translated_containers:
             return None
-        may_answer = settings.may_answer(settings.chosen(self._asked.model, incoming.http.key))
-        others = [each.upstream for each in may_answer if get_provider(each.upstream.provider).dialect != own]
+        others = [each.upstream for each in self._models() if get_provider(each.upstream.provider).dialect != own]
         if not others:
             return None
         keeps = [each.attribution == "keep" for each in others]
@@ -415,17 +481,122 @@ class DialectPassage(StreamPassage):
             is_kept: Whether an upstream gets it with the attribution.
         """
         asked, dialect = self._asked, self.incoming.format
-        is_attributed = is_kept and dialect.without_attribution(asked.body) is not asked.body
+        body = asked.body_for(None)
+        is_attributed = is_kept and dialect.without_attribution(body) is not body
         if is_cut or not is_attributed:
-            asked.native = _parsed(dialect.parse_request, asked.body)
+            asked.native = _parsed(dialect.parse_request, body)
         if is_attributed:
-            asked.attributed = _parsed(dialect.parse_attributed, asked.body)
+            asked.attributed = _parsed(dialect.parse_attributed, body)
 
     def _started_body(self, log: StreamLog) -> dict[str, Any]:
         # With a key, the log may be of an earlier request.
         if log.header.stream_id != self.stream_id:
             return response_of(log)
         return self.incoming.format.started_response(self._context)
+
+
+class _Prepared(ClientCallbacks):
+    """A response that nothing is generated for: it counts as a request, and no upstream is asked.
+
+    Args:
+        engine: Counts it.
+        spec: What its request asks for.
+        client: The response.
+        stream_id: Its stream's id.
+        frames: All frames of it.
+    """
+
+    __slots__ = ("_client", "_engine", "_frames", "_spec", "_stream_id")
+
+    def __init__(
+        self, engine: Engine, spec: StreamSpec, client: StreamResponse, stream_id: str, frames: Sequence[Piece]
+    ) -> None:
+        self.metrics = None
+        self._engine = engine
+        self._spec = spec
+        self._client: StreamResponse | None = client
+        self._stream_id = stream_id
+        self._frames = frames
+
+    def begin(self) -> None:
+        """Counts the request, and then sends the response.
+
+        Raises:
+            Error: There are too many streams.
+        """
+        engine, spec, client = self._engine, self._spec, self._client
+        assert client is not None
+        engine.begin_transfer(self._stream_id, spec.caller, self._fail)
+        client.attach(self)
+        self.metrics = self.measured()
+        counted = engine.transfer_ended(self.metrics, spec.trace)
+        keeping = spec.keeping
+        if keeping is not None:
+            counted = when_both_done(counted, keeping.ended(spec, is_left=False, is_refused=False))
+        if counted is None:
+            self._send()
+        else:
+            counted.add_done_callback(self._counted)
+
+    def _counted(self, _counted: asyncio.Future[None]) -> None:
+        self._send()
+
+    def _send(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.commit()
+            keeping = self._spec.keeping
+            client.end(self._frames if keeping is None else keeping.last(self._frames))
+
+    def _fail(self, error: Error) -> None:
+        """Does nothing: it ends in the turn in which it begins."""
+
+    @property
+    def upstream_headers(self) -> Headers:
+        """Always empty: no upstream is asked."""
+        return ()
+
+    @property
+    def answered_by(self) -> AnswerSource | None:
+        """Always None: no upstream is asked."""
+        return None
+
+    def measured(self) -> StreamMetrics:
+        """Returns figures without a use of anything."""
+        spec = self._spec
+        return StreamMetrics(
+            duration=0.0,
+            model=spec.model.name,
+            endpoint=spec.endpoint,
+            transport=spec.transport,
+            stream_id=self._stream_id,
+            request_id=spec.request_id,
+            trace_id=spec.trace_id,
+            key=spec.caller,
+        )
+
+    def client_lost(self) -> None:
+        """Sends nothing any more."""
+        self._client = None
+
+    def pause(self) -> None:
+        """Does nothing: all of it is sent at once."""
+
+    def resume(self) -> None:
+        """Does nothing, as `pause`."""
+
+
+class ResponsesPassage(DialectPassage):
+    """`POST /v1/responses`: its answers are kept."""
+
+    __slots__ = ()
+
+    def _keeping(self, negotiated: Negotiated) -> AnswerKeeping | None:
+        incoming = self.incoming
+        if negotiated.name != incoming.format.name:
+            return None  # another format has no id by which it could be found
+        responses = self._home.engine.store.responses
+        return keeping_of(responses, incoming.http.caller, self._asked, self.turn, incoming.newest)
 
 
 class CountPassage(StreamPassage):
@@ -451,10 +622,30 @@ class CountPassage(StreamPassage):
         incoming = self.incoming
         self._body = parse_object(incoming.json_body())
         self._asked = incoming.format.read_request(self._body)
+        if self._asked.is_linked:
+            self.linked = self._body
+            return
         if is_large(incoming.http.body) and self._is_estimated(self._chosen()):
             self.rest = self._check
         if incoming.http.key is not None:
-            self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked)
+            self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked.model, self._body)
+
+    def may_go_up(self) -> bool:
+        """Works as `Passage.may_go_up`."""
+        return not self._is_estimated(self._chosen())
+
+    def join(self, body: dict[str, Any], found: Found) -> None:
+        """Works as `Passage.join`."""
+        incoming = self.incoming
+        conversation = _joined(self, body, found)
+        self._asked = incoming.format.read_request(conversation.body)
+        self._asked.marks = conversation.marks
+        is_estimated = self._is_estimated(self._chosen())
+        self._body = self._asked.body_for(None if is_estimated else self._provider())
+        if is_large(incoming.http.body) and is_estimated:
+            self.rest = self._check
+        if incoming.http.key is not None:
+            self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked.model, conversation.unknown)
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
@@ -484,6 +675,9 @@ class CountPassage(StreamPassage):
 
     def _chosen(self) -> ModelSettings:
         return self._home.specs.settings.chosen(self._asked.model, self.incoming.http.key)
+
+    def _provider(self) -> str:
+        return get_provider(self._chosen().upstream.provider).provider
 
     def _is_estimated(self, model: ModelSettings) -> bool:
         """Returns whether the upstream of a model counts no tokens of this dialect."""
@@ -589,10 +783,30 @@ def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> S
     return ids_in_raw(settings, model, members, blocks)
 
 
-def _ids_in_body(settings: Settings, incoming: Incoming, asked: ClientRequest) -> Sequence[StoredId]:
-    """Returns the ids in a request of a dialect that its caller must own."""
-    model = settings.chosen(asked.model, incoming.http.key)
-    return ids_in_body(settings, model, incoming.format.name, asked.body)
+def _ids_in_body(settings: Settings, incoming: Incoming, model: str | None, body: dict[str, Any]) -> Sequence[StoredId]:
+    """Returns the ids in a request of a dialect, or in a part of it, that its caller must own."""
+    return ids_in_body(settings, settings.chosen(model, incoming.http.key), incoming.format.name, body)
+
+
+def _size_of(body: dict[str, Any]) -> int:
+    """Returns the bytes of a body as JSON."""
+    size = len(encode_json({name: value for name, value in body.items() if name != "input"}))
+    given = body.get("input")
+    for item in given if isinstance(given, list) else (given,):
+        breathe()
+        size += len(encode_json(item)) + 1
+    return size
+
+
+def _joined(passage: Passage, body: dict[str, Any], found: Found) -> Whole:
+    """Returns a request with its whole conversation, and notes its size."""
+    http = passage.incoming.http
+    conversation = whole(body, http.body, found)
+    checked = CheckedBody(http.body)
+    checked.containers = conversation.containers
+    http.body = checked
+    passage.turn = conversation.turn
+    return conversation
 
 
 # Copied into this module: a lookup of another module's name costs 30 ns.

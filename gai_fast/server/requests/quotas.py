@@ -40,7 +40,7 @@ class Quotas:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def estimate(self, incoming: Incoming, spec: StreamSpec) -> Demand:
+    def estimate(self, incoming: Incoming, spec: StreamSpec, size: int = 0) -> Demand:
         """Returns the estimate of what a request may use.
 
         The output is the most that its answers may have, or the model's usual output for each if the request does not
@@ -50,6 +50,7 @@ class Quotas:
         Args:
             incoming: The request, with its body.
             spec: What it asks for.
+            size: The bytes of its body with the whole conversation; 0 for a body that is whole.
         """
         key = incoming.http.key
         if key is None or (key.limits.spend is None and not key.limits.of_tokens):
@@ -57,7 +58,7 @@ class Quotas:
         answers = _answers(spec)
         most = _max_output_tokens(spec) * answers
         expected = 0 if most else self._engine.ledger.usual_output(spec.model.name, incoming.http.caller) * answers
-        size = len(incoming.http.body) or len(incoming.http.target)
+        size = size or len(incoming.http.body) or len(incoming.http.target)
         output = most or expected
         reservation = NO_DEMAND.reservation if key.limits.spend is None else self._reservation(spec, size, output)
         return Demand(size // _BYTES_PER_TOKEN + output, reservation, expected=expected)

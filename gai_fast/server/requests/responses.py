@@ -1,16 +1,24 @@
-"""The handlers of stored responses: `GET /v1/responses/{id}` and `POST /v1/responses/{id}/cancel`.
+"""The handlers of responses by their ids: GET, cancel, DELETE and the items of the request.
 
-Owns how a client of OpenAI's Responses API names a durable response of the gateway and its position in it.
-`durable.py` finds the stream. Responses that an upstream stores are unknown here.
+Owns how a client of OpenAI's Responses API names a response of the gateway, and its position in its stream.
+`stores/responses.py` has those that are kept, `durable.py` finds the streams of those that run, or that have a log.
+Responses that only an upstream stores are unknown here.
+
+1. A response that is unknown, another caller's, expired, dropped or deleted is one and the same error.
+2. While a response runs, its log says what it is; from its end on, what is kept of it does. A log says so itself if
+   nothing is kept besides: then it is the only source. Thus a log that outlives a deletion in another process tells
+   nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from gai_fast.formats import StreamContext, get_format
+from gai_fast.formats.responses.chain import items_page
 from gai_fast.formats.responses.log import final_response, frames_after, has_ended, last_response
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -19,13 +27,18 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.http.replies import Reply
-from gai_fast.server.requests.durable import DurableRoutes, check_readable, stream_error
+from gai_fast.server.requests.durable import DurableRoutes, End, check_readable, stream_error
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.pending import PendingAnswers, Work
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores.responses import KeptResponse
 
 _FORMAT: Final = "responses"
-_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
+_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+"""The ids that responses may have: an upstream's own too."""
+_OWN_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
+_LIMIT: Final = re.compile(r"[1-9][0-9]?|100")
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -40,28 +53,24 @@ class ResponseRoutes:
     def __init__(self, engine: Engine, durable: DurableRoutes) -> None:
         self._engine = engine
         self._durable = durable
+        self._kept = engine.store.responses
+        self._pending = PendingAnswers()
 
     def retrieve(self, incoming: Incoming) -> Reply | None:
         """Handles `GET /v1/responses/{id}`: sends the response so far, or with `?stream=true` its stream."""
-        stream_id = _stream_id(incoming)
+        identifier = _identifier(incoming)
         is_stream = _BOOLEANS.get(incoming.query.get("stream", "false"))
         if is_stream is None:
             raise Error("invalid_request", "the query parameter `stream` must be true or false", reason="query")
         after = _starting_after(incoming)
-        if not is_stream:
-            return self._durable.with_log(incoming, stream_id, lambda log, _: self._object(incoming, log))
-
-        def follow(log: StreamLog, response: StreamResponse | None) -> Reply | None:
-            form = self._durable.form(incoming, _of_format(log))
-            view = _view(log.header, form, after)
-            self._durable.begin(incoming, log, max(after, 0), response, view=view)
-            return None
-
-        return self._durable.with_log(incoming, stream_id, follow)
+        if is_stream:
+            return self._stream(incoming, identifier, after)
+        return self._answer(incoming, identifier, partial(_object, incoming), lambda log: self._reply(incoming, log))
 
     def cancel(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /v1/responses/{id}/cancel`: ends the response if it runs, and sends it."""
-        stream_id = _stream_id(incoming)
+        identifier = _identifier(incoming)
+        stream_id = _stream_id(identifier)
 
         async def end(log: StreamLog) -> None:
             _of_format(log)
@@ -73,14 +82,214 @@ class ResponseRoutes:
             else:
                 await self._engine.store.cancel(log)
 
-        def answer(log: StreamLog, _: StreamResponse | None) -> Reply:
+        def answer(log: StreamLog) -> Reply:
             # The process that runs the stream may not have logged the end yet.
-            return self._object(incoming, log, pending_status="cancelled")
+            return self._reply(incoming, log, pending_status="cancelled")
 
-        return self._durable.with_log(incoming, stream_id, answer, end)
+        return self._answer(incoming, identifier, partial(_object, incoming), answer, end)
 
-    def _object(self, incoming: Incoming, log: StreamLog, pending_status: str | None = None) -> Reply:
+    def input_items(self, incoming: Incoming) -> Reply | None:
+        """Handles `GET /v1/responses/{id}/input_items`: sends the items of the request itself."""
+        identifier = _identifier(incoming)
+        page = _page(incoming)
+
+        async def find() -> Reply:
+            kept = await self._kept.find(incoming.http.caller, identifier)
+            if kept is None:
+                raise _not_found()
+            found = items_page(kept, *page)
+            if found is None:
+                raise Error("not_found", "the query parameter `after` is no item of this response", reason="query")
+            return incoming.json_reply(found)
+
+        return self._wait(incoming, lambda _: find())
+
+    def delete(self, incoming: Incoming) -> Reply | None:
+        """Handles `DELETE /v1/responses/{id}`: what is kept of the response goes, and its log."""
+        identifier = _identifier(incoming)
+        return self._wait(incoming, lambda _: self._delete(incoming, identifier))
+
+    async def _delete(self, incoming: Incoming, identifier: str) -> Reply:
+        caller, stream_id = incoming.http.caller, _stream_id(identifier)
+        log = await self._log(caller, stream_id) if stream_id else None
+        if log is not None and not log.is_over:
+            raise _running()
+        is_deleted = await self._kept.delete(caller, identifier)
+        if log is not None:
+            is_deleted = is_deleted or not _is_said_to_be_kept(log)
+            await self._engine.store.drop(log)
+        if not is_deleted:
+            raise _not_found()
+        return incoming.json_reply({"id": identifier, "object": "response", "deleted": True})
+
+    async def _log(self, caller: str, stream_id: str) -> StreamLog | None:
+        """Returns the log of a caller's response. None if there is none.
+
+        Raises:
+            Error: It runs and has no log, or the store is out of reach.
+        """
+        session, others = self._engine.streams.get(stream_id), self._durable.others
+        log = self._engine.store.find_here(stream_id)
+        if log is None and session is not None and session.caller == caller:
+            raise _running()
+        try:
+            log = await self._engine.store.find(stream_id)
+            if log is None and others is not None:
+                running = await others.running(stream_id, caller)
+                if running is not None and not running.is_durable:
+                    raise _running()
+                if running is not None:
+                    log = await self._engine.store.find(stream_id, is_running=True)
+        except Error as error:
+            if error.reason != "worker_lost":  # its log is lost with it
+                raise
+        is_theirs = log is not None and log.header.caller == caller and log.header.format == _FORMAT
+        return log if is_theirs else None
+
+    # -- what is kept, and logs --
+
+    def _answer(
+        self,
+        incoming: Incoming,
+        identifier: str,
+        of_kept: OfKept,
+        of_log: Callable[[StreamLog], Reply],
+        end: End | None = None,
+    ) -> Reply | None:
+        """Answers about a response: while it runs by its log, then by what is kept, and by its log if that is not.
+
+        Args:
+            incoming: The client's request.
+            identifier: The response's id.
+            of_kept: Answers by what is kept.
+            of_log: Answers by a log.
+            end: As for `DurableRoutes.with_log`.
+        """
+        caller, stream_id = incoming.http.caller, _stream_id(identifier)
+
+        def answer(log: StreamLog, _: StreamResponse | None) -> Reply:
+            _of_format(log)
+            if _is_said_to_be_kept(log):
+                raise stream_error()  # what is kept is looked for again: it may have ended just now
+            return of_log(log)
+
+        async def find(response: StreamResponse) -> Reply | None:
+            kept = await self._kept.find(caller, identifier)
+            if kept is None and stream_id:
+                try:
+                    return await self._durable.find(incoming, stream_id, answer, end, response)
+                except Error as error:
+                    if error.code != "not_found":
+                        raise
+                kept = await self._kept.find(caller, identifier)
+            if kept is None:
+                raise _not_found()
+            return of_kept(kept)
+
+        if self._runs_here(caller, stream_id):
+            return self._durable.with_log(incoming, stream_id, lambda log, _: of_log(_of_format(log)), end)
+        return self._wait(incoming, find)
+
+    def _stream(self, incoming: Incoming, identifier: str, after: int) -> Reply | None:
+        """Answers with the stream of a response, as long as its log is there."""
+        caller, stream_id = incoming.http.caller, _stream_id(identifier)
+
+        def follow(log: StreamLog, response: StreamResponse | None) -> Reply | None:
+            form = self._durable.form(incoming, _of_format(log))
+            view = _view(log.header, form, after)
+            self._durable.begin(incoming, log, max(after, 0), response, view=view)
+            return None
+
+        async def find(response: StreamResponse) -> Reply | None:
+            kept = await self._kept.find(caller, identifier)
+
+            def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
+                if kept is None and _is_said_to_be_kept(_of_format(log)):
+                    raise stream_error()  # it is deleted
+                return follow(log, response)
+
+            try:
+                if stream_id:
+                    return await self._durable.find(incoming, stream_id, answer, None, response)
+            except Error as error:
+                if error.code != "not_found":
+                    raise
+            if kept is None:
+                raise _not_found()
+            what = "the events of this response are not kept, only the response: ask without `stream`"
+            raise Error("invalid_request", what, reason="stream")
+
+        if self._runs_here(caller, stream_id):
+            return self._durable.with_log(incoming, stream_id, follow)
+        return self._wait(incoming, find)
+
+    def _runs_here(self, caller: str, stream_id: str) -> bool:
+        """Returns whether a caller's stream runs in this process."""
+        if not stream_id:
+            return False
+        log = self._engine.store.find_here(stream_id)
+        if log is not None:
+            return log.header.caller == caller and log.header.format == _FORMAT and not log.is_over
+        session = self._engine.streams.get(stream_id)
+        return session is not None and session.caller == caller
+
+    def _wait(self, incoming: Incoming, work: Callable[[StreamResponse], Work]) -> Reply | None:
+        """Answers once the store has: returns None."""
+        response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
+        self._pending.add(incoming, response, work(response))
+        return None
+
+    def _reply(self, incoming: Incoming, log: StreamLog, pending_status: str | None = None) -> Reply:
         return incoming.json_reply(response_of(log, pending_status))
+
+
+OfKept = Callable[[KeptResponse], Reply]
+"""Answers by what is kept of a response."""
+
+
+def _object(incoming: Incoming, kept: KeptResponse) -> Reply:
+    """Returns the response with the kept object, as its client got it."""
+    reply = incoming.json_reply({})
+    reply.body = kept.response
+    return reply
+
+
+def _is_said_to_be_kept(log: StreamLog) -> bool:
+    """Returns whether the last object of a response that has ended says that it is kept.
+
+    Raises:
+        Error: As `response_of`.
+    """
+    ending = log.ending
+    if ending is None or log.broken is not None or (ending.error is not None and log.header.framing == "json"):
+        return False
+    response = response_of(log)
+    return has_ended(response) and response.get("store") is True
+
+
+def _page(incoming: Incoming) -> tuple[str, str | None, int]:
+    """Returns the order, the item before it, and the size of the page of items that a client asks for.
+
+    Raises:
+        Error: One of them is not valid.
+    """
+    query = incoming.query
+    order, limit = query.get("order", "desc"), query.get("limit", "20")
+    if order not in ("asc", "desc"):
+        raise Error("invalid_request", "the query parameter `order` must be `asc` or `desc`", reason="query")
+    if _LIMIT.fullmatch(limit) is None:
+        raise Error("invalid_request", "the query parameter `limit` must be 1 to 100", reason="query")
+    return order, query.get("after"), int(limit)
+
+
+def _not_found() -> Error:
+    """Returns the error for a response that is unknown, another caller's, or no longer kept."""
+    return Error("not_found", "there is no such response here: it is unknown, or no longer kept")
+
+
+def _running() -> Error:
+    text = "this response still runs: cancel it first, or wait for its end"
+    return Error("invalid_request", text, reason="running", status=409)
 
 
 def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, Any]:
@@ -153,16 +362,21 @@ def _of_format(log: StreamLog) -> StreamLog:
     return log
 
 
-def _stream_id(incoming: Incoming) -> str:
-    """Returns the stream id in the path.
+def _identifier(incoming: Incoming) -> str:
+    """Returns the id in the path.
 
     Raises:
-        Error: The path has none.
+        Error: No response has such an id.
     """
-    found = _ID.fullmatch(incoming.tail)
-    if found is None:
-        raise stream_error()
-    return found[1]
+    if _ID.fullmatch(incoming.tail) is None:
+        raise _not_found()
+    return incoming.tail
+
+
+def _stream_id(identifier: str) -> str:
+    """Returns the id of the stream of a response that the gateway has written. Empty for any other id."""
+    found = _OWN_ID.fullmatch(identifier)
+    return "" if found is None else found[1]
 
 
 def _starting_after(incoming: Incoming) -> int:

@@ -16,6 +16,7 @@ from gai_fast.formats import (
     ClientRequest,
     Encoder,
     Format,
+    KeptAnswer,
     PassthroughEncoder,
     StreamContext,
     StreamEncoder,
@@ -127,7 +128,13 @@ class SpecBuilder:
         return spec, context
 
     def of_dialect(
-        self, incoming: Incoming, asked: ClientRequest, negotiated: Negotiated, *, is_durable: bool
+        self,
+        incoming: Incoming,
+        asked: ClientRequest,
+        negotiated: Negotiated,
+        *,
+        is_durable: bool,
+        kept: KeptAnswer | None = None,
     ) -> tuple[StreamSpec, StreamContext]:
         """Builds the spec of a request in the dialect of its route's format.
 
@@ -136,6 +143,7 @@ class SpecBuilder:
             asked: The parsed request.
             negotiated: The framing and format of the response.
             is_durable: Whether the request makes the stream durable by a key.
+            kept: As for `StreamContext`.
         """
         model = self.settings.chosen(asked.model, incoming.http.key)
         check_further_models(asked.body, incoming.http.key)
@@ -155,6 +163,7 @@ class SpecBuilder:
             hides_usage=not wants_usage and self._must_count(incoming, model),
             ids=is_durable and not asked.whole,
             echo=asked.echo,
+            kept=kept,
         )
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
         specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header, session, home)
@@ -220,6 +229,7 @@ class SpecBuilder:
         hides_usage: bool = False,
         ids: bool = False,
         echo: Mapping[str, Any] | None = None,
+        kept: KeptAnswer | None = None,
     ) -> StreamContext:
         return StreamContext(
             stream_id=new_stream_id(),
@@ -234,6 +244,7 @@ class SpecBuilder:
             usage=usage,
             hides_usage=hides_usage,
             echo=echo,
+            kept=kept,
         )
 
 
@@ -274,7 +285,7 @@ def _native(asked: ClientRequest, dialect: Format) -> tuple[Request, list[str]]:
     """Returns the native request of a client's request, and what it cannot express; as `Format.parse_request`."""
     native = asked.native
     if native is None:
-        return dialect.parse_request(asked.body)
+        return dialect.parse_request(asked.body_for(None))
     if isinstance(native, Error):
         raise native
     return native
@@ -286,7 +297,7 @@ def _native_attributed(asked: ClientRequest, dialect: Format) -> tuple[Request, 
         return _native(asked, dialect)
     attributed = asked.attributed
     if attributed is None:
-        return dialect.parse_attributed(asked.body)
+        return dialect.parse_attributed(asked.body_for(None))
     if isinstance(attributed, Error):
         raise attributed
     return attributed
@@ -407,7 +418,7 @@ class _DialectSpecs:
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
         asked, dialect = self._asked, self._dialect
-        body = _attributed(dialect, asked.body, model)
+        body = _attributed(dialect, asked.body_for(get_provider(model.upstream.provider).provider), model)
         context = self._context
         if (context.usage or context.hides_usage) and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
@@ -421,7 +432,7 @@ class _DialectSpecs:
         request: Request | dict[str, Any]
         own: dict[str, Any] | None = None
         if api.dialect == dialect.name:
-            own = dialect.streamed(_attributed(dialect, asked.body, model))
+            own = dialect.streamed(_attributed(dialect, asked.body_for(api.provider), model))
         if own is None:
             check_translated(self._containers)
             if model.upstream.attribution == "keep":
@@ -435,7 +446,7 @@ class _DialectSpecs:
         else:
             request = dialect.with_usage(own) if api.stream_options else own
         output, deltas, chain = self._encoder(request, before)
-        translated = (asked.body, dialect.parse_request) if own is None else None
+        translated = (asked.body_for(None), dialect.parse_request) if own is None else None
         is_continued = own is None or dialect.is_continued(asked.body)
         frames = _copying_encoder(output, self._negotiated, model, chain, is_durable=self._header is not None)
         return self._build(model, request, output, deltas, frames, chain, left_out, ignored, translated, is_continued)
@@ -481,11 +492,12 @@ class _DialectSpecs:
             request_id=context.request_id,
             trace_id=context.trace_id,
             endpoint=incoming.path,
-            transport="json" if asked.whole else negotiated.framing,
+            transport="json" if asked.whole else negotiated.transport,
             translated=translated,
             session=self._session,
             home=self._home,
             credential=incoming.http.credential,
+            is_kept=context.kept is not None and context.kept.is_kept,
             is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
         )
 

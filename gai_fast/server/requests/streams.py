@@ -21,6 +21,7 @@ from gai_fast.server.requests.passages import (
     EventSourcePassage,
     NativePassage,
     PassageHome,
+    ResponsesPassage,
     StartPassage,
 )
 from gai_fast.server.requests.quotas import Quotas
@@ -42,7 +43,7 @@ class StreamRoutes:
         self.durable = DurableRoutes(engine)
         self.chats = ChatRoutes(engine, self.durable)
         self.responses = ResponseRoutes(engine, self.durable)
-        self.gates = Gates(engine)
+        self.gates = Gates(engine, self.durable)
         self._home = PassageHome(engine)
         self.quotas: Quotas = self._home.quotas
 
@@ -74,6 +75,10 @@ class StreamRoutes:
     def dialect(self, incoming: Incoming) -> Passage:
         """Handles `POST /v1/chat/completions` and similar routes: a request in the dialect of the route's format."""
         return DialectPassage(incoming, self._home)
+
+    def response(self, incoming: Incoming) -> Passage:
+        """Handles `POST /v1/responses`."""
+        return ResponsesPassage(incoming, self._home)
 
     def count_tokens(self, incoming: Incoming) -> Passage:
         """Handles `POST /v1/messages/count_tokens` and `POST /v1/responses/input_tokens`."""

@@ -7,7 +7,8 @@ Owns the requests of workers to each other about streams, and their answers. A s
    copies; the mirrors of `stores/mirror.py` are filled from it as from any other backend.
 2. If a worker refuses a connection, it is gone, and its streams fail with `worker_lost`. A busy worker is not gone,
    however long it does not answer: the supervisor kills and replaces a silent worker.
-3. Records are in the supervisor: there is one, and it outlives every worker.
+3. Records and kept responses are in the supervisor: there is one, and it outlives every worker.
+4. A worker reads few kept responses at a time: a worker that does not read its messages is killed as hung.
 """
 
 from __future__ import annotations
@@ -32,8 +33,18 @@ from gai_fast.server.requests.durable import RunningStream, cancelled, state_of
 from gai_fast.server.workers.bus import Bus, Handler, WorkerBusy, WorkerGone
 from gai_fast.server.workers.supervisor import WORKERS
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores.backend import Backend, CopyChange, CopyTail, LogCopy, Record, StoreError, check_size
-from gai_fast.stores.records import RecordTable, no_room_error
+from gai_fast.stores.backend import (
+    Backend,
+    CopyChange,
+    CopyTail,
+    LogCopy,
+    Record,
+    ResponseBudget,
+    ResponseRecord,
+    StoreError,
+    check_size,
+)
+from gai_fast.stores.records import RecordTable, ResponseTable, no_room_error
 
 RECORDS: Final = "records"
 """The request to the supervisor that reads or changes a record."""
@@ -489,6 +500,7 @@ class PeerBackend(Backend):
         self._peers = peers
         self._supervisor = supervisor
         self._asked: dict[int, _Question] = {}  # by worker: requests whose news are not all taken yet
+        self._reading = asyncio.Semaphore(LIMITS.peer_responses)
 
     def beside(self) -> PeerBackend:
         """Returns another backend of the same workers, with its own requests for news."""
@@ -660,6 +672,26 @@ class PeerBackend(Backend):
         """Removes a record; as `Records.delete`."""
         return bool(await self._ask("delete", kind, name, old))
 
+    async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
+        """Keeps a response; as `Backend.keep_response`."""
+        dropped: int = await self._ask("keep_response", record, ttl, budget)
+        return dropped
+
+    async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
+        """Returns kept responses; as `Backend.read_responses`, but some at a time: rule 4."""
+        async with self._reading:
+            found = await self._ask("read_responses", names, turns, min(most, SHARED.store_reply))
+        return [(name, value) for name, value in found]
+
+    async def responses_with(self, items: Mapping[str, str]) -> Mapping[str, str]:
+        """Returns the names of kept responses with some items; as `Backend.responses_with`."""
+        found: dict[str, str] = await self._ask("responses_with", items)
+        return found
+
+    async def delete_response(self, name: str) -> bool:
+        """Removes a kept response; as `Backend.delete_response`."""
+        return bool(await self._ask("delete_response", name))
+
     async def _ask(self, call: str, *items: Any) -> Any:
         try:
             answer = await self._supervisor.ask(RECORDS, call, *items)
@@ -677,22 +709,29 @@ def _read_news(news: list[Any]) -> CopyTail:
 
 
 class RecordHome:
-    """The records of `memory://` in the supervisor. They outlive the workers."""
+    """The records and kept responses of `memory://` in the supervisor. They outlive the workers."""
 
     def __init__(self) -> None:
         table = RecordTable(time.monotonic)
+        responses: ResponseTable[bytes] = ResponseTable(time.monotonic)
         self._calls: Final[Mapping[str, Callable[..., Any]]] = {
             "get": table.get,
             "put": table.put,
             "swap": table.swap,
             "delete": table.delete,
+            "keep_response": lambda record, ttl, budget: responses.keep(
+                ResponseRecord(*record), ttl, ResponseBudget(*budget)
+            ),
+            "read_responses": responses.read,
+            "responses_with": responses.holding,
+            "delete_response": responses.delete,
         }
 
     def answer(self, items: Sequence[Any]) -> Any:
         """Answers a worker's request.
 
         Args:
-            items: A method of `RecordTable` and its arguments, as `PeerBackend` sends them.
+            items: The name of a method of `PeerBackend` and its arguments, as it sends them.
         """
         call, *arguments = items
         try:

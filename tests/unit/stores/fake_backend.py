@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gai_fast.stores import Ending, LogHeader
-from gai_fast.stores.backend import Backend, CopyChange, CopyTail, Gap, LogCopy, Record, StoreError, gap_text, join_gaps
+from gai_fast.stores.backend import (
+    Backend,
+    CopyChange,
+    CopyTail,
+    Gap,
+    LogCopy,
+    Record,
+    ResponseBudget,
+    ResponseRecord,
+    StoreError,
+    gap_text,
+    join_gaps,
+)
+from gai_fast.stores.records import ResponseTable
 
 PAGE = 4
 """Records that are read at a time."""
@@ -41,6 +55,9 @@ class World:
         self.leases: set[str] = set()
         self.followed: set[str] = set()
         self.claims: dict[str, bytes] = {}
+        self.responses: ResponseTable[bytes] = ResponseTable(time.monotonic)
+        self.reads: list[Sequence[str]] = []
+        """The names of each exchange that read kept responses."""
         self.problem: Exception | None = None
         self.messages: dict[str, list[tuple[str, str]]] = {}
         self.gate = asyncio.Event()
@@ -193,3 +210,17 @@ class FakeBackend(Backend):
         if old is not None and claims.get(name) != old:
             return False
         return claims.pop(name, None) is not None
+
+    async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
+        return (await self._reach()).responses.keep(record, ttl, budget)
+
+    async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
+        world = await self._reach()
+        world.reads.append(names)
+        return world.responses.read(names, turns, most)
+
+    async def responses_with(self, items: Mapping[str, str]) -> Mapping[str, str]:
+        return (await self._reach()).responses.holding(items)
+
+    async def delete_response(self, name: str) -> bool:
+        return (await self._reach()).responses.delete(name)

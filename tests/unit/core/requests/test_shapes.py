@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.requests.shapes import chat_shape
+from gai_fast.core.requests.shapes import chat_shape, responses_shape
 
 
 def test_a_plain_conversation_has_nothing_but_texts() -> None:
@@ -42,3 +42,11 @@ def test_a_request_of_any_shape_has_one(odd: Any) -> None:
     asked = {"role": odd, "content": odd, "tool_calls": odd, "tool_call_id": odd}
     for messages in (odd, [odd], [asked], [{**asked, "tool_calls": [odd], "content": [odd]}], [{"content": [asked]}]):
         assert len(chat_shape(messages).ids) <= 1
+
+
+def test_a_request_whose_items_have_no_ids_or_have_content_refers_to_nothing() -> None:
+    plain = [{"role": "user", "content": "hi"}, {"id": "msg_1", "role": "assistant", "content": "yo"}]
+    assert not responses_shape({"input": plain}).may_refer
+    assert not responses_shape({"input": "hi"}).may_refer
+    assert responses_shape({"input": [*plain, {"type": "item_reference", "id": "msg_1"}]}).may_refer
+    assert responses_shape({"input": [{"id": "msg_1"}]}).may_refer

@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.requests.stored_ids import own_item_id, referenced_items, stored_ids
+from gai_fast.core.requests.stored_ids import (
+    is_of_input,
+    may_name_another,
+    own_item_id,
+    referenced_items,
+    response_of_item,
+    stored_ids,
+)
 from gai_fast.runtime.ids import new_stream_id
+from tests.limits import LIMITS
 
 
 @pytest.mark.parametrize(
@@ -123,3 +131,30 @@ OWN = own_item_id("rs", new_stream_id(), 12)
 def test_an_item_without_content_of_its_own_names_a_stored_one(item: Any, is_reference: bool) -> None:
     assert bool(referenced_items([item])) is is_reference
     assert referenced_items(item) == []
+
+
+def test_an_items_id_tells_its_response_if_the_gateway_has_made_it() -> None:
+    stream = "a_b-" + "c" * 18
+    assert response_of_item(own_item_id("msg", stream, 0)) == f"resp_{stream}"
+    assert response_of_item(own_item_id("msg", stream, LIMITS.input_item)) == f"resp_{stream}"
+    for identifier in ("msg_1", "", "msg_short_1", f"msg_{stream}", f"MSG_{stream}_1", f"msg_{stream}_1\n"):
+        assert response_of_item(identifier) == ""
+    assert is_of_input(own_item_id("msg", stream, LIMITS.input_item))
+    assert not is_of_input(own_item_id("msg", stream, LIMITS.input_item - 1))
+    assert not is_of_input("msg_1")
+
+
+def test_an_item_may_name_another_if_it_lacks_content() -> None:
+    for item in (
+        {"type": "item_reference", "id": "x", "content": "ignored"},
+        {"id": "x"},
+        {"id": "x", "type": "message", "status": "completed", "content": []},
+        {"id": "x", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]},
+    ):
+        assert may_name_another(item)
+    for item in (
+        {"id": "x", "type": "reasoning", "encrypted_content": "e"},
+        {"id": "x", "type": "message", "role": "assistant", "content": []},
+        {"id": "x", "type": "function_call", "call_id": "c"},
+    ):
+        assert not may_name_another(item)

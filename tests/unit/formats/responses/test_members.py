@@ -71,3 +71,11 @@ def test_members_of_another_type_are_refused(body: dict[str, Any], words: str) -
 @pytest.mark.parametrize("form", [{"text": 1}, {"text": {"format": 1}}, {"text": {"format": {"type": "text"}}}, {}])
 def test_json_is_asked_for_by_a_format_only(form: dict[str, Any]) -> None:
     assert not RESPONSES.read_request(form).wants_json
+
+
+def test_a_request_is_linked_if_it_may_name_something_earlier() -> None:
+    plain: list[dict[str, Any]] = [{"input": "hi"}, {"previous_response_id": None}, {"input": [{"role": "user"}]}]
+    for body in plain:
+        assert not RESPONSES.read_request(body).is_linked
+    for body in ({"input": [{"id": "msg_1"}]}, {"previous_response_id": "resp_1"}, {"previous_response_id": ""}):
+        assert RESPONSES.read_request(body).is_linked

@@ -207,7 +207,6 @@ LOST: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"include": ["message.output_text.logprobs", "x"]},
         ["include[1]"],
     ),
-    "a wish to have it stored": ({"store": True}, ["store"]),
     "other members": (
         {"truncation": "auto", "max_tool_calls": 3, "unheard": 0},
         ["truncation", "max_tool_calls", "unheard"],

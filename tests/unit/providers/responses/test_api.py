@@ -337,3 +337,51 @@ def test_text_behind_a_call_is_an_item_of_its_own() -> None:
     said = [{"type": "text", "text": text} for text in ("a", "", "b", "", "c")]
     items = body(OPENAI, messages=[{"role": "assistant", "content": [*said[:3], call, *said[3:]]}], query="Hi")["input"]
     assert [item.get("content") for item in items] == ["ab", None, "c", "Hi"]
+
+
+@pytest.mark.parametrize(
+    ("api", "model", "members", "included"),
+    [
+        (OPENAI, "gpt-5.1", {}, True),
+        (OPENAI, "gpt-4.1", {}, False),
+        (OPENAI, "x", {}, False),
+        (OPENAI, "x", {"reasoning": {"effort": "low"}}, True),
+        ("groq:responses", "x", {"reasoning": {"effort": "low"}}, False),
+        (OPENAI, "x", {"reasoning": {"effort": "low"}, "include": "a"}, None),
+    ],
+)
+def test_a_kept_answer_has_encrypted_reasoning(
+    api: str, model: str, members: dict[str, Any], included: bool | None
+) -> None:
+    asked = {"model": "m", "input": "hi", **members}
+    target = Target(model)
+    assert "include" not in sent_as_it_is(api, {"model": "m", "input": "hi"}, target)
+    target.is_kept = True
+    wanted = ["reasoning.encrypted_content"] if included else members.get("include")
+    assert sent_as_it_is(api, asked, target).get("include") == wanted
+    if included:
+        more = {**asked, "include": ["web_search_call.results"]}
+        assert sent_as_it_is(api, more, target)["include"] == ["web_search_call.results", *(wanted or ())]
+        target.refused = ["include"]
+        assert "include" not in sent_as_it_is(api, asked, target)
+        assert sent_as_it_is(api, more, target)["include"] == ["web_search_call.results"], "the client's own stays"
+
+
+def sent_as_it_is(api: str, asked: dict[str, Any], target: Target) -> dict[str, Any]:
+    sent: dict[str, Any] = json.loads(get_provider(api).build_passthrough(asked, target).body)
+    return sent
+
+
+def test_a_refusal_of_encrypted_reasoning_is_of_the_member_and_not_of_a_signature() -> None:
+    api, target = get_provider(OPENAI), Target("x")
+    target.is_kept = True
+    text = "Encrypted content is not supported with this model."
+    details = {"message": text, "type": "invalid_request_error", "param": "include", "code": None}
+    error = InvalidRequest(message=text, provider="openai", details=details)
+    for members in ({}, {"include": ["web_search_call.results"]}):
+        asked = {"model": "m", "input": "hi", "reasoning": {"effort": "low"}, **members}
+        assert not api.refuses_signatures(error)
+        found = api.refused_member(asked, target, error)
+        assert found is not None
+        assert found.path == "include"
+    assert api.refuses_signatures(InvalidRequest(message="Invalid encrypted_content", provider="openai"))

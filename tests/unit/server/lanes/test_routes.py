@@ -55,6 +55,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/api/v1/chat/x",
         "/v1/responses/x",
         "/ws/stream",
+        "/v1/responses",
         "/admin/v1/streams",
         "/admin/v1/requests",
         "/admin/v1/history",
@@ -80,7 +81,8 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     assert formats == {"anthropic", "completions", "openai", "responses"}
 
 
-E, N, K, S, A, C = GATES = ("early limits", "named ids", "idempotency", "shared answers", "admission", "chat")
+GATES = ("early limits", "chains", "named ids", "idempotency", "shared answers", "admission", "chat")
+E, H, N, K, S, A, C = GATES
 
 # Each route that asks an upstream, and its gates. An upstream's own paths are passed unread: only limits count them.
 WAYS: dict[tuple[str, str], set[str]] = {
@@ -88,12 +90,10 @@ WAYS: dict[tuple[str, str], set[str]] = {
     ("GET", "/api/v1/stream"): {S, A},
     ("POST", "/api/v1/streams"): {E, N, K, A},
     ("POST", "/api/v1/chat"): {E, N, S, A, C},
-    **{
-        ("POST", f"/v1/{name}"): {E, N, K, S, A}
-        for name in ("chat/completions", "completions", "responses", "messages")
-    },
-    **{("POST", f"/v1/{name}"): {E, N, A} for name in ("messages/count_tokens", "responses/input_tokens")},
-    ("POST", "/v1/responses/compact"): {E, N, A},
+    **{("POST", f"/v1/{name}"): {E, N, K, S, A} for name in ("chat/completions", "completions", "messages")},
+    ("POST", "/v1/responses"): {E, H, N, K, S, A},
+    ("POST", "/v1/messages/count_tokens"): {E, N, A},
+    **{("POST", f"/v1/responses/{name}"): {E, H, N, A} for name in ("input_tokens", "compact")},
     **{("POST", f"/v1/{name}"): {E, A} for name in ("embeddings", "moderations", "rerank", "images/generations")},
     ("POST", "/v1/audio/speech"): {E, A},
     **{("POST", f"/v1/audio/{name}"): {E, N, A} for name in ("transcriptions", "translations")},

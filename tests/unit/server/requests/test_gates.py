@@ -78,6 +78,7 @@ async def test_the_gates_stand_in_one_order_whatever_a_route_names(engine: Engin
     assert order == [
         "EarlyLimits",
         "Read",
+        "Chains",
         "NamedIds",
         "Plan",
         "Idempotency",

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gai_fast.formats import KeptAnswer
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
@@ -15,6 +17,7 @@ from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.responses import ResponseRoutes, response_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores.responses import KeptResponse
 from tests.unit.formats.responses_reader import RESPONSES, streamed
 from tests.unit.formats.streams import DONE, START, STREAM_ID, context, encoded, finish, text
 from tests.unit.server.requests.test_durable import SETTINGS, ask, refused
@@ -44,6 +47,28 @@ def ask_for(query: str = "", tail: str = TAIL, **more: Any) -> Incoming:
     return ask(tail, query, **more)
 
 
+async def answer_to(call: Any, asked: Incoming) -> Reply:
+    """Returns the answer to a request, at once or after a look at what is kept."""
+    try:
+        reply = call(asked)
+    except Error as error:
+        reply = asked.refusal(error)
+    if reply is None:
+        connection: Any = asked.http.transport
+        await until(lambda: bool(connection.ends))
+        (reply,) = connection.ends
+    assert isinstance(reply, Reply)
+    return reply
+
+
+async def error_of(call: Any, asked: Incoming) -> tuple[int, Any]:
+    reply = await answer_to(call, asked)
+    return reply.status, json.loads(reply.body)["error"]["message"]
+
+
+UNKNOWN = (404, "there is no such response here: it is unknown, or no longer kept")
+
+
 def body_of(reply: Reply | None) -> Any:
     assert reply is not None
     assert reply.status == 200
@@ -52,15 +77,12 @@ def body_of(reply: Reply | None) -> Any:
 
 @pytest.mark.parametrize(
     "tail",
-    ["", "resp_", STREAM_ID, f"{TAIL}/", f"{TAIL}/cancel", f"{TAIL}/input_items", f"{TAIL}.1", f"resp_{'a' * 101}"],
+    ["", "resp_", STREAM_ID, f"{TAIL}/", f"{TAIL}/cancel", f"{TAIL}.1", "a" * 129, "a" * 5000, "a\n", "é", "a b"],
 )
 async def test_what_is_no_name_of_a_response_is_unknown(tail: str) -> None:
-    assert refused(Fixture().routes.retrieve, ask_for(tail=tail)) == (404, "stream")
-
-
-@pytest.mark.parametrize("tail", ["", STREAM_ID, f"{TAIL}/cancel", f"{TAIL}/stop"])
-async def test_what_is_no_cancel_is_unknown(tail: str) -> None:
-    assert refused(Fixture().routes.cancel, ask_for(tail=tail, method="POST")) == (404, "stream")
+    routes = Fixture().routes
+    for call in (routes.retrieve, routes.delete, routes.input_items, routes.cancel):
+        assert await error_of(call, ask_for(tail=tail)) == UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -72,10 +94,13 @@ async def test_wrong_parameters_are_refused(query: str) -> None:
 
 async def test_a_response_of_another_caller_or_format_is_the_same_as_none() -> None:
     routes = Fixture(streamed()).routes
-    assert refused(routes.retrieve, ask_for(caller="bob")) == (404, "stream")
+    for call in (routes.retrieve, routes.delete, routes.input_items, routes.cancel):
+        assert await error_of(call, ask_for(caller="bob")) == UNKNOWN
+    assert await error_of(routes.retrieve, ask_for("stream=true", caller="bob")) == UNKNOWN
     other = Fixture(format_name="gai")
-    assert refused(other.routes.retrieve, ask_for()) == (404, "stream")
-    assert refused(other.routes.retrieve, ask_for("stream=true")) == (404, "stream")
+    assert await error_of(other.routes.retrieve, ask_for()) == UNKNOWN
+    assert await error_of(other.routes.retrieve, ask_for("stream=true")) == UNKNOWN
+    assert await error_of(other.routes.delete, ask_for()) == UNKNOWN
 
 
 async def test_the_response_so_far() -> None:
@@ -104,7 +129,7 @@ async def test_a_response_whose_log_cannot_be_read_has_not_failed(body: bytes, p
         (stream.routes.retrieve, ask_for()),
         (stream.routes.cancel, ask_for(tail=f"{TAIL}", method="POST")),
     ):
-        assert refused(call, asked) == (problem.status, problem.reason)
+        assert await error_of(call, asked) == (problem.status, "no")
 
 
 async def test_a_response_that_is_there_is_told_though_the_end_of_its_log_is_not() -> None:
@@ -121,10 +146,11 @@ async def test_a_log_that_has_lost_the_response_says_so() -> None:
 async def test_a_whole_answer_that_is_kept_is_a_response() -> None:
     whole = encoded(RESPONSES.whole(context()), [START, text("Hi"), finish(), DONE])
     stream = Fixture(whole, framing="json")
-    assert body_of(stream.routes.retrieve(ask_for())) == json.loads(whole)
+    stream.log.end(Ending("finished"))
+    assert body_of(await answer_to(stream.routes.retrieve, ask_for())) == json.loads(whole)
     failed = Fixture(framing="json")
     failed.log.end(Ending("failed", error=Error("network", "gone").payload()))
-    assert refused(failed.routes.retrieve, ask_for()) == (502, None)
+    assert await error_of(failed.routes.retrieve, ask_for()) == (502, "gone")
 
 
 @pytest.mark.parametrize("number", [-1, 0, 3, 8])
@@ -156,9 +182,93 @@ async def test_a_slow_client_gets_no_frame_that_it_has_either() -> None:
 async def test_a_response_that_ended_is_reported_when_it_is_cancelled() -> None:
     stream = Fixture(streamed(text("Hi"), finish(), DONE))
     stream.log.end(Ending("finished"))
-    assert body_of(stream.routes.cancel(ask_for(method="POST")))["status"] == "completed"
+    assert body_of(await answer_to(stream.routes.cancel, ask_for(method="POST")))["status"] == "completed"
 
 
 async def test_a_response_whose_end_is_not_logged_yet_counts_as_cancelled() -> None:
     stream = Fixture(streamed(text("Hi")))
     assert response_of(stream.log, "cancelled")["status"] == "cancelled"
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def kept(identifier: str = TAIL, status: str = "completed", **members: Any) -> KeptResponse:
+    response = {"id": identifier, "object": "response", "status": status, "output": [], "store": True, **members}
+    return KeptResponse(identifier, "", status, b'[{"role":"user","content":"Hi"}]', encode_json(response))
+
+
+@pytest.mark.parametrize("identifier", ["a", "resp_~.x", "a" * 128, TAIL])
+async def test_a_kept_response_is_told_as_its_client_got_it(identifier: str) -> None:
+    stream = Fixture() if identifier != TAIL else Fixture(streamed(text("other"), finish(), DONE))
+    stream.log.end(Ending("finished"))
+    one = kept(identifier, "cancelled")
+    assert stream.engine.store.responses.keep("anonymous", one)
+    for call in (stream.routes.retrieve, stream.routes.cancel):
+        reply = await answer_to(call, ask_for("include=x", tail=identifier))
+        assert (reply.status, reply.body) == (200, one.response)
+    assert await error_of(stream.routes.retrieve, ask_for(tail=identifier, caller="bob")) == UNKNOWN
+    assert await error_of(stream.routes.delete, ask_for(tail=identifier, caller="bob")) == UNKNOWN
+
+
+async def test_a_deleted_response_is_unknown_and_its_log_is_gone() -> None:
+    stream = Fixture(streamed(text("Hi"), finish(), DONE))
+    stream.log.end(Ending("finished"))
+    stream.engine.store.responses.keep("anonymous", kept())
+    deleted = body_of(await answer_to(stream.routes.delete, ask_for()))
+    assert deleted == {"id": TAIL, "object": "response", "deleted": True}
+    assert stream.engine.store.find_here(STREAM_ID) is None
+    for call in (stream.routes.delete, stream.routes.retrieve, stream.routes.cancel, stream.routes.input_items):
+        assert await error_of(call, ask_for()) == UNKNOWN
+
+
+async def test_a_log_that_outlives_the_deletion_tells_nothing() -> None:
+    """In a process that had read it before."""
+    said = KeptAnswer(is_kept=True)
+    stream = Fixture(streamed(text("Hi"), finish(), DONE, kept=said))
+    stream.log.end(Ending("finished"))
+    for call in (stream.routes.retrieve, stream.routes.cancel):
+        assert await error_of(call, ask_for()) == UNKNOWN
+    assert await error_of(stream.routes.retrieve, ask_for("stream=true")) == UNKNOWN
+    assert await error_of(stream.routes.delete, ask_for()) == UNKNOWN
+
+
+async def test_a_response_that_is_only_logged_is_deleted_too() -> None:
+    stream = Fixture(streamed(text("Hi"), finish(), DONE))
+    stream.log.end(Ending("finished"))
+    assert (await answer_to(stream.routes.delete, ask_for())).status == 200
+    assert await error_of(stream.routes.delete, ask_for()) == UNKNOWN
+
+
+async def test_a_response_that_runs_is_not_deleted() -> None:
+    stream = Fixture(streamed(text("Hi")))
+    assert refused_with(await answer_to(stream.routes.delete, ask_for())) == (409, "invalid_request")
+    assert stream.engine.store.find_here(STREAM_ID) is stream.log
+
+
+def refused_with(reply: Reply) -> tuple[int, str]:
+    return reply.status, json.loads(reply.body)["error"]["code"]
+
+
+async def test_the_stream_of_a_response_whose_log_is_gone_is_refused() -> None:
+    stream = Fixture()
+    stream.engine.store.responses.keep("anonymous", kept("resp_theirs"))
+    reply = await answer_to(stream.routes.retrieve, ask_for("stream=true", tail="resp_theirs"))
+    assert refused_with(reply) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=", "order=newest", "order=", "limit=01"])
+async def test_a_page_that_cannot_be_is_refused(query: str) -> None:
+    stream = Fixture()
+    stream.engine.store.responses.keep("anonymous", kept())
+    assert refused(stream.routes.input_items, ask_for(query)) == (400, "query")
+
+
+async def test_the_items_of_the_request() -> None:
+    stream = Fixture()
+    stream.engine.store.responses.keep("anonymous", kept())
+    page = body_of(await answer_to(stream.routes.input_items, ask_for("limit=100&order=asc")))
+    (item,) = page["data"]
+    assert (item["type"], item["role"], item["content"]) == ("message", "user", [{"type": "input_text", "text": "Hi"}])
+    assert (page["first_id"], page["has_more"]) == (item["id"], False)
+    assert (await answer_to(stream.routes.input_items, ask_for("after=msg_x"))).status == 404

@@ -1,0 +1,626 @@
+"""Chains of kept responses: the items of a whole conversation, one item by its id, pages of a request's own items.
+
+Pure: gets what is kept as bytes, and knows no store and no route.
+
+1. The items of a chain are those of each turn, from the first on: its input, then its output, then the new ones.
+2. Empty messages do not count. Of a failed turn, items that it broke off do not count either.
+3. A call without an output is left out if its turn did not complete, with the reasoning before it: providers refuse
+   reasoning that nothing follows. Otherwise it is an error, and so is an output without a call.
+4. Items of earlier turns that are neither messages, reasoning nor calls of the client's tools are understood by their
+   own provider alone, and so is reasoning that is not sealed. `Joined.marks` has their places.
+5. An item of a request's input that has no id of its own has one of the gateway's form. Its number begins at
+   `limits.input_item`; items of an answer have lower ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Raw
+
+from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.limits import LIMITS as IDS
+from gai_fast.core.requests.signatures import is_ours
+from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
+from gai_fast.formats._base import ItemMark
+from gai_fast.formats._members import member
+from gai_fast.formats.limits import LIMITS
+from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS
+from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
+from gai_fast.runtime.breathing import breathe
+
+
+class Kept(Protocol):
+    """What is kept of a response; `stores/responses.py` has the type."""
+
+    @property
+    def identifier(self) -> str:
+        """The response's id."""
+
+    @property
+    def status(self) -> str:
+        """`completed`, `incomplete`, `failed` or `cancelled`."""
+
+    @property
+    def input(self) -> bytes:
+        """The JSON array of its request's own items."""
+
+    @property
+    def response(self) -> bytes:
+        """Its last `response` object."""
+
+    @property
+    def provider(self) -> str:
+        """The provider that answered; empty if it is unknown."""
+
+
+class Before(NamedTuple):
+    """The items of all turns up to a response, as a connection remembers them.
+
+    Attributes:
+        items: The items, input and output.
+        status: The response's status.
+    """
+
+    items: Sequence[Any]
+    status: str
+
+
+class Joined(NamedTuple):
+    """The items of a conversation.
+
+    Attributes:
+        items: The items.
+        marks: Which of them only their provider understands, in order.
+    """
+
+    items: list[Any]
+    marks: list[ItemMark]
+
+
+# ---- a request's own items -------------------------------------------------------------------------------------------
+
+
+def own_items(body: dict[str, Any]) -> list[Any]:
+    """Returns the items of a request's `input`; a text is one message of the user.
+
+    Args:
+        body: The client's JSON object.
+
+    Raises:
+        InvalidRequest: `input` is neither a text nor a list.
+    """
+    given = member(body, "input", "$", str, list)
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    return given or []
+
+
+def input_items(kept: Kept) -> list[dict[str, Any]]:
+    """Returns the own items of a kept response's request in the form of OpenAI's list: each with `id` and `type`.
+
+    Args:
+        kept: The response.
+    """
+    items = _values(kept.input)
+    return [_listed(item, _input_id(item, kept.identifier, at)) for at, item in enumerate(items)]
+
+
+def _listed(item: Any, identifier: str) -> dict[str, Any]:
+    """Returns an item with its id and its type, and with the state and the parts that OpenAI's types want."""
+    if not isinstance(item, dict):
+        return {"id": identifier, "type": "message", "role": "user", "content": []}  # no item: nothing took it
+    kind = _kind(item) or "message"
+    state = {"status": "completed"} if kind in _PREFIXES and kind != _REASONING else {}
+    listed = {**state, **item, "id": identifier, "type": kind}
+    content = item.get("content")
+    if kind == "message" and isinstance(content, str):
+        is_answer = item.get("role") == "assistant"
+        part = {"type": "output_text" if is_answer else "input_text", "text": content}
+        listed["content"] = [{**part, "annotations": [], "logprobs": []} if is_answer else part]
+    return listed
+
+
+def _input_id(item: Any, response: str, at: int) -> str:
+    """Returns the id of an item of a request's input: rule 5."""
+    own = item.get("id") if isinstance(item, dict) else None
+    if isinstance(own, str) and own:
+        return own
+    kind = _kind(item) if isinstance(item, dict) else "message"
+    return own_item_id(_PREFIXES.get(kind, "item"), response.removeprefix(_RESPONSE), IDS.input_item + at)
+
+
+def items_page(kept: Kept, order: str, after: str | None, limit: int) -> dict[str, Any] | None:
+    """Returns a page of the own items of a kept response's request.
+
+    Args:
+        kept: The response.
+        order: `asc`, the order of the request, or `desc`.
+        after: The id of the item before the page; None for the first page.
+        limit: The most items of the page.
+
+    Returns:
+        `{"object": "list", "data", "first_id", "last_id", "has_more"}`. None if no item has the id `after`.
+    """
+    items = input_items(kept)
+    if order == "desc":
+        items.reverse()
+    begin = 0
+    if after is not None:
+        found = [at for at, item in enumerate(items) if item["id"] == after]
+        if not found:
+            return None
+        begin = found[0] + 1
+    data = items[begin : begin + limit]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(items) > begin + limit,
+    }
+
+
+# ---- items by their ids ----------------------------------------------------------------------------------------------
+
+
+def indexed_ids(identifier: str, own: Sequence[Any], output: Sequence[Any]) -> list[str]:
+    """Returns the ids of a response's items that do not tell the response's id: a store finds the others without them.
+
+    Args:
+        identifier: The response's id.
+        own: The own items of its request.
+        output: The items of its answer.
+    """
+    ids = [_input_id(item, identifier, at) for at, item in enumerate(own)]
+    ids += [item["id"] for item in output if isinstance(item, dict) and isinstance(item.get("id"), str)]
+    found = [each for each in ids if 0 < len(each) <= SHARED.identifier and response_of_item(each) != identifier]
+    return list(dict.fromkeys(found))
+
+
+def items_by_id(kept: Kept) -> dict[str, dict[str, Any]]:
+    """Returns the items of a kept response as they were written, those of its request and of its answer, by their ids.
+
+    Args:
+        kept: The response.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for at, item in enumerate(_values(kept.input)):
+        if isinstance(item, dict) and not ("id" in item and _refers(item)):
+            found[_input_id(item, kept.identifier, at)] = item
+    for item in output_of(kept):
+        identifier = item.get("id") if isinstance(item, dict) else None
+        if isinstance(identifier, str) and identifier:
+            found[identifier] = item
+    return found
+
+
+def item_of(kept: Kept, identifier: str) -> dict[str, Any] | None:
+    """Returns an item of a kept response as it was written, of its answer or of its request; None if there is none.
+
+    Args:
+        kept: The response.
+        identifier: The item's id.
+    """
+    return items_by_id(kept).get(identifier)
+
+
+class Reference(NamedTuple):
+    """An item of a request that names an item of an earlier one.
+
+    Attributes:
+        place: Its index.
+        identifier: The id.
+        is_needed: It has no content. Otherwise the request may say enough without the item that is kept.
+    """
+
+    place: int
+    identifier: str
+    is_needed: bool
+
+
+def references(items: Sequence[Any]) -> list[Reference]:
+    """Returns the references among the items of a request.
+
+    Args:
+        items: The items of `input`.
+    """
+    found: list[Reference] = []
+    for at, item in enumerate(items):
+        breathe()
+        identifier = item.get("id") if isinstance(item, dict) else None
+        if isinstance(identifier, str) and identifier:
+            kind = item.get("type")
+            if _refers(item):
+                found.append(Reference(at, identifier, is_needed=kind != _REASONING))
+            elif kind == _REASONING and not item.get("encrypted_content") and not is_own_item(identifier):
+                found.append(Reference(at, identifier, is_needed=False))
+    return found
+
+
+def _refers(item: dict[str, Any]) -> bool:
+    """Returns whether an item with an id has no content."""
+    return item.get("type") == ITEM or not any(value and name not in _NAMING for name, value in item.items())
+
+
+# ---- a chain ---------------------------------------------------------------------------------------------------------
+
+
+def joined(
+    chain: Sequence[Kept],
+    own: Sequence[Any],
+    marks: Sequence[ItemMark] = (),
+    before: Before | None = None,
+    structure: Structure | None = None,
+) -> Joined:
+    """Returns the items of a conversation: rules 1 to 4.
+
+    Args:
+        chain: The turns before, from the first on; empty if the request only has references.
+        own: The request's own items; references to kept items are replaced.
+        marks: The places of replaced items in `own` that only their provider understands.
+        before: The turns before, if a connection remembers them; then there is no `chain`.
+        structure: Reads the items of the chain before they are parsed. None for a chain that is known to be small.
+
+    Raises:
+        InvalidRequest: An output lacks its call, or a call of a completed turn its output. The text names the call.
+            Or the structure has more values than a request may have.
+    """
+    conversation = _Conversation(structure)
+    if before is not None:
+        conversation.add_answer(before.items, before.status, "", None)
+    for kept in chain:
+        conversation.add_turn(kept)
+    begin = len(conversation.items)
+    conversation.add(own)
+    conversation.marks += [mark._replace(place=begin + mark.place) for mark in marks]
+    if chain or before is not None:
+        conversation.pair()
+    return conversation.result()
+
+
+def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
+    """Returns the mark of an item that only its provider understands; None for other items.
+
+    Args:
+        item: The item.
+        place: Its index in the conversation.
+        provider: The provider that answered; empty if it is unknown.
+    """
+    kind = _kind(item) if isinstance(item, dict) else ""
+    if kind == _REASONING:
+        is_sealed = is_ours(item.get("encrypted_content")) or is_own_item(str(item.get("id")))
+        return ItemMark(place, provider, is_reasoning=True) if provider and not is_sealed else None
+    return ItemMark(place, provider, is_reasoning=False) if kind and kind not in _UNDERSTOOD else None
+
+
+class _Turn(NamedTuple):
+    """A turn of a conversation.
+
+    Attributes:
+        status: The status of its answer; empty for the request's own items.
+        kept: What is kept of it; None if nothing is.
+        begin: The index of the first item of its answer.
+        end: The index behind the last.
+    """
+
+    status: str
+    kept: Kept | None
+    begin: int
+    end: int
+
+
+class _Conversation:
+    """The items of a conversation while they are joined; `structure` as for `joined`."""
+
+    def __init__(self, structure: Structure | None) -> None:
+        self._structure = structure
+        self.items: list[Any] = []
+        self.marks: list[ItemMark] = []
+        self._turns: list[_Turn] = []
+        self._left: set[int] = set()
+
+    def add(self, items: Sequence[Any]) -> None:
+        """Adds the request's own items."""
+        self.items += items
+        self._turns.append(_Turn("", None, len(self.items), len(self.items)))
+
+    def add_turn(self, kept: Kept) -> None:
+        """Adds the items of a kept turn."""
+        breathe()
+        first = len(self.items)
+        self.items += _values(kept.input, self._structure)
+        self._mark(first, kept.provider)
+        self.add_answer(output_of(kept, self._structure), kept.status, kept.provider, kept)
+
+    def add_answer(self, items: Sequence[Any], status: str, provider: str, kept: Kept | None) -> None:
+        """Adds the items of an answer: rule 2.
+
+        Args:
+            items: The items.
+            status: Its status.
+            provider: The provider that answered; empty if it is unknown.
+            kept: What is kept of it.
+        """
+        begin = len(self.items)
+        self.items += items
+        for at in range(begin, len(self.items)):
+            item = self.items[at]
+            is_broken = status == "failed" and isinstance(item, dict) and item.get("status") in _BROKEN
+            if is_broken or not isinstance(item, dict) or _is_empty(item):
+                self._left.add(at)
+        self._mark(begin, provider)
+        self._turns.append(_Turn(status, kept, begin, len(self.items)))
+
+    def _mark(self, first: int, provider: str) -> None:
+        """Marks the items from an index on that only their provider understands: rule 4."""
+        for at in range(first, len(self.items)):
+            mark = mark_of(self.items[at], at, provider)
+            if mark is not None:
+                self.marks.append(mark)
+
+    def pair(self) -> None:
+        """Checks that each call has its output: rule 3."""
+        waiting: dict[str, tuple[int, _Turn]] = {}
+        answered: set[str] = set()
+        begin = 0
+        for turn in self._turns:
+            for at in range(begin, turn.end):
+                item = self.items[at]
+                call_id = item.get("call_id") if isinstance(item, dict) and at not in self._left else None
+                if not isinstance(call_id, str) or not call_id:
+                    continue
+                kind = item.get("type")
+                if kind in _CALLS:
+                    if call_id in waiting:
+                        self._without_output(*waiting[call_id])
+                    waiting[call_id] = at, turn
+                elif kind in _OUTPUTS:
+                    if waiting.pop(call_id, None) is not None:
+                        answered.add(call_id)
+                    elif call_id not in answered:
+                        raise _unpaired(f"No tool call found for the output of call {_shown(call_id)}: it is not in")
+            begin = turn.end
+        for at, turn in waiting.values():
+            self._without_output(at, turn)
+
+    def _without_output(self, at: int, turn: _Turn) -> None:
+        """Leaves a call without an output out, or refuses it.
+
+        Raises:
+            InvalidRequest: Its turn is complete.
+        """
+        kept, item = turn.kept, self.items[at]
+        if not turn.status:
+            return  # the request's own: its provider decides
+        if turn.status != _COMPLETED:
+            self._left.add(at)
+        elif kept is None or item["type"] != _CUSTOM_CALL or _declares(kept, item.get("name")):
+            text = f"No tool output found for call {_shown(item['call_id'])}: send it beside the new items of"
+            raise _unpaired(text)
+
+    def result(self) -> Joined:
+        """Returns the items that count, and the marks of these."""
+        for turn in self._turns:
+            if turn.status and (turn.status != _COMPLETED or self._left):
+                self._leave_unfollowed(turn)
+        left = self._left
+        if not left:
+            return Joined(self.items, self.marks)
+        places: dict[int, int] = {}
+        for at in range(len(self.items)):
+            if at not in left:
+                places[at] = len(places)
+        marks = [mark._replace(place=places[mark.place]) for mark in self.marks if mark.place in places]
+        return Joined([self.items[at] for at in places], marks)
+
+    def _leave_unfollowed(self, turn: _Turn) -> None:
+        """Leaves out the reasoning of an answer that nothing follows any more: rule 3."""
+        for at in range(turn.end - 1, turn.begin - 1, -1):
+            if at in self._left:
+                continue
+            if self.items[at].get("type") != _REASONING:
+                return
+            self._left.add(at)
+
+
+def _unpaired(text: str) -> Error:
+    return Error("invalid_request", f"{text} `input`", reason="tool_output", param="input")
+
+
+def _shown(call_id: str) -> str:
+    return call_id[: SHARED.identifier]
+
+
+def _is_empty(item: dict[str, Any]) -> bool:
+    """Returns whether an item is a message without content."""
+    if _kind(item) != "message":
+        return False
+    content = item.get("content")
+    if not isinstance(content, list):
+        return not content
+    return not any(_says(part) for part in content)
+
+
+def _says(part: Any) -> bool:
+    """Returns whether a part of a message has content; one of an unknown kind has."""
+    if not isinstance(part, dict):
+        return True
+    name = _TEXTS.get(str(part.get("type")), "")
+    return not name or bool(part.get(name))
+
+
+def _declares(kept: Kept, name: Any) -> bool:
+    """Returns whether the request of a response declared a tool with plain text as input.
+
+    Some providers run tools of their own by such calls.
+    """
+    tools = bytes(_answer(kept).tools)
+    return not tools or _has_custom(_exact(tools), name)
+
+
+def _has_custom(tools: Any, name: Any) -> bool:
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict):
+            if tool.get("type") == "custom" and tool.get("name") == name:
+                return True
+            if tool.get("type") == "namespace" and _has_custom(tool.get("tools"), name):
+                return True
+    return False
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------------------
+
+
+_NOTHING: Final = Raw(b"")
+
+
+class _Answer(msgspec.Struct):
+    """The members of a `response` that a chain reads; the others are not parsed."""
+
+    output: Any = None
+    tools: Raw = _NOTHING
+
+
+class _LongAnswer(msgspec.Struct):
+    """As `_Answer`, with the items as JSON texts: they are parsed one by one."""
+
+    output: list[Raw] = []
+    tools: Raw = _NOTHING
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+_LONG_ANSWER: Final = msgspec.json.Decoder(_LongAnswer)
+_ITEMS: Final = msgspec.json.Decoder(list[Raw])
+_VALUE: Final = msgspec.json.Decoder()
+
+
+def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
+    """Returns the items of a kept response's answer.
+
+    Args:
+        kept: The response.
+        structure: As for `joined`.
+    """
+    answer = _answer(kept, has_items=structure is not None or len(kept.response) > LIMITS.parsed_bytes)
+    output = answer.output
+    if isinstance(answer, _LongAnswer):
+        return [*_each(answer.output, structure)]
+    return output if isinstance(output, list) else []
+
+
+def _answer(kept: Kept, *, has_items: bool = False) -> _Answer | _LongAnswer:
+    """Returns the parts of a kept response that are read; `has_items`: the items are left as they are."""
+    text = kept.response
+    try:
+        return _LONG_ANSWER.decode(text) if has_items else _ANSWER.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        # An upstream's bytes may have invalid UTF-8 or lone surrogates.
+        value = _exact(text)
+        if not isinstance(value, dict):
+            return _Answer()
+        tools = value.get("tools")
+        return _Answer(value.get("output"), _NOTHING if tools is None else Raw(encode_json(tools)))
+
+
+def _values(text: bytes, structure: Structure | None = None) -> list[Any]:
+    """Returns the items of a kept request; `structure` as for `joined`."""
+    try:
+        if structure is not None or len(text) > LIMITS.parsed_bytes:
+            return [*_each(_ITEMS.decode(text), structure)]
+        value = _VALUE.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        value = _exact(text)
+    return value if isinstance(value, list) else []
+
+
+def _each(items: Sequence[Raw], structure: Structure | None) -> Iterator[Any]:
+    """Yields the values of JSON texts; the loop may go on after each."""
+    for item in items:
+        breathe()
+        if structure is not None:
+            read_text(structure, bytes(item))
+        try:
+            yield _VALUE.decode(item)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            yield _exact(bytes(item))
+
+
+def read_text(structure: Structure, text: bytes) -> None:
+    """Reads a whole JSON text in pieces; the loop may go on after each.
+
+    Args:
+        structure: Reads it.
+        text: The text.
+
+    Raises:
+        InvalidRequest: As `Structure.feed`.
+    """
+    for start in range(0, len(text), LIMITS.parsed_bytes):
+        breathe()
+        structure.feed(text[start : start + LIMITS.parsed_bytes])
+    structure.feed_whole(b"")  # the next text begins anew
+
+
+def _exact(text: bytes) -> Any:
+    """Returns the value of a JSON text that a strict parser refuses.
+
+    Raises:
+        Error: `internal`, reason `log_damaged`: it is none.
+    """
+    try:
+        return parse_exact(text.decode("utf-8", "replace").removeprefix("\ufeff"))
+    except ValueError:
+        raise Error("internal", "a kept response is damaged", reason="log_damaged") from None
+
+
+def _kind(item: dict[str, Any]) -> str:
+    """Returns the type of an item, which may be missing for a message and for a reference."""
+    kind = item.get("type")
+    if isinstance(kind, str):
+        return kind
+    return "message" if "role" in item else ITEM if "id" in item else ""
+
+
+_RESPONSE: Final = "resp_"
+_COMPLETED: Final = "completed"
+_REASONING: Final = "reasoning"
+_CUSTOM_CALL: Final = "custom_tool_call"
+_PREFIXES: Final = {
+    "message": "msg",
+    _REASONING: "rs",
+    "function_call": "fc",
+    _CUSTOM_CALL: "ctc",
+    "function_call_output": "fco",
+    "custom_tool_call_output": "ctco",
+}
+"""How the ids of items begin, by their type."""
+_CALLS: Final = frozenset(
+    ("function_call", _CUSTOM_CALL, "computer_call", "local_shell_call", "shell_call", "apply_patch_call")
+)
+"""The types of items that call a tool which the client runs."""
+_OUTPUTS: Final = frozenset([f"{kind}_output" for kind in _CALLS])
+"""Codex answers a `local_shell_call` with the output of a function: the call's id alone makes a pair."""
+_UNDERSTOOD: Final = frozenset(
+    (
+        "message",
+        _REASONING,
+        "function_call",
+        "function_call_output",
+        _CUSTOM_CALL,
+        "custom_tool_call_output",
+        ITEM,
+        ADDITIONAL_TOOLS,
+    )
+)
+"""The types of items that mean the same to all providers, or that are refused where they mean nothing."""
+_BROKEN: Final = ("in_progress", "incomplete", "searching", "interpreting", "generating")
+"""The states of items that their answer broke off."""
+_TEXTS: Final = {"output_text": "text", "input_text": "text", "text": "text", "refusal": "refusal"}
+"""The member with the text of a part."""
+_NAMING: Final = frozenset(("id", "type", "status"))
+"""The members of an item that only names another one."""

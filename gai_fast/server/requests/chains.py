@@ -1,0 +1,309 @@
+"""Requests that go on from earlier responses, or name items of them: they are asked as if they were whole.
+
+Owns what is looked up, in which order, and the refusals. `formats/responses/chain.py` joins the items,
+`stores/responses.py` keeps the responses, and `gates.py` has the gate.
+
+1. The newest response of a connection is looked for first, then what is kept of the caller's.
+2. What is not kept here goes up as it is if an upstream of the dialect may answer; the gate `named ids` checks then
+   that the caller got it there. Otherwise it is unknown, whatever the reason is, and one text says so.
+3. A chain is whole or refused. A response that is kept, but of which an earlier turn is missing, never goes up.
+4. A short conversation is joined at once, a longer one beside the loop.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.stored_ids import ITEM, StoredId
+from gai_fast.formats._base import ItemMark
+from gai_fast.formats.responses.chain import (
+    Before,
+    Reference,
+    items_by_id,
+    joined,
+    mark_of,
+    own_items,
+    read_text,
+    references,
+)
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
+from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.beside import Beside
+from gai_fast.runtime.breathing import breathe
+from gai_fast.server.admission.stored_ids import not_found
+from gai_fast.server.limits import LIMITS
+from gai_fast.stores.responses import KeptResponse
+
+if TYPE_CHECKING:
+    from gai_fast.server.requests.passage import Passage
+
+IsRunning = Callable[[str, str], Awaitable[bool]]
+ReadRest = Callable[["Passage", Beside], Awaitable[None]]
+_PARENT: Final = "previous_response_id"
+_KEPT_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
+_OWN_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
+
+
+class Turn(NamedTuple):
+    """A request that goes on from an earlier response, or names items of one.
+
+    Attributes:
+        parent: The id of the response before it, if that is one of ours; else empty.
+        own: The request's own items; references to kept items are replaced.
+        is_upstreams: The response before it is an upstream's: the turn is not kept here.
+    """
+
+    parent: str
+    own: list[Any]
+    is_upstreams: bool
+
+
+class Found(NamedTuple):
+    """What a request names, as far as it is kept here.
+
+    Attributes:
+        turns: The turns before, from the first on.
+        before: The turns before, if the connection remembers them.
+        parent: As for `Turn`.
+        own: The request's own items, as its client wrote them.
+        named: The references among these.
+        holding: The responses with the items that are kept, by the items' ids.
+        is_upstreams: As for `Turn`.
+        may_go_up: An upstream may know the items that are not kept.
+    """
+
+    turns: Sequence[KeptResponse]
+    before: Before | None
+    parent: str
+    own: list[Any]
+    named: Sequence[Reference]
+    holding: Mapping[str, KeptResponse]
+    is_upstreams: bool
+    may_go_up: bool
+
+
+class Whole(NamedTuple):
+    """A request with its whole conversation.
+
+    Attributes:
+        body: The body.
+        marks: The items of earlier answers that other providers do not understand.
+        containers: The number of its objects and arrays, or more.
+        turn: What it goes on from.
+        unknown: The request as far as its client wrote it: what it names there may be an upstream's.
+    """
+
+    body: dict[str, Any]
+    marks: Sequence[ItemMark]
+    containers: int
+    turn: Turn
+    unknown: dict[str, Any]
+
+
+class Chains:
+    """Looks up what requests name.
+
+    Args:
+        engine: The engine with the store.
+        is_running: Returns whether a stream, by its id, of a caller runs.
+        read_rest: Reads the rest of a large request beside the loop.
+    """
+
+    def __init__(self, engine: Engine, is_running: IsRunning, read_rest: ReadRest) -> None:
+        self._engine = engine
+        self._is_running = is_running
+        self._read_rest = read_rest
+
+    async def join(self, passage: Passage) -> None:
+        """Reads a request as if its client had sent the whole conversation.
+
+        Args:
+            passage: The request, which has a `linked`.
+
+        Raises:
+            Error: The request names what is unknown, or the store is out of reach.
+        """
+        body, passage.linked = passage.linked, None
+        assert body is not None
+        incoming = passage.incoming
+        found = await self._find(passage, body)
+        size = len(incoming.http.body) + sum([_size(kept) for kept in (*found.turns, *found.holding.values())])
+        beside = self._engine.targets.beside
+        if size <= LIMITS.checked_bytes and found.before is None:
+            passage.join(body, found)
+        else:
+            await beside.do(partial(passage.join, body, found), incoming.http.caller)
+        if passage.rest is not None:
+            await self._read_rest(passage, beside)
+
+    async def _find(self, passage: Passage, body: dict[str, Any]) -> Found:
+        """Returns what a request names. Raises as `join`."""
+        own, parent = own_items(body), _parent(body)
+        named = references(own)
+        needed = [each for each in named if each.is_needed]
+        if len(needed) > LIMITS.kept_references:
+            text = f"the request refers to more than {LIMITS.kept_references} items: send the items themselves"
+            raise Error("invalid_request", text, reason="items")
+        turns: Sequence[KeptResponse] = ()
+        before: Before | None = None
+        is_known = parent is not None
+        if parent is not None:
+            newest = passage.incoming.newest
+            items = None if newest is None else newest.find(parent)
+            if newest is not None and items is not None:
+                before = Before(items, newest.status)
+            else:
+                chain = await self._chain(passage, parent)
+                turns, is_known = chain or (), chain is not None
+        named = named if len(named) <= LIMITS.kept_references else needed
+        ids = list(dict.fromkeys([each.identifier for each in named if _KEPT_ID.fullmatch(each.identifier)]))
+        responses, caller = self._engine.store.responses, passage.incoming.http.caller
+        holding = await responses.holding(caller, ids) if ids else {}
+        ours = parent or "" if is_known else ""
+        is_upstreams = parent is not None and not is_known
+        may_go_up = bool(needed) and passage.may_go_up()
+        return Found(turns, before, ours, own, named, holding, is_upstreams, may_go_up)
+
+    async def _chain(self, passage: Passage, parent: str) -> Sequence[KeptResponse] | None:
+        """Returns the turns up to a response. None if it may be an upstream's: rules 2 and 3.
+
+        Raises:
+            Error: It is unknown, or still runs.
+        """
+        if _KEPT_ID.fullmatch(parent):
+            responses, caller = self._engine.store.responses, passage.incoming.http.caller
+            chain = await responses.chain(caller, parent)
+            if chain is not None:
+                return chain
+            own = _OWN_ID.fullmatch(parent)
+            if own is not None and await self._is_running(own[1], caller):
+                text = f"response {parent!r} still runs: go on from it once it has ended"
+                raise Error("invalid_request", text, reason="running", status=409, param=_PARENT)
+            if await responses.find(caller, parent) is not None:
+                raise not_found(StoredId(_PARENT, parent))
+        if parent and passage.may_go_up():
+            return None
+        raise not_found(StoredId(_PARENT, parent))
+
+
+def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
+    """Returns a request with its whole conversation; takes long, and shares nothing that changes with the loop.
+
+    Args:
+        body: The client's JSON object.
+        raw: Its text.
+        found: What it names.
+
+    Raises:
+        Error: An item is unknown; a call lacks its output, or an output its call; or the conversation is too large.
+    """
+    containers = _containers(raw)
+    for kept in found.turns:
+        breathe()
+        containers += _containers(kept.input) + _containers(kept.response)
+    structure = None
+    if containers > LIMITS.turn_containers:  # texts and what a response repeats were counted, too
+        structure = Structure()
+        read_text(structure, raw)
+    own, marks, replaced = _with_items(found)
+    if found.turns or found.before is not None:
+        conversation = joined(found.turns, own, marks, found.before, structure)
+        items, marks = conversation.items, conversation.marks
+    else:
+        items = own
+    if structure is not None:
+        containers = structure.containers
+    containers += _containers_of([own[at] for at in replaced])
+    if found.before is not None:
+        containers += _containers_of(found.before.items)
+    is_ours = found.turns or found.before is not None
+    sent = body
+    if is_ours or replaced:
+        sent = {name: value for name, value in body.items() if name != _PARENT or not is_ours}
+        sent["input"] = items
+    unknown = body
+    if is_ours or replaced:
+        left = [item for at, item in enumerate(found.own) if at not in replaced]
+        unknown = {name: value for name, value in sent.items() if name != "input"} | {"input": left}
+    return Whole(sent, marks, containers, Turn(found.parent, own, found.is_upstreams), unknown)
+
+
+def _with_items(found: Found) -> tuple[list[Any], list[ItemMark], set[int]]:
+    """Returns a request's own items with kept ones in place of references, the marks of these, and their places.
+
+    Raises:
+        InvalidRequest: An item is unknown.
+    """
+    own = found.own
+    marks: list[ItemMark] = []
+    replaced: set[int] = set()
+    known: dict[str, dict[str, dict[str, Any]]] = {}
+    for each in found.named:
+        item, kept = None, found.holding.get(each.identifier)
+        if kept is not None:
+            items = known.get(kept.identifier)
+            if items is None:
+                breathe()
+                items = known[kept.identifier] = items_by_id(kept)
+            item = items.get(each.identifier)
+        if kept is None or item is None:
+            if each.is_needed and not found.may_go_up:
+                raise not_found(StoredId(ITEM, each.identifier))
+            continue
+        if not replaced:
+            own = [*own]
+        own[each.place] = item
+        replaced.add(each.place)
+        mark = mark_of(item, each.place, kept.provider)
+        if mark is not None:
+            marks.append(mark)
+    return own, marks, replaced
+
+
+def _parent(body: Mapping[str, Any]) -> str | None:
+    """Returns the id of the response that a request goes on from. None if it names none.
+
+    Raises:
+        InvalidRequest: It is no text, or stands beside a conversation.
+    """
+    parent = body.get(_PARENT)
+    if parent is None:
+        return None
+    if not isinstance(parent, str):
+        text = f"The request is not valid: `{_PARENT}` must be a text - at `$.{_PARENT}`"
+        raise Error("invalid_request", text, reason="validation", param=_PARENT)
+    if body.get("conversation") is not None:
+        text = f"`{_PARENT}` and `conversation` exclude each other: send one of them"
+        raise Error("invalid_request", text, reason="conversation", param=_PARENT)
+    return parent
+
+
+def _size(kept: KeptResponse) -> int:
+    return len(kept.input) + len(kept.response)
+
+
+def _containers(text: bytes) -> int:
+    """Returns the number of objects and arrays of a JSON text, with the brackets in its strings."""
+    return text.count(b"{") + text.count(b"[")
+
+
+def _containers_of(items: Sequence[Any]) -> int:
+    """Returns the number of objects and arrays of parsed items."""
+    counted = 0
+    for item in items:
+        breathe()
+        waiting = [item]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                counted += 1
+                waiting += value.values()
+            elif isinstance(value, list):
+                counted += 1
+                waiting += value
+    return counted

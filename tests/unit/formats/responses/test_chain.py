@@ -1,0 +1,357 @@
+"""`formats/responses/chain.py`: the items of kept responses, joined, listed and found by their ids."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.responses import ResponseItem
+from openai.types.responses.response_item_list import ResponseItemList
+from pydantic import TypeAdapter
+
+from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.stored_ids import is_own_item, response_of_item
+from gai_fast.formats._base import ItemMark, without_marked
+from gai_fast.formats.responses.chain import (
+    Before,
+    indexed_ids,
+    input_items,
+    item_of,
+    items_page,
+    joined,
+    mark_of,
+    output_of,
+    own_items,
+    read_text,
+    references,
+)
+from gai_fast.model.errors import Error, InvalidRequest
+from gai_fast.stores.responses import KeptResponse
+from tests.limits import LIMITS
+
+STREAM = "a" * 22
+RESPONSE = f"resp_{STREAM}"
+USER = {"role": "user", "content": "hi"}
+THOUGHT: dict[str, Any] = {"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "gAAAA1"}
+CALL = {"id": "fc_1", "type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}", "status": "completed"}
+OUTPUT = {"type": "function_call_output", "call_id": "c1", "output": "done"}
+SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "q"}}
+
+
+def said(text: str = "yo", status: str = "completed", number: int = 0) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    message = {"id": f"msg_{STREAM}_{number}", "type": "message", "status": status, "role": "assistant"}
+    return {**message, "content": [part]}
+
+
+def kept(
+    *output: Any, given: Any = (USER,), status: str = "completed", provider: str = "", **members: Any
+) -> KeptResponse:
+    response = {"id": RESPONSE, "status": status, "output": list(output), **members}
+    own, answer = json.dumps(list(given)).encode(), json.dumps(response).encode()
+    return KeptResponse(RESPONSE, "", status, own, answer, provider=provider)
+
+
+# ---- a request's own items -------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_one_message_and_other_types_are_refused() -> None:
+    assert own_items({"input": "hi"}) == [USER]
+    assert own_items({"input": [USER]}) == [USER]
+    assert own_items({"input": None}) == own_items({}) == []
+    with pytest.raises(InvalidRequest, match=r"\$\.input"):
+        own_items({"input": 5})
+
+
+def test_a_list_of_items_is_openais_by_the_sdks_types() -> None:
+    given = [
+        USER,
+        {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "u", "detail": "auto"}]},
+        CALL,
+        {**OUTPUT, "status": "completed"},
+        {"role": "assistant", "content": "yo"},
+    ]
+    items = input_items(kept(given=given))
+    TypeAdapter(list[ResponseItem]).validate_python(items)
+    kinds = ["message", "message", "function_call", "function_call_output", "message"]
+    assert [item["type"] for item in items] == kinds
+    assert items[0]["content"] == [{"type": "input_text", "text": "hi"}]
+    assert [item["id"].partition("_")[0] for item in items] == ["msg", "msg", "fc", "fco", "msg"]
+    assert items[2]["id"] == "fc_1", "its own"
+    for item in (*items[:2], *items[3:]):
+        assert is_own_item(item["id"])
+        assert response_of_item(item["id"]) == RESPONSE
+    assert len({item["id"] for item in items}) == len(items)
+
+
+def test_pages_of_items() -> None:
+    given = [{"role": "user", "content": str(at)} for at in range(5)]
+    response = kept(given=given)
+
+    def page(order: str, after: str | None, limit: int) -> tuple[list[str], bool]:
+        found = items_page(response, order, after, limit)
+        assert found is not None
+        ResponseItemList.model_validate(found)
+        assert (found["first_id"], found["last_id"]) == (found["data"][0]["id"], found["data"][-1]["id"])
+        return [item["content"][0]["text"] for item in found["data"]], found["has_more"]
+
+    ids = [item["id"] for item in input_items(response)]
+    assert page("desc", None, 2) == (["4", "3"], True)
+    assert page("desc", ids[3], 20) == (["2", "1", "0"], False)
+    assert page("asc", None, 5) == (["0", "1", "2", "3", "4"], False)
+    assert page("asc", ids[1], 2) == (["2", "3"], True)
+    assert items_page(response, "asc", "msg_of_another", 20) is None
+    empty = items_page(response, "asc", ids[4], 20)
+    assert empty == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+    assert items_page(kept(given=[]), "desc", None, 20) == empty
+
+
+def test_what_is_no_item_is_listed_as_an_empty_message() -> None:
+    assert input_items(kept(given=[5]))[0]["content"] == []
+
+
+# ---- items by their ids ----------------------------------------------------------------------------------------------
+
+
+def test_an_item_is_found_by_its_id_in_the_answer_and_in_the_input() -> None:
+    response = kept(said(), CALL, given=[USER, {**USER, "id": "mine"}])
+    assert item_of(response, said()["id"]) == said()
+    assert item_of(response, "fc_1") == CALL
+    assert item_of(response, "mine") == {**USER, "id": "mine"}
+    assert item_of(response, input_items(response)[0]["id"]) == USER, "as it was written"
+    assert item_of(response, "fc_2") is None
+    assert item_of(kept(given=[{"type": "item_reference", "id": "msg_9"}]), "msg_9") is None, "a name is no item"
+
+
+def test_only_ids_that_do_not_tell_their_response_are_indexed() -> None:
+    output = [said(), CALL, {"id": ""}, {"id": 5}, "no item", {"id": "x" * (LIMITS.identifier + 1)}]
+    assert indexed_ids(RESPONSE, [USER, {**USER, "id": "mine"}], output) == ["mine", "fc_1"]
+    ids = indexed_ids("resp_short", [USER], [])
+    assert ids == [input_items(kept()._replace(identifier="resp_short"))[0]["id"]], "too short to be told"
+
+
+def test_references_are_items_that_only_name_another_one() -> None:
+    items = [
+        {"type": "item_reference", "id": "msg_1"},
+        {"id": "msg_2"},
+        {"id": "msg_3", "type": "message", "status": "completed"},
+        said(),
+        {"id": "rs_1", "type": "reasoning", "summary": []},
+        {"id": "rs_2", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]},
+        THOUGHT,
+        {"type": "item_reference"},
+        {"id": 5},
+        "text",
+    ]
+    found = [(each.place, each.identifier, each.is_needed) for each in references(items)]
+    assert found == [
+        *((0, "msg_1", True), (1, "msg_2", True), (2, "msg_3", True)),
+        *((4, "rs_1", False), (5, "rs_2", False)),
+    ]
+
+
+# ---- chains ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_each_turns_input_and_output_and_then_the_new_items() -> None:
+    chain = [kept(said("one")), kept(said("two"), given=[USER, USER])]
+    assert joined(chain, [USER]).items == [USER, said("one"), USER, USER, said("two"), USER]
+    assert joined([], [USER]).items == [USER]
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "cancelled", "failed"])
+def test_empty_messages_do_not_count_and_whole_ones_do(status: str) -> None:
+    empty = [said(""), {**said(), "content": []}, {**said(), "content": [{"type": "refusal", "refusal": ""}]}]
+    image = {**said(), "content": [{"type": "output_image"}]}
+    items = joined([kept(said("one"), *empty, image, status=status)], [USER]).items
+    assert items == [USER, said("one"), image, USER]
+
+
+def test_of_a_failed_turn_only_whole_items_count() -> None:
+    half = said("half", "incomplete")
+    for status in ("incomplete", "cancelled", "completed"):
+        assert half in joined([kept(half, status=status)], [USER]).items
+    assert joined([kept(said("one"), half, status="failed")], [USER]).items == [USER, said("one"), USER]
+
+
+@pytest.mark.parametrize("kind", ["function_call", "custom_tool_call", "computer_call", "shell_call"])
+def test_a_call_of_a_completed_turn_needs_its_output(kind: str) -> None:
+    call = {**CALL, "type": kind}
+    with pytest.raises(InvalidRequest, match="c1") as refused:
+        joined([kept(call)], [USER])
+    assert (refused.value.reason, refused.value.param, refused.value.status) == ("tool_output", "input", 400)
+    output = {**OUTPUT, "type": f"{kind}_output"}
+    assert joined([kept(call)], [output]).items == [USER, call, output]
+    assert joined([kept(call), kept(said(), given=[output])], [USER]).items[-1] == USER
+
+
+@pytest.mark.parametrize("own", [[OUTPUT], [USER, OUTPUT]])
+def test_an_output_needs_its_call_before_it(own: list[Any]) -> None:
+    with pytest.raises(InvalidRequest, match="c1") as refused:
+        joined([kept(said())], own)
+    assert refused.value.reason == "tool_output"
+    with pytest.raises(InvalidRequest, match="c1"):
+        joined([kept(said())], [OUTPUT, CALL])
+    assert joined([], own).items == own, "without a chain its provider decides"
+
+
+def test_the_requests_own_calls_are_its_providers_matter() -> None:
+    assert joined([kept(said())], [CALL]).items[-1] == CALL
+
+
+def test_a_call_id_may_be_used_again() -> None:
+    chain = [kept(CALL), kept(CALL, given=[OUTPUT])]
+    assert joined(chain, [OUTPUT]).items == [USER, CALL, OUTPUT, CALL, OUTPUT]
+    assert joined([kept(CALL)], [OUTPUT, OUTPUT]).items[-2:] == [OUTPUT, OUTPUT]
+    with pytest.raises(InvalidRequest, match="c1"):
+        joined([kept(CALL, CALL)], [OUTPUT])
+
+
+@pytest.mark.parametrize("status", ["incomplete", "cancelled", "failed"])
+def test_a_call_of_a_turn_that_did_not_complete_is_left_out_with_its_reasoning(status: str) -> None:
+    assert joined([kept(said(), THOUGHT, CALL, status=status)], [USER]).items == [USER, said(), USER]
+    assert joined([kept(THOUGHT, CALL, status=status)], [OUTPUT]).items == [USER, THOUGHT, CALL, OUTPUT]
+    other = {**CALL, "call_id": "c2"}
+    answered = {**OUTPUT, "call_id": "c2"}
+    assert joined([kept(THOUGHT, CALL, other, status=status)], [answered]).items == [USER, THOUGHT, other, answered]
+    assert joined([kept(said(), THOUGHT, status=status)], [USER]).items == [USER, said(), USER]
+
+
+def test_reasoning_of_a_complete_turn_stays() -> None:
+    assert joined([kept(THOUGHT, said())], [USER]).items == [USER, THOUGHT, said(), USER]
+    assert joined([kept(THOUGHT)], [USER]).items == [USER, THOUGHT, USER]
+
+
+def test_codex_answers_a_local_shell_call_with_the_output_of_a_function() -> None:
+    call = {"type": "local_shell_call", "id": "lsh_1", "call_id": "c1", "action": {"type": "exec"}}
+    assert joined([kept(call)], [OUTPUT]).items == [USER, call, OUTPUT]
+
+
+def test_runs_of_a_providers_own_tools_need_no_output() -> None:
+    run = {"type": "custom_tool_call", "id": "", "call_id": "xs_1", "name": "x_keyword_search", "input": "{}"}
+    mine = {"type": "custom", "name": "mine"}
+    assert joined([kept(run, said(), tools=[mine])], [USER]).items == [USER, run, said(), USER]
+    for tools in ([{**mine, "name": run["name"]}], [{"type": "namespace", "tools": [{**mine, "name": run["name"]}]}]):
+        with pytest.raises(InvalidRequest, match="xs_1"):
+            joined([kept(run, said(), tools=tools)], [USER])
+
+
+def test_a_connections_turns_are_joined_by_the_status_of_the_last() -> None:
+    items = [USER, said(), USER, THOUGHT, CALL]
+    with pytest.raises(InvalidRequest, match="c1"):
+        joined([], [USER], before=Before(items, "completed"))
+    assert joined([], [USER], before=Before(items, "incomplete")).items == [USER, said(), USER, USER]
+    assert joined([], [OUTPUT], before=Before(items, "completed")).items == [*items, OUTPUT]
+
+
+# ---- what only its provider understands ------------------------------------------------------------------------------
+
+
+def test_items_that_only_their_provider_understands_are_marked() -> None:
+    assert mark_of(SEARCH, 3, "openai") == ItemMark(3, "openai", is_reasoning=False)
+    assert mark_of({"type": "compaction", "encrypted_content": "x"}, 0, "") == ItemMark(0, "", is_reasoning=False)
+    assert mark_of(THOUGHT, 1, "openai") == ItemMark(1, "openai", is_reasoning=True)
+    assert mark_of(THOUGHT, 1, "") is None
+    assert mark_of({**THOUGHT, "encrypted_content": 'gai:{"signature":"s"}'}, 1, "openai") is None, "its author is told"
+    for item in (USER, said(), CALL, OUTPUT, {"type": "item_reference", "id": "x"}, {"id": "x"}, 5):
+        assert mark_of(item, 0, "openai") is None
+
+
+def test_marked_items_go_back_to_their_provider_alone() -> None:
+    chain = [kept(THOUGHT, SEARCH, said(), provider="openai"), kept(SEARCH, said("two"), provider="xai")]
+    conversation = joined(chain, [USER])
+    body = {"input": conversation.items}
+
+    def sent(provider: str | None) -> list[Any]:
+        found: list[Any] = without_marked(body, conversation.marks, provider)["input"]
+        return found
+
+    assert sent("openai") == [USER, THOUGHT, SEARCH, said(), USER, said("two"), USER]
+    assert sent("xai") == [USER, said(), USER, SEARCH, said("two"), USER]
+    assert sent("azure") == [USER, said(), USER, said("two"), USER]
+    assert sent(None) == [USER, THOUGHT, said(), USER, said("two"), USER]
+    assert without_marked(body, [], None) is body
+
+
+def test_marks_are_moved_with_their_items() -> None:
+    chain = [kept(said(""), SEARCH, said(), provider="openai")]
+    conversation = joined(chain, [USER, SEARCH], [ItemMark(1, "xai", is_reasoning=False)])
+    assert [(conversation.items[mark.place], mark.provider) for mark in conversation.marks] == [
+        *((SEARCH, "openai"), (SEARCH, "xai"))
+    ]
+
+
+# ---- sizes and damage ------------------------------------------------------------------------------------------------
+
+
+def test_long_turns_are_read_item_by_item_to_the_same_values() -> None:
+    long = said("x" * (2 * LIMITS.parsed_bytes))
+    chain = [kept(long, given=[{**USER, "content": "y" * (2 * LIMITS.parsed_bytes)}, USER])]
+    structure = Structure()
+    items = joined(chain, [USER]).items
+    assert items == joined(chain, [USER], structure=structure).items
+    assert items[2] == long
+    assert structure.containers == 2 + 5, "two messages of the user; an answer with a part and three lists"
+
+
+def test_too_many_values_are_refused_before_they_are_parsed() -> None:
+    many = kept(given=[[]] * (LIMITS.json_containers // 2))
+    assert len(joined([many], [], structure=Structure()).items) == LIMITS.json_containers // 2
+    with pytest.raises(InvalidRequest, match="objects and arrays"):
+        joined([many, many, many], [], structure=Structure())
+
+
+def test_a_text_is_read_in_pieces_to_the_same_count() -> None:
+    text = json.dumps([{"a": '"[{' * 50_000}, [[]]]).encode()
+    structure = Structure()
+    read_text(structure, text)
+    read_text(structure, b"[]")
+    assert structure.containers == 5
+
+
+def test_an_upstreams_bytes_may_be_what_a_strict_parser_refuses() -> None:
+    answer = b'\xef\xbb\xbf{"output":[{"id":"a\\ud800"}],"tools":[]}'
+    half = KeptResponse(RESPONSE, "", "completed", b'["\\ud800"]', answer)
+    assert output_of(half) == [{"id": "a\ud800"}]
+    assert output_of(half, Structure()) == [{"id": "a\ud800"}]
+    for output in ("null", "5", '"x"'):
+        assert output_of(kept()._replace(response=f'{{"output":{output}}}'.encode())) == []
+
+
+@pytest.mark.parametrize("field", ["input", "response"])
+def test_what_is_no_json_is_damaged(field: str) -> None:
+    with pytest.raises(Error) as damaged:
+        joined([kept()._replace(**{field: b"[{"})], [])
+    assert (damaged.value.code, damaged.value.reason) == ("internal", "log_damaged")
+
+
+# ---- by any conversation ---------------------------------------------------------------------------------------------
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[tuple[list[Any], list[Any]]]:
+    """Returns turns of a user and an agent: each the input and the output."""
+    turns: list[tuple[list[Any], list[Any]]] = []
+    waiting: list[str] = []
+    for turn in range(draw(st.integers(1, 5))):
+        own: list[Any] = [{**OUTPUT, "call_id": each} for each in waiting]
+        own += [{"role": "user", "content": draw(st.text(max_size=3))} for _ in range(draw(st.integers(0, 2)))]
+        output: list[Any] = [{**THOUGHT, "id": f"rs_{turn}"}] if draw(st.booleans()) else []
+        output += [said(draw(st.text(min_size=1, max_size=3)), number=turn)] if draw(st.booleans()) else []
+        waiting = [f"c{draw(st.integers(0, 3))}x{each}" for each in range(draw(st.integers(0, 2)))]
+        output += [{**CALL, "call_id": each} for each in waiting]
+        turns.append((own, output))
+    turns.append(([{**OUTPUT, "call_id": each} for each in waiting] + [USER], []))
+    return turns
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(turns=conversations())
+def test_the_whole_is_what_a_client_would_have_sent(turns: list[tuple[list[Any], list[Any]]]) -> None:
+    chain = [kept(*output, given=own) for own, output in turns[:-1]]
+    everything = [item for own, output in turns for item in (*own, *output)]
+    assert joined(chain, turns[-1][0]).items == everything
+    assert joined(chain, turns[-1][0], structure=Structure()).items == everything
