@@ -52,7 +52,7 @@ def examples(page: str) -> Iterator[Example]:
             yield Example(page, block, below)
 
 
-EXAMPLES: Final = [*examples(PAGE), *examples("README.md"), *examples("docs/clients.md")]
+EXAMPLES: Final = [*examples(PAGE), *examples("README.md"), *examples("docs/clients.md"), *examples("docs/responses.md")]
 
 
 # ---- one server, every command ---------------------------------------------------------------------------------------
@@ -109,6 +109,13 @@ def test_every_program_of_the_clients_page_runs(address: str, program: Block) ->
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.startswith(b"One stormy night")
+
+
+def test_the_session_of_the_responses_page_runs(address: str) -> None:
+    [program] = [block for block in blocks(read("docs/responses.md")) if block.language == "python"]
+    code = program.text.replace(SHOWN_ADDRESS, address)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=SECONDS, check=False)
+    assert done.stdout.decode().split("\n") == ["My name is Ada. completed", "What is my name? completed", ""]
 
 
 def test_every_chapter_but_the_list_of_routes_has_an_example() -> None:
