@@ -363,14 +363,14 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     log.use(server)
     for warning in missing_keys(settings):
         logging.getLogger("gai_fast.server").warning("%s", warning)
-    if (notice := kept_responses(settings)) is not None:
-        logging.getLogger("gai_fast.server").info("%s", notice)
     if record is not None:
         _make_folder_of_recordings(record)
 
     def ready(url: str) -> None:
         nonlocal is_up
         is_up = True
+        if (notice := kept_responses(settings)) is not None:
+            logging.getLogger("gai_fast.server").info("%s", notice)
         text = banner(url, loaded, has_examples=sys.stdout.isatty())
         if record is not None:
             text += f"\nrecording what upstreams answer to {click.format_filename(record)}"
