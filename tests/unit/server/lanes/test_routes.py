@@ -89,10 +89,7 @@ WAYS: dict[tuple[str, str], set[str]] = {
     ("GET", "/api/v1/stream"): {S, A},
     ("POST", "/api/v1/streams"): {E, N, K, A},
     ("POST", "/api/v1/chat"): {E, N, S, A, C},
-    **{
-        ("POST", f"/v1/{name}"): {E, N, K, S, A}
-        for name in ("chat/completions", "completions", "messages")
-    },
+    **{("POST", f"/v1/{name}"): {E, N, K, S, A} for name in ("chat/completions", "completions", "messages")},
     ("POST", "/v1/responses"): {E, H, N, K, S, A},
     ("POST", "/v1/messages/count_tokens"): {E, N, A},
     **{("POST", f"/v1/responses/{name}"): {E, H, N, A} for name in ("input_tokens", "compact")},
