@@ -46,7 +46,12 @@ def response(
     own = [{"id": each, "type": "message"} for each in output]
     whole = {"id": identifier, "status": status, "instructions": text, "output": own}
     return KeptResponse(
-        identifier, parent, status, json.dumps([{"id": each} for each in items]).encode(), json.dumps(whole).encode(), items
+        identifier,
+        parent,
+        status,
+        json.dumps([{"id": each} for each in items]).encode(),
+        json.dumps(whole).encode(),
+        items,
     )
 
 

@@ -46,6 +46,7 @@ LARGER_CLASSES = {
     "formats.messages.stream:Messages": "its attributes are the state of one message, block by block",
     "net.stream.session:Session": "its methods are what the relay, the attempts and the two lanes call on a stream",
     "core.legal_stream:LegalStream": "one method for each kind of event, most of them of a few lines",
+    "stores.sealed:SealedBackend": "one method for each of a backend's, most of them calls of the inner one",
     "server.pass_through.transfer:Transfer": "as a session for a stream: attempts, response and figures of one",
 }
 """Classes that are larger, each with the reason why it is one class."""

@@ -334,6 +334,10 @@ class Limits:
     """Seconds for which an answer that has its finish reason waits for usage and the end mark. Providers send both
     within milliseconds; a server that keeps its connection open would otherwise delay the end for `idle_timeout`."""
 
+    late_end: float = 0.1
+    """As `late_events`, for an answer that is kept and whose last event is there: its client waits for that event until
+    the upstream's body ends, since only then it is certain that the answer has not failed."""
+
     callbacks_waiting: int = 1024
     """Waiting async callbacks of one stream. Each holds an event; a thousand are a long answer."""
 

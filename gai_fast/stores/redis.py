@@ -13,7 +13,12 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
 | `gai:worker:<name>` | a worker's lease |
 | `gai:workers` | a sorted set: when each worker renewed its lease, by the server's clock |
 | `gai:cancel:<name>` | a list: the messages to a worker; a stream's id alone cancels the stream |
-| `gai:{responses}:…` | kept responses: `redis_responses.py` |
+| `gai:{responses}:one:<name>` | a kept response, a hash: `value`, with a checksum as a record has; `parent`; |
+| | `member`; `items`: the digests of its items; `until`: when it expires, in milliseconds since the epoch |
+| `gai:{responses}:all`, `…:of:<caller>` | sorted sets: the members of all, and of a caller, by their age |
+| `gai:{responses}:due` | a sorted set: the members by the time at which they expire |
+| `gai:{responses}:items` | a sorted set: `<item><age><name>` of each item, with an age of 16 digits |
+| `gai:{responses}:sizes` | a hash: the bytes of each caller, and of all under an empty name |
 
 1. One command or script creates a key together with its time to live. A record may have no time to live.
 2. The keys of one stream share a hash tag, and no command names the keys of two streams, so a cluster works too.
@@ -30,7 +35,11 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
    lost writes: it may be a replica that replaced its master before it had received everything. The count is checked
    before the first write over a new connection, so no copy gets a hole. In a cluster the lease is on one node, so the
    count is checked with the next write only.
-8. Copies and claims of earlier releases lack some of the checksums, and are read without them.
+8. Kept responses share one hash tag: budgets of all callers are exact because each call is one script
+   (`responses.lua`), which the server carries out at once or not at all. A member is `<name>:<caller>:<size>:<age>`;
+   the newest has the largest age. What has expired is not found. A gateway removes it, with its bytes; without a
+   gateway its key expires `limits.response_grace` later. What a server evicts counts until it would have expired.
+9. Copies and claims of earlier releases lack some of the checksums, and are read without them.
 """
 
 from __future__ import annotations
@@ -41,6 +50,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -50,6 +60,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import (
     CLAIMS,
+    RESPONSES,
     Backend,
     CopyChange,
     CopyTail,
@@ -70,8 +81,7 @@ from gai_fast.stores.backend import (
     read_message,
 )
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.redis_client import SENTINEL, Command, RedisClient, code_of
-from gai_fast.stores.redis_responses import RedisResponses
+from gai_fast.stores.redis_client import SENTINEL, Command, RedisClient, Script, code_of
 
 URL: Final = "redis://127.0.0.1:6379/0"
 
@@ -139,6 +149,10 @@ if found == ARGV[1] or found == ARGV[2] then
 end
 return found"""
 """Changes a record if it has one of two values."""
+_RESPONSES: Final = "gai:{responses}:"
+"""The beginning of the keys of kept responses."""
+_SCRIPT: Final = Script(files("gai_fast.stores").joinpath("responses.lua").read_text())
+_KEY: Final = f"{_RESPONSES}all"
 _CHECK: Final = 9
 """Bytes of the checksum that follows the value of a record."""
 _LINE_ENDS: Final = 2
@@ -163,7 +177,7 @@ class RedisBackend(Backend):
 
     def __init__(self, url: str) -> None:
         self.client = RedisClient(url, self._greet)
-        self._responses = RedisResponses(self.client)
+        self._responses = _Responses(self.client)
         self._worker: str | None = None  # the worker whose lease this process renews
         self._lost_at = -math.inf  # when the server was last found without that lease
         self._count = 0  # the count of that lease in the server's last reply: rule 7
@@ -501,10 +515,64 @@ class RedisBackend(Backend):
             written: The new value, and its time to live. Empty if the record is removed.
         """
         known = old + _check(old, kind, name)
-        former = old if kind == CLAIMS else known  # rule 8
+        former = old if kind == CLAIMS else known  # rule 9
         async with self.client.turn():
             found = await self.client.ask("EVAL", _SWAP, 1, _record(kind, name), known, former, *written)
         return None if found is None else _opened(found, kind, name)
+
+
+class _Responses:
+    """The kept responses in a Redis server, or a cluster.
+
+    Args:
+        client: The connections.
+    """
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def keep(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
+        """Keeps a response; as `Backend.keep_response`. If much must make room, several scripts remove it."""
+        dropped, is_over = await self._run(
+            "keep",
+            record.name,
+            record.caller,
+            record.parent,
+            record.value + _check_of_response(record.value, record.name),
+            record.size,
+            max(1, int(ttl * 1000)),
+            budget.of_caller,
+            budget.of_all,
+            "".join(record.items),
+            int(LIMITS.response_grace * 1000),
+        )
+        while is_over:
+            some, is_over = await self._run("room", record.caller, budget.of_caller, budget.of_all)
+            dropped += some
+        return int(dropped)
+
+    async def read(self, names: Sequence[str], turns: int, most: int) -> list[tuple[str, bytes]]:
+        """Returns kept responses; as `Backend.read_responses`."""
+        found: list[bytes] = await self._run("read", turns, most, *names)
+        places = [each.decode() for each in found[::2]]
+        return [(name, _opened_response(value, name)) for name, value in zip(places, found[1::2], strict=True)]
+
+    async def holding(self, items: Mapping[str, str]) -> dict[str, str]:
+        """Returns the names of responses with some items; as `Backend.responses_with`."""
+        pairs = [each for pair in items.items() for each in pair]
+        found: list[bytes] = await self._run("holding", *pairs) if pairs else []
+        return {item: name.decode() for item, name in zip(items, found, strict=True) if name}
+
+    async def delete(self, name: str) -> bool:
+        """Removes a response; as `Backend.delete_response`."""
+        return bool(await self._run("delete", name))
+
+    async def sweep(self) -> bool:
+        """Removes some expired responses; returns whether there are more."""
+        return bool(await self._run("sweep"))
+
+    async def _run(self, call: str, *arguments: str | bytes | int) -> Any:
+        return await self._client.ask_script(_SCRIPT, _KEY, call, _RESPONSES, LIMITS.responses_dropped, *arguments)
 
 
 def check_url(url: str, _folder: Path) -> str:
@@ -611,6 +679,23 @@ def _opened(found: bytes, kind: str, name: str) -> bytes:
     raise StoreError("damaged", "a record of the store is damaged")
 
 
+def _check_of_response(value: bytes, name: str) -> bytes:
+    """Returns the line end and checksum that follow the value of a kept response."""
+    return b"\n%08x" % checksum(value, RESPONSES, name)
+
+
+def _opened_response(found: bytes, name: str) -> bytes:
+    """Returns the value of a kept response.
+
+    Raises:
+        StoreError: It does not match its checksum.
+    """
+    value = found[:-_CHECK]
+    if found[-_CHECK:] != _check_of_response(value, name):
+        raise StoreError("damaged", "a response of the store is damaged")
+    return value
+
+
 def _commands(change: CopyChange) -> list[Command]:
     log, head = _log(change.stream_id), _head(change.stream_id)
     if change.is_dropped:
@@ -683,7 +768,7 @@ def _checked(fields: Mapping[bytes, bytes], name: bytes, check_name: bytes, *pla
     """Returns the value of a field.
 
     Raises:
-        StoreError: The value does not match its checksum. Earlier releases wrote none: rule 8.
+        StoreError: The value does not match its checksum. Earlier releases wrote none: rule 9.
     """
     value, check = fields[name], fields.get(check_name)
     if check is not None and check != b"%d" % checksum(value, *place):

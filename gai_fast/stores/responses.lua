@@ -1,4 +1,4 @@
--- Kept responses in Redis: the calls of `RedisResponses`. redis_responses.py has the keys and the rules.
+-- Kept responses in Redis. redis.py has the keys and the rules.
 --
 -- ARGV[1]: the call. ARGV[2]: the prefix of all keys. ARGV[3]: bytes that one call removes. The others are the call's own.
 -- All keys have one hash tag, so a cluster has them on one node. Time is the server's.
@@ -66,7 +66,10 @@ local function remove_expired()
   while removed < most_removed do
     local members = redis.call('ZRANGEBYSCORE', DUE, '-inf', now, 'LIMIT', 0, BATCH)
     if #members == 0 then break end
-    for _, member in ipairs(members) do removed = removed + remove(member) end
+    for _, member in ipairs(members) do
+      removed = removed + remove(member)
+      if removed >= most_removed then break end
+    end
   end
   return removed
 end
@@ -81,17 +84,20 @@ local function make_room(caller, of_caller, of_all)
     local left = most_removed - remove_expired()
     for _, bound in ipairs(bounds) do
       while left > 0 and size_of(bound[1]) > bound[2] do
-        local oldest = redis.call('ZRANGE', bound[3], 0, 0)[1]
-        if oldest then
-          left = left - remove(oldest)
-          dropped = dropped + 1
-        else
-          redis.call('HDEL', SIZES, bound[1]) -- the server has lost the set
+        local oldest, newer = unpack(redis.call('ZRANGE', bound[3], 0, 1))
+        if not newer then -- the newest alone is not too much: the server has lost the set
+          local size = oldest and string.match(oldest, '^%x+:%x+:(%d+):') or 0
+          redis.call('HSET', SIZES, bound[1], size)
+          break
         end
+        left = left - remove(oldest)
+        redis.call('ZREM', bound[3], oldest) -- a damaged member names another set
+        dropped = dropped + 1
       end
     end
+    if left <= 0 and is_over() then return {dropped, 1} end
   end
-  return {dropped, is_over() and 1 or 0}
+  return {dropped, 0}
 end
 
 local function is_there(name)
@@ -104,10 +110,13 @@ end
 if call == 'keep' then
   local name, caller, parent, value, size, ttl, of_caller, of_all, items, grace = unpack(ARGV, 4)
   remove_named(name)
-  local newest = redis.call('ZREVRANGE', ALL, 0, 0, 'WITHSCORES')
-  local number = (tonumber(newest[2] or 0) or 0) + 1
-  local member = name .. ':' .. caller .. ':' .. size .. ':' .. text(number)
   local key, own = key_of(name), prefix .. 'of:' .. caller
+  local number = 1
+  for _, each in ipairs({ALL, own}) do -- the server may have lost one of them
+    local newest = redis.call('ZREVRANGE', each, 0, 0, 'WITHSCORES')[2]
+    number = math.max(number, tonumber(newest or 0) + 1)
+  end
+  local member = name .. ':' .. caller .. ':' .. size .. ':' .. text(number)
   local until_ms, life = text(now + ttl), ttl + grace
   redis.call('HSET', key, 'value', value, 'parent', parent, 'member', member, 'items', items, 'until', until_ms)
   redis.call('PEXPIRE', key, text(life))

@@ -13,7 +13,10 @@ Owns the tables, and the meaning of each of SQLite's failures.
    sealing.
 5. Times to live follow the machine's clock. If the clock is set forward, copies of running streams look expired. Until
    their workers have renewed the times of those copies, no stream counts as unknown.
-6. Expired rows are removed in small steps. SQLite overwrites removed content, because it was a conversation.
+6. Expired rows are removed in small steps. SQLite overwrites removed content, because it was a conversation. This
+   takes time, so one transaction removes `limits.responses_dropped` bytes of kept responses.
+7. The number of a kept response is its age: one that is kept again is the newest. `response_sizes` has the bytes of
+   each caller's, and under an empty name those of all. What has expired is removed before anything is dropped.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -34,6 +38,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores.backend import (
     CLAIMS,
+    RESPONSES,
     Backend,
     CopyChange,
     CopyTail,
@@ -45,6 +50,7 @@ from gai_fast.stores.backend import (
     ResponseRecord,
     StoreError,
     check_size,
+    checksum,
     ending_text,
     gap_text,
     header_text,
@@ -55,9 +61,7 @@ from gai_fast.stores.backend import (
     read_message,
 )
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.sqlite_responses import RESPONSE_TABLES, delete, holding, keep, make_room, read
-from gai_fast.stores.sqlite_responses import sweep as sweep_responses
-from gai_fast.stores.sqlite_rows import UNCHECKED, damaged_row, ms_from_now, open_row, seal_row, transaction
+from gai_fast.stores.sealer import is_sealed
 
 URL: Final = "sqlite:///gai-fast.db"
 
@@ -82,8 +86,25 @@ CREATE TABLE cancels (worker TEXT, stream TEXT, asked REAL NOT NULL, PRIMARY KEY
 CREATE TABLE leases (worker TEXT PRIMARY KEY, renewed REAL NOT NULL) WITHOUT ROWID;
 """
 # `claims` holds all records, and `cancels` all messages. The names are from earlier releases, whose files stay usable.
+_RESPONSE_TABLES: Final = (
+    "CREATE TABLE IF NOT EXISTS responses (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, caller TEXT NOT NULL,"
+    " parent TEXT NOT NULL, size INTEGER NOT NULL, expires_ms INTEGER NOT NULL, value BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS responses_by_caller ON responses (caller)",
+    "CREATE INDEX IF NOT EXISTS responses_by_end ON responses (expires_ms)",
+    "CREATE TABLE IF NOT EXISTS response_items (item TEXT, response INTEGER, PRIMARY KEY (item, response))"
+    " WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS response_items_by_response ON response_items (response)",
+    "CREATE TABLE IF NOT EXISTS response_sizes (caller TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
+)
+_ALL_CALLERS: Final = ""
+_ResponseRow = tuple[int, str, int]
+"""The number, the caller and the size of a row."""
+_RESPONSE: Final = "SELECT number, CAST(caller AS TEXT), CAST(size AS INTEGER) FROM responses"
+"""SQLite may find a value of any type in a damaged row."""
 _FOREVER: Final = 2**63 - 1
 """`expires_ms` of a record without a time to live."""
+_UNCHECKED: Final = bytes(4)
+"""In front of a sealed record: rule 4."""
 _NUMBER: Final = 8
 """Bytes of an event's number in front of a stream's end."""
 _PREFIX: Final = "sqlite:///"
@@ -248,30 +269,34 @@ class SQLiteBackend(Backend):
             if old is not None and _get(connection, place) != old:
                 return False
             gone = "DELETE FROM claims WHERE key = ? RETURNING expires_ms > ?"
-            row: tuple[int] | None = connection.execute(gone, (place, ms_from_now(0.0))).fetchone()
+            row: tuple[int] | None = connection.execute(gone, (place, _ms_from_now(0.0))).fetchone()
             return row == (1,)
 
         return await self._writer.transact(delete)
 
     async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
         """Keeps a response. If much must make room, several transactions remove it: others need not wait for all."""
-        dropped, is_over = await self._writer.transact(lambda connection: keep(connection, record, ttl, budget))
+        dropped, is_over = await self._writer.transact(
+            lambda connection: _keep_response(connection, record, ttl, budget)
+        )
         while is_over:
-            some, is_over = await self._writer.transact(lambda connection: make_room(connection, record.caller, budget))
+            some, is_over = await self._writer.transact(
+                lambda connection: _make_room(connection, record.caller, budget)
+            )
             dropped += some
         return dropped
 
     async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
         """Returns kept responses, each with those before it."""
-        return await self._reader.call(lambda connection: read(connection, names, turns, most))
+        return await self._reader.call(lambda connection: _read_responses(connection, names, turns, most))
 
     async def responses_with(self, items: Mapping[str, str]) -> Mapping[str, str]:
         """Returns the names of kept responses with some items."""
-        return await self._reader.call(lambda connection: holding(connection, items))
+        return await self._reader.call(lambda connection: _responses_with(connection, items))
 
     async def delete_response(self, name: str) -> bool:
         """Removes a kept response."""
-        return await self._writer.transact(lambda connection: delete(connection, name))
+        return await self._writer.transact(lambda connection: _delete_response(connection, name))
 
     async def lasting(self) -> Collection[tuple[str, str]]:
         """Returns kind and name of the records without a time to live."""
@@ -299,7 +324,7 @@ class SQLiteBackend(Backend):
             raise StoreError("unsuitable", f"{self._path} is on a disk that several processes cannot share")
         connection.execute("PRAGMA secure_delete=ON")
         self._writer.make_ready(connection)
-        with transaction(connection):
+        with _transaction(connection):
             application, schema = (_pragma(connection, name) for name in ("application_id", "user_version"))
             if not (application or schema or connection.execute("SELECT 1 FROM sqlite_master").fetchone()):
                 for statement in filter(str.strip, _TABLES.split(";")):
@@ -310,7 +335,7 @@ class SQLiteBackend(Backend):
                 raise StoreError("unsuitable", f"{self._path} is the file of another program")
             elif schema != _SCHEMA:
                 raise StoreError("unsuitable", f"{self._path} is of another release (tables {schema}, not {_SCHEMA})")
-            for statement in RESPONSE_TABLES:  # files of earlier releases have none, which goes on to read this one
+            for statement in _RESPONSE_TABLES:  # files of earlier releases have none, and these go on to read this one
                 connection.execute(statement)
             connection.execute("INSERT OR REPLACE INTO leases VALUES ('', 0)")  # fails if it cannot be written
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
@@ -334,8 +359,8 @@ class SQLiteBackend(Backend):
             return True
         if change.header is not None:
             begin = "INSERT OR IGNORE INTO streams (id, header, expires_ms) VALUES (?, ?, ?)"
-            header = seal_row(header_text(change.header, change.worker), stream_id)
-            connection.execute(begin, (stream_id, header, ms_from_now(change.keep or 0.0)))
+            header = _seal(header_text(change.header, change.worker), stream_id)
+            connection.execute(begin, (stream_id, header, _ms_from_now(change.keep or 0.0)))
             self._keys.pop(stream_id, None)  # it may be stale: a transaction that was rolled back had another row
         key = self._key(connection, stream_id)
         if key is None:
@@ -345,7 +370,7 @@ class SQLiteBackend(Backend):
             " WHERE key = ? AND id = ?",
             (
                 None if change.ending is None else _seal_end(ending_text(change.ending), stream_id, change.last_seq),
-                None if change.keep is None else ms_from_now(change.keep),
+                None if change.keep is None else _ms_from_now(change.keep),
                 key,
                 stream_id,
             ),
@@ -355,7 +380,7 @@ class SQLiteBackend(Backend):
         for record in change.records:
             after, last_seq, piece = record.after, record.last_seq, record.piece
             add = "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?)"
-            row = UNCHECKED + piece if change.is_sealed else seal_row(piece, stream_id, after, last_seq)
+            row = _UNCHECKED + piece if change.is_sealed else _seal(piece, stream_id, after, last_seq)
             connection.execute(add, (key, last_seq, after, row))
         if change.gap is not None:
             _write_gap(connection, key, stream_id, change.gap)
@@ -371,7 +396,7 @@ class SQLiteBackend(Backend):
         return key
 
     def _sweep(self, connection: sqlite3.Connection) -> bool:
-        now = ms_from_now(0.0)
+        now = _ms_from_now(0.0)
         step = LIMITS.store_sweep
         left = step
         past = "SELECT key FROM streams WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
@@ -389,25 +414,25 @@ class SQLiteBackend(Backend):
         stale = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
         connection.execute(stale, _around_now(SHARED.lease_lost))
         connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", _around_now(SHARED.note_life))
-        has_more = sweep_responses(connection)
-        return left <= 0 or claims == step or has_more
+        responses = _remove_expired_responses(connection)
+        return left <= 0 or claims == step or responses >= LIMITS.responses_dropped
 
     # -- the reading thread --
 
     def _load(self, connection: sqlite3.Connection, stream_id: str) -> LogCopy | None:
-        with transaction(connection, "DEFERRED"):  # one consistent snapshot
+        with _transaction(connection, "DEFERRED"):  # one consistent snapshot
             find = "SELECT key, header, ending FROM streams WHERE id = ? AND expires_ms > ?"
-            row = connection.execute(find, (stream_id, ms_from_now(0.0))).fetchone()
+            row = connection.execute(find, (stream_id, _ms_from_now(0.0))).fetchone()
             if row is None:
                 return None
             key, header, ending = row
             gaps = connection.execute("SELECT lost, text FROM gaps WHERE stream = ?", (key,)).fetchall()
             try:
-                lost, text = join_gaps((lost, open_row(text, stream_id, "gap", lost)) for lost, text in gaps)
+                lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
             except (ValueError, TypeError):
                 raise StoreError("damaged", "the gaps of a stream cannot be read") from None
             news = _news(connection, key, stream_id, ending, lost, LIMITS.store_read)
-        return LogCopy(*read_header(open_row(header, stream_id)), lost, text, news)
+        return LogCopy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
 
     def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, CopyTail]:
         version = _pragma(connection, "data_version")
@@ -419,7 +444,7 @@ class SQLiteBackend(Backend):
         if not asked:
             return {}
         limit = min(LIMITS.store_read, SHARED.store_reply // len(asked))
-        with transaction(connection, "DEFERRED"):
+        with _transaction(connection, "DEFERRED"):
             found = {stream_id: _news_of(connection, stream_id, after, limit) for stream_id, after in asked.items()}
         news = {stream_id: each for stream_id, each in found.items() if each != _NOTHING}
         self._without_news.update({each: after for each, after in asked.items() if each not in news})
@@ -601,7 +626,7 @@ class _Writer(_Thread):
         if is_due:
             connection.execute("PRAGMA synchronous=FULL")  # for this commit: it synchronizes all earlier ones too
         try:
-            with transaction(connection):
+            with _transaction(connection):
                 for call in group:
                     self._run_one(connection, call)
         finally:
@@ -682,8 +707,23 @@ def _connection_is_there(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT 1 FROM streams LIMIT 1").fetchall()
 
 
+@contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # something raised
+            connection.rollback()
+
+
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _ms_from_now(seconds: float) -> int:
+    return int((time.time() + seconds) * 1000)
 
 
 def _around_now(seconds: float) -> tuple[float, float]:
@@ -695,7 +735,7 @@ def _around_now(seconds: float) -> tuple[float, float]:
 def _write_gap(connection: sqlite3.Connection, key: int, stream_id: str, gap: Gap) -> None:
     if gap.is_whole or gap.text is None:
         connection.execute("DELETE FROM gaps WHERE stream = ? AND lost < ?", (key, gap.lost))
-    text = seal_row(gap_text(gap), stream_id, "gap", gap.lost)
+    text = _seal(gap_text(gap), stream_id, "gap", gap.lost)
     connection.execute("INSERT OR REPLACE INTO gaps VALUES (?, ?, ?)", (key, gap.lost, text))
     connection.execute("DELETE FROM records WHERE stream = ? AND last_seq <= ?", (key, gap.lost))
 
@@ -719,9 +759,9 @@ def _news(
         for begin, last_seq, sealed in found:
             if size >= limit:
                 return CopyTail(records, has_more=True)
-            if not (isinstance(begin, int) and isinstance(last_seq, int)):  # as in `open_row`: of any type
-                raise damaged_row()
-            records.append(Record(begin, last_seq, open_row(sealed, stream_id, begin, last_seq)))
+            if not (isinstance(begin, int) and isinstance(last_seq, int)):  # as in `_open_sealed`: of any type
+                raise _damaged_row()
+            records.append(Record(begin, last_seq, _open_sealed(sealed, stream_id, begin, last_seq)))
             size += len(sealed)
         reached = records[-1].last_seq if records else after
         return CopyTail(records, None if ending is None else read_ending(_open_end(ending, stream_id, reached)))
@@ -751,7 +791,7 @@ def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collect
 
 
 def _kept(connection: sqlite3.Connection, stream_ids: Collection[str]) -> Collection[str]:
-    now = ms_from_now(0.0)
+    now = _ms_from_now(0.0)
     find = "SELECT 1 FROM streams WHERE id = ? AND expires_ms > ?"
     return {each for each in stream_ids if connection.execute(find, (each, now)).fetchone() is not None}
 
@@ -776,13 +816,13 @@ def _place(kind: str, name: str) -> str:
 
 def _get(connection: sqlite3.Connection, place: str) -> bytes | None:
     find = "SELECT value FROM claims WHERE key = ? AND expires_ms > ?"
-    row = connection.execute(find, (place, ms_from_now(0.0))).fetchone()
-    return None if row is None else open_row(row[0], place)
+    row = connection.execute(find, (place, _ms_from_now(0.0))).fetchone()
+    return None if row is None else _open_sealed(row[0], place)
 
 
 def _put(connection: sqlite3.Connection, place: str, value: bytes, ttl: float | None) -> None:
-    until = _FOREVER if ttl is None else ms_from_now(ttl)
-    connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (place, seal_row(value, place), until))
+    until = _FOREVER if ttl is None else _ms_from_now(ttl)
+    connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (place, _seal(value, place), until))
 
 
 def _lasting(connection: sqlite3.Connection) -> Collection[tuple[str, str]]:
@@ -791,6 +831,145 @@ def _lasting(connection: sqlite3.Connection) -> Collection[tuple[str, str]]:
     return [
         (kind, name) if found else (CLAIMS, place) for place in places for kind, found, name in [place.partition(":")]
     ]
+
+
+def _keep_response(
+    connection: sqlite3.Connection, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget
+) -> tuple[int, bool]:
+    """Keeps a response, and makes room; as `Backend.keep_response`.
+
+    Returns:
+        As `_make_room`.
+    """
+    _remove_responses(connection, connection.execute(f"{_RESPONSE} WHERE name = ?", (record.name,)).fetchall())
+    row = record.name, record.caller, record.parent, record.size, _ms_from_now(ttl)
+    add = "INSERT INTO responses (name, caller, parent, size, expires_ms, value) VALUES (?, ?, ?, ?, ?, ?)"
+    number = connection.execute(add, (*row, _seal(record.value, RESPONSES, record.name))).lastrowid
+    items = [(item, number) for item in record.items]
+    connection.executemany("INSERT OR IGNORE INTO response_items VALUES (?, ?)", items)
+    _count_response(connection, record.caller, record.size)
+    return _make_room(connection, record.caller, budget)
+
+
+def _make_room(connection: sqlite3.Connection, caller: str, budget: ResponseBudget) -> tuple[int, bool]:
+    """Drops responses until a caller and all callers have no more than their bytes, or there is more than a
+    transaction may delete.
+
+    Returns:
+        The number of dropped responses, and whether there are more to drop.
+    """
+    if not _is_over(connection, caller, budget):
+        return 0, False
+    left = LIMITS.responses_dropped - _remove_expired_responses(connection)
+    dropped = 0
+    for name, most, oldest in (
+        (caller, budget.of_caller, f"{_RESPONSE} WHERE caller = ?1 ORDER BY number LIMIT 2"),
+        (_ALL_CALLERS, budget.of_all, f"{_RESPONSE} WHERE ?1 = '' ORDER BY number LIMIT 2"),
+    ):
+        while left > 0 and _size_of(connection, name) > most:
+            rows: list[_ResponseRow] = connection.execute(oldest, (name,)).fetchall()
+            if len(rows) < 2:  # the newest alone is not too much: the sum is damaged
+                size = sum(size for _, _, size in rows)
+                connection.execute("UPDATE response_sizes SET size = ? WHERE caller = ?", (size, name))
+                break
+            left -= _remove_responses(connection, rows[:1])
+            dropped += 1
+    return dropped, left <= 0 and _is_over(connection, caller, budget)
+
+
+def _read_responses(
+    connection: sqlite3.Connection, names: Sequence[str], turns: int, most: int
+) -> list[tuple[str, bytes]]:
+    """Returns kept responses; as `Backend.read_responses`."""
+    found: list[tuple[str, bytes]] = []
+    size = 0
+    find = "SELECT parent, value FROM responses WHERE name = ? AND expires_ms > ?"
+    with _transaction(connection, "DEFERRED"):
+        now = _ms_from_now(0.0)
+        for first in names:
+            name = first
+            for _ in range(turns):
+                row = connection.execute(find, (name, now)).fetchone()
+                if row is None:
+                    break
+                value = _open_sealed(row[1], RESPONSES, name)
+                found.append((name, value))
+                size += len(value)
+                if size >= most:
+                    return found
+                name = row[0]
+    return found
+
+
+def _responses_with(connection: sqlite3.Connection, items: Mapping[str, str]) -> dict[str, str]:
+    """Returns the names of responses with some items; as `Backend.responses_with`."""
+    with_item = (
+        "SELECT name FROM response_items JOIN responses ON number = response"
+        " WHERE item = ? AND expires_ms > ? ORDER BY response DESC LIMIT 1"
+    )
+    named = "SELECT name FROM responses WHERE name = ? AND expires_ms > ?"
+    found: dict[str, str] = {}
+    with _transaction(connection, "DEFERRED"):
+        now = _ms_from_now(0.0)
+        for item, likely in items.items():
+            row = connection.execute(with_item, (item, now)).fetchone()
+            if row is None and likely:
+                row = connection.execute(named, (likely, now)).fetchone()
+            if row is not None:
+                found[item] = str(row[0])
+    return found
+
+
+def _delete_response(connection: sqlite3.Connection, name: str) -> bool:
+    """Removes a response; as `Backend.delete_response`."""
+    there = connection.execute("SELECT 1 FROM responses WHERE name = ? AND expires_ms > ?", (name, _ms_from_now(0.0)))
+    is_there = there.fetchone() is not None
+    _remove_responses(connection, connection.execute(f"{_RESPONSE} WHERE name = ?", (name,)).fetchall())
+    return is_there
+
+
+def _remove_expired_responses(connection: sqlite3.Connection) -> int:
+    """Removes expired responses, `limits.responses_dropped` bytes or a little more; returns their bytes."""
+    removed = 0
+    some = f"{_RESPONSE} WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
+    now = _ms_from_now(0.0)
+    while removed < LIMITS.responses_dropped:
+        rows = connection.execute(some, (now, LIMITS.response_batch)).fetchall()
+        if not rows:
+            break
+        for row in rows:
+            removed += _remove_responses(connection, [row])
+            if removed >= LIMITS.responses_dropped:
+                break
+    return removed
+
+
+def _remove_responses(connection: sqlite3.Connection, rows: Sequence[_ResponseRow]) -> int:
+    """Removes rows; returns their bytes."""
+    removed = 0
+    for number, caller, size in rows:
+        connection.execute("DELETE FROM response_items WHERE response = ?", (number,))
+        connection.execute("DELETE FROM responses WHERE number = ?", (number,))
+        _count_response(connection, caller, -size)
+        removed += size
+    return removed
+
+
+def _count_response(connection: sqlite3.Connection, caller: str, size: int) -> None:
+    """Adds bytes to the sums of a caller and of all."""
+    add = "INSERT INTO response_sizes VALUES (?1, MAX(0, ?2)) ON CONFLICT DO UPDATE SET size = MAX(0, size + ?2)"
+    for name in (caller, _ALL_CALLERS):
+        connection.execute(add, (name, size))
+    connection.execute("DELETE FROM response_sizes WHERE caller = ? AND size <= 0", (caller,))
+
+
+def _size_of(connection: sqlite3.Connection, caller: str) -> int:
+    row = connection.execute("SELECT CAST(size AS INTEGER) FROM response_sizes WHERE caller = ?", (caller,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _is_over(connection: sqlite3.Connection, caller: str, budget: ResponseBudget) -> bool:
+    return _size_of(connection, caller) > budget.of_caller or _size_of(connection, _ALL_CALLERS) > budget.of_all
 
 
 def _add_message(connection: sqlite3.Connection, worker: str, text: str) -> None:
@@ -808,9 +987,32 @@ def _take_messages(connection: sqlite3.Connection, worker: str) -> Collection[tu
     return [*map(read_message, texts)]
 
 
+def _seal(value: bytes, *place: object) -> bytes:
+    """Returns a value with a checksum over it and its place in front."""
+    return checksum(value, *place).to_bytes(4, "big") + value
+
+
+def _open_sealed(sealed: bytes, *place: object) -> bytes:
+    """Returns the value that `_seal` sealed for this place.
+
+    Raises:
+        StoreError: The value is damaged.
+    """
+    value = sealed[4:] if isinstance(sealed, bytes) else b""  # SQLite may find a value of any type in a damaged row
+    if is_sealed(value) and sealed[:4] == _UNCHECKED:
+        return value
+    if not isinstance(sealed, bytes) or _seal(value, *place)[:4] != sealed[:4]:
+        raise _damaged_row()
+    return value
+
+
+def _damaged_row() -> StoreError:
+    return StoreError("damaged", "a row of the store is damaged")
+
+
 def _seal_end(text: bytes, stream_id: str, last_seq: int) -> bytes:
     """Returns the sealed end of a stream, with the number of its last event."""
-    return seal_row(last_seq.to_bytes(_NUMBER, "big") + text, stream_id, "last")
+    return _seal(last_seq.to_bytes(_NUMBER, "big") + text, stream_id, "last")
 
 
 def _open_end(sealed: bytes, stream_id: str, reached: int) -> bytes:
@@ -825,9 +1027,9 @@ def _open_end(sealed: bytes, stream_id: str, reached: int) -> bytes:
         StoreError: The end is damaged, or a record before it is missing.
     """
     try:
-        value = open_row(sealed, stream_id, "last")
+        value = _open_sealed(sealed, stream_id, "last")
     except StoreError:
-        return open_row(sealed, stream_id, "end")
+        return _open_sealed(sealed, stream_id, "end")
     if int.from_bytes(value[:_NUMBER], "big") > reached:
         raise StoreError("damaged", "the last records of a stream are missing")
     return value[_NUMBER:]

@@ -141,22 +141,6 @@ async def test_deferred_tools_go_to_anthropic_as_they_are(net: Net) -> None:
     assert asked[0]["tools"] == tools
 
 
-@on_uvloop
-async def test_a_websocket_of_codex_is_answered_with_426(net: Net) -> None:
-    gateway = await net.gateway(await net.mock())
-    upgrade = {
-        **CODEX,
-        "connection": "Upgrade",
-        "upgrade": "websocket",
-        "sec-websocket-version": "13",
-        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    answer = await gateway.ask("GET", "/v1/responses", headers=upgrade)
-    assert (answer.status, answer.headers["upgrade"]) == (426, "HTTP/1.1")
-    assert answer.error["code"] == "invalid_request"
-    assert (await gateway.ask("GET", "/v1/responses")).status == 405
-
-
 TOO_LONG = "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens."
 
 

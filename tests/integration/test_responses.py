@@ -297,11 +297,11 @@ async def test_a_repeated_request_is_answered_once(net: Net) -> None:
 
 
 REFUSED: dict[str, tuple[str, str, int, str]] = {
-    "a response to be deleted": ("DELETE", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 405, "does not accept this method"),
-    "an unknown response": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 404, "there is no such stream"),
-    "an id of another form": ("GET", "/chatcmpl-1", 404, "there is no such stream"),
-    "a part of a response": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa/input_items", 404, "there is no such stream"),
-    "a cancel of nothing": ("POST", "/resp_aaaaaaaaaaaaaaaaaaaaaa/cancel", 404, "there is no such stream"),
+    "a response to be deleted": ("DELETE", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 404, "there is no such response here"),
+    "an unknown response": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 404, "there is no such response here"),
+    "an id of another form": ("GET", "/chatcmpl-1", 404, "there is no such response here"),
+    "the items of none": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa/input_items", 404, "there is no such response here"),
+    "a cancel of nothing": ("POST", "/resp_aaaaaaaaaaaaaaaaaaaaaa/cancel", 404, "there is no such response here"),
     "a cancel by GET": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa/cancel", 405, "does not accept this method"),
     "a POST without cancel": ("POST", "/resp_aaaaaaaaaaaaaaaaaaaaaa", 405, "does not accept this method"),
     "no number": ("GET", "/resp_aaaaaaaaaaaaaaaaaaaaaa?stream=true&starting_after=-1", 400, "`starting_after`"),
@@ -367,7 +367,6 @@ async def test_a_native_stream_in_this_format_resumes_by_the_numbers_of_its_log(
     ("member", "words"),
     [
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
-        ({"store": True}, "store"),
         ({"input": [{"type": "compaction", "encrypted_content": "x"}, {"role": "user", "content": "hi"}]}, "input[0]"),
         ({"include": ["an.unknown.word"]}, "include[0]"),
         ({"truncation": "auto"}, "truncation"),

@@ -20,6 +20,7 @@ from gai_fast.formats.responses.output import ResponsesOutput, discard
 from gai_fast.formats.responses.parts import custom_tools, namespaced
 from gai_fast.formats.responses.rewriting import read_last, rewrite_frame, rewrite_whole
 from gai_fast.formats.responses.stream import ResponseEvents
+from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 from gai_fast.model.limits import SHARED
@@ -146,12 +147,13 @@ class PassedEvents(Passthrough):
         hides_usage: As for `Passthrough`.
     """
 
-    __slots__ = ("_answer", "_own")
+    __slots__ = ("_answer", "_is_done", "_own")
 
     def __init__(self, encoder: OwnEvents, kept: KeptAnswer, *, hides_usage: bool = False) -> None:
         super().__init__(encoder, hides_usage=hides_usage)
         self._answer = kept
         self._own = encoder
+        self._is_done = False
 
     def frame(self, raw: bytes, last: bool) -> None:
         """Works as `Passthrough.frame`."""
@@ -170,6 +172,22 @@ class PassedEvents(Passthrough):
             response = rewritten.response
             answer.leave(found.identifier, found.status, response, found.items, rewritten.written, without)
         super().frame(rewritten.written, last)
+
+    def event(self, event: Event) -> None:
+        """Works as `Passthrough.event`."""
+        super().event(event)
+        if event["type"] == "done":
+            self._is_done = True
+
+    def take_pieces(self) -> list[Piece]:
+        """Works as `Passthrough.take_pieces`; holds the last object, and what follows it, until the answer is over."""
+        taken, last = super().take_pieces(), self._answer.piece
+        if last and not self._is_done:
+            for at, piece in enumerate(taken):
+                if piece is last:
+                    self._out = taken[at:]
+                    return taken[:at]
+        return taken
 
     def leave_off(self) -> None:
         """Works as `ResponseEvents.leave_off`."""

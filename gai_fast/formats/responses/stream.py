@@ -51,6 +51,8 @@ from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 
+NO_USAGE: Final[Mapping[str, Any]] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+
 
 class ResponseEvents(DialectEncoder):
     """Events → the dialect's frames."""
@@ -218,6 +220,12 @@ class ResponseEvents(DialectEncoder):
             response = self._response.at("in_progress")
             self._emit("response.created", {"response": response})
             self._emit("response.in_progress", {"response": response})
+
+    def prepare(self) -> None:
+        """Writes a response that nothing is generated for."""
+        self._started = True
+        self._emit("response.created", {"response": self._response.at("in_progress")})
+        self._emit_last("response.completed", self._response.at("completed", usage=NO_USAGE))
 
     def _reset(self, event: Event) -> None:
         self._output = self._new_output()

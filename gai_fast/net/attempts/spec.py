@@ -123,6 +123,11 @@ class Keeping:
 
     __slots__ = ()
 
+    @property
+    def has_last(self) -> bool:
+        """Whether the last event of the answer is written, and not yet sent."""
+        raise NotImplementedError
+
     def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
         """Begins to keep the answer of a stream that has ended.
 

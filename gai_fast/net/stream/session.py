@@ -401,7 +401,9 @@ class Session(ReadStream):
         self._is_complete = False
         if self._timers.late_due == math.inf or self.relay.deltas != self._deltas_at_end:
             self._deltas_at_end = self.relay.deltas
-            self._timers.late_due = self._loop.time() + LIMITS.late_events
+            keeping = self.attempts.spec.keeping
+            wait = LIMITS.late_events if keeping is None or not keeping.has_last else LIMITS.late_end
+            self._timers.late_due = self._loop.time() + wait
             self.arm()
 
     def _end_late_events(self) -> None:

@@ -33,6 +33,10 @@ _RANGES: Final[Mapping[str, Framing]] = {
 }
 
 
+SOCKET: Final = "ws"
+"""The transport of answers over a WebSocket, for the metrics."""
+
+
 class Negotiated:
     """The form of an answer, which is not changed: many requests share it.
 
@@ -82,7 +86,7 @@ class Negotiated:
         self.copies_upstream = format.copies_upstream
         self.headers = format.headers
         self.media_type = format.media_type(framing)
-        self.transport = "ws" if is_on_socket else framing
+        self.transport = SOCKET if is_on_socket else framing
 
 
 def negotiate(query: Mapping[str, str], accept: str | None, *, default_format: str) -> Negotiated:
@@ -156,7 +160,10 @@ def _framing(parameter: str | None, accept: str | None) -> Framing:
 def for_program(negotiated: Negotiated, user_agent: str | None) -> Negotiated:
     """Returns the form of an answer for a client's program; as `Format.for_program`."""
     form = negotiated.format.for_program(user_agent)
-    return negotiated if form is negotiated.format else Negotiated(form, negotiated.framing, negotiated.envelope)
+    if form is negotiated.format:
+        return negotiated
+    is_on_socket = negotiated.transport == SOCKET
+    return Negotiated(form, negotiated.framing, negotiated.envelope, is_on_socket=is_on_socket)
 
 
 def form_of(negotiated: Negotiated, stream: StreamSettings) -> Representation:

@@ -53,12 +53,6 @@ _log: Final = logging.getLogger("gai_fast.server")
 
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
-_UPGRADE_REQUIRED: Final = 426
-_UPGRADE_HEADERS: Final = (("upgrade", "HTTP/1.1"), ("connection", "upgrade"))
-"""The protocol that is spoken instead, which the status requires (RFC 9110, 15.5.22)."""
-_WITHOUT_SOCKET: Final = frozenset(("/v1/responses",))
-"""The paths at which OpenAI has a WebSocket and the gateway has none. On 426 Codex asks by HTTP at once; on other
-statuses it tries for seconds."""
 _MIN_SIMILARITY: Final = 0.8
 """The minimum similarity of an unknown path to a route for the route to be suggested: `/v1/v1/messages` and
 `/v1/messages` have 0.89, `/v1/embeddings` and `/v1/completions` 0.55."""
@@ -227,7 +221,7 @@ class Router(LaneRoutes):
                 if http.method == "POST" and not is_passed_unread(admitted.path, http.headers):
                     check_json(http.headers)
             elif http.method != "OPTIONS":
-                raise _not_allowed(http, admitted.path, resource.allow)
+                raise _not_allowed(resource.allow)
             paths, path = self._admission.paths, admitted.path
             if http.method == "OPTIONS" or not (paths.is_api(path) or paths.is_for_operators(path)):
                 check_no_body(http.headers)
@@ -423,7 +417,7 @@ class Router(LaneRoutes):
         if method == "OPTIONS":
             headers = [("allow", resource.allow), *id_headers(incoming.http.request_id), *incoming.answer_headers]
             return Reply(204, headers=headers)
-        raise _not_allowed(incoming.http, admitted.path, resource.allow)
+        raise _not_allowed(resource.allow)
 
     def _at(self, endpoint: Endpoint, incoming: Incoming) -> Reply | None:
         answer = endpoint.handler(incoming)
@@ -458,10 +452,7 @@ def _tail(path: str, prefix: str, ending: str) -> str | None:
     return rest.removesuffix(ending) if path.startswith(prefix) and rest.endswith(ending) else None
 
 
-def _not_allowed(http: HTTPRequest, path: str, allow: str) -> Error:
-    if http.method == "GET" and path in _WITHOUT_SOCKET and "upgrade" in http.headers:
-        text = f"{path} is no WebSocket: ask it with POST"
-        return Error("invalid_request", text, reason="upgrade", status=_UPGRADE_REQUIRED)
+def _not_allowed(allow: str) -> Error:
     message = f"this route does not accept this method; it accepts {allow}"
     error = Error("invalid_request", message, reason="method", status=405)
     error.details = {"allow": allow}
@@ -472,4 +463,4 @@ def _error_headers(error: Error) -> Headers:
     """Returns the headers of a refusal that `replies.error_headers` does not add."""
     if error.status == 405:
         return [("allow", str((error.details or {})["allow"]))]
-    return _UPGRADE_HEADERS if error.status == _UPGRADE_REQUIRED else []
+    return []

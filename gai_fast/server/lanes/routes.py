@@ -54,6 +54,9 @@ class SocketRoutes(Protocol):
     def open(self, incoming: Incoming) -> Reply | None:
         """Handles `GET /ws/stream`."""
 
+    def open_turns(self, incoming: Incoming) -> Reply | None:
+        """Handles `GET /v1/responses`."""
+
 
 class Handlers(NamedTuple):
     """The objects with the handlers."""
@@ -413,6 +416,14 @@ ROUTES: Final = (
         "Response",
         {"input": "Say hello"},
         handler=lambda on: on.streams.response,
+    ),
+    Route(
+        "GET",
+        "/v1/responses",
+        lambda on: on.sockets.open_turns,
+        Operation("A WebSocket for responses, one at a time.", "Dialects", {101: {}}, errors=(426,)),
+        format="responses",
+        whole=False,
     ),
     Route(
         "POST",

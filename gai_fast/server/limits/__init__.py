@@ -335,6 +335,14 @@ class Limits:
     socket_streams: int = 256
     """Streams of one WebSocket: twice HTTP/2's usual limit per connection."""
 
+    socket_turns: int = 8
+    """Creates that wait on a WebSocket of responses while one is answered: an agent has one answer at a time, and some
+    send the next one before they have read the end of the last."""
+
+    socket_conversation: int = 8 * MIB
+    """Bytes of the items of the conversation that a WebSocket of responses remembers: a long one has a tenth. What is
+    kept in the store may be continued beyond it."""
+
     socket_unsent: int = 256 * KIB
     """Bytes of responses to pings and to refused requests that a WebSocket client may cause while `client_buffer` is
     full: a client that reads nothing could cause any number."""

@@ -39,7 +39,7 @@ _VALUE: Final = msgspec.json.Decoder()
 _HEAD: Final = 256
 """Bytes in which the first character that is no white space is looked for."""
 _KEY_MEMBER: Final = b'"idempotency_key"'
-"""A member of native requests, the only ones of a WebSocket; elsewhere it may be a tool's parameter."""
+"""A member of native requests; elsewhere it may be a tool's parameter."""
 
 
 class EarlyChecks:
@@ -64,7 +64,7 @@ class EarlyChecks:
         """
         body, headers = incoming.http.body, incoming.http.headers
         key = key_of(headers) if takes_key and any(name in headers for name in KEY_HEADERS) else None
-        is_native = incoming.format.name == NATIVE or incoming.form is not None
+        is_native = incoming.format.name == NATIVE or (incoming.form is not None and incoming.newest is None)
         may_have_key = takes_key and is_native and _KEY_MEMBER in body
         is_admitted = key is None and (may_have_key or self._check(incoming))
         if is_admitted and len(body) <= LIMITS.checked_bytes:

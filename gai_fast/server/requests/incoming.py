@@ -15,6 +15,7 @@ from gai_fast.server.admission.admit import Admitted, check_json
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.replies import Headers, Reply, error_reply, json_headers
 from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.requests.newest import Newest
 
 
 class Incoming:
@@ -31,8 +32,8 @@ class Incoming:
         query: The decoded query parameters; the last one of a name counts.
         form: The form of the response if the client has no choice (on a WebSocket); else None.
         key_headers: The headers that carry the caller's key.
+        newest: The newest response of the WebSocket that the request has come over, if it is one of responses.
         limits_of: Returns the headers with the remaining limits of a key; None if responses do not report them.
-        newest: The newest response of the connection; None for a request that arrived over HTTP.
     """
 
     __slots__ = ("_admitted", "form", "format", "http", "key_headers", "limits_of", "newest", "path", "query", "tail")
@@ -44,7 +45,7 @@ class Incoming:
         self.format = format
         self.tail = tail
         self.form: Negotiated | None = None
-        self.newest: Any = None
+        self.newest: Newest | None = None
         self.key_headers = http.headers
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self._admitted = admitted

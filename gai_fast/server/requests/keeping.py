@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from gai_fast.core.requests.stored_ids import own_item_id, response_of_item
 from gai_fast.formats import ClientRequest, KeptAnswer
-from gai_fast.formats.responses.chain import indexed_ids, own_items
-from gai_fast.formats.responses.passthrough import PassedEvents
-from gai_fast.formats.responses.stream import ResponseEvents
+from gai_fast.formats.responses.chain import indexed_ids, output_of, own_items
 from gai_fast.kernels import Piece, encode_json, parse_exact
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.server.requests.chains import Turn
+from gai_fast.server.requests.newest import Newest
 from gai_fast.stores.responses import KeptResponse, KeptResponses
+
+if TYPE_CHECKING:
+    from gai_fast.formats.responses.passthrough import PassedEvents
+    from gai_fast.formats.responses.stream import ResponseEvents
 
 
 class AnswerKeeping(Keeping):
@@ -36,32 +39,52 @@ class AnswerKeeping(Keeping):
         caller: The name of its caller.
         answer: What its objects say; has the last of them at the end.
         own: The request's own items.
+        newest: Remembers the answer for its connection, kept or not. None if it has come over HTTP.
+        conversation: The items of all turns with this one, for `newest`.
 
     Attributes:
         answer: As above.
     """
 
-    __slots__ = ("_caller", "_input", "_is_lost", "_items", "_responses", "answer")
+    __slots__ = ("_caller", "_conversation", "_input", "_is_lost", "_items", "_newest", "_responses", "answer")
 
-    def __init__(self, responses: KeptResponses, caller: str, answer: KeptAnswer, own: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        responses: KeptResponses,
+        caller: str,
+        answer: KeptAnswer,
+        own: Sequence[Any],
+        newest: Newest | None = None,
+        conversation: Sequence[Any] = (),
+    ) -> None:
         self.answer = answer
         self._responses = responses
         self._caller = caller
         # Written now: the request is not held while its answer is made.
         self._input = encode_json(own)
         self._items = [item["id"] for item in own if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        self._newest = newest
+        self._conversation = conversation
         self._is_lost = False
+
+    @property
+    def has_last(self) -> bool:
+        """Works as `Keeping.has_last`."""
+        return bool(self.answer.identifier)
 
     def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
         """Works as `Keeping.ended`."""
         answer, output = self.answer, spec.output
-        if is_left and isinstance(output, (ResponseEvents, PassedEvents)):
-            output.leave_off()  # rule 3
+        if is_left and not spec.hold:  # the encoder of a stream
+            cast("ResponseEvents | PassedEvents", output).leave_off()  # rule 3
         if is_refused or not answer.identifier:
             return None
+        record = self._record(spec)
+        if self._newest is not None:
+            self._newest.note(record, [*self._conversation, *output_of(record)])
         if not answer.is_kept:
             return None
-        kept = self._responses.keep(self._caller, self._record(spec))
+        kept = self._responses.keep(self._caller, record)
         if isinstance(kept, bool):
             self._is_lost = not kept
             return None
@@ -89,7 +112,11 @@ class AnswerKeeping(Keeping):
 
 
 def keeping_of(
-    responses: KeptResponses, caller: str, asked: ClientRequest, turn: Turn | None = None
+    responses: KeptResponses,
+    caller: str,
+    asked: ClientRequest,
+    turn: Turn | None = None,
+    newest: Newest | None = None,
 ) -> AnswerKeeping | None:
     """Returns how the answer to a request is kept: rule 1. None if its objects repeat what the upstream says.
 
@@ -98,13 +125,16 @@ def keeping_of(
         caller: The name of the caller.
         asked: The request.
         turn: What it goes on from. None if it names nothing of what is kept.
+        newest: As for `AnswerKeeping`.
     """
     body = asked.body
     if body.get("previous_response_id") is not None or not isinstance(body.get("input"), (str, list)):
         return None
     is_kept = body.get("store") is not False and body.get("conversation") is None and responses.is_on
     parent = None if turn is None else turn.parent or None
-    if not is_kept and body.get("store") is False and parent is None:
+    if not is_kept and body.get("store") is False and parent is None and newest is None:
         return None
-    own = own_items(body) if turn is None else turn.own
-    return AnswerKeeping(responses, caller, KeptAnswer(is_kept=is_kept, parent=parent), own)
+    whole = own_items(body)
+    own = whole if turn is None else turn.own
+    answer = KeptAnswer(is_kept=is_kept, parent=parent)
+    return AnswerKeeping(responses, caller, answer, own, newest, () if newest is None else whole)

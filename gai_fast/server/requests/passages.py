@@ -6,6 +6,7 @@ request may begin.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -16,14 +17,18 @@ from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.session import named_session
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
-from gai_fast.kernels import encode_json
+from gai_fast.formats.responses.turn import body_of_turn, prepared_frames
+from gai_fast.kernels import Piece, encode_json
+from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
+from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.logs.writer import ClientCallbacks
+from gai_fast.net.stream.streams import Engine, when_both_done
 from gai_fast.net.stream.uncounted import Uncounted
 from gai_fast.providers import get_provider
 from gai_fast.runtime.breathing import breathe
@@ -47,6 +52,8 @@ from gai_fast.server.requests.specs import SpecBuilder, check_translated, contai
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
 
+_NO_INPUT: Final = "."
+"""The input of a request without any, to check its other members."""
 _ACCEPTED: Final = 202
 _OK: Final = 200
 
@@ -364,16 +371,19 @@ class ChatPassage(NativePassage):
 class DialectPassage(StreamPassage):
     """`POST /v1/chat/completions` and similar routes: a request in the dialect of the route's format."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ("_asked", "_generates")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._asked: ClientRequest  # from `read` on
+        self._generates = True
 
     def read(self) -> None:
         """Works as `Passage.read`."""
         incoming = self.incoming
         body = parse_object(incoming.json_body())
+        if incoming.newest is not None:
+            body, self._generates = body_of_turn(body)
         self.key = _key(incoming)
         self._asked = asked = incoming.format.read_request(body)
         if asked.is_linked:
@@ -410,9 +420,14 @@ class DialectPassage(StreamPassage):
         is_unfollowed = asked.background and not asked.stream
         # A background response is logged in its route's own format: the query cannot choose another one.
         query = {} if is_unfollowed else incoming.query
-        negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=incoming.format.name)
-        if negotiated.format.tells_programs_apart and asked.stream:
-            negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
+        negotiated = incoming.form
+        if negotiated is None:
+            negotiated = negotiate(query, _accept(incoming, asked.stream), default_format=incoming.format.name)
+            if negotiated.format.tells_programs_apart and asked.stream:
+                negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
+        if not self._generates and asked.native is None and not asked.body.get("input"):
+            # A prompt is needed where it is asked, which this one is not.
+            asked.native = incoming.format.parse_request({**asked.body_for(None), "input": _NO_INPUT})
         specs, keeping = self._home.specs, self._keeping(negotiated)
         kept = None if keeping is None else keeping.answer
         spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None, kept=kept)
@@ -421,6 +436,19 @@ class DialectPassage(StreamPassage):
             self._answers_unfollowed(negotiated, spec, context, _OK)
         else:
             self._answers_with_stream(negotiated, spec, context)
+        if not self._generates:
+            self.demand, self.may_share = NO_DEMAND, False
+
+    def begin(self) -> Reply | None:
+        """Works as `Passage.begin`."""
+        if self._generates:
+            return super().begin()
+        client, spec = self._client, self.spec
+        assert client is not None
+        assert spec is not None
+        frames = prepared_frames(self._negotiated.format.encoder(self._negotiated.framing, self._context))
+        _Prepared(self._home.engine, spec, client, self.stream_id, frames).begin()
+        return None
 
     def _keeping(self, negotiated: Negotiated) -> AnswerKeeping | None:
         """Returns how the answer is kept; None if it is not."""
@@ -452,6 +480,97 @@ class DialectPassage(StreamPassage):
         return self.incoming.format.started_response(self._context)
 
 
+class _Prepared(ClientCallbacks):
+    """A response that nothing is generated for: it counts as a request, and no upstream is asked.
+
+    Args:
+        engine: Counts it.
+        spec: What its request asks for.
+        client: The response.
+        stream_id: Its stream's id.
+        frames: All frames of it.
+    """
+
+    __slots__ = ("_client", "_engine", "_frames", "_spec", "_stream_id")
+
+    def __init__(
+        self, engine: Engine, spec: StreamSpec, client: StreamResponse, stream_id: str, frames: Sequence[Piece]
+    ) -> None:
+        self.metrics = None
+        self._engine = engine
+        self._spec = spec
+        self._client: StreamResponse | None = client
+        self._stream_id = stream_id
+        self._frames = frames
+
+    def begin(self) -> None:
+        """Counts the request, and then sends the response.
+
+        Raises:
+            Error: There are too many streams.
+        """
+        engine, spec, client = self._engine, self._spec, self._client
+        assert client is not None
+        engine.begin_transfer(self._stream_id, spec.caller, self._fail)
+        client.attach(self)
+        self.metrics = self.measured()
+        counted = engine.transfer_ended(self.metrics, spec.trace)
+        keeping = spec.keeping
+        if keeping is not None:
+            counted = when_both_done(counted, keeping.ended(spec, is_left=False, is_refused=False))
+        if counted is None:
+            self._send()
+        else:
+            counted.add_done_callback(self._counted)
+
+    def _counted(self, _counted: asyncio.Future[None]) -> None:
+        self._send()
+
+    def _send(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.commit()
+            keeping = self._spec.keeping
+            client.end(self._frames if keeping is None else keeping.last(self._frames))
+
+    def _fail(self, error: Error) -> None:
+        """Does nothing: it ends in the turn in which it begins."""
+
+    @property
+    def upstream_headers(self) -> Headers:
+        """Always empty: no upstream is asked."""
+        return ()
+
+    @property
+    def answered_by(self) -> AnswerSource | None:
+        """Always None: no upstream is asked."""
+        return None
+
+    def measured(self) -> StreamMetrics:
+        """Returns figures without a use of anything."""
+        spec = self._spec
+        return StreamMetrics(
+            duration=0.0,
+            model=spec.model.name,
+            endpoint=spec.endpoint,
+            transport=spec.transport,
+            stream_id=self._stream_id,
+            request_id=spec.request_id,
+            trace_id=spec.trace_id,
+            key=spec.caller,
+        )
+
+    def client_lost(self) -> None:
+        """Sends nothing any more."""
+        self._client = None
+
+    def pause(self) -> None:
+        """Does nothing: all of it is sent at once."""
+
+    def resume(self) -> None:
+        """Does nothing, as `pause`."""
+
+
 class ResponsesPassage(DialectPassage):
     """`POST /v1/responses`: its answers are kept."""
 
@@ -461,7 +580,8 @@ class ResponsesPassage(DialectPassage):
         incoming = self.incoming
         if negotiated.name != incoming.format.name:
             return None  # another format has no id by which it could be found
-        return keeping_of(self._home.engine.store.responses, incoming.http.caller, self._asked, self.turn)
+        responses = self._home.engine.store.responses
+        return keeping_of(responses, incoming.http.caller, self._asked, self.turn, incoming.newest)
 
 
 class CountPassage(StreamPassage):

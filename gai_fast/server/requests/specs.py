@@ -479,7 +479,7 @@ class _DialectSpecs:
             request_id=context.request_id,
             trace_id=context.trace_id,
             endpoint=incoming.path,
-            transport="json" if asked.whole else negotiated.framing,
+            transport="json" if asked.whole else negotiated.transport,
             translated=translated,
             session=self._session,
             home=self._home,

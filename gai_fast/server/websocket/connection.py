@@ -6,8 +6,9 @@ Every use of aiohttp's private parts stands here, in `server/lanes/aiohttp_trans
 1. For the length of the socket this object is the transport's protocol, in front of aiohttp's. It hears at once of a
    slow or a lost client, and every byte of the client passes `FrameGuard` first, also those that came before the answer
    to the handshake.
-2. aiohttp never sees the key of a caller that is offered as a subprotocol, since it would log it, nor a list of
-   extensions above `limits.socket_extensions`, since it trusts the numbers in them.
+2. aiohttp never sees the key of a caller that is offered as a subprotocol, since it would log it, nor any offer if no
+   subprotocol is chosen, which it would log too, nor a list of extensions above `limits.socket_extensions`, since it
+   trusts the numbers in them.
 3. A read that is one whole message, as most are, goes to the owner at once if `receive` waits for it: aiohttp's queue
    and the task behind it cost a request 30,000 instructions. Every other read is aiohttp's.
 4. A client that reads nothing for `write_timeout`, or is silent for two `limits.socket_check` although it was sent a
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -42,6 +43,7 @@ from gai_fast.server.websocket.frame_guard import (
     TRY_AGAIN_LATER,
     FrameGuard,
     Violation,
+    too_big,
 )
 from gai_fast.server.websocket.messages import INVALID_PAYLOAD
 from gai_fast.server.websocket.writer import FrameWriter
@@ -75,19 +77,18 @@ class SocketOwner(Protocol):
         """Writes frames that the client may provoke without end."""
 
 
-_TOO_BIG: Final = f"a message has more than {LIMITS.socket_message} bytes"
 _REASONS: Final = {
     PROTOCOL_ERROR: b"the frames break RFC 6455",
     INVALID_PAYLOAD: b"a message cannot be inflated, or its text is not UTF-8",
-    TOO_BIG: _TOO_BIG.encode(),
 }
 """The reasons of the closes for which aiohttp gives none, by code."""
 
 
 class _Response(web.WebSocketResponse):
-    def __init__(self, writer: FrameWriter | None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, writer: FrameWriter | None, most: int, **options: Any) -> None:
+        super().__init__(max_msg_size=most + 1, **options)  # aiohttp refuses a message of just this size
         self._frames = writer
+        self._most = most
 
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
@@ -96,6 +97,8 @@ class _Response(web.WebSocketResponse):
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
         if isinstance(self.exception(), zlib.error):
             code = INVALID_PAYLOAD  # aiohttp has no code for a message that cannot be inflated
+        if code == TOO_BIG:
+            message = message or too_big(self._most).reason.encode()
         message = message or _REASONS.get(code, b"")
         if self._frames is not None:
             self._frames.close()
@@ -114,6 +117,8 @@ class AiohttpSocket(asyncio.Protocol):
         high_water: Unsent bytes above which the owner is paused.
         write_timeout: Seconds without a byte taken after which the client is given up.
         compress: Messages are compressed if the client offers it.
+        most: The most bytes of a message.
+        protocols: The subprotocols of which one is chosen, if the client offers it.
 
     Attributes:
         response: aiohttp's response.
@@ -132,8 +137,10 @@ class AiohttpSocket(asyncio.Protocol):
         "_is_waiting",
         "_loop",
         "_message",
+        "_most",
         "_owner",
         "_pinged_at",
+        "_protocols",
         "_request",
         "_server_limits",
         "_timer",
@@ -158,6 +165,8 @@ class AiohttpSocket(asyncio.Protocol):
         high_water: int,
         write_timeout: float,
         compress: bool = False,
+        most: int = LIMITS.socket_message,
+        protocols: Sequence[str] = (SUBPROTOCOL,),
     ) -> None:
         self._request = request
         self._owner = owner
@@ -170,7 +179,9 @@ class AiohttpSocket(asyncio.Protocol):
         self._transport = request.transport
         self._behind: asyncio.Protocol | None = None
         self._early: bytearray | None = bytearray()
-        self._guard = FrameGuard()
+        self._most = most
+        self._protocols = protocols
+        self._guard = FrameGuard(most)
         self._has_failed = False
         self._has_answered = asyncio.Event()
         self._has_received = False
@@ -187,11 +198,11 @@ class AiohttpSocket(asyncio.Protocol):
         self.is_paused = False
         self.response = _Response(
             self._writer,
+            most,
             timeout=LIMITS.socket_close,
             autoping=False,
-            protocols=(SUBPROTOCOL,),
+            protocols=protocols,
             compress=compress,
-            max_msg_size=LIMITS.socket_message + 1,  # aiohttp refuses a message of just this size
             decode_text=False,
         )
 
@@ -209,7 +220,7 @@ class AiohttpSocket(asyncio.Protocol):
         protocol = self._request.protocol
         early, protocol._message_tail = protocol._message_tail, b""
         self.response.headers.update(CIMultiDict(headers))
-        await self.response.prepare(_for_aiohttp(self._request))
+        await self.response.prepare(_for_aiohttp(self._request, self._protocols))
         if transport.is_closing():
             return False
         if self.response.compress and self._writer is not None:
@@ -234,8 +245,8 @@ class AiohttpSocket(asyncio.Protocol):
             finally:
                 self._is_waiting = False
             if message.type is WSMsgType.TEXT:
-                if len(message.data) > LIMITS.socket_message:  # it was compressed
-                    return Violation(TOO_BIG, _TOO_BIG)
+                if len(message.data) > self._most:  # it was compressed
+                    return too_big(self._most)
                 return cast("bytes", message.data)
             if message.type is WSMsgType.PING:
                 payload = bytes(message.data)
@@ -418,11 +429,11 @@ def offered(header: str) -> list[str]:
     return [name for name in names if name and not name.startswith(KEY_PROTOCOL)]
 
 
-def _for_aiohttp(request: web.BaseRequest) -> web.BaseRequest:
+def _for_aiohttp(request: web.BaseRequest, protocols: Sequence[str]) -> web.BaseRequest:
     """Returns the handshake without the headers that aiohttp must not see: rule 2."""
     headers = CIMultiDict(request.headers)
     names = offered(", ".join(headers.popall("Sec-WebSocket-Protocol", [])))
-    if names:
+    if names and protocols:
         headers["Sec-WebSocket-Protocol"] = ", ".join(names)
     extensions = ", ".join(headers.popall("Sec-WebSocket-Extensions", []))
     if extensions and len(extensions) <= LIMITS.socket_extensions:

@@ -1,6 +1,6 @@
 """permessage-deflate (RFC 7692): the messages of a server, compressed one by one.
 
-Sans-IO. aiohttp negotiates the extension and inflates the client's messages, no further than `limits.socket_message`.
+Sans-IO. aiohttp negotiates the extension and inflates the client's messages, no further than a message may have bytes.
 The streams of a socket write whole frames, whose payloads are compressed here.
 """
 

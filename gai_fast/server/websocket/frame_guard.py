@@ -1,8 +1,8 @@
 """Looks at the frames of a WebSocket's client before aiohttp reads them, for what aiohttp lets pass.
 
 1. A client masks its frames (RFC 6455, 5.1): an unmasked frame ends the connection with 1002.
-2. A message has at most `limits.socket_message` bytes in at most `limits.socket_frames` frames: more end with 1009,
-   at the head of the frame that is too much. aiohttp bounds what a compressed message unfolds to.
+2. A message has at most as many bytes as the socket allows, in at most `limits.socket_frames` frames: more end with
+   1009, at the head of the frame that is too much. aiohttp bounds what a compressed message unfolds to.
 3. At most `limits.socket_control` control frames come in `limits.socket_control_window` seconds: more end with 1008.
 4. A close frame has a code that an endpoint may send (RFC 6455, 7.4): any other ends with 1002. aiohttp lets 1006
    pass, which stands for a connection that was lost, and codes above 4999.
@@ -57,8 +57,20 @@ class Violation(NamedTuple):
     reason: str
 
 
+def too_big(most: int) -> Violation:
+    """Returns the violation of a message that is too large.
+
+    Args:
+        most: The most bytes of a message.
+    """
+    return Violation(TOO_BIG, f"a message has more than {most} bytes")
+
+
 class FrameGuard:
     """Reads the heads of one client's frames.
+
+    Args:
+        most: The most bytes of a message.
 
     Attributes:
         has_close: Whether the client's close has come.
@@ -72,12 +84,14 @@ class FrameGuard:
         "_is_last",
         "_left",
         "_messages",
+        "_most",
         "_window_ends",
         "has_close",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = LIMITS.socket_message) -> None:
         self.has_close = False
+        self._most = most
         self._head = b""  # the bytes of a head that is not whole; a close's code, with its mask, belongs to its head
         self._left = 0  # bytes of the payload under way, its mask among them
         self._is_last = False  # whether that payload ends a message
@@ -124,6 +138,8 @@ class FrameGuard:
         if size == _LENGTH_16:
             size = data[_SHORTEST] << 8 | data[_SHORTEST + 1]  # `int.from_bytes` takes 1,000 instructions
             begin += 2
+            if size > self._most:
+                return None
         elif not 0 <= size < _LENGTH_16:  # not masked, or of 64 KiB and more: rule 2 is `feed`'s
             return None
         if begin + size != len(data):
@@ -185,8 +201,8 @@ class FrameGuard:
             return self._count_control(now)
         self._frames += 1
         self._bytes += _payload(head)
-        if self._bytes > LIMITS.socket_message:
-            return Violation(TOO_BIG, f"a message has more than {LIMITS.socket_message} bytes")
+        if self._bytes > self._most:
+            return too_big(self._most)
         if self._frames > LIMITS.socket_frames:
             return Violation(TOO_BIG, f"a message has more than {LIMITS.socket_frames} frames")
         self._is_last = bool(first & _FINAL)

@@ -1,18 +1,20 @@
-"""`GET /ws/stream`: the handshake of a WebSocket, and the sockets that are open.
+"""`GET /ws/stream` and `GET /v1/responses`: the handshake of a WebSocket, and the sockets that are open.
 
-Owns the checks of a handshake and the end of all sockets. `session.py` has one open socket.
+Owns the checks of a handshake and the end of all sockets. `session.py` has one open socket, `turns.py` one of
+responses.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, cast
 
 from gai_fast.model.errors import Error
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admission.negotiation import Negotiated, negotiate
+from gai_fast.server.admission.negotiation import Negotiated, for_program, negotiate
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
@@ -23,6 +25,8 @@ from gai_fast.server.websocket.connection import SUBPROTOCOL, offered
 from gai_fast.server.websocket.formats import CHUNKS, EVENTS
 from gai_fast.server.websocket.messages import read_message, read_plain
 from gai_fast.server.websocket.session import Dialect, SocketSession
+from gai_fast.server.websocket.turn_messages import read_turn
+from gai_fast.server.websocket.turns import TurnSession
 
 _VERSION: Final = "13"
 _NONCE: Final = 16
@@ -57,17 +61,25 @@ class WebSocketRoutes:
 
     def open(self, incoming: Incoming) -> Reply | None:
         """`GET /ws/stream`."""
-        if incoming.is_foreign:
-            raise Error("forbidden", "a page of another origin may not open a WebSocket", reason="origin")
-        problem = _problem_of(incoming)
-        if problem is not None:
-            return incoming.refusal(
-                problem, _UPGRADE_HEADERS if problem.status == _UPGRADE_REQUIRED else (), close=True
-            )
-        session = SocketSession(self, incoming, _dialect_of(incoming))
+        refusal = _refusal(incoming, (SUBPROTOCOL,))
+        if refusal is None:
+            self._upgrade(incoming, SocketSession(self, incoming, _dialect_of(incoming)))
+        return refusal
+
+    def open_turns(self, incoming: Incoming) -> Reply | None:
+        """`GET /v1/responses`."""
+        refusal = _refusal(incoming, ())
+        if refusal is None:
+            form = Negotiated(incoming.format, "sse", None, is_on_socket=True)
+            form = for_program(form, incoming.http.headers.get("user-agent"))
+            most = self.engine.settings.server.max_body
+            dialect = Dialect(form, read_turn, has_names=False, most=most, protocols=())
+            self._upgrade(incoming, TurnSession(self, incoming, dialect))
+        return refusal
+
+    def _upgrade(self, incoming: Incoming, session: SocketSession) -> None:
         headers = [*id_headers(incoming.http.request_id), ("cache-control", "no-store"), *incoming.limit_headers]
         cast("AiohttpTransport", incoming.http.transport).upgrade(partial(session.run, headers=headers))
-        return None
 
     def begin_drain(self) -> None:
         """Refuses new streams, and closes each socket once its streams have ended."""
@@ -79,7 +91,25 @@ class WebSocketRoutes:
 _UPGRADE_REQUIRED: Final = 426
 
 
-def _problem_of(incoming: Incoming) -> Error | None:
+def _refusal(incoming: Incoming, protocols: Sequence[str]) -> Reply | None:
+    """Returns the refusal of a handshake. None if it is accepted.
+
+    Args:
+        incoming: The handshake.
+        protocols: The subprotocols that there are; without any, what the client offers does not matter.
+
+    Raises:
+        Error: It is that of a page of another origin.
+    """
+    if incoming.is_foreign:
+        raise Error("forbidden", "a page of another origin may not open a WebSocket", reason="origin")
+    problem = _problem_of(incoming, protocols)
+    if problem is None:
+        return None
+    return incoming.refusal(problem, _UPGRADE_HEADERS if problem.status == _UPGRADE_REQUIRED else (), close=True)
+
+
+def _problem_of(incoming: Incoming, protocols: Sequence[str]) -> Error | None:
     """Returns the error in a handshake (RFC 6455, 4.2.1), or None."""
     headers, http = incoming.http.headers, incoming.http
     if not http.is_http_1_1 or headers.get("upgrade", "").strip().lower() != "websocket":
@@ -96,8 +126,9 @@ def _problem_of(incoming: Incoming) -> Error | None:
     if not _is_nonce(headers.get("sec-websocket-key", "")):
         return Error("invalid_request", "`Sec-WebSocket-Key` must be 16 bytes in base64", reason="upgrade")
     names = offered(headers.get("sec-websocket-protocol", ""))
-    if names and SUBPROTOCOL not in names:
-        return Error("invalid_request", f"the subprotocol spoken here is {SUBPROTOCOL}", reason="subprotocol")
+    if names and protocols and not set(protocols).intersection(names):
+        text = f"the subprotocol spoken here is {', '.join(protocols)}"
+        return Error("invalid_request", text, reason="subprotocol")
     return None
 
 

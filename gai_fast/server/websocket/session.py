@@ -19,9 +19,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import web
 
@@ -39,7 +39,7 @@ from gai_fast.server.lanes.routes import Handler
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
-from gai_fast.server.websocket.connection import AiohttpSocket
+from gai_fast.server.websocket.connection import SUBPROTOCOL, AiohttpSocket
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
 from gai_fast.server.websocket.messages import PONG, Message, lead_of
 from gai_fast.server.websocket.stream import Canceller, SocketStream
@@ -56,13 +56,17 @@ class Dialect(NamedTuple):
 
     Attributes:
         form: The form of the answers.
-        read: Reads a message.
+        read: Reads a message, for `SocketSession._handle`; returns a violation if the socket must be closed.
         has_names: Messages begin with the client's id of their stream; otherwise one request runs at a time.
+        most: The most bytes of a message.
+        protocols: The subprotocols of which one is chosen, if the client offers it.
     """
 
     form: Negotiated
-    read: Callable[[bytes], Message | Violation]
+    read: Callable[[bytes], Any]
     has_names: bool
+    most: int = LIMITS.socket_message
+    protocols: Sequence[str] = (SUBPROTOCOL,)
 
 
 class SocketHome(Protocol):
@@ -113,6 +117,8 @@ class SocketSession:
             high_water=settings.stream.client_buffer,
             write_timeout=settings.stream.write_timeout,
             compress=settings.server.websocket_compression,
+            most=self._dialect.most,
+            protocols=self._dialect.protocols,
         )
         self._socket = socket
         self.write = socket.write
@@ -193,7 +199,7 @@ class SocketSession:
             endpoint = self._home.router.endpoint("POST", "/api/v1/stream")
         refusal = self._refusal(http)
         if refusal is not None:
-            endpoint = Endpoint(_refuse(refusal), ())
+            endpoint = Endpoint(refuse(refusal), ())
         stream.http = http
         incoming = stream.incoming = self._incoming.on_socket(http, self._dialect.form)
         self._streams[message.stream] = stream
@@ -201,10 +207,12 @@ class SocketSession:
         if reply is not None:
             stream.send(reply)
 
-    def _request(self, transport: SocketStream | Canceller, headers: dict[str, str]) -> HTTPRequest:
+    def _request(
+        self, transport: SocketStream | Canceller, headers: dict[str, str], method: str = "GET"
+    ) -> HTTPRequest:
         """Returns a request of this client, as if it had come alone."""
-        whole = self._incoming.http
-        http = HTTPRequest(transport, whole.method, whole.target, headers, is_http_1_1=True, keep_alive=True)
+        target = self._incoming.http.target
+        http = HTTPRequest(transport, method, target, headers, is_http_1_1=True, keep_alive=True)
         http.began = time.monotonic()
         return http
 
@@ -214,7 +222,7 @@ class SocketSession:
         if len(http.body) > max_body:
             return body_too_large(max_body)
         if self._home.is_draining:
-            return Error("overloaded", "this server is being stopped", reason="draining")
+            return draining()
         if len(self._streams) >= LIMITS.socket_streams:
             text = f"a WebSocket has at most {LIMITS.socket_streams} streams at a time: wait, or open another one"
             return Error("rate_limited", text, reason="socket_streams")
@@ -325,8 +333,19 @@ class SocketSession:
             stream.update_pause()
 
 
-def _refuse(error: Error) -> Handler:
-    def refuse(incoming: Incoming) -> Reply | None:
+def draining() -> Error:
+    """Returns the error of a request that comes while the server drains."""
+    return Error("overloaded", "this server is being stopped", reason="draining")
+
+
+def refuse(error: Error) -> Handler:
+    """Returns a handler that refuses a request.
+
+    Args:
+        error: The reason.
+    """
+
+    def refuse_it(incoming: Incoming) -> Reply | None:
         raise error
 
-    return refuse
+    return refuse_it

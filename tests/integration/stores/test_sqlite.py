@@ -24,8 +24,7 @@ from gai_fast.stores import Claim, Ending, LogHeader, StoreError
 from gai_fast.stores.backend import CANCEL, CopyChange, CopyTail, Gap, Record, ending_text
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
-from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal
-from gai_fast.stores.sqlite_rows import seal_row
+from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal, _seal
 from tests.conftest import ChangeLimits
 from tests.integration.stores.processes import race, start
 from tests.integration.stores.sealing import sealed_with
@@ -147,7 +146,7 @@ async def test_the_end_that_a_former_release_wrote_stays_readable(file: Path, ma
     backend = await opened(make)
     await backend.write([replace(BEGIN, records=[record(1)])])
     with sqlite3.connect(file) as connection:
-        connection.execute("UPDATE streams SET ending = ?", (seal_row(ending_text(FINISHED), "s", "end"),))
+        connection.execute("UPDATE streams SET ending = ?", (_seal(ending_text(FINISHED), "s", "end"),))
     connection.close()
     copy = await backend.load("s")
     assert copy is not None
@@ -462,7 +461,7 @@ async def test_a_gap_that_was_written_by_another_hand_is_damaged(file: Path, mak
     backend = await opened(make)
     await backend.write([BEGIN])
     with sqlite3.connect(file) as connection:
-        rows = [(lost, seal_row(text, "s", "gap", lost)) for lost, text in gaps]
+        rows = [(lost, _seal(text, "s", "gap", lost)) for lost, text in gaps]
         connection.executemany("INSERT INTO gaps SELECT key, ?, ? FROM streams", rows)
     connection.close()
     assert (await fault(backend.load("s"))).fault == "damaged"

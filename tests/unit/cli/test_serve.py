@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from gai_fast.cli import serve
-from gai_fast.cli.serve import banner, compiled_parts, run_async
+from gai_fast.cli.serve import banner, compiled_parts, kept_responses, run_async
 from gai_fast.config import read
-from gai_fast.model.settings import Settings
+from gai_fast.model.settings import ResponsesSettings, SealSettings, Secret, Settings, StoreSettings
 from gai_fast.server import serving
 from gai_fast.server.edge.listening import CannotListen
 
@@ -385,3 +385,20 @@ def test_a_hangup_during_the_start_is_a_reload_after_it(folder: Path, workers: s
             if b"the configuration has been reloaded" in line:
                 server.send_signal(signal.SIGTERM)
         assert server.wait() == 0, lines
+
+
+@pytest.mark.parametrize(
+    ("url", "keys", "kept", "words"),
+    [
+        ("memory://", (), ResponsesSettings(), None),
+        ("sqlite:////a.db", (), ResponsesSettings(store=False), None),
+        ("sqlite:////a.db", (), ResponsesSettings(), "for 604800 s, not sealed: `store = false` in [responses]"),
+        ("redis://h", (Secret("k"),), ResponsesSettings(ttl=9.0), "for 9 s, sealed: `store = false` in [responses]"),
+    ],
+)
+def test_the_log_says_what_a_store_keeps(
+    url: str, keys: tuple[Secret, ...], kept: ResponsesSettings, words: str | None
+) -> None:
+    store = StoreSettings(url, encryption=SealSettings(keys))
+    notice = kept_responses(Settings(store=store, responses=kept))
+    assert (words is None and notice is None) or (words is not None and words in (notice or ""))

@@ -1,9 +1,9 @@
-"""`gai_fast/stores/response_table.py`: what is kept, for how long, and what makes room."""
+"""`gai_fast/stores/records.py`: what is kept, for how long, and what makes room."""
 
 from __future__ import annotations
 
 from gai_fast.stores.backend import ResponseBudget, ResponseRecord
-from gai_fast.stores.response_table import ResponseTable
+from gai_fast.stores.records import ResponseTable
 from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 

@@ -239,20 +239,6 @@ def test_a_request_whose_body_fails_is_refused_in_the_shape_of_its_route_with_it
     assert dict(reply.headers)["x-request-id"] == "abc"
 
 
-def test_a_websocket_that_is_not_there_is_answered_with_the_status_on_which_codex_asks_by_http() -> None:
-    admission = Admission(ServerSettings(), paths=PATHS, only_demo=True)
-    routes = (*TABLE, Route("POST", "/v1/responses", lambda on: echo, TESTED, format="responses"))
-    table = Router(admission, NO_HANDLERS, StreamCounts([]), Mount(on_loopback=True), routes=routes)
-    for headers, status in (({**LOOPBACK, "Upgrade": "websocket"}, 426), (LOOPBACK, 405)):
-        refused = table.refuse(http("GET", "/v1/responses", headers))
-        for reply in (refused, ask(table, "GET", "/v1/responses", headers)):
-            assert reply is not None
-            assert reply.status == status
-            assert (dict(reply.headers).get("upgrade") == "HTTP/1.1") is (status == 426)
-    upgrade = {**LOOPBACK, "Upgrade": "websocket"}
-    assert ask(table, "PUT", "/v1/responses", upgrade).status == ask(table, "PUT", "/here", upgrade).status == 405
-
-
 def test_what_a_handler_begins_is_no_reply() -> None:
     asked = http("POST", "/begin", {**LOOPBACK, "X-Request-Id": "abc"})
     assert router().handle(asked) is None

@@ -55,6 +55,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/api/v1/chat/x",
         "/v1/responses/x",
         "/ws/stream",
+        "/v1/responses",
         "/admin/v1/streams",
         "/admin/v1/requests",
         "/admin/v1/history",

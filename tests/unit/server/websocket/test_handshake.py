@@ -10,12 +10,15 @@ import pytest
 
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import ServerSettings
 from gai_fast.server.admission.admit import Admitted
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.server.websocket.messages import read_message, read_plain
+from gai_fast.server.websocket.turn_messages import read_turn
+from gai_fast.server.websocket.turns import TurnSession
 
 GOOD = {
     "host": "h",
@@ -88,6 +91,32 @@ def test_a_handshake_that_is_wrong_is_refused(change: dict[str, str], status: in
     assert (reply.status, reply.close) == (status, True)
     assert cast(Transport, request.http.transport).runs == []
     assert (("sec-websocket-version", "13") in reply.headers) is (status == 426)
+
+
+def turns() -> WebSocketRoutes:
+    settings = SimpleNamespace(server=ServerSettings(max_body=5_000))
+    return WebSocketRoutes(cast(Any, SimpleNamespace(settings=settings)), cast(Any, None), cast(Any, None))
+
+
+@pytest.mark.parametrize("offers", [{}, {"sec-websocket-protocol": "realtime, bearer.key"}])
+@pytest.mark.parametrize("program", ["codex_exec/0.1", "another"])
+def test_a_socket_of_responses_takes_a_body_and_chooses_no_subprotocol(offers: dict[str, str], program: str) -> None:
+    request = incoming({**GOOD, **offers, "user-agent": program})
+    request.format = get_format("responses")
+    assert turns().open_turns(request) is None
+    (run,) = cast(Transport, request.http.transport).runs
+    assert isinstance(run.func.__self__, TurnSession)
+    dialect = run.func.__self__._dialect
+    assert (dialect.read, dialect.most, dialect.protocols) == (read_turn, 5_000, ())
+    assert (dialect.form.transport, dialect.form.name) == ("ws", "responses")
+    assert dialect.form.format.keepalives is program.startswith("codex")
+
+
+@pytest.mark.parametrize("change", [{"upgrade": ""}, {"upgrade": "h2c"}, {"sec-websocket-version": "8"}])
+def test_without_an_upgrade_there_are_no_responses(change: dict[str, str]) -> None:
+    reply = turns().open_turns(incoming({**GOOD, **change}))
+    assert reply is not None
+    assert (reply.status, ("upgrade", "websocket") in reply.headers) == (426, True)
 
 
 def test_http_1_0_has_no_websocket() -> None:

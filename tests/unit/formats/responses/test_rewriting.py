@@ -1,0 +1,131 @@
+"""`gai_fast/formats/responses/rewriting.py`: what an upstream says of its own keeping, and every other byte of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.formats import KeptAnswer
+from gai_fast.formats.responses.rewriting import members_of, read_last, rewrite, rewrite_frame, rewrite_whole
+
+HERE = KeptAnswer(is_kept=True, parent="resp_parent")
+ALONE = KeptAnswer(is_kept=True)
+SCHEMA = b'[{"parameters":{"properties":{"store":true,"previous_response_id":null},"store":true}}]'
+OBJECTS = {
+    "compact": b'{"id":"r","store":false,"tools":%b,"previous_response_id":null,"status":"completed"}' % SCHEMA,
+    "spaced": b'{ "id" : "r", "store" : false ,\n  "previous_response_id" :null\t, "tools":%b }' % SCHEMA,
+    "last": b'{"tools":%b,"previous_response_id":"resp_theirs","store":false}' % SCHEMA,
+    "a text with all of it": b'{"user":"\\"store\\":false, \\\\\\" {","store":false,"previous_response_id":null}',
+    "other characters": '{"ü":"ü","store":false,"x":"\U0001f600","previous_response_id":null}'.encode(),
+    "invalid UTF-8": b'{"x":"\xff\xfe","store":false,"y":["\xc3"],"previous_response_id":null}',
+    "lone surrogates": b'{"x":"\\ud800","store":false,"y":"\\\\ud800\\uDFFF","previous_response_id":null}',
+    "escapes in a name": b'{"a\\"store":1,"store":false,"previous_response_id":null}',
+    "numbers and nothing": b'{"a":-1.5e3,"store":false,"b":[],"c":{},"previous_response_id":null,"d":""}',
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_only_two_values_change(name: str) -> None:
+    given = OBJECTS[name]
+    found = rewrite(given, HERE, is_kept=True)
+    assert found is not None
+    parent = b'"resp_theirs"' if b"resp_theirs" in given else b"null"
+    at = members_of(given, 0)
+    assert at is not None
+    assert given[slice(*at[b'"store"'])] == b"false"
+    begin, end = at[b'"previous_response_id"']
+    assert given[begin:end] == parent
+    expected = given
+    for place, value in sorted([(at[b'"store"'], b"true"), ((begin, end), b'"resp_parent"')], reverse=True):
+        expected = expected[: place[0]] + value + expected[place[1] :]
+    assert found == expected
+    assert rewrite(found, HERE, is_kept=True) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "is_kept", "expected"),
+    [
+        (b'{"id":"r"}', ALONE, True, b'{"id":"r"}'),
+        (b'{"id":"r" }', ALONE, False, b'{"id":"r","store":false }'),
+        (b'{"id":"r"}', HERE, True, b'{"id":"r","previous_response_id":"resp_parent"}'),
+        (b"{}", HERE, False, b'{"store":false,"previous_response_id":"resp_parent"}'),
+        (b'{"store":null}', ALONE, True, b'{"store":true}'),
+        (b'{"store":[{"store":1}]}', ALONE, False, b'{"store":false}'),
+    ],
+)
+def test_what_is_missing_is_added_only_where_it_must_be_said(
+    given: bytes, kept: KeptAnswer, is_kept: bool, expected: bytes
+) -> None:
+    assert rewrite(given, kept, is_kept=is_kept) == expected
+
+
+@pytest.mark.parametrize(
+    "given", [b"", b"[]", b"{", b'{"a":1', b'{"a":1,"a":2}', b'{"store":true,"store":true}', b'{"a":NaN}', b"null"]
+)
+def test_what_cannot_be_read_stays(given: bytes) -> None:
+    assert rewrite(given, HERE, is_kept=True) is None
+    assert rewrite_whole(given, HERE, is_kept=True) is None
+    assert rewrite_frame(b"data: " + given + b"\n\n", HERE, is_kept=True) is None
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b"event: response.created", b'data: {"type":"x","response":{"store":false,"id":"r"}}', b""],
+        [b": a comment", b'data:{"response" : {"id":"r","store": false}, "n": 1}', b"id: 4", b""],
+        [b'data: {"type":"x",', b'data:  "response": {', b'data: "store":', b"data: false", b"data: }}", b""],
+        [b'\xef\xbb\xbfdata: {"response":{"store":false},"response_id":"\xc3\xbc"}', b""],
+        [b'data: {"item":{"store":false},"response":{"tools":[{"store":false}],"store":false}}', b""],
+    ],
+)
+def test_a_frame_of_any_form(lines: list[bytes], end: bytes) -> None:
+    raw = end.join([*lines, b""])
+    found = rewrite_frame(raw, ALONE, is_kept=True)
+    assert found is not None
+    head, _, tail = raw.rpartition(b"false")
+    assert found.written == head + b"true" + tail
+    assert json.loads(found.response)["store"] is True
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b": ping\n\n",
+        b"event: x\n\n",
+        b'data: {"type":"response"}\n\n',
+        b'data: {"x":{"response":{"store":1}}}\n\n',
+        b"",
+    ],
+)
+def test_a_frame_without_an_object_passes(raw: bytes) -> None:
+    assert rewrite_frame(raw, HERE, is_kept=True) is None
+
+
+def test_a_whole_answer_keeps_what_is_around_it() -> None:
+    found = rewrite_whole(b'\xef\xbb\xbf\n {"id":"r","store":false} \r\n', ALONE, is_kept=True)
+    assert found is not None
+    assert found.written == b'\xef\xbb\xbf\n {"id":"r","store":true} \r\n'
+    assert found.response == b'{"id":"r","store":true}'
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"id": "r", "status": "completed", "output": [{"id": "a"}, {"type": "x"}, {"id": 1}]}, ["a"]),
+        ({"id": "r", "status": "cancelled", "output": None}, []),
+        ({"id": "r", "status": "failed", "output": [1]}, []),
+        ({"id": "r", "status": "incomplete"}, []),
+        ({"id": "r", "status": "in_progress"}, None),
+        ({"id": "", "status": "completed"}, None),
+        ({"id": 7, "status": "completed"}, None),
+        ({"status": "completed"}, None),
+        ({"id": "r", "status": ["completed"]}, None),
+    ],
+)
+def test_what_the_last_object_says(given: dict[str, Any], expected: list[str] | None) -> None:
+    found = read_last(json.dumps(given).encode())
+    assert (None if found is None else found.items) == expected
+    assert found is None or (found.identifier, found.status) == ("r", given["status"])

@@ -1,0 +1,142 @@
+"""`server/requests/keeping.py`: which answers are kept, and what of them; tests/integration has how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from gai_fast.formats import get_format
+from gai_fast.model.settings import ModelSettings, ResponsesSettings, UpstreamSettings
+from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.server.requests.chains import Turn
+from gai_fast.server.requests.keeping import AnswerKeeping, keeping_of
+from gai_fast.server.requests.newest import Newest
+from gai_fast.stores.health import Health
+from gai_fast.stores.responses import KeptResponse, KeptResponses
+from tests.unit.formats.responses_reader import RESPONSE_ID, RESPONSES
+from tests.unit.formats.streams import DONE, START, context, finish, text
+
+BODY: dict[str, Any] = {"model": "m", "input": "Hi"}
+MODEL = ModelSettings("m", UpstreamSettings("up", "openai", "http://127.0.0.1:9/v1"), "x")
+
+
+def responses(*, store: bool = True) -> KeptResponses:
+    made = KeptResponses(None, Health(time.monotonic), time.monotonic)
+    made.use(ResponsesSettings(store=store))
+    return made
+
+
+def of(body: dict[str, Any], *, turn: Turn | None = None, store: bool = True, newest: Newest | None = None) -> Any:
+    return keeping_of(responses(store=store), "ann", get_format("responses").read_request(body), turn, newest)
+
+
+@pytest.mark.parametrize("member", [{}, {"store": True}, {"store": None}, {"background": True}, {"conversation": None}])
+def test_answers_are_kept_unless_their_client_says_no(member: dict[str, Any]) -> None:
+    assert of({**BODY, **member}).answer.is_kept
+
+
+@pytest.mark.parametrize("member", [{"store": False}, {"previous_response_id": "resp_theirs"}, {"input": None}])
+def test_others_say_what_their_upstream_says(member: dict[str, Any]) -> None:
+    assert of({**BODY, **member}) is None
+
+
+def test_what_is_not_kept_says_so_where_the_upstream_may_say_otherwise() -> None:
+    assert not of({**BODY, "conversation": "conv_1"}).answer.is_kept
+    assert not of(BODY, store=False).answer.is_kept
+    assert of({**BODY, "store": False}, store=False) is None
+
+
+def test_the_parent_is_said_though_nothing_is_kept() -> None:
+    answer = of({**BODY, "store": False}, turn=Turn("resp_1", [], False)).answer
+    assert (answer.is_kept, answer.parent) == (False, "resp_1")
+    assert of(BODY, turn=Turn("", [], False)).answer.parent is None
+
+
+def ended(keeping: AnswerKeeping, *, is_left: bool = False, is_refused: bool = False) -> Any:
+    """Ends an answer; returns what its end waits for."""
+    stream = context(kept=keeping.answer)
+    encoder = RESPONSES.encoder("sse", stream)
+    for event in (START, text("Hello"), *(() if is_left else (finish(), DONE))):
+        encoder.event(event)
+    spec = StreamSpec(MODEL, {}, encoder)
+    return keeping.ended(spec, is_left=is_left, is_refused=is_refused)
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+async def test_what_is_kept(is_left: bool) -> None:
+    own = [{"role": "user", "content": "Hi", "id": "msg_theirs"}]
+    kept = responses()
+    asked = get_format("responses").read_request({**BODY, "input": [{"role": "user", "content": "before"}, *own]})
+    keeping = keeping_of(kept, "ann", asked, Turn("resp_1", own, False))
+    assert keeping is not None
+    assert ended(keeping, is_left=is_left) is None  # in memory nothing is waited for
+    found = await kept.find("ann", RESPONSE_ID)
+    assert found is not None
+    assert (found.identifier, found.parent) == (RESPONSE_ID, "resp_1")
+    assert found.status == ("cancelled" if is_left else "completed")
+    assert json.loads(found.input) == own
+    response = json.loads(found.response)
+    assert (response["id"], response["store"], response["previous_response_id"]) == (RESPONSE_ID, True, "resp_1")
+    assert response["output"][0]["content"][0]["text"] == "Hello"
+    assert found.provider == "openai"
+    assert set(await kept.holding("ann", ["msg_theirs", response["output"][0]["id"]])) == {
+        "msg_theirs",
+        response["output"][0]["id"],
+    }
+    assert await kept.find("bob", RESPONSE_ID) is None
+
+
+async def test_a_refused_answer_is_not_kept() -> None:
+    kept = responses()
+    keeping = keeping_of(kept, "ann", get_format("responses").read_request(BODY))
+    assert keeping is not None
+    ended(keeping, is_refused=True)
+    assert await kept.find("ann", RESPONSE_ID) is None
+
+
+class Asked(KeptResponses):
+    """Answers later."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Health(time.monotonic), time.monotonic)
+        self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def keep(self, caller: str, kept: KeptResponse) -> asyncio.Future[bool]:
+        return self.answer
+
+
+@pytest.mark.parametrize("outcome", [True, False, None, RuntimeError("a bug")])
+async def test_the_last_object_says_what_has_become_of_it(outcome: Any) -> None:
+    kept = Asked()
+    keeping = keeping_of(kept, "ann", get_format("responses").read_request(BODY))
+    assert keeping is not None
+    waited = ended(keeping)
+    pieces = [b"before", keeping.answer.piece]
+    if outcome is None:
+        kept.answer.cancel()
+    elif isinstance(outcome, Exception):
+        kept.answer.set_exception(outcome)
+    else:
+        kept.answer.set_result(outcome)
+    await asyncio.wait([waited])
+    first, last = keeping.last(pieces)
+    assert first == b"before"
+    assert json.loads(bytes(last).partition(b"data: ")[2])["response"]["store"] is (outcome is True)
+    if outcome is True:
+        assert last is keeping.answer.piece
+
+
+async def test_a_connection_remembers_what_is_not_kept_either() -> None:
+    newest = Newest()
+    turn = Turn("resp_1", [{"role": "user", "content": "then"}], False)
+    body = {**BODY, "input": [{"role": "user", "content": "first"}, *turn.own], "store": False}
+    keeping = of(body, turn=turn, newest=newest)
+    ended(keeping)
+    items = newest.find(RESPONSE_ID)
+    assert items is not None
+    assert [item["content"] for item in items[:2]] == ["first", "then"]
+    assert (items[2]["type"], len(items)) == ("message", 3)
