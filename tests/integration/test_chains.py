@@ -428,6 +428,7 @@ async def test_a_kept_request_asks_for_encrypted_reasoning_and_is_asked_again_wi
     for member in ({}, {"include": other}):
         assert (await gateway.ask("POST", PATH, {**ask, **member})).status == 200
     assert [body.get("include") for _, body in asked.requests[sent:]] == [encrypted, None, other]
+    assert net.warned("refuses 'include' of requests")
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------
