@@ -403,7 +403,7 @@ async def test_items_of_one_provider_go_back_to_it_and_are_left_out_for_others(n
 @on_uvloop
 async def test_a_kept_request_asks_for_encrypted_reasoning_and_is_asked_again_without(net: Net) -> None:
     asked = Asked(*(natives(at) for at in range(9)))
-    gateway = await every(net, asked)
+    gateway = await every(net, asked, retries=1)
     encrypted = ["reasoning.encrypted_content"]
 
     async def included(**body: Any) -> Any:
@@ -428,6 +428,7 @@ async def test_a_kept_request_asks_for_encrypted_reasoning_and_is_asked_again_wi
     for member in ({}, {"include": other}):
         assert (await gateway.ask("POST", PATH, {**ask, **member})).status == 200
     assert [body.get("include") for _, body in asked.requests[sent:]] == [encrypted, None, other]
+    assert net.warned("refuses 'include' of requests")
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ Owns what is looked up, in which order, and the refusals. `formats/responses/cha
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 IsRunning = Callable[[str, str], Awaitable[bool]]
 ReadRest = Callable[["Passage", Beside], Awaitable[None]]
+_CONTAINERS: Final = (dict, list)
 _PARENT: Final = "previous_response_id"
 _KEPT_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
 _OWN_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
@@ -207,7 +208,7 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
         breathe()
         containers += _containers(kept.input) + _containers(kept.response)
     structure = None
-    if containers > LIMITS.turn_containers:  # texts and what a response repeats were counted, too
+    if containers > LIMITS.translated_containers:  # it may have more than may be parsed
         structure = Structure()
         read_text(structure, raw)
     own, marks, replaced = _with_items(found)
@@ -216,11 +217,6 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
         items, marks = conversation.items, conversation.marks
     else:
         items = own
-    if structure is not None:
-        containers = structure.containers
-    containers += _containers_of([own[at] for at in replaced])
-    if found.before is not None:
-        containers += _containers_of(found.before.items)
     is_ours = found.turns or found.before is not None
     sent = body
     if is_ours or replaced:
@@ -230,6 +226,11 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
     if is_ours or replaced:
         left = [item for at, item in enumerate(found.own) if at not in replaced]
         unknown = {name: value for name, value in sent.items() if name != "input"} | {"input": left}
+    if containers > LIMITS.turn_containers:  # texts and what a response repeats were counted, too
+        containers = _containers_of(sent.values())
+    else:
+        containers += _containers_of([own[at] for at in replaced])
+        containers += 0 if found.before is None else _containers_of(found.before.items)
     return Whole(sent, marks, containers, Turn(found.parent, own, found.is_upstreams), unknown)
 
 
@@ -292,18 +293,13 @@ def _containers(text: bytes) -> int:
     return text.count(b"{") + text.count(b"[")
 
 
-def _containers_of(items: Sequence[Any]) -> int:
-    """Returns the number of objects and arrays of parsed items."""
+def _containers_of(values: Iterable[Any]) -> int:
+    """Returns the number of objects and arrays of parsed values."""
     counted = 0
-    for item in items:
+    waiting = [value for value in values if type(value) in _CONTAINERS]
+    while waiting:
         breathe()
-        waiting = [item]
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, dict):
-                counted += 1
-                waiting += value.values()
-            elif isinstance(value, list):
-                counted += 1
-                waiting += value
+        value = waiting.pop()
+        counted += 1
+        waiting += [each for each in (value.values() if type(value) is dict else value) if type(each) in _CONTAINERS]
     return counted
