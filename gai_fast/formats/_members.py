@@ -223,7 +223,8 @@ class DialectReader(ABC):
             count: The number of messages that may be marked.
             mark: As `cache_mark` returns it.
         """
-        for message in reversed(messages[:count]):
+        for at in range(min(count, len(messages)) - 1, -1, -1):
+            message = messages[at]
             content = message["content"]
             if isinstance(content, str) and content:
                 message["content"] = [{"type": "text", "text": content, **mark}]
