@@ -242,7 +242,6 @@ def _responses() -> Dialect:
         "max tokens": _set(plain, (4711,), max_output_tokens=4711),
         "metadata": _set(plain, ("u-4711",), metadata={"user_id": "u-4711"}),
         "previous response": _set(plain, ("resp_4711",), previous_response_id="resp_4711"),
-        "stored response": _set(plain, store=True),
         "cache key": _set(plain, ("key-4711",), prompt_cache_key="key-4711"),
     }
 

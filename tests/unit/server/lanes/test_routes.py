@@ -54,6 +54,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/api/v1/stream",
         "/api/v1/chat/x",
         "/v1/responses/x",
+        "/v1/responses/x/input_items",
         "/ws/stream",
         "/v1/responses",
         "/admin/v1/streams",
