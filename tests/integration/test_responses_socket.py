@@ -13,6 +13,7 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from gai_fast.core.session import session_digest
+from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, key_digest
 from tests.integration.gateway import (
     DONE,
@@ -32,6 +33,7 @@ from tests.integration.test_keys import ask as operate
 from tests.integration.test_openai_sdk import client_of
 from tests.integration.test_responses import CODEX
 from tests.integration.websocket import BINARY, CONTINUATION, Socket, connect, frame, handshake, refused
+from tests.requests.test_open_responses import faults
 from tests.unit.formats.responses_reader import frame as own_frame
 from tests.unit.formats.responses_reader import upstream as own_answer
 from tests.waiting import until
@@ -482,34 +484,39 @@ async def test_nothing_is_generated_for_a_turn_that_prepares_the_next(net: Net, 
 # ---- the handshake's headers, counts, logs ---------------------------------------------------------------------------
 
 
+class Ended:
+    """Receives the figures of streams."""
+
+    def __init__(self) -> None:
+        self.figures: list[StreamMetrics] = []
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        self.figures.append(metrics)
+
+
 @on_uvloop
-async def test_turns_have_the_session_and_the_program_of_the_handshake(net: Net) -> None:
-    heads: list[bytes] = []
-
-    async def handler(peer: Peer) -> None:
-        while request := await peer.request():
-            heads.append(request)
-            await peer.send(SSE_HEAD, chunk(delta("a")), chunk(FINISH + DONE), LAST_CHUNK)
-
-    gateway = await net.gateway(await net.upstream(handler))
-    seen: list[Any] = []
-    start = gateway.running.engine.start
-
-    def noted(spec: Any, *arguments: Any) -> Any:
-        seen.append(spec)
-        return start(spec, *arguments)
-
-    gateway.running.engine.start = noted  # type: ignore[method-assign]
-    more = {"session_id": "abc", "idempotency_key": "k1", "accept_encoding": "gzip", "x_request_id": "one"}
-    socket = await opened(gateway, **CODEX, **{name.replace("_", "-"): value for name, value in more.items()})
+async def test_turns_have_the_session_of_the_handshake_and_ids_of_their_own(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1))
+    ended = Ended()
+    gateway.running.engine.sinks.append(ended)
+    more = {"session-id": "abc", "idempotency-key": "k1", "accept-encoding": "gzip", "x-request-id": "one"}
+    socket = await opened(gateway, **more)
     for _ in range(2):
-        await turn(socket)
-    assert [spec.transport for spec in seen] == ["ws", "ws"]
-    assert [spec.is_agent for spec in seen] == [True, True]
-    assert len({spec.request_id for spec in seen} - {"one"}) == 2
-    socket = await opened(gateway, **{"session-id": "abc"})
-    await turn(socket)
-    assert seen[-1].session.digest == session_digest("abc", ANONYMOUS)
+        assert (await turn(socket))[-1]["type"] == "response.completed"
+    assert [each.transport for each in ended.figures] == ["ws", "ws"]
+    assert len({each.request_id for each in ended.figures} - {"one"}) == 2
+    assert [each.session for each in ended.figures] == [session_digest("abc", ANONYMOUS)] * 2
+
+
+@on_uvloop
+async def test_a_header_of_the_handshake_says_what_becomes_of_members_that_cannot_be_said(net: Net) -> None:
+    gateway = await net.gateway(await net.mock(deltas=1))
+    asked = {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]}
+    [refusal] = await turn(await opened(gateway), **asked)
+    assert (refusal["status"], refusal["error"]["code"]) == (400, "unsupported")
+    for headers in ({"x-gai-unsupported": "drop"}, CODEX):
+        socket = await opened(gateway, **headers)
+        assert (await turn(socket, **asked))[-1]["type"] == "response.completed"
 
 
 @on_uvloop
@@ -750,6 +757,7 @@ async def test_a_response_that_is_not_stored_is_continued_in_its_connection_alon
     assert not_found(await turn(other, input="?", previous_response_id=first["id"]))
     last = (await turn(socket, input="two", store=False, previous_response_id=first["id"]))[-1]["response"]
     assert last["previous_response_id"] == first["id"]
+    assert [*faults(first), *faults(last)] == []
     assert asked[-1] == [("user", "one"), ("assistant", "a1"), ("user", "two")]
     assert not_found(await turn(socket, input="?", previous_response_id=first["id"])), "there is a newer one"
     third = (await turn(socket, input="three", previous_response_id=last["id"]))[-1]

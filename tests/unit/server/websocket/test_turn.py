@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
 
 import pytest
 
@@ -15,6 +14,7 @@ from gai_fast.server.websocket.stream import FRAMES
 from gai_fast.server.websocket.turn import SocketTurn
 from gai_fast.stores.responses import KeptResponse
 from tests.unit.formats.responses_reader import frame
+from tests.unit.server.incoming_requests import http
 from tests.unit.server.streams import FakeStream
 from tests.unit.server.websocket.test_stream import LENDING, Request, Socket
 
@@ -45,7 +45,7 @@ def begun(socket: Turns, continues: str = "") -> tuple[SocketTurn, FakeStream, N
     newest.note(KeptResponse("resp_parent", "", "completed", b"[]", b"{}"), [])
     turn = SocketTurn(socket, "1", newest, continues)
     turn.incoming = Refused()
-    turn.http = cast(Any, type("", (), {"refused": None}))
+    turn.http = http("POST", "/v1/responses")
     turn.begin_stream(fake, high_water=LENDING, write_timeout=10.0)
     return turn, fake, newest
 
@@ -116,7 +116,6 @@ def test_the_socket_is_lent_for_the_gateways_own_frames_alone() -> None:
     assert turn.lend(Writer()) == -1, "nothing has been written"
     turn.write(CREATED)
     assert turn.lend(Writer()) == -1, "an upstream's"
-    turn._response = cast(Any, None)
     ours, _, _ = begun(socket)
     ours.write(CREATED.replace(b"resp_theirs", b"resp_"))  # this stream has no id
     assert ours.lend(Writer()) == 7
