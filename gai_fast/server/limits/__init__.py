@@ -50,6 +50,10 @@ class Limits:
     named_ids: int = 10_000
     """Ids of an upstream in one request, each of which is looked for: as many as the items of a long conversation."""
 
+    long_conversation: int = 4 * MIB
+    """Bytes of earlier turns from which on a request is read and written beside the loop, however few its values are:
+    writing them takes 10 ms."""
+
     kept_references: int = 1000
     """Items of earlier responses that a request may name instead of repeating them: one exchange with a store. The AI
     SDK names each item of a conversation, and agents have some hundred."""

@@ -231,6 +231,8 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
     else:
         containers += _containers_of([own[at] for at in replaced])
         containers += 0 if found.before is None else _containers_of(found.before.items)
+    if sum([_size(kept) for kept in (*found.turns, *found.holding.values())]) > LIMITS.long_conversation:
+        containers = max(containers, LIMITS.turn_passed + 1)  # it is read and written beside the loop
     return Whole(sent, marks, containers, Turn(found.parent, own, found.is_upstreams), unknown)
 
 
