@@ -52,7 +52,12 @@ def examples(page: str) -> Iterator[Example]:
             yield Example(page, block, below)
 
 
-EXAMPLES: Final = [*examples(PAGE), *examples("README.md"), *examples("docs/clients.md"), *examples("docs/responses.md")]
+EXAMPLES: Final = [
+    *examples(PAGE),
+    *examples("README.md"),
+    *examples("docs/clients.md"),
+    *examples("docs/responses.md"),
+]
 
 
 # ---- one server, every command ---------------------------------------------------------------------------------------
