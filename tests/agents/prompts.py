@@ -9,6 +9,8 @@ from typing import Any, Final
 
 MARKS: Final = ("cache_control", "prompt_cache_breakpoint")
 OF_ANSWER: Final = ("stream", "stream_options")
+NOT_SHOWN: Final = ("id", "status", "internal_chat_message_metadata_passthrough")
+"""Members of an item of Responses that no model is shown."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,12 @@ def _chat(body: dict[str, Any]) -> Prompt:
 
 def _responses(body: dict[str, Any]) -> Prompt:
     body.pop("client_metadata", None)  # Codex's own ids of each turn, no part of the prompt
+    # Over its socket Codex goes on from the newest response, whose items are the upstream's own. A new process of it sends
+    # the whole in its own words: the same items, with their members in another order.
+    body["input"] = [
+        {name: item[name] for name in sorted(item) if name not in NOT_SHOWN} if isinstance(item, dict) else item
+        for item in body["input"]
+    ]
     names = [tool.get("name", "") for tool in body.get("tools") or ()]
     result = "function_call_output"
     return _made(

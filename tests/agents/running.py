@@ -50,12 +50,9 @@ async def gateway_before(folder: Path, api: str, upstream: CachingUpstream) -> A
 
 
 def refusals(lines: list[str]) -> list[Any]:
-    """What the gateway has refused, but for a WebSocket that is not there.
-
-    Codex leaves some streams at their end mark (499).
-    """
+    """What the gateway has refused; Codex leaves some streams at their end mark (499)."""
     logged = [json.loads(line) for line in lines if line.startswith("{")]
-    return [line for line in logged if line.get("status", 0) >= 400 and line["status"] not in (426, 499)]
+    return [line for line in logged if line.get("status", 0) >= 400 and line["status"] != 499]
 
 
 def variables(place: Environment, folder: Path) -> dict[str, str]:
