@@ -76,8 +76,8 @@ def _chat(body: dict[str, Any]) -> Prompt:
 
 def _responses(body: dict[str, Any]) -> Prompt:
     body.pop("client_metadata", None)  # Codex's own ids of each turn, no part of the prompt
-    # Over its socket Codex goes on from the newest response, whose items are the upstream's own. A new process of it sends
-    # the whole in its own words: the same items, with their members in another order.
+    # Over its socket Codex goes on from the newest response, whose items are the upstream's own. A new process of it
+    # sends the whole in its own words: the same items, with their members in another order.
     body["input"] = [
         {name: item[name] for name in sorted(item) if name not in NOT_SHOWN} if isinstance(item, dict) else item
         for item in body["input"]

@@ -93,6 +93,8 @@ function curl(path, method, operation, api) {
       const to = isResponse ? "/v1/responses" : "/api/v1/streams";
       const more = isResponse ? { stream: undefined, background: true } : {};
       before = `ID=$(${post(to, { ...bodyOf(to), ...more })} |\n  sed 's/.*"id":"\\([^"]*\\)".*/\\1/')\n`;
+      // The demo's answer has ended by then: what runs has no items yet, and is not deleted.
+      if (isResponse && (method === "delete" || path.endsWith("/input_items"))) before += "sleep 4\n";
       named = named.replace("{id}", "'$ID'"); // outside the quotes around the address
     }
   }
