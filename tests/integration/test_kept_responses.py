@@ -359,6 +359,31 @@ async def test_a_passed_answer_that_is_not_kept_says_so(net: Net, late: Any, mor
 
 
 @on_uvloop
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("more", [{"status": None}, {"id": None}, {"id": "resp/1"}, {"id": "x" * 129}])
+async def test_a_passed_answer_that_nothing_could_name_says_that_it_is_not_kept(
+    net: Net, more: dict[str, Any], stream: bool
+) -> None:
+    frames = theirs()
+    last = json.loads(frames[-1].partition(b"data: ")[2])
+    last["response"] |= more
+
+    async def odd(peer: Peer) -> None:
+        await peer.request()
+        if stream:
+            end = b"event: response.completed\ndata: " + json.dumps(last).encode() + b"\n\n"
+            await peer.send(SSE_HEAD, *map(chunk, (*frames[:-1], end)), LAST_CHUNK)
+        else:
+            await peer.answer("200 OK", json.dumps(last["response"]).encode(), "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(odd))
+    response = await gateway.ask("POST", PATH, {"model": "native/gpt-x", "input": "Hi", "stream": stream})
+    body = bytes(response.body)
+    assert (ended(body) if stream else json.loads(body)) == last["response"] | {"store": False}
+    assert len(gateway.running.engine.store.responses._table) == 0
+
+
+@on_uvloop
 async def test_an_answer_in_another_format_is_not_kept(net: Net, late: Any) -> None:
     gateway = await gateway_of(net, "m")
     store = late(gateway)
