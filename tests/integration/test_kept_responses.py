@@ -319,6 +319,22 @@ async def test_a_response_in_the_background_that_is_cancelled_is_kept(net: Net) 
 
 
 @on_uvloop
+@pytest.mark.parametrize("store", [True, None])
+async def test_a_response_that_goes_on_from_an_upstreams_own_says_that_it_is_not_kept(
+    net: Net, store: bool | None
+) -> None:
+    gateway = await gateway_of(net, "native/gpt-x")
+    ask = client_of(net, gateway).responses
+    asked = {"model": "native/gpt-x", "input": "Hi", "previous_response_id": "resp_of_theirs", "background": True}
+    queued = await ask.create(**asked, store=store)
+    await until(lambda: not gateway.streams)
+    found = await ask.retrieve(queued.id)  # its log is all that there is
+    assert (queued.store, found.status, found.store) == (False, "completed", False)
+    assert len(gateway.running.engine.store.responses._table) == 0
+    await ask.delete(queued.id)
+
+
+@on_uvloop
 async def test_drain_keeps_what_runs_as_failed(net: Net) -> None:
     gateway = await net.gateway(await net.upstream(begun))
     _, response = await gateway.stream({"model": "m", "input": "Hi", "stream": True}, PATH)
