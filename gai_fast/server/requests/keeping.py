@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
 from gai_fast.core.requests.stored_ids import own_item_id, response_of_item
@@ -134,7 +133,8 @@ def keeping_of(
         newest: As for `AnswerKeeping`.
     """
     body = asked.body
-    if body.get("previous_response_id") is not None or not isinstance(body.get("input"), (str, list, NoneType)):
+    given = body.get("input")  # None beside a stored `prompt`
+    if body.get("previous_response_id") is not None or (given is not None and not isinstance(given, (str, list))):
         return None
     is_kept = body.get("store") is not False and body.get("conversation") is None and responses.is_on
     parent = None if turn is None else turn.parent or None
