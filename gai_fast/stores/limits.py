@@ -204,8 +204,9 @@ class Limits:
     """Bytes that a kept response counts for beside its own: its names, its places in the order of the oldest and of
     what expires (measured in memory; a file and Redis take less)."""
 
-    response_item_cost: int = 256
-    """Bytes that each id counts for by which an item of a kept response is found."""
+    response_item_cost: int = 896
+    """Bytes that each id counts for by which an item of a kept response is found (measured in memory with the longest
+    ids; a file and Redis take less)."""
 
     response_items: int = 10_000
     """Ids by which items of one kept response are found, the last ones of longer lists: a long session has some

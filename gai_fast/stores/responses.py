@@ -14,6 +14,7 @@ where its output is. The backends own which are dropped (`records.py` in memory)
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -23,7 +24,7 @@ import msgspec
 
 from gai_fast.core.requests.stored_ids import is_of_input, response_of_item
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import MIB
+from gai_fast.model.limits import MIB, SHARED
 from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
 from gai_fast.stores.backend import Backend, ResponseBudget, ResponseRecord, StoreError
 from gai_fast.stores.health import Health, logger
@@ -31,6 +32,9 @@ from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.records import ResponseTable
 
 Result = TypeVar("Result")
+
+KEPT_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
+"""The ids by which responses and their items are found, those of upstreams too."""
 
 _CONTENT: Final = "the responses"
 _DIGEST: Final = 16

@@ -319,6 +319,22 @@ async def test_a_response_in_the_background_that_is_cancelled_is_kept(net: Net) 
 
 
 @on_uvloop
+@pytest.mark.parametrize("store", [True, None])
+async def test_a_response_that_goes_on_from_an_upstreams_own_says_that_it_is_not_kept(
+    net: Net, store: bool | None
+) -> None:
+    gateway = await gateway_of(net, "native/gpt-x")
+    ask = client_of(net, gateway).responses
+    asked = {"model": "native/gpt-x", "input": "Hi", "previous_response_id": "resp_of_theirs", "background": True}
+    queued = await ask.create(**asked, store=store)
+    await until(lambda: not gateway.streams)
+    found = await ask.retrieve(queued.id)  # its log is all that there is
+    assert (queued.store, found.status, found.store) == (False, "completed", False)
+    assert len(gateway.running.engine.store.responses._table) == 0
+    await ask.delete(queued.id)
+
+
+@on_uvloop
 async def test_drain_keeps_what_runs_as_failed(net: Net) -> None:
     gateway = await net.gateway(await net.upstream(begun))
     _, response = await gateway.stream({"model": "m", "input": "Hi", "stream": True}, PATH)
@@ -356,6 +372,31 @@ async def test_a_passed_answer_that_is_not_kept_says_so(net: Net, late: Any, mor
     response = await gateway.ask("POST", PATH, {"model": "native/gpt-x", "input": "Hi", "stream": True, **members})
     assert [each["response"]["store"] for each in response.events if "response" in each] == [False] * 3
     assert store.asked == []
+
+
+@on_uvloop
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("more", [{"status": None}, {"id": None}, {"id": "resp/1"}, {"id": "x" * 129}])
+async def test_a_passed_answer_that_nothing_could_name_says_that_it_is_not_kept(
+    net: Net, more: dict[str, Any], stream: bool
+) -> None:
+    frames = theirs()
+    last = json.loads(frames[-1].partition(b"data: ")[2])
+    last["response"] |= more
+
+    async def odd(peer: Peer) -> None:
+        await peer.request()
+        if stream:
+            end = b"event: response.completed\ndata: " + json.dumps(last).encode() + b"\n\n"
+            await peer.send(SSE_HEAD, *map(chunk, (*frames[:-1], end)), LAST_CHUNK)
+        else:
+            await peer.answer("200 OK", json.dumps(last["response"]).encode(), "Content-Type: application/json")
+
+    gateway = await net.gateway(await net.upstream(odd))
+    response = await gateway.ask("POST", PATH, {"model": "native/gpt-x", "input": "Hi", "stream": stream})
+    body = bytes(response.body)
+    assert (ended(body) if stream else json.loads(body)) == last["response"] | {"store": False}
+    assert len(gateway.running.engine.store.responses._table) == 0
 
 
 @on_uvloop

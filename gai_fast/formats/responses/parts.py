@@ -140,6 +140,8 @@ def _echo_of(request: Mapping[str, Any], kept: KeptAnswer | None) -> dict[str, A
     echo = {**_DEFAULTS, **{key: value for key, value in request.items() if value is not None}}
     if kept is not None:
         echo["store"], echo["previous_response_id"] = kept.is_kept, kept.parent
+    else:
+        echo["store"] = False  # not here, whatever the request says
     tools = echo["tools"]
     echo["tools"] = [_declared(tool) for tool in tools] if isinstance(tools, list) else []
     return echo

@@ -167,12 +167,13 @@ class PassedEvents(Passthrough):
         if rewritten is None:
             super().frame(raw, last)
             return
-        found = read_last(rewritten.response)
+        written, found = rewritten.written, read_last(rewritten.response)
         if found is not None:
             without = partial(_frame_without, given, answer)
-            response = rewritten.response
-            answer.leave(found.identifier, found.status, response, found.items, rewritten.written, without)
-        super().frame(rewritten.written, last)
+            answer.leave(found.identifier, found.status, rewritten.response, found.items, written, without)
+        elif _LAST.search(given) is not None:  # it lacks an id or a status, and is not kept
+            written = _frame_without(given, answer)
+        super().frame(written, last)
 
     def event(self, event: Event) -> None:
         """Works as `Passthrough.event`."""
@@ -225,10 +226,11 @@ class PassedWhole(WholePassthrough):
         if rewritten is None:
             return taken
         found = read_last(rewritten.response)
-        if found is not None:
-            without = partial(_whole_without, taken, answer)
-            response = well_formed(rewritten.response)
-            answer.leave(found.identifier, found.status, response, found.items, rewritten.written, without)
+        if found is None:  # it lacks an id or a status, and is not kept
+            return _whole_without(taken, answer)
+        without = partial(_whole_without, taken, answer)
+        response = well_formed(rewritten.response)
+        answer.leave(found.identifier, found.status, response, found.items, rewritten.written, without)
         return rewritten.written
 
 
@@ -257,6 +259,7 @@ def _with_text(event: Event, text: str) -> Event:
 _IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snapshot"})
 _RESPONSE: Final = b'"response"'
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
+_LAST: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
 _LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")

@@ -155,9 +155,11 @@ def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool, is_fast: bool =
         response: The object, as JSON.
         kept: What it says.
         is_kept: The value of `store`.
-        is_fast: Whether only an object in OpenAI's own form is read: rule 3.
+        is_fast: Whether only an object in OpenAI's own form is read: rule 3. Further members may follow it then.
     """
     members = _members_once(response)
+    if members is not None and is_fast and not _is_whole(response):
+        return None
     if members is None and not is_fast:
         members = members_of(response, 0)
     if members is None:
@@ -201,8 +203,13 @@ def _members_once(response: bytes) -> Mapping[bytes, tuple[int, int]] | None:
 
 def _is_own(response: bytes, at: int) -> bool:
     """Returns whether a name in an object is one of its own members': rule 3."""
+    return _is_whole(response[:at].rstrip(b", ") + b"}")
+
+
+def _is_whole(text: bytes) -> bool:
+    """Returns whether a text is one JSON value, with nothing after it."""
     try:
-        _ANY.decode(response[:at].rstrip(b", ") + b"}")
+        _ANY.decode(text)
     except msgspec.DecodeError:
         return False
     return True

@@ -7,7 +7,8 @@ objects say of it, and the session waits (`net/stream/session.py`, rule 6).
    an upstream keeps; or unless nothing is kept here (`[responses] store`).
 2. Kept are the request's own items, the last `response` object as the client gets it, and the id of its parent.
 3. Of a client that has left, what it could have read so far is kept as `cancelled`, if it has been sent the id.
-4. An answer that could not be kept says `store: false` in its last object, and goes to its client as any other.
+4. An answer that could not be kept says `store: false` in its last object, and goes to its client as any other. So
+   does one whose upstream gave it an id that no request may name.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gai_fast.net.attempts.spec import Keeping, StreamSpec
 from gai_fast.providers import get_provider
 from gai_fast.server.requests.chains import Turn
 from gai_fast.server.requests.newest import Newest
-from gai_fast.stores.responses import KeptResponse, KeptResponses
+from gai_fast.stores.responses import KEPT_ID, KeptResponse, KeptResponses
 
 if TYPE_CHECKING:
     from gai_fast.formats.responses.passthrough import PassedEvents
@@ -62,7 +63,8 @@ class AnswerKeeping(Keeping):
         self._caller = caller
         # Written now: the request is not held while its answer is made.
         self._input = encode_json(own)
-        self._items = [item["id"] for item in own if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        ids = [item["id"] for item in own if isinstance(item, dict) and isinstance(item.get("id"), str)]
+        self._items = [each for each in ids if KEPT_ID.fullmatch(each)]  # no reference names another
         self._newest = newest
         self._conversation = conversation
         self._is_lost = False
@@ -83,6 +85,9 @@ class AnswerKeeping(Keeping):
         if self._newest is not None:
             self._newest.note(record, [*self._conversation, *output_of(record)])
         if not answer.is_kept:
+            return None
+        if not KEPT_ID.fullmatch(answer.identifier):  # an upstream's, which nothing could name
+            self._is_lost = True
             return None
         kept = self._responses.keep(self._caller, record)
         if isinstance(kept, bool):
@@ -128,7 +133,8 @@ def keeping_of(
         newest: As for `AnswerKeeping`.
     """
     body = asked.body
-    if body.get("previous_response_id") is not None or not isinstance(body.get("input"), (str, list)):
+    given = body.get("input")  # None beside a stored `prompt`
+    if body.get("previous_response_id") is not None or (given is not None and not isinstance(given, (str, list))):
         return None
     is_kept = body.get("store") is not False and body.get("conversation") is None and responses.is_on
     parent = None if turn is None else turn.parent or None

@@ -32,11 +32,9 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers, Work
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores.responses import KeptResponse
+from gai_fast.stores.responses import KEPT_ID, KeptResponse
 
 _FORMAT: Final = "responses"
-_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-"""The ids that responses may have: an upstream's own too."""
 _OWN_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
 _LIMIT: Final = re.compile(r"[1-9][0-9]?|100")
 _BOOLEANS: Final = {"true": True, "false": False}
@@ -368,7 +366,7 @@ def _identifier(incoming: Incoming) -> str:
     Raises:
         Error: No response has such an id.
     """
-    if _ID.fullmatch(incoming.tail) is None:
+    if KEPT_ID.fullmatch(incoming.tail) is None:
         raise _not_found()
     return incoming.tail
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import MIB
+from gai_fast.model.limits import MIB, SHARED
 from gai_fast.model.settings import ANONYMOUS, ResponsesSettings, SealSettings, StoreSettings
 from gai_fast.server.workers.link import pack
 from gai_fast.server.workers.peers import PeerBackend, RecordHome
@@ -88,6 +89,24 @@ async def test_what_is_too_large_is_not_kept() -> None:
         assert not await keep(responses, kept._replace(input=bytes(small + 1)))
         assert not await keep(responses, kept._replace(input=bytes(small), items=["item"]))
         assert responses.not_kept == {"size": 3}
+
+
+@pytest.mark.parametrize("items", [0, 100])
+def test_in_memory_a_response_counts_for_what_it_takes(items: int) -> None:
+    responses = over(None)
+    responses.use(ResponsesSettings(max_bytes=1024 * MIB))
+    count = 100
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(count):
+            ids = [f"{number}_{at}_".ljust(SHARED.identifier, "x") for at in range(items)]
+            assert responses.keep("alice", response(f"resp_{number}", text=f"{number}" * 100, items=ids))
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(responses._table) == count
+    assert responses._table.size / 2 < taken < responses._table.size
 
 
 async def test_a_caller_has_a_tenth_by_default_and_all_without_keys() -> None:

@@ -78,6 +78,10 @@ def test_what_cannot_be_read_stays(given: bytes) -> None:
         [b": a comment", b'data:{"response" : {"id":"r","store": false}, "n": 1}', b"id: 4", b""],
         [b'data: {"type":"x",', b'data:  "response": {', b'data: "store":', b"data: false", b"data: }}", b""],
         [b'\xef\xbb\xbfdata: {"response":{"store":false},"response_id":"\xc3\xbc"}', b""],
+        [
+            b'data: {"type":"x","sequence_number":1,"response":{"previous_response_id":null,"store":false},"n":[{}]}',
+            b"",
+        ],
         [b'data: {"item":{"store":false},"response":{"tools":[{"store":false}],"store":false}}', b""],
     ],
 )
@@ -88,6 +92,14 @@ def test_a_frame_of_any_form(lines: list[bytes], end: bytes) -> None:
     head, _, tail = raw.rpartition(b"false")
     assert found.written == head + b"true" + tail
     assert json.loads(found.response)["store"] is True
+
+
+def test_a_member_after_the_object_is_not_the_objects() -> None:
+    raw = b'data: {"type":"x","sequence_number":1,"response":{"previous_response_id":null,"store":false},"store":false}'
+    found = rewrite_frame(raw + b"\n\n", ALONE, is_kept=True)
+    assert found is not None
+    assert found.written == raw.replace(b"false", b"true", 1) + b"\n\n"
+    assert found.response == b'{"previous_response_id":null,"store":true}'
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,17 @@ def test_answers_are_kept_unless_their_client_says_no(member: dict[str, Any]) ->
     assert of({**BODY, **member}).answer.is_kept
 
 
-@pytest.mark.parametrize("member", [{"store": False}, {"previous_response_id": "resp_theirs"}, {"input": None}])
+@pytest.mark.parametrize("member", [{"store": False}, {"previous_response_id": "resp_theirs"}])
 def test_others_say_what_their_upstream_says(member: dict[str, Any]) -> None:
     assert of({**BODY, **member}) is None
+
+
+def test_a_request_without_input_is_kept_with_no_items() -> None:
+    # OpenAI answers a stored `prompt` alone.
+    for body in ({"model": "m", "prompt": {"id": "pmpt_1"}}, {"model": "m", "input": None}):
+        keeping = of(body)
+        assert keeping.answer.is_kept
+        assert keeping._input == b"[]"
 
 
 def test_what_is_not_kept_says_so_where_the_upstream_may_say_otherwise() -> None:
@@ -88,6 +96,28 @@ async def test_what_is_kept(is_left: bool) -> None:
         response["output"][0]["id"],
     }
     assert await kept.find("bob", RESPONSE_ID) is None
+
+
+@pytest.mark.parametrize("identifier", ["x" * 129, "resp/1", "resp_1\n", "r\u00e9sp", "resp_1="])
+async def test_an_answer_that_no_request_may_name_is_not_kept_and_says_so(identifier: str) -> None:
+    kept = responses()
+    keeping = keeping_of(kept, "ann", get_format("responses").read_request(BODY))
+    assert keeping is not None
+    keeping.answer.leave(identifier, "completed", b"{}", [], b"piece", lambda: b"without")
+    spec = StreamSpec(MODEL, {}, RESPONSES.encoder("sse", context(kept=keeping.answer)))
+    assert keeping.ended(spec, is_left=False, is_refused=False) is None
+    assert keeping.last([b"before", keeping.answer.piece]) == [b"before", b"without"]
+    assert await kept.find("ann", identifier) is None
+
+
+async def test_items_are_found_by_ids_that_a_request_may_name_alone() -> None:
+    kept = responses()
+    ids = ["fc_1", "x" * 128, "x" * 129, "", "a b"]
+    own = [{"role": "user", "content": "Hi", "id": each} for each in ids]
+    keeping = keeping_of(kept, "ann", get_format("responses").read_request({**BODY, "input": own}))
+    assert keeping is not None
+    ended(keeping)
+    assert [*await kept.holding("ann", ids)] == ids[:2]
 
 
 async def test_a_refused_answer_is_not_kept() -> None:
