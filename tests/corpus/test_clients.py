@@ -8,6 +8,7 @@ them. The summary of a run has a line for each client.
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -19,6 +20,12 @@ from tests.corpus.served import Wrong, decoded_here, wrong_unless
 from tests.corpus.summary import note_equal
 from tests.corpus.test_formats import check_passed, passing, read, source_of
 from tests.integration.gateway import Response
+
+
+def as_kept(body: bytes) -> bytes:
+    """An upstream's answer as a gateway that keeps it says: its client has asked for no other, and named no parent."""
+    kept = re.sub(rb'("store": ?)(?:true|false|null)(?=[,}])', rb"\1true", body)
+    return re.sub(rb'("previous_response_id": ?)(?:null|"[^"]*")(?=[,}])', rb"\1null", kept)
 
 
 def compare(name: str, recording: Any, response: Response) -> None:
@@ -35,7 +42,8 @@ def compare(name: str, recording: Any, response: Response) -> None:
     elif name == "raw":
         wrong_unless(body == recording.body, "other bytes", body[-200:])
     elif name != "gai" and passing(name, name_of(recording)):
-        check_passed(body, source_of(recording))
+        source = source_of(recording)
+        check_passed(body, source if name != "responses" else (*source[:3], as_kept(source[3]), *source[4:]))
     else:
         check_known(read(name, body), events, name)
 

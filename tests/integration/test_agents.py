@@ -30,10 +30,10 @@ async def test_an_agent_is_served_and_told_without_a_switch(net: Net, caplog: py
     gateway, asked = await chat(net, access_log=True)
     with caplog.at_level("INFO", "gai_fast.access"):
         answer = await gateway.ask("POST", "/v1/responses", RESPONSE, headers=CODEX)
-    assert (answer.status, answer.headers["x-gai-dropped"]) == (200, "store,tools[0]")
+    assert (answer.status, answer.headers["x-gai-dropped"]) == (200, "tools[0]")
     assert "tools" not in asked[0]
     line = next(record for record in caplog.records if "/v1/responses" in record.getMessage())
-    assert '"dropped":["store","tools[0]"]' in line.getMessage()
+    assert '"dropped":["tools[0]"]' in line.getMessage()
     body = {**MESSAGE, "container": "c", "output_config": {"effort": "unheard"}}
     answer = await gateway.ask("POST", "/v1/messages", body, headers=CLAUDE_CODE)
     assert (answer.status, answer.headers["x-gai-dropped"]) == (200, "output_config.effort,container")
