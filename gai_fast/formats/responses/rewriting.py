@@ -26,13 +26,13 @@ _MEMBER: Final = re.compile(rb'[\s,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+', r
 """What stands before a member's value."""
 _END: Final = re.compile(rb"\s*+\}")
 _DATA: Final = re.compile(rb"(?:\xef\xbb\xbf)?data: ?")
-_LINE_END: Final = re.compile(rb"[\r\n]*\Z")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _HARMLESS: Final = rb"\\u00"
 _NO_ASCII: Final = bytes(range(128)) + b"?" * 128
 _PLAIN: Final = re.compile(
-    rb'(?:event: [^\r\n]*\n)?data: \{"type": ?"[a-z_.]+", ?"sequence_number": ?[0-9]+, ?"response": ?'
+    rb'(?:event: [^\r\n]*\n)?data: \{"type": ?"[a-z_.]+"(?:, ?"sequence_number": ?[0-9]+)?, ?"response": ?'
 )
+_PLAIN_END: Final = re.compile(rb', ?"sequence_number": ?[0-9]+\}\n\n')
 _ONCE: Final = {
     b'"store"': re.compile(rb'"store": ?(true|false|null)(?=[,}])'),
     b'"previous_response_id"': re.compile(rb'"previous_response_id": ?(null|"[^"\\]*+")(?=[,}])'),
@@ -101,7 +101,7 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
     """
     plain = _PLAIN.match(raw)
     if plain is not None and raw.endswith(b"}\n\n") and raw.find(b"\n", plain.end()) == len(raw) - 2:  # rule 3
-        begin, end = plain.end(), len(raw) - 3
+        begin, end = plain.end(), _end_of_plain(raw)
         response = rewrite(raw[begin:end], kept, is_kept=is_kept, is_fast=True)
         if response is not None:
             return Rewritten(raw[:begin] + response + raw[end:], response)
@@ -123,13 +123,18 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
     return Rewritten(b"".join(written), response)
 
 
+def _end_of_plain(raw: bytes) -> int:
+    """Returns where the object in a frame of OpenAI's own form ends: some servers send the number after it."""
+    at = raw.rfind(b",", 0, raw.rfind(b'"sequence_number"'))
+    return at if at >= 0 and _PLAIN_END.fullmatch(raw, at) is not None else len(raw) - len(b"}\n\n")
+
+
 def _text_of(line: bytes, head: re.Match[bytes]) -> bytes:
     return line[head.end() :].rstrip(b"\r\n")
 
 
 def _with_text(line: bytes, head: re.Match[bytes], text: bytes) -> bytes:
-    end = _LINE_END.search(line)
-    return head[0] + text + (b"" if end is None else end[0])
+    return head[0] + text + line[len(line.rstrip(b"\r\n")) :]
 
 
 def rewrite_whole(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten | None:
@@ -157,16 +162,14 @@ def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool, is_fast: bool =
         is_kept: The value of `store`.
         is_fast: Whether only an object in OpenAI's own form is read: rule 3. Further members may follow it then.
     """
+    missing = {b'"store"': not is_kept, b'"previous_response_id"': kept.parent is not None}
     members = _members_once(response)
-    if members is not None and is_fast and not _is_whole(response):
-        return None
-    if members is None and not is_fast:
-        members = members_of(response, 0)
-    if members is None:
+    if members is None or any(is_needed and name not in members for name, is_needed in missing.items()):
+        members = None if is_fast else members_of(response, 0)
+    if members is None or (is_fast and not _is_whole(response)):
         return None
     values = {b'"store"': b"true" if is_kept else b"false", b'"previous_response_id"': encode_json(kept.parent)}
     found = sorted((members[name], value) for name, value in values.items() if name in members)
-    missing = {b'"store"': not is_kept, b'"previous_response_id"': kept.parent is not None}
     added = [
         b"%b:%b" % (name, values[name]) for name, is_needed in missing.items() if is_needed and name not in members
     ]
@@ -184,10 +187,15 @@ def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool, is_fast: bool =
 
 
 def _members_once(response: bytes) -> Mapping[bytes, tuple[int, int]] | None:
-    """Returns where the two values stand in an object in OpenAI's own form: rule 3. None if it has another form."""
+    """Returns where the two values stand in an object in OpenAI's own form: rule 3. None if it has another form.
+
+    A value whose name is nowhere in the object is left out.
+    """
     found: dict[bytes, tuple[int, int]] = {}
     for name, pattern in _ONCE.items():
         at, tries = response.find(name), 0
+        if at < 0:
+            continue
         while at >= 0:
             tries += 1
             value = pattern.match(response, at)

@@ -94,6 +94,10 @@ class Limits:
     """Objects and arrays of a request that is read, and then written for its upstream, in one turn of the loop each:
     10 to 20 ms. One with more is read and written beside the loop."""
 
+    turn_conversation: int = 10 * MIB
+    """Bytes of a conversation that are read, and then written for its upstream, in one turn of the loop each: as many
+    as a body has by default, 25 ms."""
+
     turn_passed: int = 10_000
     """Objects and arrays of a request that is written in one turn of the loop for an upstream that speaks its dialect,
     in 40 ms at most: only what the upstream does not take is looked for."""

@@ -56,7 +56,7 @@ class Turn(NamedTuple):
     Attributes:
         parent: The id of the response before it, if that is one of ours; else empty.
         own: The request's own items; references to kept items are replaced.
-        is_upstreams: The response before it is an upstream's: the turn is not kept here.
+        is_upstreams: The response before it, or an item that it names, is an upstream's: the turn is not kept here.
     """
 
     parent: str
@@ -233,7 +233,8 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
         containers += 0 if found.before is None else _containers_of(found.before.items)
     if sum([_size(kept) for kept in (*found.turns, *found.holding.values())]) > LIMITS.long_conversation:
         containers = max(containers, LIMITS.turn_passed + 1)  # it is read and written beside the loop
-    return Whole(sent, marks, containers, Turn(found.parent, own, found.is_upstreams), unknown)
+    is_upstreams = found.is_upstreams or any(each.is_needed and each.place not in replaced for each in found.named)
+    return Whole(sent, marks, containers, Turn(found.parent, own, is_upstreams), unknown)
 
 
 def _with_items(found: Found) -> tuple[list[Any], list[ItemMark], set[int]]:

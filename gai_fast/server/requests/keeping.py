@@ -134,6 +134,8 @@ def keeping_of(
     """
     body = asked.body
     given = body.get("input")  # None beside a stored `prompt`
+    if turn is not None and turn.is_upstreams:
+        return None
     if body.get("previous_response_id") is not None or (given is not None and not isinstance(given, (str, list))):
         return None
     is_kept = body.get("store") is not False and body.get("conversation") is None and responses.is_on

@@ -288,3 +288,11 @@ def test_a_replaced_item_is_marked_with_its_provider() -> None:
     assert [(mark.place, mark.provider) for mark in found.marks] == [(0, "openai"), (2, "openai")]
     assert found.unknown == {"input": [USER]}
     assert own[0] == {"id": "ws_1"}, "a copy"
+
+
+def test_a_turn_that_names_an_item_of_an_upstreams_is_not_kept() -> None:
+    own = [{"type": "item_reference", "id": "msg_theirs"}, USER]
+    asked = NOTHING._replace(own=own, named=references(own), may_go_up=True)
+    found = whole({"input": own}, b"{}", asked)
+    assert found.turn == Turn("", own, is_upstreams=True)
+    assert found.body["input"] is own
