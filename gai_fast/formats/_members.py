@@ -20,7 +20,7 @@ from gai_fast.kernels import compact_json, encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import JSONText
 from gai_fast.model.limits import SHARED
-from gai_fast.model.request import Request
+from gai_fast.model.request import CheckedBody, Request
 from gai_fast.runtime.breathing import breathe
 
 _JSON_TYPES: Final = {str: "str", dict: "object", list: "array", bool: "bool", int: "int", float: "float"}
@@ -149,14 +149,34 @@ def read_native(native: dict[str, Any], moved: Mapping[str, str]) -> Request:
     Raises:
         InvalidRequest: The request breaks a rule of native requests; the text names the client's own member.
     """
+    text = encode_json(native)
+    if len(text) > LIMITS.long_request:
+        read_text(Structure(SHARED.json_depth), text)
+        text = CheckedBody(text)
     try:
-        return parse_request(encode_json(native))
+        return parse_request(text)
     except InvalidRequest as problem:
         place = _PLACE.search(problem.message)
         if place is None:
             raise
         own = _own_path(place[1], moved)
         raise InvalidRequest(message=problem.message[: place.start(1)] + own + "`", reason=problem.reason) from None
+
+
+def read_text(structure: Structure, text: bytes) -> None:
+    """Reads a whole JSON text in pieces; the loop may go on after each.
+
+    Args:
+        structure: Reads it.
+        text: The text.
+
+    Raises:
+        InvalidRequest: As `Structure.feed`.
+    """
+    for start in range(0, len(text), LIMITS.parsed_bytes):
+        breathe()
+        structure.feed(text[start : start + LIMITS.parsed_bytes])
+    structure.feed_whole(b"")  # the next text begins anew
 
 
 # The text of a native refusal may list the known values. They are dropped: other dialects have other values.

@@ -21,6 +21,10 @@ class Limits:
     parsed_bytes: int = 64 * KIB
     """Bytes of a kept request or response that are parsed at once, in 2 ms: of longer ones each item is."""
 
+    long_request: int = 1024 * KIB
+    """Bytes of a translated request whose structure is checked in pieces: of more the check takes over 5 ms, and holds
+    the interpreter."""
+
     short_arguments: int = 64 * KIB
     """Characters of the arguments of all calls of a request up to which their structure is not checked before they are
     parsed, in 2 ms: longer conversations have more."""

@@ -25,7 +25,7 @@ from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
 from gai_fast.formats._base import ItemMark
-from gai_fast.formats._members import member
+from gai_fast.formats._members import member, read_text
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS
 from gai_fast.kernels import encode_json, parse_exact
@@ -548,22 +548,6 @@ def _each(items: Sequence[Raw], structure: Structure | None) -> Iterator[Any]:
             yield _VALUE.decode(item)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             yield _exact(bytes(item))
-
-
-def read_text(structure: Structure, text: bytes) -> None:
-    """Reads a whole JSON text in pieces; the loop may go on after each.
-
-    Args:
-        structure: Reads it.
-        text: The text.
-
-    Raises:
-        InvalidRequest: As `Structure.feed`.
-    """
-    for start in range(0, len(text), LIMITS.parsed_bytes):
-        breathe()
-        structure.feed(text[start : start + LIMITS.parsed_bytes])
-    structure.feed_whole(b"")  # the next text begins anew
 
 
 def _exact(text: bytes) -> Any:

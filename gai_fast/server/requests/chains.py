@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.stored_ids import ITEM, StoredId
 from gai_fast.formats._base import ItemMark
+from gai_fast.formats._members import read_text
 from gai_fast.formats.responses.chain import (
     Before,
     Reference,
@@ -27,7 +28,6 @@ from gai_fast.formats.responses.chain import (
     joined,
     mark_of,
     own_items,
-    read_text,
     references,
 )
 from gai_fast.model.errors import Error
