@@ -58,18 +58,6 @@ class Kept(Protocol):
         """The provider that answered; empty if it is unknown."""
 
 
-class Before(NamedTuple):
-    """The items of all turns up to a response, as a connection remembers them.
-
-    Attributes:
-        items: The items, input and output.
-        status: The response's status.
-    """
-
-    items: Sequence[Any]
-    status: str
-
-
 class Joined(NamedTuple):
     """The items of a conversation.
 
@@ -254,7 +242,6 @@ def joined(
     chain: Sequence[Kept],
     own: Sequence[Any],
     marks: Sequence[ItemMark] = (),
-    before: Before | None = None,
     structure: Structure | None = None,
 ) -> Joined:
     """Returns the items of a conversation: rules 1 to 4.
@@ -263,7 +250,6 @@ def joined(
         chain: The turns before, from the first on; empty if the request only has references.
         own: The request's own items; references to kept items are replaced.
         marks: The places of replaced items in `own` that only their provider understands.
-        before: The turns before, if a connection remembers them; then there is no `chain`.
         structure: Reads the items of the chain before they are parsed. None for a chain that is known to be small.
 
     Raises:
@@ -271,14 +257,12 @@ def joined(
             Or the structure has more values than a request may have.
     """
     conversation = _Conversation(structure)
-    if before is not None:
-        conversation.add_answer(before.items, before.status, "", None)
     for kept in chain:
         conversation.add_turn(kept)
     begin = len(conversation.items)
     conversation.add(own)
     conversation.marks += [mark._replace(place=begin + mark.place) for mark in marks]
-    if chain or before is not None:
+    if chain:
         conversation.pair()
     return conversation.result()
 
@@ -335,26 +319,19 @@ class _Conversation:
         first = len(self.items)
         self.items += _values(kept.input, self._structure)
         self._mark(first, kept.provider)
-        self.add_answer(output_of(kept, self._structure), kept.status, kept.provider, kept)
-
-    def add_answer(self, items: Sequence[Any], status: str, provider: str, kept: Kept | None) -> None:
-        """Adds the items of an answer: rule 2.
-
-        Args:
-            items: The items.
-            status: Its status.
-            provider: The provider that answered; empty if it is unknown.
-            kept: What is kept of it.
-        """
         begin = len(self.items)
-        self.items += items
-        for at in range(begin, len(self.items)):
+        self.items += output_of(kept, self._structure)
+        for at in range(first, len(self.items)):
             item = self.items[at]
-            is_broken = status == "failed" and isinstance(item, dict) and item.get("status") in _BROKEN
-            if is_broken or not isinstance(item, dict) or _is_empty(item):
+            if isinstance(item, dict):
+                is_broken = at >= begin and kept.status == "failed" and item.get("status") in _BROKEN
+                is_left = is_broken or _is_empty(item)
+            else:
+                is_left = at >= begin  # of an input its provider decides
+            if is_left:
                 self._left.add(at)
-        self._mark(begin, provider)
-        self._turns.append(_Turn(status, kept, begin, len(self.items)))
+        self._mark(begin, kept.provider)
+        self._turns.append(_Turn(kept.status, kept, begin, len(self.items)))
 
     def _mark(self, first: int, provider: str) -> None:
         """Marks the items from an index on that only their provider understands: rule 4."""
@@ -406,7 +383,7 @@ class _Conversation:
     def result(self) -> Joined:
         """Returns the items that count, and the marks of these."""
         for turn in self._turns:
-            if turn.status and (turn.status != _COMPLETED or self._left):
+            if turn.status != _COMPLETED or any(at in self._left for at in range(turn.begin, turn.end)):
                 self._leave_unfollowed(turn)
         left = self._left
         if not left:

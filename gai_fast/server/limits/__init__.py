@@ -54,6 +54,9 @@ class Limits:
     """Bytes of earlier turns from which on a request is read and written beside the loop, however few its values are:
     writing them takes 10 ms."""
 
+    kept_items: int = 32 * MIB
+    """Bytes of the items in place of these references, counted at each place: as many as a chain may have."""
+
     kept_references: int = 1000
     """Items of earlier responses that a request may name instead of repeating them: one exchange with a store. The AI
     SDK names each item of a conversation, and agents have some hundred."""
@@ -93,10 +96,6 @@ class Limits:
     turn_containers: int = 1000
     """Objects and arrays of a request that is read, and then written for its upstream, in one turn of the loop each:
     10 to 20 ms. One with more is read and written beside the loop."""
-
-    turn_conversation: int = 10 * MIB
-    """Bytes of a conversation that are read, and then written for its upstream, in one turn of the loop each: as many
-    as a body has by default, 25 ms."""
 
     turn_passed: int = 10_000
     """Objects and arrays of a request that is written in one turn of the loop for an upstream that speaks its dialect,
@@ -347,6 +346,9 @@ class Limits:
     socket_turns: int = 8
     """Creates that wait on a WebSocket of responses while one is answered: an agent has one answer at a time, and some
     send the next one before they have read the end of the last."""
+
+    socket_chain: int = 1000
+    """Turns of the conversation that a WebSocket of responses remembers: as many as a chain may have in the store."""
 
     socket_conversation: int = 8 * MIB
     """Bytes of the items of the conversation that a WebSocket of responses remembers: a long one has a tenth. What is

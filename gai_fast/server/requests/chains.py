@@ -22,7 +22,6 @@ from gai_fast.core.requests.stored_ids import ITEM, StoredId
 from gai_fast.formats._base import ItemMark
 from gai_fast.formats._members import read_text
 from gai_fast.formats.responses.chain import (
-    Before,
     Reference,
     items_by_id,
     joined,
@@ -30,8 +29,9 @@ from gai_fast.formats.responses.chain import (
     own_items,
     references,
 )
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import SHARED
+from gai_fast.model.limits import MIB, SHARED
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.breathing import breathe
@@ -57,11 +57,13 @@ class Turn(NamedTuple):
         parent: The id of the response before it, if that is one of ours; else empty.
         own: The request's own items; references to kept items are replaced.
         is_upstreams: The response before it, or an item that it names, is an upstream's: the turn is not kept here.
+        before: The turns before, from the first on.
     """
 
     parent: str
     own: list[Any]
     is_upstreams: bool
+    before: Sequence[KeptResponse] = ()
 
 
 class Found(NamedTuple):
@@ -69,7 +71,6 @@ class Found(NamedTuple):
 
     Attributes:
         turns: The turns before, from the first on.
-        before: The turns before, if the connection remembers them.
         parent: As for `Turn`.
         own: The request's own items, as its client wrote them.
         named: The references among these.
@@ -79,7 +80,6 @@ class Found(NamedTuple):
     """
 
     turns: Sequence[KeptResponse]
-    before: Before | None
     parent: str
     own: list[Any]
     named: Sequence[Reference]
@@ -135,7 +135,7 @@ class Chains:
         found = await self._find(passage, body)
         size = len(incoming.http.body) + sum([_size(kept) for kept in (*found.turns, *found.holding.values())])
         beside = self._engine.targets.beside
-        if size <= LIMITS.checked_bytes and found.before is None:
+        if size <= LIMITS.checked_bytes:
             passage.join(body, found)
         else:
             await beside.do(partial(passage.join, body, found), incoming.http.caller)
@@ -151,16 +151,13 @@ class Chains:
             text = f"the request refers to more than {LIMITS.kept_references} items: send the items themselves"
             raise Error("invalid_request", text, reason="items")
         turns: Sequence[KeptResponse] = ()
-        before: Before | None = None
         is_known = parent is not None
         if parent is not None:
             newest = passage.incoming.newest
-            items = None if newest is None else newest.find(parent)
-            if newest is not None and items is not None:
-                before = Before(items, newest.status)
-            else:
+            chain = None if newest is None else newest.find(parent)
+            if chain is None:
                 chain = await self._chain(passage, parent)
-                turns, is_known = chain or (), chain is not None
+            turns, is_known = chain or (), chain is not None
         named = named if len(named) <= LIMITS.kept_references else needed
         ids = list(dict.fromkeys([each.identifier for each in named if _KEPT_ID.fullmatch(each.identifier)]))
         responses, caller = self._engine.store.responses, passage.incoming.http.caller
@@ -168,7 +165,7 @@ class Chains:
         ours = parent or "" if is_known else ""
         is_upstreams = parent is not None and not is_known
         may_go_up = bool(needed) and passage.may_go_up()
-        return Found(turns, before, ours, own, named, holding, is_upstreams, may_go_up)
+        return Found(turns, ours, own, named, holding, is_upstreams, may_go_up)
 
     async def _chain(self, passage: Passage, parent: str) -> Sequence[KeptResponse] | None:
         """Returns the turns up to a response. None if it may be an upstream's: rules 2 and 3.
@@ -212,12 +209,12 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
         structure = Structure()
         read_text(structure, raw)
     own, marks, replaced = _with_items(found)
-    if found.turns or found.before is not None:
-        conversation = joined(found.turns, own, marks, found.before, structure)
+    if found.turns:
+        conversation = joined(found.turns, own, marks, structure)
         items, marks = conversation.items, conversation.marks
     else:
         items = own
-    is_ours = found.turns or found.before is not None
+    is_ours = bool(found.turns)
     sent = body
     if is_ours or replaced:
         sent = {name: value for name, value in body.items() if name != _PARENT or not is_ours}
@@ -230,20 +227,20 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
         containers = _containers_of(sent.values())
     else:
         containers += _containers_of([own[at] for at in replaced])
-        containers += 0 if found.before is None else _containers_of(found.before.items)
     if sum([_size(kept) for kept in (*found.turns, *found.holding.values())]) > LIMITS.long_conversation:
         containers = max(containers, LIMITS.turn_passed + 1)  # it is read and written beside the loop
     is_upstreams = found.is_upstreams or any(each.is_needed and each.place not in replaced for each in found.named)
-    return Whole(sent, marks, containers, Turn(found.parent, own, is_upstreams), unknown)
+    return Whole(sent, marks, containers, Turn(found.parent, own, is_upstreams, found.turns), unknown)
 
 
 def _with_items(found: Found) -> tuple[list[Any], list[ItemMark], set[int]]:
     """Returns a request's own items with kept ones in place of references, the marks of these, and their places.
 
     Raises:
-        InvalidRequest: An item is unknown.
+        Error: An item is unknown, or they have too many bytes: one item may be named often.
     """
     own = found.own
+    size, sizes = 0, dict[str, int]()
     marks: list[ItemMark] = []
     replaced: set[int] = set()
     known: dict[str, dict[str, dict[str, Any]]] = {}
@@ -263,6 +260,13 @@ def _with_items(found: Found) -> tuple[list[Any], list[ItemMark], set[int]]:
             own = [*own]
         own[each.place] = item
         replaced.add(each.place)
+        if each.identifier not in sizes:
+            breathe()
+            sizes[each.identifier] = len(encode_json(item))
+        size += sizes[each.identifier]
+        if size > LIMITS.kept_items:
+            text = f"the items that the request refers to have more than {LIMITS.kept_items // MIB} MiB"
+            raise Error("context_length_exceeded", text, reason="conversation")
         mark = mark_of(item, each.place, kept.provider)
         if mark is not None:
             marks.append(mark)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gai_fast.core.requests.stored_ids import own_item_id, response_of_item
 from gai_fast.formats import ClientRequest, KeptAnswer
-from gai_fast.formats.responses.chain import indexed_ids, output_of, own_items
+from gai_fast.formats.responses.chain import indexed_ids, own_items
 from gai_fast.kernels import Piece, encode_json, parse_exact
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
 from gai_fast.providers import get_provider
@@ -41,13 +41,13 @@ class AnswerKeeping(Keeping):
         answer: What its objects say; has the last of them at the end.
         own: The request's own items.
         newest: Remembers the answer for its connection, kept or not. None if it has come over HTTP.
-        conversation: The items of all turns with this one, for `newest`.
+        before: The turns before, for `newest`.
 
     Attributes:
         answer: As above.
     """
 
-    __slots__ = ("_caller", "_conversation", "_input", "_is_lost", "_items", "_newest", "_responses", "answer")
+    __slots__ = ("_before", "_caller", "_input", "_is_lost", "_items", "_newest", "_responses", "answer")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class AnswerKeeping(Keeping):
         answer: KeptAnswer,
         own: Sequence[Any],
         newest: Newest | None = None,
-        conversation: Sequence[Any] = (),
+        before: Sequence[KeptResponse] = (),
     ) -> None:
         self.answer = answer
         self._responses = responses
@@ -66,7 +66,7 @@ class AnswerKeeping(Keeping):
         ids = [item["id"] for item in own if isinstance(item, dict) and isinstance(item.get("id"), str)]
         self._items = [each for each in ids if KEPT_ID.fullmatch(each)]  # no reference names another
         self._newest = newest
-        self._conversation = conversation
+        self._before = before
         self._is_lost = False
 
     @property
@@ -83,7 +83,7 @@ class AnswerKeeping(Keeping):
             return None
         record = self._record(spec)
         if self._newest is not None:
-            self._newest.note(record, [*self._conversation, *output_of(record)])
+            self._newest.note(record, self._before)
         if not answer.is_kept:
             return None
         if not KEPT_ID.fullmatch(answer.identifier):  # an upstream's, which nothing could name
@@ -142,7 +142,6 @@ def keeping_of(
     parent = None if turn is None else turn.parent or None
     if not is_kept and body.get("store") is False and parent is None and newest is None:
         return None
-    whole = own_items(body)
-    own = whole if turn is None else turn.own
+    own = own_items(body) if turn is None else turn.own
     answer = KeptAnswer(is_kept=is_kept, parent=parent)
-    return AnswerKeeping(responses, caller, answer, own, newest, () if newest is None else whole)
+    return AnswerKeeping(responses, caller, answer, own, newest, () if turn is None else turn.before)

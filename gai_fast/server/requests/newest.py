@@ -9,51 +9,55 @@ has one for each, `chains.py` asks it first, and `keeping.py` tells it what has 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.server.limits import LIMITS
+from gai_fast.stores.responses import size_of_items
 
 if TYPE_CHECKING:
     from gai_fast.stores.responses import KeptResponse
 
 
 class Newest:
-    """The newest response of one socket.
+    """The newest response of one socket, with the turns before it.
 
     Attributes:
         identifier: Its id; empty if there is none.
-        status: Its status.
     """
 
-    __slots__ = ("_items", "identifier", "status")
+    __slots__ = ("_size", "_turns", "identifier")
 
     def __init__(self) -> None:
         self.identifier = ""
-        self.status = ""
-        self._items = b""  # as JSON: its size is known, and who reads it cannot change it
+        self._turns: Sequence[KeptResponse] = ()
+        self._size = 0
 
-    def note(self, kept: KeptResponse, conversation: list[Any]) -> None:
+    def note(self, kept: KeptResponse, before: Sequence[KeptResponse]) -> None:
         """Remembers a response that has ended, in place of the one before.
 
         Args:
             kept: The response.
-            conversation: The items of all turns up to its own, input and output. More than
-                `limits.socket_conversation` bytes are not remembered.
+            before: The turns before, from the first on. With more than `limits.socket_conversation` bytes of items, or
+                `limits.socket_chain` turns, none is remembered.
         """
-        items = encode_json(conversation)
-        if len(items) > LIMITS.socket_conversation:
+        size = size_of_items(kept)
+        if before and before[-1].identifier == self.identifier:
+            size += self._size  # nearly always: they were measured
+        else:
+            size += sum(map(size_of_items, before))
+        if size > LIMITS.socket_conversation or len(before) >= LIMITS.socket_chain:
             self.drop()
             return
-        self.identifier, self.status, self._items = kept.identifier, kept.status, items
+        self.identifier, self._turns, self._size = kept.identifier, (*before, kept), size
 
-    def find(self, identifier: str) -> list[Any] | None:
-        """Returns the items of all turns up to a response, input and output. None if it is not the newest.
+    def find(self, identifier: str) -> Sequence[KeptResponse] | None:
+        """Returns the turns up to a response, from the first on. None if it is not the newest.
 
         Args:
             identifier: The response's id.
         """
-        return cast("list[Any]", parse_exact(self._items.decode())) if self.is_(identifier) else None
+        return self._turns if self.is_(identifier) else None
 
     def is_(self, identifier: str) -> bool:
         """Returns whether a response is the newest.
@@ -65,5 +69,4 @@ class Newest:
 
     def drop(self) -> None:
         """Forgets the response: rule 2."""
-        self.identifier = self.status = ""
-        self._items = b""
+        self.identifier, self._turns, self._size = "", (), 0

@@ -803,17 +803,12 @@ def _joined(passage: Passage, body: dict[str, Any], found: Found) -> Whole:
     http = passage.incoming.http
     conversation = whole(body, http.body, found)
     checked = CheckedBody(http.body)
-    size = sum([len(kept.input) + len(kept.response) for kept in (*found.turns, *found.holding.values())])
-    # A few long texts are large too: a conversation may have three times the bytes of a body.
-    least = _MANY + 1 if size > _LONG else 0
-    checked.containers = max(conversation.containers, least)
+    checked.containers = conversation.containers
     http.body = checked
     passage.turn = conversation.turn
     return conversation
 
 
-_MANY: Final[int] = LIMITS.turn_containers
-_LONG: Final[int] = LIMITS.turn_conversation
 # Copied into this module: a lookup of another module's name costs 30 ns.
 _KEY_HEADERS: Final[tuple[str, ...]] = KEY_HEADERS
 _UNSET: Final = UNSET

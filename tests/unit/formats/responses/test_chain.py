@@ -16,7 +16,6 @@ from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.stored_ids import is_own_item, response_of_item
 from gai_fast.formats._base import ItemMark, without_marked
 from gai_fast.formats.responses.chain import (
-    Before,
     indexed_ids,
     input_items,
     item_of,
@@ -239,12 +238,15 @@ def test_runs_of_a_providers_own_tools_need_no_output() -> None:
             joined([kept(run, said(), tools=tools)], [USER])
 
 
-def test_a_connections_turns_are_joined_by_the_status_of_the_last() -> None:
-    items = [USER, said(), USER, THOUGHT, CALL]
-    with pytest.raises(InvalidRequest, match="c1"):
-        joined([], [USER], before=Before(items, "completed"))
-    assert joined([], [USER], before=Before(items, "incomplete")).items == [USER, said(), USER, USER]
-    assert joined([], [OUTPUT], before=Before(items, "completed")).items == [*items, OUTPUT]
+def test_empty_messages_do_not_count_of_requests_and_answers() -> None:
+    nothing = {"role": "user", "content": ""}
+    turn = kept(said(), {**said(), "content": []}, given=(nothing, USER))
+    assert joined([turn], [USER]).items == [USER, said(), USER]
+
+
+def test_what_one_turn_lacks_changes_no_other() -> None:
+    first = kept(said(), {**said(), "content": []})
+    assert joined([first, kept(THOUGHT)], [USER]).items == [USER, said(), USER, THOUGHT, USER]
 
 
 # ---- what only its provider understands ------------------------------------------------------------------------------
@@ -338,7 +340,9 @@ def conversations(draw: st.DrawFn) -> list[tuple[list[Any], list[Any]]]:
     waiting: list[str] = []
     for turn in range(draw(st.integers(1, 5))):
         own: list[Any] = [{**OUTPUT, "call_id": each} for each in waiting]
-        own += [{"role": "user", "content": draw(st.text(max_size=3))} for _ in range(draw(st.integers(0, 2)))]
+        own += [
+            {"role": "user", "content": draw(st.text(min_size=1, max_size=3))} for _ in range(draw(st.integers(0, 2)))
+        ]
         output: list[Any] = [{**THOUGHT, "id": f"rs_{turn}"}] if draw(st.booleans()) else []
         output += [said(draw(st.text(min_size=1, max_size=3)), number=turn)] if draw(st.booleans()) else []
         waiting = [f"c{draw(st.integers(0, 3))}x{each}" for each in range(draw(st.integers(0, 2)))]

@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 
 from gai_fast.core.requests.stored_ids import own_item_id
-from gai_fast.formats.responses.chain import Before, references
-from gai_fast.model.errors import Error, InvalidRequest
+from gai_fast.formats.responses.chain import references
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import ContextLengthExceeded, Error, InvalidRequest
 from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.requests.chains import Chains, Found, Turn, whole
+from gai_fast.server.requests.chains import Chains, Found, Turn, Whole, whole
 from gai_fast.server.requests.early import read_rest
+from gai_fast.server.requests.newest import Newest
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.stores.responses import KeptResponse
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.unit.server.requests.test_passages import asked
 
@@ -39,7 +42,7 @@ SAID = {
     "content": [{"type": "output_text", "text": "yo"}],
 }
 SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "completed"}
-NOTHING = Found((), None, "", [], (), {}, is_upstreams=False, may_go_up=False)
+NOTHING = Found((), "", [], (), {}, is_upstreams=False, may_go_up=False)
 
 
 def kept(identifier: str = RESPONSE, parent: str = "", *output: Any, **members: Any) -> KeptResponse:
@@ -47,13 +50,10 @@ def kept(identifier: str = RESPONSE, parent: str = "", *output: Any, **members: 
     return KeptResponse(identifier, parent, "completed", json.dumps([USER]).encode(), answer, ["ws_1"], "openai")
 
 
-class Newest:
-    """The newest response of a connection."""
-
-    status = "completed"
-
-    def find(self, identifier: str) -> list[Any] | None:
-        return [USER, SAID] if identifier == "resp_newest" else None
+def newest() -> Newest:
+    remembered = Newest()
+    remembered.note(kept("resp_newest"), ())
+    return remembered
 
 
 @pytest.fixture
@@ -98,7 +98,9 @@ async def test_a_request_without_links_has_none(engine: Engine) -> None:
 async def test_a_chain_is_joined_and_what_it_goes_on_from_is_noted(engine: Engine) -> None:
     engine.store.responses.keep(ANONYMOUS, kept())
     passage = await read(engine, {"previous_response_id": RESPONSE, "input": "on"})
-    assert passage.turn == Turn(RESPONSE, [{"role": "user", "content": "on"}], is_upstreams=False)
+    assert passage.turn is not None
+    assert passage.turn[:3] == (RESPONSE, [{"role": "user", "content": "on"}], False)
+    assert [each.identifier for each in passage.turn.before] == [RESPONSE]
     passage.plan()
     assert passage.spec is not None
     request: Any = passage.spec.request
@@ -107,14 +109,15 @@ async def test_a_chain_is_joined_and_what_it_goes_on_from_is_noted(engine: Engin
 
 
 async def test_a_connections_newest_response_is_looked_for_first(engine: Engine) -> None:
-    passage = await read(engine, {"previous_response_id": "resp_newest", "input": "on"}, newest=Newest())
-    assert passage.turn == Turn("resp_newest", [{"role": "user", "content": "on"}], is_upstreams=False)
+    passage = await read(engine, {"previous_response_id": "resp_newest", "input": "on"}, newest=newest())
+    assert passage.turn is not None
+    assert passage.turn[:3] == ("resp_newest", [{"role": "user", "content": "on"}], False)
     engine.store.responses.keep(ANONYMOUS, kept())
-    passage = await read(engine, {"previous_response_id": RESPONSE, "input": "on"}, newest=Newest())
+    passage = await read(engine, {"previous_response_id": RESPONSE, "input": "on"}, newest=newest())
     assert passage.turn is not None
     assert passage.turn.parent == RESPONSE
     with pytest.raises(InvalidRequest) as refused:
-        await read(engine, {"previous_response_id": "resp_older", "input": "on"}, newest=Newest())
+        await read(engine, {"previous_response_id": "resp_older", "input": "on"}, newest=newest())
     assert refusal(refused.value) == (400, "previous_response_not_found")
 
 
@@ -271,10 +274,6 @@ def test_objects_and_arrays_are_counted_and_what_a_response_repeats_is_not(brack
     found = whole({"input": []}, raw, NOTHING._replace(turns=[answer], parent=RESPONSE, own=[USER]))
     exact = 1 + 1 + 3 + 1
     assert found.containers == exact if brackets else found.containers >= exact
-    before = whole(
-        {"input": []}, raw, NOTHING._replace(before=Before([USER, SAID], "completed"), parent="x", own=[USER])
-    )
-    assert before.containers == 3 + 1 + 3
     assert CheckedBody(raw).containers == 0
 
 
@@ -296,3 +295,20 @@ def test_a_turn_that_names_an_item_of_an_upstreams_is_not_kept() -> None:
     found = whole({"input": own}, b"{}", asked)
     assert found.turn == Turn("", own, is_upstreams=True)
     assert found.body["input"] is own
+
+
+def test_one_item_that_is_named_often_counts_each_time(change_limits: ChangeLimits) -> None:
+    item = {**SAID, "content": [{"type": "output_text", "text": "x" * 1000}]}
+    change_limits(kept_items=9 * len(encode_json(item)))
+    answer = kept(RESPONSE, "", item)
+    identifier = SAID["id"]
+
+    def of(number: int) -> Whole:
+        own = [{"type": "item_reference", "id": identifier}] * number
+        asked = NOTHING._replace(own=own, named=references(own), holding={identifier: answer})
+        return whole({"input": own}, b"{}", asked)
+
+    assert len(of(9).body["input"]) == 9
+    with pytest.raises(ContextLengthExceeded) as refused:
+        of(10)
+    assert refused.value.reason == "conversation"

@@ -162,11 +162,13 @@ async def test_the_last_object_says_what_has_become_of_it(outcome: Any) -> None:
 
 async def test_a_connection_remembers_what_is_not_kept_either() -> None:
     newest = Newest()
-    turn = Turn("resp_1", [{"role": "user", "content": "then"}], False)
+    first = KeptResponse("resp_1", "", "completed", b'[{"role":"user","content":"first"}]', b"{}")
+    turn = Turn("resp_1", [{"role": "user", "content": "then"}], False, [first])
     body = {**BODY, "input": [{"role": "user", "content": "first"}, *turn.own], "store": False}
     keeping = of(body, turn=turn, newest=newest)
     ended(keeping)
-    items = newest.find(RESPONSE_ID)
-    assert items is not None
-    assert [item["content"] for item in items[:2]] == ["first", "then"]
-    assert (items[2]["type"], len(items)) == ("message", 3)
+    turns = newest.find(RESPONSE_ID)
+    assert turns is not None
+    assert turns[0] is first
+    assert (turns[1].identifier, json.loads(turns[1].input), len(turns)) == (RESPONSE_ID, turn.own, 2)
+    assert json.loads(turns[1].response)["output"][0]["type"] == "message"

@@ -42,7 +42,7 @@ class Refused(Request):
 
 def begun(socket: Turns, continues: str = "") -> tuple[SocketTurn, FakeStream, Newest]:
     newest, fake = Newest(), FakeStream()
-    newest.note(KeptResponse("resp_parent", "", "completed", b"[]", b"{}"), [])
+    newest.note(KeptResponse("resp_parent", "", "completed", b"[]", b"{}"), ())
     turn = SocketTurn(socket, "1", newest, continues)
     turn.incoming = Refused()
     turn.http = http("POST", "/v1/responses")
