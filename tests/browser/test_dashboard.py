@@ -124,10 +124,21 @@ async def texts(page: Page, selector: str) -> str:
     return str(await page.evaluate(f"document.querySelector('{selector}').innerText"))
 
 
+async def end_streams(origin: str) -> None:
+    """Ends what the pages of other tests have left: the server is one for all of them."""
+    async with aiohttp.ClientSession(origin) as client:
+        async with client.get("/admin/v1/streams") as running:
+            streams = (await running.json())["data"]
+        for each in streams:
+            async with client.delete(f"/admin/v1/streams/{each['id']}") as ended:
+                await ended.read()
+
+
 async def test_a_stream_is_shown_followed_and_cancelled(
     browser: Browser, origin: str, upstream: tuple[Upstream, int]
 ) -> None:
     """On a phone's screen, where nothing may be wider than that."""
+    await end_streams(origin)
     async with browser.page(width=360) as page:
         await page.open(f"{origin}/dashboard")
         await page.until(f"{STATUS}.textContent === 'Live' && !document.querySelector('#streams-empty').hidden")
