@@ -301,10 +301,13 @@ def _containers(text: bytes) -> int:
 
 
 def _containers_of(values: Iterable[Any]) -> int:
-    """Returns the number of objects and arrays of parsed values."""
+    """Returns the number of objects and arrays of parsed values, or one above `limits.translated_containers`.
+
+    More is never asked for, and one item may stand at many places.
+    """
     counted = 0
     waiting = [value for value in values if type(value) in _CONTAINERS]
-    while waiting:
+    while waiting and counted <= LIMITS.translated_containers:
         breathe()
         value = waiting.pop()
         counted += 1

@@ -312,3 +312,12 @@ def test_one_item_that_is_named_often_counts_each_time(change_limits: ChangeLimi
     with pytest.raises(ContextLengthExceeded) as refused:
         of(10)
     assert refused.value.reason == "conversation"
+
+
+def test_an_item_of_many_values_that_is_named_often_is_not_walked_at_each_place(change_limits: ChangeLimits) -> None:
+    change_limits(translated_containers=50)
+    item = {**SAID, "content": [{"type": "output_text", "text": "x", "annotations": [[]] * 20}]}
+    own = [{"type": "item_reference", "id": SAID["id"]}] * 1000
+    asked = NOTHING._replace(own=own, named=references(own), holding={SAID["id"]: kept(RESPONSE, "", item)})
+    found = whole({"input": own}, b"{}", asked)
+    assert found.containers == 1 + 51, "of the text, and one above what a translation may have"
