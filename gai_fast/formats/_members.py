@@ -176,7 +176,7 @@ def read_text(structure: Structure, text: bytes) -> None:
     for start in range(0, len(text), LIMITS.parsed_bytes):
         breathe()
         structure.feed(text[start : start + LIMITS.parsed_bytes])
-    structure.feed_whole(b"")  # the next text begins anew
+    structure.feed_whole(b"")  # the next text is another one
 
 
 # The text of a native refusal may list the known values. They are dropped: other dialects have other values.

@@ -367,16 +367,16 @@ class Attempt(AttemptPlaces):
         first_event = self.first_event_due
         return first_event if self.hedge_at is None or first_event < self.hedge_at else self.hedge_at
 
-    def give_up_sooner(self, *, amid: bool) -> None:
+    def give_up_sooner(self, *, within: bool) -> None:
         """Shortens the times that the upstream's settings leave to the gateway (`"auto"`).
 
         Args:
-            amid: Whether the silence within the answer is limited too.
+            within: Whether the silence within the answer is limited too.
         """
         upstream, seconds = self.upstream, SHARED.patience_with_others
         if upstream.first_event_timeout == "auto":
             self.patience = seconds
-        if amid and upstream.idle_timeout == "auto" and self.exchange is not None:
+        if within and upstream.idle_timeout == "auto" and self.exchange is not None:
             self.exchange.limit_silence(seconds)
 
     def restart_wait(self, now: float) -> None:

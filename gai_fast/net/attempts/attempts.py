@@ -17,7 +17,7 @@ the client. Arms no timer and has no callbacks: the session calls.
 4. The first attempt waits while no target's speed is known: see `balance.py`, rule 4.
 5. If no event comes within `hedge_after`, a second target is asked, once in a stream: see `hedge.py`.
 6. A model may think for minutes. Where another target or model is left and the request asks for no reasoning, an
-   upstream that is silent is given up sooner; amid an answer too, if another attempt could go on with it. The
+   upstream that is silent is given up sooner; within an answer too, if another attempt could go on with it. The
    operator's own times hold.
 """
 
@@ -459,7 +459,7 @@ class Attempts:
             model=spec.model,
         )
         if self._candidates.has_others(spec.model) and not asks_for_reasoning(spec.request):
-            attempt.give_up_sooner(amid=self._mends)
+            attempt.give_up_sooner(within=self._mends)
         attempt.asked_at = perf_counter()
         return attempt
 

@@ -295,7 +295,7 @@ class PassThroughRoutes:
         return any(self._api(each).dialect == incoming.format.name for each in upstreams)
 
     def join(self, passage: TransferPassage, body: dict[str, Any], found: Found) -> None:
-        """Writes a JSON body anew, with its whole conversation; as `Passage.join`."""
+        """Writes a JSON body with its whole conversation; as `Passage.join`."""
         incoming, settings = passage.incoming, self._engine.settings
         conversation = whole(body, incoming.http.body, found)
         model = self._chosen(incoming, body)

@@ -154,7 +154,7 @@ class Passage:
         return False
 
     def join(self, body: dict[str, Any], found: Found) -> None:
-        """Reads the body anew, with the whole conversation. As `rest`, it shares nothing that changes with the loop.
+        """Reads the body with the whole conversation. As `rest`, it shares nothing that changes with the loop.
 
         Args:
             body: Its `linked`.
