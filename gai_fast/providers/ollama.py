@@ -205,8 +205,10 @@ class Chat(_Ollama):
             self.hide_failure(where, message, target)
             name = names.get(message.call_id)
             return whole | ({"tool_name": name} if name else {})
+        if not isinstance(message, AssistantMessage) or isinstance(message.content, str):
+            return whole
         thoughts, calls = "", []
-        for at, part in enumerate(message.content if isinstance(message, AssistantMessage) else ()):
+        for at, part in enumerate(message.content):
             if isinstance(part, ReasoningPart) and part.provider in (UNSET, self.provider):
                 thoughts += part.text
             elif isinstance(part, ToolCallPart):

@@ -230,6 +230,12 @@ def ui(number: int = MESSAGES // 2) -> list[dict[str, Any]]:
     return [{"id": f"m{at}", "role": role, "parts": parts} for at, role in enumerate(roles)]
 
 
+def long_texts(number: int) -> list[dict[str, Any]]:
+    """Messages of texts alone, 9.4 MB in sum."""
+    text = "word " * (1_880_000 // number)
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at in range(number)]
+
+
 def wide_schema(properties: int) -> dict[str, Any]:
     members = {f"member_{at}": {"type": "string", "description": "a member"} for at in range(properties)}
     return {"type": "object", "properties": members, "required": [*members]}
@@ -312,6 +318,9 @@ DIALECT_BODIES: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "responses": ("/v1/responses", lambda: {"input": items()}),
     "ui": ("/api/v1/chat", lambda: {"id": "c", "messages": ui()}),
     "count": ("/v1/messages/count_tokens", lambda: {"messages": claude()}),
+    "long texts of chat": ("/v1/chat/completions", lambda: {"messages": long_texts(5)}),
+    "long texts of messages": ("/v1/messages", lambda: {"max_tokens": 10, "messages": long_texts(5)}),
+    "long texts of responses": ("/v1/responses", lambda: {"input": long_texts(5)}),
 }
 
 

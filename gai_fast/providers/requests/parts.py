@@ -231,7 +231,7 @@ def has_cache_marks(request: Request) -> bool:
             return True
     for message in request.messages:
         content: Any = message.content
-        if type(content) is str:
+        if isinstance(content, str):
             continue
         for part in content:
             if getattr(part, "cache", False):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, Final
 
 import pytest
 from msgspec import UNSET
@@ -12,7 +14,8 @@ from gai_fast.core.requests.reading import parse_request
 from gai_fast.kernels import encode_json
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import InvalidRequest
-from gai_fast.model.request import ImagePart
+from gai_fast.model.request import AssistantMessage, ImagePart, Message, Request, SystemMessage, UserMessage
+from gai_fast.providers import Target, get_provider, provider_names
 from gai_fast.providers.requests.parts import (
     closed_schema,
     image_data,
@@ -25,6 +28,13 @@ from gai_fast.providers.requests.parts import (
     without_limits,
 )
 from tests.unit.providers.answer_reading import body
+
+APIS: Final = [
+    name if not api else f"{name}:{api}"
+    for name in provider_names()
+    if name not in ("demo", "python")
+    for api in import_module(f"gai_fast.providers.{name.replace('-', '_')}").APIS
+]
 
 
 def test_texts_are_parted_by_blank_lines() -> None:
@@ -208,3 +218,19 @@ def test_media_types_of_images_have_their_registered_names(name: str) -> None:
     """github.com/NousResearch/hermes-agent/issues/55432: pages and tools write `image/jpg`, which providers refuse."""
     assert image_data(ImagePart(url=f"data:{name};base64,AAAA")) == ("image/jpeg", "AAAA")
     assert image_data(ImagePart(data="AAAA", media_type=name)) == ("image/jpeg", "AAAA")
+
+
+class Unwalked(str):
+    """A text whose characters nobody may visit one by one: a text of 10 MB takes a second of the loop."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("somebody walks the characters of a text")
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_nobody_walks_the_characters_of_a_content(name: str) -> None:
+    text = Unwalked("a text")
+    messages: list[Message] = [SystemMessage(content=text), UserMessage(content=text)]
+    messages += [AssistantMessage(content=text), UserMessage(content=text)]
+    api, target = get_provider(name), Target("m", on_unsupported="drop")
+    assert b"a text" in api.build_request(Request(model="m", messages=messages), target).body
