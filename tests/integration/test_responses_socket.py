@@ -770,6 +770,26 @@ async def test_a_response_that_is_not_stored_is_continued_in_its_connection_alon
 
 
 @on_uvloop
+async def test_items_of_a_response_that_is_not_stored_are_named_in_its_connection_alone(net: Net) -> None:
+    gateway, asked = await talks(net)
+    socket, other = await opened(gateway), await opened(gateway)
+    first = (await turn(socket, input="one", store=False))[-1]["response"]
+    named = {"type": "item_reference", "id": first["output"][0]["id"]}
+    [refused] = await turn(other, input=[named, {"role": "user", "content": "two"}], store=False)
+    assert (refused["status"], refused["error"]["code"]) == (400, "item_not_found")
+    second = (await turn(socket, input=[named, {"role": "user", "content": "two"}], store=False))[-1]
+    assert second["type"] == "response.completed", second
+    assert asked[-1] == [("assistant", "a1"), ("user", "two")]
+    [gone] = await turn(socket, input=[named], store=False)
+    assert (gone["status"], gone["error"]["code"]) == (400, "item_not_found"), "there is a newer one"
+    stored = (await turn(other, input="three"))[-1]["response"]
+    both = [{"type": "item_reference", "id": each["output"][0]["id"]} for each in (second["response"], stored)]
+    last = await turn(socket, input=both, previous_response_id=second["response"]["id"])
+    assert last[-1]["type"] == "response.completed", last
+    assert [text for _, text in asked[-1]] == ["a1", "two", "a2", "a2", "a3"]
+
+
+@on_uvloop
 @pytest.mark.parametrize("is_stored", [True, False])
 @pytest.mark.parametrize("failure", ["an error", "amid the answer"])
 async def test_a_failed_continuation_takes_its_parent_out_of_the_connection(

@@ -3,7 +3,7 @@
 Owns what is looked up, in which order, and the refusals. `formats/responses/chain.py` joins the items,
 `stores/responses.py` keeps the responses, and `gates.py` has the gate.
 
-1. The newest response of a connection is looked for first, then what is kept of the caller's.
+1. A connection's own conversation is looked for first, responses and items, then what is kept of the caller's.
 2. What is not kept here goes up as it is if an upstream of the dialect may answer; the gate `named ids` checks then
    that the caller got it there. Otherwise it is unknown, whatever the reason is, and one text says so.
 3. A chain is whole or refused. A response that is kept, but of which an earlier turn is missing, never goes up.
@@ -160,12 +160,18 @@ class Chains:
             turns, is_known = chain or (), chain is not None
         named = named if len(named) <= LIMITS.kept_references else needed
         ids = list(dict.fromkeys([each.identifier for each in named if _KEPT_ID.fullmatch(each.identifier)]))
-        responses, caller = self._engine.store.responses, passage.incoming.http.caller
-        holding = await responses.holding(caller, ids) if ids else {}
+        holding = await self._holding(passage, ids) if ids else {}
         ours = parent or "" if is_known else ""
         is_upstreams = parent is not None and not is_known
         may_go_up = bool(needed) and passage.may_go_up()
         return Found(turns, ours, own, named, holding, is_upstreams, may_go_up)
+
+    async def _holding(self, passage: Passage, ids: Sequence[str]) -> Mapping[str, KeptResponse]:
+        """Returns the responses with items, by the items' ids: rule 1."""
+        newest, responses = passage.incoming.newest, self._engine.store.responses
+        found = {} if newest is None else newest.holding(ids)
+        others = [each for each in ids if each not in found]
+        return {**found, **await responses.holding(passage.incoming.http.caller, others)} if others else found
 
     async def _chain(self, passage: Passage, parent: str) -> Sequence[KeptResponse] | None:
         """Returns the turns up to a response. None if it may be an upstream's: rules 2 and 3.

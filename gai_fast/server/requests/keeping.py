@@ -144,4 +144,5 @@ def keeping_of(
         return None
     own = own_items(body) if turn is None else turn.own
     answer = KeptAnswer(is_kept=is_kept, parent=parent)
-    return AnswerKeeping(responses, caller, answer, own, newest, () if turn is None else turn.before)
+    before = turn.before if turn is not None and newest is not None else ()  # else it would be held for nothing
+    return AnswerKeeping(responses, caller, answer, own, newest, before)

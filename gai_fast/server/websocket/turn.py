@@ -58,7 +58,10 @@ class SocketTurn(SocketStream):
         Args:
             identifier: The id; empty for any.
         """
-        return not identifier or identifier in (self._events.identifier, own_response_id(self.stream_id))
+        if not identifier or identifier == self._events.identifier:
+            return True
+        stream_id = self.stream_id
+        return bool(stream_id) and identifier == own_response_id(stream_id)
 
     # -- ClientTransport --
 

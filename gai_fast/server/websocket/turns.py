@@ -5,7 +5,7 @@ turn, `turn_messages.py` reads messages. Each create is answered by the handler 
 gates, as if it had come alone.
 
 1. A create that comes while another one is answered waits, in order. More than `limits.socket_turns`, or than
-   `max_body` bytes of them, are refused at once.
+   `max_body` bytes of them, are refused at once, and so are bytes above `[limits] upload_bytes` of all sockets.
 2. A wrong message is answered with an `error`; the socket stays open.
 3. While the server drains, the creates that wait are refused, and the socket is closed once the answer has ended.
 """
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from gai_fast.core.session import HEADERS
 from gai_fast.model.errors import Error
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.lanes.router import Endpoint
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -41,10 +42,14 @@ class WaitingTurns:
 
     Args:
         most: The most bytes of all of them.
+        server_limits: Counts their bytes among those of all uploads.
+        uploader: The caller that these are counted for.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, server_limits: ServerLimits, uploader: str) -> None:
         self._most = most
+        self._server_limits = server_limits
+        self._uploader = uploader
         self._size = 0
         self._creates: deque[Create] = deque()
 
@@ -60,23 +65,29 @@ class WaitingTurns:
         Raises:
             Error: There is no room for it.
         """
-        size = self._size + len(create.body)
+        added = len(create.body)
+        size = self._size + added
         if len(self._creates) >= LIMITS.socket_turns or size > self._most:
             most = f"{LIMITS.socket_turns} creates of {self._most} bytes together wait on a WebSocket"
             raise Error("rate_limited", f"at most {most}: read the answers first", reason="socket_queue")
+        self._server_limits.begin_upload(added, self._uploader, self._size)
         self._size = size
         self._creates.append(create)
 
     def take(self) -> Create:
         """Takes the first one out."""
         create = self._creates.popleft()
-        self._size -= len(create.body)
+        self._count_off(len(create.body))
         return create
 
     def clear(self) -> None:
         """Drops all of them."""
         self._creates.clear()
-        self._size = 0
+        self._count_off(self._size)
+
+    def _count_off(self, size: int) -> None:
+        self._size -= size
+        self._server_limits.end_upload(size, self._uploader)
 
 
 class TurnSession(SocketSession):
@@ -91,7 +102,8 @@ class TurnSession(SocketSession):
     def __init__(self, home: SocketHome, incoming: Incoming, dialect: Dialect) -> None:
         super().__init__(home, incoming, dialect)
         self._newest = Newest()
-        self._waiting = WaitingTurns(home.engine.settings.server.max_body)
+        uploader = home.router.uploader(incoming.http)
+        self._waiting = WaitingTurns(home.engine.settings.server.max_body, home.server_limits, uploader)
         self._headers = _headers_of_turns(incoming.http.headers)
         self._names = count()
         self._next: asyncio.Handle | None = None

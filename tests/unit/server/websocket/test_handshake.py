@@ -95,7 +95,9 @@ def test_a_handshake_that_is_wrong_is_refused(change: dict[str, str], status: in
 
 def turns() -> WebSocketRoutes:
     settings = SimpleNamespace(server=ServerSettings(max_body=5_000))
-    return WebSocketRoutes(cast(Any, SimpleNamespace(settings=settings)), cast(Any, None), cast(Any, None))
+    made = WebSocketRoutes(cast(Any, SimpleNamespace(settings=settings)), cast(Any, None), cast(Any, None))
+    made.router = cast(Any, SimpleNamespace(uploader=lambda http: ""))
+    return made
 
 
 @pytest.mark.parametrize("offers", [{}, {"sec-websocket-protocol": "realtime, bearer.key"}])
