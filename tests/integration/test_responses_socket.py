@@ -780,13 +780,14 @@ async def test_items_of_a_response_that_is_not_stored_are_named_in_its_connectio
     second = (await turn(socket, input=[named, {"role": "user", "content": "two"}], store=False))[-1]
     assert second["type"] == "response.completed", second
     assert asked[-1] == [("assistant", "a1"), ("user", "two")]
-    [gone] = await turn(socket, input=[named], store=False)
-    assert (gone["status"], gone["error"]["code"]) == (400, "item_not_found"), "there is a newer one"
     stored = (await turn(other, input="three"))[-1]["response"]
     both = [{"type": "item_reference", "id": each["output"][0]["id"]} for each in (second["response"], stored)]
     last = await turn(socket, input=both, previous_response_id=second["response"]["id"])
     assert last[-1]["type"] == "response.completed", last
-    assert [text for _, text in asked[-1]] == ["a1", "two", "a2", "a2", "a3"]
+    assert [text for _, text in asked[-1]] == ["a1", "two", "a2a2a3"], "messages of an assistant are joined"
+    await turn(socket, input="alone", store=False)
+    [gone] = await turn(socket, input=[named], store=False)
+    assert (gone["status"], gone["error"]["code"]) == (400, "item_not_found"), "there is a newer response"
 
 
 @on_uvloop
