@@ -108,6 +108,15 @@ async def test_a_chain_is_joined_and_what_it_goes_on_from_is_noted(engine: Engin
     assert len(request.messages) == 3
 
 
+async def test_reasoning_is_asked_for_where_a_later_turn_sends_it_back(engine: Engine) -> None:
+    """What a connection remembers is sent back too; an upstream that is asked to store nothing knows no such id."""
+    for store, connection, is_kept in ((True, None, True), (False, None, False), (False, Newest(), True)):
+        passage = await read(engine, {"model": "n", "input": "hi", "store": store}, "response", connection)
+        passage.plan()
+        assert passage.spec is not None
+        assert passage.spec.is_kept is is_kept
+
+
 async def test_a_connections_newest_response_is_looked_for_first(engine: Engine) -> None:
     passage = await read(engine, {"previous_response_id": "resp_newest", "input": "on"}, newest=newest())
     assert passage.turn is not None
