@@ -7,7 +7,8 @@ Owns what is looked up, in which order, and the refusals. `formats/responses/cha
 2. What is not kept here goes up as it is if an upstream of the dialect may answer; the gate `named ids` checks then
    that the caller got it there. Otherwise it is unknown, whatever the reason is, and one text says so.
 3. A chain is whole or refused. A response that is kept, but of which an earlier turn is missing, never goes up.
-4. A short conversation is joined at once, a longer one beside the loop.
+4. A short conversation is joined at once, a longer one beside the loop. What is kept counts for its limits as if the
+   client had sent it: the early limits (`early.py`) before it is parsed, `upload_bytes` while it waits and is parsed.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.stores.responses import KeptResponse
 
 if TYPE_CHECKING:
+    from gai_fast.server.requests.incoming import Incoming
     from gai_fast.server.requests.passage import Passage
 
 IsRunning = Callable[[str, str], Awaitable[bool]]
+Look = Callable[["Incoming", str | None], Awaitable[None]]
 ReadRest = Callable[["Passage", Beside], Awaitable[None]]
 _CONTAINERS: Final = (dict, list)
 _PARENT: Final = "previous_response_id"
@@ -112,12 +115,14 @@ class Chains:
     Args:
         engine: The engine with the store.
         is_running: Returns whether a stream, by its id, of a caller runs.
+        look: Refuses a request that would be refused whatever its body is.
         read_rest: Reads the rest of a large request beside the loop.
     """
 
-    def __init__(self, engine: Engine, is_running: IsRunning, read_rest: ReadRest) -> None:
+    def __init__(self, engine: Engine, is_running: IsRunning, look: Look, read_rest: ReadRest) -> None:
         self._engine = engine
         self._is_running = is_running
+        self._look = look
         self._read_rest = read_rest
 
     async def join(self, passage: Passage) -> None:
@@ -127,20 +132,33 @@ class Chains:
             passage: The request, which has a `linked`.
 
         Raises:
-            Error: The request names what is unknown, or the store is out of reach.
+            Error: The request names what is unknown, the store is out of reach, or a limit refuses the request.
         """
         body, passage.linked = passage.linked, None
         assert body is not None
         incoming = passage.incoming
         found = await self._find(passage, body)
-        size = len(incoming.http.body) + sum([_size(kept) for kept in (*found.turns, *found.holding.values())])
+        added = sum([_size(kept) for kept in (*found.turns, *found.holding.values())])
+        if added > LIMITS.early_check:
+            await self._look(incoming, passage.key)
         beside = self._engine.targets.beside
-        if size <= LIMITS.checked_bytes:
+        if len(incoming.http.body) + added <= LIMITS.checked_bytes:
             passage.join(body, found)
         else:
-            await beside.do(partial(passage.join, body, found), incoming.http.caller)
+            await self._join_beside(partial(passage.join, body, found), incoming, added, beside)
         if passage.rest is not None:
             await self._read_rest(passage, beside)
+
+    async def _join_beside(self, join: Callable[[], None], incoming: Incoming, added: int, beside: Beside) -> None:
+        """Joins a long conversation; what is kept of it counts as uploaded until then: rule 4."""
+        limits, caller = self._engine.limits, "" if incoming.http.key is None else incoming.http.caller
+        if limits is not None:
+            limits.begin_upload(added, caller)
+        try:
+            await beside.do(join, incoming.http.caller)
+        finally:
+            if limits is not None:
+                limits.end_upload(added, caller)
 
     async def _find(self, passage: Passage, body: dict[str, Any]) -> Found:
         """Returns what a request names. Raises as `join`."""
