@@ -27,14 +27,15 @@ class Newest:
 
     Attributes:
         identifier: Its id; empty if there is none.
+        size: The bytes of all items.
     """
 
-    __slots__ = ("_size", "_turns", "identifier")
+    __slots__ = ("_turns", "identifier", "size")
 
     def __init__(self) -> None:
         self.identifier = ""
         self._turns: Sequence[KeptResponse] = ()
-        self._size = 0
+        self.size = 0
 
     def note(self, kept: KeptResponse, before: Sequence[KeptResponse]) -> None:
         """Remembers a response that has ended, in place of the one before.
@@ -48,7 +49,7 @@ class Newest:
         size = 0
         new: Sequence[KeptResponse] = (*before, kept)
         if before and before[-1].identifier == self.identifier:  # nearly always
-            turns, size, new = [*self._turns], self._size, (kept,)
+            turns, size, new = [*self._turns], self.size, (kept,)
         self.drop()
         if len(before) >= LIMITS.socket_chain:
             return
@@ -58,7 +59,7 @@ class Newest:
             if size > LIMITS.socket_conversation:
                 return
             turns.append(items)
-        self.identifier, self._turns, self._size = kept.identifier, tuple(turns), size
+        self.identifier, self._turns, self.size = kept.identifier, tuple(turns), size
 
     def find(self, identifier: str) -> Sequence[KeptResponse] | None:
         """Returns the turns up to a response, from the first on. None if it is not the newest.
@@ -91,4 +92,4 @@ class Newest:
 
     def drop(self) -> None:
         """Forgets the response: rule 2."""
-        self.identifier, self._turns, self._size = "", (), 0
+        self.identifier, self._turns, self.size = "", (), 0

@@ -97,11 +97,14 @@ class TurnSession(SocketSession):
         home: The routes.
         incoming: The handshake, which has been admitted.
         dialect: What the client speaks, with `read_turn`.
+
+    Attributes:
+        newest: Its newest response.
     """
 
     def __init__(self, home: SocketHome, incoming: Incoming, dialect: Dialect) -> None:
         super().__init__(home, incoming, dialect)
-        self._newest = Newest()
+        self.newest = Newest()
         uploader = home.router.uploader(incoming.http)
         self._waiting = WaitingTurns(home.engine.settings.server.max_body, home.server_limits, uploader)
         self._headers = _headers_of_turns(incoming.http.headers)
@@ -136,11 +139,11 @@ class TurnSession(SocketSession):
     def _begin_turn(self, create: Create, refusal: Error | None = None) -> None:
         """Asks for a response; with a reason to refuse it, beside the turn that runs."""
         router = self._home.router
-        turn = SocketTurn(self, str(next(self._names)), self._newest, create.continues if refusal is None else "")
+        turn = SocketTurn(self, str(next(self._names)), self.newest, create.continues if refusal is None else "")
         turn.http = http = self._request(turn, self._headers, "POST")
         turn.incoming = incoming = self._incoming.on_socket(http, self._dialect.form)
         incoming.format = self._incoming.format  # of errors, and of upstreams that speak it; a form may be a program's
-        incoming.newest = self._newest
+        incoming.newest = self.newest
         if refusal is None:
             http.body = create.body
             self._streams[turn.name] = turn

@@ -86,7 +86,7 @@ async def test_a_create_is_a_post_with_the_headers_that_count() -> None:
     assert asked.http.headers == {
         "content-type": "application/json", "user-agent": "a program", "session-id": "s1",
     }  # fmt: skip
-    assert asked.newest is made._newest
+    assert asked.newest is made.newest
     assert asked.form is not None
     assert asked.form.transport == "ws"
     assert asked.http.request_id not in ("", "one")
