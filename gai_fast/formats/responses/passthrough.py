@@ -169,7 +169,7 @@ class PassedEvents(Passthrough):
             return
         written, found = rewritten.written, read_last(rewritten.response)
         if found is not None:
-            without = partial(_frame_without, given, answer)
+            without = partial(_frame_without, given)
             answer.leave(found.identifier, found.status, rewritten.response, found.items, written, without)
         elif _LAST.search(given) is not None:  # it lacks an id or a status, and is not kept
             written = _frame_without(given, answer)
@@ -228,7 +228,7 @@ class PassedWhole(WholePassthrough):
         found = read_last(rewritten.response)
         if found is None:  # it lacks an id or a status, and is not kept
             return _whole_without(taken, answer)
-        without = partial(_whole_without, taken, answer)
+        without = partial(_whole_without, taken)
         response = well_formed(rewritten.response)
         answer.leave(found.identifier, found.status, response, found.items, rewritten.written, without)
         return rewritten.written

@@ -110,7 +110,7 @@ async def test_an_answer_that_no_request_may_name_is_not_kept_and_says_so(identi
     kept = responses()
     keeping = keeping_of(kept, "ann", get_format("responses").read_request(BODY))
     assert keeping is not None
-    keeping.answer.leave(identifier, "completed", b"{}", [], b"piece", lambda: b"without")
+    keeping.answer.leave(identifier, "completed", b"{}", [], b"piece", lambda _: b"without")
     spec = StreamSpec(MODEL, {}, RESPONSES.encoder("sse", context(kept=keeping.answer)))
     assert keeping.ended(spec, is_left=False, is_refused=False) is None
     assert keeping.last([b"before", keeping.answer.piece]) == [b"before", b"without"]
