@@ -57,7 +57,7 @@ class DialectEncoder(DataEncoder):
         return False
 
     def release(self) -> None:
-        """Drops what refers to the encoder, in a circle; at the end of the answer."""
+        """Breaks the reference cycle between the encoder and its parts, at the end of an answer."""
 
     def end_mark(self) -> bytes:
         """Returns the end mark for a finished answer that lacks it; empty if a terminal event ends the dialect."""

@@ -263,7 +263,7 @@ class KeptResponses:
         return await self._ask(lambda: backend.delete_response(name))
 
     async def remove_late(self) -> None:
-        """Removes the responses of rule 3.
+        """Removes responses that were written too late: rule 3.
 
         Raises:
             StoreError: The store still fails. They are removed later.

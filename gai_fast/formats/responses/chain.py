@@ -198,12 +198,12 @@ def item_of(kept: Kept, identifier: str) -> dict[str, Any] | None:
 
 
 class Reference(NamedTuple):
-    """An item of a request that names an item of an earlier one.
+    """An item of a request that names an item of an earlier response.
 
     Attributes:
         place: Its index.
         identifier: The id.
-        is_needed: It has no content. Otherwise the request may say enough without the item that is kept.
+        is_needed: Whether the item has no content. If false, the request may be complete without the kept item.
     """
 
     place: int
@@ -381,7 +381,7 @@ class _Conversation:
             raise _unpaired(text)
 
     def result(self) -> Joined:
-        """Returns the items that count, and the marks of these."""
+        """Returns the items that count, and their marks."""
         for turn in self._turns:
             if turn.status != _COMPLETED or any(at in self._left for at in range(turn.begin, turn.end)):
                 self._leave_unfollowed(turn)
@@ -432,7 +432,7 @@ def _says(part: Any) -> bool:
 
 
 def _declares(kept: Kept, name: Any) -> bool:
-    """Returns whether the request of a response declared a tool with plain text as input.
+    """Returns whether the request of a response declared a custom tool with this name.
 
     Some providers run tools of their own by such calls.
     """

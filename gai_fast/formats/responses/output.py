@@ -138,7 +138,7 @@ class ResponsesOutput:
         self._room = SHARED.collected
 
     def close_events(self) -> None:
-        """Calls `emit` no more. It refers to the encoder, which refers to this: both would wait for a collection."""
+        """Emits no more events. `emit` refers to the encoder, which refers to this: a cycle for the collector."""
         self._emit = discard
         self._tools.clear()
         self._drawing.clear()

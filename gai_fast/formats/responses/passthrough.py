@@ -144,7 +144,7 @@ class PassedEvents(Passthrough):
 
     Args:
         encoder: Writes the gateway's own frames.
-        kept: What the objects say; gets the last one.
+        kept: What the objects must say of their being kept; receives the last one.
         hides_usage: As for `Passthrough`.
     """
 
@@ -207,7 +207,7 @@ class PassedWhole(WholePassthrough):
 
     Args:
         encoder: The dialect's encoder of whole answers.
-        kept: What the answer says; gets it.
+        kept: What the answer must say of its being kept; receives the answer.
     """
 
     __slots__ = ("_answer",)

@@ -150,7 +150,7 @@ class Chains:
             await self._read_rest(passage, beside)
 
     async def _join_beside(self, join: Callable[[], None], incoming: Incoming, added: int, beside: Beside) -> None:
-        """Joins a long conversation; what is kept of it counts as uploaded until then: rule 4."""
+        """Joins a long conversation. Its kept bytes count for `upload_bytes` until it is joined: rule 4."""
         limits, caller = self._engine.limits, "" if incoming.http.key is None else incoming.http.caller
         if limits is not None:
             limits.begin_upload(added, caller)
@@ -229,7 +229,7 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
         breathe()
         containers += _containers(kept.input) + _containers(kept.response)
     structure = None
-    if containers > LIMITS.translated_containers:  # it may have more than may be parsed
+    if containers > LIMITS.translated_containers:  # the conversation may have more values than may be parsed
         structure = Structure()
         read_text(structure, raw)
     own, marks, replaced = _with_items(found)
@@ -247,7 +247,9 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
     if is_ours or replaced:
         left = [item for at, item in enumerate(found.own) if at not in replaced]
         unknown = {name: value for name, value in sent.items() if name != "input"} | {"input": left}
-    if containers > LIMITS.turn_containers:  # texts and what a response repeats were counted, too
+    if (
+        containers > LIMITS.turn_containers
+    ):  # brackets in texts, and what responses repeat, were counted too: count exactly
         containers = _containers_of(sent.values())
     else:
         containers += _containers_of([own[at] for at in replaced])
@@ -327,7 +329,7 @@ def _containers(text: bytes) -> int:
 def _containers_of(values: Iterable[Any]) -> int:
     """Returns the number of objects and arrays of parsed values, or one above `limits.translated_containers`.
 
-    More is never asked for, and one item may stand at many places.
+    Counting stops there: no limit is higher, and one item may stand at many places.
     """
     counted = 0
     waiting = [value for value in values if type(value) in _CONTAINERS]

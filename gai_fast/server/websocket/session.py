@@ -313,7 +313,7 @@ class SocketSession:
         """Forgets a stream that has ended; its id is free."""
         self._streams.pop(stream.name, None)
         self._home.router.ended(stream.http, status)
-        stream.http.transport = _ENDED  # each refers to the other, and both would wait for a collection
+        stream.http.transport = _ENDED  # a reference cycle otherwise
         self.drain_if_idle()
 
     def has_finished(self, stream_id: str) -> bool:

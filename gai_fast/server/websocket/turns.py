@@ -57,7 +57,7 @@ class WaitingTurns:
         return len(self._creates)
 
     def add(self, create: Create) -> None:
-        """Adds a create behind the others.
+        """Adds a create at the end.
 
         Args:
             create: The create.
@@ -81,7 +81,7 @@ class WaitingTurns:
         return create
 
     def clear(self) -> None:
-        """Drops all of them."""
+        """Drops all creates."""
         self._creates.clear()
         self._count_off(self._size)
 
@@ -137,7 +137,7 @@ class TurnSession(SocketSession):
                 self._begin_turn(create, error)
 
     def _begin_turn(self, create: Create, refusal: Error | None = None) -> None:
-        """Asks for a response; with a reason to refuse it, beside the turn that runs."""
+        """Begins a turn. A refused one is answered with its error at once, also while another turn runs."""
         router = self._home.router
         turn = SocketTurn(self, str(next(self._names)), self.newest, create.continues if refusal is None else "")
         turn.http = http = self._request(turn, self._headers, "POST")
@@ -174,7 +174,7 @@ class TurnSession(SocketSession):
     # -- the end --
 
     def ended(self, stream: SocketStream, status: int) -> None:
-        """Forgets a turn that has ended; the next one begins in the loop's next turn."""
+        """Forgets a turn that has ended; the next one begins in the next iteration of the loop."""
         super().ended(stream, status)
         if self._waiting and not self._streams and self._next is None and self._closing is None:
             self._next = asyncio.get_running_loop().call_soon(self._begin_next)
