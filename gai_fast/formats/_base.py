@@ -53,7 +53,7 @@ class KeptAnswer:
         self.response = b""
         self.items: Sequence[str] = ()
         self.piece: Piece = b""
-        self._without: Callable[[], bytes] | None = None
+        self._without: Callable[[KeptAnswer], bytes] | None = None
 
     def leave(
         self,
@@ -62,7 +62,7 @@ class KeptAnswer:
         response: bytes,
         items: Sequence[str],
         piece: Piece = b"",
-        without: Callable[[], bytes] | None = None,
+        without: Callable[[KeptAnswer], bytes] | None = None,
     ) -> None:
         """Receives the last object.
 
@@ -72,7 +72,8 @@ class KeptAnswer:
             response: The object, as JSON.
             items: The ids of its items.
             piece: The frame with the object, if the client gets it.
-            without: Returns the same frame for an answer that could not be kept.
+            without: Returns the frame for an answer that could not be kept, which it is given. It refers to neither the
+                answer nor its encoder: both would keep the object until the next collection.
         """
         self.identifier = identifier
         self.status = status
@@ -88,7 +89,7 @@ class KeptAnswer:
             pieces: The last bytes of the encoder.
         """
         write = self._without
-        return pieces if write is None else [write() if each is self.piece else each for each in pieces]
+        return pieces if write is None else [write(self) if each is self.piece else each for each in pieces]
 
 
 class StreamContext:

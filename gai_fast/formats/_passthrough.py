@@ -56,6 +56,9 @@ class DialectEncoder(DataEncoder):
         """Returns whether clients read a last frame as an error."""
         return False
 
+    def release(self) -> None:
+        """Breaks the reference cycle between the encoder and its parts, at the end of an answer."""
+
     def end_mark(self) -> bytes:
         """Returns the end mark for a finished answer that lacks it; empty if a terminal event ends the dialect."""
         return b""
@@ -206,6 +209,7 @@ class Passthrough:
             self._encoder.keep(event)
 
     def _close(self, event: Event) -> None:
+        self._encoder.release()
         if not event["finished"]:
             return
         if self._end_mark:

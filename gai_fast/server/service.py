@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Collection, Iterator
+from functools import partial
 from itertools import islice
 
 from gai_fast.ledger import Homes, new_ledger, new_server_ledger
@@ -167,9 +168,10 @@ class Service:
         """Starts to watch the memory of the process.
 
         Args:
-            shed: Called if it is not enough to start no more streams.
+            shed: Called if it is not enough to start no more streams and to drop what sockets remember.
         """
-        self._memory = watch_memory(self.engine.settings.limits, self.server_limits, shed, self.engine.timers)
+        free = partial(_free, self.sockets, shed)
+        self._memory = watch_memory(self.engine.settings.limits, self.server_limits, free, self.engine.timers)
 
     def close(self) -> Awaitable[None]:
         """Ends every stream, as `Engine.close`; the ends are counted, charged and logged like all others."""
@@ -194,6 +196,11 @@ class Service:
         for sink in (self.metrics, self._spend, self._access_log, self.admin.recent):
             if sink in self.engine.sinks:
                 self.engine.sinks.remove(sink)
+
+
+def _free(sockets: WebSocketRoutes, shed: FreeMemory, size: int) -> int:
+    """Frees memory: first what sockets remember, which costs no client its answer. Returns as `FreeMemory`."""
+    return shed(max(0, size - sockets.forget(size)))
 
 
 def new_service(

@@ -263,7 +263,7 @@ class KeptResponses:
         return await self._ask(lambda: backend.delete_response(name))
 
     async def remove_late(self) -> None:
-        """Removes the responses of rule 3.
+        """Removes responses that were written too late: rule 3.
 
         Raises:
             StoreError: The store still fails. They are removed later.
@@ -359,7 +359,7 @@ class _ChainSize:
         self._whole += len(kept.input) + len(kept.response)
         self._unmeasured.append(kept)
         if self._whole > LIMITS.chain_items:
-            self._items += sum(map(size_of_items, self._unmeasured))
+            self._items += sum(map(_size_of_items, self._unmeasured))
             self._unmeasured.clear()
         if self._items > LIMITS.chain_items or self._whole > LIMITS.chain_read:
             raise _too_long(f"its items have more than {LIMITS.chain_items // MIB} MiB")
@@ -369,7 +369,7 @@ def _too_long(why: str) -> Error:
     return Error("context_length_exceeded", f"the conversation is too long: {why}", reason="conversation")
 
 
-def size_of_items(kept: KeptResponse) -> int:
+def _size_of_items(kept: KeptResponse) -> int:
     """Returns the bytes of the items of a response, of its input and its output.
 
     Args:

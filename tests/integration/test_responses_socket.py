@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from gai_fast.core.session import session_digest
+from gai_fast.kernels import encode_json
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, key_digest
 from tests.integration.gateway import (
@@ -722,6 +725,65 @@ async def test_openais_sdk_reads_turns_and_errors(net: Net) -> None:
         assert kinds == ["response.created", "response.completed"]
 
 
+@on_uvloop
+@pytest.mark.parametrize("model", ["m", "native/mock"])
+@pytest.mark.parametrize("route", ["socket", "stream", "whole"])
+@pytest.mark.parametrize("members", [{}, {"store": False}, {"previous_response_id": True}])
+async def test_a_response_leaves_nothing_for_the_garbage_collector(
+    net: Net, model: str, route: str, members: dict[str, Any]
+) -> None:
+    """Each left its last object in a cycle, with the instructions that it repeats: 10 MB of 2 MB of instructions."""
+
+    identifier = json.loads(OWN[0].partition(b"data: ")[2])["response"]["id"].encode()
+    numbers = count()
+
+    async def handler(peer: Peer) -> None:
+        while body := await peer.request():
+            named = identifier + b"%d" % next(numbers)
+            own = [each.replace(identifier, named) for each in OWN]
+            asked = json.loads(body)
+            if model == "m":
+                await peer.send(SSE_HEAD, chunk(delta("word")), chunk(FINISH + DONE), LAST_CHUNK)
+            elif asked.get("stream"):
+                await peer.send(SSE_HEAD, chunk(b"".join(own)), LAST_CHUNK)
+            else:
+                await peer.answer("200 OK", encode_json(json.loads(own[-1].partition(b"data: ")[2])["response"]))
+
+    gateway = await net.gateway(await net.upstream(handler))
+    socket, client = await opened(gateway), await gateway.connect()
+    parent: str | None = None
+
+    async def ask() -> None:
+        nonlocal parent
+        asked = {
+            **ASK,
+            **members,
+            "model": model,
+            "previous_response_id": parent if "previous" in str(members) else None,
+        }
+        if route == "socket":
+            parent = (await turn(socket, **asked))[-1]["response"]["id"]
+            return
+        answer = await (await client.ask("POST", PATH, {**asked, "stream": route == "stream"})).rest()
+        assert answer.status == 200, answer
+        objects = [json.loads(each) for each in answer.data] if route == "stream" else [answer.json]
+        parent = objects[-1].get("response", objects[-1])["id"]
+
+    await ask()
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(3):
+            await ask()
+        await until(lambda: gateway.streams == 0)
+        gc.collect()
+        left = {type(each).__qualname__ for each in gc.garbage if type(each).__module__.startswith("gai_fast.")}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not left
+
+
 # ---- what the connection remembers -----------------------------------------------------------------------------------
 
 
@@ -767,6 +829,27 @@ async def test_a_response_that_is_not_stored_is_continued_in_its_connection_alon
     assert (await turn(socket, input="four", previous_response_id=third["response"]["id"]))[-1]["type"] == (
         "response.completed"
     ), "what was refused by another id has changed nothing"
+
+
+@on_uvloop
+async def test_items_of_a_response_that_is_not_stored_are_named_in_its_connection_alone(net: Net) -> None:
+    gateway, asked = await talks(net)
+    socket, other = await opened(gateway), await opened(gateway)
+    first = (await turn(socket, input="one", store=False))[-1]["response"]
+    named = {"type": "item_reference", "id": first["output"][0]["id"]}
+    [refused] = await turn(other, input=[named, {"role": "user", "content": "two"}], store=False)
+    assert (refused["status"], refused["error"]["code"]) == (400, "item_not_found")
+    second = (await turn(socket, input=[named, {"role": "user", "content": "two"}], store=False))[-1]
+    assert second["type"] == "response.completed", second
+    assert asked[-1] == [("assistant", "a1"), ("user", "two")]
+    stored = (await turn(other, input="three"))[-1]["response"]
+    both = [{"type": "item_reference", "id": each["output"][0]["id"]} for each in (second["response"], stored)]
+    last = await turn(socket, input=both, previous_response_id=second["response"]["id"])
+    assert last[-1]["type"] == "response.completed", last
+    assert [text for _, text in asked[-1]] == ["a1", "two", "a2a2a3"], "messages of an assistant are joined"
+    await turn(socket, input="alone", store=False)
+    [gone] = await turn(socket, input=[named], store=False)
+    assert (gone["status"], gone["error"]["code"]) == (400, "item_not_found"), "there is a newer response"
 
 
 @on_uvloop

@@ -198,12 +198,12 @@ def item_of(kept: Kept, identifier: str) -> dict[str, Any] | None:
 
 
 class Reference(NamedTuple):
-    """An item of a request that names an item of an earlier one.
+    """An item of a request that names an item of an earlier response.
 
     Attributes:
         place: Its index.
         identifier: The id.
-        is_needed: It has no content. Otherwise the request may say enough without the item that is kept.
+        is_needed: Whether the item has no content. If false, the request may be complete without the kept item.
     """
 
     place: int
@@ -381,7 +381,7 @@ class _Conversation:
             raise _unpaired(text)
 
     def result(self) -> Joined:
-        """Returns the items that count, and the marks of these."""
+        """Returns the items that count, and their marks."""
         for turn in self._turns:
             if turn.status != _COMPLETED or any(at in self._left for at in range(turn.begin, turn.end)):
                 self._leave_unfollowed(turn)
@@ -432,7 +432,7 @@ def _says(part: Any) -> bool:
 
 
 def _declares(kept: Kept, name: Any) -> bool:
-    """Returns whether the request of a response declared a tool with plain text as input.
+    """Returns whether the request of a response declared a custom tool with this name.
 
     Some providers run tools of their own by such calls.
     """
@@ -470,8 +470,16 @@ class _LongAnswer(msgspec.Struct):
     tools: Raw = _NOTHING
 
 
+class _Members(msgspec.Struct):
+    """As `_Answer`, with nothing parsed."""
+
+    output: Raw = _NOTHING
+    tools: Raw = _NOTHING
+
+
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
 _LONG_ANSWER: Final = msgspec.json.Decoder(_LongAnswer)
+_MEMBERS: Final = msgspec.json.Decoder(_Members)
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 _VALUE: Final = msgspec.json.Decoder()
 
@@ -488,6 +496,37 @@ def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
     if isinstance(answer, _LongAnswer):
         return [*_each(answer.output, structure)]
     return output if isinstance(output, list) else []
+
+
+def read_members(kept: Kept) -> bytes:
+    """Returns a kept response's object with the members alone that a chain reads, which may be far smaller.
+
+    An object repeats the `instructions` and the `tools` of its request. Of the tools, `pair` reads the names of custom
+    ones, if there is a call of such a tool.
+
+    Args:
+        kept: The response.
+    """
+    try:
+        answer = _MEMBERS.decode(kept.response)
+        output = bytes(answer.output) or b"[]"
+        if not answer.tools or not (_CUSTOM in kept.input or _CUSTOM in output):
+            return b'{"output":%b}' % output
+        return b'{"output":%b,"tools":%b}' % (output, encode_json(_custom_tools(_VALUE.decode(answer.tools))))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return kept.response  # what reads it says what is wrong with it
+
+
+def _custom_tools(tools: Any) -> list[dict[str, Any]]:
+    """Returns the tools that `_has_custom` may find, with the members that it reads."""
+    found: list[dict[str, Any]] = []
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict):
+            if tool.get("type") == "custom":
+                found.append({"type": "custom", "name": tool.get("name")})
+            if tool.get("type") == "namespace":
+                found.append({"type": "namespace", "tools": _custom_tools(tool.get("tools"))})
+    return found
 
 
 def _answer(kept: Kept, *, has_items: bool = False) -> _Answer | _LongAnswer:
@@ -551,6 +590,7 @@ _RESPONSE: Final = "resp_"
 _COMPLETED: Final = "completed"
 _REASONING: Final = "reasoning"
 _CUSTOM_CALL: Final = "custom_tool_call"
+_CUSTOM: Final = _CUSTOM_CALL.encode()
 _PREFIXES: Final = {
     "message": "msg",
     _REASONING: "rs",

@@ -137,6 +137,12 @@ class ResponsesOutput:
         self._requested: set[str] = set()
         self._room = SHARED.collected
 
+    def close_events(self) -> None:
+        """Emits no more events. `emit` refers to the encoder, which refers to this: a cycle for the collector."""
+        self._emit = discard
+        self._tools.clear()
+        self._drawing.clear()
+
     def take(self, event: Event) -> None:
         """Applies an event of the first choice; ignores events that change no item."""
         kind = event["type"]

@@ -144,7 +144,7 @@ class PassedEvents(Passthrough):
 
     Args:
         encoder: Writes the gateway's own frames.
-        kept: What the objects say; gets the last one.
+        kept: What the objects must say of their being kept; receives the last one.
         hides_usage: As for `Passthrough`.
     """
 
@@ -169,7 +169,7 @@ class PassedEvents(Passthrough):
             return
         written, found = rewritten.written, read_last(rewritten.response)
         if found is not None:
-            without = partial(_frame_without, given, answer)
+            without = partial(_frame_without, given)
             answer.leave(found.identifier, found.status, rewritten.response, found.items, written, without)
         elif _LAST.search(given) is not None:  # it lacks an id or a status, and is not kept
             written = _frame_without(given, answer)
@@ -207,7 +207,7 @@ class PassedWhole(WholePassthrough):
 
     Args:
         encoder: The dialect's encoder of whole answers.
-        kept: What the answer says; gets it.
+        kept: What the answer must say of its being kept; receives the answer.
     """
 
     __slots__ = ("_answer",)
@@ -228,7 +228,7 @@ class PassedWhole(WholePassthrough):
         found = read_last(rewritten.response)
         if found is None:  # it lacks an id or a status, and is not kept
             return _whole_without(taken, answer)
-        without = partial(_whole_without, taken, answer)
+        without = partial(_whole_without, taken)
         response = well_formed(rewritten.response)
         answer.leave(found.identifier, found.status, response, found.items, rewritten.written, without)
         return rewritten.written

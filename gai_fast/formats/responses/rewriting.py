@@ -93,7 +93,7 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
 
     Args:
         raw: The frame.
-        kept: What its object says.
+        kept: What the object must say of its being kept.
         is_kept: The value of `store`.
 
     Returns:
@@ -142,7 +142,7 @@ def rewrite_whole(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
 
     Args:
         raw: The answer, perhaps with a byte order mark.
-        kept: What it says.
+        kept: What the object must say of its being kept.
         is_kept: The value of `store`.
     """
     begin = raw.find(b"{")
@@ -158,7 +158,7 @@ def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool, is_fast: bool =
 
     Args:
         response: The object, as JSON.
-        kept: What it says.
+        kept: What the object must say of its being kept.
         is_kept: The value of `store`.
         is_fast: Whether only an object in OpenAI's own form is read: rule 3. Further members may follow it then.
     """
@@ -232,7 +232,7 @@ def members_of(text: bytes, at: int) -> Mapping[bytes, tuple[int, int]] | None:
     """
     if at < 0 or not text.startswith(b"{", at):
         return None
-    plain = text if text.isascii() else text.translate(_NO_ASCII)  # of equal length, as the next line
+    plain = text if text.isascii() else text.translate(_NO_ASCII)  # keeps the length, as does the next line: places in it are places in `text`
     plain = _SURROGATE.sub(_HARMLESS, plain) if plain.find(b"\\u") >= 0 else plain
     try:
         values = _RAW.decode(plain[at:])

@@ -34,7 +34,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from gai_fast.formats._base import Framing, StreamContext
+from gai_fast.formats._base import Framing, KeptAnswer, StreamContext
 from gai_fast.formats._openai import note_warning
 from gai_fast.formats._passthrough import DialectEncoder
 from gai_fast.formats.responses.output import ItemPlace, ResponsesOutput
@@ -188,24 +188,22 @@ class ResponseEvents(DialectEncoder):
         kept = self._context.kept
         if kept is None:
             self._emit(kind, {"response": response})
-            return
+        else:
+            self._leave(kept, kind, response)
+        self.release()
+
+    def _leave(self, kept: KeptAnswer, kind: str, response: dict[str, Any]) -> None:
         data = encode_json(response)
         self._number += 1
         self._frame_at = len(self._out)
-        frame = self._last_frame(kind, self._number, data)
+        name = b"event: %b\n" % kind.encode() if self._sse else b""
+        lead = name + self._lead + b'{"type":"%b","sequence_number":%d,"response":' % (kind.encode(), self._number)
+        trail = b"}" + self._trail
+        frame = lead + data + trail
         self._out.append(frame)
-        without = partial(self._frame_without, kind, self._number, response)
+        without = partial(_frame_without, lead, response, trail)
         items = ids_of(response["output"])
         kept.leave(self._response.identifier, response["status"], data, items, frame, without)
-
-    def _last_frame(self, kind: str, number: int, response: bytes) -> bytes:
-        name = b"event: %b\n" % kind.encode() if self._sse else b""
-        data = b'{"type":"%b","sequence_number":%d,"response":%b}' % (kind.encode(), number, response)
-        return name + self._lead + data + self._trail
-
-    def _frame_without(self, kind: str, number: int, response: dict[str, Any]) -> bytes:
-        """Returns the frame of the last object of an answer that could not be kept."""
-        return self._last_frame(kind, number, encode_json({**response, "store": False}))
 
     # -- the answer --
 
@@ -281,12 +279,22 @@ class ResponseEvents(DialectEncoder):
             output.break_off()
             response = self._response.at("cancelled", output.items, usage=self._usage, x_gai=self._x_gai())
             kept.leave(self._response.identifier, "cancelled", encode_json(response), ids_of(output.items))
+        self.release()
+
+    def release(self) -> None:
+        """Works as `DialectEncoder.release`."""
+        self._output.close_events()
 
     def _output_so_far(self) -> ResponsesOutput:
         return self._output
 
     def _x_gai(self) -> dict[str, Any]:
         return {"warnings": self._warnings} if self._warnings else {}
+
+
+def _frame_without(lead: bytes, response: dict[str, Any], trail: bytes, _kept: KeptAnswer) -> bytes:
+    """Returns the frame of the last object of an answer that could not be kept."""
+    return lead + encode_json({**response, "store": False}) + trail
 
 
 _WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from gai_fast.formats._base import StreamContext
+from gai_fast.formats._base import KeptAnswer, StreamContext
 from gai_fast.formats._openai import note_warning
 from gai_fast.formats.responses.output import ResponsesOutput, discard
 from gai_fast.formats.responses.parts import ResponseObject, custom_tools, ids_of, namespaced, outcome_of
@@ -96,6 +96,11 @@ class WholeResponse:
         data = encode_json(response)
         kept = self._context.kept
         if kept is not None:
-            without = partial(encode_json, {**response, "store": False})
+            without = partial(_without, response)
             kept.leave(self._response.identifier, outcome.status, data, ids_of(self._output.items), data, without)
         return data
+
+
+def _without(response: dict[str, Any], _kept: KeptAnswer) -> bytes:
+    """Returns the object of an answer that could not be kept."""
+    return encode_json({**response, "store": False})

@@ -127,6 +127,28 @@ class StreamLimits(ABC):
         """
 
     @abstractmethod
+    def begin_upload(self, size: int, caller: str = "", counted: int = 0) -> None:
+        """Counts bytes of a request that is not read yet; `end_upload` must follow.
+
+        Args:
+            size: The number of bytes that came since the last call.
+            caller: The name of its caller; empty if it may have all bytes.
+            counted: The bytes of this request that were counted before.
+
+        Raises:
+            Error: There are too many such bytes. These are not counted.
+        """
+
+    @abstractmethod
+    def end_upload(self, size: int, caller: str = "") -> None:
+        """Takes bytes that `begin_upload` has counted off the count.
+
+        Args:
+            size: All bytes of the request that were counted.
+            caller: The caller that they were counted for.
+        """
+
+    @abstractmethod
     def ended(self, stream_id: str, caller: str) -> asyncio.Future[None] | None:
         """Counts a stream no more. Does nothing if it does not count.
 

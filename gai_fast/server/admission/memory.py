@@ -1,8 +1,8 @@
 """The memory of the process: how much it may have, how much it has, and what is done above `memory_high_water`.
 
 1. Above it no stream is begun (`ServerLimits`).
-2. Where that is not enough by the next look, clients that read slowest are cut off, those with the most unsent bytes
-   first, until as many bytes are freed as are too many.
+2. If that is not enough by the next look, WebSockets forget the responses that they remember, and then clients that
+   read slowest are cut off, those with the most unsent bytes first, until as many bytes are freed as are too many.
 3. Freed memory may stay with the C library; it is given back before anybody is refused, and then now and then, or as
    soon as so much was freed again that giving it back might be enough.
 

@@ -3,11 +3,12 @@
 Owns what is looked up, in which order, and the refusals. `formats/responses/chain.py` joins the items,
 `stores/responses.py` keeps the responses, and `gates.py` has the gate.
 
-1. The newest response of a connection is looked for first, then what is kept of the caller's.
+1. A connection's own conversation is looked for first, responses and items, then what is kept of the caller's.
 2. What is not kept here goes up as it is if an upstream of the dialect may answer; the gate `named ids` checks then
    that the caller got it there. Otherwise it is unknown, whatever the reason is, and one text says so.
 3. A chain is whole or refused. A response that is kept, but of which an earlier turn is missing, never goes up.
-4. A short conversation is joined at once, a longer one beside the loop.
+4. A short conversation is joined at once, a longer one beside the loop. What is kept counts for its limits as if the
+   client had sent it: the early limits (`early.py`) before it is parsed, `upload_bytes` while it waits and is parsed.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.stores.responses import KeptResponse
 
 if TYPE_CHECKING:
+    from gai_fast.server.requests.incoming import Incoming
     from gai_fast.server.requests.passage import Passage
 
 IsRunning = Callable[[str, str], Awaitable[bool]]
+Look = Callable[["Incoming", str | None], Awaitable[None]]
 ReadRest = Callable[["Passage", Beside], Awaitable[None]]
 _CONTAINERS: Final = (dict, list)
 _PARENT: Final = "previous_response_id"
@@ -112,12 +115,14 @@ class Chains:
     Args:
         engine: The engine with the store.
         is_running: Returns whether a stream, by its id, of a caller runs.
+        look: Refuses a request that would be refused whatever its body is.
         read_rest: Reads the rest of a large request beside the loop.
     """
 
-    def __init__(self, engine: Engine, is_running: IsRunning, read_rest: ReadRest) -> None:
+    def __init__(self, engine: Engine, is_running: IsRunning, look: Look, read_rest: ReadRest) -> None:
         self._engine = engine
         self._is_running = is_running
+        self._look = look
         self._read_rest = read_rest
 
     async def join(self, passage: Passage) -> None:
@@ -127,20 +132,33 @@ class Chains:
             passage: The request, which has a `linked`.
 
         Raises:
-            Error: The request names what is unknown, or the store is out of reach.
+            Error: The request names what is unknown, the store is out of reach, or a limit refuses the request.
         """
         body, passage.linked = passage.linked, None
         assert body is not None
         incoming = passage.incoming
         found = await self._find(passage, body)
-        size = len(incoming.http.body) + sum([_size(kept) for kept in (*found.turns, *found.holding.values())])
+        added = sum([_size(kept) for kept in (*found.turns, *found.holding.values())])
+        if added > LIMITS.early_check:
+            await self._look(incoming, passage.key)
         beside = self._engine.targets.beside
-        if size <= LIMITS.checked_bytes:
+        if len(incoming.http.body) + added <= LIMITS.checked_bytes:
             passage.join(body, found)
         else:
-            await beside.do(partial(passage.join, body, found), incoming.http.caller)
+            await self._join_beside(partial(passage.join, body, found), incoming, added, beside)
         if passage.rest is not None:
             await self._read_rest(passage, beside)
+
+    async def _join_beside(self, join: Callable[[], None], incoming: Incoming, added: int, beside: Beside) -> None:
+        """Joins a long conversation. Its kept bytes count for `upload_bytes` until it is joined: rule 4."""
+        limits, caller = self._engine.limits, "" if incoming.http.key is None else incoming.http.caller
+        if limits is not None:
+            limits.begin_upload(added, caller)
+        try:
+            await beside.do(join, incoming.http.caller)
+        finally:
+            if limits is not None:
+                limits.end_upload(added, caller)
 
     async def _find(self, passage: Passage, body: dict[str, Any]) -> Found:
         """Returns what a request names. Raises as `join`."""
@@ -160,12 +178,18 @@ class Chains:
             turns, is_known = chain or (), chain is not None
         named = named if len(named) <= LIMITS.kept_references else needed
         ids = list(dict.fromkeys([each.identifier for each in named if _KEPT_ID.fullmatch(each.identifier)]))
-        responses, caller = self._engine.store.responses, passage.incoming.http.caller
-        holding = await responses.holding(caller, ids) if ids else {}
+        holding = await self._holding(passage, ids) if ids else {}
         ours = parent or "" if is_known else ""
         is_upstreams = parent is not None and not is_known
         may_go_up = bool(needed) and passage.may_go_up()
         return Found(turns, ours, own, named, holding, is_upstreams, may_go_up)
+
+    async def _holding(self, passage: Passage, ids: Sequence[str]) -> Mapping[str, KeptResponse]:
+        """Returns the responses with items, by the items' ids: rule 1."""
+        newest, responses = passage.incoming.newest, self._engine.store.responses
+        found = {} if newest is None else newest.holding(ids)
+        others = [each for each in ids if each not in found]
+        return {**found, **await responses.holding(passage.incoming.http.caller, others)} if others else found
 
     async def _chain(self, passage: Passage, parent: str) -> Sequence[KeptResponse] | None:
         """Returns the turns up to a response. None if it may be an upstream's: rules 2 and 3.
@@ -205,7 +229,7 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
         breathe()
         containers += _containers(kept.input) + _containers(kept.response)
     structure = None
-    if containers > LIMITS.translated_containers:  # it may have more than may be parsed
+    if containers > LIMITS.translated_containers:  # the conversation may have more values than may be parsed
         structure = Structure()
         read_text(structure, raw)
     own, marks, replaced = _with_items(found)
@@ -223,7 +247,9 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
     if is_ours or replaced:
         left = [item for at, item in enumerate(found.own) if at not in replaced]
         unknown = {name: value for name, value in sent.items() if name != "input"} | {"input": left}
-    if containers > LIMITS.turn_containers:  # texts and what a response repeats were counted, too
+    if (
+        containers > LIMITS.turn_containers
+    ):  # brackets in texts, and what responses repeat, were counted too: count exactly
         containers = _containers_of(sent.values())
     else:
         containers += _containers_of([own[at] for at in replaced])
@@ -303,7 +329,7 @@ def _containers(text: bytes) -> int:
 def _containers_of(values: Iterable[Any]) -> int:
     """Returns the number of objects and arrays of parsed values, or one above `limits.translated_containers`.
 
-    More is never asked for, and one item may stand at many places.
+    Counting stops there: no limit is higher, and one item may stand at many places.
     """
     counted = 0
     waiting = [value for value in values if type(value) in _CONTAINERS]

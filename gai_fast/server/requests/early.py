@@ -74,13 +74,17 @@ class EarlyChecks:
     async def _wait(self, incoming: Incoming, key: str | None, *, is_admitted: bool) -> None:
         """Does the work of `admit` that takes more than one turn."""
         if not is_admitted:
-            await self._ask(incoming, key)
+            await self.look(incoming, key)
         body = incoming.http.body
         if len(body) > LIMITS.checked_bytes:
             incoming.http.body = await checked(body, is_native=incoming.format.name == NATIVE)
 
-    async def _ask(self, incoming: Incoming, key: str | None) -> None:
-        """Does the work of `admit` that the ledger or the store decides.
+    async def look(self, incoming: Incoming, key: str | None) -> None:
+        """Refuses a request that would be refused whatever its body is: rules 1 and 2.
+
+        Args:
+            incoming: The request.
+            key: Its idempotency key. None if it has none.
 
         Raises:
             Error: A limit refuses the request.

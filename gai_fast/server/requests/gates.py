@@ -191,9 +191,9 @@ class Gates:
 
     def __init__(self, engine: Engine, durable: DurableRoutes | None = None) -> None:
         self._engine = engine
-        self._chains = Chains(engine, (durable or DurableRoutes(engine)).is_running, read_rest)
-        self._pending = PendingAnswers()
         self._checks = EarlyChecks(engine)
+        self._chains = Chains(engine, (durable or DurableRoutes(engine)).is_running, self._checks.look, read_rest)
+        self._pending = PendingAnswers()
         self._keys = IdempotencyKeys(engine.store)
         self._chats = ChatClaims(engine.store)
 

@@ -103,7 +103,7 @@ class AnswerKeeping(Keeping):
     def _record(self, spec: StreamSpec) -> KeptResponse:
         answer = self.answer
         identifier = answer.identifier
-        # Ids that tell the response's own are found without an index, and nearly all do.
+        # An item whose id contains the response's id is found without an index: nearly all are.
         items = [each for each in dict.fromkeys([*self._items, *answer.items]) if response_of_item(each) != identifier]
         if response_of_item(own_item_id("msg", identifier.removeprefix("resp_"), 0)) != identifier:
             items = indexed_ids(identifier, parse_exact(self._input.decode()), [{"id": each} for each in answer.items])
@@ -144,4 +144,5 @@ def keeping_of(
         return None
     own = own_items(body) if turn is None else turn.own
     answer = KeptAnswer(is_kept=is_kept, parent=parent)
-    return AnswerKeeping(responses, caller, answer, own, newest, () if turn is None else turn.before)
+    before = turn.before if turn is not None and newest is not None else ()  # else it would be held for nothing
+    return AnswerKeeping(responses, caller, answer, own, newest, before)

@@ -1,19 +1,22 @@
 """`Newest`: the newest response of one WebSocket, which its next turn may continue.
 
 Owns what a socket remembers, whatever the response's `store` says, and its bound. Knows no socket: `websocket/turns.py`
-has one for each, `chains.py` asks it first, and `keeping.py` tells it what has ended.
+has one for each, `chains.py` asks it before the store, and `keeping.py` hands it each response that has ended.
 
 1. There is one at most: a newer one replaces it.
 2. A turn that continues it and fails takes it out, as OpenAI's does: what is kept in the store stays there.
+3. Of each turn only the items are held: a `response` repeats the instructions and the tools of its request, and a
+   thousand turns would repeat them a thousand times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from gai_fast.core.requests.stored_ids import response_of_item
+from gai_fast.formats.responses.chain import read_members
 from gai_fast.server.limits import LIMITS
-from gai_fast.stores.responses import size_of_items
 
 if TYPE_CHECKING:
     from gai_fast.stores.responses import KeptResponse
@@ -24,14 +27,15 @@ class Newest:
 
     Attributes:
         identifier: Its id; empty if there is none.
+        size: The bytes of all items.
     """
 
-    __slots__ = ("_size", "_turns", "identifier")
+    __slots__ = ("_turns", "identifier", "size")
 
     def __init__(self) -> None:
         self.identifier = ""
         self._turns: Sequence[KeptResponse] = ()
-        self._size = 0
+        self.size = 0
 
     def note(self, kept: KeptResponse, before: Sequence[KeptResponse]) -> None:
         """Remembers a response that has ended, in place of the one before.
@@ -41,15 +45,21 @@ class Newest:
             before: The turns before, from the first on. With more than `limits.socket_conversation` bytes of items, or
                 `limits.socket_chain` turns, none is remembered.
         """
-        size = size_of_items(kept)
-        if before and before[-1].identifier == self.identifier:
-            size += self._size  # nearly always: they were measured
-        else:
-            size += sum(map(size_of_items, before))
-        if size > LIMITS.socket_conversation or len(before) >= LIMITS.socket_chain:
-            self.drop()
+        turns: list[KeptResponse] = []
+        size = 0
+        new: Sequence[KeptResponse] = (*before, kept)
+        if before and before[-1].identifier == self.identifier:  # nearly always
+            turns, size, new = [*self._turns], self.size, (kept,)
+        self.drop()
+        if len(before) >= LIMITS.socket_chain:
             return
-        self.identifier, self._turns, self._size = kept.identifier, (*before, kept), size
+        for each in new:
+            items = each._replace(response=read_members(each))
+            size += len(items.input) + len(items.response)
+            if size > LIMITS.socket_conversation:
+                return
+            turns.append(items)
+        self.identifier, self._turns, self.size = kept.identifier, tuple(turns), size
 
     def find(self, identifier: str) -> Sequence[KeptResponse] | None:
         """Returns the turns up to a response, from the first on. None if it is not the newest.
@@ -58,6 +68,19 @@ class Newest:
             identifier: The response's id.
         """
         return self._turns if self.is_(identifier) else None
+
+    def holding(self, item_ids: Iterable[str]) -> dict[str, KeptResponse]:
+        """Returns the turns with items, by the items' ids; as `KeptResponses.holding`.
+
+        Args:
+            item_ids: The ids.
+        """
+        if not self._turns:
+            return {}
+        turns = {each.identifier: each for each in self._turns}
+        indexed = {item: each for each in self._turns for item in each.items}
+        found = {each: indexed.get(each) or turns.get(response_of_item(each)) for each in item_ids}
+        return {item: kept for item, kept in found.items() if kept is not None}
 
     def is_(self, identifier: str) -> bool:
         """Returns whether a response is the newest.
@@ -69,4 +92,4 @@ class Newest:
 
     def drop(self) -> None:
         """Forgets the response: rule 2."""
-        self.identifier, self._turns, self._size = "", (), 0
+        self.identifier, self._turns, self.size = "", (), 0

@@ -139,7 +139,7 @@ class ResponseRoutes:
                 if running is not None:
                     log = await self._engine.store.find(stream_id, is_running=True)
         except Error as error:
-            if error.reason != "worker_lost":  # its log is lost with it
+            if error.reason != "worker_lost":  # the log is lost with its worker
                 raise
         is_theirs = log is not None and log.header.caller == caller and log.header.format == _FORMAT
         return log if is_theirs else None
@@ -168,7 +168,7 @@ class ResponseRoutes:
         def answer(log: StreamLog, _: StreamResponse | None) -> Reply:
             _of_format(log)
             if _is_said_to_be_kept(log):
-                raise stream_error()  # what is kept is looked for again: it may have ended just now
+                raise stream_error()  # `find` then looks for what is kept again: the response may have ended just now
             return of_log(log)
 
         async def find(response: StreamResponse) -> Reply | None:
@@ -232,7 +232,7 @@ class ResponseRoutes:
         return session is not None and session.caller == caller
 
     def _wait(self, incoming: Incoming, work: Callable[[StreamResponse], Work]) -> Reply | None:
-        """Answers once the store has: returns None."""
+        """Answers once the store has answered; returns None."""
         response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
         self._pending.add(incoming, response, work(response))
         return None
@@ -304,7 +304,7 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
     ending = log.ending
     if ending is not None and ending.error is not None and log.header.framing == "json":
         raise Error.from_payload(ending.error)
-    backlog = log.read(0, SHARED.held_answer)  # no `LogCursor`: the state at this moment, nothing that follows
+    backlog = log.read(0, SHARED.held_answer)  # not by a `LogCursor`: later pieces do not matter
     response = last_response(backlog.pieces, whole=log.header.framing == "json")
     if response is None:
         if backlog.lost:

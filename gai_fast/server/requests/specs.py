@@ -497,7 +497,7 @@ class _DialectSpecs:
             session=self._session,
             home=self._home,
             credential=incoming.http.credential,
-            is_kept=context.kept is not None and context.kept.is_kept,
+            is_kept=context.kept is not None and (context.kept.is_kept or incoming.newest is not None),
             is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
         )
 

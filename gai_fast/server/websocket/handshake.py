@@ -87,6 +87,26 @@ class WebSocketRoutes:
         for session in list(self.sessions):
             session.drain_if_idle()
 
+    def forget(self, size: int) -> int:
+        """Drops what sockets remember of responses, the largest first, for memory.
+
+        A client that continues such a response gets `previous_response_not_found`, and sends the whole conversation.
+
+        Args:
+            size: The number of bytes to free; fewer are freed if sockets do not remember as much.
+
+        Returns:
+            The number of freed bytes.
+        """
+        remembered = [each.newest for each in self.sessions if isinstance(each, TurnSession)]
+        freed = 0
+        for newest in sorted(remembered, key=lambda each: each.size, reverse=True):
+            if freed >= size:
+                break
+            freed += newest.size
+            newest.drop()
+        return freed
+
 
 _UPGRADE_REQUIRED: Final = 426
 

@@ -34,6 +34,7 @@ from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.lanes.router import Endpoint, Router
 from gai_fast.server.lanes.routes import Handler
 from gai_fast.server.limits import LIMITS
@@ -49,6 +50,8 @@ _INTERNAL: Final = Violation(1011, "the server failed to handle a message")
 _GOING_AWAY: Final = Violation(1012, "this server is being stopped")
 _SLOW: Final = Violation(POLICY_VIOLATION, "the client reads nothing of what it asks for")
 _JSON: Final = {"content-type": "application/json"}
+_ENDED: Final = ClientTransport()
+"""The transport of a request that has ended, which calls nothing of it."""
 
 
 class Dialect(NamedTuple):
@@ -310,6 +313,7 @@ class SocketSession:
         """Forgets a stream that has ended; its id is free."""
         self._streams.pop(stream.name, None)
         self._home.router.ended(stream.http, status)
+        stream.http.transport = _ENDED  # a reference cycle otherwise
         self.drain_if_idle()
 
     def has_finished(self, stream_id: str) -> bool:

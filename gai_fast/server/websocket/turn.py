@@ -1,6 +1,6 @@
 """`ClientTransport` of one turn of a WebSocket of responses: its events become messages.
 
-Owns what a turn's end is for its client. `stream.py` has the rest: a turn is a stream without acknowledgements.
+Owns how a turn ends for its client. `stream.py` has the rest: a turn is a stream without acknowledgements.
 
 1. A turn has one terminal message: the last event of its response, or an `error`, if there is no response.
 2. A turn that continues the socket's newest response and fails takes it out (`requests/newest.py`).
@@ -33,13 +33,13 @@ class TurnCallbacks(SocketCallbacks, Protocol):
 
 
 class SocketTurn(SocketStream):
-    """One turn.
+    """The transport of one turn.
 
     Args:
-        socket: Its socket.
-        name: Tells it apart from the socket's other turns.
+        socket: The socket that carries the turn.
+        name: The name of the turn among those of the socket.
         newest: The socket's newest response.
-        continues: The id of the response that it continues; empty if there is none.
+        continues: The id of the response that the turn continues; empty if there is none.
     """
 
     __slots__ = ("_continues", "_events", "_is_ours", "_newest", "_turns")
@@ -53,12 +53,15 @@ class SocketTurn(SocketStream):
         self._is_ours = False  # whether the gateway writes the frames, and not an upstream
 
     def is_of(self, identifier: str) -> bool:
-        """Returns whether the response of the turn has an id.
+        """Returns whether an id is that of the turn's response.
 
         Args:
             identifier: The id; empty for any.
         """
-        return not identifier or identifier in (self._events.identifier, own_response_id(self.stream_id))
+        if not identifier or identifier == self._events.identifier:
+            return True
+        stream_id = self.stream_id
+        return bool(stream_id) and identifier == own_response_id(stream_id)
 
     # -- ClientTransport --
 

@@ -5,7 +5,7 @@ turn, `turn_messages.py` reads messages. Each create is answered by the handler 
 gates, as if it had come alone.
 
 1. A create that comes while another one is answered waits, in order. More than `limits.socket_turns`, or than
-   `max_body` bytes of them, are refused at once.
+   `max_body` bytes of them, are refused at once, and so are bytes above `[limits] upload_bytes` of all sockets.
 2. A wrong message is answered with an `error`; the socket stays open.
 3. While the server drains, the creates that wait are refused, and the socket is closed once the answer has ended.
 """
@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from gai_fast.core.session import HEADERS
 from gai_fast.model.errors import Error
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.lanes.router import Endpoint
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -41,10 +42,14 @@ class WaitingTurns:
 
     Args:
         most: The most bytes of all of them.
+        server_limits: Counts their bytes among those of all uploads.
+        uploader: The caller that these are counted for.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, server_limits: ServerLimits, uploader: str) -> None:
         self._most = most
+        self._server_limits = server_limits
+        self._uploader = uploader
         self._size = 0
         self._creates: deque[Create] = deque()
 
@@ -52,7 +57,7 @@ class WaitingTurns:
         return len(self._creates)
 
     def add(self, create: Create) -> None:
-        """Adds a create behind the others.
+        """Adds a create at the end.
 
         Args:
             create: The create.
@@ -60,23 +65,29 @@ class WaitingTurns:
         Raises:
             Error: There is no room for it.
         """
-        size = self._size + len(create.body)
+        added = len(create.body)
+        size = self._size + added
         if len(self._creates) >= LIMITS.socket_turns or size > self._most:
             most = f"{LIMITS.socket_turns} creates of {self._most} bytes together wait on a WebSocket"
             raise Error("rate_limited", f"at most {most}: read the answers first", reason="socket_queue")
+        self._server_limits.begin_upload(added, self._uploader, self._size)
         self._size = size
         self._creates.append(create)
 
     def take(self) -> Create:
         """Takes the first one out."""
         create = self._creates.popleft()
-        self._size -= len(create.body)
+        self._count_off(len(create.body))
         return create
 
     def clear(self) -> None:
-        """Drops all of them."""
+        """Drops all creates."""
         self._creates.clear()
-        self._size = 0
+        self._count_off(self._size)
+
+    def _count_off(self, size: int) -> None:
+        self._size -= size
+        self._server_limits.end_upload(size, self._uploader)
 
 
 class TurnSession(SocketSession):
@@ -86,12 +97,16 @@ class TurnSession(SocketSession):
         home: The routes.
         incoming: The handshake, which has been admitted.
         dialect: What the client speaks, with `read_turn`.
+
+    Attributes:
+        newest: Its newest response.
     """
 
     def __init__(self, home: SocketHome, incoming: Incoming, dialect: Dialect) -> None:
         super().__init__(home, incoming, dialect)
-        self._newest = Newest()
-        self._waiting = WaitingTurns(home.engine.settings.server.max_body)
+        self.newest = Newest()
+        uploader = home.router.uploader(incoming.http)
+        self._waiting = WaitingTurns(home.engine.settings.server.max_body, home.server_limits, uploader)
         self._headers = _headers_of_turns(incoming.http.headers)
         self._names = count()
         self._next: asyncio.Handle | None = None
@@ -122,13 +137,13 @@ class TurnSession(SocketSession):
                 self._begin_turn(create, error)
 
     def _begin_turn(self, create: Create, refusal: Error | None = None) -> None:
-        """Asks for a response; with a reason to refuse it, beside the turn that runs."""
+        """Begins a turn. A refused one is answered with its error at once, also while another turn runs."""
         router = self._home.router
-        turn = SocketTurn(self, str(next(self._names)), self._newest, create.continues if refusal is None else "")
+        turn = SocketTurn(self, str(next(self._names)), self.newest, create.continues if refusal is None else "")
         turn.http = http = self._request(turn, self._headers, "POST")
         turn.incoming = incoming = self._incoming.on_socket(http, self._dialect.form)
         incoming.format = self._incoming.format  # of errors, and of upstreams that speak it; a form may be a program's
-        incoming.newest = self._newest
+        incoming.newest = self.newest
         if refusal is None:
             http.body = create.body
             self._streams[turn.name] = turn
@@ -159,7 +174,7 @@ class TurnSession(SocketSession):
     # -- the end --
 
     def ended(self, stream: SocketStream, status: int) -> None:
-        """Forgets a turn that has ended; the next one begins in the loop's next turn."""
+        """Forgets a turn that has ended; the next one begins in the next iteration of the loop."""
         super().ended(stream, status)
         if self._waiting and not self._streams and self._next is None and self._closing is None:
             self._next = asyncio.get_running_loop().call_soon(self._begin_next)

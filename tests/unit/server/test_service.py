@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
 from gai_fast.net.stream.streams import Engine
@@ -37,4 +41,16 @@ async def test_a_reload_is_for_new_requests() -> None:
     await service.begin()
     service.use(Settings())
     assert service.engine.settings.keys == ()
+    await service.close()
+
+
+async def test_sockets_forget_responses_before_slow_clients_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched: list[Any] = []
+    monkeypatch.setattr("gai_fast.server.service.watch_memory", lambda *given: watched.append(given[2]))
+    service = new_service(SETTINGS)
+    service.sockets = cast(Any, SimpleNamespace(forget=lambda size: 300))
+    cut: list[int] = []
+    service.watch_memory(lambda size: cut.append(size) or 2)
+    [free] = watched
+    assert [free(1_000), free(200), cut] == [2, 2, [700, 0]]
     await service.close()

@@ -24,6 +24,7 @@ from gai_fast.formats.responses.chain import (
     mark_of,
     output_of,
     own_items,
+    read_members,
     read_text,
     references,
 )
@@ -359,3 +360,49 @@ def test_the_whole_is_what_a_client_would_have_sent(turns: list[tuple[list[Any],
     everything = [item for own, output in turns for item in (*own, *output)]
     assert joined(chain, turns[-1][0]).items == everything
     assert joined(chain, turns[-1][0], structure=Structure()).items == everything
+
+
+# ---- what a chain reads ----------------------------------------------------------------------------------------------
+
+CUSTOM = {
+    "type": "custom_tool_call",
+    "id": "ctc_1",
+    "call_id": "c2",
+    "name": "patch",
+    "input": "x",
+    "status": "completed",
+}
+DONE = {"type": "custom_tool_call_output", "call_id": "c2", "output": "done"}
+LARGE: dict[str, Any] = {"description": "x" * 1_000}
+TOOLS: list[Any] = [
+    {"type": "function", "name": "f", **LARGE},
+    {"type": "custom", "name": "patch", **LARGE},
+    {"type": "namespace", "name": "n", "tools": [{"type": "custom", "name": "deep", **LARGE}], **LARGE},
+    7,
+]
+
+
+@pytest.mark.parametrize("output", [(), (said(),), (THOUGHT, CALL), (CUSTOM,), (said(), {**CUSTOM, "name": "deep"})])
+@pytest.mark.parametrize("tools", [None, [], TOOLS, "none", [{"type": "namespace"}]])
+@pytest.mark.parametrize("given", [(USER,), (USER, {**CUSTOM, "call_id": "c3"})])
+@pytest.mark.parametrize("own", [(), (OUTPUT,), (DONE,)])
+def test_a_chain_is_the_same_of_the_members_that_it_reads(output: Any, tools: Any, given: Any, own: Any) -> None:
+    whole = kept(*output, given=given, tools=tools, instructions="x" * 1_000)
+    short = whole._replace(response=read_members(whole))
+    assert len(short.response) <= len(json.dumps(output)) + 200
+
+    def read(turn: KeptResponse) -> Any:
+        try:
+            return joined([turn], own)
+        except Error as error:
+            return error.message
+
+    assert read(short) == read(whole)
+    assert item_of(short, "ctc_1") == item_of(whole, "ctc_1")
+    assert read_members(short) == short.response
+
+
+@pytest.mark.parametrize("text", [b"{}", b'{"output":[]}', b"[]", b"nonsense", b'{"output":[],"tools":[{]}'])
+def test_an_object_that_cannot_be_read_is_left_as_it_is(text: bytes) -> None:
+    damaged = KeptResponse(RESPONSE, "", "completed", b'[{"type":"custom_tool_call"}]', text)
+    assert read_members(damaged) == (text if text[:1] != b"{" or b"tools" in text else b'{"output":[]}')

@@ -12,12 +12,21 @@ import pytest
 from gai_fast.core.requests.stored_ids import own_item_id
 from gai_fast.formats.responses.chain import references
 from gai_fast.kernels import encode_json
-from gai_fast.model.errors import ContextLengthExceeded, Error, InvalidRequest
+from gai_fast.model.errors import ContextLengthExceeded, Error, InvalidRequest, Overloaded
 from gai_fast.model.request import CheckedBody
-from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, ModelSettings, Settings, UpstreamSettings
+from gai_fast.model.settings import (
+    ANONYMOUS,
+    KeyLimits,
+    KeySettings,
+    LimitSettings,
+    ModelSettings,
+    Settings,
+    UpstreamSettings,
+)
 from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.requests.chains import Chains, Found, Turn, Whole, whole
-from gai_fast.server.requests.early import read_rest
+from gai_fast.server.requests.early import EarlyChecks, read_rest
 from gai_fast.server.requests.newest import Newest
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.streams import StreamRoutes
@@ -77,7 +86,7 @@ async def read(
     passage: Passage = getattr(StreamRoutes(engine), path)(incoming)
     passage.read()
     if passage.linked is not None:
-        await Chains(engine, is_running, read_rest).join(passage)
+        await Chains(engine, is_running, EarlyChecks(engine).look, read_rest).join(passage)
     return passage
 
 
@@ -106,6 +115,15 @@ async def test_a_chain_is_joined_and_what_it_goes_on_from_is_noted(engine: Engin
     request: Any = passage.spec.request
     assert [message.content for message in request.messages[:1]] == ["hi"]
     assert len(request.messages) == 3
+
+
+async def test_reasoning_is_asked_for_where_a_later_turn_sends_it_back(engine: Engine) -> None:
+    """What a connection remembers is sent back too; an upstream that is asked to store nothing knows no such id."""
+    for store, connection, is_kept in ((True, None, True), (False, None, False), (False, Newest(), True)):
+        passage = await read(engine, {"model": "n", "input": "hi", "store": store}, "response", connection)
+        passage.plan()
+        assert passage.spec is not None
+        assert passage.spec.is_kept is is_kept
 
 
 async def test_a_connections_newest_response_is_looked_for_first(engine: Engine) -> None:
@@ -211,7 +229,7 @@ async def test_only_what_the_client_wrote_itself_may_name_an_upstreams_ids(engin
     passage = StreamRoutes(engine).dialect(incoming)
     passage.read()
     assert not passage.named, "the gate names them"
-    await Chains(engine, StreamRoutes(engine).durable.is_running, read_rest).join(passage)
+    await Chains(engine, StreamRoutes(engine).durable.is_running, EarlyChecks(engine).look, read_rest).join(passage)
     assert [each.identifier for each in passage.named] == ["file_new"]
     passage.plan()
     assert passage.demand.tokens > len(own) // 4, "of the whole conversation"
@@ -242,6 +260,41 @@ async def test_a_long_conversation_is_joined_beside_the_loop(engine: Engine, mon
     assert not done
     await read(engine, {"previous_response_id": RESPONSE, "input": "x" * LIMITS.checked_bytes})
     assert done == [ANONYMOUS]
+
+
+LONG = {**SAID, "content": [{"type": "output_text", "text": "x" * 2 * LIMITS.checked_bytes}]}
+
+
+async def test_what_is_kept_counts_for_the_limits_as_if_the_client_had_sent_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.limits = limits = ServerLimits(LimitSettings(upload_bytes=1_000_000))
+    counted: list[int] = []
+    beside = engine.targets.beside
+    do = beside.do
+    monkeypatch.setattr(beside, "do", lambda work, caller: counted.append(limits.uploading) or do(work, caller))
+    long = kept(RESPONSE, "", LONG)
+    engine.store.responses.keep(ANONYMOUS, long)
+    engine.store.responses.keep(ANONYMOUS, kept("resp_short"))
+    size = len(long.input) + len(long.response)
+    for body in (
+        {"previous_response_id": RESPONSE, "input": "on"},
+        {"input": [{"type": "item_reference", "id": SAID["id"]}]},
+    ):
+        await read(engine, body)
+        assert (counted.pop(), counted, limits.uploading) == (size, [], 0)
+        limits.begin_upload(1_000_000 - size + 1)
+        with pytest.raises(Overloaded) as refused:
+            await read(engine, body)
+        assert (refused.value.reason, counted) == ("upload", [])
+        limits.end_upload(1_000_000 - size + 1)
+        limits.is_short_of_memory = True
+        with pytest.raises(Overloaded) as refused:
+            await read(engine, body)
+        assert (refused.value.reason, counted) == ("memory", []), "it is not parsed for a refusal"
+        limits.is_short_of_memory = False
+    limits.is_short_of_memory = True
+    await read(engine, {"previous_response_id": "resp_short", "input": "on"})
 
 
 # ---- the whole body --------------------------------------------------------------------------------------------------

@@ -64,6 +64,13 @@ def test_the_parent_is_said_though_nothing_is_kept() -> None:
     assert of(BODY, turn=Turn("", [], False)).answer.parent is None
 
 
+def test_the_turns_before_are_held_for_a_connection_alone() -> None:
+    before = KeptResponse("resp_1", "", "completed", b"[]", b"{}")
+    turn = Turn("resp_1", [], False, (before,))
+    assert of(BODY, turn=turn)._before == ()
+    assert of(BODY, turn=turn, newest=Newest())._before == (before,)
+
+
 def ended(keeping: AnswerKeeping, *, is_left: bool = False, is_refused: bool = False) -> Any:
     """Ends an answer; returns what its end waits for."""
     stream = context(kept=keeping.answer)
@@ -103,7 +110,7 @@ async def test_an_answer_that_no_request_may_name_is_not_kept_and_says_so(identi
     kept = responses()
     keeping = keeping_of(kept, "ann", get_format("responses").read_request(BODY))
     assert keeping is not None
-    keeping.answer.leave(identifier, "completed", b"{}", [], b"piece", lambda: b"without")
+    keeping.answer.leave(identifier, "completed", b"{}", [], b"piece", lambda _: b"without")
     spec = StreamSpec(MODEL, {}, RESPONSES.encoder("sse", context(kept=keeping.answer)))
     assert keeping.ended(spec, is_left=False, is_refused=False) is None
     assert keeping.last([b"before", keeping.answer.piece]) == [b"before", b"without"]
@@ -169,6 +176,6 @@ async def test_a_connection_remembers_what_is_not_kept_either() -> None:
     ended(keeping)
     turns = newest.find(RESPONSE_ID)
     assert turns is not None
-    assert turns[0] is first
+    assert turns[0] == first._replace(response=b'{"output":[]}')
     assert (turns[1].identifier, json.loads(turns[1].input), len(turns)) == (RESPONSE_ID, turn.own, 2)
     assert json.loads(turns[1].response)["output"][0]["type"] == "message"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+from gai_fast.core.requests.stored_ids import own_item_id
 from gai_fast.server.requests.newest import Newest
 from gai_fast.stores.responses import KeptResponse
 from tests.conftest import ChangeLimits
 
 
-def kept(identifier: str, status: str = "completed", text: str = "") -> KeptResponse:
-    return KeptResponse(identifier, "", status, json.dumps([text]).encode(), b'{"output":[]}')
+def kept(identifier: str, status: str = "completed", text: str = "", **members: Any) -> KeptResponse:
+    answer = json.dumps({"output": [], **members}, separators=(",", ":")).encode()
+    return KeptResponse(identifier, "", status, json.dumps([text]).encode(), answer)
 
 
 def test_the_newest_is_found_with_the_turns_before_and_no_other() -> None:
@@ -25,16 +28,47 @@ def test_the_newest_is_found_with_the_turns_before_and_no_other() -> None:
 
 
 def test_what_is_too_large_is_not_remembered_nor_what_was_before(change_limits: ChangeLimits) -> None:
-    change_limits(socket_conversation=100)
+    change_limits(socket_conversation=96 + 2 * len(b'{"output":[]}'))
     newest = Newest()
     first = kept("r1", text="x" * 60)
     newest.note(first, ())
     assert newest.is_("r1")
     newest.note(kept("r2", text="x" * 28), [first])
-    assert newest.is_("r2"), "60 and 28 characters, and six more of JSON each"
+    assert newest.is_("r2"), "60 and 28 characters, and four more of JSON each"
     newest.note(kept("r3", text="x" * 29), [first])
     assert not newest.is_("r2")
     assert not newest.is_("r3")
+
+
+def test_of_a_turn_the_items_alone_are_held(change_limits: ChangeLimits) -> None:
+    change_limits(socket_conversation=1_000)
+    newest = Newest()
+    before: list[KeptResponse] = []
+    for number in range(10):
+        each = kept(f"r{number}", instructions="x" * 1_000, tools=[{"type": "function", "name": "x" * 1_000}])
+        newest.note(each, before)
+        before = [*(newest.find(each.identifier) or ())]
+        assert [turn.identifier for turn in before] == [f"r{at}" for at in range(number + 1)]
+    assert {turn.response for turn in before} == {b'{"output":[]}'}
+    newest.note(kept("last"), [kept("first", instructions="x" * 1_000), kept("second")])
+    assert [turn.response for turn in newest.find("last") or ()] == [b'{"output":[]}'] * 3, "these come from the store"
+
+
+def test_the_items_of_the_conversation_are_found_by_their_ids() -> None:
+    newest = Newest()
+    assert newest.holding(["msg_1"]) == {}
+    stream = "a" * 22
+    first = kept(f"resp_{stream}")._replace(items=["msg_1", "ws_1"])
+    newest.note(first, ())
+    newest.note(kept("r2")._replace(items=["msg_1"]), [first])
+    found = newest.holding(["msg_1", "ws_1", own_item_id("msg", stream, 0), own_item_id("msg", "b" * 22, 0), "", "x"])
+    assert {item: turn.identifier for item, turn in found.items()} == {
+        "msg_1": "r2",
+        "ws_1": first.identifier,
+        own_item_id("msg", stream, 0): first.identifier,
+    }
+    newest.drop()
+    assert newest.holding(["msg_1"]) == {}
 
 
 def test_a_conversation_has_no_more_turns_than_a_chain(change_limits: ChangeLimits) -> None:

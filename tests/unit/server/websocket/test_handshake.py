@@ -19,6 +19,7 @@ from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.server.websocket.messages import read_message, read_plain
 from gai_fast.server.websocket.turn_messages import read_turn
 from gai_fast.server.websocket.turns import TurnSession
+from gai_fast.stores.responses import KeptResponse
 
 GOOD = {
     "host": "h",
@@ -95,7 +96,9 @@ def test_a_handshake_that_is_wrong_is_refused(change: dict[str, str], status: in
 
 def turns() -> WebSocketRoutes:
     settings = SimpleNamespace(server=ServerSettings(max_body=5_000))
-    return WebSocketRoutes(cast(Any, SimpleNamespace(settings=settings)), cast(Any, None), cast(Any, None))
+    made = WebSocketRoutes(cast(Any, SimpleNamespace(settings=settings)), cast(Any, None), cast(Any, None))
+    made.router = cast(Any, SimpleNamespace(uploader=lambda http: ""))
+    return made
 
 
 @pytest.mark.parametrize("offers", [{}, {"sec-websocket-protocol": "realtime, bearer.key"}])
@@ -110,6 +113,28 @@ def test_a_socket_of_responses_takes_a_body_and_chooses_no_subprotocol(offers: d
     assert (dialect.read, dialect.most, dialect.protocols) == (read_turn, 5_000, ())
     assert (dialect.form.transport, dialect.form.name) == ("ws", "responses")
     assert dialect.form.format.keepalives is program.startswith("codex")
+
+
+def test_sockets_forget_the_largest_conversations_until_enough_is_freed() -> None:
+    made = turns()
+    sockets: list[TurnSession] = []
+    for size in (0, 100, 300, 200):
+        request = incoming(GOOD)
+        made.open_turns(request)
+        (run,) = cast(Transport, request.http.transport).runs
+        sockets.append(run.func.__self__)
+        if size:
+            output = b'{"output":[]}'
+            own = b"x" * (size - len(output))
+            sockets[-1].newest.note(KeptResponse(f"resp_{size}", "", "completed", own, output), ())
+    request = incoming(GOOD)
+    made.open(request)
+    made.sessions |= {*sockets, cast(Transport, request.http.transport).runs[0].func.__self__}
+    assert [each.newest.size for each in sockets] == [0, 100, 300, 200]
+    assert made.forget(0) == 0
+    assert made.forget(301) == 500
+    assert [each.newest.identifier for each in sockets] == ["", "resp_100", "", ""]
+    assert (made.forget(1_000), made.forget(1_000)) == (100, 0)
 
 
 @pytest.mark.parametrize("change", [{"upgrade": ""}, {"upgrade": "h2c"}, {"sec-websocket-version": "8"}])

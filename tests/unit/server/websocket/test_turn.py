@@ -6,10 +6,15 @@ import json
 
 import pytest
 
+from gai_fast.formats import get_format
 from gai_fast.kernels import Borrower
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import StreamSettings
+from gai_fast.server.admission.admit import Admitted
 from gai_fast.server.http.replies import Reply, StreamHead
+from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.newest import Newest
+from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.server.websocket.stream import FRAMES
 from gai_fast.server.websocket.turn import SocketTurn
 from gai_fast.stores.responses import KeptResponse
@@ -125,11 +130,17 @@ def test_the_socket_is_lent_for_the_gateways_own_frames_alone() -> None:
 def test_a_turn_has_two_ids_or_any() -> None:
     turn, _, _ = begun(Turns())
     assert turn.is_of("")
+    assert not turn.is_of("resp_"), "its stream has no id yet"
     assert not turn.is_of("resp_theirs")
     turn.write(CREATED)
     assert turn.is_of("resp_theirs")
-    assert turn.is_of("resp_")
     assert not turn.is_of("resp_other")
+    incoming = Incoming(turn.http, Admitted("/v1/responses", {}), get_format("responses"))
+    turn.http.transport = turn
+    StreamResponse(incoming, "ours", "text/event-stream", StreamSettings(), whole=False)
+    assert turn.is_of("resp_ours")
+    assert turn.is_of("resp_theirs")
+    assert not turn.is_of("resp_")
 
 
 def test_messages_are_objects() -> None:

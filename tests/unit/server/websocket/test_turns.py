@@ -11,9 +11,10 @@ import pytest
 
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import ServerSettings
+from gai_fast.model.settings import LimitSettings, ServerSettings
 from gai_fast.server.admission.admit import Admission, Admitted
 from gai_fast.server.admission.negotiation import Negotiated
+from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.router import Mount, Router
 from gai_fast.server.lanes.routes import PATHS, Handlers, Route
@@ -43,6 +44,7 @@ class Home:
             settings=SimpleNamespace(server=ServerSettings(max_body=max_body)), timers=FakeLoop(), streams={}
         )
         self.streams: Any = None
+        self.server_limits = ServerLimits(LimitSettings())
         self.router = Router(
             Admission(ServerSettings(), paths=PATHS, only_demo=True),
             Handlers(*[cast(Any, None)] * 5),
@@ -84,7 +86,7 @@ async def test_a_create_is_a_post_with_the_headers_that_count() -> None:
     assert asked.http.headers == {
         "content-type": "application/json", "user-agent": "a program", "session-id": "s1",
     }  # fmt: skip
-    assert asked.newest is made._newest
+    assert asked.newest is made.newest
     assert asked.form is not None
     assert asked.form.transport == "ws"
     assert asked.http.request_id not in ("", "one")
@@ -120,7 +122,7 @@ async def test_a_refused_turn_is_followed_by_the_next_one() -> None:
 
 @pytest.mark.parametrize("size", [400, 900])
 def test_what_waits_is_bounded_in_bytes(size: int) -> None:
-    waiting = WaitingTurns(1_000)
+    waiting = WaitingTurns(1_000, ServerLimits(LimitSettings()), "")
     most = 1_000 // size
     for number in range(most):
         waiting.add(Create(b"x" * size, str(number)))
@@ -135,6 +137,43 @@ def test_what_waits_is_bounded_in_bytes(size: int) -> None:
         waiting.add(Create(b"", ""))
     with pytest.raises(Error):
         waiting.add(Create(b"", ""))
+
+
+async def test_what_waits_counts_as_uploaded_until_it_begins_or_its_socket_ends() -> None:
+    home = Home()
+    home.server_limits.use(LimitSettings(upload_bytes=1_000))
+    made, _ = opened(home)
+    other, connection = opened(home)
+    create(made)
+    assert home.server_limits.uploading == 0, "it has begun"
+    create(made, "x" * 800)
+    waiting = home.server_limits.uploading
+    assert waiting > 800
+    create(other)
+    create(other, "x" * 200)
+    assert home.server_limits.uploading == waiting, "there is no room for it"
+    [refused] = connection.take()
+    assert (refused["status"], refused["error"]["code"]) == (503, "overloaded")
+    end(home, 0)
+    await asyncio.sleep(0)
+    assert home.server_limits.uploading == 0
+    create(made, "x" * 800)
+    assert home.server_limits.uploading == waiting
+    for _ in range(2):
+        made.connection_lost()
+        assert home.server_limits.uploading == 0
+
+
+async def test_a_caller_waits_with_half_of_the_uploads_or_with_one_socket() -> None:
+    limits = ServerLimits(LimitSettings(upload_bytes=1_000))
+    first, second = WaitingTurns(2_000, limits, "alice"), WaitingTurns(2_000, limits, "alice")
+    for _ in range(2):
+        first.add(Create(b"x" * 300, ""))
+    with pytest.raises(Error) as caught:
+        second.add(Create(b"x", ""))
+    assert (caught.value.code, caught.value.reason) == ("overloaded", "upload")
+    first.clear()
+    second.add(Create(b"x" * 600, ""))
 
 
 async def test_a_wrong_message_is_an_error_and_nothing_more() -> None:
