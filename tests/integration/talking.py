@@ -1,4 +1,4 @@
-"""An upstream of four dialects that thinks, calls a tool and knows what it was told, and a gateway before it."""
+"""An upstream of four dialects that thinks, calls a tool, compacts and knows what it was told; its gateway."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ NAME, RESULT = "Ada", "42 fathoms"
 TOOL = "depth"
 """The tool that is called where it is offered and its result is not known."""
 THOUGHT, SIGNATURE = "They want something.", "c2lnbmVk"
+NOT_FOUND = json.dumps(
+    {
+        "error": {
+            "message": "Previous response not found.",
+            "type": "invalid_request_error",
+            "param": "previous_response_id",
+            "code": "previous_response_not_found",
+        }
+    }
+).encode()
+"""What OpenAI answers where it keeps no such response; this upstream keeps none."""
 
 
 class Talker:
@@ -39,6 +50,12 @@ class Talker:
             path = peer.head.split(b" ")[1].decode()
             self.asked.append((path, body))
             said, number = json.dumps(body), len(self.asked)
+            if path.endswith("/compact"):
+                await peer.answer("200 OK", json.dumps(_compaction(said)).encode(), "content-type: application/json")
+                continue
+            if body.get("previous_response_id"):
+                await peer.answer("400 Bad Request", NOT_FOUND, "content-type: application/json")
+                continue
             calls = f'"name": "{TOOL}"' in said and RESULT not in said
             text = "I know " + (" and ".join(word for word in (NAME, RESULT) if word in said) or "nothing")
             if path.endswith("/completions"):
@@ -163,10 +180,23 @@ def _response(identifier: str, body: dict[str, Any]) -> dict[str, Any]:
             "input_tokens": 3,
             "output_tokens": 5,
             "total_tokens": 8,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens_details": {"reasoning_tokens": 2},
         },
     }
+
+
+def _compaction(said: str) -> dict[str, Any]:
+    """What is left of a conversation: what the upstream knows of it, which no one else can read."""
+    known = NAME if NAME in said else ""
+    usage = {"input_tokens": 3, "output_tokens": 5, "total_tokens": 8}
+    details = {
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
+    item = {"id": "cmp_1", "type": "compaction", "encrypted_content": known}
+    compaction = {"id": "resp_cmp_1", "object": "response.compaction", "created_at": 1_700_000_000}
+    return {**compaction, "output": [item], "usage": {**usage, **details}}
 
 
 def _frame(event: dict[str, Any]) -> bytes:
