@@ -36,6 +36,7 @@ from tests.integration.test_keys import ask as operate
 from tests.integration.test_openai_sdk import client_of
 from tests.integration.test_responses import CODEX
 from tests.integration.websocket import BINARY, CONTINUATION, Socket, connect, frame, handshake, refused
+from tests.limits import LIMITS
 from tests.requests.test_open_responses import faults
 from tests.unit.formats.responses_reader import frame as own_frame
 from tests.unit.formats.responses_reader import upstream as own_answer
@@ -891,6 +892,25 @@ async def test_a_turn_without_an_answer_is_a_parent(net: Net, is_stored: bool) -
         assert (kept.status, kept.json["status"] if is_stored else None) == (
             (200, "completed") if is_stored else (404, None)
         )
+
+
+@on_uvloop
+@pytest.mark.parametrize("model", ["m", "native/mock"])
+@pytest.mark.parametrize("attribution", ["auto", "keep"])
+async def test_a_turn_without_an_answer_may_have_many_tools_and_no_input(
+    net: Net, model: str, attribution: str
+) -> None:
+    """Large bodies are translated beside the loop."""
+    gateway = await net.gateway(await net.mock(deltas=1), attribution=attribution)
+    socket = await opened(gateway)
+    tool = {"type": "function", "description": "x" * 100, "parameters": {"type": "object", "properties": {}}}
+    for count in (1, max(LIMITS.turn_containers // 3, LIMITS.checked_bytes // 100)):
+        for given in ({"input": None}, {"input": []}, {"input": "be brief"}):
+            tools = [{**tool, "name": f"f{at}"} for at in range(count)]
+            prepared = (await turn(socket, model=model, generate=False, tools=tools, **given))[-1]
+            assert prepared["type"] == "response.completed", prepared
+            last = (await turn(socket, model="m", input="one", previous_response_id=prepared["response"]["id"]))[-1]
+            assert last["type"] == "response.completed", last
 
 
 @on_uvloop

@@ -294,7 +294,7 @@ class DurableRoutes:
         return answer(log, response)
 
     async def is_running(self, stream_id: str, caller: str) -> bool:
-        """Returns whether a stream of a caller runs, in this process or in another one.
+        """Returns whether a stream of a caller runs, in this process or in another one. One ends with its worker.
 
         Args:
             stream_id: The stream.
@@ -306,10 +306,15 @@ class DurableRoutes:
         session = self._engine.streams.get(stream_id)
         if session is not None:
             return session.caller == caller
-        log = self._engine.store.find_here(stream_id) or await self._engine.store.find(stream_id)
-        if log is not None:
-            return not log.is_over and log.header.caller == caller
-        return self.others is not None and await self.others.running(stream_id, caller) is not None
+        try:
+            log = self._engine.store.find_here(stream_id) or await self._engine.store.find(stream_id)
+            if log is not None:
+                return not log.is_over and log.header.caller == caller
+            return self.others is not None and await self.others.running(stream_id, caller) is not None
+        except Error as error:
+            if error.reason != "worker_lost":
+                raise
+            return False
 
     def _plain(self, incoming: Incoming, session: Session) -> Reply:
         """Returns the response about a running stream without a log."""

@@ -429,8 +429,7 @@ class DialectPassage(StreamPassage):
             if negotiated.format.tells_programs_apart and asked.stream:
                 negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
         if not self._generates and asked.native is None and not asked.body.get("input"):
-            # A prompt is needed where it is asked, which this one is not.
-            asked.native = incoming.format.parse_request({**asked.body_for(None), "input": _NO_INPUT})
+            asked.native = _parsed(incoming.format.parse_request, self._translated_body())
         specs, keeping = self._home.specs, self._keeping(negotiated)
         kept = None if keeping is None else keeping.answer
         spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None, kept=kept)
@@ -481,12 +480,17 @@ class DialectPassage(StreamPassage):
             is_kept: Whether an upstream gets it with the attribution.
         """
         asked, dialect = self._asked, self.incoming.format
-        body = asked.body_for(None)
+        body = self._translated_body()
         is_attributed = is_kept and dialect.without_attribution(body) is not body
         if is_cut or not is_attributed:
             asked.native = _parsed(dialect.parse_request, body)
         if is_attributed:
             asked.attributed = _parsed(dialect.parse_attributed, body)
+
+    def _translated_body(self) -> dict[str, Any]:
+        """Returns the body that is translated. Where nothing is generated, nothing needs a prompt."""
+        body = self._asked.body_for(None)
+        return body if self._generates or body.get("input") else {**body, "input": _NO_INPUT}
 
     def _started_body(self, log: StreamLog) -> dict[str, Any]:
         # With a key, the log may be of an earlier request.

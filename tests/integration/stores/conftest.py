@@ -68,6 +68,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'store.db'}"
 
 
+@pytest.fixture(params=["memory", "sqlite", "redis", "sealed"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Returns the table `[store]` of a server's configuration in `tmp_path`, one of each kind."""
+    url, more = f"sqlite:///{tmp_path}/store.db", ""
+    if request.param == "memory":
+        url = "memory://"
+    elif request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        url = server.url
+    elif request.param == "sealed":
+        (tmp_path / "seal").write_text("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")
+        more = '[store.encryption]\nkeys = ["file:seal"]\n'
+    return f'[store]\nurl = "{url}"\n{more}'
+
+
 @pytest.fixture
 async def make_backend(url: str) -> AsyncIterator[MakeBackend]:
     """Makes backends over one store, each as another process would have it."""

@@ -23,7 +23,6 @@ from tests.integration.processes import Server, serving
 from tests.integration.stores.conftest import MakeBackend
 from tests.integration.stores.processes import start
 from tests.integration.stores.sealing import content_of, flipped, forms_of, sealed_with
-from tests.integration.stores.servers import RedisServer
 from tests.integration.test_workers import connections
 from tests.kept import Op, agree, keep, keep_chain, over, response, size_of
 from tests.limits import LIMITS
@@ -232,23 +231,12 @@ def extend(app):
 '''
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "sealed"])
-def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+@pytest.fixture
+def folder(store: str, tmp_path: Path) -> Path:
     """Returns the folder of a configuration, one with each store."""
     (tmp_path / "kept_app.py").write_text(APP)
-    url = f"sqlite:///{tmp_path}/store.db"
-    more = ""
-    if request.param == "memory":
-        url = "memory://"
-    elif request.param == "redis":
-        redis: RedisServer = request.getfixturevalue("redis_server")
-        url = redis.url
-    elif request.param == "sealed":
-        (tmp_path / "seal").write_text("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")
-        more = '[store.encryption]\nkeys = ["file:seal"]\n'
-    (tmp_path / "gai-fast.toml").write_text(
-        f'[server]\nport = 0\napp = "kept_app:extend"\n[responses]\nttl = 500\n[store]\nurl = "{url}"\n{more}'
-    )
+    head = '[server]\nport = 0\napp = "kept_app:extend"\n[responses]\nttl = 500\n'
+    (tmp_path / "gai-fast.toml").write_text(head + store)
     return tmp_path
 
 

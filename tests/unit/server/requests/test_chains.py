@@ -30,6 +30,7 @@ from gai_fast.server.requests.early import EarlyChecks, read_rest
 from gai_fast.server.requests.newest import Newest
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.workers.peers import worker_lost
 from gai_fast.stores.responses import KeptResponse
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
@@ -184,6 +185,23 @@ async def test_a_stream_of_the_caller_runs_or_not(engine: Engine) -> None:
     durable.others = Others()  # type: ignore[assignment]  # the rest is not asked
     assert await durable.is_running(STREAM, ANONYMOUS)
     assert not await durable.is_running(STREAM, "bob")
+
+
+@pytest.mark.parametrize("problem", [worker_lost(), Error("overloaded", "ask again", reason="worker")])
+async def test_a_stream_runs_no_more_once_its_worker_has_ended(engine: Engine, problem: Error) -> None:
+    durable = StreamRoutes(engine).durable
+
+    class Others:
+        async def running(self, stream_id: str, caller: str) -> Any:
+            raise problem
+
+    durable.others = Others()  # type: ignore[assignment]  # the rest is not asked
+    if problem.reason == "worker_lost":
+        assert not await durable.is_running(STREAM, ANONYMOUS)
+        return
+    with pytest.raises(Error) as refused:
+        await durable.is_running(STREAM, ANONYMOUS)
+    assert refused.value.reason == "worker"
 
 
 async def test_references_are_looked_up_once_each_and_what_is_missing_is_named(engine: Engine) -> None:
