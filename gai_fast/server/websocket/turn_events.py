@@ -33,6 +33,8 @@ _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _CREATED: Final = b"response.created"
 _ENDS: Final = frozenset(("response.completed", "response.incomplete", "response.failed"))
 _FAILED: Final = "response.failed"
+_TYPED: Final = b'{"type":"response.'
+_FAILED_TYPE: Final = b'{"type":"response.failed"'
 _STATUS: Final = 500
 
 
@@ -75,7 +77,10 @@ class TurnEvents:
     @property
     def has_failed(self) -> bool:
         """Whether the last event is `response.failed`."""
-        return _type_of(self._last_data) == _FAILED
+        data = self._last_data
+        if data.startswith(_TYPED):  # nearly all: a last event is long
+            return data.startswith(_FAILED_TYPE)
+        return _type_of(data) == _FAILED
 
     def find_identifier(self, frames: bytes) -> None:
         """Looks for the id of the response.
