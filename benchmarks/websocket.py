@@ -15,17 +15,18 @@ _MASK: Final = bytes(4)
 """A mask that changes nothing."""
 
 
-def handshake(path: str, host: str) -> bytes:
-    """Returns the request that opens a WebSocket of events.
+def handshake(path: str, host: str, subprotocol: str = "gai.events.v1") -> bytes:
+    """Returns the request that opens a WebSocket.
 
     Args:
         path: The route.
         host: The `Host`.
+        subprotocol: The subprotocol; empty for none.
     """
+    line = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
         f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-        "Sec-WebSocket-Protocol: gai.events.v1\r\n\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{line}\r\n"
     ).encode()
 
 
@@ -35,6 +36,15 @@ def request_message(request: Mapping[str, Any]) -> bytes:
     Args:
         request: The native request.
     """
-    payload = json.dumps({"stream": STREAM, "type": "request", "request": request}).encode()
+    return message({"stream": STREAM, "type": "request", "request": request})
+
+
+def message(value: Mapping[str, Any]) -> bytes:
+    """Returns a text message.
+
+    Args:
+        value: The JSON object in it.
+    """
+    payload = json.dumps(value).encode()
     first, size, *more = head_of(len(payload))
     return bytes((first, size | _MASKED, *more)) + _MASK + payload

@@ -32,6 +32,7 @@ from benchmarks.instructions.path import (
     path_environment,
 )
 from benchmarks.instructions.sealed import ALONE, AT_ONCE, Pair, compare_sealed
+from benchmarks.instructions.state import Ratio, compare_state
 from gai_fast import decode
 from gai_fast.kernels import MODULES, ChunkedBody
 
@@ -147,6 +148,19 @@ def test_a_sealed_store_may_cost_an_event_some_per_cent(kind: str) -> None:
     [dear] = [line for line in lines if "% more" in line]
     assert dear.startswith(kind)
     assert dear.endswith({ALONE: "+5.1%  more than 5% more", AT_ONCE: "+7.1%  more than 7% more"}[kind])
+
+
+def test_a_kept_response_may_cost_so_many_times_as_much() -> None:
+    well = {"kept": Ratio(115.0, 100.0, 1.15), "chain": Ratio(90.0, 100.0, 1.25)}
+    lines, fine = compare_state(well)
+    assert fine
+    assert [line.split()[1:] for line in lines[1:]] == [
+        ["115", "100", "1.150", "1.15"],
+        ["90", "100", "0.900", "1.25"],
+    ]
+    lines, fine = compare_state(well | {"chain": Ratio(126.0, 100.0, 1.25)})
+    assert not fine
+    assert [line.startswith("chain") for line in lines if line.endswith("too much")] == [True]
 
 
 def test_what_must_be_linear_is_and_the_case_that_is_not_is_seen(cost: type) -> None:

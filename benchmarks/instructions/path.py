@@ -164,10 +164,19 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 def at_once(provider: str) -> list[bytes]:
     """Returns an answer that comes in one piece, each frame in a chunk of its own."""
-    upstream = UPSTREAMS[provider]
-    deltas = b"".join(_chunk(upstream.delta(" tok", str(number))) for number in range(1, BURST + 1))
+    return answer_of(UPSTREAMS[provider], BURST)
+
+
+def answer_of(upstream: Upstream, count: int) -> list[bytes]:
+    """Returns an answer that comes in one piece, each frame in a chunk of its own.
+
+    Args:
+        upstream: Its frames.
+        count: The number of its deltas.
+    """
+    deltas = b"".join(_chunk(upstream.delta(" tok", str(number))) for number in range(1, count + 1))
     opening = _chunk(upstream.opening) if upstream.opening else b""
-    return [_SSE + opening + deltas + _chunk(upstream.closing(" tok" * BURST)) + _LAST_CHUNK]
+    return [_SSE + opening + deltas + _chunk(upstream.closing(" tok" * count)) + _LAST_CHUNK]
 
 
 def one_by_one(provider: str, count: int) -> list[bytes]:

@@ -18,7 +18,7 @@ from gai_fast.formats._passthrough import Passthrough, WholePassthrough, is_done
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.output import ResponsesOutput, discard
 from gai_fast.formats.responses.parts import custom_tools, namespaced
-from gai_fast.formats.responses.rewriting import read_last, rewrite_frame, rewrite_whole
+from gai_fast.formats.responses.rewriting import rewrite_frame, rewrite_whole
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
@@ -167,11 +167,11 @@ class PassedEvents(Passthrough):
         if rewritten is None:
             super().frame(raw, last)
             return
-        written, found = rewritten.written, read_last(rewritten.response)
+        written, found = rewritten.written, rewritten.last
         if found is not None:
             without = partial(_frame_without, given)
             answer.leave(found.identifier, found.status, rewritten.response, found.items, written, without)
-        elif _LAST.search(given) is not None:  # it lacks an id or a status, and is not kept
+        elif rewritten.is_end:  # it lacks an id or a status, and is not kept
             written = _frame_without(given, answer)
         super().frame(written, last)
 
@@ -225,7 +225,7 @@ class PassedWhole(WholePassthrough):
         rewritten = rewrite_whole(taken, answer, is_kept=answer.is_kept)
         if rewritten is None:
             return taken
-        found = read_last(rewritten.response)
+        found = rewritten.last
         if found is None:  # it lacks an id or a status, and is not kept
             return _whole_without(taken, answer)
         without = partial(_whole_without, taken)
@@ -259,7 +259,6 @@ def _with_text(event: Event, text: str) -> Event:
 _IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snapshot"})
 _RESPONSE: Final = b'"response"'
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
-_LAST: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')
 _LINE: Final = re.compile(rb"(?:^|[\r\n])[^:\r\n]")

@@ -6,8 +6,8 @@ found by the structure of the JSON: a tool's schema may have members of the same
 1. A member that is there gets the gateway's value. One that is missing is added at the end only if the client would
    else believe something wrong: the id of a parent, and `store: false`.
 2. An object that cannot be read, such as one with a name twice, passes as it came, and is not kept.
-3. OpenAI's own form is found in a tenth of the time: its frames have one line of data. A
-   name there is the object's own if what stands before it is a whole object but for its end.
+3. Nearly all frames have OpenAI's own form, one line of data, and are read in a tenth of the time: the object is parsed
+   once, and a member that it has is where the name of the member stands, if that stands there once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
 from gai_fast.formats._base import KeptAnswer
 from gai_fast.kernels import encode_json
@@ -30,48 +31,39 @@ _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _HARMLESS: Final = rb"\\u00"
 _NO_ASCII: Final = bytes(range(128)) + b"?" * 128
 _PLAIN: Final = re.compile(
-    rb'(?:event: [^\r\n]*\n)?data: \{"type": ?"[a-z_.]+"(?:, ?"sequence_number": ?[0-9]+)?, ?"response": ?'
+    rb'(?:event: .*\n)?data: \{"type": ?"([a-z_.]+)"(?:, ?"sequence_number": ?[0-9]+)?, ?"response": ?'
 )
 _PLAIN_END: Final = re.compile(rb', ?"sequence_number": ?[0-9]+\}\n\n')
-_ONCE: Final = {
-    b'"store"': re.compile(rb'"store": ?(true|false|null)(?=[,}])'),
-    b'"previous_response_id"': re.compile(rb'"previous_response_id": ?(null|"[^"\\]*+")(?=[,}])'),
-}
-_TRIES: Final = 8
-"""How often a name may stand in an object in OpenAI's own form."""
-_ANY: Final = msgspec.json.Decoder(msgspec.Raw)
+_ENDS: Final = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
+_END_TYPE: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
+_STORE: Final = b'"store"'
+_PARENT: Final = b'"previous_response_id"'
+_NOTHING: Final = msgspec.Raw(b"")
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+@mypyc_attr(native_class=False)
 class _Item(msgspec.Struct, gc=False):
     """What is read of an item."""
 
     id: Any = None
 
 
-class _Last(msgspec.Struct, gc=False):
-    """What is read of the last object."""
+@mypyc_attr(native_class=False)
+class _Object(msgspec.Struct, gc=False):
+    """What is read of an object."""
 
-    id: str
+    id: str = ""
     status: str = ""
     output: msgspec.Raw = msgspec.Raw(b"[]")
+    store: msgspec.Raw = _NOTHING
+    previous_response_id: msgspec.Raw = _NOTHING
 
 
-_LAST: Final = msgspec.json.Decoder(_Last)
+_OBJECT: Final = msgspec.json.Decoder(_Object)
 _ITEMS: Final = msgspec.json.Decoder(list[_Item])
 _FINAL: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
-
-
-class Rewritten(NamedTuple):
-    """A frame, or a whole answer, whose object is rewritten.
-
-    Args:
-        written: Its bytes.
-        response: The object in it.
-    """
-
-    written: bytes
-    response: bytes
 
 
 class LastObject(NamedTuple):
@@ -88,6 +80,22 @@ class LastObject(NamedTuple):
     items: list[str]
 
 
+class Rewritten(NamedTuple):
+    """A frame, or a whole answer, whose object is rewritten.
+
+    Args:
+        written: Its bytes.
+        response: The object in it.
+        last: What the object says. None if it is not the last one of its answer, or has no id.
+        is_end: The frame ends its answer.
+    """
+
+    written: bytes
+    response: bytes
+    last: LastObject | None
+    is_end: bool
+
+
 def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten | None:
     """Rewrites a frame of SSE.
 
@@ -99,12 +107,11 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
     Returns:
         The frame. None if it has no `response` object that can be read: it passes as it is.
     """
-    plain = _PLAIN.match(raw)
+    plain = _PLAIN.match(raw) if raw.find(b"\r") < 0 else None
     if plain is not None and raw.endswith(b"}\n\n") and raw.find(b"\n", plain.end()) == len(raw) - 2:  # rule 3
-        begin, end = plain.end(), _end_of_plain(raw)
-        response = rewrite(raw[begin:end], kept, is_kept=is_kept, is_fast=True)
-        if response is not None:
-            return Rewritten(raw[:begin] + response + raw[end:], response)
+        rewritten = _rewrite_plain(raw, plain, kept, is_kept=is_kept)
+        if rewritten is not None:
+            return rewritten
     lines = raw.splitlines(keepends=True)  # of bytes: at CR, LF and CRLF alone
     heads = [_DATA.match(line) for line in lines]
     texts = [_text_of(line, head) for line, head in zip(lines, heads, strict=True) if head is not None]
@@ -120,7 +127,40 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
     written = [
         line if head is None else _with_text(line, head, next(changed)) for line, head in zip(lines, heads, strict=True)
     ]
-    return Rewritten(b"".join(written), response)
+    return Rewritten(b"".join(written), response, read_last(response), _END_TYPE.search(raw) is not None)
+
+
+def _rewrite_plain(raw: bytes, plain: re.Match[bytes], kept: KeptAnswer, *, is_kept: bool) -> Rewritten | None:
+    """Rewrites a frame in OpenAI's own form: rule 3. Returns None if its object has another form."""
+    begin, end = plain.end(), _end_of_plain(raw)
+    response = raw[begin:end]
+    try:
+        found = _OBJECT.decode(response)
+    except _UNREADABLE:
+        return None
+    members = (
+        (_STORE, bytes(found.store), b"true" if is_kept else b"false", not is_kept),
+        (_PARENT, bytes(found.previous_response_id), encode_json(kept.parent), kept.parent is not None),
+    )
+    for name, value, said, is_needed in members:
+        if value == said or not (value or is_needed):
+            continue
+        at = _place(response, name, value) if value else -1
+        if at < 0:
+            return None
+        response = b"%b%b%b" % (response[:at], said, response[at + len(value) :])
+    written = b"%b%b%b" % (raw[:begin], response, raw[end:])
+    return Rewritten(written, response, _last(found), plain[1] in _ENDS)
+
+
+def _place(response: bytes, name: bytes, value: bytes) -> int:
+    """Returns where the value of an object's member stands. -1 if its name is elsewhere too, or may be escaped."""
+    at = response.find(name)
+    end = at + len(name)
+    if at < 0 or response.find(name, end) >= 0 or (response.find(b"\\") >= 0 and response.find(b"\\u") >= 0):
+        return -1
+    begin = end + (2 if response.startswith(b": ", end) else 1)
+    return begin if response.startswith(b":", end) and response.startswith(value, begin) else -1
 
 
 def _end_of_plain(raw: bytes) -> int:
@@ -150,25 +190,23 @@ def rewrite_whole(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
     response = rewrite(body, kept, is_kept=is_kept)
     if begin < 0 or response is None:
         return None
-    return Rewritten(raw[:begin] + response + raw[begin + len(body) :], response)
+    last = read_last(response)
+    return Rewritten(raw[:begin] + response + raw[begin + len(body) :], response, last, is_end=True)
 
 
-def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool, is_fast: bool = False) -> bytes | None:
-    """Rewrites an object. Returns None if it cannot be read.
+def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool) -> bytes | None:
+    """Rewrites an object of any form. Returns None if it cannot be read.
 
     Args:
         response: The object, as JSON.
         kept: What the object must say of its being kept.
         is_kept: The value of `store`.
-        is_fast: Whether only an object in OpenAI's own form is read: rule 3. Further members may follow it then.
     """
-    missing = {b'"store"': not is_kept, b'"previous_response_id"': kept.parent is not None}
-    members = _members_once(response)
-    if members is None or any(is_needed and name not in members for name, is_needed in missing.items()):
-        members = None if is_fast else members_of(response, 0)
-    if members is None or (is_fast and not _is_whole(response)):
+    members = members_of(response, 0)
+    if members is None:
         return None
-    values = {b'"store"': b"true" if is_kept else b"false", b'"previous_response_id"': encode_json(kept.parent)}
+    missing = {_STORE: not is_kept, _PARENT: kept.parent is not None}
+    values = {_STORE: b"true" if is_kept else b"false", _PARENT: encode_json(kept.parent)}
     found = sorted((members[name], value) for name, value in values.items() if name in members)
     added = [
         b"%b:%b" % (name, values[name]) for name, is_needed in missing.items() if is_needed and name not in members
@@ -186,43 +224,6 @@ def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool, is_fast: bool =
     return b"".join(pieces)
 
 
-def _members_once(response: bytes) -> Mapping[bytes, tuple[int, int]] | None:
-    """Returns where the two values stand in an object in OpenAI's own form: rule 3. None if it has another form.
-
-    A value whose name is nowhere in the object is left out.
-    """
-    found: dict[bytes, tuple[int, int]] = {}
-    for name, pattern in _ONCE.items():
-        at, tries = response.find(name), 0
-        if at < 0:
-            continue
-        while at >= 0:
-            tries += 1
-            value = pattern.match(response, at)
-            if tries > _TRIES or (value is not None and name in found and _is_own(response, at)):
-                return None
-            if value is not None and name not in found and _is_own(response, at):
-                found[name] = value.span(1)
-            at = response.find(name, at + 1)
-        if name not in found:
-            return None
-    return found
-
-
-def _is_own(response: bytes, at: int) -> bool:
-    """Returns whether a name in an object is one of its own members': rule 3."""
-    return _is_whole(response[:at].rstrip(b", ") + b"}")
-
-
-def _is_whole(text: bytes) -> bool:
-    """Returns whether a text is one JSON value, with nothing after it."""
-    try:
-        _ANY.decode(text)
-    except msgspec.DecodeError:
-        return False
-    return True
-
-
 def members_of(text: bytes, at: int) -> Mapping[bytes, tuple[int, int]] | None:
     """Returns where the values of an object stand, by their names with quotes. None if the text has no such object.
 
@@ -236,7 +237,7 @@ def members_of(text: bytes, at: int) -> Mapping[bytes, tuple[int, int]] | None:
     plain = _SURROGATE.sub(_HARMLESS, plain) if plain.find(b"\\u") >= 0 else plain
     try:
         values = _RAW.decode(plain[at:])
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
     found: dict[bytes, tuple[int, int]] = {}
     at += 1
@@ -255,13 +256,17 @@ def read_last(response: bytes) -> LastObject | None:
     Args:
         response: The object, as JSON.
     """
-    items: list[_Item] = []
     try:
-        last = _LAST.decode(response)
-    except msgspec.DecodeError:
+        found = _OBJECT.decode(response)
+    except _UNREADABLE:
         return None
-    if not last.id or last.status not in _FINAL:
+    return _last(found)
+
+
+def _last(found: _Object) -> LastObject | None:
+    if not found.id or found.status not in _FINAL:
         return None
-    with suppress(msgspec.DecodeError):
-        items = _ITEMS.decode(last.output)
-    return LastObject(last.id, last.status, [each.id for each in items if isinstance(each.id, str)])
+    items: list[_Item] = []
+    with suppress(*_UNREADABLE):
+        items = _ITEMS.decode(found.output)
+    return LastObject(found.id, found.status, [each.id for each in items if isinstance(each.id, str)])

@@ -103,9 +103,11 @@ class AnswerKeeping(Keeping):
     def _record(self, spec: StreamSpec) -> KeptResponse:
         answer = self.answer
         identifier = answer.identifier
-        # An item whose id contains the response's id is found without an index: nearly all are.
-        items = [each for each in dict.fromkeys([*self._items, *answer.items]) if response_of_item(each) != identifier]
-        if response_of_item(own_item_id("msg", identifier.removeprefix("resp_"), 0)) != identifier:
+        if response_of_item(own_item_id("msg", identifier.removeprefix("resp_"), 0)) == identifier:
+            # An item whose id contains the response's id is found without an index: nearly all are.
+            named = dict.fromkeys([*self._items, *answer.items])
+            items = [each for each in named if response_of_item(each) != identifier]
+        else:
             items = indexed_ids(identifier, parse_exact(self._input.decode()), [{"id": each} for each in answer.items])
         provider = get_provider(spec.model.upstream.provider).provider
         return KeptResponse(

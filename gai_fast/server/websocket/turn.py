@@ -75,8 +75,10 @@ class SocketTurn(SocketStream):
         if self._is_over:
             return
         events = self._events
-        messages = events.take(data)
-        self._is_ours = events.identifier == own_response_id(self.stream_id)
+        if not events.identifier:
+            events.find_identifier(data)
+            self._is_ours = events.identifier == own_response_id(self.stream_id)
+        messages = events.take_own(data) if self._is_ours else events.take(data)
         if messages:
             self._write(messages)
         elif data:  # a keep-alive, or an `error` that something follows

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
+from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import encode_json, frame_messages, head_of
 
@@ -24,24 +25,31 @@ _LEAD: Final = b"{"
 _DATA: Final = b"data:"
 _EVENT: Final = b"event:"
 _BOM: Final = b"\xef\xbb\xbf"
-_OURS: Final = re.compile(rb"(?:event: response\.[^\r\n]*+\ndata: \{[^\r\n]*+\n\n)++")
-"""Whole frames of responses in the gateway's own form, which is OpenAI's too."""
+_OURS: Final = re.compile(rb"(?:event: response\..*+\ndata: \{.*+\n\n)++")
+"""Whole frames of responses in the gateway's own form, which is OpenAI's too, if they have no CR."""
+_NAME: Final = b"event: response."
+_FAILED_NAME: Final = b"event: response.failed"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _CREATED: Final = b"response.created"
 _ENDS: Final = frozenset(("response.completed", "response.incomplete", "response.failed"))
 _FAILED: Final = "response.failed"
+_TYPED: Final = b'{"type":"response.'
+_FAILED_TYPE: Final = b'{"type":"response.failed"'
 _STATUS: Final = 500
 
 
+@mypyc_attr(native_class=False)
 class _Named(Struct):
     id: str = ""
 
 
+@mypyc_attr(native_class=False)
 class _Event(Struct):
     type: str = ""
     response: _Named | None = None
 
 
+@mypyc_attr(native_class=False)
 class _Type(Struct):
     type: str = ""
 
@@ -69,17 +77,50 @@ class TurnEvents:
     @property
     def has_failed(self) -> bool:
         """Whether the last event is `response.failed`."""
-        return _type_of(self._last_data) == _FAILED
+        data = self._last_data
+        if data.startswith(_TYPED):  # nearly all: a last event is long
+            return data.startswith(_FAILED_TYPE)
+        return _type_of(data) == _FAILED
 
-    def take(self, frames: bytes) -> bytes:
-        """Returns the messages for whole frames.
+    def find_identifier(self, frames: bytes) -> None:
+        """Looks for the id of the response.
+
+        Args:
+            frames: Whole frames, those that come first.
+        """
+        at = frames.find(_CREATED)
+        if at < 0:
+            return
+        end = frames.find(b"\n\n", at)
+        for data in events_in(frames if end < 0 else frames[: end + 2]):
+            try:
+                event = _EVENTS.decode(data)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+            if event.response is not None:
+                self.identifier = event.response.id
+                return
+
+    def take_own(self, frames: bytes) -> bytes:
+        """Returns the messages for whole frames that the gateway has written. Only the last one is looked at.
 
         Args:
             frames: The frames.
         """
-        if not self.identifier and _CREATED in frames:
-            self._find_identifier(frames)
-        if _OURS.fullmatch(frames) is not None:
+        end = frames.rfind(b"\n", 0, len(frames) - 2)  # of the last event's name
+        begin = frames.rfind(b"\n", 0, max(end, 0)) + 1
+        if not frames.startswith(_NAME, begin) or frames.startswith(_FAILED_NAME, begin):
+            return self.take(frames)  # an `error` may precede it
+        self._error, self._last = b"", frames
+        return frame_messages(frames, _LEAD)
+
+    def take(self, frames: bytes) -> bytes:
+        """Returns the messages for whole frames of any form.
+
+        Args:
+            frames: The frames.
+        """
+        if _is_ours(frames):
             self._error, self._last = b"", frames
             return frame_messages(frames, _LEAD)
         made: list[bytes] = []
@@ -97,7 +138,7 @@ class TurnEvents:
         Args:
             frames: The frames.
         """
-        if _OURS.fullmatch(frames) is not None:
+        if _is_ours(frames):
             return frame_messages(frames, _LEAD)
         return b"".join([head_of(len(data)) + data for data in events_in(frames)])
 
@@ -109,17 +150,13 @@ class TurnEvents:
     @property
     def _last_data(self) -> bytes:
         """The data of the last event."""
-        return self._last.rstrip(b"\n").rpartition(b"\n")[2].removeprefix(b"data: ")
+        last = self._last
+        return last[last.rfind(b"\n", 0, len(last) - 2) + 1 :].removeprefix(b"data: ")
 
-    def _find_identifier(self, frames: bytes) -> None:
-        for data in events_in(frames):
-            try:
-                event = _EVENTS.decode(data)
-            except (msgspec.DecodeError, RecursionError):
-                continue
-            if event.response is not None:
-                self.identifier = event.response.id
-                return
+
+def _is_ours(frames: bytes) -> bool:
+    """Returns whether whole frames are in the gateway's own form."""
+    return frames.find(b"\r") < 0 and _OURS.fullmatch(frames) is not None
 
 
 def events_in(frames: bytes) -> Iterator[bytes]:
@@ -132,7 +169,8 @@ def events_in(frames: bytes) -> Iterator[bytes]:
         frames: Whole frames, by the rules of server-sent events (HTML, 9.2.6).
     """
     lines: list[bytes] = []
-    for line in (*_LINE_END.split(frames.removeprefix(_BOM)), b""):
+    frames = frames.removeprefix(_BOM)
+    for line in (*(_LINE_END.split(frames) if frames.find(b"\r") >= 0 else frames.split(b"\n")), b""):
         if line.startswith(_DATA):
             lines.append(line[len(_DATA) :].strip())
         elif lines and (not line or line.startswith(_EVENT)):

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
+from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -43,6 +44,7 @@ class Processed(NamedTuple):
     """`response.processed`: Codex has read a response to its end. Nothing is done."""
 
 
+@mypyc_attr(native_class=False)
 class _Head(Struct):
     type: Raw = Raw(b"")
     response_id: Raw = Raw(b"")

@@ -94,6 +94,38 @@ def test_a_frame_of_any_form(lines: list[bytes], end: bytes) -> None:
     assert json.loads(found.response)["store"] is True
 
 
+OWN = [
+    b'{"id":"r","status":"completed","previous_response_id":null,"store":false,"output":[{"id":"a"}]}',
+    b'{"id":"r","status":"completed","store":true,"previous_response_id":null}',
+    b'{"id": "r", "status": "completed", "store": false, "previous_response_id": "resp_theirs"}',
+    b'{"id":"r","status":"completed","output":[{"text":"\\"store\\":\\n"}],"store":false,"previous_response_id":null}',
+    b'{"id":"r","status":"completed","tools":%b,"store":false,"previous_response_id":null}' % SCHEMA,
+    b'{"id":"r","status":"completed","user":"\\u0041","store":false,"previous_response_id":null}',
+    b'{"id":"r","status":"completed","user":"store","store":null,"previous_response_id":null}',
+    b'{"id":"r","status":"completed","x":{"store":false}}',
+    b'{"id":"r","status":"completed"}',
+    b'{"id":7,"status":"completed","store":false,"previous_response_id":null}',
+]
+
+
+@pytest.mark.parametrize("kept", [HERE, ALONE])
+@pytest.mark.parametrize("is_kept", [True, False])
+@pytest.mark.parametrize("response", OWN)
+def test_openais_own_form_says_what_any_other_says(response: bytes, kept: KeptAnswer, is_kept: bool) -> None:
+    """A CR makes another form of a frame."""
+    head = b'event: response.completed\ndata: {"type":"response.completed","sequence_number":4,"response":'
+    own = rewrite_frame(head + response + b"}\n\n", kept, is_kept=is_kept)
+    other = rewrite_frame(head + response + b"}\n\r\n", kept, is_kept=is_kept)
+    assert own is not None
+    assert other is not None
+    says = json.loads(own.response)
+    assert says.get("store", True) is is_kept
+    assert says.get("previous_response_id") == kept.parent
+    assert own.written == head + own.response + b"}\n\n"
+    assert own.written == other.written.replace(b"\r", b"")
+    assert (own.response, own.last, own.is_end) == (other.response, other.last, other.is_end)
+
+
 def test_a_member_after_the_object_is_not_the_objects() -> None:
     raw = b'data: {"type":"x","sequence_number":1,"response":{"previous_response_id":null,"store":false},"store":false}'
     found = rewrite_frame(raw + b"\n\n", ALONE, is_kept=True)

@@ -28,6 +28,7 @@ def kinds(data: bytes) -> list[str]:
 
 def test_events_are_messages_and_the_id_is_known() -> None:
     events = TurnEvents()
+    events.find_identifier(CREATED + DELTA)
     assert kinds(events.take(CREATED + DELTA)) == ["response.created", "response.output_text.delta"]
     assert events.identifier == "resp_1"
     assert kinds(events.take_copied(DELTA * 3)) == ["response.output_text.delta"] * 3
@@ -38,9 +39,9 @@ def test_events_are_messages_and_the_id_is_known() -> None:
 
 def test_the_id_is_the_upstreams_wherever_it_stands() -> None:
     events = TurnEvents()
-    events.take(b": hello\n\n")
+    events.find_identifier(b": hello\n\n")
     assert events.identifier == ""
-    events.take(b'data: {"response":{"error":null,"id":"theirs"},"type":"response.created"}\r\n\r\n')
+    events.find_identifier(b'data: {"response":{"error":null,"id":"theirs"},"type":"response.created"}\r\n\r\n')
     assert events.identifier == "theirs"
 
 
@@ -65,6 +66,18 @@ def test_any_form_of_server_sent_events_is_read(frames: bytes, found: list[bytes
 
 def test_ids_of_events_are_not_in_messages() -> None:
     assert read(TurnEvents().take(b"id: s.1\n" + DELTA)) == [json.loads(DELTA.partition(b"data: ")[2])]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [CREATED, CREATED + DELTA * 3, DELTA + COMPLETED, COMPLETED, b": ping\n\n", b"", DELTA + ERROR + FAILED, ERROR],
+)
+def test_own_frames_are_the_same_messages(frames: bytes) -> None:
+    """Most are not looked at."""
+    own, any_form = TurnEvents(), TurnEvents()
+    assert own.take_own(frames) == any_form.take(frames)
+    assert own.has_failed is any_form.has_failed
+    assert own.rest() == any_form.rest()
 
 
 @pytest.mark.parametrize("frames", [[DELTA, ERROR + FAILED], [DELTA, ERROR, FAILED], [DELTA, FAILED, ERROR]])
