@@ -284,7 +284,7 @@ class Gemini(API):
                 content = [TextPart(text=message.content)] if isinstance(message.content, str) else message.content
                 parts = []
                 for at, part in enumerate(content):
-                    if isinstance(part, ToolCallPart):
+                    if type(part) is ToolCallPart:
                         names[part.call_id] = part.name
                     parts += self._part(f"{where}.content[{at}]", part, ids, target)
                 if len(parts) > 1:
@@ -441,7 +441,7 @@ def _path(model: str) -> str:
 def _instructions(request: Request) -> Iterator[SystemMessage]:
     """Yields the system messages before all others."""
     for message in conversation(request):
-        if not isinstance(message, SystemMessage):
+        if type(message) is not SystemMessage:
             return
         yield message
 

@@ -147,7 +147,7 @@ class Candidates:
         """
         if self._fallbacks:
             return True
-        named = model.fallback_on.get("timeout")
+        named = model.fallback_on.get("timeout") if model.fallback_on else None
         if named is not None and named not in self._tried:
             return True
         others = model.targets if self._others is not None else ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
@@ -48,7 +47,7 @@ class ProviderAdapter(Adapter):
         self.room = Room()
         """Limits the memory for everything that the adapter keeps of the response."""
 
-    def cost_in(self, usage: Mapping[str, Any]) -> Amount | None:
+    def cost_in(self, usage: dict[str, Any]) -> Amount | None:
         """Returns the cost that the provider reports in its usage, or None. By default OpenRouter's `cost`, in dollars.
 
         Args:

@@ -158,7 +158,7 @@ def outcome(words: Mapping[str, str], word: str, *, has_calls: bool) -> str:
         word: The provider's word, empty if there was none.
         has_calls: Whether the response has tool calls.
     """
-    reason = words.get(word) or FINISH_WORDS.get(known_word(word), "other")
+    reason = (words and words.get(word)) or FINISH_WORDS.get(known_word(word), "other")
     return "tool_calls" if has_calls and (reason == "stop" or not word) else reason
 
 

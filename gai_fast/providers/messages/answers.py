@@ -138,7 +138,9 @@ class AnthropicAdapter(ProviderAdapter):
         self._server_tools: dict[str, str] = {}
         """Names of the tools that the provider runs, by the id of the run."""
         self._characters = 0
-        self._counts: dict[str, Any] = {}
+        self._counts: dict[str, int] = {}
+        self._details: dict[str, Any] = {}
+        """The usage's objects of further counts."""
         self._has_early_output = False
         """Whether the only count of the output is of its first tokens: `message_start` counts one or eight."""
         self._compacted: dict[str, int] = {}
@@ -334,13 +336,17 @@ class AnthropicAdapter(ProviderAdapter):
         has_input = usage.get("input_tokens") or usage.get("cache_read_input_tokens")
         has_input = has_input or usage.get("cache_creation_input_tokens")
         for key, counted in usage.items():
-            if key in _COUNTED and (isinstance(counted, dict) or count(counted) is not None):
+            if key not in _COUNTED:
+                continue
+            if isinstance(counted, dict):
+                self._details[key] = counted
+            elif (number := count(counted)) is not None:
                 if has_input or key not in _OF_INPUT:
-                    counts[key] = counted
+                    counts[key] = number
                 else:
-                    counts.setdefault(key, counted)
-        if count(usage.get("output_tokens")) is not None:
-            self._has_early_output = is_early
+                    counts.setdefault(key, number)
+                if key == "output_tokens":
+                    self._has_early_output = is_early
         iterations = usage.get("iterations")
         if isinstance(iterations, list):
             self._compacted = _compaction_counts(iterations)
@@ -348,23 +354,23 @@ class AnthropicAdapter(ProviderAdapter):
 
     def _total(self) -> None:
         """Sets the usage and the searches from the counts."""
-        counts = self._counts
-        input_tokens = count(counts.get("input_tokens"))
-        cached = count(counts.get("cache_read_input_tokens")) or 0
-        written = count(counts.get("cache_creation_input_tokens")) or 0
+        counts, details = self._counts, self._details
+        input_tokens = counts.get("input_tokens")
+        cached = counts.get("cache_read_input_tokens", 0)
+        written = counts.get("cache_creation_input_tokens", 0)
         self.usage = counted_usage(
             None if input_tokens is None else input_tokens + cached + written,
-            count(counts.get("output_tokens")),
+            counts.get("output_tokens"),
             cached=cached,
             written=written,
-            written_1h=nested_count(counts, "cache_creation", _WRITTEN_1H) if written else 0,
-            reasoning=nested_count(counts, "output_tokens_details", "thinking_tokens"),
+            written_1h=nested_count(details, "cache_creation", _WRITTEN_1H) if written else 0,
+            reasoning=nested_count(details, "output_tokens_details", "thinking_tokens"),
         )
         searches = self._counted_searches()
         self.searches = self.searches if searches is None else searches
 
     def _counted_searches(self) -> int | None:
-        return nested_count(self._counts, "server_tool_use", "web_search_requests")
+        return nested_count(self._details, "server_tool_use", "web_search_requests")
 
     # -- blocks --
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
@@ -274,7 +273,22 @@ class PassedReply(Reply):
 
 @lru_cache(maxsize=4)
 def _first_lines(status: int, second: int) -> str:
-    return f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\ndate: {formatdate(second, usegmt=True)}\r\n"
+    return f"HTTP/1.1 {status} {_REASONS.get(status, 'Error')}\r\ndate: {http_date(second)}\r\n"
+
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(second: int) -> str:
+    """Returns a time as RFC 9110, 5.6.7, has it. `email.utils.formatdate` takes 50,000 instructions.
+
+    Args:
+        second: The seconds since the epoch.
+    """
+    at = time.gmtime(second)
+    date = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04}"
+    return f"{date} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
 
 
 def error_reply(

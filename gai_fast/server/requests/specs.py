@@ -146,7 +146,8 @@ class SpecBuilder:
             kept: As for `StreamContext`.
         """
         model = self.settings.chosen(asked.model, incoming.http.key)
-        check_further_models(asked.body, incoming.http.key)
+        if incoming.http.key is not None:  # to call the check costs 600 instructions
+            check_further_models(asked.body, incoming.http.key)
         session = incoming.session(name_in_body(asked.body))
         targets = self._engine.targets
         home = targets.home(model, session, asked.body, incoming.http.caller)
@@ -418,7 +419,7 @@ class _DialectSpecs:
     def _build_passed(self, model: ModelSettings, api: API, frames: PassthroughEncoder) -> StreamSpec:
         """Builds the spec with the client's own body, for an upstream whose bytes pass through."""
         asked, dialect = self._asked, self._dialect
-        body = _attributed(dialect, asked.body_for(get_provider(model.upstream.provider).provider), model)
+        body = _attributed(dialect, asked.body_for(api.provider), model)
         context = self._context
         if (context.usage or context.hides_usage) and not asked.whole and api.stream_options:
             body = dialect.with_usage(body)
@@ -498,7 +499,7 @@ class _DialectSpecs:
             home=self._home,
             credential=incoming.http.credential,
             is_kept=context.kept is not None and (context.kept.is_kept or incoming.newest is not None),
-            is_large=self._containers > (_MANY if isinstance(request, Request) else LIMITS.turn_passed),
+            is_large=self._containers > (LIMITS.turn_passed if isinstance(request, dict) else _MANY),
         )
 
     def _chain(self, request: Request | dict[str, Any]) -> Chain | None:

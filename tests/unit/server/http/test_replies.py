@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
 
@@ -18,6 +18,7 @@ from gai_fast.server.http.replies import (
     error_reply,
     head_bytes,
     header_lines,
+    http_date,
     id_headers,
     json_headers,
 )
@@ -27,6 +28,11 @@ def parsed(data: bytes) -> tuple[str, dict[str, str], bytes]:
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode("ascii").split("\r\n")
     return first, dict(line.split(": ", 1) for line in lines), body
+
+
+def test_a_date_is_as_the_standard_library_writes_it() -> None:
+    for second in (0, 951_782_399, 1_709_164_800, 1_709_251_199, 1_798_761_599, *range(10**9, 2 * 10**9, 2_500_001)):
+        assert http_date(second) == formatdate(second, usegmt=True)
 
 
 def test_a_head_has_a_date_and_says_when_the_connection_ends() -> None:
