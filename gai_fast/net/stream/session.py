@@ -171,6 +171,8 @@ class Session(ReadStream):
             if attempt is None:
                 self._ask_later(LIMITS.unmeasured_check)
             self.arm()
+            if spec.chain is not None:
+                spec.chain.connect(self.wake)
             is_made = True
         finally:
             if not is_made:  # no other object refers to the open request
@@ -412,6 +414,7 @@ class Session(ReadStream):
             self._timers.late_due = math.inf
             self._await_late_events()
             return
+        self._timers.late_due = math.inf  # processors may hold the end for longer
         self.attempts.close_exchange()
         self.relay.receive_eof(None, self._clock.tick())
         self.advance()
@@ -423,11 +426,16 @@ class Session(ReadStream):
         self.advance()
         if self.phase is not _OVER:
             self.await_tick()
+            self.intake.follow_chain()
+
+    def wake(self) -> None:
+        """Emits the events that have become due by themselves. Called by a processor, on the loop's thread."""
+        self.guarded(self._tick)
 
     def await_tick(self) -> None:
         due = self.relay.due_ms
-        if due is not None and not self._timers.awaits_tick:
-            self._timers.wait_for_tick((due - self._clock.now_ms) / 1e3, partial(self.guarded, self._tick))
+        if due is not None and (not self._timers.awaits_tick or due < self._timers.tick_ms):
+            self._timers.wait_for_tick(due, (due - self._clock.now_ms) / 1e3, partial(self.guarded, self._tick))
 
     # -- figures --
 
@@ -549,7 +557,7 @@ class Session(ReadStream):
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
         has_failed = error is not None and not self._delivery.replaces(error)
         counted = self._leave("failed" if has_failed else "cancelled" if is_cancelled else "finished")
-        if error is not None:
+        if error is not None or "reason" in relay.end:  # the gateway's own end: its upstream may still generate
             self.attempts.close_exchange()
         elif exchange is not None:
             if not exchange.is_complete:
@@ -607,6 +615,9 @@ class Session(ReadStream):
         if self.relay.fault is not None:
             self._report(self.relay.fault)
         counted = self._runner.ended(self, outcome)
+        chain = self.attempts.spec.chain
+        if chain is not None:
+            chain.connect(None)  # as `Intake.end`
         self.intake.end()
         self.relay.failed = self.relay.completed = None  # as `Intake.end`
         return counted
