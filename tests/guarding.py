@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from gai_fast.core.chain import FRAME, Processor, Stop
+from gai_fast.core.chain import FRAME, Processor, Stop, StreamInfo
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 
@@ -21,6 +21,26 @@ def stop() -> Stop:
 def failed() -> Error:
     """A judge's failure that closes the stream."""
     return Error("provider_unavailable", "the guard 'policy' failed", reason="guard_failed", guard="policy")
+
+
+class Guarding:
+    """Makes the stage of the guards, and keeps for which streams it was asked.
+
+    Args:
+        make: Returns the stage of a stream. None if the stream is not guarded.
+    """
+
+    def __init__(self, make: Callable[[StreamInfo], Processor | None]) -> None:
+        self.make = make
+        self.asked: list[StreamInfo] = []
+        self.made: list[Processor] = []
+
+    def processor(self, stream: StreamInfo) -> Processor | None:
+        self.asked.append(stream)
+        made = self.make(stream)
+        if made is not None and stream.stream_id:
+            self.made.append(made)
+        return made
 
 
 class Stopping(Processor):

@@ -7,7 +7,7 @@ which events come, and how a stream ends.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from gai_fast.core.answer import Answer, Progress
@@ -218,6 +218,11 @@ class LegalStream:
         answer = self._answer
         is_open = answer.body.kind is _STREAM and self.state is _STREAMING and self._deltas is not None
         return answer.copier if is_open and not answer.halves and answer.copier.copies else None
+
+    def connect(self, wake: Callable[[], None] | None) -> None:
+        """Connects the processors with the stream that runs them; as `Processor.connect`."""
+        if self._chain is not None:
+            self._chain.connect(wake)
 
     # -- the attempt's answer --
 
