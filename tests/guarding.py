@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from gai_fast.core.chain import FRAME, Processor, Stop, StreamInfo
 from gai_fast.model.errors import Error
-from gai_fast.model.events import DELTAS, Event
+from gai_fast.model.events import DELTAS, Event, with_text
 
 SAFETY: Event = {
     "type": "safety",
@@ -71,6 +71,24 @@ class Stopping(Processor):
         if kind not in ("error", "stream.reset"):
             yield SAFETY
         raise self.problem()
+
+
+class Word(Stopping):
+    """Ends the stream at a word within one text, behind what stands before it."""
+
+    def __init__(self, word: str, problem: Callable[[], Exception] = stop) -> None:
+        super().__init__("none", problem)
+        self.word = word
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        before, found, _ = event.get("text", "").partition(self.word)
+        if found and not self.is_over:
+            self.is_over = True
+            if before:
+                yield with_text(event, before)
+            yield SAFETY
+            raise self.problem()
+        yield from super().process(event, now_ms)
 
 
 class Judged(Processor):

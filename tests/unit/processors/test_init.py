@@ -74,7 +74,9 @@ def test_snapshots_need_no_configuration() -> None:
 def test_a_request_says_what_its_processors_need(form: str, wants_json: bool, schema: bytes | None) -> None:
     parts = '[{"type":"text","text":"a "},{"type":"image","url":"https://x"},{"type":"text","text":"b"}]'
     body = f'{{"system":"Be brief.","messages":[{{"role":"user","content":{parts}}}],"json_snapshots":200{form}}}'
-    result = describe(parse_request(body.encode()), stream_id="s", request_id="r", trace_id="t", model="m", caller="ann")
+    result = describe(
+        parse_request(body.encode()), stream_id="s", request_id="r", trace_id="t", model="m", caller="ann"
+    )
     assert (result.stream_id, result.request_id, result.trace_id, result.model) == ("s", "r", "t", "m")
     assert result.caller == "ann"
     assert (result.wants_json, result.schema, result.json_snapshots) == (wants_json, schema, 200)
