@@ -7,7 +7,7 @@ which events come, and how a stream ends.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from gai_fast.core.answer import Answer, Progress
@@ -208,21 +208,11 @@ class LegalStream:
         return None if self._chain is None or self.state is not _STREAMING else self._chain.due_ms
 
     @property
-    def waiting(self) -> int:
-        """The characters that wait for a verdict of processors."""
-        return 0 if self._chain is None else self._chain.waiting
-
-    @property
     def copier(self) -> DeltaCopier | None:
         """The stream's copier. `None` if the copied bytes cannot be sent unchanged now."""
         answer = self._answer
         is_open = answer.body.kind is _STREAM and self.state is _STREAMING and self._deltas is not None
         return answer.copier if is_open and not answer.halves and answer.copier.copies else None
-
-    def connect(self, wake: Callable[[], None] | None) -> None:
-        """Connects the processors with the stream that runs them; as `Processor.connect`."""
-        if self._chain is not None:
-            self._chain.connect(wake)
 
     # -- the attempt's answer --
 

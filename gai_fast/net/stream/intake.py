@@ -76,6 +76,9 @@ class ReadStream(ClientCallbacks):
     def await_tick(self) -> None:
         """Sets the timer for events that processors hold back."""
 
+    def wake(self) -> None:
+        """Emits the events that have become due by themselves."""
+
     def stop(self, finish_reason: FinishReason, reason: str | None = None) -> None:
         """Ends the stream; as `Relay.stop`."""
 
@@ -104,11 +107,11 @@ class Intake(LimitedStream):
 
     __slots__ = (
         "_attempts",
+        "_chain",
         "_client_buffer",
         "_clock",
         "_delivery",
         "_fast_path",
-        "_has_chain",
         "_is_full",
         "_is_gathered",
         "_meter",
@@ -134,7 +137,9 @@ class Intake(LimitedStream):
         self._meter = meter
         self._timers = timers
         self._clock = clock
-        self._has_chain = spec.chain is not None
+        self._chain = spec.chain
+        if spec.chain is not None:
+            spec.chain.connect(stream.wake)
         self._is_full = False  # whether too much waits for a verdict
         settings = spec.model.stream
         self._client_buffer = settings.client_buffer
@@ -180,7 +185,7 @@ class Intake(LimitedStream):
         if stream.phase is _OVER:
             return False
         meter.count_read(perf_counter(), relay.deltas)
-        if self._has_chain:
+        if self._chain is not None:
             stream.await_tick()
             self.follow_chain()
         return True
@@ -259,7 +264,7 @@ class Intake(LimitedStream):
 
     def follow_chain(self) -> None:
         """Reads the upstream only while no more than `client_buffer` waits for a verdict of processors."""
-        is_full = self.relay.waiting > self._client_buffer
+        is_full = self._chain is not None and self._chain.waiting > self._client_buffer
         if is_full != self._is_full:
             self._is_full = is_full
             if is_full:
@@ -284,8 +289,7 @@ class Intake(LimitedStream):
         if self.is_held_back:
             self.hold_back()
         attempt.join(self.relay)
-        if self._has_chain:
-            self.follow_chain()  # what waited may be void
+        self.follow_chain()  # what waited may be void
 
     def attempt_failed(self) -> None:
         """Drops what belongs to an attempt that has failed."""
@@ -294,8 +298,10 @@ class Intake(LimitedStream):
             self.allowance.drop()
 
     def end(self) -> None:
-        """Reads nothing more for the stream, which is over. Breaks a reference cycle."""
+        """Reads nothing more for the stream, which is over. Breaks reference cycles."""
         self._stream = _ENDED
+        if self._chain is not None:
+            self._chain.connect(None)
 
     # -- a limit of spend (`allowance.LimitedStream`) --
 

@@ -171,8 +171,6 @@ class Session(ReadStream):
             if attempt is None:
                 self._ask_later(LIMITS.unmeasured_check)
             self.arm()
-            if spec.chain is not None:
-                self.relay.connect(self.wake)
             is_made = True
         finally:
             if not is_made:  # no other object refers to the open request
@@ -615,7 +613,6 @@ class Session(ReadStream):
         if self.relay.fault is not None:
             self._report(self.relay.fault)
         counted = self._runner.ended(self, outcome)
-        self.relay.connect(None)  # as `Intake.end`
         self.intake.end()
         self.relay.failed = self.relay.completed = None  # as `Intake.end`
         return counted

@@ -219,7 +219,7 @@ def test_the_end_waits_for_the_text_that_is_held() -> None:
     scene = scene_of(judged)
     scene.say(chunk("a"), chunk("b"), chunk(finish="stop"), "[DONE]")
     assert kinds(scene.sink.take()) == ["start"]
-    assert (scene.relay.is_over, scene.relay.waiting, judged.released) == (False, 2, [0])
+    assert (scene.relay.is_over, judged.waiting, judged.released) == (False, 2, [0])
     scene.say(chunk("late"))
     scene.relay.receive_eof(CUT)
     judged.free = 1
