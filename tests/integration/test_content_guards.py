@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gai_fast.core.chain import Processor
+from gai_fast.guards.stage import GuardStage
 from gai_fast.model.settings import CacheSettings
 from tests.guarding import Guarding, Judged, Word, failed
 from tests.integration.gateway import (
@@ -35,6 +36,7 @@ from tests.integration.gateway import (
 )
 from tests.integration.test_durable import STREAMS, id_of
 from tests.integration.websocket import connect
+from tests.unit.guards.literal import WordGuard
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -132,6 +134,23 @@ async def test_a_stop_ends_an_answer_in_one_object(net: Net, route: str) -> None
     check_nothing_leaked(bytes(response.body))
     assert ENDS[route] in response.body or route in ("agui", "vercel", "ndjson")
     await until(lambda: upstream.left == 1)
+
+
+@on_uvloop
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_mask_over_two_deltas_is_in_every_format(net: Net, route: str, is_stream: bool) -> None:
+    gateway, _, _ = await guarded(net, lambda _: GuardStage([WordGuard(["plan is kestrel"])]), ends=True)
+    path, body = ROUTES[route]
+    response = await gateway.ask("POST", path, {**body, "stream": is_stream})
+    assert response.status == 200
+    said = bytes(response.body).decode()
+    assert SECRET not in said
+    assert "plan" not in said
+    assert "[words]" in said
+    assert "more." in said
+    if route in ("native", "chat", "messages", "vercel", "agui"):
+        assert '"guard":"names","on":"output"' in said
 
 
 @on_uvloop
