@@ -29,7 +29,7 @@ class WordSearch:
         return len(self._kept) if self._holds else 0
 
     @property
-    def certain(self) -> None:
+    def certain(self) -> Hit | None:
         return None
 
     def feed(self, text: str) -> list[str | Hit]:

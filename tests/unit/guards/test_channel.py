@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.guards.channel import STOP, Channel
-from tests.unit.guards.literal import WordGuard
+from tests.unit.guards.literal import Hit, WordGuard, WordSearch
 
 USAGE: Any = {"type": "usage", "usage": {"input_tokens": 1}}
 
@@ -94,3 +94,41 @@ def test_events_between_the_arguments_of_a_call_wait_for_all_that_is_held() -> N
     channel = Channel([WordGuard(["kestrel"])], 0, is_json=True)
     assert run(channel, '{"a":"kes', USAGE) == ['{"a":"']
     assert run(channel, 'trel"}') == ["[words]", "mask", '"}', "usage"]
+
+
+class Endless(WordSearch):
+    """Searches a word whose match goes on to the end of the text: the match is certain behind the word."""
+
+    @property
+    def certain(self) -> Hit | None:
+        return Hit("words", 0, self._base) if self._has_begun else None
+
+    def __init__(self) -> None:
+        super().__init__(["kestrel"])
+        self._has_begun = False
+
+    def feed(self, text: str) -> list[str | Hit]:
+        pieces = [] if self._has_begun else super().feed(text)
+        matches = [each for each in pieces if isinstance(each, Hit)]
+        if matches:
+            self._has_begun = True
+            return pieces[: pieces.index(matches[0])]
+        return pieces
+
+    def end(self) -> list[str | Hit]:
+        if self._has_begun:
+            self._has_begun = False
+            return [Hit("words", 0, self._base)]
+        return super().end()
+
+
+class EndlessGuard(WordGuard):
+    def scan(self) -> WordSearch:
+        return Endless()
+
+
+def test_a_stop_does_not_wait_for_a_match_that_goes_on() -> None:
+    assert run(Channel([EndlessGuard(["kestrel"], "stop")], 0), "a kes", "trel and") == ["a ", "stop", STOP]
+    channel = Channel([EndlessGuard(["kestrel"])], 0)
+    assert run(channel, "a kes", "trel and", " on") == ["a "], "a mask does: it is one replacement"
+    assert plain(channel.end()) == ["[words]", "mask"]
