@@ -122,6 +122,8 @@ export interface StreamError {
   reason?: string;
   /** The member of the request that an upstream refuses. */
   param?: string;
+  /** The guard that refuses, or that failed. */
+  guard?: string;
   /** Where a response was refused: its HTTP status, and the id of the request. */
   status?: number;
   request_id?: string;
@@ -162,6 +164,8 @@ export interface Finish extends Numbered {
   type: "finish";
   finish_reason: "stop" | "length" | "tool_calls" | "content_filter" | "cancelled" | "pause" | "other";
   finish_reason_raw?: string;
+  /** Why the gateway ended the answer itself; `guard`: a guard stopped it. */
+  reason?: string;
   usage?: Usage;
 }
 
@@ -190,12 +194,31 @@ export interface Done {
   finished: boolean;
 }
 
+/** What a provider, or a guard of the gateway, says of a text. */
+export interface Safety extends Numbered {
+  type: "safety";
+  safety: {
+    category: string;
+    action: string;
+    score?: number;
+    /** The guard's name, and what it looked at. */
+    guard?: string;
+    on?: "input" | "output";
+  };
+}
+
+export interface Warning extends Numbered {
+  type: "warning";
+  reason: string;
+  /** The guard that failed, if `reason` is `guard_failed`. */
+  guard?: string;
+}
+
 export interface OtherEvent extends Numbered {
   type:
     | "audio.delta"
     | "tool.result"
     | "citations"
-    | "safety"
     | "step.end"
     | "reasoning.signature"
     | "tool.call.start"
@@ -204,12 +227,22 @@ export interface OtherEvent extends Numbered {
     | "image"
     | "json.snapshot"
     | "provider.block"
-    | "usage"
-    | "warning";
+    | "usage";
 }
 
 /** An event of `gai.events.v1`, in the compact envelope. A server may send types that are not here: ignore them. */
-export type Event = Start | Delta | ToolCall | Finish | Failure | Gap | Reset | Done | OtherEvent;
+export type Event =
+  | Start
+  | Delta
+  | ToolCall
+  | Safety
+  | Warning
+  | Finish
+  | Failure
+  | Gap
+  | Reset
+  | Done
+  | OtherEvent;
 
 /**
  * Asks a server for one answer and gives its events, `done` last.

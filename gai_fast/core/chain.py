@@ -9,10 +9,12 @@ Rules:
 
 1. `start`, `finish`, `error` and `done` pass in their place; a processor neither drops nor makes them.
 2. Events keep their order. A processor emits the events that it holds back before the next event of another kind.
-3. A processor ends its stream early by raising `Error` once. After that it passes everything. The relay makes the
-   exception the `error` event.
+3. A processor ends its stream early by raising `Error` or `Stop` once, at `start` and `stream.reset` behind the event.
+   After that it passes everything. The relay makes an `Error` the `error` event, and a `Stop` the `finish`.
 4. In a chain whose events have no `seq` yet, a processor that joins n events sets `seq` 0 and `from_seq` 1 - n. The
    chain numbers them.
+5. A processor that waits for a verdict says so (`holds`): the answer's `finish` comes behind it. Such a processor is
+   woken by what it waits for (`connect`), and its `due_ms` is then a time that has passed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Protocol
 
-from gai_fast.model.events import Event
+from gai_fast.model.errors import GaiFastError
+from gai_fast.model.events import Event, FinishReason
 
 FRAME: Final = frozenset({"start", "finish", "error", "done"})
 """The events that make a stream legal: every processor passes them."""
@@ -32,6 +35,20 @@ Touches = Literal["events", "deltas"]
 
 * `events`: all but deltas, which may be copied without being parsed.
 * `deltas`: all."""
+
+
+class Stop(GaiFastError):
+    """Ends a stream properly before its answer does: rule 3.
+
+    Args:
+        finish_reason: The `finish_reason` of the stream.
+        reason: The `reason` of its `finish`: why the gateway ends it.
+    """
+
+    def __init__(self, finish_reason: FinishReason, reason: str) -> None:
+        super().__init__(f"the stream ends: {finish_reason}, {reason}")
+        self.finish_reason: FinishReason = finish_reason
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,7 @@ class StreamInfo:
         schema: The JSON text of the response format's JSON Schema. `None` if there is none.
         json_snapshots: Milliseconds between two `json.snapshot` events. `None` if the request asks for none.
         prompt: Returns the request's text, for a tokenizer.
+        caller: The name of the request's caller.
     """
 
     stream_id: str = ""
@@ -57,6 +75,7 @@ class StreamInfo:
     schema: bytes | None = None
     json_snapshots: int | None = None
     prompt: Callable[[], str] | None = None
+    caller: str = ""
 
 
 class Processor(ABC):
@@ -76,6 +95,7 @@ class Processor(ABC):
 
         Raises:
             Error: The stream must end with this error. The events yielded before it are emitted.
+            Stop: The stream must end with a `finish`; as for `Error`.
         """
 
     @property
@@ -84,8 +104,32 @@ class Processor(ABC):
         return None
 
     def flush(self, now_ms: int = 0) -> Iterable[Event]:
-        """Returns the events that are held back until a time or until more text."""
+        """Returns the events that are held back until a time or until more text; raises as `process`."""
         return ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the processor holds text or waits for a verdict: `finish` must wait."""
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """The characters that wait for a verdict. Text that waits for more text does not count: more must be read."""
+        return 0
+
+    def release(self, now_ms: int = 0) -> Iterable[Event]:
+        """Returns the events that are held back until more text, because no more comes; raises as `process`.
+
+        What waits for a verdict stays held.
+        """
+        return self.flush(now_ms)
+
+    def connect(self, wake: Callable[[], None] | None) -> None:  # noqa: B027  # most wait for nothing
+        """Receives the function that flushes the chain as soon as an event has become due by itself.
+
+        Args:
+            wake: Called on the loop's thread, never within a call of the processor. None if the stream is over.
+        """
 
 
 class ProcessorSettings(Protocol):
@@ -127,17 +171,42 @@ class Chain:
         times = [due for each in self._processors if (due := each.due_ms) is not None]
         return min(times) if times else None
 
-    def flush(self, now_ms: int | None = None) -> Iterator[Event]:
-        """Yields held-back events.
+    def flush(self, now_ms: int) -> Iterator[Event]:
+        """Yields the held-back events that are due.
 
         Args:
-            now_ms: Yield only the events that are due at this time. `None` if no event follows: all are yielded.
+            now_ms: As for `Processor.process`.
         """
         for at, each in enumerate(self._processors, 1):
             due = each.due_ms
-            if now_ms is None or (due is not None and due <= now_ms):
-                for event in each.flush(now_ms or 0):
-                    yield from self._through(at, event, now_ms or 0)
+            if due is not None and due <= now_ms:
+                for event in each.flush(now_ms):
+                    yield from self._through(at, event, now_ms)
+
+    def release(self, now_ms: int = 0) -> Iterator[Event]:
+        """Yields the events that are held back until more text, because no more comes.
+
+        Args:
+            now_ms: As for `Processor.process`.
+        """
+        for at, each in enumerate(self._processors, 1):
+            for event in each.release(now_ms):
+                yield from self._through(at, event, now_ms)
+
+    @property
+    def holds(self) -> bool:
+        """Whether a processor holds text or waits for a verdict."""
+        return any(each.holds for each in self._processors)
+
+    @property
+    def waiting(self) -> int:
+        """The characters that wait for a verdict."""
+        return sum([each.waiting for each in self._processors])
+
+    def connect(self, wake: Callable[[], None] | None) -> None:
+        """Connects the processors with the stream that runs them; as `Processor.connect`."""
+        for each in self._processors:
+            each.connect(wake)
 
     def _through(self, at: int, event: Event, now_ms: int) -> Iterator[Event]:
         if at < len(self._processors):

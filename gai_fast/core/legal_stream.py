@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from gai_fast.core.answer import Answer, Progress
 from gai_fast.core.body import BodyKind
-from gai_fast.core.chain import Chain
+from gai_fast.core.chain import Chain, Stop
 from gai_fast.core.requests.reading import characters_of_media
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.core.transcript import Transcript
@@ -140,6 +140,7 @@ class LegalStream:
         "_failed_rest",
         "_frames",
         "_has_sent_delta",
+        "_held_finish",
         "_is_void",
         "_now_ms",
         "_sink",
@@ -162,6 +163,7 @@ class LegalStream:
         # has new content.
         self._failed_rest: tuple[list[Event], dict[str, Any]] | None = None
         self._has_sent_delta = False
+        self._held_finish: Event | None = None  # the end of the answer, which waits for the processors
         self._now_ms: Any = 0  # an `int`; typed so, compiled code would make an object of it for each call
         self._unwatched: tuple[EventSink, DeltaSink | None] | None = None
         self._watcher: EventSink | None = None
@@ -376,12 +378,17 @@ class LegalStream:
         if self._chain is None:
             self._write(event)
         else:
-            for processed in self._chain.process(event, self._now_ms):
-                if processed["type"] in ("finish", "error"):  # a processor may have counted the tokens
-                    processed = answer.settled(processed)
-                    if self.end and "usage" in processed:  # `NO_EVENT` is every stream's
-                        self.end["usage"] = processed["usage"]
-                self._send_processed(processed)
+            try:
+                for processed in self._chain.process(event, self._now_ms):
+                    if processed["type"] in ("finish", "error"):  # a processor may have counted the tokens
+                        processed = answer.settled(processed)
+                        if self.end and "usage" in processed:  # `NO_EVENT` is every stream's
+                            self.end["usage"] = processed["usage"]
+                    self._send_processed(processed)
+            except Stop:
+                if step.state is _STREAMING or step.state is _RESET:  # the client has the event: rule 3 of `chain.py`
+                    self.state = step.state
+                raise
             if step.is_end:
                 answer.settled(event)  # charges an end that a processor has dropped
         self.state = step.state
@@ -393,6 +400,35 @@ class LegalStream:
         """Writes an event from the processors to the sink."""
         self._has_sent_delta = self._has_sent_delta or processed["type"] in DELTAS
         self._write(processed)
+
+    def _finish_processed(self, chain: Chain, events: list[Event]) -> None:
+        """Emits the last events of an answer. Its `finish` waits while processors hold text.
+
+        Args:
+            chain: The processors.
+            events: The events, `finish` last.
+        """
+        answer, finish = self._answer, events.pop()
+        self._emit_all(events)
+        if answer.transcript is not None:
+            held = answer.released(answer.transcript, finish)
+            if held:
+                self._emit({"type": "text.delta", "text": held})
+        if answer.halves:
+            self._emit_all(rest(answer.halves))
+        if chain.holds:
+            for processed in chain.release(self._now_ms):
+                self._send_processed(processed)
+        self._held_finish = finish
+        self._emit_held_finish(chain)
+
+    def _emit_held_finish(self, chain: Chain) -> None:
+        """Emits the end of the answer, unless the processors still hold text."""
+        finish = self._held_finish
+        if finish is not None and not chain.holds:
+            self._held_finish = None
+            self._emit(finish)
+            self._emit_done(is_finished=True)
 
     def _write(self, event: Event) -> None:
         try:
@@ -466,6 +502,9 @@ class LegalStream:
         """Emits the complete calls of an incomplete answer. Returns its usage."""
         answer = self._answer
         transcript, answer.transcript = answer.transcript, None
+        if self._held_finish is not None:  # the answer is complete, and so are its calls
+            self._held_finish = None
+            return self._partial_usage()
         if self._failed_rest is not None:  # the attempt had no new content: uses the rest of the attempt before
             answer.halves = {}
             calls, usage = self._failed_rest

@@ -22,8 +22,11 @@ Rules (docs/events.md, "Ends"):
    then `done`. `failed` is not called, because the upstream has not failed. `fault` keeps the exception for the caller
    to log. If the sink cannot write that end either, `is_cut` is true, and the caller must not end the response
    properly. `is_cut` is also true, without a fault, if the sink's format cannot express an end (`Inexpressible`).
+   A processor's `Stop` ends the stream as `stop` does; the upstream's error, if the processor raises at it, is void.
 8. A sink that copies the body also gets the bytes after the upstream's own end, unread except for errors that
    `redact` hides. While `awaits_tail` is true, `receive_data` and `receive_eof` continue.
+9. A `finish` waits for the processors that hold text. All that comes before it has gone through them, and `tick` emits
+   it. Nothing more is read for the stream.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
-from gai_fast.core.chain import Chain
+from gai_fast.core.chain import Chain, Stop
 from gai_fast.core.json.chunks import WRONG_SHAPE, completed_frames, is_comment, mended
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
@@ -372,6 +375,7 @@ class Relay(LegalStream):
 
     def _stop(self, finish_reason: FinishReason, reason: str | None) -> None:
         self._answer.body.kind = _IGNORED
+        self.error = None
         self._emit_all(self._answer.adapter.start(None, None))
         if self._failed_rest is not None:
             self._continued = None
@@ -386,7 +390,7 @@ class Relay(LegalStream):
         """Ends the stream after an exception: rule 7.
 
         Args:
-            problem: The exception; an `Error` is passed on unchanged.
+            problem: The exception; an `Error` is passed on unchanged, a `Stop` is obeyed.
         """
         if self.state in _CLOSED:
             self.fault = self.fault or problem
@@ -397,6 +401,9 @@ class Relay(LegalStream):
             self.state = State.CUT
             return
         try:
+            if isinstance(problem, Stop) and not self.is_over:
+                self._stop(problem.finish_reason, problem.reason)
+                return
             if isinstance(problem, Error) and not self.is_over:
                 self._fail(problem)
                 return
@@ -427,6 +434,9 @@ class Relay(LegalStream):
             try:
                 for processed in self._chain.flush(now_ms):
                     self._send_processed(processed)
+                if self._held_finish is not None:
+                    self._now_ms = cast(Any, now_ms)
+                    self._emit_held_finish(self._chain)
             except Exception as problem:  # noqa: BLE001  # rule 7
                 self.break_off(problem)
 
@@ -551,6 +561,9 @@ class Relay(LegalStream):
             self._fail_attempt(broke if broke is not None and problem.reason == "truncated" else problem)
             return
         answer.body.kind = _IGNORED
+        if self._chain is not None:
+            self._finish_processed(self._chain, events)
+            return
         self._emit_all(events)
         self._emit_done(is_finished=True)
 

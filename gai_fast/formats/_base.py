@@ -693,6 +693,14 @@ def block_members(event: Event) -> dict[str, Any]:
     return {"provider": event["provider"], "block": event["block"]}
 
 
+def warning_members(event: Event) -> dict[str, Any]:
+    """Returns what a `warning` says, for formats without this event."""
+    members = {"reason": event.get("reason", ""), **event.get("provider_metadata", {})}
+    if "guard" in event:
+        members["guard"] = event["guard"]
+    return members
+
+
 OTHERS: tuple[str, ...] = ("audio.delta", "image", "safety", "server_tool", "tool.result")
 """`WholeEncoder.others` for answers with all of these; later events repeat partial JSON and partial images."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
+from gai_fast.formats._base import warning_members
 from gai_fast.formats._members import member, required
 from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import encode_json
@@ -105,4 +106,4 @@ def openai_cache(body: dict[str, Any]) -> dict[str, Any]:
 def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
     """Stores a warning for the end of the answer; drops it after `LIMITS.warnings` of them."""
     if len(warnings) < LIMITS.warnings:
-        warnings.append({"reason": event.get("reason", ""), **event.get("provider_metadata", {})})
+        warnings.append(warning_members(event))

@@ -53,7 +53,7 @@ def status_of(error: Error, request_id: str) -> CallEnding:
     """
     code = STATUSES[error.code]
     words = error.message.encode()[: LIMITS.grpc_words].decode(errors="ignore")
-    members = {"reason": error.reason, "phase": error.phase, "request_id": request_id}
+    members = {"reason": error.reason, "phase": error.phase, "guard": error.guard, "request_id": request_id}
     info = ErrorInfo(
         reason=error.code.upper(), domain=DOMAIN, metadata={name: value for name, value in members.items() if value}
     )

@@ -235,7 +235,7 @@ class GatewayStream(Client):
             self,
             can_reset=True,
             prompt_characters=characters(request),
-            chain=engine.chain(request, stream_id=self.id, request_id=self._sink.request_id),
+            chain=engine.chain(request, stream_id=self.id, request_id=self._sink.request_id, model=model.name),
             request_id=self._sink.request_id,
             transport=LIBRARY,
             session=named,

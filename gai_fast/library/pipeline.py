@@ -97,7 +97,7 @@ class StreamEventProcessor:
         chain = Chain([make() for make in self._steps])
         for event in events:
             yield from self._step(chain, event)
-        yield from chain.flush()
+        yield from chain.release()
 
     async def aapply(self, events: AsyncIterable[Event]) -> AsyncIterator[Event]:
         """Works as `apply`, for asynchronous events."""
@@ -105,7 +105,7 @@ class StreamEventProcessor:
         async for event in events:
             for out in self._step(chain, event):
                 yield out
-        for out in chain.flush():
+        for out in chain.release():
             yield out
 
     def _step(self, chain: Chain, event: Event) -> Iterator[Event]:

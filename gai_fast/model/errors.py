@@ -83,6 +83,7 @@ class Error(GaiFastError):
         status: The HTTP status, if the reason requires another status than the code.
         details: The upstream's own `type`, `param`, `code` and `message`, for clients of the upstream's dialect.
         param: The path of the client's member that the upstream refuses, if it is known.
+        guard: The name of the guard that refuses, or that failed.
 
     Raises:
         ValueError: `code` is not one of the thirteen.
@@ -107,6 +108,7 @@ class Error(GaiFastError):
         status: int | None = None,
         details: Mapping[str, Any] | None = None,
         param: str | None = None,
+        guard: str | None = None,
     ) -> None:
         kind = type(self) if code is None else CLASSES.get(code)
         if kind is None:
@@ -121,6 +123,7 @@ class Error(GaiFastError):
         self.status = status or kind.default_status
         self.details = details
         self.param = param
+        self.guard = guard
         super().__init__(self.message)
 
     def __new__(cls, code: Code | None = None, *args: Any, **kwargs: Any) -> Error:
@@ -150,6 +153,7 @@ class Error(GaiFastError):
             "phase": self.phase,
             "reason": self.reason,
             "param": self.param,
+            "guard": self.guard,
         }
         payload = ErrorPayload((key, value) for key, value in members.items() if value is not None)
         payload.details = self.details
@@ -173,6 +177,7 @@ class Error(GaiFastError):
             provider=provider,
             details=payload.details if isinstance(payload, ErrorPayload) else None,
             param=_of(str, payload.get("param")),
+            guard=_of(str, payload.get("guard")),
         )
 
 

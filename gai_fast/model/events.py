@@ -54,6 +54,7 @@ KEYS: Final = (
     "continued",
     "provider_metadata",
     "logprobs",
+    "guard",
 )
 """All top-level keys in the order in which they are written; unknown keys follow in their own order."""
 
@@ -129,6 +130,7 @@ Event = TypedDict(
         "continued": str,
         "provider_metadata": dict[str, Any],
         "logprobs": list[dict[str, Any]],
+        "guard": str,
         "finished": bool,
         # Only in what callbacks get (docs/library.md, "Callbacks"), never on the wire.
         "metrics": dict[str, Any],

@@ -341,6 +341,7 @@ def _without(secrets: Collection[bytes], error: Error, raw: bytes) -> Error:
         provider=error.provider,
         status=error.status,
         param=error.param,
+        guard=error.guard,
     )
 
 

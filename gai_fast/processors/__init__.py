@@ -95,7 +95,13 @@ def read_processor(entry: Mapping[str, Any]) -> ProcessorSettings:
 
 
 def describe(
-    request: Request, *, stream_id: str = "", request_id: str = "", trace_id: str | None = None, model: str = ""
+    request: Request,
+    *,
+    stream_id: str = "",
+    request_id: str = "",
+    trace_id: str | None = None,
+    model: str = "",
+    caller: str = "",
 ) -> StreamInfo:
     """Describes a native request to processors.
 
@@ -105,6 +111,7 @@ def describe(
         request_id: The request's id.
         trace_id: The trace's id.
         model: The requested model.
+        caller: The name of the request's caller.
     """
     form = request.response_format
     wants_json = form is not UNSET and form.type != "text"
@@ -117,6 +124,7 @@ def describe(
         schema=bytes(form.schema) if form is not UNSET and wants_json and form.schema is not UNSET else None,
         json_snapshots=None if request.json_snapshots is UNSET else request.json_snapshots,
         prompt=lambda: _text(request),
+        caller=caller,
     )
 
 
@@ -129,15 +137,19 @@ def _text(request: Request) -> str:
     )
 
 
-def make_chain(configured: Iterable[ProcessorSettings], stream: StreamInfo) -> Chain | None:
+def make_chain(
+    configured: Iterable[ProcessorSettings], stream: StreamInfo, guard: ProcessorSettings | None = None
+) -> Chain | None:
     """Returns the chain of one stream. `None` if no processor applies: the stream then has no cost.
 
     JSON snapshots need no configuration: if the request asks for them, a `json_stream` processor is added. They are of
-    the text that the client gets, so that what makes them is behind what changes texts.
+    the text that the client gets, so that what makes them is behind what changes texts. The guards come before all:
+    nothing may see what they do not let through.
 
     Args:
         configured: The settings, in the order of the configuration.
         stream: The stream.
+        guard: Makes the stage of the guards. None if there are none.
 
     Raises:
         Error: A processor refuses the request.
@@ -153,6 +165,9 @@ def make_chain(configured: Iterable[ProcessorSettings], stream: StreamInfo) -> C
         early = [each for each in processors[: last + 1] if each in making]
         others = [each for each in processors[: last + 1] if each not in making]
         processors = others + early + processors[last + 1 :]
+    stage = None if guard is None else guard.processor(stream)
+    if stage is not None:
+        processors = [stage, *processors]
     return Chain(processors) if processors else None
 
 

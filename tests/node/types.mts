@@ -17,6 +17,8 @@ export async function answer(signal: AbortSignal): Promise<Usage | undefined> {
     if (event.type === "text.delta") text += event.text.trim();
     else if (event.type === "start") text = event.stream_id + event.model;
     else if (event.type === "tool.call") calls.push(event);
+    else if (event.type === "safety") text = event.safety.guard ?? event.safety.category;
+    else if (event.type === "warning") text = event.guard ?? event.reason;
     else if (event.type === "stream.gap") text = (event.text ?? "") + (event.to - event.from);
     else if (event.type === "error") throw new Error(why(event.error));
     else if (event.type === "finish") usage = event.usage;

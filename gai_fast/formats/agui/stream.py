@@ -13,7 +13,8 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `tool.result` | `TOOL_CALL_RESULT` |
 | `citations` `server_tool` `image` `audio.delta` | `CUSTOM` with the event's type as name, and its payload |
 | `provider.block` | `CUSTOM` with the event's type as name, and its `provider` and `block` |
-| `json.snapshot` `safety` `warning` `step.end` | `CUSTOM` with the event's type as name, and its payload |
+| `json.snapshot` `safety` `step.end` | `CUSTOM` with the event's type as name, and its payload |
+| `warning` | `CUSTOM`, with its reason; if it names a guard, with `reason` and `guard` |
 | `usage` | `usage` of the end, if `finish` has no usage |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
@@ -49,7 +50,6 @@ _CUSTOM: Final = {
     "safety": "safety",
     "server_tool": "server_tool",
     "step.end": "step",
-    "warning": "reason",
 }
 
 _COUNTS: Final = {
@@ -256,6 +256,10 @@ class RunEvents(BlockEncoder):
         value = event.get(_CUSTOM[kind])
         self._write("CUSTOM", {"name": kind, "value": value})
 
+    def _warning(self, event: Event) -> None:
+        value = {"reason": event["reason"], "guard": event["guard"]} if "guard" in event else event.get("reason")
+        self._write("CUSTOM", {"name": event["type"], "value": value})
+
     def _provider_block(self, event: Event) -> None:
         self._write("CUSTOM", {"name": event["type"], "value": block_members(event)})
 
@@ -294,6 +298,7 @@ RunEvents.writers = {
     "tool.result": RunEvents._result,
     **dict.fromkeys(_CUSTOM, RunEvents._custom),
     "provider.block": RunEvents._provider_block,
+    "warning": RunEvents._warning,
     "usage": RunEvents._counted,
     "finish": RunEvents._finish,
     "error": RunEvents._error,

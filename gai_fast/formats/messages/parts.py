@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gai_fast.core.requests.signatures import seal
+from gai_fast.formats._base import warning_members
 from gai_fast.formats._signatures import author_of
 from gai_fast.formats.limits import LIMITS
 from gai_fast.model.errors import Code, Error
@@ -136,7 +137,7 @@ def refusal_of(safety: Mapping[str, Any] | None, stop_reason: str) -> dict[str, 
         safety: The last `safety` of the answer, or None if there was none.
         stop_reason: The answer's `stop_reason`.
     """
-    if safety is None or stop_reason != "refusal":
+    if safety is None or stop_reason != "refusal" or safety.get("action") in _LET_THROUGH:
         return None
     category = safety.get("category")
     if category in _REFUSED:
@@ -149,6 +150,8 @@ def is_refusal(safety: Mapping[str, Any] | None) -> bool:
     return safety is not None and safety.get("action") == "refused"
 
 
+_LET_THROUGH: Final = frozenset(("mask", "flag"))
+"""What a guard does without ending the answer."""
 _REFUSED: Final = frozenset(("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"))
 """The categories in the SDK's types."""
 
@@ -249,7 +252,8 @@ def error_status(error: Error) -> int:
 def note_warning(warnings: list[dict[str, Any]], event: Event) -> None:
     """Stores a warning for the end of the answer; drops it after `LIMITS.warnings` of them."""
     if len(warnings) < LIMITS.warnings:
-        warnings.append({"reason": event.get("reason", "")})
+        members = warning_members(event)
+        warnings.append({name: members[name] for name in ("reason", "guard") if name in members})
 
 
 def input_of(given: Any) -> Any:

@@ -39,7 +39,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.core.sinks import Inexpressible
-from gai_fast.formats._base import Framing, StreamContext, block_members
+from gai_fast.formats._base import Framing, StreamContext, block_members, warning_members
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error
@@ -311,8 +311,7 @@ class Parts(BlockEncoder):
         self._data("safety", event["safety"])
 
     def _warning(self, event: Event) -> None:
-        about = {"reason": event.get("reason", ""), **event.get("provider_metadata", {})}
-        self._data("warning", about, transient=True)
+        self._data("warning", warning_members(event), transient=True)
 
     def _data(self, name: str, data: Any, **more: Any) -> None:
         self._part({"type": f"data-{name}", "data": data, **more})

@@ -316,4 +316,5 @@ class StreamSpec:
         spec.sharing = self.sharing
         spec.keeping = self.keeping
         spec.trace = self.trace
+        spec.chain = self.chain
         return spec

@@ -3,8 +3,8 @@
 Owns the reads of all attempts: whether the upstream is read, which bytes wait for a larger reservation, and which reads
 take the fast path. The session has the phase of the stream, and sends what the relay makes of a read.
 
-1. The upstream is not read while the client is too slow, or while the ledger is asked for more spend. The time limits
-   of an attempt begin again afterwards.
+1. The upstream is not read while the client is too slow, while the ledger is asked for more spend, or while more than
+   `client_buffer` characters wait for a verdict. The time limits of an attempt begin again afterwards.
 2. Once the first delta has been sent, and if no part of the stream must see every delta, the next reads take the fast
    path. Its deltas are counted before anything else happens to the stream (`settle`).
 """
@@ -76,6 +76,9 @@ class ReadStream(ClientCallbacks):
     def await_tick(self) -> None:
         """Sets the timer for events that processors hold back."""
 
+    def wake(self) -> None:
+        """Emits the events that have become due by themselves."""
+
     def stop(self, finish_reason: FinishReason, reason: str | None = None) -> None:
         """Ends the stream; as `Relay.stop`."""
 
@@ -104,10 +107,12 @@ class Intake(LimitedStream):
 
     __slots__ = (
         "_attempts",
+        "_chain",
+        "_client_buffer",
         "_clock",
         "_delivery",
         "_fast_path",
-        "_has_chain",
+        "_is_full",
         "_is_gathered",
         "_meter",
         "_stream",
@@ -132,8 +137,13 @@ class Intake(LimitedStream):
         self._meter = meter
         self._timers = timers
         self._clock = clock
-        self._has_chain = spec.chain is not None
-        self._is_gathered = spec.model.stream.flush_interval > 0
+        self._chain = spec.chain
+        if spec.chain is not None:
+            spec.chain.connect(stream.wake)
+        self._is_full = False  # whether too much waits for a verdict
+        settings = spec.model.stream
+        self._client_buffer = settings.client_buffer
+        self._is_gathered = settings.flush_interval > 0
         self._fast_path: FastPath | None = None
 
     # -- reads (`upstream.Receiver`) --
@@ -175,8 +185,9 @@ class Intake(LimitedStream):
         if stream.phase is _OVER:
             return False
         meter.count_read(perf_counter(), relay.deltas)
-        if self._has_chain:
+        if self._chain is not None:
             stream.await_tick()
+            self.follow_chain()
         return True
 
     def exchange_ended(self, error: Error | None) -> None:
@@ -231,8 +242,9 @@ class Intake(LimitedStream):
 
     @property
     def is_held_back(self) -> bool:
-        """Whether the upstream is not read, because bytes wait for the client or the ledger."""
-        return self._delivery.is_paused or (self.allowance is not None and self.allowance.is_asking)
+        """Whether the upstream is not read, because bytes wait for the client, the ledger or a verdict."""
+        is_asking = self.allowance is not None and self.allowance.is_asking
+        return self._delivery.is_paused or is_asking or self._is_full
 
     def hold_back(self) -> None:
         """Pauses reading the upstream."""
@@ -241,7 +253,7 @@ class Intake(LimitedStream):
             exchange.pause_reading()
 
     def read_on(self) -> None:
-        """Reads the upstream again, if bytes wait neither for the client nor for the ledger."""
+        """Reads the upstream again, unless bytes wait for the client, the ledger or a verdict."""
         attempt = self._attempts.attempt
         if attempt is None or attempt.exchange is None or self.is_held_back:
             return
@@ -249,6 +261,16 @@ class Intake(LimitedStream):
         if self.relay.awaits_first_event and self._stream.phase is not _OVER:
             attempt.restart_wait(self._timers.now())
             self._stream.arm()
+
+    def follow_chain(self) -> None:
+        """Reads the upstream only while no more than `client_buffer` waits for a verdict of processors."""
+        is_full = self._chain is not None and self._chain.waiting > self._client_buffer
+        if is_full != self._is_full:
+            self._is_full = is_full
+            if is_full:
+                self.hold_back()
+            else:
+                self.read_on()
 
     def awaited(self) -> Attempt | None:
         """Returns the attempt whose first event is awaited. None if there is none, or the upstream is not read."""
@@ -267,6 +289,7 @@ class Intake(LimitedStream):
         if self.is_held_back:
             self.hold_back()
         attempt.join(self.relay)
+        self.follow_chain()  # what waited may be void
 
     def attempt_failed(self) -> None:
         """Drops what belongs to an attempt that has failed."""
@@ -275,8 +298,10 @@ class Intake(LimitedStream):
             self.allowance.drop()
 
     def end(self) -> None:
-        """Reads nothing more for the stream, which is over. Breaks a reference cycle."""
+        """Reads nothing more for the stream, which is over. Breaks reference cycles."""
         self._stream = _ENDED
+        if self._chain is not None:
+            self._chain.connect(None)
 
     # -- a limit of spend (`allowance.LimitedStream`) --
 

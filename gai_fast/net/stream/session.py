@@ -412,6 +412,7 @@ class Session(ReadStream):
             self._timers.late_due = math.inf
             self._await_late_events()
             return
+        self._timers.late_due = math.inf  # processors may hold the end for longer
         self.attempts.close_exchange()
         self.relay.receive_eof(None, self._clock.tick())
         self.advance()
@@ -423,11 +424,16 @@ class Session(ReadStream):
         self.advance()
         if self.phase is not _OVER:
             self.await_tick()
+            self.intake.follow_chain()
+
+    def wake(self) -> None:
+        """Emits the events that have become due by themselves. Called by a processor, on the loop's thread."""
+        self.guarded(self._tick)
 
     def await_tick(self) -> None:
         due = self.relay.due_ms
-        if due is not None and not self._timers.awaits_tick:
-            self._timers.wait_for_tick((due - self._clock.now_ms) / 1e3, partial(self.guarded, self._tick))
+        if due is not None and (not self._timers.awaits_tick or due < self._timers.tick_ms):
+            self._timers.wait_for_tick(due, (due - self._clock.now_ms) / 1e3, partial(self.guarded, self._tick))
 
     # -- figures --
 
@@ -549,7 +555,7 @@ class Session(ReadStream):
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
         has_failed = error is not None and not self._delivery.replaces(error)
         counted = self._leave("failed" if has_failed else "cancelled" if is_cancelled else "finished")
-        if error is not None:
+        if error is not None or "reason" in relay.end:  # the gateway's own end: its upstream may still generate
             self.attempts.close_exchange()
         elif exchange is not None:
             if not exchange.is_complete:

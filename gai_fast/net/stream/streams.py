@@ -36,7 +36,7 @@ from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection_pool import ConnectionShare, no_share
 from gai_fast.net.upstream.pool import close_all, close_together, open_all
 from gai_fast.otel.trace import Trace
-from gai_fast.processors import Chain, StreamInfo, describe, make_chain, read_processor
+from gai_fast.processors import Chain, ProcessorSettings, StreamInfo, describe, make_chain, read_processor
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Seals, Store, StreamLog, open_store
 from gai_fast.stores.alive import IsGone
@@ -213,6 +213,9 @@ class Engine(EngineCallbacks):
         self._endings: set[asyncio.Task[None]] = set()  # closing tasks of replaced telemetry, and changes of keys
         self._read_on: set[Session] = set()  # the streams of `read_on`
         self._processors = [read_processor(entry) for entry in settings.processors]
+        self._guard: ProcessorSettings | None = None
+        self.has_processors = bool(self._processors)
+        """Whether the configuration has processors or guards for any stream."""
         self.telemetry = _telemetry(settings)
         """Traces requests and streams. None if nothing is exported."""
         self.sinks: list[MetricsSink] = []
@@ -258,25 +261,43 @@ class Engine(EngineCallbacks):
         keys = [self._seals.load] if self.settings.store.encryption.required else []
         return open_all(*keys, self.store.open, self.ledger.open, *limits)
 
+    def guard_by(self, guard: ProcessorSettings | None) -> None:
+        """Guards new streams. Running streams keep their guards.
+
+        Args:
+            guard: Makes the first processor of a stream. None if no stream is guarded.
+        """
+        self._guard = guard
+        self.has_processors = guard is not None or bool(self._processors)
+
     def chain(
-        self, request: Request, stream_id: str, request_id: str, trace_id: str | None = None, model: str = ""
+        self,
+        request: Request,
+        stream_id: str,
+        request_id: str,
+        trace_id: str | None = None,
+        model: str = "",
+        caller: str = ANONYMOUS,
     ) -> Chain | None:
-        """Makes the processors of a stream.
+        """Makes the processors of a stream. They live through every attempt.
 
         Args:
             request: The request.
             stream_id: As for `processors.describe`.
             request_id: The request's id.
             trace_id: The trace's id.
-            model: The requested model.
+            model: The name of the model that the client asked for.
+            caller: The name of the request's caller.
 
         Raises:
             Error: A processor cannot serve this request.
         """
-        if not self._processors and request.json_snapshots is _UNSET:
+        if not self.has_processors and request.json_snapshots is _UNSET:
             return None
-        described = describe(request, stream_id=stream_id, request_id=request_id, trace_id=trace_id, model=model)
-        return make_chain(self._processors, described)
+        described = describe(
+            request, stream_id=stream_id, request_id=request_id, trace_id=trace_id, model=model, caller=caller
+        )
+        return make_chain(self._processors, described, self._guard)
 
     def make_chain(self, stream: StreamInfo) -> Chain | None:
         """Makes the processors of a stream whose request is not native.
@@ -287,13 +308,21 @@ class Engine(EngineCallbacks):
         Raises:
             Error: A processor cannot serve this request.
         """
-        return make_chain(self._processors, stream) if self._processors else None
+        return make_chain(self._processors, stream, self._guard) if self.has_processors else None
 
-    def is_processed(self, *, wants_json: bool) -> bool:
-        """Returns whether the configuration has processors for a stream: its bytes cannot be passed through unread."""
-        if not self._processors:
+    def is_processed(self, *, wants_json: bool, model: str, caller: str) -> bool:
+        """Returns whether the configuration has processors for a stream: its bytes cannot be passed through unread.
+
+        Args:
+            wants_json: Whether the request's `response_format` is JSON.
+            model: As for `chain`.
+            caller: As for `chain`.
+        """
+        if not self.has_processors:
             return False
-        stream = StreamInfo(wants_json=wants_json)
+        stream = StreamInfo(model=model, wants_json=wants_json, caller=caller)
+        if self._guard is not None and self._guard.processor(stream) is not None:
+            return True
         return any(each.processor(stream) is not None for each in self._processors)
 
     def use(self, settings: Settings) -> None:
@@ -312,6 +341,7 @@ class Engine(EngineCallbacks):
         if settings.otel != old.otel:
             self._replace_telemetry(settings)
         self._processors = [read_processor(entry) for entry in settings.processors]
+        self.guard_by(self._guard)
         self.targets.use(settings)
 
     def list_targets(self) -> list[tuple[str, TargetKey, TargetCondition, int]]:

@@ -20,7 +20,7 @@ class StreamTimers:
         loop: The loop. It is precise to the millisecond, as retries and processors need it.
     """
 
-    __slots__ = ("_attempt", "_due", "_loop", "_tick", "_timers", "late_due")
+    __slots__ = ("_attempt", "_due", "_loop", "_tick", "_timers", "late_due", "tick_ms")
 
     def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
         self._timers = timers
@@ -30,6 +30,8 @@ class StreamTimers:
         self._tick: asyncio.TimerHandle | None = None
         self.late_due = math.inf
         """The time at which a complete answer ends without its end mark. Infinite before its finish reason."""
+        self.tick_ms = 0
+        """The time for which `wait_for_tick` was called last, in milliseconds."""
 
     @property
     def awaits_attempt(self) -> bool:
@@ -58,8 +60,17 @@ class StreamTimers:
         """Calls after a delay, for the next attempt."""
         self._attempt = self._loop.call_later(delay, call)
 
-    def wait_for_tick(self, delay: float, call: Callable[[], object]) -> None:
-        """Calls after a delay, for events that processors hold back."""
+    def wait_for_tick(self, due_ms: int, delay: float, call: Callable[[], object]) -> None:
+        """Calls after a delay, for events that processors hold back, in place of the call before.
+
+        Args:
+            due_ms: The time of the call, on the clock of the processors.
+            delay: The seconds until then.
+            call: The function.
+        """
+        if self._tick is not None:
+            self._tick.cancel()
+        self.tick_ms = due_ms
         self._tick = self._loop.call_later(delay, call)
 
     def attempt_begins(self) -> None:
@@ -68,7 +79,9 @@ class StreamTimers:
 
     def ticks(self) -> None:
         """Notes that the delay of processors is over."""
-        self._tick = None
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
 
     def stop(self) -> None:
         """Cancels all timers; idempotent."""

@@ -111,7 +111,13 @@ def _or_null(schema: Schema) -> Schema:
 def _errors() -> dict[str, Schema]:
     error = _record(
         {"code": {"enum": [*CLASSES]}, "message": _TEXT, "temporary": {"type": "boolean"}, "request_id": _TEXT},
-        {"retry_after_ms": _COUNT, "phase": {"enum": [*get_args(Phase)]}, "reason": _TEXT, "param": _TEXT},
+        {
+            "retry_after_ms": _COUNT,
+            "phase": {"enum": [*get_args(Phase)]},
+            "reason": _TEXT,
+            "param": _TEXT,
+            "guard": _TEXT,
+        },
     )
     openai = _record({"message": _TEXT, "type": _or_null(_TEXT), "param": _or_null(_TEXT), "code": {}})
     anthropic = _record({"type": _TEXT, "message": _TEXT})

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
+from msgspec import UNSET
+
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.session import Session, name_in_body, name_in_request
 from gai_fast.core.sinks import DeltaSink
@@ -97,7 +99,7 @@ class SpecBuilder:
             output, deltas = _encoder(negotiated, context, whole=not is_stream)
             if is_durable:
                 header = _log_header(incoming, negotiated, context, whole=True)
-        chain = _chain(self._engine, request, context)
+        chain = _chain(self._engine, request, context, incoming.http.caller)
         spec = StreamSpec(
             model,
             request,
@@ -398,7 +400,7 @@ class _DialectSpecs:
             or negotiated.format.name != self._dialect.name  # programs may have a form of their own
             or self._context.ids  # the upstream's frames lack the gateway's event ids
             or self._is_continued(model, api)
-            or self._engine.is_processed(wants_json=asked.wants_json)
+            or self._is_processed()
         ):
             return None
         if before is not None and not asked.whole and not negotiated.format.allows_retry_frames:
@@ -408,6 +410,14 @@ class _DialectSpecs:
         # If an upstream sends usage without being asked, the usage is part of its response.
         self._context.hides_usage = self._context.hides_usage and bool(api.stream_options)
         return negotiated.format.passthrough(negotiated.framing, self._context, whole=asked.whole)
+
+    def _is_processed(self) -> bool:
+        """Returns whether the stream has processors. Those of the model that was asked for stay with a fallback."""
+        engine = self._engine
+        if not engine.has_processors:
+            return False
+        asked, caller = self._asked, self._incoming.http.caller
+        return engine.is_processed(wants_json=asked.wants_json, model=self._context.model, caller=caller)
 
     def _is_continued(self, model: ModelSettings, api: API) -> bool:
         """Returns whether a failed answer is continued, which needs events.
@@ -506,7 +516,9 @@ class _DialectSpecs:
         """Makes the processors; the client's own body is not translated for them, since not every body can be."""
         asked, context = self._asked, self._context
         if isinstance(request, Request):
-            return _chain(self._engine, request, context)
+            return _chain(self._engine, request, context, self._incoming.http.caller)
+        if not self._engine.has_processors:
+            return None
         stream = StreamInfo(
             context.stream_id,
             context.request_id,
@@ -515,6 +527,7 @@ class _DialectSpecs:
             asked.wants_json,
             asked.schema if asked.wants_json else None,
             prompt=asked.prompt,
+            caller=self._incoming.http.caller,
         )
         return self._engine.make_chain(stream)
 
@@ -533,8 +546,10 @@ class _DialectSpecs:
         return output, deltas, self._chain(request)
 
 
-def _chain(engine: Engine, request: Request, context: StreamContext) -> Chain | None:
-    return engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model)
+def _chain(engine: Engine, request: Request, context: StreamContext, caller: str) -> Chain | None:
+    if not engine.has_processors and request.json_snapshots is UNSET:
+        return None  # most streams: the context is not read
+    return engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model, caller)
 
 
 def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:

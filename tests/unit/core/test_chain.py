@@ -38,7 +38,7 @@ def run(chain: Chain, events: list[Event], now: int = 0) -> list[Any]:
 def test_an_empty_chain_changes_nothing_and_must_be_given_nothing() -> None:
     chain = Chain([])
     assert run(chain, stream("a", "b")) == stream("a", "b")
-    assert (chain.touches, chain.due_ms, list(chain.flush())) == ("events", None, [])
+    assert (chain.touches, chain.due_ms, list(chain.flush(0))) == ("events", None, [])
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_what_is_due_passes_through_the_processors_behind() -> None:
 def test_at_the_end_of_a_source_all_that_waits_is_given_out() -> None:
     chain = Chain([BatchProcessor(characters=100), BatchProcessor(characters=100)])
     assert run(chain, [delta("a"), delta("b")]) == []
-    assert [event["text"] for event in chain.flush()] == ["ab"]
+    assert [event["text"] for event in chain.release()] == ["ab"]

@@ -124,3 +124,14 @@ def test_a_page_is_no_message() -> None:
 
 def test_a_malformed_chunk_is_a_value_error_of_ours() -> None:
     assert issubclass(Malformed, (errors.GaiFastError, ValueError))
+
+
+def test_the_guard_that_refuses_or_fails_is_the_last_member() -> None:
+    refused = Error("content_filtered", "the guard 'names' refuses this", reason="guard", param="input", guard="names")
+    assert [*refused.payload()][-3:] == ["reason", "param", "guard"]
+    assert (refused.status, refused.temporary) == (400, False)
+    assert Error.from_payload(refused.payload()).guard == "names"
+    assert Error.from_payload({**refused.payload(), "guard": 5}).guard is None
+    closed = Error("provider_unavailable", "late", reason="guard_failed", guard="policy")
+    assert (closed.status, closed.temporary) == (503, True)
+    assert "guard" not in Error("network", "cut").payload()

@@ -16,7 +16,7 @@ FROZEN = (
 ).split()
 ADDITIVE = (
     "stream_id finish_reason_raw index choice block signature redacted arguments refusal image server_tool json reason "
-    "from to from_seq continued provider_metadata logprobs"
+    "from to from_seq continued provider_metadata logprobs guard"
 ).split()
 
 

@@ -13,6 +13,7 @@ from gai_fast.core.requests.reading import parse_request
 from gai_fast.processors import PROCESSORS, StreamInfo, describe, make_chain, read_processor
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.json_stream import JSONStreamProcessor
+from tests.guarding import Guarding, Stopping
 
 
 def test_every_processor_is_one_file_and_one_line() -> None:
@@ -73,8 +74,11 @@ def test_snapshots_need_no_configuration() -> None:
 def test_a_request_says_what_its_processors_need(form: str, wants_json: bool, schema: bytes | None) -> None:
     parts = '[{"type":"text","text":"a "},{"type":"image","url":"https://x"},{"type":"text","text":"b"}]'
     body = f'{{"system":"Be brief.","messages":[{{"role":"user","content":{parts}}}],"json_snapshots":200{form}}}'
-    result = describe(parse_request(body.encode()), stream_id="s", request_id="r", trace_id="t", model="m")
+    result = describe(
+        parse_request(body.encode()), stream_id="s", request_id="r", trace_id="t", model="m", caller="ann"
+    )
     assert (result.stream_id, result.request_id, result.trace_id, result.model) == ("s", "r", "t", "m")
+    assert result.caller == "ann"
     assert (result.wants_json, result.schema, result.json_snapshots) == (wants_json, schema, 200)
     assert result.prompt is not None
     assert result.prompt() == "Be brief.\na b"
@@ -86,3 +90,15 @@ def test_snapshots_come_from_the_processor_that_is_configured() -> None:
     chain = make_chain(configured, StreamInfo(json_snapshots=0))
     assert chain is not None
     assert [type(each) for each in chain._processors] == [BatchProcessor, JSONStreamProcessor]
+
+
+def test_the_guards_come_before_all_others() -> None:
+    configured = [read_processor({"use": "transform", "replace": {"a": "b"}}), read_processor({"use": "json_stream"})]
+    for stream, others in ((StreamInfo(), 1), (StreamInfo(json_snapshots=0), 2)):
+        chain = make_chain(configured, stream, Guarding(lambda _: Stopping("text.delta")))
+        assert chain is not None
+        assert [isinstance(each, Stopping) for each in chain._processors] == [True] + [False] * others
+        assert chain.touches == "deltas"
+    alone = make_chain([], StreamInfo(), Guarding(lambda _: Stopping("text.delta")))
+    assert alone is not None
+    assert make_chain([], StreamInfo(), Guarding(lambda _: None)) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from gai_fast.net.stream.timers import StreamTimers
 from tests.unit.net.fakes import FakeTime
@@ -22,7 +23,7 @@ def test_it_is_known_which_of_the_others_run_and_stopping_cancels_all() -> None:
     time = FakeTime()
     timers = StreamTimers(time, time)  # type: ignore[arg-type]  # a loop too
     assert (timers.awaits_attempt, timers.awaits_tick) == (False, False)
-    for wait in (timers.wait_until, timers.wait_for_attempt, timers.wait_for_tick):
+    for wait in (timers.wait_until, timers.wait_for_attempt, partial(timers.wait_for_tick, 1000)):
         wait(1.0, lambda: None)
     assert (timers.awaits_attempt, timers.awaits_tick) == (True, True)
     timers.attempt_begins()
@@ -30,7 +31,7 @@ def test_it_is_known_which_of_the_others_run_and_stopping_cancels_all() -> None:
     timers.ticks()
     assert not timers.awaits_tick
     timers.wait_for_attempt(1.0, lambda: None)
-    timers.wait_for_tick(1.0, lambda: None)
+    timers.wait_for_tick(1000, 1.0, lambda: None)
     timers.stop()
     timers.stop()
     assert (timers.awaits_attempt, timers.awaits_tick) == (False, False)

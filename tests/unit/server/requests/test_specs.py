@@ -18,6 +18,7 @@ from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.specs import SpecBuilder
+from tests.guarding import Guarding, Stopping
 from tests.unit.server.incoming_requests import http, incoming
 
 OnDisconnect = Literal["auto", "cancel", "detach", "drain"]
@@ -33,6 +34,11 @@ def builder(on_disconnect: OnDisconnect = "auto") -> SpecBuilder:
     models = {name: ModelSettings(name, upstream, "x", stream) for name, upstream in (("m", CHAT), ("native", NATIVE))}
     settings = Settings(upstreams={"chat": CHAT, "native": NATIVE}, models=models)
     return SpecBuilder(Engine(settings, asyncio.get_running_loop()))
+
+
+def of_alice(model: str) -> Guarding:
+    """Guards what alice asks a model for."""
+    return Guarding(lambda stream: Stopping("x") if (stream.model, stream.caller) == (model, "alice") else None)
 
 
 def posted(format: str = "gai") -> Incoming:
@@ -113,3 +119,51 @@ async def test_tokens_are_counted_by_one_model_alone() -> None:
     assert (spec.counts, spec.hold, spec.request) == (True, True, body)
     with pytest.raises(Error, match="counts other tokens"):
         spec.to(dataclasses.replace(model, name="b"), has_begun=False)
+
+
+def asking(format: str, caller: str) -> Incoming:
+    made = posted(format)
+    made.http.caller = caller
+    return made
+
+
+async def test_a_native_stream_is_guarded_by_the_model_that_was_asked_for_and_its_caller() -> None:
+    made = builder()
+    made._engine.guard_by(of_alice("m"))
+    for model, caller, is_guarded in (("m", "alice", True), ("m", "bob", False), ("native", "alice", False)):
+        request = Request(query="hi", model=model)
+        spec, _ = made.native(asking("gai", caller), request, SSE, is_durable=False)
+        assert (spec.chain is not None) is is_guarded
+        other = spec.to(made.settings.models["native"], has_begun=False)
+        assert other.chain is spec.chain, "a fallback keeps the guards"
+
+
+@pytest.mark.parametrize("caller", ["alice", "bob"])
+@pytest.mark.parametrize("asked", ["m", "native"])
+@pytest.mark.parametrize("guarded", ["m", "native"])
+async def test_a_guarded_stream_is_written_anew_and_a_fallback_too(caller: str, asked: str, guarded: str) -> None:
+    made = builder()
+    made._engine.guard_by(of_alice(guarded))
+    body = {"model": asked, "input": "hi", "stream": True}
+    request = get_format("responses").read_request(body)
+    spec, _ = made.of_dialect(asking("responses", caller), request, RESPONSES, is_durable=False)
+    is_guarded = caller == "alice" and asked == guarded
+    assert (spec.chain is not None) is is_guarded
+    assert (spec.frames is None) is (is_guarded or asked == "m")
+    fallback = spec.to(made.settings.models["m" if asked == "native" else "native"], has_begun=False)
+    assert (fallback.chain is not None) is is_guarded, "the guards are those of the name that was asked for"
+    if is_guarded:
+        assert fallback.frames is None
+        assert fallback.chain is spec.chain
+
+
+async def test_without_guards_and_processors_nothing_asks_for_a_chain() -> None:
+    made = builder()
+    assert not made._engine.has_processors
+    guarding = of_alice("m")
+    made._engine.guard_by(guarding)
+    assert made._engine.has_processors
+    made._engine.guard_by(None)
+    assert not made._engine.has_processors
+    made.native(asking("gai", "alice"), Request(query="hi", model="m"), SSE, is_durable=False)
+    assert guarding.asked == []

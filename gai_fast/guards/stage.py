@@ -1,0 +1,295 @@
+"""The guards of a stream's output: what must not be said is replaced, ends the stream or is reported.
+
+Owns which texts a stream has, where each of them ends, and what an event without text becomes. `channel.py` has the
+guards of one text. The stage is the first processor of its stream.
+
+1. Each choice and channel is a text of its own: text, reasoning, refusal, the arguments of each call.
+2. Text, reasoning and refusal end where another channel of their choice begins: what is held is decided then. The
+   arguments of a call end with its `tool.call`; calls may take turns.
+3. Other events wait behind the held text of their choice, and end nothing.
+4. `tool.call` has the arguments that were let through. Strings of server tools and results of tools, titles and quotes
+   of citations are texts that come at once. A citation whose address has a match is left out, and so is a block of the
+   provider with one: nobody knows what its parts mean.
+5. What was masked cannot be proven any more: reasoning loses its signature, a call too. Citations lose their places in
+   a text of another length. Deltas have no `logprobs`: they spell the tokens of the upstream.
+6. After a `Stop` the stage passes what makes a stream legal, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, cast
+
+from gai_fast.core.chain import FRAME, Processor
+from gai_fast.guards.channel import Channel, Item, OutputGuard, Stopped
+from gai_fast.guards.outcomes import stopped
+from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.model.events import DELTAS, Event, JSONText
+
+_ARGUMENTS: Final = "tool.call.delta"
+_QUOTED: Final = ("title", "cited_text")
+
+
+class _Choice:
+    """The texts of one choice.
+
+    Attributes:
+        number: Its number.
+        kind: The type of the deltas of its last prose. Empty if another channel has begun since.
+        prose: The text of this type.
+        calls: The arguments of its calls under way, by call id.
+        latest: The channel of its last delta.
+        has_changed_text: Whether its text was masked.
+        has_changed_reasoning: Whether its reasoning was masked since the last signature.
+    """
+
+    __slots__ = ("calls", "has_changed_reasoning", "has_changed_text", "kind", "latest", "number", "prose")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.kind = ""
+        self.prose: Channel | None = None
+        self.calls: dict[str, Channel] = {}
+        self.latest: Channel | None = None
+        self.has_changed_text = False
+        self.has_changed_reasoning = False
+
+
+class GuardStage(Processor):
+    """Looks at the output of one stream.
+
+    Args:
+        guards: The guards, in the order of the configuration. What restores own words is the last one.
+    """
+
+    def __init__(self, guards: Sequence[OutputGuard]) -> None:
+        self._guards = guards
+        self._choices: dict[int, _Choice] = {}
+        self._is_over = False
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """Processes an event.
+
+        Raises:
+            Stop: A guard ends the stream. What stands before the match, and the `safety`, were yielded before.
+        """
+        kind = event["type"]
+        if self._is_over:
+            return (event,) if kind in FRAME else ()
+        if kind in DELTAS:
+            return self._delta(kind, event)
+        if kind == "start":
+            return (event,)
+        if kind == "stream.reset":
+            self._choices.clear()
+            return (event,)
+        if kind in FRAME:
+            return self._end(event)
+        return self._other(kind, event)
+
+    @property
+    def holds(self) -> bool:
+        """Whether text is held."""
+        return any(each.holds for choice in self._choices.values() for each in _channels(choice))
+
+    def release(self, now_ms: int = 0) -> Iterable[Event]:
+        """Yields what is held, because no more text comes; raises as `process`."""
+        for choice in self._choices.values():
+            yield from self._end_prose(choice)
+            for call_id in list(choice.calls):
+                yield from self._sent(choice, choice.calls.pop(call_id), None)
+
+    # -- texts --
+
+    def _delta(self, kind: str, event: Event) -> Iterator[Event]:
+        choice = self._choice_of(event)
+        if kind == _ARGUMENTS:
+            yield from self._end_prose(choice)
+            channel = self._call(choice, event["call_id"])
+        elif choice.prose is not None and choice.kind == kind:
+            channel = choice.prose
+        else:
+            yield from self._end_prose(choice)
+            channel = choice.prose = Channel(self._guards, choice.number)
+            choice.kind = kind
+        choice.latest = channel
+        channel.delta = event
+        text: str = event[DELTAS[kind]]  # type: ignore[literal-required]  # the key depends on the type
+        yield from self._sent(choice, channel, text)
+
+    def _call(self, choice: _Choice, call_id: str) -> Channel:
+        channel = choice.calls.get(call_id)
+        if channel is None:
+            channel = choice.calls[call_id] = Channel(self._guards, choice.number, is_json=True)
+        return channel
+
+    def _end_prose(self, choice: _Choice) -> Iterator[Event]:
+        """Ends the text, reasoning or refusal of a choice: another channel begins."""
+        prose = choice.prose
+        if prose is not None:
+            choice.kind, choice.prose, choice.latest = "", None, None
+            yield from self._sent(choice, prose, None)
+
+    def _end(self, event: Event) -> Iterator[Event]:
+        """Ends all texts before the end of the stream."""
+        yield from self.release()
+        yield event
+
+    def _sent(self, choice: _Choice, channel: Channel, item: str | Event | None) -> Iterator[Event]:
+        """Yields what leaves when the next item of a channel comes. None is the end of the channel."""
+        delta, before = channel.delta, channel.changes
+        items = channel.end() if item is None else channel.take(item)
+        if channel.changes != before:
+            self._note_change(choice, delta)
+        for each in items:
+            if isinstance(each, Stopped):
+                self._is_over = True
+                raise stopped()
+            if isinstance(each, str):
+                yield _with_text(delta, each)
+            else:
+                yield from self._fitting(choice, each)
+
+    def _note_change(self, choice: _Choice, delta: Event) -> None:
+        kind = delta["type"]
+        choice.has_changed_text = choice.has_changed_text or kind == "text.delta"
+        choice.has_changed_reasoning = choice.has_changed_reasoning or kind == "reasoning.delta"
+
+    # -- events without a channel --
+
+    def _other(self, kind: str, event: Event) -> Iterator[Event]:
+        choice = self._choice_of(event)
+        if kind == "tool.call":
+            yield from self._complete_call(choice, event)
+        elif kind == "tool.call.start":
+            yield from self._end_prose(choice)
+            yield event
+        else:
+            yield from self._in_turn(choice, self._seen(kind, event, choice))
+
+    def _in_turn(self, choice: _Choice, items: Sequence[Item]) -> Iterator[Event]:
+        """Yields events behind the held text of their choice."""
+        latest = choice.latest
+        for each in items:
+            if isinstance(each, Stopped):
+                if latest is not None:
+                    yield from self._sent(choice, latest, None)
+                self._is_over = True
+                raise stopped()
+            if isinstance(each, str):
+                continue
+            if latest is not None and latest.holds:
+                yield from self._sent(choice, latest, each)
+            else:
+                yield from self._fitting(choice, each)
+
+    def _seen(self, kind: str, event: Event, choice: _Choice) -> list[Item]:
+        """Returns an event without text in a delta as guards let it through, and what they say."""
+        if kind == "citations":
+            return self._citations(event, choice)
+        if kind == "server_tool":
+            return self._with_member(event, "server_tool", choice)
+        if kind == "tool.result":
+            return self._with_member(event, "tool_result", choice)
+        if kind == "provider.block":
+            block, said = self._value(event["block"], choice)
+            return [event, *said] if block is event["block"] and not _stops(said) else said
+        return [event]
+
+    def _with_member(self, event: Event, key: str, choice: _Choice) -> list[Item]:
+        value, said = self._value(cast("dict[str, Any]", event)[key], choice)
+        return said if _stops(said) else [cast(Event, {**event, key: value}), *said]
+
+    def _citations(self, event: Event, choice: _Choice) -> list[Item]:
+        kept: list[dict[str, Any]] = []
+        said: list[Item] = []
+        for citation in event["citations"]:
+            uri = citation.get("uri", "")
+            passed, heard = self._value(uri, choice)
+            said += heard
+            if passed is uri and not _stops(said):
+                words = {key: citation[key] for key in _QUOTED if key in citation}
+                seen, heard = self._value(words, choice)
+                said += heard
+                kept.append({**citation, **seen})
+            if _stops(said):
+                return said
+        return [{**event, "citations": kept}, *said] if kept else said
+
+    def _complete_call(self, choice: _Choice, event: Event) -> Iterator[Event]:
+        call = event["tool_call"]
+        channel = choice.calls.pop(event["call_id"], None)
+        if channel is None:
+            yield from self._end_prose(choice)
+        else:
+            if choice.latest is channel:
+                choice.latest = None
+            yield from self._sent(choice, channel, None)
+            if not channel.changes:
+                yield event
+                return
+        given, said = self._value(call.get("input"), choice)
+        if _stops(said):
+            yield from self._in_turn(choice, said)
+        changed = cast(Event, {**event, "tool_call": {**call, "input": given}})
+        if given is not call.get("input"):
+            changed.pop("signature", None)
+        yield changed
+        if channel is None:  # else its deltas have said so
+            yield from self._in_turn(choice, said)
+
+    def _fitting(self, choice: _Choice, event: Event) -> Iterator[Event]:
+        """Yields an event as it fits to what was let through before it: rule 5."""
+        kind = event["type"]
+        if kind == "reasoning.signature" and "redacted" not in event and "call_id" not in event:
+            is_void, choice.has_changed_reasoning = choice.has_changed_reasoning, False
+            if is_void:
+                return
+        elif kind == "citations" and choice.has_changed_text:
+            without = [{key: each[key] for key in each if key not in ("start", "end")} for each in event["citations"]]
+            event = {**event, "citations": without}
+        yield event
+
+    def _value(self, value: Any, choice: _Choice) -> tuple[Any, list[Item]]:
+        """Returns a JSON value in which each string and key is a text of its own, and what guards say of it.
+
+        A value in which nothing was masked is returned itself.
+        """
+        text = value.text if isinstance(value, JSONText) else encode_json(value).decode()
+        channel = Channel(self._guards, choice.number, is_json=True)
+        items = [*channel.take(text)]
+        if not items or not isinstance(items[-1], Stopped):
+            items += channel.end()
+        said: list[Item] = [each for each in items if not isinstance(each, str)]
+        masked = "".join([each for each in items if isinstance(each, str)])
+        if masked == text or _stops(said):
+            return value, said
+        return (JSONText(masked, None, parse_exact) if isinstance(value, JSONText) else parse_exact(masked)), said
+
+    def _choice_of(self, event: Event) -> _Choice:
+        number = event.get("choice", 0)
+        choice = self._choices.get(number)
+        if choice is None:
+            choice = self._choices[number] = _Choice(number)
+        return choice
+
+
+def _stops(items: Sequence[Item]) -> bool:
+    """Returns whether a guard ends the stream."""
+    return bool(items) and isinstance(items[-1], Stopped)
+
+
+def _channels(choice: _Choice) -> Iterator[Channel]:
+    if choice.prose is not None:
+        yield choice.prose
+    yield from choice.calls.values()
+
+
+def _with_text(delta: Event, text: str) -> Event:
+    """Returns a delta with another text, without the probabilities of its tokens."""
+    key = DELTAS[delta["type"]]
+    if delta[key] == text and "logprobs" not in delta:  # type: ignore[literal-required]  # the key depends on the type
+        return delta
+    changed = cast(Event, {**delta, key: text})
+    changed.pop("logprobs", None)
+    return changed
