@@ -904,9 +904,9 @@ async def test_a_turn_without_an_answer_may_have_many_tools_and_no_input(
     gateway = await net.gateway(await net.mock(deltas=1), attribution=attribution)
     socket = await opened(gateway)
     tool = {"type": "function", "description": "x" * 100, "parameters": {"type": "object", "properties": {}}}
-    for count in (1, max(LIMITS.turn_containers // 3, LIMITS.checked_bytes // 100)):
+    for number in (1, max(LIMITS.turn_containers // 3, LIMITS.checked_bytes // 100)):
         for given in ({"input": None}, {"input": []}, {"input": "be brief"}):
-            tools = [{**tool, "name": f"f{at}"} for at in range(count)]
+            tools = [{**tool, "name": f"f{at}"} for at in range(number)]
             prepared = (await turn(socket, model=model, generate=False, tools=tools, **given))[-1]
             assert prepared["type"] == "response.completed", prepared
             last = (await turn(socket, model="m", input="one", previous_response_id=prepared["response"]["id"]))[-1]

@@ -233,7 +233,8 @@ def members_of(text: bytes, at: int) -> Mapping[bytes, tuple[int, int]] | None:
     """
     if at < 0 or not text.startswith(b"{", at):
         return None
-    plain = text if text.isascii() else text.translate(_NO_ASCII)  # keeps the length, as does the next line: places in it are places in `text`
+    # Both lines keep the length: places in `plain` are places in `text`.
+    plain = text if text.isascii() else text.translate(_NO_ASCII)
     plain = _SURROGATE.sub(_HARMLESS, plain) if plain.find(b"\\u") >= 0 else plain
     try:
         values = _RAW.decode(plain[at:])
