@@ -538,6 +538,19 @@ def test_no_function_of_a_compiled_module_has_a_function_within() -> None:
     assert not found
 
 
+def test_structs_of_compiled_modules_have_types_that_mypyc_keeps() -> None:
+    """At run time it gives a member of type `Any`, or of a union, the type `type`, which msgspec reads."""
+    assert not violations(
+        f"{module.at(member)}: {ast.unparse(member.annotation)}"
+        for module in compiled_modules()
+        for node in module.nodes
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith("Struct") for base in node.bases)
+        for member in node.body
+        if isinstance(member, ast.AnnAssign)
+        and (isinstance(member.annotation, ast.BinOp) or ast.unparse(member.annotation) in ("Any", "object"))
+    )
+
+
 def test_no_class_hides_an_attribute_of_the_instances_of_a_compiled_one() -> None:
     """Compiled code would go on with the attribute's own value, and never see what is assigned to it from then on."""
     compiled = compiled_modules()

@@ -26,6 +26,7 @@ from gai_fast.model.settings import (
     ModelSettings,
     ResponsesSettings,
     Secret,
+    ServerSettings,
     Settings,
     StreamSettings,
     UpstreamSettings,
@@ -160,7 +161,8 @@ def settings(url: str, *processors: dict[str, Any]) -> Settings:
     upstreams = {name: UpstreamSettings(name, name, url, Secret("k"), retries=0, breaker=None) for name in PROVIDERS}
     stream = StreamSettings(on_unsupported="drop", commit_after=3600.0)
     models = {name: ModelSettings(name, each, "m", stream) for name, each in upstreams.items()}
-    return Settings(upstreams=upstreams, models=models, processors=processors)
+    server = ServerSettings(port=0)
+    return Settings(server=server, upstreams=upstreams, models=models, processors=processors)
 
 
 # ---- bodies of the largest sizes -------------------------------------------------------------------------------------

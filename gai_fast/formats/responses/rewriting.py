@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -47,7 +46,7 @@ _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class _Item(msgspec.Struct, gc=False):
     """What is read of an item."""
 
-    id: Any = None
+    id: str = ""
 
 
 @mypyc_attr(native_class=False)
@@ -267,7 +266,18 @@ def read_last(response: bytes) -> LastObject | None:
 def _last(found: _Object) -> LastObject | None:
     if not found.id or found.status not in _FINAL:
         return None
-    items: list[_Item] = []
-    with suppress(*_UNREADABLE):
-        items = _ITEMS.decode(found.output)
-    return LastObject(found.id, found.status, [each.id for each in items if isinstance(each.id, str)])
+    return LastObject(found.id, found.status, _ids_of(found.output))
+
+
+def _ids_of(output: msgspec.Raw) -> list[str]:
+    """Returns the ids of items that are texts."""
+    try:
+        return [each.id for each in _ITEMS.decode(output) if each.id]
+    except _UNREADABLE:
+        pass
+    try:
+        items: Any = msgspec.json.decode(output)  # an id may be no text
+    except _UNREADABLE:
+        return []
+    found = [each.get("id") for each in items if isinstance(each, dict)] if isinstance(items, list) else []
+    return [each for each in found if isinstance(each, str) and each]

@@ -28,6 +28,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 _OURS: Final = re.compile(rb"(?:event: response\..*+\ndata: \{.*+\n\n)++")
 """Whole frames of responses in the gateway's own form, which is OpenAI's too, if they have no CR."""
 _NAME: Final = b"event: response."
+_ID: Final = b"id:"
+_LATER_ID: Final = b"\nid:"
 _FAILED_NAME: Final = b"event: response.failed"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _CREATED: Final = b"response.created"
@@ -46,7 +48,7 @@ class _Named(Struct):
 @mypyc_attr(native_class=False)
 class _Event(Struct):
     type: str = ""
-    response: _Named | None = None
+    response: _Named = _Named()
 
 
 @mypyc_attr(native_class=False)
@@ -97,12 +99,14 @@ class TurnEvents:
                 event = _EVENTS.decode(data)
             except (msgspec.DecodeError, RecursionError):
                 continue
-            if event.response is not None:
+            if event.response.id:
                 self.identifier = event.response.id
                 return
 
     def take_own(self, frames: bytes) -> bytes:
-        """Returns the messages for whole frames that the gateway has written. Only the last one is looked at.
+        """Returns the messages for whole frames that the gateway has written. Only the last one is read.
+
+        Frames of durable streams may have ids, which `frame_messages` would put into the messages.
 
         Args:
             frames: The frames.
@@ -111,6 +115,8 @@ class TurnEvents:
         begin = frames.rfind(b"\n", 0, max(end, 0)) + 1
         if not frames.startswith(_NAME, begin) or frames.startswith(_FAILED_NAME, begin):
             return self.take(frames)  # an `error` may precede it
+        if frames.startswith(_ID) or frames.find(_LATER_ID) >= 0:
+            return self.take(frames)
         self._error, self._last = b"", frames
         return frame_messages(frames, _LEAD)
 

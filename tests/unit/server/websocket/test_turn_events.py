@@ -70,7 +70,18 @@ def test_ids_of_events_are_not_in_messages() -> None:
 
 @pytest.mark.parametrize(
     "frames",
-    [CREATED, CREATED + DELTA * 3, DELTA + COMPLETED, COMPLETED, b": ping\n\n", b"", DELTA + ERROR + FAILED, ERROR],
+    [
+        CREATED,
+        CREATED + DELTA * 3,
+        DELTA + COMPLETED,
+        COMPLETED,
+        b": ping\n\n",
+        b"",
+        DELTA + ERROR + FAILED,
+        ERROR,
+        b"id: a.1\n" + DELTA,
+        DELTA + b"id: a.2\n" + DELTA,
+    ],
 )
 def test_own_frames_are_the_same_messages(frames: bytes) -> None:
     """Most are not looked at."""
