@@ -41,7 +41,7 @@ _STATUS: Final = 500
 
 
 @mypyc_attr(native_class=False)
-class _Named(Struct):
+class _Named(Struct, frozen=True):
     id: str = ""
 
 
