@@ -41,14 +41,14 @@ _STATUS: Final = 500
 
 
 @mypyc_attr(native_class=False)
-class _Named(Struct, frozen=True):
+class _Named(Struct):
     id: str = ""
 
 
 @mypyc_attr(native_class=False)
 class _Event(Struct):
     type: str = ""
-    response: _Named = _Named()
+    response: Raw = Raw(b"{}")
 
 
 @mypyc_attr(native_class=False)
@@ -57,6 +57,7 @@ class _Type(Struct):
 
 
 _EVENTS: Final = msgspec.json.Decoder(_Event)
+_NAMES: Final = msgspec.json.Decoder(_Named)
 _TYPES: Final = msgspec.json.Decoder(_Type)
 _OBJECTS: Final = msgspec.json.Decoder(dict[str, Any])
 _ANY: Final = msgspec.json.Decoder(Raw)
@@ -96,11 +97,11 @@ class TurnEvents:
         end = frames.find(b"\n\n", at)
         for data in events_in(frames if end < 0 else frames[: end + 2]):
             try:
-                event = _EVENTS.decode(data)
+                identifier = _NAMES.decode(_EVENTS.decode(data).response).id
             except (msgspec.DecodeError, RecursionError):
                 continue
-            if event.response.id:
-                self.identifier = event.response.id
+            if identifier:
+                self.identifier = identifier
                 return
 
     def take_own(self, frames: bytes) -> bytes:
