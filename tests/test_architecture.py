@@ -50,6 +50,11 @@ LARGER_CLASSES = {
     "server.pass_through.transfer:Transfer": "as a session for a stream: attempts, response and figures of one",
 }
 """Classes that are larger, each with the reason why it is one class."""
+SHARED_CLASSES = {
+    "Limits": "the limits of a folder, in its `limits.py`",
+    "EventResponse": "a web framework's response that sends a stream: a class for each framework, in its module",
+}
+"""Names of public classes that several modules define, each with its one meaning."""
 SHARED_NAMES = {"__init__", "limits", "routes", "tls", "_base", "command"}
 """Names of modules that mean the same in every folder."""
 SWITCH = "kernels"
@@ -360,6 +365,28 @@ def test_no_name_of_a_module_means_two_things() -> None:
         if module.path.stem not in SHARED_NAMES and not alike:
             named.setdefault((module.top, module.path.name), []).append(module.name)
     assert not violations(f"{names}" for names in named.values() if len(names) > 1)
+
+
+def test_no_name_of_a_public_class_means_two_things() -> None:
+    """A native kernel has its twin's name: it is no second class, but the same one in another language."""
+    named: dict[str, set[str]] = {}
+    for module in MODULES:
+        for node in module_level(module.tree.body):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named.setdefault(node.name, set()).add(module.name)
+    shared = {name: modules for name, modules in named.items() if len(modules) > 1}
+    assert not violations(f"{name}: {modules}" for name, modules in shared.items() if name not in SHARED_CLASSES)
+    assert not violations(f"{name}: no longer shared" for name in SHARED_CLASSES if name not in shared)
+    own = {name for name in shared["Limits"] if name.rpartition(".")[2] != "limits"}
+    assert not violations(f"{name}: `Limits` outside a `limits.py`" for name in own)
+
+
+def module_level(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yields a module's statements, including those under a condition: a class that needs another library."""
+    for statement in statements:
+        yield statement
+        if isinstance(statement, (ast.If, ast.Try)):
+            yield from module_level([*statement.body, *statement.orelse])
 
 
 def test_a_folder_does_not_touch_what_is_handed_to_it() -> None:

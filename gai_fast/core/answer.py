@@ -1,7 +1,7 @@
 """One response of an upstream: its body, its frames, their events, and their cost. Sans-IO.
 
-Owns everything of one attempt: a new attempt is a new `Answer`. The relay decides which events the client gets, in
-which order, and how the stream ends. Must not know providers or client formats.
+Owns everything of one attempt: a new attempt is a new `UpstreamAnswer`. The relay decides which events the client gets,
+in which order, and how the stream ends. Must not know providers or client formats.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _CONTENT: Final[Progress] = Progress.CONTENT
 _UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
 
 
-class Answer:
+class UpstreamAnswer:
     """Reads one response of an upstream for the relay.
 
     Args:
@@ -153,9 +153,9 @@ class Answer:
         redact: Callable[[Error, bytes], Error] | None,
         account: Account | None,
         goes_on: bool,
-    ) -> Answer:
+    ) -> UpstreamAnswer:
         """Returns the answer of the stream's next attempt. For the arguments see the class."""
-        return Answer(
+        return UpstreamAnswer(
             adapter,
             deltas=deltas,
             passes=passes,

@@ -10,7 +10,7 @@ import enum
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from gai_fast.core.answer import Answer, Progress
+from gai_fast.core.answer import Progress, UpstreamAnswer
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain, Stop
 from gai_fast.core.requests.reading import characters_of_media
@@ -262,15 +262,15 @@ class LegalStream:
     # -- cost --
 
     def usage_so_far(self) -> dict[str, Any] | None:
-        """Returns the usage of a stream that ends without an event; as `Answer.usage_so_far`."""
+        """Returns the usage of a stream that ends without an event; as `UpstreamAnswer.usage_so_far`."""
         return self._answer.usage_so_far()
 
     def charges_so_far(self) -> tuple[Charge, ...]:
-        """Returns the charges of the stream so far; as `Answer.charges_so_far`."""
+        """Returns the charges of the stream so far; as `UpstreamAnswer.charges_so_far`."""
         return self._answer.charges_so_far()
 
     def close_account(self, *, is_abandoned: bool) -> None:
-        """Closes the account of an attempt that has ended without an event; as `Answer.close_account`."""
+        """Closes the account of an attempt that has ended without an event; as `UpstreamAnswer.close_account`."""
         self._answer.close_account(is_abandoned=is_abandoned)
 
     # -- the sinks --
@@ -282,7 +282,7 @@ class LegalStream:
 
     def _use(
         self,
-        answer: Answer,
+        answer: UpstreamAnswer,
         sink: EventSink,
         deltas: DeltaSink | None,
         frames: FrameSink | None,

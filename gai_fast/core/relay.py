@@ -36,7 +36,7 @@ from typing import Any, Final, Literal, cast
 
 from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
-from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
+from gai_fast.core.answer import Progress, UpstreamAnswer, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain, Stop
 from gai_fast.core.json.chunks import WRONG_SHAPE, completed_frames, is_comment, mended
@@ -112,7 +112,7 @@ class Relay(LegalStream):
         self.fault: Exception | None = None
         """The exception of a part, other than an `Error`, that ended the stream: a bug, to be logged."""
         deltas = self._copied_sink(deltas, transcript)
-        answer = Answer(
+        answer = UpstreamAnswer(
             adapter,
             deltas=deltas,
             passes=frames is not None,

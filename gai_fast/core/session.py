@@ -38,7 +38,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _MEMBER: Final = "session_id"
 
 
-class Session(NamedTuple):
+class NamedSession(NamedTuple):
     """A session that its client has named.
 
     Attributes:
@@ -50,14 +50,14 @@ class Session(NamedTuple):
     digest: str
 
 
-def named_session(name: str | None, caller: str) -> Session | None:
+def named_session(name: str | None, caller: str) -> NamedSession | None:
     """Returns the session with a name, or None if there is none.
 
     Args:
         name: From `name_in_headers`; if that is None, from `name_in_request` or `name_in_body`.
         caller: The name of the request's caller.
     """
-    return None if name is None else Session(name, session_digest(name, caller))
+    return None if name is None else NamedSession(name, session_digest(name, caller))
 
 
 def name_in_headers(headers: dict[str, str]) -> str | None:
@@ -122,7 +122,7 @@ def session_of_user(user_id: Any) -> str | None:
         return None
 
 
-def cache_key(session: Session) -> str:
+def cache_key(session: NamedSession) -> str:
     """Returns the key under which providers may cache the prompts of a session: its name, or the digest of a long one.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.shapes import Shape
+from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.core.result import Collector, Result
 from gai_fast.core.sinks import DeltaSink, FrameSink
 from gai_fast.kernels import Part, Piece, encode_json
@@ -261,7 +261,7 @@ class ClientRequest:
         background: bool = False,
         echo: Mapping[str, Any] | None = None,
         form: Any = None,
-        shape: Shape | None = None,
+        shape: RequestShape | None = None,
     ) -> None:
         self.attributed: tuple[Request, list[str]] | Error | None = None
         self.native: tuple[Request, list[str]] | Error | None = None

@@ -107,7 +107,7 @@ def error_response(error: Error, *, request: Any = None) -> Response:
         error: The error.
         request: The request of Flask or Bottle, or the `environ`; the response has its `X-Request-ID`.
     """
-    return Whole(refusal(error, {} if request is None else _headers_of(_environ_of(request))))
+    return WSGIReply(refusal(error, {} if request is None else _headers_of(_environ_of(request))))
 
 
 def _response(events: Any, request: Any, framing: Framing, options: dict[str, Any]) -> Response:
@@ -119,7 +119,7 @@ def _response(events: Any, request: Any, framing: Framing, options: dict[str, An
     try:
         source = response_source(events, headers, framing, options)
     except Error as error:
-        return Whole(refusal(error, headers))
+        return WSGIReply(refusal(error, headers))
     return _begun(events.gateway, lambda: source, environ, headers)
 
 
@@ -151,7 +151,7 @@ def _begun(
             return reply or body
 
     begun = _wait(background_loop(), begin())
-    return Whole(begun) if isinstance(begun, Reply) else WSGIChunks(begun, has_begun=True)
+    return WSGIReply(begun) if isinstance(begun, Reply) else WSGIChunks(begun, has_begun=True)
 
 
 def _environ_of(request: Any) -> Environ:
@@ -200,7 +200,7 @@ class Response(ABC):
         """Ends the response; idempotent."""
 
 
-class Whole(Response):
+class WSGIReply(Response):
     """A response that is complete.
 
     Args:
@@ -315,7 +315,7 @@ class WSGIHandler:
             if not isinstance(prepared, Mapping):
                 return prepared
         except Error as error:
-            return Whole(refusal(error, headers))
+            return WSGIReply(refusal(error, headers))
         return _begun(
             self._gateway,
             lambda: source_of(self._gateway, prepared, headers, self._framing, self._options),

@@ -25,7 +25,7 @@ from orjson import Fragment, loads
 
 from gai_fast.core.json.chunks import label
 from gai_fast.core.requests.reading import turns
-from gai_fast.core.requests.shapes import Shape, messages_shape
+from gai_fast.core.requests.shapes import RequestShape, messages_shape
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.limits import SHARED
@@ -167,7 +167,7 @@ class Anthropic(API):
     def adapter(self, model: str | None = None) -> AnthropicAdapter:
         return AnthropicAdapter(self, model)
 
-    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+    def shape_of(self, body: Mapping[str, Any]) -> RequestShape:
         return messages_shape(body)
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:
@@ -245,7 +245,7 @@ class Anthropic(API):
         body: Mapping[str, Any],
         target: Target,
         headers: Mapping[str, str] = NO_HEADERS,
-        shape: Shape | None = None,
+        shape: RequestShape | None = None,
     ) -> UpstreamRequest:
         version, betas = headers.get("anthropic-version"), headers.get("anthropic-beta")
         if version is not None and not _DATE.fullmatch(version):
@@ -538,7 +538,7 @@ class AnthropicOnVertex(Anthropic):
         body: Mapping[str, Any],
         target: Target,
         headers: Mapping[str, str] = NO_HEADERS,
-        shape: Shape | None = None,
+        shape: RequestShape | None = None,
     ) -> UpstreamRequest:
         version = headers.get("anthropic-version")
         given = {**body, "anthropic_version": version} if version else body
@@ -549,7 +549,7 @@ class AnthropicOnVertex(Anthropic):
         body: Mapping[str, Any],
         target: Target,
         headers: Mapping[str, str] = NO_HEADERS,
-        shape: Shape | None = None,
+        shape: RequestShape | None = None,
     ) -> UpstreamRequest:
         request = super().build_count(body, target, headers, shape)
         request.body = encode_json({**loads(request.body), "model": target.model})  # the path names no model here

@@ -31,7 +31,7 @@ from orjson import Fragment
 
 from gai_fast.core.json.chunks import count, label, member, nested_count, objects, parse_chunk, text_of
 from gai_fast.core.requests.reading import turns
-from gai_fast.core.requests.shapes import Shape, chat_shape
+from gai_fast.core.requests.shapes import RequestShape, chat_shape
 from gai_fast.model.errors import Code, Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.model.request import (
@@ -112,7 +112,7 @@ class Cohere(API):
     def adapter(self, model: str | None = None) -> CohereAdapter:
         return CohereAdapter(self, model)
 
-    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+    def shape_of(self, body: Mapping[str, Any]) -> RequestShape:
         return chat_shape(body.get("messages"))
 
     def decode_error(self, status: int, headers: Mapping[str, str], body: bytes, now_ms: int | None = None) -> Error:

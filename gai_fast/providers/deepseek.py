@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from gai_fast.core.requests.shapes import Shape
+from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers.chat.api import ChatAPI
@@ -36,7 +36,7 @@ _BETA: Final = "/beta"
 class ReasoningOfCalls(Mend):
     """Leaves the reasoning out of messages without calls."""
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return "reasoning_content" in shape.roles.get("assistant", ())
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:

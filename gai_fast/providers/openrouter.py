@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from gai_fast.core.requests.shapes import Shape
+from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.model.changes import Changes
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, FilePart, ImagePart, Reasoning, ReasoningPart, TextPart, Tool, VideoPart
@@ -55,7 +55,7 @@ _ENCRYPTING: Final = frozenset({"openai", "x-ai"})
 class OwnDetails(Mend):
     """Leaves the reasoning out that this gateway has marked as another provider's; OpenRouter's own loses the mark."""
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return "reasoning_details" in shape.roles.get("assistant", ())
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:

@@ -23,7 +23,7 @@ _PLAIN_PART: Final = 2
 """The members of a text: `type` and `text`."""
 
 
-class Shape:
+class RequestShape:
     """The contents of a request besides plain texts.
 
     Attributes:
@@ -99,13 +99,13 @@ class Shape:
                 self.calls.update(call)
 
 
-def chat_shape(messages: object) -> Shape:
+def chat_shape(messages: object) -> RequestShape:
     """Returns the shape of a conversation in the chat dialect.
 
     Args:
         messages: The value of `messages`.
     """
-    shape = Shape()
+    shape = RequestShape()
     if not isinstance(messages, list):
         shape.characters = characters(messages)
         return shape
@@ -145,9 +145,9 @@ _ITEM_IDS: Final = {"message": "msg", "reasoning": "rs", "function_call": "fc", 
 """The prefix of the id of an item of the Responses dialect, by its kind."""
 
 
-def responses_shape(body: Mapping[str, Any]) -> Shape:
+def responses_shape(body: Mapping[str, Any]) -> RequestShape:
     """Returns the shape of a request in the Responses dialect, without its characters."""
-    shape = Shape()
+    shape = RequestShape()
     items = body.get("input")
     if isinstance(items, list):
         for item in items:
@@ -173,7 +173,7 @@ def responses_tool_characters(body: dict[str, Any]) -> int:
     return counted
 
 
-def _note_item(shape: Shape, item: dict[str, Any]) -> None:
+def _note_item(shape: RequestShape, item: dict[str, Any]) -> None:
     kind = item.get("type")
     call_id, identifier = item.get("call_id"), item.get("id")
     if isinstance(call_id, str):
@@ -220,9 +220,9 @@ not count."""
 _BLOCK_VALUES: Final = frozenset(("input", "input_schema"))
 
 
-def messages_shape(body: Mapping[str, Any]) -> Shape:
+def messages_shape(body: Mapping[str, Any]) -> RequestShape:
     """Returns the shape of a request in the Messages dialect, without its characters."""
-    shape = Shape()
+    shape = RequestShape()
     messages = body.get("messages")
     if isinstance(messages, list):
         for message in messages:
@@ -240,7 +240,7 @@ def messages_characters(body: dict[str, Any]) -> int:
     return _block_characters(system) + _block_characters(body.get("messages")) + _block_characters(tools)
 
 
-def _note_block(shape: Shape, block: dict[str, Any]) -> None:
+def _note_block(shape: RequestShape, block: dict[str, Any]) -> None:
     kind = block.get("type")
     if kind == "tool_use" or kind == "tool_result":  # a set costs a hash
         identifier = block.get("id" if kind == "tool_use" else "tool_use_id")

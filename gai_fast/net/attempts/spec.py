@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.shapes import Shape
-from gai_fast.core.session import Session
+from gai_fast.core.requests.shapes import RequestShape
+from gai_fast.core.session import NamedSession
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.kernels import Piece
 from gai_fast.model.credentials import Credential
@@ -243,7 +243,7 @@ class StreamSpec:
     is_continued: bool = True
     dialect: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-    shape: Shape | None = None
+    shape: RequestShape | None = None
     counts: bool = False
     is_large: bool = False
     is_kept: bool = False
@@ -264,7 +264,7 @@ class StreamSpec:
     transport: str = ""
     sharing: Sharing | None = None
     translated: tuple[dict[str, Any], Parse] | None = None
-    session: Session | None = None
+    session: NamedSession | None = None
     home: str = ""
     keeping: Keeping | None = None
     credential: Credential | None = None

@@ -14,7 +14,7 @@ from random import Random
 from secrets import token_bytes
 from typing import Any, Literal
 
-from gai_fast.core.session import Session, beginning, cache_key, session_digest
+from gai_fast.core.session import NamedSession, beginning, cache_key, session_digest
 from gai_fast.model.changes import Changes
 from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
@@ -176,7 +176,7 @@ class Targets(AttemptRunner):
     # -- the choice --
 
     def home(
-        self, model: ModelSettings, session: Session | None, request: Request | dict[str, Any], caller: str
+        self, model: ModelSettings, session: NamedSession | None, request: Request | dict[str, Any], caller: str
     ) -> str:
         """Returns the digest by which the targets and keys of a request are found again; as `StreamSpec.home`.
 

@@ -17,7 +17,7 @@ from orjson import Fragment
 
 from gai_fast.core.json.chunks import label, objects
 from gai_fast.core.requests.reading import turns
-from gai_fast.core.requests.shapes import Shape, chat_shape
+from gai_fast.core.requests.shapes import RequestShape, chat_shape
 from gai_fast.kernels import encode_json, escape, join_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -144,7 +144,7 @@ class ChatAPI(API):
     def adapter(self, model: str | None = None) -> ChatAdapter:
         return ChatAdapter(self, model)
 
-    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+    def shape_of(self, body: Mapping[str, Any]) -> RequestShape:
         return chat_shape(body.get("messages"))
 
     def tools_in(self, body: Mapping[str, Any]) -> Sequence[str]:

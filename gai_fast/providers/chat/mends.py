@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final
 
-from gai_fast.core.requests.shapes import Shape
+from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.model.changes import Changes
 from gai_fast.providers.requests.rules import Mend
 
@@ -72,7 +72,7 @@ class ChatChoiceNeedsTools(Mend):
     def __init__(self, provider: str) -> None:
         self._provider = provider
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return not body.get("tools") and ("tool_choice" in body or "parallel_tool_calls" in body or "tools" in body)
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
@@ -85,7 +85,7 @@ class ChatChoiceNeedsTools(Mend):
 class Prefix(Mend):
     """Marks a last message of the assistant as the beginning of the answer: `prefix: true`."""
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return shape.last == "assistant" and bool(body["messages"])
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
@@ -110,7 +110,7 @@ class ChatPairs(Mend):
         self._provider = provider
         self._results_last = results_last
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return bool(shape.ids) and not _is_paired(body["messages"])
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
@@ -267,7 +267,7 @@ class NoEmptyMessages(Mend):
     their user has cleared.
     """
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         messages = body.get("messages")
         return isinstance(messages, list) and any(_is_silent(message) for message in messages)
 
@@ -311,7 +311,7 @@ class NoLateSystem(Mend):
     answer, because the message was the last one when that answer was asked for: each turn repeats the turn before.
     """
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             return False
@@ -352,7 +352,7 @@ class NoPrefill(Mend):
     def __init__(self, provider: str) -> None:
         self._provider = provider
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return shape.last == "assistant"
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
@@ -367,7 +367,7 @@ class NoPrefill(Mend):
 class AnswerAfterResults(Mend):
     """Puts a word of the assistant between results and a question, if a provider needs one there; reports it."""
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return "tool" in shape.roles
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
@@ -395,7 +395,7 @@ class Turns(Mend):
     def __init__(self, provider: str) -> None:
         self._provider = provider
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         before: Any = ""
         messages = body.get("messages")
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
@@ -457,7 +457,7 @@ def _parts(content: Any) -> list[Any]:
     return [{"type": "text", "text": content}] if content else []
 
 
-def has_functions(body: Mapping[str, Any], shape: Shape) -> bool:
+def has_functions(body: Mapping[str, Any], shape: RequestShape) -> bool:
     """Returns whether a request has the dialect's older form of tools."""
     if "functions" in body or "function_call" in body or "function" in shape.roles:
         return True

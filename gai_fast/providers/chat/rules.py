@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.shapes import CACHE_MARKS, Shape, chat_shape
+from gai_fast.core.requests.shapes import CACHE_MARKS, RequestShape, chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.providers.chat.mends import has_functions, with_tools
 from gai_fast.providers.requests.parts import joined
@@ -129,13 +129,13 @@ class ChatRules(RequestRules):
         self._foreign_parts = _PARTS_OF_ANSWERS - keeps
         self._foreign_of_calls = _LEFT_BY_CALLS - keeps
 
-    def fitted(self, body: Mapping[str, Any], shape: Shape, changes: Changes) -> dict[str, Any]:
+    def fitted(self, body: Mapping[str, Any], shape: RequestShape, changes: Changes) -> dict[str, Any]:
         if not self.has_functions and has_functions(body, shape):
             body = with_tools(body)
             shape = chat_shape(body["messages"])
         return super().fitted(body, shape, changes)
 
-    def is_plain(self, shape: Shape) -> bool:
+    def is_plain(self, shape: RequestShape) -> bool:
         for role, names in shape.roles.items():
             rule = self.roles.get(role)
             if rule is not None and (rule.name != role or rule.one_text):
@@ -162,7 +162,7 @@ class ChatRules(RequestRules):
         else:
             changes.leave_out(self.provider, name)
 
-    def fit_messages(self, body: dict[str, Any], shape: Shape, changes: Changes) -> None:
+    def fit_messages(self, body: dict[str, Any], shape: RequestShape, changes: Changes) -> None:
         messages = body.get("messages")
         if not isinstance(messages, list):
             return

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.shapes import Shape, is_unsigned_or_sealed
+from gai_fast.core.requests.shapes import RequestShape, is_unsigned_or_sealed
 from gai_fast.model.changes import Changes
 from gai_fast.providers.requests.rules import Mend, RequestRules
 from gai_fast.runtime.breathing import breathe
@@ -23,10 +23,10 @@ class MessagesRules(RequestRules):
     Reasoning that is sealed or unsigned is left out: another provider wrote it, and the API refuses it.
     """
 
-    def is_plain(self, shape: Shape) -> bool:
+    def is_plain(self, shape: RequestShape) -> bool:
         return not shape.signed and self.ids_fit(shape)
 
-    def fit_messages(self, body: dict[str, Any], shape: Shape, changes: Changes) -> None:
+    def fit_messages(self, body: dict[str, Any], shape: RequestShape, changes: Changes) -> None:
         sent: list[Any] = []
         places: list[str] = []
         for at, message in enumerate(body["messages"]):
@@ -61,7 +61,7 @@ class MessagesPairs(Mend):
     The result of a call stands in the message after it.
     """
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return bool(shape.ids) and not body.get("thread")
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:

@@ -23,7 +23,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.adapter import Adapter, Framing
 from gai_fast.core.json.chunks import count, parse_chunk
 from gai_fast.core.requests.reading import check_members
-from gai_fast.core.requests.shapes import Shape
+from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.model.request import NamedTool, Request, Tool
@@ -489,7 +489,7 @@ class API(NativeRules):
         body: Mapping[str, Any],
         target: Target,
         headers: Mapping[str, str] = NO_HEADERS,
-        shape: Shape | None = None,
+        shape: RequestShape | None = None,
     ) -> UpstreamRequest:
         """Builds the request for a client's body in this API's dialect. Replaces the model, and applies the `rules`.
 
@@ -512,7 +512,7 @@ class API(NativeRules):
             sent = self._without_refused(body, sent, target)
         return self.post(sent, target)
 
-    def _fitted(self, body: Mapping[str, Any], target: Target, shape: Shape | None) -> dict[str, Any]:
+    def _fitted(self, body: Mapping[str, Any], target: Target, shape: RequestShape | None) -> dict[str, Any]:
         """Returns the whole body for a client's body. Raises as `build_passthrough`."""
         settings = target.settings
         if settings is not None and settings.tuning is not None:
@@ -530,9 +530,9 @@ class API(NativeRules):
         """Returns the rules of a request to a model. Overridden if models of one API differ."""
         return self.rules
 
-    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+    def shape_of(self, body: Mapping[str, Any]) -> RequestShape:
         """Returns the shape of a body in this API's dialect."""
-        return Shape()
+        return RequestShape()
 
     def wanted_choices(self, request: Request | dict[str, Any]) -> int:
         """Returns the number of choices that a request asks for: a native one by its raw members."""
@@ -554,7 +554,7 @@ class API(NativeRules):
         body: Mapping[str, Any],
         target: Target,
         headers: Mapping[str, str] = NO_HEADERS,
-        shape: Shape | None = None,
+        shape: RequestShape | None = None,
     ) -> UpstreamRequest:
         """Builds the request to count the tokens of a client's body. `TokenCount` reads the response.
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.shapes import Shape
+from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.model.changes import Changes
 
 
@@ -105,7 +105,7 @@ class Mend(ABC):
     """A change to requests that is not in a table."""
 
     @abstractmethod
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         """Returns whether a request may need the change.
 
         Args:
@@ -158,7 +158,7 @@ class RequestRules:
         others = [name for name, member in self.members.items() if member is not AS_IT_IS]
         self._plain = frozenset(self.members).difference(others) if strict else frozenset(others)
 
-    def fitted(self, body: Mapping[str, Any], shape: Shape, changes: Changes) -> dict[str, Any]:
+    def fitted(self, body: Mapping[str, Any], shape: RequestShape, changes: Changes) -> dict[str, Any]:
         """Returns a copy of a request that the provider accepts; records in `changes` what is not as given.
 
         Args:
@@ -187,11 +187,11 @@ class RequestRules:
             return plain.issuperset(body)
         return not plain or plain.isdisjoint(body)
 
-    def is_plain(self, shape: Shape) -> bool:
+    def is_plain(self, shape: RequestShape) -> bool:
         """Returns whether the messages of a request with this shape may be sent as they are."""
         return True
 
-    def fit_messages(self, body: dict[str, Any], shape: Shape, changes: Changes) -> None:
+    def fit_messages(self, body: dict[str, Any], shape: RequestShape, changes: Changes) -> None:
         """Replaces the messages of a request by such as the provider accepts.
 
         Args:
@@ -200,7 +200,7 @@ class RequestRules:
             changes: As for `fitted`, which raises the same.
         """
 
-    def ids_fit(self, shape: Shape) -> bool:
+    def ids_fit(self, shape: RequestShape) -> bool:
         """Returns whether the provider accepts all ids of calls."""
         rule = self.call_ids
         if rule is not None:

@@ -15,7 +15,7 @@ from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast.core.requests.reading import turns
-from gai_fast.core.requests.shapes import Shape, responses_shape
+from gai_fast.core.requests.shapes import RequestShape, responses_shape
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.request import (
@@ -84,7 +84,7 @@ class ResponsesAPI(API):
     summary: ClassVar[str] = "auto"
     """The summary that is requested with reasoning; empty if the provider refuses the field."""
 
-    def _fitted(self, body: Mapping[str, Any], target: Target, shape: Shape | None) -> dict[str, Any]:
+    def _fitted(self, body: Mapping[str, Any], target: Target, shape: RequestShape | None) -> dict[str, Any]:
         sent = super()._fitted(body, target, shape)
         return self._with_reasoning(sent, target) if target.is_kept and self.stateless else sent
 
@@ -109,7 +109,7 @@ class ResponsesAPI(API):
     def adapter(self, model: str | None = None) -> ResponsesAdapter:
         return ResponsesAdapter(self, model)
 
-    def shape_of(self, body: Mapping[str, Any]) -> Shape:
+    def shape_of(self, body: Mapping[str, Any]) -> RequestShape:
         return responses_shape(body)
 
     def read_failure(self, body: Any) -> UpstreamFailure | None:

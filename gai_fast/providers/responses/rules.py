@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.shapes import Shape, begins_as_its_kind
+from gai_fast.core.requests.shapes import RequestShape, begins_as_its_kind
 from gai_fast.core.requests.signatures import is_ours, open_signature
 from gai_fast.core.requests.stored_ids import is_own_item
 from gai_fast.model.changes import Changes
@@ -56,14 +56,14 @@ class ResponsesRules(RequestRules):
         self._looks_up = looks_up
         self._thinks = thinks
 
-    def is_plain(self, shape: Shape) -> bool:
+    def is_plain(self, shape: RequestShape) -> bool:
         if not self._thinks:
             return False
         if shape.signed or shape.has_odd_items or (shape.is_encrypted and self._foreign):
             return False
         return self.ids_fit(shape)
 
-    def fit_messages(self, body: dict[str, Any], shape: Shape, changes: Changes) -> None:
+    def fit_messages(self, body: dict[str, Any], shape: RequestShape, changes: Changes) -> None:
         given = body.get("input")
         if not isinstance(given, list):
             return
@@ -136,7 +136,7 @@ _PAIRED: Final = ("function_call", "function_call_output", "custom_tool_call", "
 class ResponsesChoiceNeedsTools(Mend):
     """Leaves `tool_choice` and `parallel_tool_calls` out of a request without tools: the dialect refuses them there."""
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return not body.get("tools") and ("tool_choice" in body or "parallel_tool_calls" in body)
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:
@@ -158,7 +158,7 @@ _OUTPUTS: Final[Mapping[str, str]] = {
 class ResponsesPairs(Mend):
     """Leaves out calls without outputs and outputs without calls, if members may be left out."""
 
-    def is_needed(self, body: dict[str, Any], shape: Shape) -> bool:
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
         return bool(shape.ids) and not body.get("previous_response_id") and not body.get("conversation")
 
     def mend(self, body: dict[str, Any], changes: Changes) -> None:

@@ -25,7 +25,7 @@ from gai_fast.server.admin.recent_requests import together as all_together
 from gai_fast.server.admin.running_streams import running_streams, running_sums, timestamp, together
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
-from gai_fast.server.admin.targets import Target, read_target
+from gai_fast.server.admin.targets import NamedTarget, read_target
 from gai_fast.server.admin.today import Today
 from gai_fast.server.admin.watch import WatchedEvents, Watches
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
@@ -73,7 +73,7 @@ class OtherWorkers(Protocol):
     async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
         """Returns the result of `targets.all_targets` of each worker that answers."""
 
-    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
+    async def set_drained(self, target: NamedTarget, *, is_drained: bool) -> None:
         """Drains or restores a target in all workers, including this one. The last change of all admins wins."""
 
 
@@ -245,7 +245,7 @@ class AdminRoutes:
             incoming.http.action = incoming.http.action[0], f"{target.model} {target.upstream} {target.id}"
         self._wait(incoming, self._set_drained(incoming, target, is_drained=is_drained))
 
-    async def _set_drained(self, incoming: Incoming, target: Target, *, is_drained: bool) -> Reply:
+    async def _set_drained(self, incoming: Incoming, target: NamedTarget, *, is_drained: bool) -> Reply:
         if not targets.set_drained(self._engine, target, is_drained=is_drained):
             raise _no_target()
         if self.others is not None:

@@ -19,18 +19,18 @@ CONDITIONS: Final = ("unused", "ready", "slow_start", "full", "failing", "coolin
 worker has a stream at it."""
 
 
-class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The target of an admin's request."""
+class NamedTarget(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A target, as an admin's request names it; `Target` in the description of the API."""
 
     model: str
     upstream: str
     id: str
 
 
-_DECODER: Final = msgspec.json.Decoder(Target)
+_DECODER: Final = msgspec.json.Decoder(NamedTarget)
 
 
-def read_target(body: bytes) -> Target:
+def read_target(body: bytes) -> NamedTarget:
     """Reads the body of `POST /admin/v1/targets/…`.
 
     Args:
@@ -54,7 +54,7 @@ def all_targets(engine: Engine) -> list[dict[str, Any]]:
     ]
 
 
-def set_drained(engine: Engine, target: Target, *, is_drained: bool) -> bool:
+def set_drained(engine: Engine, target: NamedTarget, *, is_drained: bool) -> bool:
     """Drains or restores a target. Returns whether the target exists.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gai_fast.core.session import Session, name_in_headers, session_digest
+from gai_fast.core.session import NamedSession, name_in_headers, session_digest
 from gai_fast.formats.agents import is_agent
 
 UNSUPPORTED_HEADER: Final = "x-gai-unsupported"
@@ -31,13 +31,13 @@ class HeadFacts:
 
     def __init__(self, headers: dict[str, str]) -> None:
         self._name = name_in_headers(headers)
-        self._named: tuple[str, Session] | None = None
+        self._named: tuple[str, NamedSession] | None = None
         self.is_agent = is_agent(headers.get("user-agent"))
         count = headers.get("x-stainless-retry-count")
         self.is_retry = count is not None and count.strip("0").isdecimal()
         self.unsupported = headers.get(UNSUPPORTED_HEADER)
 
-    def session(self, caller: str) -> Session | None:
+    def session(self, caller: str) -> NamedSession | None:
         """Returns the session that the headers name, or None.
 
         Args:
@@ -48,5 +48,5 @@ class HeadFacts:
             return None
         named = self._named
         if named is None or named[0] != caller:
-            named = self._named = caller, Session(name, session_digest(name, caller))
+            named = self._named = caller, NamedSession(name, session_digest(name, caller))
         return named[1]

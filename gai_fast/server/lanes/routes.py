@@ -15,7 +15,6 @@ from gai_fast.model.pass_paths import METHODS
 from gai_fast.model.request import Request
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.server.admin.routes import AdminRoutes
-from gai_fast.server.admin.targets import Target
 from gai_fast.server.admission.access import Access, Paths
 from gai_fast.server.admission.admit import is_form
 from gai_fast.server.http.replies import Reply
@@ -693,7 +692,7 @@ ROUTES: Final = (
             "No stream begins at a target any more; those that run go on.",
             "Admin",
             {200: {JSON: "TargetState"}},
-            Target,
+            "Target",
             example=_TARGET,
         ),
         "targets.drain",
@@ -702,7 +701,7 @@ ROUTES: Final = (
         "POST",
         "/admin/v1/targets/restore",
         lambda on: on.admin.restore,
-        Operation("Takes a target back.", "Admin", {200: {JSON: "TargetState"}}, Target, example=_TARGET),
+        Operation("Takes a target back.", "Admin", {200: {JSON: "TargetState"}}, "Target", example=_TARGET),
         "targets.restore",
     ),
     _admin(

@@ -28,7 +28,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, LIMITS_OF_KEY
 from gai_fast.server.admin.key_routes import GRACE
 from gai_fast.server.admin.samples import Side
-from gai_fast.server.admin.targets import CONDITIONS
+from gai_fast.server.admin.targets import CONDITIONS, NamedTarget
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.openapi.descriptions import ABOUT
 from gai_fast.server.requests.idempotency import PRINTABLE
@@ -232,7 +232,7 @@ def _of_key_requests() -> dict[str, Schema]:
 
 
 def _of_operators() -> dict[str, Schema]:
-    """Returns the responses of the admin API."""
+    """Returns the bodies of the admin API: its responses, and the requests that no type describes."""
     error_kind = _error_kind()
     change = _record({"section": _TEXT, "name": _or_null(_TEXT), "change": {"enum": ["added", "removed", "changed"]}})
     spend = _record({"amount": _NUMBER, "currency": _TEXT, "requests": _COUNT})
@@ -244,6 +244,7 @@ def _of_operators() -> dict[str, Schema]:
         **_of_requests(error_kind),
         **_of_keys(),
         "Spend": _record({"data": _list(spend), "prices_date": _or_null(_TEXT)}),
+        "Target": {"title": "Target", **_record(dict.fromkeys(NamedTarget.__struct_fields__, _TEXT), more=False)},
         "TargetState": target,
         "Targets": _list(ref("TargetState")),
         "Change": change,

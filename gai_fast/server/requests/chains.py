@@ -91,7 +91,7 @@ class Found(NamedTuple):
     may_go_up: bool
 
 
-class Whole(NamedTuple):
+class WholeRequest(NamedTuple):
     """A request with its whole conversation.
 
     Attributes:
@@ -213,7 +213,7 @@ class Chains:
         raise not_found(StoredId(_PARENT, parent))
 
 
-def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
+def whole(body: dict[str, Any], raw: bytes, found: Found) -> WholeRequest:
     """Returns a request with its whole conversation; takes long, and shares nothing that changes with the loop.
 
     Args:
@@ -256,7 +256,7 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> Whole:
     if sum([_size(kept) for kept in (*found.turns, *found.holding.values())]) > LIMITS.long_conversation:
         containers = max(containers, LIMITS.turn_passed + 1)  # it is read and written beside the loop
     is_upstreams = found.is_upstreams or any(each.is_needed and each.place not in replaced for each in found.named)
-    return Whole(sent, marks, containers, Turn(found.parent, own, is_upstreams, found.turns), unknown)
+    return WholeRequest(sent, marks, containers, Turn(found.parent, own, is_upstreams, found.turns), unknown)
 
 
 def _with_items(found: Found) -> tuple[list[Any], list[ItemMark], set[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gai_fast.core.session import Session, named_session
+from gai_fast.core.session import NamedSession, named_session
 from gai_fast.formats import Format
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
@@ -83,7 +83,7 @@ class Incoming:
             self._facts = facts
         return facts
 
-    def session(self, name: str | None) -> Session | None:
+    def session(self, name: str | None) -> NamedSession | None:
         """Returns the session of the request, or None.
 
         Args:

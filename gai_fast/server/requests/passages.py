@@ -41,7 +41,7 @@ from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import HEADER, cache_header, wants_shared_answer
-from gai_fast.server.requests.chains import Found, Whole, whole
+from gai_fast.server.requests.chains import Found, WholeRequest, whole
 from gai_fast.server.requests.chats import chat_id_of
 from gai_fast.server.requests.idempotency import KEY_HEADERS, expired, key_of
 from gai_fast.server.requests.incoming import Incoming
@@ -802,7 +802,7 @@ def _size_of(body: dict[str, Any]) -> int:
     return size
 
 
-def _joined(passage: Passage, body: dict[str, Any], found: Found) -> Whole:
+def _joined(passage: Passage, body: dict[str, Any], found: Found) -> WholeRequest:
     """Returns a request with its whole conversation, and notes its size."""
     http = passage.incoming.http
     conversation = whole(body, http.body, found)

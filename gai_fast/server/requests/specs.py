@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast, get_args
 from msgspec import UNSET
 
 from gai_fast.core.requests.reading import characters
-from gai_fast.core.session import Session, name_in_body, name_in_request
+from gai_fast.core.session import NamedSession, name_in_body, name_in_request
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
     ClientRequest,
@@ -182,7 +182,7 @@ class SpecBuilder:
         return any(settings.price(each) is not None for each in settings.may_answer(model))
 
     def count(
-        self, incoming: Incoming, body: dict[str, Any], model: ModelSettings, session: Session | None, home: str
+        self, incoming: Incoming, body: dict[str, Any], model: ModelSettings, session: NamedSession | None, home: str
     ) -> tuple[StreamSpec, StreamContext]:
         """Builds the spec of a request for a token count by its upstream.
 
@@ -364,7 +364,7 @@ class _DialectSpecs:
         negotiated: Negotiated,
         context: StreamContext,
         header: LogHeader | None,
-        session: Session | None,
+        session: NamedSession | None,
         home: str,
     ) -> None:
         self._engine = engine

@@ -26,7 +26,7 @@ from gai_fast.server.admin.drained import DRAINED, DrainedTargets
 from gai_fast.server.admin.last_hour import LastHour, Slot
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter
 from gai_fast.server.admin.running_streams import running_streams
-from gai_fast.server.admin.targets import Target, all_targets
+from gai_fast.server.admin.targets import NamedTarget, all_targets
 from gai_fast.server.admin.watch import WatchedEvents, Watches
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.durable import RunningStream, cancelled, state_of
@@ -166,7 +166,7 @@ class Peers:
         """Returns the targets of each other worker that answers; as `admin.targets.all_targets`."""
         return await self._ask_all("targets")
 
-    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
+    async def set_drained(self, target: NamedTarget, *, is_drained: bool) -> None:
         """Drains a target or undoes it, in all workers and in those that start later.
 
         This worker gets the list by the bus too: another admin's later change may have arrived during the request to

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from gai_fast.core.account import Account, Bill
-from gai_fast.core.answer import Answer, Progress, is_partly_read, partly_read
+from gai_fast.core.answer import Progress, UpstreamAnswer, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
 from gai_fast.core.transcript import Transcript
 from gai_fast.kernels import Frame
@@ -36,9 +36,9 @@ def answer(
     goes_on: bool = False,
     characters: int = 0,
     **options: Any,
-) -> Answer:
+) -> UpstreamAnswer:
     known: dict[str, Any] = {"deltas": None, "passes": False, "redact": None, "transcript": None, "account": None}
-    return Answer(
+    return UpstreamAnswer(
         FakeAdapter(api or FakeAPI()),
         on_malformed=on_malformed,
         prompt_characters=prompt_characters,
@@ -53,13 +53,13 @@ class Request:
         self.sent = sent
 
 
-def billed(*, sent: bool = True, **options: Any) -> tuple[Answer, Bill]:
+def billed(*, sent: bool = True, **options: Any) -> tuple[UpstreamAnswer, Bill]:
     bill = Bill()
     account = Account(bill, Request(sent), "fake", "up", PRICE, prompt_characters=40)
     return answer(account=account, prompt_characters=40, **options), bill
 
 
-def frames_of(made: Answer, data: bytes) -> list[Frame]:
+def frames_of(made: UpstreamAnswer, data: bytes) -> list[Frame]:
     stream = made.receive(data)
     made.copier.feed(stream)
     frames: list[Frame] = []
@@ -91,7 +91,7 @@ def test_an_oversized_frame_is_noted_and_the_frames_before_it_are_returned() -> 
 
 
 def test_a_whole_answer_is_read_or_is_an_error() -> None:
-    def whole(body: bytes, **options: Any) -> Answer:
+    def whole(body: bytes, **options: Any) -> UpstreamAnswer:
         made = answer(**options)
         made.receive(body)
         return made

@@ -10,7 +10,7 @@ import pytest
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.core.session import (
     HEADERS,
-    Session,
+    NamedSession,
     beginning,
     cache_key,
     name_in_body,
@@ -128,8 +128,8 @@ def test_a_digest_is_of_the_name_and_the_caller() -> None:
 
 
 def test_the_key_of_a_cache_is_the_name_or_the_digest_of_a_long_one() -> None:
-    assert cache_key(Session("x" * 64, "d")) == "x" * 64
-    assert cache_key(Session("x" * 65, "d")) == "d"
+    assert cache_key(NamedSession("x" * 64, "d")) == "x" * 64
+    assert cache_key(NamedSession("x" * 65, "d")) == "d"
 
 
 def test_a_digest_takes_any_text() -> None:
@@ -137,7 +137,7 @@ def test_a_digest_takes_any_text() -> None:
 
 
 def test_a_named_session_has_its_name_and_its_digest() -> None:
-    assert named_session("a", "c") == Session("a", session_digest("a", "c"))
+    assert named_session("a", "c") == NamedSession("a", session_digest("a", "c"))
     assert named_session(None, "c") is None
 
 

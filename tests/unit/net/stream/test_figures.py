@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gai_fast.core.session import Session
+from gai_fast.core.session import NamedSession
 from gai_fast.model.changes import Changes
 from gai_fast.model.settings import Secret
 from gai_fast.net.attempts.spec import Role, Sharing
@@ -66,7 +66,7 @@ def test_they_name_the_session_and_the_place_of_the_key() -> None:
     stream = Fixture()
     upstream = replace(stream.model.upstream, api_key=first, more_api_keys=(second,))
     stream.model = stream.spec.model = replace(stream.model, upstream=upstream)
-    stream.spec.session = Session("a name", "0123456789abcdef")
+    stream.spec.session = NamedSession("a name", "0123456789abcdef")
     stream.streaming()
     attempts = stream.session.attempts
     figures = figures_of(stream.relay, attempts, "m", "finished")

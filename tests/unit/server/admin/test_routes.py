@@ -28,7 +28,7 @@ from gai_fast.server.admin.last_hour import LastHour
 from gai_fast.server.admin.recent_requests import RequestFilter
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.running_streams import RunningSums
-from gai_fast.server.admin.targets import Target, read_target
+from gai_fast.server.admin.targets import NamedTarget, read_target
 from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply
@@ -74,7 +74,7 @@ class Others:
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
-        self.drained: list[tuple[Target, bool]] = []
+        self.drained: list[tuple[NamedTarget, bool]] = []
         self.reports = 0
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
@@ -92,7 +92,7 @@ class Others:
     async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
         return []
 
-    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
+    async def set_drained(self, target: NamedTarget, *, is_drained: bool) -> None:
         self.drained.append((target, is_drained))
 
     async def watch(self, stream_id: str, after: int) -> WatchedEvents | None:
@@ -233,7 +233,7 @@ async def test_a_target_that_a_reload_removes_while_it_is_drained_is_unknown(adm
     admin._engine.use(Settings(upstreams={"up": upstream}, models={"m": model}))
 
     class Reloading(Others):
-        async def set_drained(self, target: Target, *, is_drained: bool) -> None:
+        async def set_drained(self, target: NamedTarget, *, is_drained: bool) -> None:
             admin._engine.use(Settings())
 
     admin.others = Reloading()

@@ -14,12 +14,12 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetCondition
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admin.targets import CONDITIONS, Target, all_targets, read_target, set_drained, together
+from gai_fast.server.admin.targets import CONDITIONS, NamedTarget, all_targets, read_target, set_drained, together
 
 UPSTREAMS = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}
 TARGETS = tuple(TargetSettings(each, "gpt") for each in UPSTREAMS.values())
 MODEL = ModelSettings("m", UPSTREAMS["east"], "gpt", targets=TARGETS)
-WEST = Target(model="m", upstream="west", id="gpt")
+WEST = NamedTarget(model="m", upstream="west", id="gpt")
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ async def test_a_target_is_taken_out_and_back_in(engine: Engine) -> None:
 
 async def test_an_unknown_target_is_none(engine: Engine) -> None:
     for target in (
-        Target(model="n", upstream="west", id="gpt"),
-        Target(model="m", upstream="north", id="gpt"),
-        Target(model="m", upstream="west", id="other"),
+        NamedTarget(model="n", upstream="west", id="gpt"),
+        NamedTarget(model="m", upstream="north", id="gpt"),
+        NamedTarget(model="m", upstream="west", id="other"),
     ):
         assert not set_drained(engine, target, is_drained=True)
 
@@ -54,14 +54,17 @@ async def test_the_upstream_of_a_model_without_targets_is_its_target() -> None:
     alone = ModelSettings("one", UPSTREAMS["east"], "gpt")
     models = {"one": alone, "m": MODEL}
     engine = Engine(Settings(upstreams=UPSTREAMS, models=models), asyncio.get_running_loop())
-    east = Target(model="one", upstream="east", id="gpt")
+    east = NamedTarget(model="one", upstream="east", id="gpt")
 
     def state() -> object:
         return all_targets(engine)[0]["state"]
 
     assert all_targets(engine) == [{**row("east", "ready"), "model": "one"}, row("east", "ready"), row("west", "ready")]
     assert engine.targets.with_target(alone, "") is alone
-    for unknown in (Target(model="one", upstream="west", id="gpt"), Target(model="one", upstream="east", id="x")):
+    for unknown in (
+        NamedTarget(model="one", upstream="west", id="gpt"),
+        NamedTarget(model="one", upstream="east", id="x"),
+    ):
         assert not set_drained(engine, unknown, is_drained=True)
         assert not set_drained(engine, unknown, is_drained=False)
     assert set_drained(engine, east, is_drained=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.core.session import Session, session_digest
+from gai_fast.core.session import NamedSession, session_digest
 from gai_fast.server.http.head_facts import HeadFacts
 
 
@@ -27,7 +27,7 @@ def test_a_head_of_an_agent_that_tries_again() -> None:
 def test_a_session_of_a_head_is_each_callers_own() -> None:
     facts = HeadFacts({"x-session-id": "main"})
     for caller in ("anna", "anna", "bert", "anna"):
-        assert facts.session(caller) == Session("main", session_digest("main", caller))
+        assert facts.session(caller) == NamedSession("main", session_digest("main", caller))
 
 
 @pytest.mark.parametrize("count", ["0", "00", "", "x", "-1"])

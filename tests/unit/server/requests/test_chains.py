@@ -25,7 +25,7 @@ from gai_fast.model.settings import (
 )
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admission.server_limits import ServerLimits
-from gai_fast.server.requests.chains import Chains, Found, Turn, Whole, whole
+from gai_fast.server.requests.chains import Chains, Found, Turn, WholeRequest, whole
 from gai_fast.server.requests.early import EarlyChecks, read_rest
 from gai_fast.server.requests.newest import Newest
 from gai_fast.server.requests.passage import Passage
@@ -374,7 +374,7 @@ def test_one_item_that_is_named_often_counts_each_time(change_limits: ChangeLimi
     answer = kept(RESPONSE, "", item)
     identifier = SAID["id"]
 
-    def of(number: int) -> Whole:
+    def of(number: int) -> WholeRequest:
         own = [{"type": "item_reference", "id": identifier}] * number
         asked = NOTHING._replace(own=own, named=references(own), holding={identifier: answer})
         return whole({"input": own}, b"{}", asked)

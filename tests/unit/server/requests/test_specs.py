@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from gai_fast.core.session import Session, session_digest
+from gai_fast.core.session import NamedSession, session_digest
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
@@ -83,14 +83,14 @@ async def test_a_whole_answer_is_kept_for_a_key_alone() -> None:
 
 async def test_a_spec_has_the_session_that_its_client_has_named() -> None:
     made = builder()
-    assert responses(made, prompt_cache_key="main").session == Session("main", session_digest("main", ANONYMOUS))
+    assert responses(made, prompt_cache_key="main").session == NamedSession("main", session_digest("main", ANONYMOUS))
     assert (
         responses(made, model="native", prompt_cache_key="main").session
         == responses(made, prompt_cache_key="main").session
     )
     named = incoming(http("POST", "/", {"host": "127.0.0.1", "x-session-id": "main"}), "")
     spec = made.native(named, Request(query="hi", model="m"), SSE, is_durable=False)[0]
-    assert spec.session == Session("main", session_digest("main", ANONYMOUS))
+    assert spec.session == NamedSession("main", session_digest("main", ANONYMOUS))
     assert made.native(posted(), Request(query="hi", model="m"), SSE, is_durable=False)[0].session is None
 
 
