@@ -13,8 +13,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import pytest
@@ -33,8 +35,12 @@ from gai_fast.model.settings import (
 )
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime import breathing
-from gai_fast.server.serving import start
+from gai_fast.server.serving import RunningServer, start
 from gai_fast.stores.responses import KeptResponse
+from tests.replaced import replaced
+from tests.requests.gateway import PATHS
+from tests.requests.judge import specimens
+from tests.requests.recorded import RECORDED
 
 MESSAGES = 10_000
 """Messages of a long conversation, of which each has three objects and arrays at most: `translated_containers`."""
@@ -346,27 +352,59 @@ async def check(
         is_refused: Whether the request is refused before.
         prepare: Puts into the store what the request names.
     """
-    text, threads = json.dumps(body).encode(), Threads()
-    running = await start(settings(threads.url, *processors))
-    prepare(running.engine)
-    work, seen = running.engine.targets.beside, []
-    most = MOST * max(1.0, work_of_a_unit() / UNIT) * (1 if MODULES == "compiled" else INTERPRETED)
-    try:
+    async with measuring(monkeypatch, *processors) as measure:
+        prepare(measure.running.engine)
+        status, problem = await measure.request(path, body)
+        asked = measure.threads.asked
+        assert status == (400 if asked or is_refused else 200), status
+        assert (asked > 0) is not is_refused or is_estimated, status
+        assert not problem
+
+
+class Measure:
+    """Measures requests to a running gateway.
+
+    Args:
+        monkeypatch: Measures the work beside the loop.
+        running: The gateway.
+        threads: Its client and its upstream.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, running: RunningServer, threads: Threads) -> None:
+        self._monkeypatch = monkeypatch
+        self.running = running
+        self.threads = threads
+        self._most = MOST * max(1.0, work_of_a_unit() / UNIT) * (1 if MODULES == "compiled" else INTERPRETED)
+
+    async def request(self, path: str, body: dict[str, Any]) -> tuple[int, str]:
+        """Sends a request, up to `TRIES` times until one of them holds the loop for no longer than allowed.
+
+        Returns:
+            The last response's status; and by how much each of them held the loop too long, empty if one did not.
+        """
+        text, work, seen = json.dumps(body).encode(), self.running.engine.targets.beside, []
         for _ in range(TRIES):
-            stretches = Stretches(monkeypatch)
+            stretches = Stretches(self._monkeypatch)
             await work.do(breathing.breathe)
             with stretches.measured():
-                status = await asyncio.to_thread(threads.ask, running.url, path, text)
+                line = await asyncio.to_thread(self.threads.ask, self.running.url, path, text)
                 await work.do(breathing.breathe)
-            assert status.split()[1] == (b"400" if threads.asked or is_refused else b"200"), status
-            assert (threads.asked > 0) is not is_refused or is_estimated, status
             seen.append(max(stretches.turn, stretches.beside))
-            if seen[-1] <= most:
-                return
+            if seen[-1] <= self._most:
+                return int(line.split()[1]), ""
+        return int(line.split()[1]), f"{min(seen) * 1000:.0f} ms, and {self._most * 1000:.0f} ms are allowed"
+
+
+@asynccontextmanager
+async def measuring(monkeypatch: pytest.MonkeyPatch, *processors: dict[str, Any]) -> AsyncIterator[Measure]:
+    """Yields a running gateway."""
+    threads = Threads()
+    running = await start(settings(threads.url, *processors))
+    try:
+        yield Measure(monkeypatch, running, threads)
     finally:
         await running.close()
         threads.close()
-    pytest.fail(f"{min(seen) * 1000:.0f} ms, and {most * 1000:.0f} ms are allowed")
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -412,3 +450,69 @@ async def test_a_chain(monkeypatch: pytest.MonkeyPatch, kind: str, provider: str
 
     body = {"model": provider, "input": "thanks", "previous_response_id": f"resp_{turns - 1}"}
     await check(monkeypatch, "/v1/responses", body, prepare=keep)
+
+
+# ---- bodies of the judge of requests, as they are and grown ----------------------------------------------------------
+
+ROUTES = {**{door: (door, path) for door, path in PATHS.items()}, "count": ("messages", "/v1/messages/count_tokens")}
+"""By route: the door whose bodies it takes, and its path."""
+ITEMS = 4000
+"""Items of a grown list and members of a grown object: work for each pair of them takes longer than a turn may."""
+GROWN = 300_000
+"""Characters of a grown text, and of a grown list at most."""
+
+Place = tuple[str | int, ...]
+
+
+def places(value: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Yields everything that a body holds, with its path."""
+    pairs: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield (*path, key), inner
+        yield from places(inner, (*path, key))
+
+
+def grown(value: Any) -> Any:
+    """Returns a list with its items repeated, an object with odd members beside its own, or a text that is long."""
+    if isinstance(value, list):
+        return value * max(1, min(ITEMS // len(value), GROWN // len(json.dumps(value))))
+    if isinstance(value, dict):
+        return {**value, **{f"odd_{at}": at for at in range(ITEMS // 4)}}
+    return (value + " ") * (GROWN // (len(value) + 1))
+
+
+def bodies_of(door: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields each body of a door: as it is, with a list grown, and with a text grown.
+
+    Beside the text of every second body an object is grown. Which of its places is grown differs between bodies.
+    """
+    for number, (name, body) in enumerate(specimens()[door].items()):
+        yield name, body
+        if name.startswith(RECORDED):
+            continue  # there may be any number of them
+        yield grown_at(name, body, list, number)
+        name, body = grown_at(name, body, str, number)
+        yield grown_at(name, body, dict, number) if number % 2 else (name, body)
+
+
+def grown_at(name: str, body: dict[str, Any], kind: type, number: int) -> tuple[str, dict[str, Any]]:
+    """Returns a body with one of its places of a type grown, and its name; the whole body if it has no such place."""
+    paths = [path for path, value in places(body) if isinstance(value, kind) and value]
+    path = paths[number % len(paths)] if paths else ()
+    return f"{name}, grown at {path}", replaced(body, path, grown(reduce(getitem, path, body)))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_each_body_of_the_judge_of_requests_and_what_grows_from_it(
+    monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    """Each body is sent to one provider; the next one to the next provider."""
+    door, path = ROUTES[route]
+    async with measuring(monkeypatch) as measure:
+        for number, (name, body) in enumerate(bodies_of(door)):
+            provider = PROVIDERS[number % len(PROVIDERS)]
+            member: dict[str, Any] = {"model": provider}
+            if door == "agui":
+                member = {"forwardedProps": {**body.get("forwardedProps", {}), **member}}
+            status, problem = await measure.request(path, {**body, **member})
+            assert (status < 500, problem) == (True, ""), f"{name}, to {provider}"
