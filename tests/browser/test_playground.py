@@ -570,6 +570,46 @@ async def test_nothing_scrolls_sideways(browser: Chromium, origin: str, width: i
                 assert await page.evaluate(fits), pane
 
 
+BOXES = """Object.fromEntries(['reading', 'turns', 'composer', 'prompt', 'send'].map((id) => {
+  const { left, right, top, bottom } = document.getElementById(id).getBoundingClientRect();
+  return [id, { left, right, top, bottom }];
+}))"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+async def test_the_conversation_has_the_page_and_all_else_is_out_of_its_way(
+    browser: Browser, origin: str, width: int
+) -> None:
+    """On a phone and on a desktop: the prompt is below, the settings are in a drawer, the raw events are folded."""
+    is_shown = "document.querySelector('{}').checkVisibility()"
+    async with browser.page(width=width, height=800) as page:
+        await page.open(f"{origin}/")
+        await page.until("document.querySelector('#model').value === 'fake'")
+        for prompt in ("", "quick", "slowly"):
+            if prompt:
+                await send(page, prompt)
+                await ended(page)
+            boxes = await page.evaluate(BOXES)
+            reading, composer = boxes["reading"], boxes["composer"]
+            column = boxes["turns"]
+            assert reading["right"] - reading["left"] > 0.9 * width
+            assert abs(column["left"] + column["right"] - width) <= 20  # a scroll bar may stand at the right
+            assert column["right"] - column["left"] > (0.85 if width < 500 else 0.5) * width
+            assert reading["bottom"] <= composer["top"] < boxes["prompt"]["bottom"] <= composer["bottom"] <= 800
+            assert boxes["send"]["bottom"] <= 800
+            assert await page.evaluate("document.documentElement.scrollHeight") <= 800
+            assert await page.evaluate("document.querySelector('#settings').open") is False
+            assert not await page.evaluate(is_shown.format("#key"))
+            assert not await page.evaluate(is_shown.format("#log"))
+        await page.evaluate("document.querySelector('#events summary').click()")
+        assert await page.evaluate(is_shown.format("#log > div"))
+        await page.evaluate("document.querySelector('#open-settings').click()")
+        assert await page.evaluate(is_shown.format("#key"))
+        drawer = await page.evaluate("document.querySelector('#settings').getBoundingClientRect().toJSON()")
+        assert drawer["right"] == width
+        assert drawer["width"] < (width + 1 if width < 500 else width / 2)
+
+
 CONTRAST = """(() => {
   const channels = (colour) => {
     const pixel = new OffscreenCanvas(1, 1).getContext('2d');
