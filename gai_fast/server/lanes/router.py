@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from gai_fast.config.problems import meant
 from gai_fast.formats import Format, get_format
 from gai_fast.model.addresses import client_network, is_loopback
 from gai_fast.model.errors import Error
@@ -148,6 +149,7 @@ class Router(LaneRoutes):
                 exact.setdefault(route.path, []).append(route)
         self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
         self._prefixes = {ends: _resource(found, handlers) for ends, found in prefixes.items()}
+        self._paths = tuple(dict.fromkeys(route.path for route in routes))
         self._sections = [(path, _Resource(get_format(name), {}, {})) for path, name in SECTIONS]
 
     def use(self, admission: Admission) -> None:
@@ -432,8 +434,8 @@ class Router(LaneRoutes):
         if path in NOT_OFFERED:
             text = f"this gateway does not offer {path}: ask the provider itself, or let a path of it through (`lane`)"
             return Error("not_found", text, reason="route")
-        near = get_close_matches(path[: LIMITS.compared_path], self._exact, 1, _MIN_SIMILARITY)
-        hint = f"; did you mean {near[0]}?" if near else ": /docs lists them"
+        near = _nearest(path[: LIMITS.compared_path], self._paths)
+        hint = f"; did you mean {near}?" if near else ": /docs lists them"
         return Error("not_found", f"there is no such route{hint}", reason="route")
 
 
@@ -444,6 +446,28 @@ def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
         methods.update(dict.fromkeys(route.methods, Endpoint(route.handler(handlers), gates)))
     actions = {route.method: route.action for route in routes if route.action}
     return _Resource(get_format(routes[0].format), methods, actions)
+
+
+def _nearest(path: str, routes: Sequence[str]) -> str:
+    """Returns the route that an unknown path may have meant; empty if none is as alike as `_MIN_SIMILARITY`.
+
+    A parameter of a route has no text to compare: a part of the path is dropped if the route has a parameter there.
+    """
+    parts = path.split("/")
+    known: dict[str, dict[str, str]] = {}  # by what is left of the path: what is left of routes, and the routes
+    for route in routes:
+        fixed = ["" if part.startswith("{") else part for part in route.split("/")]
+        word = path
+        if "{" in route:
+            if len(fixed) != len(parts) or not all(parts[1:]):
+                continue
+            word = "/".join(part if own else "" for part, own in zip(parts, fixed, strict=True))
+        known.setdefault(word, {})["/".join(fixed)] = route
+    found = [(word, near) for word, texts in known.items() if (near := meant(word, texts, _MIN_SIMILARITY))]
+    if not found:
+        return ""
+    word, near = max(found, key=lambda pair: SequenceMatcher(None, *pair).ratio())
+    return known[word][near]
 
 
 def _tail(path: str, prefix: str, ending: str) -> str | None:

@@ -502,7 +502,7 @@ class Limits:
     """Names of keys and issuers in one line of the log, which stays shorter than a line of the log may be."""
 
     compared_path: int = 128
-    """Characters of an unknown path that are compared with routes, in at most 0.3 ms: the longest route has 25."""
+    """Characters of an unknown path that are compared with routes, in at most 1 ms: the longest route has 30."""
 
     cost_series: int = 10_000
     """Combinations of key, model, provider and currency whose cost is counted separately: a megabyte per scrape."""

@@ -85,7 +85,15 @@ def members(reply: Reply) -> set[str]:
         ("/chat/completions", "; did you mean /v1/chat/completions?"),
         ("/v1/v1/messages", "; did you mean /v1/messages?"),
         ("/api/v1/strem", "; did you mean /api/v1/stream?"),
+        ("/api/v1/stream/0123456789abcdef0123456789abcdef", "; did you mean /api/v1/streams/{id}?"),
+        ("/api/v1/stream/a", "; did you mean /api/v1/streams/{id}?"),
+        ("/api/v1/stream/", "; did you mean /api/v1/stream?"),
+        ("/v1/response/resp_1", "; did you mean /v1/responses/{id}?"),
+        ("/v1/response/resp_1/cancel", "; did you mean /v1/responses/{id}/cancel?"),
+        ("/v1/model/gpt", "; did you mean /v1/models/{id}?"),
         ("/v1/embed", ": /docs lists them"),
+        ("/x/y/z", ": /docs lists them"),  # `/p/{upstream}/{path}` has little to compare
+        ("/" * 4000, ": /docs lists them"),
         ("/x" * 4000, ": /docs lists them"),
     ],
 )
