@@ -500,6 +500,51 @@ async def test_a_refusal_before_the_end_of_an_upload_announces_that_its_connecti
     assert "connection" not in refused.headers
 
 
+@on_both_loops
+async def test_a_large_body_passes_its_gates_after_its_first_bytes(net: Net, change_limits: ChangeLimits) -> None:
+    """The caller's limits count it and its upstream is asked after `whole_upload` bytes, or before if it has a length.
+
+    A refusal comes as early.
+    """
+    change_limits(whole_upload=2 * len(ALL_BYTES))
+    got = bytearray()
+
+    async def handler(peer: Peer) -> None:
+        peer.head = await peer.reader.readuntil(b"\r\n\r\n")
+        while b"end" not in got[-16:]:
+            got.extend(await peer.reader.read(1 << 16))
+        await peer.answer("200 OK", b"ok")
+
+    upstream = await net.upstream(handler)
+    limits = KeyLimits(requests_per_minute=1)
+    names = ("alice", "bob")
+    keys = [key(name, pass_upstreams=("up",), limits=limits) for name in names]
+    gateway = await net.gateway(upstream, lane=LANE, keys=keys)
+    size = 20 * len(ALL_BYTES)
+    for number, (name, framing, first) in enumerate(
+        (("alice", f"content-length: {size}", b""), ("bob", "transfer-encoding: chunked", chunk(3 * ALL_BYTES)))
+    ):
+        head = f"POST /p/up/v1/audio/x HTTP/1.1\r\nhost: {gateway.host}\r\n{framing}\r\n"
+        head += f"authorization: {bearer(name)['authorization']}\r\n\r\n"
+        got.clear()
+        client = await gateway.connect()
+        client.send(head.encode() + first)
+        await until(lambda number=number: len(upstream.peers) > number and upstream.peers[number].head)
+        refused = await gateway.connect()  # the same request, while the first one has not ended
+        refused.send(head.encode() + first)
+        response = await refused.response()
+        assert (response.status, response.headers["connection"]) == (429, "close")
+        if first:
+            await until(lambda: len(got) >= 3 * len(ALL_BYTES))
+            client.send(chunk(b"end") + b"0\r\n\r\n")
+        else:
+            assert not got
+            client.send(b"x" * (size - 3) + b"end")
+        response = await (await client.response()).rest()
+        assert (response.status, response.headers["x-ratelimit-remaining-requests"]) == (200, "0")
+    assert len(upstream.peers) == len(names)
+
+
 @on_uvloop
 async def test_a_body_beyond_lane_body_is_refused(net: Net) -> None:
     upstream = await net.upstream(embeds)
