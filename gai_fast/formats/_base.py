@@ -27,12 +27,12 @@ MEDIA_TYPES: Final[dict[str, str]] = {"sse": "text/event-stream; charset=utf-8",
 
 
 class KeptAnswer:
-    """What the objects of one answer say of its being kept, and the last of them, which its encoder leaves here.
+    """Whether one answer is kept, as its objects state it, and the last of these objects, which its encoder sets.
 
     Only Responses has such objects: `store` and `previous_response_id` of its `response`.
 
     Args:
-        is_kept: The answer is to be kept: `store`.
+        is_kept: The answer is kept: `store`.
         parent: The id of the answer that this one continues: `previous_response_id`. None if there is none.
 
     Attributes:

@@ -23,7 +23,7 @@ class Finding(Protocol):
 
     @property
     def category(self) -> str:
-        """What was found."""
+        """The category of the matched text."""
 
     @property
     def end(self) -> int:
@@ -57,7 +57,7 @@ class OutputGuard(Protocol):
 
     @property
     def action(self) -> Literal["mask", "stop", "flag", "restore"]:
-        """What happens to a match. `restore` replaces it without an event."""
+        """The reaction to a match. `restore` replaces it without an event."""
 
     def category_of(self, found: str) -> str:
         """Returns the category of a match; `found` is that of its search."""

@@ -1,4 +1,4 @@
-"""What guards say: the event of a match, the end of a stream, and the errors. None of them repeats a match.
+"""The outcomes of guards: the event of a match, the end of a stream, and the errors. None of them repeats a match.
 
 Owns their words (docs/events.md). `stage.py` sees output; the gate of requests sees input.
 """

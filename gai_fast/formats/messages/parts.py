@@ -151,7 +151,7 @@ def is_refusal(safety: Mapping[str, Any] | None) -> bool:
 
 
 _LET_THROUGH: Final = frozenset(("mask", "flag"))
-"""What a guard does without ending the answer."""
+"""The actions of a guard that do not end the answer."""
 _REFUSED: Final = frozenset(("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms"))
 """The categories in the SDK's types."""
 

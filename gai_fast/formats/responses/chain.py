@@ -35,7 +35,7 @@ from gai_fast.runtime.breathing import breathe
 
 
 class Kept(Protocol):
-    """What is kept of a response; `stores/responses.py` has the type."""
+    """A kept response; `stores/responses.py` has the type."""
 
     @property
     def identifier(self) -> str:

@@ -24,7 +24,7 @@ from gai_fast.formats._base import KeptAnswer
 from gai_fast.kernels import encode_json
 
 _MEMBER: Final = re.compile(rb'[\s,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+', re.S)
-"""What stands before a member's value."""
+"""Matches a member's name and the colon, up to its value."""
 _END: Final = re.compile(rb"\s*+\}")
 _DATA: Final = re.compile(rb"(?:\xef\xbb\xbf)?data: ?")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -48,14 +48,14 @@ _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @mypyc_attr(native_class=False)
 class _Item(msgspec.Struct, gc=False):
-    """What is read of an item."""
+    """The members of an item that are read."""
 
     id: str = ""
 
 
 @mypyc_attr(native_class=False)
 class _Object(msgspec.Struct, gc=False):
-    """What is read of an object."""
+    """The members of a `response` object that are read."""
 
     id: str = ""
     status: str = ""
@@ -70,7 +70,7 @@ _FINAL: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 
 
 class LastObject(NamedTuple):
-    """What the last `response` object of an answer says.
+    """The members of the last `response` object of an answer that are used.
 
     Args:
         identifier: The id of the response.

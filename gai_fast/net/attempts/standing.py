@@ -1,4 +1,4 @@
-"""What an upstream's refusals (401) mean for a credential of ours.
+"""The standing of our credentials after an upstream's refusals (401).
 
 A caller can bring about a refusal: by a path, a model or a member for which the credential has no scope. So a refusal
 alone says nothing of the credential. Pure policy, as `balance.py`: the caller passes the time.

@@ -1,4 +1,4 @@
-"""Where each provider has OpenAI's API beside its chat: embeddings, moderations, rerankings, images, audio.
+"""The paths of OpenAI's API beside chat at each provider: embeddings, moderations, rerankings, images, audio.
 
 Owns the table of providers and routes; `docs/providers.md` shows it. The paths are those of the official SDKs
 (openai 3.57, groq 1.7, mistralai 3.7, cohere 7.3, openrouter 1.3) and of the references of xAI, Perplexity, Ollama and

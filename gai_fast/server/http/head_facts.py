@@ -1,4 +1,4 @@
-"""What the headers of a request say of the answer that its client wants.
+"""The facts of a request's headers about the answer that its client wants.
 
 Most clients send the same head again and again (`lanes/request_reader.py`), so it is looked up once for all requests
 with the same head.

@@ -37,10 +37,10 @@ class BodySource(Protocol):
 
 
 class RepeatedHead:
-    """What the requests with one head share: none of it is looked up or made twice.
+    """The values that requests with the same head share; each is looked up or made once.
 
     Attributes:
-        facts: What the headers say. None until a request has asked for it.
+        facts: The facts of the headers. None until a request has asked for them.
         upstream: The upstream of `headers`. None if there are none yet.
         key: Its key.
         headers: The headers that it was last sent for such a request.

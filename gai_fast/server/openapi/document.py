@@ -76,7 +76,7 @@ class DescribedRoute(Protocol):
 
     @property
     def access(self) -> Access:
-        """Who may ask."""
+        """The callers that the route accepts."""
 
     @property
     def format(self) -> str:

@@ -70,7 +70,7 @@ class Turn(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a request names, as far as it is kept here.
+    """The kept responses and items that a request names.
 
     Attributes:
         turns: The turns before, from the first on.

@@ -71,7 +71,7 @@ class Incoming:
 
     @property
     def facts(self) -> HeadFacts:
-        """What the headers say; on a WebSocket those of its handshake."""
+        """The facts of the headers; on a WebSocket those of its handshake."""
         facts = self._facts
         if facts is None:
             repeated = self.http.repeated

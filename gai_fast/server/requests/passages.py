@@ -60,7 +60,7 @@ _OK: Final = 200
 
 
 class PassageHome:
-    """What all requests of a server need.
+    """The objects that all requests of a server use.
 
     Args:
         engine: Runs the streams.
