@@ -200,6 +200,7 @@ class Engine(EngineCallbacks):
         )
         """The logs of durable streams."""
         self.store.hear = self.hear
+        self.store.stop_generation = self.leave_to_other
         self.store.responses.use(settings.responses)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
@@ -532,6 +533,13 @@ class Engine(EngineCallbacks):
         session = self.streams.get(stream_id)  # None if it has ended since
         if session is not None and message == CANCEL:
             session.cancel()
+
+    def leave_to_other(self, stream_id: str) -> None:
+        """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
+        session, publication = self.streams.get(stream_id), self.durable.publication(stream_id)
+        if session is not None and publication is not None:
+            session.client_lost()
+            publication.leave_to_other()
 
     def broke(self, session: Session, fault: Exception) -> None:
         """Logs the bug that ended a stream, with its traceback."""

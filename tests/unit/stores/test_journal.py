@@ -37,7 +37,11 @@ class Process:
         self.world = world
         self.memory = LogMemory(settings, timers)
         self.health = Health(timers.clock)
-        self.journal = Journal(FakeBackend(world), self.memory, settings, self.health, "worker", timers.clock)
+        self.refused: list[StreamLog] = []
+        """The logs whose copy has another owner."""
+        self.journal = Journal(
+            FakeBackend(world), self.memory, settings, self.health, "worker", timers.clock, self.refused.append
+        )
 
     def begin(
         self, stream_id: str = "s", format: str = "gai", framing: Any = "sse", caller: str = "caller"

@@ -1,0 +1,250 @@
+"""A copy has one owner: what a former owner writes is refused by the store itself, in each kind of store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from gai_fast.stores import Ending, LogHeader
+from gai_fast.stores.backend import Backend, CopyChange, CopyTail, Gap, LogCopy, Owner, Record
+from gai_fast.stores.redis import RedisBackend
+from gai_fast.stores.sealed import SealedBackend
+from gai_fast.stores.sealer import OVERHEAD
+from gai_fast.stores.seals import Seals
+from gai_fast.stores.sqlite import SQLiteBackend, _seal
+from tests.integration.stores.changes import changed
+from tests.integration.stores.conftest import MakeServer
+from tests.integration.stores.sealing import sealed_with
+from tests.integration.stores.servers import RedisServer
+from tests.integration.stores.test_sqlite_responses import EARLIER
+from tests.ports import free_port
+from tests.waiting import until
+
+HEADER = LogHeader("s", "caller", "m", "gai", "sse")
+FINISHED = Ending("finished", "stop")
+NEW = 1 << 20
+Open = Callable[[], Awaitable[Backend]]
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster", "sealed sqlite", "sealed redis"])
+async def open_another(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens the store as another process would."""
+    kind = request.param
+    url = ""
+    if kind == "cluster":
+        make_server: MakeServer = request.getfixturevalue("make_server")
+        bus = str(free_port())
+        server = make_server("--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-require-full-coverage", "no")
+        server.command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+        await until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"))
+        url = server.url
+    elif "redis" in kind:
+        shared: RedisServer = request.getfixturevalue("redis_server")
+        url = shared.url
+    made: list[Backend] = []
+
+    async def open_another() -> Backend:
+        backend: Backend = RedisBackend(url) if url else SQLiteBackend(tmp_path / "store.db")
+        if "sealed" in kind:
+            backend = SealedBackend(backend, Seals(sealed_with(0)))
+        await backend.open()
+        made.append(backend)
+        return backend
+
+    yield open_another
+    for backend in made:
+        await backend.close()
+
+
+def records(first: int, last: int, text: bytes = b"old ") -> list[Record]:
+    return [Record(number - 1, number, text + b"%d" % number) for number in range(first, last + 1)]
+
+
+def of(worker: str, epoch: int, **parts: object) -> CopyChange:
+    return changed("s", None, worker, epoch=epoch, caller="caller", **parts)
+
+
+async def begun(backend: Backend, *, last: int = 3) -> None:
+    begin = changed("s", HEADER, "old", records(1, last), keep=60, caller="caller")
+    assert not await backend.write([begin])
+
+
+async def loaded(backend: Backend) -> LogCopy:
+    copy = await backend.load("s")
+    assert copy is not None
+    return copy
+
+
+async def taken_over(backend: Backend, *, last: int = 3) -> None:
+    """Takes the copy over, and goes on with one record."""
+    copy = await loaded(backend)
+    assert (copy.worker, copy.epoch) == ("old", 1)
+    assert await backend.take_over("s", 1, last, copy.header, "new")
+    assert not await backend.write([of("new", 2, records=[Record(last, NEW, b"new")])])
+
+
+WRITES: dict[str, Callable[[], CopyChange]] = {
+    "begin": lambda: changed("s", HEADER, "old", records(1, 4), keep=60, caller="caller"),
+    "records": lambda: of("old", 1, records=records(4, 5)),
+    "a gap": lambda: of("old", 1, gap=Gap(2, "said", is_whole=True)),
+    "an end": lambda: of("old", 1, ending=FINISHED, last_seq=3, keep=60),
+    "records and an end": lambda: of("old", 1, records=records(4, 4), ending=FINISHED, last_seq=4, keep=60),
+    "life": lambda: of("old", 1, keep=1),
+    "a removal": lambda: of("old", 1, is_dropped=True),
+}
+"""What a former owner may write first."""
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_the_store_refuses_each_write_of_a_former_owner(open_another: Open, name: str) -> None:
+    old, new = await open_another(), await open_another()
+    await begun(old)
+    await taken_over(new)
+    before = await loaded(new)
+    change = WRITES[name]()
+    unwritten = await old.write([change])
+    if unwritten == {"s": "missing"}:  # it begins again, and then the store refuses it
+        unwritten = await old.write([replace(change, header=HEADER, keep=60)])
+    assert unwritten == ({} if change.is_dropped else {"s": "refused"})
+    news = CopyTail([*records(1, 3), Record(3, NEW, b"new")])
+    assert await loaded(new) == before == LogCopy(HEADER, "new", 0, "", news, 2)
+    assert await new.kept(["s"]) == await old.kept(["s"]) == {"s": Owner("new", 2)}
+    assert await old.tail({"s": 3}, 0.0) == {"s": CopyTail(news.records[3:])}
+    assert not await new.write([of("new", 2, ending=FINISHED, last_seq=NEW, keep=60)])
+    assert (await loaded(old)).news == news._replace(ending=FINISHED)
+
+
+async def test_what_a_former_owner_writes_never_shortens_the_life_of_a_copy(open_another: Open) -> None:
+    old, new = await open_another(), await open_another()
+    await begun(old)
+    await taken_over(new)
+    await old.write([of("old", 1, keep=0.001)])
+    await old.write([of("old", 1, is_dropped=True)])
+    assert await new.kept(["s"])
+    await new.write([CopyChange("s", is_dropped=True)])
+    assert not await new.kept(["s"]), "whoever may remove it names no owner"
+
+
+async def test_a_copy_is_taken_over_as_it_was_read_or_not_at_all(open_another: Open) -> None:
+    old, new = await open_another(), await open_another()
+    await begun(old)
+    copy = await loaded(new)
+    for epoch, last_seq in ((1, 2), (1, 4), (2, 3), (0, 3)):
+        assert not await new.take_over("s", epoch, last_seq, copy.header, "new")
+    await old.write([of("old", 1, records=records(4, 4))])
+    assert not await new.take_over("s", 1, 3, copy.header, "new"), "it has grown"
+    assert await new.take_over("s", 1, 4, copy.header, "new")
+    assert not await new.take_over("s", 1, 4, copy.header, "third"), "one wins"
+    third = await open_another()
+    copy = await loaded(third)
+    assert (copy.worker, copy.epoch) == ("new", 2)
+    await new.write([of("new", 2, records=[Record(4, NEW, b"new")], ending=FINISHED, last_seq=NEW, keep=60)])
+    assert not await third.take_over("s", 2, 4, copy.header, "third")
+    assert not await third.take_over("s", 2, NEW, copy.header, "third"), "it has ended"
+    assert not await third.take_over("never", 1, 0, copy.header._replace(stream_id="never"), "third")
+    assert (await loaded(third)).news.ending == FINISHED
+
+
+async def test_a_copy_without_records_and_one_that_dropped_all_of_them_are_taken_over(open_another: Open) -> None:
+    backend = await open_another()
+    await backend.write([changed("s", HEADER, "old", keep=60, caller="caller")])
+    copy = await loaded(backend)
+    assert await backend.take_over("s", 1, 0, copy.header, "new")
+    await backend.write([of("new", 2, records=records(1, 3))])
+    await backend.write([of("new", 2, gap=Gap(5, "said", is_whole=True))])
+    assert (await loaded(backend)).lost == 5
+    assert not await backend.take_over("s", 2, 3, copy.header, "third")
+    assert await backend.take_over("s", 2, 5, copy.header, "third")
+    assert await loaded(backend) == LogCopy(HEADER, "third", 5, "said", CopyTail([]), 3)
+
+
+async def test_of_two_that_write_a_lost_copy_again_the_higher_epoch_wins(open_another: Open) -> None:
+    old, new = await open_another(), await open_another()
+    await begun(old)
+    await taken_over(new)
+    again = {
+        "old": changed("s", HEADER, "old", records(1, 9), keep=60, caller="caller"),
+        "new": changed("s", HEADER, "new", records(1, 3, b"new "), 2, keep=60, caller="caller"),
+    }
+    for order in (("old", "new"), ("new", "old")):
+        await new.write([CopyChange("s", is_dropped=True)])
+        while await new.sweep():
+            pass
+        for name in order:
+            assert await new.write([again[name]]) == ({"s": "refused"} if (name, order[0]) == ("old", "new") else {})
+        assert await loaded(new) == LogCopy(HEADER, "new", 0, "", CopyTail(records(1, 3, b"new ")), 2)
+        unwritten = await old.write([of("old", 1, records=records(10, 10))])
+        assert unwritten in ({"s": "missing"}, {"s": "refused"})
+    assert await new.write([replace(again["new"], worker="third")]) == {"s": "refused"}, "at one epoch the first wins"
+    assert (await loaded(new)).worker == "new"
+
+
+async def test_a_sealed_copy_names_its_new_owner_inside_too(tmp_path: Path) -> None:
+    inner = SQLiteBackend(tmp_path / "store.db")
+    backend = SealedBackend(inner, Seals(sealed_with(0)))
+    await backend.open()
+    await begun(backend)
+    await taken_over(backend)
+    outer = await inner.load("s")
+    assert outer is not None
+    assert outer.worker == (await loaded(backend)).worker == "new"
+    assert all(len(each.piece) > OVERHEAD for each in outer.news.records)
+    await backend.close()
+
+
+# ---- copies of earlier releases --------------------------------------------------------------------------------------
+
+
+async def test_a_file_of_the_last_release_is_read_and_written_on_by_it_and_never_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    former = sqlite3.connect(path, isolation_level=None)
+    former.executescript(EARLIER)
+    text = b'["former","%b","caller","m","gai","sse",null,"",null]'
+    begin = "INSERT OR IGNORE INTO streams (id, header, expires_ms) VALUES (?, ?, 9000000000000)"
+    for stream_id in ("before", "during"):
+        former.execute(begin, (stream_id, _seal(text % stream_id.encode(), stream_id)))
+        if stream_id == "before":
+            backend = SQLiteBackend(path)
+            await backend.open()
+    former.execute("INSERT INTO records VALUES (1, 1, 0, ?)", (_seal(b"one", "before", 0, 1),))
+    former.close()
+    for stream_id, found in (("before", [Record(0, 1, b"one")]), ("during", [])):
+        header = HEADER._replace(stream_id=stream_id)
+        assert await backend.load(stream_id) == LogCopy(header, "former", 0, "", CopyTail(found), 0)
+        assert await backend.kept([stream_id]) == {stream_id: Owner("", 0)}
+        assert not await backend.take_over(stream_id, 0, len(found), header, "new")
+    await backend.close()
+
+
+async def test_a_copy_in_redis_of_the_last_release_is_never_taken_over(redis_server: RedisServer) -> None:
+    text = b'["former","s","caller","m","gai","sse",null,"",null]'
+    redis_server.command("HSET", "gai:{s}:head", "header", text)
+    redis_server.command("XADD", "gai:{s}:log", "0-1", "begun", "1")
+    redis_server.command("XADD", "gai:{s}:log", "1-0", "after", "0", "piece", "one")
+    backend = RedisBackend(redis_server.url)
+    await backend.open()
+    assert await backend.load("s") == LogCopy(HEADER, "former", 0, "", CopyTail([Record(0, 1, b"one")]), 0)
+    assert await backend.kept(["s"]) == {"s": Owner("", 0)}
+    for epoch in (0, 1):
+        assert not await backend.take_over("s", epoch, 1, HEADER, "new")
+    await backend.close()
+
+
+async def test_a_lookup_amid_a_take_over_removes_nothing(redis_server: RedisServer) -> None:
+    """A copy with one of its keys is removed. The log of a copy that was taken over has another name."""
+    backend, late = RedisBackend(redis_server.url), RedisBackend(redis_server.url)
+    await backend.open()
+    await late.open()
+    await begun(late)
+    await taken_over(backend)
+    await late._remove_half("s")
+    assert (await loaded(late)).epoch == 2
+    redis_server.command("DEL", "gai:{s}:log:2")
+    assert await late.load("s") is None
+    assert redis_server.command("EXISTS", "gai:{s}:head") == b":0\r\n"
+    await backend.close()
+    await late.close()
