@@ -86,6 +86,11 @@ class Ending(NamedTuple):
     error: Mapping[str, Any] | None = None
     has_content: bool = True
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the stream's worker was gone before its end. A client may have seen events that are not stored."""
+        return self.error is not None and self.error.get("reason") == "worker_lost"
+
 
 class Closing(NamedTuple):
     """The end of a log whose owner is gone.

@@ -123,9 +123,6 @@ class Limits:
     takeover_steps: int = 1 << 20
     """As above."""
 
-    event_number: int = 1 << 53
-    """Exclusive upper bound of an event's number: JavaScript counts so far."""
-
     store_epochs: int = 10_000
     """Copies that were taken over whose epoch a process knows, 2 MiB: of one above them it is read again."""
 

@@ -31,6 +31,7 @@ from typing import Any, Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
+from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.stores._base import CALLS, begins_with_gap, frames_after
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import Backend, CopyTail, LogCopy, Owner, Record, StoreError
@@ -444,7 +445,7 @@ def _mirror_of(log: StreamLog, copy: LogCopy | None) -> _Mirror:
 
 def _can_be_taken_over(mirror: _Mirror) -> bool:
     """Returns whether a copy has epochs, and there are numbers for a new owner's events."""
-    return mirror.epoch > 0 and mirror.position < LIMITS.event_number - 2 * LIMITS.takeover_step * LIMITS.takeover_steps
+    return mirror.epoch > 0 and mirror.position < EVENT_NUMBERS - 2 * LIMITS.takeover_step * LIMITS.takeover_steps
 
 
 def _behind() -> Error:

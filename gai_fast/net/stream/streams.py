@@ -25,6 +25,7 @@ from gai_fast.model.settings import ANONYMOUS, Settings, UpstreamSettings, figur
 from gai_fast.net.attempts.balance import TargetCondition, TargetKey, target_key
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.identity.token_source import Fetch
+from gai_fast.net.logs.closing import closing_of
 from gai_fast.net.logs.writer import Client
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
@@ -201,6 +202,7 @@ class Engine(EngineCallbacks):
         """The logs of durable streams."""
         self.store.hear = self.hear
         self.store.stop_generation = self.leave_to_other
+        self.store.closing_of = closing_of
         self.store.responses.use(settings.responses)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""

@@ -32,6 +32,7 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers, Work
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores._base import frames_after as events_after
 from gai_fast.stores.responses import KEPT_ID, KeptResponse
 
 _FORMAT: Final = "responses"
@@ -259,7 +260,12 @@ def _is_said_to_be_kept(log: StreamLog) -> bool:
         Error: As `response_of`.
     """
     ending = log.ending
-    if ending is None or log.broken is not None or (ending.error is not None and log.header.framing == "json"):
+    if (
+        ending is None
+        or log.broken is not None
+        or ending.is_lost
+        or (ending.error is not None and log.header.framing == "json")
+    ):
         return False
     response = response_of(log)
     return has_ended(response) and response.get("store") is True
@@ -302,19 +308,31 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
     """
     _of_format(log)
     ending = log.ending
-    if ending is not None and ending.error is not None and log.header.framing == "json":
+    lost = Error.from_payload(ending.error or {}) if ending is not None and ending.is_lost else log.broken
+    if ending is not None and ending.error is not None and lost is None and log.header.framing == "json":
         raise Error.from_payload(ending.error)
     backlog = log.read(0, SHARED.held_answer)  # not by a `LogCursor`: later pieces do not matter
-    response = last_response(backlog.pieces, whole=log.header.framing == "json")
+    pieces = _without_closing(log, backlog.pieces) if lost is not None and log.broken is None else backlog.pieces
+    response = last_response(pieces, whole=log.header.framing == "json")
     if response is None:
         if backlog.lost:
-            raise log.broken or Error("not_found", "the log no longer has this response", reason="gap")
+            raise lost or Error("not_found", "the log no longer has this response", reason="gap")
         response = _queued(log.header)
     if not has_ended(response):
         check_readable(log)
-    if log.broken is not None:
-        return final_response(response, "failed", log.broken)
+    if lost is not None:
+        return final_response(response, "failed", lost)
     return response if pending_status is None else final_response(response, pending_status)
+
+
+def _without_closing(log: StreamLog, pieces: Sequence[bytes]) -> list[bytes]:
+    """Returns the pieces of a log without its last event, with which another worker closed it.
+
+    Its frames have a response that knows nothing of the one before it.
+    """
+    data = b"".join(pieces)
+    closing = events_after(data, log.header, log.last_seq - 1)
+    return [data.removesuffix(closing)]
 
 
 def _queued(header: LogHeader) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -9,25 +13,31 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from gai_fast.stores import Ending, LogHeader
+from gai_fast.model.settings import SealSettings, Secret, StoreSettings
+from gai_fast.net.logs.closing import closing_of
+from gai_fast.runtime.timers import TimerWheel
+from gai_fast.stores import Ending, LogHeader, Seals, Store, StreamLog, open_store
 from gai_fast.stores.backend import Backend, CopyChange, CopyTail, Gap, LogCopy, Owner, Record
+from gai_fast.stores.messages import UntilOver
 from gai_fast.stores.redis import RedisBackend
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.sealer import OVERHEAD
-from gai_fast.stores.seals import Seals
 from gai_fast.stores.sqlite import SQLiteBackend, _seal
+from tests.conftest import ChangeLimits
 from tests.integration.stores.changes import changed
 from tests.integration.stores.conftest import MakeServer
-from tests.integration.stores.sealing import sealed_with
+from tests.integration.stores.processes import start
+from tests.integration.stores.sealing import KEYS, sealed_with
 from tests.integration.stores.servers import RedisServer
 from tests.integration.stores.test_sqlite_responses import EARLIER
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import until, until_answered
 
 HEADER = LogHeader("s", "caller", "m", "gai", "sse")
 FINISHED = Ending("finished", "stop")
 NEW = 1 << 20
 Open = Callable[[], Awaitable[Backend]]
+OpenStore = Callable[[str, str], Awaitable[Store]]
 
 
 @pytest.fixture(params=["sqlite", "redis", "cluster", "sealed sqlite", "sealed redis"])
@@ -58,6 +68,24 @@ async def open_another(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     yield open_another
     for backend in made:
         await backend.close()
+
+
+@pytest.fixture
+async def open_store_at() -> AsyncIterator[OpenStore]:
+    """Opens a store as a server would, with a key that seals it or with an empty text."""
+    made: list[Store] = []
+
+    async def open_store_at(url: str, key: str) -> Store:
+        seals = Seals(SealSettings((Secret(key),) if key else ()))
+        store = open_store(StoreSettings(url), TimerWheel(asyncio.get_running_loop()), claim_ttl=60, seals=seals)
+        store.closing_of = closing_of
+        await store.open()
+        made.append(store)
+        return store
+
+    yield open_store_at
+    for store in made:
+        await store.close()
 
 
 def records(first: int, last: int, text: bytes = b"old ") -> list[Record]:
@@ -248,3 +276,129 @@ async def test_a_lookup_amid_a_take_over_removes_nothing(redis_server: RedisServ
     assert redis_server.command("EXISTS", "gai:{s}:head") == b":0\r\n"
     await backend.close()
     await late.close()
+
+
+# ---- owners that stand still -----------------------------------------------------------------------------------------
+
+LEASE = 1.2
+OWNER = """
+async def main(backend, url, key, lease, writes):
+    import json
+    from gai_fast.model.settings import SealSettings, Secret, StoreSettings
+    from gai_fast.net.logs.closing import closing_of
+    from gai_fast.runtime.timers import TimerWheel
+    from gai_fast.stores import Ending, Seals, open_store
+    object.__setattr__(SHARED, "lease_lost", float(lease))
+    settings = StoreSettings(url)
+    seals = Seals(SealSettings((Secret(key),) if key else ()))
+    store = open_store(settings, TimerWheel(asyncio.get_running_loop()), claim_ttl=60, seals=seals)
+    stopped = asyncio.Event()
+    store.stop_generation = lambda stream_id: stopped.set()
+    store.closing_of = closing_of
+    await store.open()
+    log = store.create(LogHeader("s", "caller", "m", "gai", "sse"))
+
+    def append():
+        seq = log.last_seq + 1
+        data = '{"type":"text.delta","seq":%d,"text":"old "}' % seq
+        log.append(f"event: text.delta\\nid: s.{seq}\\ndata: {data}\\n\\n".encode(), seq)
+
+    for _ in range(20):
+        append()
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    if writes == "an end":
+        append()
+        log.end(Ending("finished", "stop"))
+        deadline = time.monotonic() + 2
+        while store.find_here("s") is log and not stopped.is_set() and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+    else:
+        for _ in range(200):
+            append()
+            await asyncio.sleep(0.01)
+            if stopped.is_set():
+                break
+    said = log.last_seq
+    for _ in range(500):
+        found = await store.find("s")
+        if found is not None and (found.is_over or not stopped.is_set()):
+            break
+        await asyncio.sleep(0.01)
+    ending = None if found.ending is None else found.ending.state
+    text = b"".join(found.read(0, 10**9).pieces).decode()
+    print(json.dumps([stopped.is_set(), said, ending, found is log, text]), flush=True)
+    await store.close()
+"""
+
+
+@pytest.mark.parametrize("writes", ["records", "an end"])
+@pytest.mark.parametrize("pause", [0.1, LEASE / 2, 3 * LEASE])
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "sealed"])
+async def test_an_owner_that_stood_still_writes_nothing_after_its_copy_was_closed(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    kind: str,
+    pause: float,
+    writes: str,
+    change_limits: ChangeLimits,
+    open_store_at: OpenStore,
+) -> None:
+    change_limits(lease_lost=LEASE, lease_renewal=0.1)
+    server: RedisServer | None = request.getfixturevalue("redis_server") if kind == "redis" else None
+    url = f"sqlite:///{tmp_path}/store.db" if server is None else server.url
+    key = KEYS[0] if kind == "sealed" else ""
+    there = await open_store_at(url, key)
+    process = start(OWNER, "None", url, key, str(LEASE), writes)
+    try:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert await asyncio.to_thread(process.stdout.readline) == "ready\n"
+        log = await found_at(there, 20)
+        log.watch(UntilOver())
+        os.kill(process.pid, signal.SIGSTOP)
+        await asyncio.sleep(pause)
+        is_closed = pause > LEASE
+        if is_closed:
+            await until(lambda: log.is_over)
+            at_the_end = rest(log)
+        os.kill(process.pid, signal.SIGCONT)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        is_stopped, said, ending, is_its_log, text = json.loads(await asyncio.to_thread(process.stdout.readline))
+    finally:
+        process.kill()
+        process.communicate()
+    late = await open_store_at(url, key)
+    copy = await late.find("s")
+    assert copy is not None
+    if not is_closed:
+        assert (is_stopped, is_its_log, ending) == (False, True, "finished" if writes == "an end" else None)
+        stored = rest(copy).partition(b"event: stream.gap")[0]  # the process is gone, so the copy is closed now
+        assert text.encode().startswith(stored)
+        assert stored.count(b"event: text.delta") > 20
+        return
+    assert is_stopped, "the upstream is cancelled"
+    assert said > 20, "it has said more than is stored"
+    assert copy.ending is not None
+    assert copy.ending.is_lost
+    assert rest(copy) == at_the_end, "once for all: no byte of the former owner came behind the gap"
+    assert at_the_end.count(b"event: text.delta") == 20
+    assert at_the_end.count(b"event: stream.gap") == at_the_end.count(b"event: error") == 1
+    assert (ending, text.encode()) == ("failed", at_the_end), "its own log is a mirror, without what is void"
+    assert is_its_log == (writes == "records"), "its clients stay"
+
+
+async def found_at(store: Store, last_seq: int) -> StreamLog:
+    async def is_there() -> bool:
+        log = await store.find("s")
+        return log is not None and log.last_seq == last_seq
+
+    await until_answered(is_there)
+    log = await store.find("s")
+    assert log is not None
+    return log
+
+
+def rest(log: StreamLog) -> bytes:
+    return b"".join(log.read(0, 10**9).pieces)
