@@ -91,12 +91,12 @@ class Mirrors:
         self._tasks: dict[_Work, asyncio.Task[None]] = {}
         self._is_closed = False
 
-    async def find(self, stream_id: str, *, cancels: bool = False) -> StreamLog | None:
+    async def find(self, stream_id: str, *, canceller: str | None = None) -> StreamLog | None:
         """Returns a log with all that the store has of a stream. None if there is no such stream.
 
         Args:
             stream_id: The stream's id.
-            cancels: Whether the stream ends as cancelled if its worker is gone.
+            canceller: The caller who cancels the stream, if it is theirs and its worker is gone. None to leave it.
 
         Raises:
             Error: The store is out of reach, its copy is damaged, or there is no room.
@@ -106,7 +106,7 @@ class Mirrors:
             raise out_of_reach()
         loading = self._loading.get(stream_id)
         if loading is None:
-            loading = self._begin_loading(stream_id, self._load(stream_id, cancels=cancels))
+            loading = self._begin_loading(stream_id, self._load(stream_id, canceller=canceller))
         return await asyncio.shield(loading)  # another request may wait for it too
 
     def adopt(self, log: StreamLog) -> None:
@@ -152,7 +152,7 @@ class Mirrors:
         if not task.cancelled():
             task.exception()  # marks it as retrieved: the callers of `find` may all have been cancelled
 
-    async def _load(self, stream_id: str, *, cancels: bool) -> StreamLog | None:
+    async def _load(self, stream_id: str, *, canceller: str | None) -> StreamLog | None:
         try:
             copy = await self._backend.load(stream_id)
             here = self._memory.find(stream_id)  # the stream may have begun in this process during the call
@@ -162,7 +162,7 @@ class Mirrors:
                 raise StoreError("damaged", "a copy is kept under the id of another stream")
             mirror = self._begin(copy)
             try:
-                await self._catch_up(mirror, copy.news, cancels=cancels)
+                await self._catch_up(mirror, copy.news, canceller=canceller)
             finally:
                 is_dropped = not self._is_in_use(mirror) and not mirror.log.is_over
                 self._forget_unused(mirror)
@@ -199,14 +199,14 @@ class Mirrors:
             log.skip(copy.lost, copy.text)
         return _mirror_of(log, copy)
 
-    async def _catch_up(self, mirror: _Mirror, news: CopyTail, *, cancels: bool = False) -> None:
+    async def _catch_up(self, mirror: _Mirror, news: CopyTail, *, canceller: str | None = None) -> None:
         """Reads a copy to its current end, and adds the mirror to those that the task fills."""
         await self._add(mirror, news)
         is_complete = not news.has_more or await self._read_on(mirror)
         if not mirror.log.is_over and mirror.worker == self._own:
             return  # this process ran the stream and has forgotten its log, so the copy is being removed
         if is_complete and not mirror.log.is_over and await self._alive.is_gone(mirror.worker):
-            await self._part(mirror, cancels=cancels)
+            await self._part(mirror, canceller=canceller)
             await self._until_closed(mirror.log)
         if self._is_in_use(mirror) or mirror.log.is_over:
             return
@@ -227,7 +227,7 @@ class Mirrors:
                 return True
         return False
 
-    async def _part(self, mirror: _Mirror, *, cancels: bool = False) -> None:
+    async def _part(self, mirror: _Mirror, *, canceller: str | None = None) -> None:
         """Ends a mirror whose worker is gone, once the mirror has all that the worker wrote: rule 4."""
         log = mirror.log
         if not await self._read_on(mirror) or log.is_over:
@@ -239,7 +239,7 @@ class Mirrors:
         if await self._backend.take_over(stream_id, mirror.epoch, position, log.header, self._own):
             self._mirrors.pop(stream_id, None)
             if not log.is_over:  # it may have been broken off during the call
-                self.close_log(log, mirror.epoch + 1, cancels)
+                self.close_log(log, mirror.epoch + 1, canceller == log.header.caller)
             return
         copy = await self._backend.load(stream_id)
         if copy is None:

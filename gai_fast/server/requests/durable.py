@@ -144,7 +144,7 @@ class DurableRoutes:
         try:
             state = await others.cancel(incoming.tail, incoming.http.caller)
         except Error:  # the worker is gone; a store may know how the stream ended
-            log = await self._engine.store.find(incoming.tail, cancels=True)
+            log = await self._engine.store.find(incoming.tail, canceller=incoming.http.caller)
             if log is None or _seen_by(incoming, log).ending is None:
                 raise
             state = state_of(log)
@@ -272,7 +272,8 @@ class DurableRoutes:
             Error: As `with_log`.
         """
         try:
-            log = await self._engine.store.find(stream_id, cancels=end is not None)
+            canceller = None if end is None else incoming.http.caller
+            log = await self._engine.store.find(stream_id, canceller=canceller)
             if log is None and self.others is not None:
                 running = await self.others.running(stream_id, incoming.http.caller)
                 if running is not None and not running.is_durable:

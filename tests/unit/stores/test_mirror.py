@@ -688,14 +688,14 @@ async def test_a_copy_whose_worker_is_gone_is_taken_over_and_closed(
     assert process.mirrors.worker_of("s") is None, "it is no mirror any more"
 
 
-@pytest.mark.parametrize("cancels", [False, True])
+@pytest.mark.parametrize(("canceller", "is_cancelled"), [(None, False), ("caller", True), ("another", False)])
 async def test_who_finds_a_log_without_its_worker_closes_it_at_once(
-    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], cancels: bool
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], canceller: str | None, is_cancelled: bool
 ) -> None:
     store(world, worker="dead")
-    log = await process.mirrors.find("s", cancels=cancels)
+    log = await process.mirrors.find("s", canceller=canceller)
     assert log is not None
-    assert (closed, log.ending) == ([(log, 2, cancels)], FINISHED)
+    assert (closed, log.ending) == ([(log, 2, is_cancelled)], FINISHED)
 
 
 @pytest.mark.parametrize("why", ["an earlier release", "a shared call", "no numbers are left"])
