@@ -203,9 +203,10 @@ class Mirrors:
         """Reads a copy to its current end, and adds the mirror to those that the task fills."""
         await self._add(mirror, news)
         is_complete = not news.has_more or await self._read_on(mirror)
-        if not mirror.log.is_over and mirror.worker == self._own:
+        is_own = mirror.worker == self._own
+        if not mirror.log.is_over and is_own and mirror.epoch <= 1:
             return  # this process ran the stream and has forgotten its log, so the copy is being removed
-        if is_complete and not mirror.log.is_over and await self._alive.is_gone(mirror.worker):
+        if is_complete and not mirror.log.is_over and (is_own or await self._alive.is_gone(mirror.worker)):
             await self._part(mirror, canceller=canceller)
             await self._until_closed(mirror.log)
         if self._is_in_use(mirror) or mirror.log.is_over:
@@ -380,7 +381,8 @@ class Mirrors:
         for stream_id, mirror in mirrors:
             if stream_id in kept:
                 self._note_owner(mirror, kept[stream_id])
-        gone = await self._alive.gone({mirror.worker for _, mirror in mirrors})
+        gone = await self._alive.gone({mirror.worker for _, mirror in mirrors} - {self._own})
+        gone.add(self._own)  # this process runs no stream of a mirror: the reply to its take-over was lost
         now = time.monotonic()
         for stream_id, mirror in mirrors:
             if stream_id in kept and mirror.worker not in gone:

@@ -736,6 +736,39 @@ async def test_who_is_late_reads_the_end_that_another_process_writes(
     assert (closed, log.ending, log.last_seq) == ([], FINISHED, 1000)
 
 
+@pytest.mark.parametrize("is_followed", [True, False])
+async def test_a_take_over_whose_reply_is_lost_is_made_again(
+    process: Process,
+    world: World,
+    closed: list[tuple[StreamLog, int, bool]],
+    monkeypatch: pytest.MonkeyPatch,
+    is_followed: bool,
+) -> None:
+    """The store named this process as the owner, so the stream never ended: its owner lived."""
+    store(world)
+    log = await process.found() if is_followed else None
+    take_over, calls = FakeBackend.take_over, 0
+
+    async def unanswered(backend: FakeBackend, *asked: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        is_own = await take_over(backend, *asked)
+        if calls == 1:
+            raise StoreError("busy", "no reply")
+        return is_own
+
+    monkeypatch.setattr(FakeBackend, "take_over", unanswered)
+    world.leases.clear()
+    if log is None:
+        with pytest.raises(Error) as refused:
+            await process.found()
+        assert refused.value.code == "overloaded"
+        process.health.worked()
+        log = await process.found()
+    await until(lambda: log.is_over)
+    assert closed == [(log, 3, False)]
+
+
 async def test_a_new_owner_is_known_although_the_former_one_lives(
     process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
 ) -> None:
