@@ -88,7 +88,6 @@ class Journal:
         self._memory = memory
         self._ttl = settings.ttl
         self._max_bytes = settings.max_bytes
-        self._life = max(2 * settings.ttl, LIMITS.copy_life)
         self._copies: dict[str, _Copying] = {}
         self._changed: OrderedDict[_Copying, None] = OrderedDict()  # the longest-waiting first
         self._dropped: dict[str, int] = {}  # the epochs of copies that must be removed, by stream id
@@ -102,6 +101,11 @@ class Journal:
         self._is_stopped = False
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(self._stopped)
+
+    @property
+    def _life(self) -> float:
+        """Seconds for which the copy of a running stream is kept."""
+        return max(2 * self._ttl, LIMITS.copy_life)
 
     @property
     def lets_pass(self) -> bool:
