@@ -78,7 +78,7 @@ _UNSET: Final = UNSET  # a constant: a name look-up costs 150 instructions
 _VERSION: Final = "2026-10-21"
 _SAMPLING_VERSION: Final = "2023-06-01"
 _MOST_TEMPERATURE: Final = 1.0
-_SAMPLING: Final = ("temperature", "top_p", "top_k")
+_SAMPLING: Final[tuple[str, ...]] = ("temperature", "top_p", "top_k")
 
 _BETA: Final = re.compile(rf"[!#$%&'*+.^_`|~0-9A-Za-z-]{{1,{SHARED.identifier}}}")
 BETAS: Final = Annotated[

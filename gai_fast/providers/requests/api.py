@@ -623,7 +623,7 @@ def options_type(api: API) -> type[Struct]:
     return defstruct(type(api).__name__, members)
 
 
-_CONVERSATIONS: Final = ("messages", "input", "contents", "prompt")
+_CONVERSATIONS: Final[tuple[str, ...]] = ("messages", "input", "contents", "prompt")
 """The member of a body that holds the conversation, by dialect."""
 _STORED: Final = frozenset(("previous_response_id", "conversation", "prompt"))
 """Members of the Responses dialect that name a conversation, which needs no further message."""

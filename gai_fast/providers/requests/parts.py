@@ -551,10 +551,10 @@ def is_object(schema: Mapping[str, Any]) -> bool:
     return kind == "object" or (isinstance(kind, list) and "object" in kind)
 
 
-_UNIONS: Final = ("anyOf", "oneOf", "allOf")
+_UNIONS: Final[tuple[str, ...]] = ("anyOf", "oneOf", "allOf")
 _MAY_BE_UNION: Final = re.compile(rb'"(?:any|one|all)Of"')
 _IS_OBJECT: Final = re.compile(rb'\s*\{\s*"type"\s*:\s*"object"\s*,\s*"properties"\s*:')
-_DEFINITIONS: Final = ("$defs", "definitions")
+_DEFINITIONS: Final[tuple[str, ...]] = ("$defs", "definitions")
 
 
 def object_schema(raw: bytes, *, keeps_unions: bool, needs_properties: bool) -> tuple[Raw, str] | None:
