@@ -44,6 +44,7 @@ from gai_fast.stores import LogHeader
 _CheckedBody: Final = CheckedBody
 _MANY: Final[int] = LIMITS.turn_containers
 _now_ms: Final = now_ms
+_UNSET: Final = UNSET
 _DURABLE: Final = ("detach", "drain")
 """The values of `on_disconnect` that make every stream durable."""
 
@@ -547,7 +548,7 @@ class _DialectSpecs:
 
 
 def _chain(engine: Engine, request: Request, context: StreamContext, caller: str) -> Chain | None:
-    if not engine.has_processors and request.json_snapshots is UNSET:
+    if not engine.has_processors and request.json_snapshots is _UNSET:
         return None  # most streams: the context is not read
     return engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model, caller)
 
