@@ -449,7 +449,7 @@ class Automaton:
             if not read:
                 continue
             age = 0 if is_new else state.ages[at - registers] if at >= registers else -1
-            nodes, rule = self._closure(read, seen, Asked(at, age, _never), asked, answers)
+            nodes, rule = self._closure(read, seen, at, age, asked, answers)
             if nodes:
                 groups.append(nodes)
                 alive.append(at)
@@ -535,7 +535,8 @@ class Automaton:
         self,
         starts: Sequence[int],
         seen: set[int],
-        group: Asked,
+        group: int,
+        age: int,
         asked: list[Asked],
         answers: int | None,
     ) -> tuple[tuple[int, ...], int]:
@@ -544,7 +545,8 @@ class Automaton:
         Args:
             starts: Nodes that the group has reached.
             seen: Nodes of earlier groups; those of this one are added.
-            group: The group.
+            group: The group's index.
+            age: Its age, as of `Asked`.
             asked: The checks of the transition; those of this group are added.
             answers: The answers of the checks.
         """
@@ -565,7 +567,7 @@ class Automaton:
                 found.append(node)
             elif kind == GATE:
                 is_open = answers is not None and answers >> len(asked) & 1 == 1
-                asked.append(Asked(group.group, group.age, program.checks[self._values[node]]))
+                asked.append(Asked(group, age, program.checks[self._values[node]]))
                 if is_open:
                     waiting.append(self._following[node])
             elif kind == END:
@@ -935,11 +937,6 @@ def compile_rules(
         else:
             program.add(rule)
     return Automaton(program)
-
-
-def _never(text: str, start: int, end: int) -> bool:
-    """Returns False."""
-    return False
 
 
 _NO_GROUPS: Final[list[Group]] = []

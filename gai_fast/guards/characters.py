@@ -7,6 +7,7 @@ if an odd number of places is not above it.
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
@@ -16,10 +17,10 @@ from gai_fast.model.events import join_surrogates
 CodePoints = tuple[int, ...]
 """A set of code points, as the places where membership changes."""
 
-BEYOND: Final = 0x110000
+BEYOND: Final = sys.maxunicode + 1
 """The place behind the last code point."""
-_CASED_END: Final = 0x1F000
-"""The place behind the last character that has a case."""
+_CASED: Final = range(0x1F000)
+"""The planes of all characters that have a case."""
 
 
 def of(*ranges: tuple[int, int]) -> CodePoints:
@@ -85,7 +86,7 @@ def _simple_fold(character: str) -> str:
 def _orbits() -> dict[int, tuple[int, ...]]:
     if not _ORBITS:
         groups: dict[str, list[int]] = {}
-        for code in range(_CASED_END):
+        for code in _CASED:
             character = chr(code)
             folded = _simple_fold(character)
             if folded != character:

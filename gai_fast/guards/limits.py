@@ -76,6 +76,10 @@ class Limits:
     jwt: int = 4000
     """The length of a token: HTTP servers accept headers of 4 to 8 KiB."""
 
+    enumerated: int = 1024
+    """Code points of a class whose NFKC is looked up one by one (`normalize`): no class that is written by hand has
+    more."""
+
     held: int = 64 * KIB
     """Held characters with those that do not count (`normalize`). No text that is read has so many without width in
     one place: then all held text passes, because memory must stay bounded."""

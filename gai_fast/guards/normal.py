@@ -10,6 +10,7 @@ import unicodedata
 from typing import Final
 
 from gai_fast.guards.characters import CodePoints, contains, of, ranges_of, size_of
+from gai_fast.guards.limits import LIMITS
 
 IGNORED: Final = of(
     (0x00AD, 0x00AD),  # soft hyphen
@@ -24,9 +25,6 @@ IGNORED: Final = of(
 
 _FIRST_CHANGED: Final = 0x80
 """The code points below are compared as they are."""
-
-_ENUMERATED: Final = 1024
-"""Code points of a set whose NFKC is looked up one by one: no class that is written by hand has more."""
 
 
 def _pairs(look_alikes: str, letters: str) -> dict[str, str]:
@@ -57,7 +55,7 @@ def normalize(character: str) -> str:
 def normalized(points: CodePoints) -> CodePoints:
     """Returns a set with the characters that those of it are compared as."""
     added = [(ord(letter), ord(letter)) for each, letter in LOOK_ALIKES.items() if contains(points, ord(each))]
-    if size_of(points) <= _ENUMERATED:
+    if size_of(points) <= LIMITS.enumerated:
         for first, last in ranges_of(points):
             for code in range(max(first, _FIRST_CHANGED), last + 1):
                 compared = normalize(chr(code))
