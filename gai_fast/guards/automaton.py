@@ -32,6 +32,7 @@ text. A check is a transition with two targets, one for each answer.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
@@ -223,6 +224,9 @@ class Automaton:
         """In a class's sets, the number of the first neighbours; their letters of leads follow."""
         self._small: dict[int, list[int]] = {}
         self._wide: list[int] = []
+        self._bounds: list[int] = []
+        self._between: dict[int, list[int]] = {}
+        """The wide sets that have the code points between two bounds, by the index of the upper one."""
         self._index_sets()
         self._leads = [entry.lead for entry in program.entries]
         self._contexts: dict[tuple[tuple[int, ...], tuple[int, ...]], Context] = {}
@@ -291,7 +295,11 @@ class Automaton:
         """Returns the class of a code point as it is: all that are in the same sets have one."""
         program = self._program
         sets = list(self._small.get(code, ()))
-        sets += [each for each in self._wide if contains(program.sets[each], code)]
+        between = bisect_right(self._bounds, code)
+        wide = self._between.get(between)
+        if wide is None:
+            wide = self._between[between] = [each for each in self._wide if contains(program.sets[each], code)]
+        sets += wide
         beside = program.neighbours
         sets += [self._beside + at for at in range(1, len(beside)) if beside[at].contain(code)]
         letters = self._beside + len(program.neighbours)
@@ -307,13 +315,16 @@ class Automaton:
         return number
 
     def _index_sets(self) -> None:
+        bounds: set[int] = set()
         for number, points in enumerate(self._program.sets):
             if size_of(points) > _ENUMERATED:
                 self._wide.append(number)
+                bounds.update(points)
                 continue
             for first, last in ranges_of(points):
                 for code in range(first, last + 1):
                     self._small.setdefault(code, []).append(number)
+        self._bounds = sorted(bounds)
 
     # -- contexts --
 

@@ -69,7 +69,7 @@ class Limits:
     slice: int = 16 * KIB
     """Characters that are searched in one turn of the loop: unseen text takes up to 50 ms."""
 
-    turn_steps: int = 100_000
+    turn_steps: int = 50_000
     """Steps of making transitions in one turn of the loop, above which the rest waits: 50 ms. Patterns with counted
     repeats may need a thousand for a character."""
 

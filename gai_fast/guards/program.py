@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gai_fast.guards import characters
-from gai_fast.guards.characters import ANYTHING, OF_WORDS, CodePoints, Neighbours, of_text
+from gai_fast.guards.characters import ANYTHING, BEYOND, OF_WORDS, CodePoints, Neighbours, of_text
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.normal import normalize
 from gai_fast.guards.syntax import UNBOUNDED, Chars, Choice, Node, Repeat, Sequence, letter_set
@@ -150,18 +150,49 @@ class Within:
         self.outer = outer
 
 
-class _Tree:
-    """A node of the tree of words: the next one for each letter's set, and whether a word ends there."""
-
-    __slots__ = ("children", "ending")
-
-    def __init__(self) -> None:
-        self.children: dict[int, _Tree] = {}
-        self.ending = -1
-
-
 def nothing() -> None:
     """Does nothing."""
+
+
+class _Tree:
+    """Words by their common beginnings: a place behind each letter, in two dicts of numbers.
+
+    So many objects would keep the garbage collector busy.
+    """
+
+    def __init__(self) -> None:
+        self.below: dict[int, int] = {}
+        """The place behind a letter of a place. A place stands before those below it."""
+        self.endings = [-1, -1]
+        """The ending of the word that ends at each place, or -1."""
+
+    def add(self, is_bounded: bool, letters: list[int], ending: int) -> int:
+        """Adds a word. Returns the number of places that are new.
+
+        Args:
+            is_bounded: Whether it begins at the root of words that need a boundary.
+            letters: The index of each letter's set.
+            ending: What ends it.
+        """
+        place = _BOUNDED if is_bounded else _UNBOUNDED
+        known = len(self.endings)
+        for letter in letters:
+            key = place * _LETTERS + letter
+            following = self.below.get(key, -1)
+            if following < 0:
+                following = self.below[key] = len(self.endings)
+                self.endings.append(-1)
+            place = following
+        self.endings[place] = ending
+        return len(self.endings) - known
+
+
+_UNBOUNDED: Final = 0
+_BOUNDED: Final = 1
+"""The roots of a tree."""
+_LETTERS: Final = BEYOND
+"""A number above the index of each letter's set."""
+_NO_LETTERS: Final[dict[int, int]] = {}
 
 
 class Program:
@@ -230,26 +261,20 @@ class Program:
         index = self._add_category(words.category, 0)
         bounded = self._ending(Ending(index, self._neighbour(OF_WORDS), True, False))
         unbounded = self._ending(Ending(index, 0, False, False))
-        roots = {True: _Tree(), False: _Tree()}
+        tree = _Tree()
         for number, word in enumerate(words.words):
             text = "".join([normalize(each) for each in word]) if self.normal else word
             if not text:
                 continue
-            tree = roots[_is_bounded(text[0])]
-            for letter in text:
-                known = self._letter(letter)
-                below = tree.children.get(known)
-                if below is None:
-                    below = tree.children[known] = _Tree()
-                    self._reserve(1)
-                tree = below
-            tree.ending = bounded if _is_bounded(text[-1]) else unbounded
+            letters = [self._letter(each) for each in text]
+            self._reserve(tree.add(_is_bounded(text[0]), letters, bounded if _is_bounded(text[-1]) else unbounded))
             if number % LIMITS.built == 0:
                 self._pause()
-        for is_bounded, root in roots.items():
-            if root.children:
+        starts = self._compile_tree(tree)
+        for is_bounded, node in ((True, starts[_BOUNDED]), (False, starts[_UNBOUNDED])):
+            if node >= 0:
                 before = self._neighbour(OF_WORDS) if is_bounded else 0
-                self._entry(before, "").nodes.append(self._compile_tree(root))
+                self._entry(before, "").nodes.append(node)
 
     def _letter(self, letter: str) -> int:
         found = self._letters.get(letter)
@@ -257,22 +282,35 @@ class Program:
             found = self._letters[letter] = self._set(letter_set(of_text(letter), True, self.normal))
         return found
 
-    def _compile_tree(self, root: _Tree) -> int:
-        """Compiles a tree of words, children before their parents. Returns its node."""
-        order = [root]
-        for tree in order:
-            order += tree.children.values()
-        made: dict[int, int] = {}
-        for tree in reversed(order):
-            branch = -1
-            if tree.children:
-                self.branches.append({letter: made[id(below)] for letter, below in tree.children.items()})
-                branch = self._node(BRANCH, -1, len(self.branches) - 1)
-            if tree.ending >= 0:
-                end = self._node(END, -1, tree.ending)
-                branch = end if branch < 0 else self._split((end, branch))
-            made[id(tree)] = branch
-        return made[id(root)]
+    def _compile_tree(self, tree: _Tree) -> list[int]:
+        """Compiles a tree of words, last places first. Returns the node of each root, or -1."""
+        waiting: dict[int, dict[int, int]] = {}
+        for key, place in reversed(tree.below.items()):
+            node = self._compile_place(waiting.pop(place, _NO_LETTERS), tree.endings[place])
+            above = key // _LETTERS
+            if above not in waiting:
+                waiting[above] = {}
+            waiting[above][key % _LETTERS] = node
+        return [self._compile_place(waiting.pop(root, _NO_LETTERS), -1) for root in (_UNBOUNDED, _BOUNDED)]
+
+    def _compile_place(self, letters: dict[int, int], ending: int) -> int:
+        """Compiles a place of a tree. Returns its node, or -1 if nothing is there.
+
+        Args:
+            letters: The node behind each letter.
+            ending: The ending of the word that ends there, or -1.
+        """
+        node = -1
+        if len(letters) == 1:
+            for letter, below in letters.items():
+                node = self._node(CHARS, below, letter)
+        elif letters:
+            self.branches.append(letters)
+            node = self._node(BRANCH, -1, len(self.branches) - 1)
+        if ending < 0:
+            return node
+        end = self._node(END, -1, ending)
+        return end if node < 0 else self._split((end, node))
 
     def _compile(self, node: Node, following: int) -> int:
         """Compiles a part that is followed by a node. Returns the node at which it begins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 
 import pytest
 from hypothesis import assume, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gai_fast.guards.automaton import Automaton, Match, Words, compile_rules
 from gai_fast.guards.syntax import BadPattern
+from tests.limits import LIMITS, set_limit
 from tests.unit.guards.searching import Span, cut, judged, pattern_rules, patterns_of, put_back, searched, sizes, spans
 
 
@@ -97,8 +99,6 @@ def test_a_search_that_holds_nothing_passes_each_piece_at_once(
 def test_texts_share_an_automaton_whose_states_are_dropped(
     patterns: list[str], texts: list[str], sizes: list[int]
 ) -> None:
-    from tests.limits import LIMITS, set_limit
-
     former = LIMITS.states
     set_limit("states", 3)
     try:
@@ -208,8 +208,6 @@ def test_the_classes_of_characters_are_remembered_up_to_a_limit(change_limits: o
 
 def test_a_search_that_holds_nothing_is_small() -> None:
     """A stream may keep 8 KiB."""
-    import sys
-
     scan = compile_rules(pattern_rules(["sk-[a-z]{4,}"])).scan()
     scan.feed("nothing" * 1000)
     held = [getattr(scan, name) for name in type(scan).__slots__ if name not in ("_automaton", "_state")]

@@ -36,14 +36,21 @@ FORMS = {
     "card": r"[2-6]([ -]?[0-9]){12,18}",
     "ip": r"[0-9A-Fa-f:.]{2,45}",
     "ssn": r"[0-9]{3}-[0-9]{2}-[0-9]{4}",
+    "jwt": r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{8,}",
+    "api_key": r"sk-[A-Za-z0-9_-]{20,200}|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|xox[bp]-[A-Za-z0-9-]{20,100}"
+    r"|AIza[A-Za-z0-9_-]{35}|glpat-[A-Za-z0-9_-]{20}",
+    "url_credentials": r"[^\s/:@?#]{1,100}:[^\s/@]{1,200}",
 }
 BESIDE = {
-    "email": (r"[A-Za-z0-9._%+-]", r"[A-Za-z0-9-]"),
-    "phone": (r"\w", "[0-9]"),
-    "iban": (r"\w", r"\w"),
-    "card": (r"[\w.-]", r"[\w-]"),
-    "ip": (r"[\w.:]", r"[\w:]"),
-    "ssn": (r"[\w-]", r"[\w-]"),
+    "email": (r"(?<![A-Za-z0-9._%+-])", r"(?![A-Za-z0-9-])"),
+    "phone": (r"(?<!\w)", "(?![0-9])"),
+    "iban": (r"(?<!\w)", r"(?!\w)"),
+    "card": (r"(?<![\w.-])", r"(?![\w-])"),
+    "ip": (r"(?<![\w.:])", r"(?![\w:])"),
+    "ssn": (r"(?<![\w-])", r"(?![\w-])"),
+    "jwt": (r"(?<![\w.-])", r"(?![\w-])"),
+    "api_key": (r"(?<![\w-])", r"(?![\w-])"),
+    "url_credentials": ("(?<=://)", "(?=@)"),
 }
 
 
@@ -62,11 +69,13 @@ def is_account(text: str) -> bool:
     return bool(known) and len(number) == length + 4 and mod_97_10.is_valid(number[4:] + number[:4])
 
 
+HEADER = urlsafe_b64encode(b'{"alg":"HS256"}').decode()
 CHECKS = {
     "card": lambda text: luhn.is_valid(re.sub("[ -]", "", text)),
     "iban": is_account,
     "ip": is_address,
     "ssn": lambda text: not re.match("000|666|9..|...-00|.{7}0000", text),
+    "jwt": lambda text: text.startswith(HEADER) and len(text) <= 4000,
 }
 
 
@@ -80,8 +89,8 @@ def judged(kind: str, text: str) -> list[str]:
             if (
                 form.fullmatch(text, at, end)
                 and check(text[at:end])
-                and not (at and before.match(text[at - 1]))
-                and not after.match(text, end)
+                and before.match(text, at)
+                and after.match(text, end)
             ):
                 matches.append(text[at:end])
                 at = end
@@ -99,6 +108,9 @@ ALPHABETS = {
     ),
     "card": st.sampled_from(["4111", "1111", " ", "-", "1", "5", "4242", "0", ".", "a", "378282246310005"]),
     "ip": st.sampled_from(["1", "25", ".", ":", "::", "a", "f", "10.0.0.1", "256", "0", "01", "g", " ", "1:2:3:4"]),
+    "jwt": st.sampled_from([HEADER, ".", "eyJ", "abcd", "efghijkl", "-", " ", "é", "_", "eyJhbGci"]),
+    "api_key": st.sampled_from(["sk-", "AKIA", "ghp_", "xoxb-", "glpat-", "a" * 20, "B" * 16, "c" * 36, "-", " ", "é"]),
+    "url_credentials": st.sampled_from(["://", "a", ":", "@", "/", "user:pass", " ", "?", "é", "b" * 99, ":/"]),
     "ssn": st.sampled_from(["123", "-", "45", "6789", "000", "666", "9", "0000", " ", "00", "a"]),
 }
 
