@@ -167,7 +167,7 @@ class Context:
         self.number = number
         self.nodes = nodes
         self.leads = leads
-        self.read: dict[int, tuple[int, ...]] = {}
+        self.read: dict[int, list[int]] = {}
         """By the class of the next character, the nodes behind those that read it."""
         self.firsts: dict[int, list[int]] | None = None
         """The nodes behind those that read a character first, by the character's set."""
@@ -360,7 +360,7 @@ class Automaton:
                 nodes += entry.nodes
         return self._context(tuple(nodes), tuple(leads))
 
-    def _read_first(self, context: Context, sort: int) -> tuple[int, ...]:
+    def _read_first(self, context: Context, sort: int) -> list[int]:
         """Returns the nodes behind those that read a character of a class first in a context."""
         found = context.read.get(sort)
         if found is None:
@@ -376,7 +376,7 @@ class Automaton:
                 for each, behind in firsts.items():
                     if each in sets:
                         nodes += behind
-            found = context.read[sort] = tuple(nodes)
+            found = context.read[sort] = nodes
         return found
 
     def _firsts(self, starts: tuple[int, ...]) -> dict[int, list[int]]:
@@ -544,7 +544,7 @@ class Automaton:
 
     def _closure(
         self,
-        starts: Sequence[int],
+        starts: list[int],
         seen: set[int],
         group: int,
         age: int,
@@ -563,6 +563,11 @@ class Automaton:
         """
         program = self._program
         kinds, checked = self._kinds, program.checked
+        if len(starts) == 1 and kinds[starts[0]] <= BRANCH and starts[0] not in checked:  # as in counted repeats
+            if starts[0] in seen:
+                return (), -1
+            seen.add(starts[0])
+            return (starts[0],), -1
         own: set[int] = set()
         found: list[int] = []
         rule = -1
