@@ -36,6 +36,7 @@ FORBIDDEN = {
     "providers": {"asyncio", "socket", "httptools", "time", "os"},
     "formats": {"asyncio", "socket", "httptools", "time", "os"},
     "processors": {"asyncio", "socket", "httptools", "time", "os"},
+    "guards": {"asyncio", "socket", "httptools", "time", "os"},
 }
 LARGEST_FOLDER = 20
 """The most modules of a folder; the root has three."""
@@ -114,7 +115,7 @@ COMPILED = (ROOT / "building/compiled.txt").read_text()
 # How many bytes, tokens or milliseconds is a question for `limits.py`.
 LARGEST_LITERAL = 1024
 WITHOUT_NUMBERS = {
-    "kernels", "core", "providers", "formats", "processors", "net", "stores", "otel", "ledger",
+    "kernels", "core", "providers", "formats", "processors", "guards", "net", "stores", "otel", "ledger",
 }  # fmt: skip
 
 WITHOUT_TESTS = {"__init__", "__main__", "limits"}  # `unit/model/test_limits.py` tests the limits of every folder
@@ -295,6 +296,16 @@ def test_the_core_is_given_its_parts() -> None:
         for name in forbidden
         if not name or other == name or other.startswith(f"{name}/")
         for line in imported
+    )
+
+
+def test_guards_import_the_vocabulary_and_the_interface_of_processors() -> None:
+    assert not violations(
+        f"{module.at(node)}: imports {target}"
+        for module in MODULES
+        if module.top == "guards"
+        for node, target in imports(module)
+        if target.startswith("gai_fast:") and not re.match(r"gai_fast:(guards\b|model\b|core\.chain$)", target)
     )
 
 
