@@ -40,7 +40,8 @@ async def test_one_thread_does_calls_that_follow_each_other() -> None:
 
 
 async def test_there_are_so_many_threads_and_other_calls_wait() -> None:
-    made, gate, begun = pool(2), threading.Event(), []
+    made, gate = pool(2), threading.Event()
+    begun: list[int] = []
 
     def work(number: int) -> int:
         begun.append(number)
@@ -57,7 +58,8 @@ async def test_there_are_so_many_threads_and_other_calls_wait() -> None:
 
 
 async def test_nothing_is_kept_of_a_call_that_was_cancelled_before_its_turn() -> None:
-    made, gate, begun = pool(1), threading.Event(), []
+    made, gate = pool(1), threading.Event()
+    begun: list[int] = []
     first = made.call(gate.wait, SECONDS)
     others = [made.call(begun.append, number) for number in range(3)]
     for other in others[:2]:
