@@ -60,10 +60,12 @@ class Passed:
     Args:
         event: The event as it came.
         text: The text to send in place of the event's own. None if the event is sent as it is.
+        is_masked: Whether something is replaced in that text; otherwise it is a part of the event's own.
     """
 
     event: Any
     text: str | None = None
+    is_masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -581,10 +583,14 @@ class Pieces:
         for track in place.holding:
             track.side.exposed += max(0, held.end - max(held.start, track.judged))
         place.out = held.end
+        if not place.edits and place.edited <= held.start:
+            self._out.append(Passed(held.event, None if held.is_whole else held.text))
+            return
         text, matches = _edited(place, held)
-        if text or not held.text:
-            is_same = held.is_whole and text == held.text
-            self._out.append(Passed(held.event, None if is_same else text))
+        if text == held.text:
+            self._out.append(Passed(held.event, None if held.is_whole else text))
+        elif text:
+            self._out.append(Passed(held.event, text, is_masked=True))
         self._out += matches
 
 
@@ -605,8 +611,6 @@ def _start_of(edit: _Edit) -> int:
 
 def _edited(place: _Place, held: _Held) -> tuple[str, list[Match]]:
     """Returns the text of an event with the replacements of its place, and the matches that have left with it."""
-    if not place.edits and place.edited <= held.start:
-        return held.text, []
     texts: list[str] = []
     matches: list[Match] = []
     at = max(held.start, place.edited)

@@ -143,7 +143,9 @@ def test_a_very_long_text_is_cut() -> None:
     assert stream.text == "x" * 65_536
     stream.judge()
     assert stream.text == "x" * 70_000
-    assert Counter(each.event["text"] for each in stream.left if isinstance(each, Passed)) == {"x" * 70_000: 3}
+    parts = [each for each in stream.left if isinstance(each, Passed)]
+    assert [len(each.text or "") for each in parts] == [32_768, 32_768, 4464]
+    assert not any(each.is_masked for each in parts)
 
 
 def test_text_ends_where_another_channel_begins() -> None:
@@ -382,7 +384,7 @@ def test_a_mask_replaces_the_spans_over_any_events() -> None:
     match = Match(0, "mask", "x", None, 0)
     assert stream.left[:3] == [
         Passed({"text": "aaaa"}),
-        Passed({"text": "bbbb"}, "bb[x]"),
+        Passed({"text": "bbbb"}, "bb[x]", is_masked=True),
         match,
     ], "events that are left empty do not leave"
     assert stream.left.count(match) == 1
@@ -696,6 +698,72 @@ def test_a_mask_changes_the_marked_characters_alone(
     if not masked <= bad:  # a piece whose only spans lay in what went along was replaced as a whole
         assert any(isinstance(each, Match) for each in stream.left)
     assert sorted(unmasked) == unmasked, "in order"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=30),
+    judges=st.lists(
+        st.builds(rules, st.sampled_from(["mask", "stop"]), st.sampled_from([0, 7, 100])), min_size=1, max_size=3
+    ),
+    bad=st.integers(0, 600),
+    ends=st.sampled_from(["stop", "failure", "upstream"]),
+    order=st.randoms(use_true_random=False),
+)
+def test_whatever_ends_a_stream_nothing_unjudged_follows(
+    sizes: list[int], judges: list[Rules], bad: int, ends: str, order: Any
+) -> None:
+    """The first judge stops at a character or fails there, or the upstream does."""
+    judges = [rules("stop", judges[0].max_exposure), *judges[1:]]
+    whole = "".join(chr(0x4E00 + at) for at in range(sum(sizes)))
+    stream = Stream(*judges)
+    judged: list[set[str]] = [set() for _ in judges]
+    is_over = False
+    early = ""
+
+    def judge() -> None:
+        nonlocal is_over, early
+        piece = stream.asked[at := order.randrange(len(stream.asked))]
+        own = piece.text[piece.context :]
+        place = piece.text.find(chr(0x4E00 + bad))
+        if place < piece.context or piece.judge:
+            judged[piece.judge] |= set(own)
+            stream.judge(FINE, at)
+            return
+        early = stream.text
+        is_over = True
+        if ends == "stop":
+            judged[0] |= set(piece.text[piece.context : place])
+            stream.judge(Verdict(True, None, None, ((place, place + 1),)), at)
+        elif ends == "failure":
+            stream.judge(LATE, at)
+        else:
+            stream.pieces.drop()
+
+    at = 0
+    for size in sizes:
+        if not is_over:
+            stream.add(whole[at : at + size])
+            at += size
+        while stream.asked and not is_over and order.random() < 0.5:
+            judge()
+    stream.pieces.finish()
+    stream.go_on()
+    while stream.asked and not is_over:
+        judge()
+    text = stream.text
+    assert whole.startswith(text)
+    for each, own in zip(judges, judged, strict=True):
+        assert len(set(text) - own) <= each.max_exposure
+    if not is_over:
+        assert text == whole
+    elif ends == "stop":
+        assert len(text) <= max(len(early), bad), "nothing from the match on"
+    else:
+        assert text == early
+    if judges[0].max_exposure == 0 and is_over:
+        assert chr(0x4E00 + bad) not in text
+    assert not stream.pieces.holds
 
 
 @pytest.mark.parametrize("size", [1, 7, 32, 511])
