@@ -95,7 +95,7 @@ class Judge:
         self._loop = loop
         self._breaker = Breaker(BreakerSettings())
         self._waiting: dict[Ask, None] = {}  # for a place
-        self._asks: set[Ask] = set()
+        self._asks: dict[Ask, None] = {}  # in their order
         self._is_closed = False
         self._next_warning = -math.inf
         self._unlogged = 0  # failures since the last warning
@@ -117,7 +117,7 @@ class Judge:
             The question, which can be cancelled.
         """
         ask = Ask(self, question, answered)
-        self._asks.add(ask)
+        self._asks[ask] = None
         ask.timer = self._timers.schedule(
             (self.now() if ready is None else ready) + self._timeout, partial(self._late, ask)
         )
@@ -179,7 +179,7 @@ class Judge:
         """Ends a question. Returns whether it still waited for its answer."""
         if ask not in self._asks:
             return False
-        self._asks.remove(ask)
+        del self._asks[ask]
         self._waiting.pop(ask, None)
         if ask.timer is not None:
             ask.timer.cancel()

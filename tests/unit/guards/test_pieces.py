@@ -105,6 +105,23 @@ def test_a_short_piece_makes_the_next_one_short() -> None:
     assert stream.texts == ["One two 3"]
 
 
+def test_each_piece_has_a_time_of_its_own() -> None:
+    stream = Stream()
+    stream.add("One", choice=1)
+    stream.go_on(10)
+    stream.add("two")
+    stream.go_on(10)
+    stream.add("x" * 32)
+    stream.go_on(30)
+    stream.add("three")
+    assert stream.due() == 100
+    stream.go_on(50)
+    assert stream.texts == ["two" + "x" * 32, "One"]
+    assert stream.due() == 150
+    stream.go_on(50)
+    assert len(stream.asked) == 3
+
+
 def test_the_text_before_goes_along() -> None:
     stream = Stream()
     for number in range(30):
@@ -345,6 +362,14 @@ def test_a_stop_counts_at_once_and_drops_text_without_a_verdict() -> None:
     assert {id(piece) for piece in needless} == {id(piece) for piece in stream.asked}
     stream.judge(BAD)
     assert len(stream.left) == 2, "a verdict that comes later"
+
+
+def test_what_stands_before_a_stop_needs_the_verdicts_before_it() -> None:
+    stream = Stream()
+    stream.add("a" * 32)
+    stream.add("b" * 64)
+    stream.judge(Verdict(flagged=True, spans=((80, 90),)), at=1)
+    assert (stream.text, stream.left[-1]) == ("", Ended(0))
 
 
 def test_what_stands_before_a_stop_needs_the_other_judges_verdicts() -> None:
