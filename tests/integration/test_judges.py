@@ -505,7 +505,7 @@ async def test_a_function_that_fails(net: Net, module: ModuleType, fault: str, f
 
 @on_steady_loop
 async def test_functions_that_block_all_threads_delay_only_who_needs_one(net: Net, module: ModuleType) -> None:
-    """Nine questions and eight threads; functions on the loop and servers go on."""
+    """Nine questions and eight threads; servers go on."""
     module.blocks = blocks  # type: ignore[attr-defined]  # as above
     module.fine = fine  # type: ignore[attr-defined]  # as above
     server = await net.upstream(saying(FINE))
@@ -516,14 +516,15 @@ async def test_functions_that_block_all_threads_delay_only_who_needs_one(net: Ne
             answers: list[Any] = []
             for _ in range(9):
                 judges["stuck"].ask(Question("stuck", "output", "text", "x"), answers.append)
-            plain = asyncio.create_task(answered(judges["plain"]))
+            assert (judges["stuck"].running, judges["stuck"].waiting) == (8, 1)
             assert (await answered(judges["server"])).text == TEXT
             await until(lambda: len(answers) == 9)
             assert {answer.fault for answer in answers} == {"late"}
-            assert (await plain).failure.fault == "late"
+            assert (await answered(judges["plain"])).failure.fault == "late"
+            assert judges["stuck"].running == 8, "the threads are not free"
             assert len([each for each in threading.enumerate() if each.name == "gai-fast-judge"]) == 8
             GATE.set()
-            await until(lambda: judges["plain"].running == 0)
+            await until(lambda: judges["stuck"].running == 0)
             assert (await answered(judges["plain"])).text == TEXT
     finally:
         GATE.set()

@@ -4,8 +4,8 @@ Owns how a function is called, and what may come back. It must not know time lim
 
 1. A plain function is called in one of the worker's `limits.judge_threads` threads. If all of them are taken, it waits.
    An awaitable that it returns is awaited on the loop.
-2. A question that is given up is cancelled. Its place stays taken until its task has ended: a function that ignores
-   cancellation holds its place. A thread is held until the function returns.
+2. A question that is given up is cancelled. Its place stays taken until its function has ended: one that ignores
+   cancellation, or blocks its thread, holds its place.
 3. Whatever a function raises is a failure, also what would end the process. The log gets the type and the line, never
    the text, which may quote what is judged.
 """
@@ -13,6 +13,7 @@ Owns how a function is called, and what may come back. It must not know time lim
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -39,20 +40,20 @@ class FunctionWay(Way):
     """
 
     def __init__(self, function: Callable[..., Any], threads: ThreadPool, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
         self._function = function
         self._is_async = iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004  # its kind
+        self.places = LIMITS.judge_requests if self._is_async else LIMITS.judge_threads
         self._threads = threads
+        self._is_closed = False
         self._loop = loop
         self._tasks: set[asyncio.Task[Verdict | Failed]] = set()
 
-    def ask(self, question: Question, answered: Answered) -> Callable[[], None]:
+    def ask(self, question: Question, answered: Answered, freed: Callable[[], None]) -> Callable[[], None]:
         """Calls the function in a later turn of the loop; as `Way.ask`."""
         task = self._loop.create_task(self._call(question))
         self._tasks.add(task)
-        self.running += 1
         call = _Call(answered)
-        task.add_done_callback(partial(self._ended, call))
+        task.add_done_callback(partial(self._ended, call, freed))
         return partial(call.give_up, task)
 
     def retire(self) -> None:
@@ -60,6 +61,7 @@ class FunctionWay(Way):
 
     async def close(self) -> None:
         """As `Way.close`, within `limits.function_end`. What has not ended by then no longer counts as the loop's."""
+        self._is_closed = True
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -71,7 +73,7 @@ class FunctionWay(Way):
     async def _call(self, question: Question) -> Verdict | Failed:
         try:
             asked = question.members()
-            returned = self._function(asked) if self._is_async else await self._threads.call(self._function, asked)
+            returned = self._function(asked) if self._is_async else await self._in_thread(asked)
             return read_verdict(await returned if isawaitable(returned) else returned, question)
         except _OF_THE_LOOP:
             raise
@@ -80,9 +82,25 @@ class FunctionWay(Way):
         except BaseException as problem:  # noqa: BLE001  # rule 3
             return Failed("exception", f"it raised {_named(problem)}")
 
-    def _ended(self, call: _Call, task: asyncio.Task[Verdict | Failed]) -> None:
+    async def _in_thread(self, asked: dict[str, Any]) -> Any:
+        begun = threading.Event()
+        call = self._threads.call(self._begin, begun, asked)
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            if not begun.is_set():
+                call.cancel()
+            elif not self._is_closed:
+                await asyncio.wait((call,))  # rule 2
+            raise
+
+    def _begin(self, begun: threading.Event, asked: dict[str, Any]) -> Any:
+        begun.set()
+        return self._function(asked)
+
+    def _ended(self, call: _Call, freed: Callable[[], None], task: asyncio.Task[Verdict | Failed]) -> None:
         self._tasks.discard(task)
-        self._free()
+        freed()
         if task.cancelled() or task.exception() is not None:
             call.settle(Failed("exception", "it was cancelled"))
         else:

@@ -2,10 +2,12 @@
 
 It must not know how a judge is asked (a `Way`), nor what follows from a verdict (`guards/`).
 
-1. At most `limits.judge_requests` questions are asked at a time. The others wait for a place, first come, first served.
+1. The judge has at most `Way.places` questions at a time, and half of them of one caller with a name. The others wait
+   for a place; callers take turns.
 2. The timeout of a question runs from when its text was ready, the wait for a place included.
 3. Each question gets one answer, in a later turn of the loop: a verdict or a failure, never an exception.
-4. The breaker is that of an upstream: failures count for it by the rule of `net/attempts/retry.py`.
+4. The breaker is that of an upstream: failures count for it by the rule of `net/attempts/retry.py`. While it is open,
+   no question waits for a place.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import asyncio
 import logging
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -22,37 +25,33 @@ from gai_fast.guards.verdicts import Failed, Question, Verdict
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, BreakerSettings
 from gai_fast.net.attempts.retry import Breaker
-from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.timers import Timer, Timers
 
 _log: Final = logging.getLogger("gai_fast.guards")
 
+_OPEN: Final = Failed("breaker", "it has failed too often: its breaker is open", counts=False)
+
 Answered = Callable[[Verdict | Failed], object]
 """Called once with the answer, in a later turn of the loop than the question."""
-
-
-def _nothing() -> None: ...
 
 
 class Way(ABC):
     """The way to one judge.
 
     Attributes:
-        running: Questions whose answer has not come, or whose place is not free again.
-        freed: Called when a place has become free.
+        places: The questions that the judge may have at a time.
     """
 
-    def __init__(self) -> None:
-        self.running = 0
-        self.freed: Callable[[], None] = _nothing
+    places: int
 
     @abstractmethod
-    def ask(self, question: Question, answered: Answered) -> Callable[[], None]:
+    def ask(self, question: Question, answered: Answered, freed: Callable[[], None]) -> Callable[[], None]:
         """Asks the judge.
 
         Args:
             question: The text.
             answered: As `Answered`.
+            freed: Called once nothing of the question is left, perhaps long after it was given up.
 
         Returns:
             A function that gives the question up: `answered` is then not called. Idempotent.
@@ -65,10 +64,6 @@ class Way(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Gives up all questions, without an answer, and returns when nothing of them is left."""
-
-    def _free(self) -> None:
-        self.running -= 1
-        self.freed()
 
 
 class Judge:
@@ -94,12 +89,12 @@ class Judge:
         self._timers = timers
         self._loop = loop
         self._breaker = Breaker(BreakerSettings())
-        self._waiting: dict[Ask, None] = {}  # for a place
+        self._running: Counter[str] = Counter()  # by caller
+        self._waiting: dict[str, dict[Ask, None]] = {}  # for a place, by caller: who is served next is the first
         self._asks: dict[Ask, None] = {}  # in their order
         self._is_closed = False
         self._next_warning = -math.inf
         self._unlogged = 0  # failures since the last warning
-        way.freed = self._serve
 
     def now(self) -> float:
         """Returns the time, in seconds on the clock of the timers."""
@@ -123,21 +118,24 @@ class Judge:
         )
         if self._is_closed:
             self._fail_soon(ask, Failed("closed", "the gateway is being closed", counts=False))
-        elif self._waiting or self._way.running >= LIMITS.judge_requests:
-            self._waiting[ask] = None
-        else:
+        elif ask.caller not in self._waiting and self._has_place(ask.caller):
             self._begin(ask)
+        elif self._breaker.is_closed:
+            ask.has_waited = True
+            self._waiting.setdefault(ask.caller, {})[ask] = None
+        else:
+            self._fail_soon(ask, _OPEN)
         return ask
 
     @property
     def running(self) -> int:
         """The questions that the judge has."""
-        return self._way.running
+        return self._running.total()
 
     @property
     def waiting(self) -> int:
         """The questions that wait for a place."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     def retire(self) -> None:
         """Keeps no connection for future questions. Streams of a former configuration may still ask."""
@@ -155,32 +153,51 @@ class Judge:
         if self._take(ask):
             self._breaker.abandoned(ask)
 
+    def _has_place(self, caller: str) -> bool:
+        """Returns whether a question of a caller may be asked now: rule 1."""
+        places = self._way.places
+        return self.running < places and (caller == ANONYMOUS or self._running[caller] < max(1, places // 2))
+
     def _begin(self, ask: Ask) -> None:
-        caller = ask.question.caller or ANONYMOUS
-        if self._breaker.admits(self._timers.clock(), ask, caller):
-            ask.give_up = self._way.ask(ask.question, partial(self._settle, ask))
+        if self._breaker.admits(self.now(), ask, ask.caller):
+            self._running[ask.caller] += 1
+            freed = partial(self._freed, ask.caller)
+            ask.give_up = self._way.ask(ask.question, partial(self._settle, ask), freed)
         else:
-            self._fail_soon(ask, Failed("breaker", "it has failed too often: its breaker is open", counts=False))
+            self._fail_soon(ask, _OPEN)
 
     def _fail_soon(self, ask: Ask, failed: Failed) -> None:
         self._loop.call_soon(partial(self._settle, ask, failed))
 
-    def _serve(self) -> None:
-        """Asks what has waited for a place."""
-        while self._waiting and not self._is_closed and self._way.running < LIMITS.judge_requests:
-            ask = next(iter(self._waiting))
-            del self._waiting[ask]
+    def _freed(self, caller: str) -> None:
+        """Gives a place that is free to a question that waits."""
+        self._running[caller] -= 1
+        if not self._running[caller]:
+            del self._running[caller]
+        while not self._is_closed and (served := self._next_caller()) is not None:
+            asks = self._waiting.pop(served)
+            ask = next(iter(asks))
+            del asks[ask]
+            if asks:
+                self._waiting[served] = asks  # the last one now
             self._begin(ask)
 
+    def _next_caller(self) -> str | None:
+        return next((caller for caller in self._waiting if self._has_place(caller)), None)
+
     def _late(self, ask: Ask) -> None:
-        self._settle(ask, Failed("late", f"no verdict within {self._timeout:g} s (timeout)"))
+        self._settle(ask, Failed("late", f"no verdict within {self._timeout:g} s (timeout)", not ask.has_waited))
 
     def _take(self, ask: Ask) -> bool:
         """Ends a question. Returns whether it still waited for its answer."""
         if ask not in self._asks:
             return False
         del self._asks[ask]
-        self._waiting.pop(ask, None)
+        waiting = self._waiting.get(ask.caller)
+        if waiting is not None and ask in waiting:
+            del waiting[ask]
+            if not waiting:
+                del self._waiting[ask.caller]
         if ask.timer is not None:
             ask.timer.cancel()
             ask.timer = None
@@ -196,7 +213,7 @@ class Judge:
         if isinstance(answer, Verdict) or (answer.fault == "status" and not answer.counts):
             breaker.succeeded()
         elif answer.counts:
-            breaker.failed(self._timers.clock(), ask, ask.question.caller or ANONYMOUS)
+            breaker.failed(self.now(), ask, ask.caller)
         else:
             breaker.abandoned(ask)
         if isinstance(answer, Failed):
@@ -221,18 +238,22 @@ class Ask:
 
     Attributes:
         question: The question.
+        caller: The caller's name.
         answered: Gets the answer.
         give_up: Gives it up. None if it was not asked.
+        has_waited: Whether it had to wait for a place: its lateness then says nothing of the judge.
         timer: Ends its time.
     """
 
-    __slots__ = ("_judge", "answered", "give_up", "question", "timer")
+    __slots__ = ("_judge", "answered", "caller", "give_up", "has_waited", "question", "timer")
 
     def __init__(self, judge: Judge, question: Question, answered: Answered) -> None:
         self._judge = judge
         self.question = question
+        self.caller = question.caller or ANONYMOUS
         self.answered = answered
         self.give_up: Callable[[], None] | None = None
+        self.has_waited = False
         self.timer: Timer | None = None
 
     def cancel(self) -> None:

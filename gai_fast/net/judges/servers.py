@@ -56,7 +56,7 @@ class ServerWay(Way):
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__()
+        self.places = LIMITS.judge_requests
         own = {name.lower() for name, _ in headers}
         self._headers = (*[item for item in _HEADERS if item[0] not in own], *headers)
         encode_request(Origin.parse(peer.url), "POST", path, self._headers, b"")  # what is refused is refused here
@@ -71,14 +71,13 @@ class ServerWay(Way):
         self._closing = closing
         self._pool: UpstreamPool | None = self._make_pool()
 
-    def ask(self, question: Question, answered: Answered) -> Callable[[], None]:
+    def ask(self, question: Question, answered: Answered, freed: Callable[[], None]) -> Callable[[], None]:
         """Sends a request; as `Way.ask`."""
         pool = self._pool
         if pool is None:
             pool = self._pool = self._make_pool()
-        call = _Call(partial(self._ended, answered), partial(self._verdict, question))
+        call = _Call(partial(self._ended, answered), partial(self._verdict, question), freed)
         self._calls.add(call)
-        self.running += 1
         call.exchange = pool.open("POST", self._path, self._headers, self._write(question), call)
         return partial(self._give_up, call)
 
@@ -123,7 +122,7 @@ class ServerWay(Way):
     def _forget(self, call: _Call) -> None:
         self._calls.discard(call)
         self._close_pool()
-        self._free()
+        call.freed()
 
 
 class _Call(Receiver):
@@ -132,11 +131,16 @@ class _Call(Receiver):
     Args:
         ended: Called once with the call and its outcome.
         read: Returns the verdict in a whole body.
+        freed: As for `Way.ask`.
     """
 
     def __init__(
-        self, ended: Callable[[_Call, Verdict | Failed], None], read: Callable[[bytes], Verdict | Failed]
+        self,
+        ended: Callable[[_Call, Verdict | Failed], None],
+        read: Callable[[bytes], Verdict | Failed],
+        freed: Callable[[], None],
     ) -> None:
+        self.freed = freed
         self._ended = ended
         self._read = read
         self._body = bytearray()

@@ -27,6 +27,9 @@ def unwanted(answer: Verdict | Failed) -> None:
     raise AssertionError("a question that was given up has an answer")
 
 
+def nothing() -> None: ...
+
+
 @pytest.fixture
 async def threads() -> AsyncIterator[ThreadPool]:
     pool = ThreadPool(2, "of-this-test")
@@ -42,11 +45,11 @@ def ask(threads: ThreadPool) -> Ask:
     async def asked(function: Callable[..., Any]) -> Verdict | Failed:
         way = FunctionWay(function, threads, asyncio.get_running_loop())
         answer: asyncio.Future[Verdict | Failed] = asyncio.get_running_loop().create_future()
-        way.ask(ASKED, answer.set_result)
-        assert way.running == 1
+        freed: list[bool] = []
+        way.ask(ASKED, answer.set_result, lambda: freed.append(True))
         async with asyncio.timeout(SECONDS):
             found = await answer
-        assert way.running == 0
+        assert freed == [True]
         return found
 
     return asked
@@ -133,17 +136,19 @@ async def test_a_question_that_is_given_up_is_cancelled(threads: ThreadPool) -> 
             ends.append("cancelled")
 
     way = FunctionWay(check, threads, asyncio.get_running_loop())
-    give_up = way.ask(ASKED, unwanted)
+    freed: list[bool] = []
+    give_up = way.ask(ASKED, unwanted, lambda: freed.append(True))
     await asyncio.sleep(0)
     give_up()
     give_up()
-    await until(lambda: way.running == 0)
+    await until(lambda: freed)
+    assert freed == [True]
     assert ends == ["cancelled"]
 
 
 async def test_a_function_that_ignores_its_cancellation_holds_its_place(threads: ThreadPool) -> None:
     go_on = asyncio.Event()
-    freed: list[int] = []
+    freed: list[bool] = []
 
     async def check(asked: dict[str, Any]) -> Any:
         while not go_on.is_set():
@@ -154,26 +159,66 @@ async def test_a_function_that_ignores_its_cancellation_holds_its_place(threads:
         return BAD
 
     way = FunctionWay(check, threads, asyncio.get_running_loop())
-    way.freed = lambda: freed.append(way.running)
-    give_up = way.ask(ASKED, unwanted)
+    give_up = way.ask(ASKED, unwanted, lambda: freed.append(True))
     await asyncio.sleep(0)
     give_up()
     await asyncio.sleep(0.01)
-    assert (way.running, freed) == (1, [])
+    assert freed == []
     go_on.set()
-    await until(lambda: freed == [0])
+    await until(lambda: freed == [True])
 
 
-async def test_a_function_that_blocks_its_thread_harms_no_other(threads: ThreadPool) -> None:
-    gate = threading.Event()
-    blocked = FunctionWay(lambda asked: gate.wait(SECONDS) and BAD, threads, asyncio.get_running_loop())
-    give_up = blocked.ask(ASKED, unwanted)
-    await asyncio.sleep(0.01)
+async def test_a_function_that_blocks_its_thread_holds_its_place_and_harms_no_other(threads: ThreadPool) -> None:
+    gate, begun = threading.Event(), threading.Event()
+    freed: list[bool] = []
+
+    def check(asked: dict[str, Any]) -> Any:
+        begun.set()
+        gate.wait(SECONDS)
+        return BAD
+
+    blocked = FunctionWay(check, threads, asyncio.get_running_loop())
+    assert blocked.places == 8
+    give_up = blocked.ask(ASKED, unwanted, lambda: freed.append(True))
+    await until(begun.is_set)
     give_up()
-    await until(lambda: blocked.running == 0)
     answers: list[Any] = []
-    FunctionWay(lambda asked: BAD, threads, asyncio.get_running_loop()).ask(ASKED, answers.append)
+    FunctionWay(lambda asked: BAD, threads, asyncio.get_running_loop()).ask(ASKED, answers.append, nothing)
     await until(lambda: answers)
+    assert freed == []
+    gate.set()
+    await until(lambda: freed == [True])
+
+
+async def test_a_question_that_waits_for_a_thread_is_dropped(threads: ThreadPool) -> None:
+    gate = threading.Event()
+    blockers = [threads.call(gate.wait, SECONDS) for _ in range(2)]
+    freed: list[bool] = []
+    way = FunctionWay(unwanted, threads, asyncio.get_running_loop())
+    give_up = way.ask(ASKED, unwanted, lambda: freed.append(True))
+    await asyncio.sleep(0)
+    give_up()
+    await until(lambda: freed == [True])
+    gate.set()
+    assert await asyncio.gather(*blockers) == [True, True]
+
+
+async def test_the_end_does_not_wait_for_threads(threads: ThreadPool) -> None:
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def check(asked: dict[str, Any]) -> Any:
+        begun.release()
+        gate.wait(SECONDS)
+
+    way = FunctionWay(check, threads, asyncio.get_running_loop())
+    give_up = way.ask(ASKED, unwanted, nothing)
+    way.ask(ASKED, lambda answer: None, nothing)
+    for _ in range(2):
+        await asyncio.to_thread(begun.acquire)
+    give_up()
+    await asyncio.sleep(0)
+    async with asyncio.timeout(SECONDS / 2):
+        await way.close()
     gate.set()
 
 
@@ -188,14 +233,15 @@ async def test_the_end_waits_for_functions_but_not_for_ever(threads: ThreadPool,
             except asyncio.CancelledError:
                 continue
 
+    freed: list[bool] = []
     way = FunctionWay(check, threads, asyncio.get_running_loop())
-    give_up = way.ask(ASKED, unwanted)
+    give_up = way.ask(ASKED, unwanted, lambda: freed.append(True))
     await asyncio.sleep(0)
     give_up()
     await way.close()
     assert len(asyncio.all_tasks()) == 1, "a task that hangs does not hold up the end of the loop"
     go_on.set()
-    await until(lambda: way.running == 0)
+    await until(lambda: freed)
     way.retire()
     await way.close()
 

@@ -11,7 +11,6 @@ import pytest
 
 from gai_fast.guards.verdicts import Failed, Question, Verdict
 from gai_fast.net.judges.judge import Answered, Ask, Judge, Way
-from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeTime
 
 FINE = Verdict(False)
@@ -23,26 +22,28 @@ class HeldWay(Way):
     """A way whose answers come when the test says so."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[tuple[Question, Answered]] = []
+        self.asked: list[tuple[Question, Answered, Callable[[], None]]] = []
         self.given_up: list[str] = []
         self.calls: list[str] = []
 
-    def ask(self, question: Question, answered: Answered) -> Callable[[], None]:
-        self.running += 1
-        self.asked.append((question, answered))
+    def ask(self, question: Question, answered: Answered, freed: Callable[[], None]) -> Callable[[], None]:
+        self.asked.append((question, answered, freed))
         return partial(self.give_up, self.asked[-1])
 
-    def give_up(self, asked: tuple[Question, Answered]) -> None:
+    def give_up(self, asked: tuple[Question, Answered, Callable[[], None]]) -> None:
         if asked in self.asked:
             self.asked.remove(asked)
             self.given_up.append(asked[0].text)
-            self._free()
+            asked[2]()
 
-    def answer(self, answer: Verdict | Failed = FINE) -> None:
-        _, answered = self.asked.pop(0)
-        self._free()
+    def answer(self, answer: Verdict | Failed = FINE, at: int = 0) -> None:
+        _, answered, freed = self.asked.pop(at)
+        freed()
         answered(answer)
+
+    @property
+    def texts(self) -> list[str]:
+        return [question.text for question, *_ in self.asked]
 
     def retire(self) -> None:
         self.calls.append("retire")
@@ -52,9 +53,10 @@ class HeldWay(Way):
 
 
 class Bench:
-    def __init__(self, timeout: float = 1.0) -> None:
+    def __init__(self, timeout: float = 1.0, places: int = 256) -> None:
         self.time = FakeTime()
         self.way = HeldWay()
+        self.way.places = places
         self.judge = Judge("policy", self.way, timeout, self.time, cast(Any, self.time))
         self.answers: list[tuple[str, Verdict | Failed]] = []
 
@@ -120,23 +122,64 @@ def test_an_answer_after_the_time_counts_for_nothing() -> None:
     assert bench.faults == ["late"]
 
 
-def test_there_are_so_many_questions_and_others_wait_within_their_time(change_limits: ChangeLimits) -> None:
-    change_limits(judge_requests=2)
-    bench = Bench()
+def test_there_are_so_many_questions_and_others_wait_within_their_time() -> None:
+    bench = Bench(places=2)
     for text in "abcde":
         bench.ask(text)
     assert (bench.judge.running, bench.judge.waiting) == (2, 3)
     bench.way.answer()
-    assert [question.text for question, _ in bench.way.asked] == ["b", "c"]
+    assert bench.way.texts == ["b", "c"]
     bench.time.advance(1)
     assert [text for text, _ in bench.answers] == ["a", "b", "c", "d", "e"]
     assert bench.faults == ["late"] * 4
     assert (bench.judge.running, bench.judge.waiting, bench.time.armed) == (0, 0, 0)
 
 
-def test_a_question_that_waits_can_be_cancelled(change_limits: ChangeLimits) -> None:
-    change_limits(judge_requests=1)
-    bench = Bench()
+def test_a_caller_has_half_of_the_places_and_callers_take_turns() -> None:
+    bench = Bench(places=4)
+    for text in ("a1", "a2", "a3", "a4", "a5"):
+        bench.ask(text, caller="anna")
+    for text in ("b1", "b2", "b3"):
+        bench.ask(text, caller="bert")
+    bench.ask("c1", caller="carl")
+    assert bench.way.texts == ["a1", "a2", "b1", "b2"]
+    assert (bench.judge.running, bench.judge.waiting) == (4, 5)
+    bench.way.answer(at=2)
+    assert bench.way.texts == ["a1", "a2", "b2", "b3"]
+    bench.way.answer()
+    assert bench.way.texts == ["a2", "b2", "b3", "a3"], "its turn came before"
+    bench.way.answer(at=1)
+    assert bench.way.texts == ["a2", "b3", "a3", "c1"]
+
+
+def test_a_caller_whose_questions_hang_takes_no_verdict_from_another() -> None:
+    bench = Bench(places=4)
+    for _ in range(50):
+        bench.ask("a", caller="anna")
+    for _ in range(50):
+        bench.ask("b", caller="bert")
+        bench.way.answer(at=-1)
+    assert [answer for _, answer in bench.answers] == [FINE] * 50
+    bench.time.advance(1)
+    bench.ask("b", caller="bert")
+    assert bench.way.texts == ["b"], "nor has it opened the breaker for another"
+
+
+def test_without_keys_there_is_one_caller() -> None:
+    bench = Bench(places=4)
+    for text in "abcde":
+        bench.ask(text)
+    assert bench.way.texts == ["a", "b", "c", "d"]
+
+
+def test_a_judge_with_one_place_serves_each_caller() -> None:
+    bench = Bench(places=1)
+    bench.ask("a", caller="anna")
+    assert bench.way.texts == ["a"]
+
+
+def test_a_question_that_waits_can_be_cancelled() -> None:
+    bench = Bench(places=1)
     bench.ask("a")
     waiting = bench.ask("b")
     bench.ask("c")
@@ -160,7 +203,7 @@ def test_a_judge_that_fails_is_not_asked_for_a_while() -> None:
     bench.ask("probe")
     bench.ask("beside it")
     bench.time.advance(0)
-    assert [question.text for question, _ in bench.way.asked] == ["probe"]
+    assert bench.way.texts == ["probe"]
     bench.way.answer()
     bench.ask()
     assert len(bench.way.asked) == 1
@@ -212,14 +255,33 @@ def test_one_callers_failures_do_not_open_it_for_the_others() -> None:
     assert bench.faults == ["status", "breaker"]
 
 
-def test_what_waited_is_refused_once_the_breaker_opens(change_limits: ChangeLimits) -> None:
-    change_limits(judge_requests=1)
-    bench = Bench()
+def test_a_question_that_was_not_asked_says_nothing_of_the_judge() -> None:
+    bench = Bench(places=1)
+    bench.ask("a", caller="anna")
+    for caller in ("bert", "carl") * 10:
+        bench.ask("b", caller=caller)
+    bench.time.advance(1)
+    bench.ask("c", caller="carl")
+    assert bench.way.texts == ["c"]
+
+
+def test_while_the_breaker_is_open_no_question_waits_for_a_place() -> None:
+    bench = Bench(places=1)
+    bench.fail(5)
+    bench.time.advance(10)
+    bench.ask("probe")
+    bench.ask("b")
+    bench.time.advance(0)
+    assert (bench.faults, bench.judge.waiting) == (["breaker"], 0)
+
+
+def test_what_waited_is_refused_once_the_breaker_opens() -> None:
+    bench = Bench(places=1)
     bench.fail(4)
     for text in "abc":
         bench.ask(text)
     bench.way.answer(BUSY)
-    assert [question.text for question, _ in bench.way.asked] == ["b"], "its place is free before its failure counts"
+    assert bench.way.texts == ["b"], "its place is free before its failure counts"
     bench.way.answer(BUSY)
     bench.time.advance(0)
     assert bench.faults == ["status", "status", "breaker"]
@@ -241,9 +303,8 @@ def test_failures_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
-async def test_the_end_fails_all_questions(change_limits: ChangeLimits, caplog: pytest.LogCaptureFixture) -> None:
-    change_limits(judge_requests=1)
-    bench = Bench()
+async def test_the_end_fails_all_questions(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(places=1)
     bench.ask("a")
     bench.ask("b")
     await bench.judge.close()

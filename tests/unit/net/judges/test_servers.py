@@ -27,6 +27,10 @@ def read(body: bytes, question: Question) -> Verdict:
     return read_verdict(read_json(body), question)
 
 
+def unwanted(answer: Verdict | Failed) -> None:
+    raise AssertionError("a question that was given up has an answer")
+
+
 Make = Callable[..., ServerWay]
 
 
@@ -55,9 +59,12 @@ async def make() -> AsyncIterator[Make]:
 
 async def asked(way: ServerWay) -> Verdict | Failed:
     answer: asyncio.Future[Verdict | Failed] = asyncio.get_running_loop().create_future()
-    way.ask(ASKED, answer.set_result)
+    freed: list[bool] = []
+    way.ask(ASKED, answer.set_result, lambda: freed.append(True))
     async with asyncio.timeout(SECONDS):
-        return await answer
+        found = await answer
+    assert freed == [True]
+    return found
 
 
 async def test_a_text_is_posted_with_the_headers_of_the_configuration(net: Net, make: Make) -> None:
@@ -69,7 +76,6 @@ async def test_a_text_is_posted_with_the_headers_of_the_configuration(net: Net, 
     server = await net.upstream(handler)
     way = make(server.url, authorization=SECRET, **{"Content-Type": "application/json; charset=utf-8"})
     assert await asked(way) == await asked(way) == Verdict(True, "x")
-    assert way.running == 0
     (peer,) = server.peers
     head = peer.head.decode().lower()
     assert head.startswith("post /check http/1.1\r\n")
@@ -104,25 +110,25 @@ async def test_another_status_is_a_failure(net: Net, make: Make, status: str, co
 async def test_a_question_that_is_given_up_closes_its_connection(net: Net, make: Make) -> None:
     server = await net.upstream(Connection.until_gone)
     way = make(server.url)
-    freed: list[int] = []
-    way.freed = lambda: freed.append(way.running)
-    give_up = way.ask(ASKED, lambda answer: pytest.fail("it has an answer"))
+    freed: list[bool] = []
+    give_up = way.ask(ASKED, unwanted, lambda: freed.append(True))
     await until(lambda: server.peers)
     give_up()
     give_up()
-    assert freed == [0]
+    assert freed == [True]
     await server.until_finished()
 
 
 async def test_the_end_gives_all_up(net: Net, make: Make) -> None:
     server = await net.upstream(Connection.until_gone)
     way = make(server.url)
+    freed: list[bool] = []
     for _ in range(3):
-        way.ask(ASKED, lambda answer: pytest.fail("it has an answer"))
+        way.ask(ASKED, unwanted, lambda: freed.append(True))
     await until(lambda: len(server.peers) == 3)
     await way.close()
     await server.until_finished(3)
-    assert way.running == 0
+    assert freed == [True] * 3
 
 
 async def test_a_former_judge_closes_its_connections_after_each_answer(net: Net, make: Make) -> None:
