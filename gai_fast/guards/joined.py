@@ -7,8 +7,28 @@ from collections.abc import Sequence
 from typing import Final
 
 from gai_fast.guards.limits import LIMITS
+from gai_fast.guards.verdicts import Verdict
 
 _BETWEEN: Final = "\n\n"
+
+
+Edit = tuple[int, int, str]
+"""A replacement: its begin and end in the joined text, and what stands there instead."""
+
+
+def edits_of(start: int, text: str, verdict: Verdict, replacement: str) -> list[Edit]:
+    """Returns the replacements of a piece that is masked: of its spans, without spans of the whole.
+
+    Args:
+        start: The piece's begin in the joined text.
+        text: The piece.
+        verdict: The verdict on the piece.
+        replacement: What replaces a match.
+    """
+    if not verdict.flagged:
+        return []
+    spans = verdict.spans or ((0, len(text)),)
+    return [(start + begin, start + end, replacement) for begin, end in spans]
 
 
 class JoinedTexts:
@@ -46,12 +66,12 @@ class JoinedTexts:
             found.append((start, text[start:]))
         return found
 
-    def masked(self, edits: Sequence[tuple[int, int, str]]) -> list[str]:
+    def masked(self, edits: Sequence[Edit]) -> list[str]:
         """Returns the texts with replacements, in the order of the request.
 
         Args:
-            edits: Begin, end and replacement, in the whole. One that lies in several texts replaces its part of each.
-                Where two overlap, one replacement stands: that of the one that begins first.
+            edits: The replacements. One that lies in several texts replaces its part of each. Where two overlap, one
+                replacement stands: that of the one that begins first.
         """
         merged = _merged(edits)
         ends = [end for _, end, _ in merged]
@@ -68,12 +88,12 @@ class JoinedTexts:
         return found
 
 
-def _begin_of(edit: tuple[int, int, str]) -> int:
+def _begin_of(edit: Edit) -> int:
     return edit[0]
 
 
-def _merged(edits: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
-    merged: list[tuple[int, int, str]] = []
+def _merged(edits: Sequence[Edit]) -> list[Edit]:
+    merged: list[Edit] = []
     for begin, end, replacement in sorted(edits, key=_begin_of):
         if merged and begin < merged[-1][1]:
             last = merged[-1]
@@ -83,7 +103,7 @@ def _merged(edits: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]]
     return merged
 
 
-def _masked(text: str, start: int, edits: Sequence[tuple[int, int, str]]) -> str:
+def _masked(text: str, start: int, edits: Sequence[Edit]) -> str:
     """Returns a text with the replacements that lie in it.
 
     Args:

@@ -356,10 +356,8 @@ class Pieces:
         place = self._places.get(key)
         if place is None:
             place = self._places[key] = _Place(choice, channel, self._sides)
-        current = self._current.get(choice)
-        if current is not place:
-            if current is not None and not current.is_call:
-                _ripen(current)
+        if self._current.get(choice) is not place:
+            self.end_prose(choice)
             self._current[choice] = place
         most = LIMITS.judged_most
         is_whole = len(text) <= most or place.is_call
@@ -377,6 +375,12 @@ class Pieces:
         if not self.is_over:
             self._hold(_Held(event), choice)
             self._release(choice)
+
+    def end_prose(self, choice: int) -> None:
+        """Notes that another channel of a choice begins, before its first text has come: rule 5."""
+        current = self._current.pop(choice, None)
+        if current is not None and not current.is_call:
+            _ripen(current)
 
     def complete(self, choice: int, call: str) -> None:
         """Notes that the arguments of a call have come."""

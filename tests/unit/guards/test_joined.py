@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.guards.joined import JoinedTexts
+from gai_fast.guards.joined import JoinedTexts, edits_of
+from gai_fast.guards.verdicts import Verdict
 from tests.limits import LIMITS
 
 
@@ -58,3 +59,12 @@ def test_where_replacements_overlap_the_first_one_stands() -> None:
     assert joined.masked([(3, 6, "[2]"), (1, 4, "[1]")]) == ["a[1]gh"]
     assert joined.masked([(1, 8, "[1]"), (3, 4, "[2]")]) == ["a[1]"]
     assert joined.masked([(1, 3, "[1]"), (3, 4, "[2]")]) == ["a[1][2]efgh"]
+
+
+def test_a_verdict_replaces_its_spans_or_the_piece() -> None:
+    assert edits_of(10, "abcdef", Verdict(True, None, None, ((0, 2), (4, 5))), "[x]") == [
+        (10, 12, "[x]"),
+        (14, 15, "[x]"),
+    ]
+    assert edits_of(10, "abcdef", Verdict(True), "[x]") == [(10, 16, "[x]")]
+    assert edits_of(10, "abcdef", Verdict(False), "[x]") == []

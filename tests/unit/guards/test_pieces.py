@@ -184,6 +184,18 @@ def test_text_ends_where_another_channel_begins() -> None:
     assert (stream.text, stream.pieces.holds) == ("HmYes!", False)
 
 
+def test_text_ends_where_a_call_begins() -> None:
+    stream = Stream()
+    stream.add("Let me see.")
+    stream.pieces.end_prose(0)
+    stream.pieces.end_prose(1)
+    stream.pieces.behind({"text": "<start>"}, 0)
+    stream.go_on()
+    assert stream.texts == ["Let me see."]
+    stream.judge()
+    assert stream.text == "Let me see.<start>"
+
+
 def test_channels_that_take_turns_do_not_cost_a_request_each() -> None:
     stream = Stream()
     for _ in range(50):
