@@ -13,8 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from gai_fast.model.errors import Error
-
 _OF_THE_LOOP: Final = (
     asyncio.CancelledError,
     GeneratorExit,
@@ -24,6 +22,10 @@ _OF_THE_LOOP: Final = (
     SystemExit,
 )
 """Exceptions by which a loop ends a task, an iteration or itself. A function that raises one must not end the loop."""
+
+
+class NoThreadError(RuntimeError):
+    """The system starts no thread."""
 
 
 class EndingError(RuntimeError):
@@ -61,7 +63,7 @@ class ThreadPool:
             that is cancelled before its turn is not made, and nothing is kept of it.
 
         Raises:
-            Error: There is no thread, and the system starts none (`overloaded`).
+            NoThreadError: There is no thread, and the system starts none.
         """
         if self._pending >= self._threads and self._threads < self._most:
             self._start()
@@ -98,7 +100,7 @@ class ThreadPool:
         except RuntimeError:
             if not self._threads:
                 text = "the system starts no more threads for this process: raise its limit (of pids, or ulimit -u)"
-                raise Error("overloaded", text, reason="threads") from None
+                raise NoThreadError(text) from None
             return  # the others will do
         self._threads += 1
 

@@ -20,11 +20,10 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
 
 from gai_fast.guards.verdicts import Failed, Question, Verdict
-from gai_fast.model.errors import Error
 from gai_fast.net.judges.dialects import NotAVerdict, read_verdict
 from gai_fast.net.judges.judge import Answered, Way
 from gai_fast.net.limits import LIMITS
-from gai_fast.runtime.thread_pool import EndingError, ThreadPool
+from gai_fast.runtime.thread_pool import EndingError, NoThreadError, ThreadPool
 
 _OF_THE_LOOP: Final = (asyncio.CancelledError, GeneratorExit)
 """Exceptions that end a call from outside."""
@@ -79,6 +78,8 @@ class FunctionWay(Way):
             raise
         except NotAVerdict as problem:
             return Failed("form", f"its answer {problem}")
+        except NoThreadError as problem:
+            return Failed("exception", str(problem), counts=False)
         except BaseException as problem:  # noqa: BLE001  # rule 3
             return Failed("exception", f"it raised {_named(problem)}")
 
@@ -128,8 +129,6 @@ class _Call:
 
 def _named(problem: BaseException) -> str:
     """Returns the type of an exception, and the line that raised it."""
-    if isinstance(problem, Error):
-        return str(problem)  # of the threads
     inner = problem.__cause__ or problem if isinstance(problem, EndingError) else problem
     trace = inner.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gai_fast.model.errors import Error
-from gai_fast.runtime.thread_pool import EndingError, ThreadPool
+from gai_fast.runtime.thread_pool import EndingError, NoThreadError, ThreadPool
 from tests.waiting import SECONDS, until
 
 
@@ -126,7 +125,7 @@ async def test_a_system_without_threads_is_an_error_unless_there_is_one(monkeypa
     with monkeypatch.context() as context:
         context.setattr(threading.Thread, "start", start)
         second = made.call(len, "ab")
-        with pytest.raises(Error, match="starts no more threads"):
+        with pytest.raises(NoThreadError, match="starts no more threads"):
             pool().call(len, "")
     gate.set()
     assert (await first, await second) == (True, 2)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import pytest
 
 from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.model.errors import Error
 from gai_fast.net.judges.functions import FunctionWay
 from gai_fast.runtime.thread_pool import ThreadPool
 from tests.conftest import ChangeLimits
@@ -102,22 +103,35 @@ async def test_what_is_no_verdict(ask: Ask, answer: Any) -> None:
     assert found.text.startswith("its answer ")
 
 
-RAISED = [ValueError, SystemExit, KeyboardInterrupt, StopIteration, GeneratorExit, asyncio.CancelledError, MemoryError]
+def own_error(text: str) -> Error:
+    return Error("content_filtered", text)
+
+
+RAISED: list[Callable[[str], BaseException]] = [
+    own_error,
+    ValueError,
+    MemoryError,
+    SystemExit,
+    KeyboardInterrupt,
+    StopIteration,
+    GeneratorExit,
+    asyncio.CancelledError,
+]
 
 
 @pytest.mark.parametrize("kind", RAISED)
-async def test_what_a_plain_function_raises_is_a_failure(ask: Ask, kind: type[BaseException]) -> None:
+async def test_what_a_plain_function_raises_is_a_failure(ask: Ask, kind: Callable[[str], BaseException]) -> None:
     def check(asked: dict[str, Any]) -> NoReturn:
         raise kind(asked["text"])
 
     found = await ask(check)
     assert found.fault == "exception"
-    assert found.text.startswith(f"it raised {kind.__name__} in check, line ")
+    assert found.text.startswith(f"it raised {type(kind('')).__name__} in check, line ")
     assert "nobody" not in found.text
 
 
 @pytest.mark.parametrize("kind", RAISED)
-async def test_what_an_async_function_raises_is_a_failure(ask: Ask, kind: type[BaseException]) -> None:
+async def test_what_an_async_function_raises_is_a_failure(ask: Ask, kind: Callable[[str], BaseException]) -> None:
     async def check(asked: dict[str, Any]) -> NoReturn:
         raise kind(asked["text"])
 
@@ -201,6 +215,18 @@ async def test_a_question_that_waits_for_a_thread_is_dropped(threads: ThreadPool
     await until(lambda: freed == [True])
     gate.set()
     assert await asyncio.gather(*blockers) == [True, True]
+
+
+async def test_a_system_without_threads_is_a_failure_of_its_own(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: Any) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", start)
+        found = await ask(lambda asked: BAD)
+    assert (found.fault, found.counts) == ("exception", False)
+    assert "starts no more threads" in found.text
+    assert await ask(lambda asked: BAD) == VERDICT
 
 
 async def test_the_end_does_not_wait_for_threads(threads: ThreadPool) -> None:
