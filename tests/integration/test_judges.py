@@ -50,7 +50,12 @@ class Settings:
     headers: Mapping[str, Secret] = field(default_factory=dict)
     ca_file: str | None = None
     function: FunctionSettings | None = None
-    timeout: float = 0.3
+    timeout: float = SECONDS
+
+
+def within(kind: str) -> float:
+    """Returns the timeout of a judge with a fault of this kind: all but one are noticed before it."""
+    return 0.3 if kind == "late" else SECONDS
 
 
 def hook(server: Upstream | str, **more: Any) -> Settings:
@@ -156,6 +161,10 @@ async def answered(judge: Judge, **rules: Any) -> Answer:
     return answer
 
 
+def unwanted(answer: Verdict | Failed) -> None:
+    raise AssertionError("a question that was cancelled has an answer")
+
+
 # ---- servers ---------------------------------------------------------------------------------------------------------
 
 
@@ -233,7 +242,7 @@ FAULTS: dict[str, tuple[Handler, str]] = {
 async def test_a_hook_that_fails_ends_a_closed_answer(net: Net, fault: str, exposure: int) -> None:
     handler, kind = FAULTS[fault]
     server = await net.upstream(handler)
-    async with judging(policy=hook(server)) as judges:
+    async with judging(policy=hook(server, timeout=within(kind))) as judges:
         answer = await answered(judges["policy"], exposure=exposure)
         assert answer.failure.fault == kind
         assert answer.unjudged <= exposure
@@ -247,9 +256,9 @@ async def test_a_hook_that_fails_ends_a_closed_answer(net: Net, fault: str, expo
 @pytest.mark.parametrize("fault", FAULTS)
 @on_steady_loop
 async def test_a_hook_that_fails_lets_an_open_answer_pass_with_one_warning(net: Net, fault: str) -> None:
-    handler, _ = FAULTS[fault]
+    handler, kind = FAULTS[fault]
     server = await net.upstream(handler)
-    async with judging(policy=hook(server)) as judges:
+    async with judging(policy=hook(server, timeout=within(kind))) as judges:
         answer = await answered(judges["policy"], fails_open=True)
         assert answer.text == TEXT
         assert [each for each in answer.left if not isinstance(each, Passed)] == [Warned(0)]
@@ -302,7 +311,7 @@ async def test_a_hook_is_asked_about_each_piece_once_over_kept_connections(net: 
             await peer.answer("200 OK", b'{"flagged": false}')
 
     server = await net.upstream(handler)
-    async with judging(policy=hook(server, timeout=SECONDS)) as judges:
+    async with judging(policy=hook(server)) as judges:
         answer = await answered(judges["policy"])
         assert answer.text == TEXT
         assert [each.text for each in answer.left if isinstance(each, Passed)] == [None] * (len(TEXT) // 3)
@@ -336,7 +345,7 @@ async def test_a_moderation_is_asked_with_the_key_of_its_upstream(net: Net) -> N
             await peer.answer("200 OK", json.dumps({"results": [result]}).encode())
 
     server = await net.upstream(handler)
-    async with judging(policy=moderation(server, model="omni-moderation-latest", timeout=SECONDS)) as judges:
+    async with judging(policy=moderation(server, model="omni-moderation-latest")) as judges:
         answer = await answered(judges["policy"])
         assert answer.left[-2:] == [Match(0, "stop", "sloth", 0.9, 0), Ended(0)]
         assert "lazy" not in answer.text
@@ -355,7 +364,7 @@ async def test_a_hook_masks_what_it_names(net: Net) -> None:
             await peer.answer("200 OK", json.dumps(said).encode())
 
     server = await net.upstream(handler)
-    async with judging(policy=hook(server, timeout=SECONDS)) as judges:
+    async with judging(policy=hook(server)) as judges:
         answer = Answer(judges["policy"], action="mask")
         for word in TEXT.split(" "):
             answer.add(f"{word} ")
@@ -402,7 +411,7 @@ async def test_a_slow_judge_slows_nothing_within_its_exposure(net: Net) -> None:
             await peer.answer("200 OK", b'{"flagged": false}')
 
     server = await net.upstream(handler)
-    async with judging(policy=hook(server, timeout=NEVER)) as judges:
+    async with judging(policy=hook(server)) as judges:
         answer = Answer(judges["policy"], exposure=200)
         for at in range(0, len(TEXT), 4):
             answer.add(TEXT[at : at + 4])
@@ -412,15 +421,12 @@ async def test_a_slow_judge_slows_nothing_within_its_exposure(net: Net) -> None:
     assert 0 < answer.unjudged <= 200
 
 
-NEVER = 10 * SECONDS
-
-
 @on_both_loops
 async def test_a_hook_over_tls_is_checked_by_its_own_authority(net: Net, authority: Authority) -> None:
     server = await net.upstream(saying(FINE), authority.server("good"))
     url = server.url.replace("127.0.0.1", "localhost")
-    trusted = hook(url, ca_file=str(authority.folder / "ca.pem"), timeout=SECONDS)
-    async with judging(own=trusted, others=hook(url, timeout=SECONDS)) as judges:
+    trusted = hook(url, ca_file=str(authority.folder / "ca.pem"))
+    async with judging(own=trusted, others=hook(url)) as judges:
         assert (await answered(judges["own"])).text == TEXT
         assert (await answered(judges["others"])).failure.fault == "network"
     assert net.warned("guard 'others': the judge has failed") == 1
@@ -488,7 +494,7 @@ async def test_a_function_that_fails(net: Net, module: ModuleType, fault: str, f
     module.check, kind = FUNCTIONS[fault]  # type: ignore[attr-defined]  # made for it
     GATE.clear()
     try:
-        async with judging(policy=function(module, "check")) as judges:
+        async with judging(policy=function(module, "check", timeout=within(kind))) as judges:
             answer = await answered(judges["policy"], fails_open=fails_open)
             if fails_open:
                 assert answer.text == TEXT
@@ -511,7 +517,8 @@ async def test_functions_that_block_all_threads_delay_only_who_needs_one(net: Ne
     server = await net.upstream(saying(FINE))
     GATE.clear()
     try:
-        settings = {"stuck": function(module, "blocks"), "plain": function(module, "fine"), "server": hook(server)}
+        stuck, plain = function(module, "blocks", timeout=0.3), function(module, "fine", timeout=0.3)
+        settings = {"stuck": stuck, "plain": plain, "patient": function(module, "fine"), "server": hook(server)}
         async with judging(**settings) as judges:
             answers: list[Any] = []
             for _ in range(9):
@@ -525,7 +532,7 @@ async def test_functions_that_block_all_threads_delay_only_who_needs_one(net: Ne
             assert len([each for each in threading.enumerate() if each.name == "gai-fast-judge"]) == 8
             GATE.set()
             await until(lambda: judges["stuck"].running == 0)
-            assert (await answered(judges["plain"])).text == TEXT
+            assert (await answered(judges["patient"])).text == TEXT
     finally:
         GATE.set()
     assert net.warned("the judge has failed") == 2
@@ -535,7 +542,7 @@ async def test_functions_that_block_all_threads_delay_only_who_needs_one(net: Ne
 @on_both_loops
 async def test_a_function_judges(net: Net, module: ModuleType) -> None:
     module.check = foxes  # type: ignore[attr-defined]  # as above
-    async with judging(policy=function(module, "check", timeout=SECONDS)) as judges:
+    async with judging(policy=function(module, "check")) as judges:
         answer = await answered(judges["policy"])
         assert answer.left[-2:] == [Match(0, "stop", "fox", None, 0), Ended(0)]
 
@@ -548,7 +555,7 @@ async def test_the_texts_of_a_request_are_judged_in_pieces(net: Net, module: Mod
     module.check = lambda asked: {"flagged": "kestrel" in asked["text"]}  # type: ignore[attr-defined]  # as above
     joined = JoinedTexts(["You are kind. " * 9000, "", "A kestrel.", "And? " * 9000])
     asked = Question("policy", "input", "input", "", "m", "anna", "s1")
-    async with judging(policy=function(module, "check", timeout=SECONDS)) as judges:
+    async with judging(policy=function(module, "check")) as judges:
         answers = await judge_input(judges["policy"], asked, joined.pieces())
     flagged = [(at, answer) for at, answer in answers if isinstance(answer, Verdict) and answer.flagged]
     assert len(answers) == 6
@@ -566,9 +573,9 @@ async def test_equal_settings_keep_their_judge_and_a_stream_keeps_its_own(net: N
     loop = asyncio.get_running_loop()
     timers = TimerWheel(loop)
     judges = Judges(timers, loop)
-    first = judges.use({"a": hook(server, timeout=SECONDS), "b": hook(server, timeout=SECONDS)})
+    first = judges.use({"a": hook(server), "b": hook(server)})
     assert (await answered(first["a"])).text == TEXT
-    second = judges.use({"a": hook(server, timeout=SECONDS), "b": hook(other, timeout=SECONDS)})
+    second = judges.use({"a": hook(server), "b": hook(other)})
     assert second["a"] is first["a"]
     assert second["b"] is not first["b"]
     assert (await answered(first["b"])).text == TEXT, "a stream that began before"
@@ -576,7 +583,7 @@ async def test_equal_settings_keep_their_judge_and_a_stream_keeps_its_own(net: N
     with pytest.raises(ValueError, match=r"guard 'b': names the module no_such_module") as caught:
         judges.use({"a": hook(other), "b": Settings(function=FunctionSettings("no_such_module:f", "."))})
     assert KEY not in str(caught.value)
-    assert judges.use({"a": hook(server, timeout=SECONDS)})["a"] is first["a"], "it has changed nothing"
+    assert judges.use({"a": hook(server)})["a"] is first["a"], "it has changed nothing"
     await judges.close()
     assert len(timers) == 0
 
@@ -600,12 +607,14 @@ async def test_a_worker_has_so_many_questions_of_a_guard(net: Net, change_limits
     change_limits(judge_requests=3)
     server = await net.upstream(Peer.until_gone)
     async with judging(policy=hook(server)) as judges:
-        answers: list[Any] = []
-        for _ in range(5):
-            judges["policy"].ask(Question("policy", "output", "text", "x"), answers.append)
+        judge = judges["policy"]
+        asks = [judge.ask(Question("policy", "output", "text", "x"), unwanted) for _ in range(5)]
         await until(lambda: len(server.peers) == 3)
-        assert (judges["policy"].running, judges["policy"].waiting) == (3, 2)
-        await until(lambda: len(answers) == 5)
-        assert {answer.fault for answer in answers} == {"late"}
-        assert len(server.peers) == 3, "what waits for a place is late, too"
-    assert net.warned("the judge has failed") == 1
+        assert (judge.running, judge.waiting) == (3, 2)
+        asks[0].cancel()
+        await until(lambda: len(server.peers) == 4)
+        assert (judge.running, judge.waiting) == (3, 1)
+        for ask in asks:
+            ask.cancel()
+        assert (judge.running, judge.waiting) == (0, 0)
+        await server.until_finished(4)
