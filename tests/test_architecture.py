@@ -69,6 +69,7 @@ CATCHES_ALL = {
     "net.upstream.connection",  # a read: one exchange
     "net.upstream.pool",  # a connect: one exchange
     "net.upstream.connection_pool",  # a request that is given a connection: one exchange
+    "net.judges.functions",  # a user's function: its text is not judged
     "net.logs.cursor",  # one reader of a log
     "net.logs.follower",  # one follower
     "net.logs.whole_follower",  # one follower
@@ -79,6 +80,7 @@ CATCHES_ALL = {
     "grpc.service",  # a call: INTERNAL
     "integrations._body",  # a user's source: its client gets an error
     "runtime.functions",  # a user's module while it is imported: its name cannot be used
+    "runtime.thread_pool",  # a user's function in a thread: raised again, where it was called
     "runtime.threads",  # a user's source in a thread: raised again, where its item was asked for
     "server.edge.accepted_transport",  # the making of a client's connection: that connection
     "server.application",  # a handler: 500

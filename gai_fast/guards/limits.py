@@ -1,6 +1,7 @@
 """Limits of guards.
 
-Only this folder uses them. Limits shared by several folders are in `model/limits.py`.
+Only this folder uses them. Limits of the configuration are in `config/limits.py`, of requests to judges in
+`net/limits.py`.
 """
 
 from __future__ import annotations
@@ -13,16 +14,7 @@ from gai_fast.model.limits import KIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in characters, unless the name says otherwise."""
-
-    guards: int = 32
-    """Guards of a configuration: each one reads every character."""
-
-    guard_name: int = 32
-    """The length of a guard's name, which is a label of metrics."""
-
-    patterns: int = 10_000
-    """Patterns of a guard: ten times as many as the largest public list of secrets' forms has."""
+    """Sizes in characters, times in milliseconds, unless the name says otherwise."""
 
     pattern: int = 1024
     """The length of a pattern. A longer one is a list, which has a line for each entry."""
@@ -32,12 +24,6 @@ class Limits:
 
     pattern_repeats: int = 1000
     """The number in a counted repeat, as in RE2: each repetition is a position of its own."""
-
-    guarded_words: int = 100_000
-    """Words of a guard: all names of a large company's staff. They need 30 MiB."""
-
-    guarded_word: int = 256
-    """The length of a word, which may be a sentence. So many characters may be held."""
 
     positions: int = 500_000
     """Places between the characters of a guard's patterns and words, each with 200 bytes: 100 MB."""
@@ -84,35 +70,34 @@ class Limits:
     """Held characters with those that do not count (`normalize`). No text that is read has so many without width in
     one place: then all held text passes, because memory must stay bounded."""
 
-    piece: int = 32
-    """Characters after which a first piece is judged: a line of a chat."""
-
-    longest_piece: int = 512
-    """Characters of a piece: each has twice as many as the one before, because each costs a request."""
-
-    piece_ms: int = 100
-    """Milliseconds after which a shorter piece is judged: a reader takes less for a pause."""
-
-    piece_context: int = 256
-    """Characters that go along with a piece: what is wrong in it may have begun there."""
-
-    exposure: int = 64 * KIB
-    """The most characters that may be out before their verdict."""
-
-    pieces_out: int = 4
-    """Pieces of a stream that are judged at a time: a judge that takes longer than their text slows the stream."""
-
-    input_piece: int = 32 * KIB
-    """Characters of a piece of a request: moderations accept some 100,000."""
-
-    input_pieces: int = 8
-    """Pieces of a request that are judged at a time: a request of 256 KiB at once."""
-
     placeholders: int = 1000
     """Placeholders of a request. Further values get the guard's replacement."""
 
     built: int = 4096
     """Positions that are built between two calls of `pause`: a few milliseconds."""
+
+    judged_first: int = 32
+    """Characters at which the first piece of a text is judged: some eight tokens, the least that has a meaning."""
+
+    judged_growth: int = 2
+    """The size of a piece relative to the last one: a long text needs few requests, and its beginning waits little."""
+
+    judged_usual: int = 512
+    """Characters up to which pieces grow: a paragraph, which a reader gets at once."""
+
+    judged_wait: int = 100
+    """Milliseconds after the first character of a piece at which it is judged, whatever its size: a pause that readers
+    hardly notice."""
+
+    judged_context: int = 256
+    """Characters before a piece that are judged with it: two or three sentences."""
+
+    judged_at_once: int = 4
+    """Pieces of one stream that one judge has at a time: at 300 ms each, 13 in a second, more than a stream has."""
+
+    judged_most: int = 32_768
+    """Characters of the largest piece: less than the 32,768 tokens that moderations accept. Complete arguments of a
+    call are one piece, whatever their size."""
 
 
 LIMITS: Final = Limits()
