@@ -5,7 +5,8 @@ Owns what the keys of a table must not have together; `guard_keys` has the keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +29,9 @@ from gai_fast.providers import get_provider
 from gai_fast.runtime.files import open_file
 from gai_fast.runtime.functions import FunctionError, import_function
 
-CheckPattern = Callable[[str], str | None]
-"""Returns what is wrong with a pattern, as the end of a line, or None."""
+CheckPattern = Callable[[str, bool], int]
+"""Returns the positions of a pattern (`gai_fast.guards.syntax`), which is compared with normalized text or not. Its
+`ValueError` says what is wrong, and what to write."""
 Table = dict[str, Value]
 
 _REPORTED: Final = 10
@@ -132,7 +134,7 @@ class GuardBuilder:
         named: The names of all upstreams; mistakes in them are already reported.
         environ: The environment.
         folder: The folder of relative paths, and the first in which functions are looked up.
-        check_pattern: Checks the syntax of a pattern.
+        check_pattern: Checks a pattern.
         problems: Collects mistakes.
     """
 
@@ -172,65 +174,88 @@ class GuardBuilder:
         if use == "pii":
             values["kinds"] = table["kinds"].value if "kinds" in table else KINDS
         elif use == "patterns":
-            values["patterns"] = self._list(table, use, pattern, LIMITS.guard_patterns, self._check_pattern)
+            values["patterns"] = self._patterns(table)
         elif use == "words":
-            values["words"] = self._list(table, use, word, LIMITS.guard_words, _any_word)
+            values["words"] = self._words(table)
         else:
             values["judge"] = self._judge(table)
         return GuardSettings(name, use, action=_action(table), **values)
 
-    def _list(
-        self, table: Table, key: str, check: Callable[[str], str], most: int, check_syntax: CheckPattern
-    ) -> tuple[str, ...]:
-        """Returns the entries of a list, those of its file behind those of its table, each once."""
-        found: dict[str, None] = {}
-        mistakes = 0
-        for where, what, entry in self._entries(table, key):
+    def _patterns(self, table: Table) -> tuple[str, ...]:
+        is_normal = "normalize" in table and table["normalize"].value
+        positions = 0
+        found: list[str] = []
+        mistakes: list[tuple[str, str]] = []
+        for where, what, entry in self._entries(table, "patterns", pattern):
             try:
-                found_wrong = check_syntax(check(entry))
-                problem = None if found_wrong is None else f": {found_wrong}"
-            except ValueError as refused:
-                problem = f" {refused}"
-            if problem is None:
-                found[entry] = None
-                continue
-            mistakes += 1
-            if mistakes <= _REPORTED:
-                self._problems.add(where, f"{what}{problem}")
-        origin = next((table[name].origin for name in (f"{key}_file", key) if name in table), "")
-        title = _title({"name": table["name"].value})
-        if mistakes > _REPORTED:
-            self._problems.add(origin, f"`{key}` in {title}: {mistakes - _REPORTED} more mistakes")
-        if len(found) > most:
-            self._problems.add(origin, f"`{key}` in {title} has more than {most} entries, those of the file included")
+                positions += self._check_pattern(entry, is_normal)
+                found.append(entry)
+            except ValueError as problem:
+                mistakes.append((where, f"{what}: {problem}"))
+        self._report("patterns", table, mistakes)
+        self._check_size("patterns", table, len(found), LIMITS.guard_patterns, positions)
         return tuple(found)
 
-    def _entries(self, table: Table, key: str) -> Iterator[tuple[str, str, str]]:
-        """Yields the place of each entry, the beginning of a message about it, and the entry."""
+    def _words(self, table: Table) -> tuple[str, ...]:
+        found = tuple([entry for _, _, entry in self._entries(table, "words", word)])
+        self._check_size("words", table, len(found), LIMITS.guard_words, _tree_size(found))
+        return found
+
+    def _check_size(self, key: str, table: Table, count: int, most: int, positions: int) -> None:
+        origin, title = self._of_list(key, table)
+        if count > most:
+            self._problems.add(origin, f"`{key}` in {title} has more than {most} entries, those of the file included")
+        elif positions > LIMITS.guard_positions:
+            what = f"`{key}` in {title} has {positions} positions, and {LIMITS.guard_positions} are allowed"
+            self._problems.add(origin, f"{what}: make two guards of it")
+
+    def _report(self, key: str, table: Table, mistakes: Sequence[tuple[str, str]]) -> None:
+        for where, what in mistakes[:_REPORTED]:
+            self._problems.add(where, what)
+        if len(mistakes) > _REPORTED:
+            origin, title = self._of_list(key, table)
+            self._problems.add(origin, f"`{key}` in {title}: {len(mistakes) - _REPORTED} more mistakes")
+
+    def _of_list(self, key: str, table: Table) -> tuple[str, str]:
+        """Returns the place of a list, and the header of its table."""
+        origin = next((table[name].origin for name in (f"{key}_file", key) if name in table), table["name"].origin)
+        return origin, _title({"name": table["name"].value})
+
+    def _entries(self, table: Table, key: str, check: Callable[[str], str]) -> list[tuple[str, str, str]]:
+        """Returns the entries of a list, those of its file behind those of its table, each once.
+
+        Args:
+            table: The table of the guard.
+            key: The list's key.
+            check: Checks an entry by itself.
+
+        Returns:
+            The place of each entry, the beginning of a message about it, and the entry.
+        """
         title = _title({"name": table["name"].value})
-        if key in table:
-            for number, entry in enumerate(table[key].value, 1):
-                yield table[key].origin, f"`{key}` in {title}, entry {number}", entry
+        found: dict[str, tuple[str, str, str]] = {}
+        for number, entry in enumerate(table[key].value if key in table else (), 1):
+            found[entry] = table[key].origin, f"`{key}` in {title}, entry {number}", entry
         name = f"{key}_file"
         if name not in table:
-            return
+            return list(found.values())
         path, origin, what = self._folder / table[name].value, table[name].origin, f"`{name}` in {title}"
+        mistakes: list[tuple[str, str]] = []
         try:
             lines = _lines(path)
         except OSError as problem:
-            self._problems.add(origin, f"{what}: {path} cannot be read: {problem.strerror}")
-            return
+            mistakes.append((origin, f"{what}: {path} cannot be read: {problem.strerror}"))
         except ValueError as problem:
-            self._problems.add(origin, f"{what}: {path} {problem}")
-            return
-        count = 0
-        for line, text in enumerate(lines, 1):
-            entry = _without_comment(text)
-            if entry:
-                count += 1
-                yield f"{path}:{line}", what, entry
-        if not count:
-            self._problems.add(origin, f"{what}: {path} has no entry")
+            mistakes.append((origin, f"{what}: {path} {problem}"))
+        else:
+            for line, entry in lines:
+                where = f"{path}:{line}"
+                try:
+                    found.setdefault(check(entry), (where, what, entry))
+                except ValueError as problem:
+                    mistakes.append((where, f"{what} {problem}"))
+        self._report(key, table, mistakes)
+        return list(found.values())
 
     def _judge(self, table: Table) -> JudgeSettings:
         title = _title({"name": table["name"].value})
@@ -286,12 +311,8 @@ class GuardBuilder:
         return function
 
 
-def _any_word(entry: str) -> None:
-    """Accepts a word: every text may be one."""
-
-
-def _lines(path: Path) -> list[str]:
-    """Returns the lines of a list.
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Returns the entries of a list, each with its line.
 
     Raises:
         OSError: The file cannot be read.
@@ -302,10 +323,14 @@ def _lines(path: Path) -> list[str]:
     if len(content) > LIMITS.guard_list:
         raise ValueError(f"is larger than {LIMITS.guard_list} bytes")
     try:
-        return content.decode("utf-8-sig").split("\n")
+        lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as problem:
         line = content.count(b"\n", 0, problem.start) + 1
         raise ValueError(f"is not UTF-8 in line {line}") from None
+    found = [(line, entry) for line, text in enumerate(lines, 1) if (entry := _without_comment(text))]
+    if not found:
+        raise ValueError("has no entry")
+    return found
 
 
 def _without_comment(line: str) -> str:
@@ -320,3 +345,12 @@ def _without_comment(line: str) -> str:
         else min((found for found in map(entry.find, (" #", "\t#")) if found > 0), default=-1)
     )
     return entry if at < 0 else entry[:at].rstrip()
+
+
+def _tree_size(words: Sequence[str]) -> int:
+    """Returns the number of positions of words: beginnings that several have count once."""
+    size, before = 0, ""
+    for each in sorted(map(str.casefold, words)):
+        size += len(each) - len(commonprefix((before, each)))  # noqa: RUF071  # characters count
+        before = each
+    return size

@@ -85,6 +85,9 @@ class Limits:
     guard_word: int = 256
     """Characters of a word, or of several with blanks between them: a longer text is a passage."""
 
+    guard_positions: int = 500_000
+    """Positions of one guard, each some 200 bytes in the process: 100 MB."""
+
     guard_list: int = 16 * MIB
     """Bytes of `patterns_file` or `words_file`: 10,000 patterns of the largest size are 10 MiB, and comments some."""
 

@@ -34,8 +34,11 @@ HOOK = '[[guard]]\nname = "hook"\nuse = "http"\nurl = "https://policy.internal/c
 PYTHON = '[[guard]]\nname = "own"\nuse = "python"\npython = "guard_of_mine:check"\n'
 
 
-def refuses_look_ahead(pattern: str) -> str | None:
-    return "the look-ahead `(?=` at character 1: write what follows" if "(?=" in pattern else None
+def check(pattern: str, normal: bool) -> int:
+    """Refuses one form, as the syntax of patterns does; `N` is a pattern that normalized text never has."""
+    if "(?=" in pattern or (normal and pattern == "N"):
+        raise ValueError("the look-ahead `(?=` at character 1: write what follows")
+    return int(pattern[1:-1]) if pattern.startswith("{") else len(pattern)
 
 
 class Place:
@@ -52,7 +55,7 @@ class Place:
         read = ConfigFile(file)
         tables = read_guards(read, read.tables["guard"], problems)
         named = [*UPSTREAMS, "broken"]
-        builder = GuardBuilder(UPSTREAMS, named, environ, self.folder, refuses_look_ahead, problems)
+        builder = GuardBuilder(UPSTREAMS, named, environ, self.folder, check, problems)
         return builder.build(tables), [line.replace(f"{self.folder}/", "") for line in problems.lines]
 
     def guards(self, text: str, **environ: str) -> tuple[GuardSettings, ...]:
@@ -379,7 +382,7 @@ class TestLists:
         assert message.endswith(("cannot be read: not a regular file", "Is a directory"))
 
     def test_some_of_many_mistakes_are_reported(self, place: Place) -> None:
-        (place.folder / "list").write_text("(?=a)\n" * 30)
+        (place.folder / "list").write_text("\n".join(f"(?=a{number})" for number in range(30)))
         messages = place.problems(PATTERNS + 'patterns_file = "list"')
         assert "gai-fast.toml:4: `patterns` in [[guard]] 'secrets': 20 more mistakes" in messages
         assert len(messages) == 11
@@ -394,3 +397,24 @@ class TestLists:
         (place.folder / "list").write_text("\n".join(f"w{number}" for number in range(LIMITS.guard_words)))
         [message] = place.problems(WORDS + 'words_file = "list"')
         assert "has more than 100000 entries" in message
+
+    def test_their_positions_have_a_bound(self, place: Place) -> None:
+        assert place.guards(PATTERNS + 'patterns = ["{499999}", "a"]')
+        [message] = place.problems(PATTERNS + 'patterns = ["{499999}", "ab"]')
+        assert message == (
+            "gai-fast.toml:4: `patterns` in [[guard]] 'secrets' has 500001 positions, and 500000 are allowed: make two "
+            "guards of it"
+        )
+
+    def test_beginnings_that_words_share_count_once(self, place: Place) -> None:
+        shared = "x" * 248
+        (place.folder / "list").write_text("\n".join(f"{shared}{number:04}" for number in range(9_000)))
+        assert len(place.guards(WORDS + 'words_file = "list"')[0].words) == 9_001
+        (place.folder / "list").write_text("\n".join(f"{number:04}{shared}" for number in range(9_000)))
+        [message] = place.problems(WORDS + 'words_file = "list"')
+        assert message.startswith("gai-fast.toml:5: `words` in [[guard]] 'names' has 22")
+        assert " positions, and 500000 are allowed" in message
+
+    def test_a_pattern_is_checked_as_it_is_compared(self, place: Place) -> None:
+        assert place.guards(PATTERNS + 'patterns = ["N"]')
+        assert place.problems(PATTERNS + 'patterns = ["N"]\nnormalize = true')
