@@ -79,12 +79,12 @@ class GuardRules:
             self._chosen[pair] = chosen
         return chosen
 
-    def guards_at(self, upstream: str, caller: str) -> tuple[GuardSettings, ...]:
+    def guards_at(self, upstream: str, caller: str | None = None) -> tuple[GuardSettings, ...]:
         """Returns the guards that hold for a model of an upstream, whose own paths would lead past them.
 
         Args:
             upstream: The name of an upstream of the configuration.
-            caller: The caller's name.
+            caller: The caller's name. None: guards of any caller.
         """
         if not self._guards:
             return ()
@@ -92,7 +92,9 @@ class GuardRules:
         if guarded is None:
             guarded = frozenset([guard.name for guard, models, _ in self._guards if self._is_of(models, upstream)])
             self._guarded[upstream] = guarded
-        return tuple([guard for guard, _, keys in self._guards if guard.name in guarded and caller in keys])
+        return tuple(
+            [guard for guard, _, keys in self._guards if guard.name in guarded and (caller is None or caller in keys)]
+        )
 
     def _is_of(self, models: Names, upstream: str) -> bool:
         """Returns whether a model of an upstream is among some models."""
