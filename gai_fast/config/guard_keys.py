@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, get_args
 
@@ -102,7 +102,9 @@ def _entry(value: str, most: int) -> str:
     return value
 
 
-def _entries(about: str, most: int, check: Callable[[str], str], *names: str, secret: bool = False) -> Key:
+def _entries(
+    about: str, most: int, check: Callable[[str], str], *names: str, secret: bool = False, example: Sequence[str] = ()
+) -> Key:
     """Returns a key whose value is a list of texts that is not empty.
 
     Args:
@@ -111,6 +113,7 @@ def _entries(about: str, most: int, check: Callable[[str], str], *names: str, se
         check: Returns an entry in its final form, or raises `ValueError`.
         names: The only valid entries, each at most once; none if there are others.
         secret: As for `Key`.
+        example: As for `Key`.
     """
 
     def read(value: Any) -> tuple[str, ...]:
@@ -125,7 +128,7 @@ def _entries(about: str, most: int, check: Callable[[str], str], *names: str, se
 
     items = {"enum": list(names)} if names else {"type": "string", "minLength": 1}
     schema: dict[str, Any] = {"type": "array", "items": items, "minItems": 1, "maxItems": most}
-    return Key(about, {**schema, "uniqueItems": True} if names else schema, read, secret)
+    return Key(about, {**schema, "uniqueItems": True} if names else schema, read, secret, tuple(example))
 
 
 GUARD: Final[Mapping[str, Key]] = {
@@ -157,13 +160,20 @@ GUARD: Final[Mapping[str, Key]] = {
         LIMITS.guard_patterns,
         pattern,
         secret=True,
+        example=["sk-[A-Za-z0-9]{20,}"],
     ),
     "patterns_file": text(
         "A file of further patterns, one a line; # begins a comment. It is read again at every reload.",
         checks.path,
         example="patterns.txt",
     ),
-    "words": _entries("Words that are found whole, in capitals or not.", LIMITS.guard_words, word, secret=True),
+    "words": _entries(
+        "Words that are found whole, in capitals or not.",
+        LIMITS.guard_words,
+        word,
+        secret=True,
+        example=["kestrel", "two words"],
+    ),
     "words_file": text("A file of further words, as patterns_file.", checks.path, example="words.txt"),
     "kinds": _entries("The kinds of personal data that it finds.", len(KINDS), _kind, *KINDS),
     "restore": switch("Whether models get placeholders such as <EMAIL_1>, and callers get their own words back."),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.config.guard_keys import GUARD, GUARD_DEFAULTS, NEEDED, USES, USES_OF, pattern, url, word
-from gai_fast.config.values import Key
 from gai_fast.model.settings import JUDGES, MATCHERS
 
 
@@ -24,8 +23,9 @@ def test_each_key_has_a_default_an_example_or_known_values() -> None:
         given = list(default) if isinstance(default, tuple) else default
         assert GUARD[name].read(given) == default
     for name, key in GUARD.items():
-        if key.example and isinstance(key, Key):
-            assert key.read(key.example) is not None, name
+        if key.example:
+            given = list(key.example) if isinstance(key.example, tuple) else key.example
+            assert key.read(given) == key.example, name
 
 
 @pytest.mark.parametrize("value", ["https://a.example", "https://a.example/", "http://127.0.0.1:9/x/", "https://a/x"])
