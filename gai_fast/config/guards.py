@@ -282,6 +282,8 @@ class GuardBuilder:
             problem = f"no [[upstream]] is named {shown(given.value)}{nearest(given.value, self._named)}"
         elif upstream.takes_credentials:
             problem = f'{shown(given.value)} has api_key = "caller", and a moderation is asked with a key of its own'
+        elif upstream.identity is not None:
+            problem = f"{shown(given.value)} has `{upstream.credential}`, and a moderation is asked with an `api_key`"
         elif (api := get_provider(upstream.provider)).calls_function or api.recording:
             problem = f"{shown(given.value)} is no server that has /moderations"
         if problem:

@@ -14,6 +14,7 @@ from gai_fast.model.settings import (
     KINDS,
     FunctionSettings,
     GuardSettings,
+    IdentitySettings,
     JudgeSettings,
     Secret,
     UpstreamSettings,
@@ -24,6 +25,7 @@ from tests.limits import LIMITS
 UPSTREAMS = {
     "openai": UpstreamSettings("openai", "openai", "https://api.openai.com/v1"),
     "theirs": UpstreamSettings("theirs", "openai", "https://api.openai.com/v1", takes_credentials=True),
+    "cloud": UpstreamSettings("cloud", "openai", "https://cloud.example/v1", identity=IdentitySettings(command=("a",))),
     "mine": UpstreamSettings("mine", "python", "", function=FunctionSettings("mine:answer", "/")),
 }
 WORDS = '[[guard]]\nname = "names"\nuse = "words"\nwords = ["kestrel"]\n'
@@ -268,6 +270,10 @@ class TestWhatGuardsMustNotHave:
                 "4: `upstream` in [[guard]] 'policy': no [[upstream]] is named 'opnai'; did",
             ),
             (POLICY.replace("openai", "theirs"), "`upstream` in [[guard]] 'policy': 'theirs' has api_key = \"caller\""),
+            (
+                POLICY.replace("openai", "cloud"),
+                "4: `upstream` in [[guard]] 'policy': 'cloud' has `auth_command`, and a mod",
+            ),
             (POLICY.replace("openai", "mine"), "`upstream` in [[guard]] 'policy': 'mine' is no server that has /moder"),
             (HOOK.replace("https", "ftp"), "4: `url` in [[guard]] 'hook' must begin with http:// or https://"),
             (
