@@ -7,14 +7,14 @@ found by the structure of the JSON: a tool's schema may have members of the same
    else believe something wrong: the id of a parent, and `store: false`.
 2. An object that cannot be read, such as one with a name twice, passes as it came, and is not kept.
 3. Nearly all frames have OpenAI's own form, one line of data, and are read in a tenth of the time: the object is parsed
-   once, and a member that it has is where the name of the member stands, if that stands there once.
+   once, and a member that it has is where the name of the member stands, if that stands there once. An object that
+   begins an answer is not parsed if its bytes say already what they must.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -33,7 +33,10 @@ _NO_ASCII: Final = bytes(range(128)) + b"?" * 128
 _PLAIN: Final = re.compile(
     rb'(?:event: .*\n)?data: \{"type": ?"([a-z_.]+)"(?:, ?"sequence_number": ?[0-9]+)?, ?"response": ?'
 )
+_NUMBER_AT: Final = 48
+"""Bytes at the end of a frame that begin before its `sequence_number`."""
 _PLAIN_END: Final = re.compile(rb', ?"sequence_number": ?[0-9]+\}\n\n')
+_BEGINNINGS: Final = frozenset({b"response.created", b"response.queued", b"response.in_progress"})
 _ENDS: Final = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
 _END_TYPE: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _STORE: Final = b'"store"'
@@ -105,10 +108,13 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
         is_kept: The value of `store`.
 
     Returns:
-        The frame. None if it has no `response` object that can be read: it passes as it is.
+        The frame. None if it has no `response` object that can be read, or only one that begins the answer and says
+        already what it must: it passes as it is.
     """
     plain = _PLAIN.match(raw) if raw.find(b"\r") < 0 else None
     if plain is not None and raw.endswith(b"}\n\n") and raw.find(b"\n", plain.end()) == len(raw) - 2:  # rule 3
+        if is_kept and kept.parent is None and plain[1] in _BEGINNINGS and _says_so(raw):
+            return None
         rewritten = _rewrite_plain(raw, plain, kept, is_kept=is_kept)
         if rewritten is not None:
             return rewritten
@@ -153,6 +159,15 @@ def _rewrite_plain(raw: bytes, plain: re.Match[bytes], kept: KeptAnswer, *, is_k
     return Rewritten(written, response, _last(found), plain[1] in _ENDS)
 
 
+def _says_so(raw: bytes) -> bool:
+    """Returns whether no object in a frame says that it is not kept, or that it has a parent."""
+    if raw.find(b"\\u") >= 0:
+        return False  # a name may be escaped
+    return (raw.find(_STORE) < 0 or _place(raw, _STORE, b"true") >= 0) and (
+        raw.find(_PARENT) < 0 or _place(raw, _PARENT, b"null") >= 0
+    )
+
+
 def _place(response: bytes, name: bytes, value: bytes) -> int:
     """Returns where the value of an object's member stands. -1 if its name is elsewhere too, or may be escaped."""
     at = response.find(name)
@@ -165,7 +180,7 @@ def _place(response: bytes, name: bytes, value: bytes) -> int:
 
 def _end_of_plain(raw: bytes) -> int:
     """Returns where the object in a frame of OpenAI's own form ends: some servers send the number after it."""
-    at = raw.rfind(b",", 0, raw.rfind(b'"sequence_number"'))
+    at = raw.rfind(b",", 0, raw.rfind(b'"sequence_number"', max(0, len(raw) - _NUMBER_AT)))
     return at if at >= 0 and _PLAIN_END.fullmatch(raw, at) is not None else len(raw) - len(b"}\n\n")
 
 
@@ -267,7 +282,8 @@ def read_last(response: bytes) -> LastObject | None:
 def _last(found: _Object) -> LastObject | None:
     if not found.id or found.status not in _FINAL:
         return None
-    items: list[_Item] = []
-    with suppress(*_UNREADABLE):
-        items = _ITEMS.decode(found.output)
+    try:
+        items: list[_Item] = _ITEMS.decode(found.output)
+    except _UNREADABLE:
+        items = []
     return LastObject(found.id, found.status, [each.id for each in items if isinstance(each.id, str)])

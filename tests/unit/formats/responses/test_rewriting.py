@@ -126,6 +126,32 @@ def test_openais_own_form_says_what_any_other_says(response: bytes, kept: KeptAn
     assert (own.response, own.last, own.is_end) == (other.response, other.last, other.is_end)
 
 
+@pytest.mark.parametrize("kept", [ALONE, HERE], ids=["alone", "a parent"])
+@pytest.mark.parametrize(
+    "response",
+    [
+        b'{"id":"r","store":true,"previous_response_id":null,"status":"in_progress"}',
+        b'{"id":"r", "store": true, "previous_response_id": null}',
+        b'{"id":"r"}',
+        b'{"store":false}',
+        b'{"previous_response_id":"resp_theirs"}',
+        b'{"x":{"store":true},"store":false}',
+        b'{"x":{"store":true}}',
+        b'{"x":["store",true]}',
+        b'{"\\u0073tore":false}',
+        b'{"x":"\\u0073","store":true}',
+    ],
+)
+def test_an_object_that_begins_an_answer_is_not_read_if_it_says_what_it_must(response: bytes, kept: KeptAnswer) -> None:
+    """A CR makes another form of a frame."""
+    head = b'event: response.created\ndata: {"type":"response.created","response":'
+    own = rewrite_frame(head + response + b"}\n\n", kept, is_kept=True)
+    other = rewrite_frame(head + response + b"}\n\r\n", kept, is_kept=True)
+    assert other is not None
+    written = head + response + b"}\n\n" if own is None else own.written
+    assert written == other.written.replace(b"\r", b"")
+
+
 def test_a_member_after_the_object_is_not_the_objects() -> None:
     raw = b'data: {"type":"x","sequence_number":1,"response":{"previous_response_id":null,"store":false},"store":false}'
     found = rewrite_frame(raw + b"\n\n", ALONE, is_kept=True)
