@@ -198,14 +198,6 @@ def test_a_text_is_read_in_every_script() -> None:
     assert spans(searched(automaton.scan(), [text])) == [(1, 4), (5, 6)]
 
 
-def test_the_classes_of_characters_are_remembered_up_to_a_limit(change_limits: object) -> None:
-    change_limits(classified=10)  # type: ignore[operator]  # a function
-    automaton = compile_rules(pattern_rules(["[α-ω]+"]))
-    text = "".join(map(chr, range(0x370, 0x400)))
-    assert spans(searched(automaton.scan(), [text])) == judged(["[α-ω]+"], text)
-    assert len(automaton.far) <= 10
-
-
 def test_a_search_that_holds_nothing_is_small() -> None:
     """A stream may keep 8 KiB, for several channels."""
     automaton = compile_rules(pattern_rules(["sk-[a-z]{4,}"]))

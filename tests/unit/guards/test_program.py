@@ -8,6 +8,7 @@ from gai_fast.guards.automaton import compile_rules
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.program import Program, Rule, TooLarge, Words
 from gai_fast.guards.syntax import parse
+from tests.conftest import ChangeLimits
 from tests.unit.guards.searching import searched, spans
 
 
@@ -23,8 +24,8 @@ def test_words_share_their_beginnings() -> None:
     assert len(program.kinds) == 11  # eight letters, two ends, a split
 
 
-def test_a_guard_has_no_more_positions_than_the_limit(change_limits: object) -> None:
-    change_limits(positions=10)  # type: ignore[operator]  # a function
+def test_a_guard_has_no_more_positions_than_the_limit(change_limits: ChangeLimits) -> None:
+    change_limits(positions=10)
     with pytest.raises(TooLarge, match="the rules need more than 10 positions: lower repeats, or write two guards"):
         compile_rules([Rule("x", parse("a{6}")), Rule("x", parse("b{5}"))])
     with pytest.raises(TooLarge):
