@@ -32,6 +32,7 @@ text. A check is a transition with two targets, one for each answer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
@@ -194,7 +195,7 @@ class Automaton:
         self.generation = 0
         """How often all states were dropped."""
         self.steps = 0
-        """Steps of making transitions so far: who searches much at a time bounds them (`limits.turn_steps`)."""
+        """Steps of making transitions so far."""
         self.checks = bool(program.checks)
         """Whether the text of a match is checked."""
         self.bounded = any(longest > 0 for longest in program.longest)
@@ -596,7 +597,7 @@ class Scan:
         """Searches the next piece of the text.
 
         Args:
-            text: The piece: `limits.slice` characters at most, if other streams wait meanwhile.
+            text: The piece.
 
         Returns:
             What is decided by it, in order: text that passes, and matches in place of their text.
@@ -607,14 +608,40 @@ class Scan:
             return []
         kept = self._kept
         whole = kept + text if kept else text
-        self._search(whole, len(kept))
+        self._search(whole, len(kept), sys.maxsize)
+        return self._decide(whole, text)
+
+    def feed_turn(self, text: str, at: int) -> tuple[list[Piece], int]:
+        """Searches as much of a long text as one turn of the loop has room for.
+
+        Args:
+            text: The text; its surrogates are joined.
+            at: The index of its first character that was not searched yet.
+
+        Returns:
+            What is decided, as of `feed`, and the index of the next character.
+        """
+        part = text[at : at + LIMITS.slice]
+        kept = self._kept
+        whole = kept + part
+        reached = self._search(whole, len(kept), self._automaton.steps + LIMITS.turn_steps)
+        part = part[: reached - len(kept)]
+        return self._decide(whole[:reached], part) if part else [], at + len(part)
+
+    def _decide(self, text: str, piece: str) -> list[Piece]:
+        """Returns what is decided after a search.
+
+        Args:
+            text: The text from `_base` on.
+            piece: Its end that was not searched before.
+        """
         if self._state.groups:
-            self._let_go(self._base + len(whole))
-        elif not self._decided and not kept and self._cursor == self._base:
+            self._let_go(self._base + len(text))
+        elif not self._decided and not self._kept and self._cursor == self._base:
             self._base += len(text)
             self._cursor = self._base
-            return [text]
-        return self._passed(whole, text)
+            return [piece]
+        return self._passed(text, piece)
 
     def end(self) -> list[Piece]:
         """Ends the text, and returns what is decided by that. The next piece is the beginning of another text."""
@@ -622,7 +649,7 @@ class Scan:
         if self._half:
             self._half = ""
             half = _LONE
-            self._search(self._kept + half, len(self._kept))
+            self._search(self._kept + half, len(self._kept), sys.maxsize)
         kept = self._kept + half
         self._state = self._registered(self._state, self._base + len(kept))
         groups = self._groups
@@ -644,8 +671,14 @@ class Scan:
         self._base = self._cursor = self._matched = 0
         self._ignored_end = -1
 
-    def _search(self, text: str, at: int) -> None:
-        """Reads the characters of a text from an index on. The text begins at `_base`."""
+    def _search(self, text: str, at: int, steps: int) -> int:
+        """Reads the characters of a text, which begins at `_base`. Returns the index behind the last one.
+
+        Args:
+            text: The text.
+            at: The index of the first one.
+            steps: The automaton's `steps` beyond which no more is read.
+        """
         automaton = self._automaton
         classes = automaton.classes
         near, far = classes.near, classes.far
@@ -669,6 +702,8 @@ class Scan:
             edge = state.edges.get(sort)
             if edge is None:
                 edge = automaton.edge(state, sort)
+                if automaton.steps > steps:
+                    size = at + 1
             if edge.kind == PLAIN:
                 state = cast(State, edge)
             else:
@@ -676,6 +711,7 @@ class Scan:
                 state = self._changed(state, edge, sort, text, start, self._counted(start))
             at += 1
         self._state = state
+        return at
 
     def _read_several(self, text: str, at: int, state: State, sorts: list[int]) -> State:
         """Reads a character that is compared as several. A match of some of them is one of the character."""

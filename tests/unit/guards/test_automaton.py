@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gai_fast.guards.automaton import Automaton, Match, Words, compile_rules
 from gai_fast.guards.syntax import BadPattern
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS, set_limit
 from tests.unit.guards.searching import Span, cut, judged, pattern_rules, patterns_of, put_back, searched, sizes, spans
 
@@ -179,6 +180,42 @@ def test_long_texts_without_a_space(size: int) -> None:
     found = searched(automaton.scan(), cut(text, [size]))
     assert found == [text]
     assert automaton.state_count < 40_000
+
+
+@given(few, st.text(alphabet="abc", max_size=24), st.integers(1, 9), st.integers(1, 40))
+@settings(max_examples=100)
+def test_a_long_text_is_searched_in_turns(patterns: list[str], text: str, size: int, steps: int) -> None:
+    automaton = automaton_of(*patterns)
+    former = {name: getattr(LIMITS, name) for name in ("slice", "turn_steps")}
+    set_limit("slice", size)
+    set_limit("turn_steps", steps)
+    try:
+        scan = automaton.scan()
+        found, at = [], 0
+        while at < len(text):
+            pieces, following = scan.feed_turn(text, at)
+            assert at < following <= at + size
+            found += pieces
+            at = following
+    finally:
+        for name, value in former.items():
+            set_limit(name, value)
+    assert spans([*found, *scan.end()]) == judged(patterns, text)
+
+
+def test_a_turn_ends_where_much_must_be_made(change_limits: ChangeLimits) -> None:
+    change_limits(turn_steps=1000)
+    automaton = compile_rules(pattern_rules(["a[ab]{100}c"]))
+    scan = automaton.scan()
+    text = "".join(random.Random(1).choices("ab", k=1000))
+    turns, at = 0, 0
+    while at < len(text):
+        before = automaton.steps
+        at = scan.feed_turn(text, at)[1]
+        assert automaton.steps - before < 1200
+        turns += 1
+    assert turns > 20
+    assert scan.feed_turn(text, at) == ([], 1000)
 
 
 def test_halves_of_a_character_meet() -> None:
