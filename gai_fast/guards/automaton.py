@@ -32,26 +32,15 @@ text. A check is a transition with two targets, one for each answer.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
 from gai_fast.guards import waits
-from gai_fast.guards.characters import contains, joined, ranges_of, size_of
+from gai_fast.guards.characters import joined
+from gai_fast.guards.classes import NEAR, SEVERAL, UNKNOWN, Classes
 from gai_fast.guards.limits import LIMITS
-from gai_fast.guards.normal import normalize
 from gai_fast.guards.program import BRANCH, CHARS, END, GATE, Check, Program, Rule, Words, nothing
-
-_NEAR: Final = 256
-"""Code points whose class is in a list: Latin-1."""
-_UNKNOWN: Final = -1
-"""The class of a code point that was not asked for yet."""
-_NOTHING: Final = -2
-"""The class of a code point that does not count."""
-_SEVERAL: Final = -3
-"""Classes from here on downwards are code points that are compared as several characters."""
-_ENUMERATED: Final = 32
-"""The largest set that is kept by its code points."""
 
 PLAIN: Final = 0
 """A transition that changes no register; it is the next state itself."""
@@ -202,32 +191,18 @@ class Automaton:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self.near: list[int] = [_UNKNOWN] * _NEAR
-        """The class of each code point of Latin-1."""
-        self.far: dict[int, int] = {}
-        """The classes of other code points."""
-        self.several: list[list[int]] = []
-        """The classes of the characters that code points are compared as."""
+        self.classes = Classes(program)
         self.generation = 0
         """How often all states were dropped."""
         self.steps = 0
-        """Steps of making transitions so far: who searches much at a time bounds them (`limits.turn_steps`)."""
+        """Steps of making transitions so far."""
         self.checks = bool(program.checks)
         """Whether the text of a match is checked."""
         self.bounded = any(longest > 0 for longest in program.longest)
         self._kinds = program.kinds
         self._values = program.values
         self._following = program.following
-        self._class_numbers: dict[frozenset[int], int] = {}
-        self._class_sets: list[frozenset[int]] = []
-        self._beside = len(program.sets)
-        """In a class's sets, the number of the first neighbours; their letters of leads follow."""
-        self._small: dict[int, list[int]] = {}
-        self._wide: list[int] = []
-        self._bounds: list[int] = []
-        self._between: dict[int, list[int]] = {}
-        """The wide sets that have the code points between two bounds, by the index of the upper one."""
-        self._index_sets()
+        self._beside = self.classes.beside
         self._leads = [entry.lead for entry in program.entries]
         self._contexts: dict[tuple[tuple[int, ...], tuple[int, ...]], Context] = {}
         self._after: dict[tuple[tuple[int, ...], int], Context] = {}
@@ -262,70 +237,6 @@ class Automaton:
         """Returns the state at the beginning of a text."""
         return self._state((), (), self._first)
 
-    # -- classes of characters --
-
-    def class_of(self, code: int) -> int:
-        """Returns the class of a code point; below -1, `_NOTHING` or `_SEVERAL` and below."""
-        if code < _NEAR:
-            found = self.near[code]
-            if found == _UNKNOWN:
-                found = self.near[code] = self._compared(code)
-            return found
-        found = self.far.get(code, _UNKNOWN)
-        if found == _UNKNOWN:
-            if len(self.far) >= LIMITS.classified:
-                self.far.clear()
-            found = self.far[code] = self._compared(code)
-        return found
-
-    def _compared(self, code: int) -> int:
-        if not self._program.normal:
-            return self._class(code)
-        compared = normalize(chr(code))
-        if not compared:
-            return _NOTHING
-        if len(compared) == 1:
-            return self._class(ord(compared))
-        classes = [self._class(ord(each)) for each in compared]
-        if classes not in self.several:
-            self.several.append(classes)
-        return _SEVERAL - self.several.index(classes)
-
-    def _class(self, code: int) -> int:
-        """Returns the class of a code point as it is: all that are in the same sets have one."""
-        program = self._program
-        sets = list(self._small.get(code, ()))
-        between = bisect_right(self._bounds, code)
-        wide = self._between.get(between)
-        if wide is None:
-            wide = self._between[between] = [each for each in self._wide if contains(program.sets[each], code)]
-        sets += wide
-        beside = program.neighbours
-        sets += [self._beside + at for at in range(1, len(beside)) if beside[at].contain(code)]
-        letters = self._beside + len(program.neighbours)
-        for lead in self._leads:
-            found = lead.find(chr(code))
-            if found >= 0:
-                sets.append(letters + ord(lead[found]))
-        key = frozenset(sets)
-        number = self._class_numbers.get(key)
-        if number is None:
-            number = self._class_numbers[key] = len(self._class_sets)
-            self._class_sets.append(key)
-        return number
-
-    def _index_sets(self) -> None:
-        bounds: set[int] = set()
-        for number, points in enumerate(self._program.sets):
-            if size_of(points) > _ENUMERATED:
-                self._wide.append(number)
-                bounds.update(points)
-                continue
-            for first, last in ranges_of(points):
-                for code in range(first, last + 1):
-                    self._small.setdefault(code, []).append(number)
-        self._bounds = sorted(bounds)
-
     # -- contexts --
 
     def _context(self, nodes: tuple[int, ...], leads: tuple[int, ...]) -> Context:
@@ -340,13 +251,13 @@ class Automaton:
         key = (context.leads, sort)
         found = self._after.get(key)
         if found is None:
-            found = self._after[key] = self._made_context(context.leads, self._class_sets[sort])
+            found = self._after[key] = self._made_context(context.leads, self.classes.sets[sort])
         return found
 
     def _made_context(self, read: tuple[int, ...], sets: frozenset[int]) -> Context:
         nodes: list[int] = []
         leads: list[int] = []
-        letters = self._beside + len(self._program.neighbours)
+        letters = self.classes.letters
         for at, entry in enumerate(self._program.entries):
             count = 0
             if entry.lead:
@@ -367,7 +278,7 @@ class Automaton:
             firsts = context.firsts
             if firsts is None:
                 firsts = context.firsts = self._firsts(context.nodes)
-            sets = self._class_sets[sort]
+            sets = self.classes.sets[sort]
             nodes: list[int] = []
             if len(sets) < len(firsts):
                 for each in sets:
@@ -444,7 +355,7 @@ class Automaton:
             sort: The class of the character.
             answers: The answers of the checks. None if they are not known.
         """
-        sets = self._class_sets[sort]
+        sets = self.classes.sets[sort]
         late, late_rule = self._late(state, sets)
         count = len(state.groups) if late < 0 else late + 1
         registers = len(state.groups) - len(state.ages)
@@ -686,7 +597,7 @@ class Scan:
         """Searches the next piece of the text.
 
         Args:
-            text: The piece: `limits.slice` characters at most, if other streams wait meanwhile.
+            text: The piece.
 
         Returns:
             What is decided by it, in order: text that passes, and matches in place of their text.
@@ -697,14 +608,40 @@ class Scan:
             return []
         kept = self._kept
         whole = kept + text if kept else text
-        self._search(whole, len(kept))
+        self._search(whole, len(kept), sys.maxsize)
+        return self._decide(whole, text)
+
+    def feed_turn(self, text: str, at: int) -> tuple[list[Piece], int]:
+        """Searches as much of a long text as one turn of the loop has room for.
+
+        Args:
+            text: The text; its surrogates are joined.
+            at: The index of its first character that was not searched yet.
+
+        Returns:
+            What is decided, as of `feed`, and the index of the next character.
+        """
+        part = text[at : at + LIMITS.slice]
+        kept = self._kept
+        whole = kept + part
+        reached = self._search(whole, len(kept), self._automaton.steps + LIMITS.turn_steps)
+        part = part[: reached - len(kept)]
+        return self._decide(whole[:reached], part) if part else [], at + len(part)
+
+    def _decide(self, text: str, piece: str) -> list[Piece]:
+        """Returns what is decided after a search.
+
+        Args:
+            text: The text from `_base` on.
+            piece: Its end that was not searched before.
+        """
         if self._state.groups:
-            self._let_go(self._base + len(whole))
-        elif not self._decided and not kept and self._cursor == self._base:
+            self._let_go(self._base + len(text))
+        elif not self._decided and not self._kept and self._cursor == self._base:
             self._base += len(text)
             self._cursor = self._base
-            return [text]
-        return self._passed(whole, text)
+            return [piece]
+        return self._passed(text, piece)
 
     def end(self) -> list[Piece]:
         """Ends the text, and returns what is decided by that. The next piece is the beginning of another text."""
@@ -712,7 +649,7 @@ class Scan:
         if self._half:
             self._half = ""
             half = _LONE
-            self._search(self._kept + half, len(self._kept))
+            self._search(self._kept + half, len(self._kept), sys.maxsize)
         kept = self._kept + half
         self._state = self._registered(self._state, self._base + len(kept))
         groups = self._groups
@@ -734,23 +671,30 @@ class Scan:
         self._base = self._cursor = self._matched = 0
         self._ignored_end = -1
 
-    def _search(self, text: str, at: int) -> None:
-        """Reads the characters of a text from an index on. The text begins at `_base`."""
+    def _search(self, text: str, at: int, steps: int) -> int:
+        """Reads the characters of a text, which begins at `_base`. Returns the index behind the last one.
+
+        Args:
+            text: The text.
+            at: The index of the first one.
+            steps: The automaton's `steps` beyond which no more is read.
+        """
         automaton = self._automaton
-        near, far = automaton.near, automaton.far
+        classes = automaton.classes
+        near, far = classes.near, classes.far
         state = self._state
         size = len(text)
         while at < size:
             code = ord(text[at])
-            sort = near[code] if code < _NEAR else far.get(code, _UNKNOWN)
+            sort = near[code] if code < NEAR else far.get(code, UNKNOWN)
             if sort < 0:
-                sort = automaton.class_of(code)
+                sort = classes.class_of(code)
                 if sort < 0:
                     # Ages count characters of the text: what counts otherwise needs registers.
                     if state.ages:
                         state = self._registered(state, self._base + at)
-                    if sort <= _SEVERAL:
-                        state = self._read_several(text, at, state, automaton.several[_SEVERAL - sort])
+                    if sort <= SEVERAL:
+                        state = self._read_several(text, at, state, classes.several[SEVERAL - sort])
                     else:
                         self._ignore(self._base + at)
                     at += 1
@@ -758,6 +702,8 @@ class Scan:
             edge = state.edges.get(sort)
             if edge is None:
                 edge = automaton.edge(state, sort)
+                if automaton.steps > steps:
+                    size = at + 1
             if edge.kind == PLAIN:
                 state = cast(State, edge)
             else:
@@ -765,6 +711,7 @@ class Scan:
                 state = self._changed(state, edge, sort, text, start, self._counted(start))
             at += 1
         self._state = state
+        return at
 
     def _read_several(self, text: str, at: int, state: State, sorts: list[int]) -> State:
         """Reads a character that is compared as several. A match of some of them is one of the character."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gai_fast.guards.automaton import Automaton, Match, Words, compile_rules
 from gai_fast.guards.syntax import BadPattern
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS, set_limit
 from tests.unit.guards.searching import Span, cut, judged, pattern_rules, patterns_of, put_back, searched, sizes, spans
 
@@ -181,6 +182,42 @@ def test_long_texts_without_a_space(size: int) -> None:
     assert automaton.state_count < 40_000
 
 
+@given(few, st.text(alphabet="abc", max_size=24), st.integers(1, 9), st.integers(1, 40))
+@settings(max_examples=100)
+def test_a_long_text_is_searched_in_turns(patterns: list[str], text: str, size: int, steps: int) -> None:
+    automaton = automaton_of(*patterns)
+    former = {name: getattr(LIMITS, name) for name in ("slice", "turn_steps")}
+    set_limit("slice", size)
+    set_limit("turn_steps", steps)
+    try:
+        scan = automaton.scan()
+        found, at = [], 0
+        while at < len(text):
+            pieces, following = scan.feed_turn(text, at)
+            assert at < following <= at + size
+            found += pieces
+            at = following
+    finally:
+        for name, value in former.items():
+            set_limit(name, value)
+    assert spans([*found, *scan.end()]) == judged(patterns, text)
+
+
+def test_a_turn_ends_where_much_must_be_made(change_limits: ChangeLimits) -> None:
+    change_limits(turn_steps=1000)
+    automaton = compile_rules(pattern_rules(["a[ab]{100}c"]))
+    scan = automaton.scan()
+    text = "".join(random.Random(1).choices("ab", k=1000))
+    turns, at = 0, 0
+    while at < len(text):
+        before = automaton.steps
+        at = scan.feed_turn(text, at)[1]
+        assert automaton.steps - before < 1200
+        turns += 1
+    assert turns > 20
+    assert scan.feed_turn(text, at) == ([], 1000)
+
+
 def test_halves_of_a_character_meet() -> None:
     scan = compile_rules(pattern_rules(["\U0001f600+", "\ufffd"])).scan()
     assert scan.feed("a\ud83d") == ["a"]
@@ -196,14 +233,6 @@ def test_a_text_is_read_in_every_script() -> None:
     automaton = compile_rules(pattern_rules(["[\\x{4E00}-\\x{9FFF}]{3}", "[^\\x{0}-\\x{FFFF}]"]))
     text = "a漢字漢b\U0001f600" + "".join(map(chr, range(0x400, 0x3000)))
     assert spans(searched(automaton.scan(), [text])) == [(1, 4), (5, 6)]
-
-
-def test_the_classes_of_characters_are_remembered_up_to_a_limit(change_limits: object) -> None:
-    change_limits(classified=10)  # type: ignore[operator]  # a function
-    automaton = compile_rules(pattern_rules(["[α-ω]+"]))
-    text = "".join(map(chr, range(0x370, 0x400)))
-    assert spans(searched(automaton.scan(), [text])) == judged(["[α-ω]+"], text)
-    assert len(automaton.far) <= 10
 
 
 def test_a_search_that_holds_nothing_is_small() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gai_fast.guards.automaton import Words, compile_rules
 from gai_fast.guards.characters import contains, of, of_text
 from gai_fast.guards.normal import IGNORED, LOOK_ALIKES, normalize, normalized
+from tests.conftest import ChangeLimits
 from tests.unit.guards.searching import cut, pattern_rules, put_back, searched, sizes, spans
 
 
@@ -86,8 +87,8 @@ def test_any_cut_gives_what_the_whole_text_does(text: str, sizes: list[int]) -> 
     assert put_back(found, text) == text
 
 
-def test_characters_without_width_take_no_more_memory_than_the_limit(change_limits: object) -> None:
-    change_limits(held=100)  # type: ignore[operator]  # a function
+def test_characters_without_width_take_no_more_memory_than_the_limit(change_limits: ChangeLimits) -> None:
+    change_limits(held=100)
     scan = compile_rules([Words("words", ["kestrel"])], normal=True).scan()
     out = "".join(str(each) for _ in range(50) for each in scan.feed("k" + "\u200b" * 10))
     assert scan.held <= 111

@@ -7,6 +7,7 @@ import pytest
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.syntax import BadPattern
 from gai_fast.guards.waits import ENDLESS, longest_chain, read_pattern
+from tests.conftest import ChangeLimits
 
 
 @pytest.mark.parametrize(
@@ -59,9 +60,9 @@ def test_a_chain_is_the_longest_one() -> None:
     assert longest_chain([[at + 1] for at in range(deep)] + [[]], [1] * (deep + 1)).length == deep + 1
 
 
-def test_the_proof_has_a_limit(change_limits: object) -> None:
+def test_the_proof_has_a_limit(change_limits: ChangeLimits) -> None:
     read_pattern(r"(?:[a-z]+\.)*[a-z]+")
-    change_limits(subset_steps=2)  # type: ignore[operator]  # a function
+    change_limits(subset_steps=2)
     with pytest.raises(BadPattern):
         read_pattern(r"(?:[a-z]+\.)*[a-z]+")
     assert LIMITS.wait == 4096
