@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from gai_fast.config.checks import CALLER, REFERENCE
 from gai_fast.config.environment import (
-    HEADER_VALUE,
     Environment,
     check_variables,
     checked_proxy,
     otel_variables,
     process_environment,
     secret,
+    secret_headers,
     usual_address,
     usual_proxy,
     usual_upstreams,
@@ -359,19 +359,9 @@ class _Resolution:
         if "endpoint" not in table:
             return None
         values = _plain(table)
-        values["headers"] = MappingProxyType(self._otel_headers(table["headers"]) if "headers" in table else {})
+        if "headers" in table:
+            values["headers"] = secret_headers(table["headers"], self._environ, self._folder, self._problems)
         return OTelSettings(**values, **otel_variables(self._environ, self._problems))
-
-    def _otel_headers(self, given: Value) -> dict[str, Secret]:
-        headers = {}
-        for name, text in given.value.items():
-            value: Secret | None = Secret(text)
-            if REFERENCE.fullmatch(text):
-                reference = Value(text, given.origin)
-                value = secret("headers", reference, self._environ, self._folder, self._problems, HEADER_VALUE)
-            if value is not None:
-                headers[name] = value
-        return headers
 
     def _price_list(self, table: Table) -> PriceSettings:
         if "file" not in table:
