@@ -3,8 +3,8 @@
 Owns the order: each guard sees what the one before has let through, and an event leaves behind the text that stood
 before it, in its place. Knows neither types of events nor actions beyond these four.
 
-A `Line` is one guard's search of the text. What passes between two lines is a list of items: text, events that wait for
-their turn, and `STOP` behind the event of a match that ends the stream; nothing follows it.
+A `GuardLine` is one guard's search of the text. What passes between two lines is a list of items: text, events that
+wait for their turn, and `STOP` behind the event of a match that ends the stream; nothing follows it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gai_fast.guards.outcomes import safety
 from gai_fast.model.events import Event
 
 
-class Found(Protocol):
+class Finding(Protocol):
     """A match."""
 
     @property
@@ -38,13 +38,13 @@ class Search(Protocol):
         """The number of characters that are held."""
 
     @property
-    def certain(self) -> Found | None:
+    def certain(self) -> Finding | None:
         """The match that has begun and may become longer. None if there is none, or it is known at its end alone."""
 
-    def feed(self, text: str) -> Sequence[str | Found]:
+    def feed(self, text: str) -> Sequence[str | Finding]:
         """Returns what the next piece of the text decides: text that passes, and matches in place of their text."""
 
-    def end(self) -> Sequence[str | Found]:
+    def end(self) -> Sequence[str | Finding]:
         """Returns what the end of the text decides. The next piece is the beginning of another text."""
 
 
@@ -82,7 +82,7 @@ STOP: Final = Stopped()
 Item = str | Event | Stopped
 
 
-class Line:
+class GuardLine:
     """One guard's search of one text.
 
     Args:
@@ -137,7 +137,7 @@ class Line:
         self._fed = self._passed = 0
         return out
 
-    def _place(self, pieces: Sequence[str | Found], out: list[Item]) -> bool:
+    def _place(self, pieces: Sequence[str | Finding], out: list[Item]) -> bool:
         """Adds what the search has decided, with the events in between. Returns whether the stream must end."""
         for piece in pieces:
             if isinstance(piece, str):
@@ -171,7 +171,7 @@ class Line:
         if end > cut:
             out.append(text[cut - start :])
 
-    def _meet(self, match: Found, out: list[Item]) -> bool:
+    def _meet(self, match: Finding, out: list[Item]) -> bool:
         """Adds what a match becomes. Returns whether the stream must end."""
         guard = self.guard
         action, found = guard.action, match.category
@@ -201,7 +201,7 @@ class Channel:
     __slots__ = ("_lines", "delta")
 
     def __init__(self, guards: Sequence[OutputGuard], choice: int, *, is_json: bool = False) -> None:
-        self._lines = [Line(guard, choice, is_json=is_json) for guard in guards]
+        self._lines = [GuardLine(guard, choice, is_json=is_json) for guard in guards]
         self.delta: Event = {"type": ""}
         """The last delta of the text: what leaves is like it."""
 
