@@ -14,6 +14,7 @@ from gai_fast.config import checks
 from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import nearest, shown
 from gai_fast.config.values import Key, choice, fraction, seconds, switch, text, whole
+from gai_fast.guards.limits import LIMITS as MATCHER
 from gai_fast.model.settings import CATEGORY, JUDGES, KINDS, MATCHERS, GuardAction, GuardSettings, GuardSide, GuardUse
 
 USES: Final[tuple[str, ...]] = get_args(GuardUse)
@@ -86,7 +87,7 @@ def _kind(value: str) -> str:
 
 def pattern(value: str) -> str:
     """Checks the length of a pattern; `gai_fast.guards.syntax` knows what it may have."""
-    return _entry(value, LIMITS.guard_pattern)
+    return _entry(value, MATCHER.pattern)
 
 
 def word(value: str) -> str:

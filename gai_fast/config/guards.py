@@ -15,6 +15,7 @@ from gai_fast.config.file import ConfigFile
 from gai_fast.config.guard_keys import GUARD, NEEDED, REQUIRED_OF_GUARD, USES_OF, pattern, word
 from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import Problems, Value, meant, nearest, shortened, shown
+from gai_fast.guards.limits import LIMITS as MATCHER
 from gai_fast.model.settings import (
     JUDGES,
     KINDS,
@@ -205,8 +206,8 @@ class GuardBuilder:
         origin, title = self._of_list(key, table)
         if count > most:
             self._problems.add(origin, f"`{key}` in {title} has more than {most} entries, those of the file included")
-        elif positions > LIMITS.guard_positions:
-            what = f"`{key}` in {title} has {positions} positions, and {LIMITS.guard_positions} are allowed"
+        elif positions > MATCHER.positions:
+            what = f"`{key}` in {title} has {positions} positions, and {MATCHER.positions} are allowed"
             self._problems.add(origin, f"{what}: make two guards of it")
 
     def _report(self, key: str, table: Table, mistakes: Sequence[tuple[str, str]]) -> None:

@@ -76,17 +76,11 @@ class Limits:
     guard_patterns: int = 10_000
     """Patterns of one guard: ten times the longest public lists of forms of secrets."""
 
-    guard_pattern: int = 1024
-    """Characters of a pattern: a longer one is several, and a list of them is read more easily."""
-
     guard_words: int = 100_000
     """Words of one guard: as many as a large dictionary has."""
 
     guard_word: int = 256
     """Characters of a word, or of several with blanks between them: a longer text is a passage."""
-
-    guard_positions: int = 500_000
-    """Positions of one guard, each some 200 bytes in the process: 100 MB."""
 
     guard_list: int = 16 * MIB
     """Bytes of `patterns_file` or `words_file`: 10,000 patterns of the largest size are 10 MiB, and comments some."""

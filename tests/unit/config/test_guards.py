@@ -21,6 +21,7 @@ from gai_fast.model.settings import (
 )
 from tests.integration.certificates import Authority
 from tests.limits import LIMITS
+from tests.unit.config.folders import GUARD, UPSTREAM, Folder
 
 UPSTREAMS = {
     "openai": UpstreamSettings("openai", "openai", "https://api.openai.com/v1"),
@@ -424,3 +425,26 @@ class TestLists:
     def test_a_pattern_is_checked_as_it_is_compared(self, place: Place) -> None:
         assert place.guards(PATTERNS + 'patterns = ["N"]')
         assert place.problems(PATTERNS + 'patterns = ["N"]\nnormalize = true')
+
+
+class TestTheFile:
+    def test_guards_are_read_from_it(self, folder: Folder) -> None:
+        text = f"{UPSTREAM}{GUARD}{POLICY.replace('openai', 'main')}"
+        loaded = folder.read(text)
+        guards = loaded.settings.guards
+        assert [each.name for each in guards] == [table["name"].value for table in loaded.guards] == ["names", "policy"]
+        assert guards[1].judge is not None
+        assert guards[1].judge.upstream is loaded.settings.upstreams["main"]
+        assert folder.read("").settings.guards == ()
+
+    def test_the_syntax_of_patterns_is_checked(self, folder: Folder) -> None:
+        [message] = folder.problems(PATTERNS + 'patterns = ["a", "a[^c]*d"]')
+        assert message.startswith("gai-fast.toml:4: `patterns` in [[guard]] 'secrets', entry 2: `[^c]*`")
+
+    def test_a_mistake_is_named_with_others(self, folder: Folder) -> None:
+        messages = folder.problems(f"{GUARD}on = []\n[server]\nprot = 1\n")
+        assert [each.partition(": ")[0] for each in messages] == ["gai-fast.toml:5", "gai-fast.toml:7"]
+        [message] = folder.problems("[guard]\n")
+        assert "[guard] must be [[guard]]" in message
+        [message] = folder.problems("", {"GAI_FAST_GUARD__NAME": "a"})
+        assert message == "GAI_FAST_GUARD__NAME: [[guard]] is set in the file only"
