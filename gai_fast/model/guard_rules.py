@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase, translate
 from typing import Final
 
-from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import GuardSettings, Settings
 
 
@@ -58,7 +57,6 @@ class GuardRules:
     def __init__(self, settings: Settings) -> None:
         self._models: Final = settings.models
         self._guards: Final = [(each, Names(each.models), Names(each.keys)) for each in settings.guards]
-        self._chosen: dict[tuple[str, str], tuple[GuardSettings, ...]] = {}
         self._guarded: dict[str, frozenset[str]] = {}
 
     def guards_for(self, model: str, caller: str) -> tuple[GuardSettings, ...]:
@@ -68,16 +66,7 @@ class GuardRules:
             model: The model that the request names, or the default model's name. Fallbacks keep its guards.
             caller: The caller's name.
         """
-        if not self._guards:
-            return ()
-        pair = model, caller
-        chosen = self._chosen.get(pair)
-        if chosen is None:
-            chosen = tuple([guard for guard, models, keys in self._guards if model in models and caller in keys])
-            if len(self._chosen) >= SHARED.guarded_pairs:  # callers of issuers, and ids of models, are without number
-                self._chosen.clear()
-            self._chosen[pair] = chosen
-        return chosen
+        return tuple([guard for guard, models, keys in self._guards if model in models and caller in keys])
 
     def guards_at(self, upstream: str, caller: str | None = None) -> tuple[GuardSettings, ...]:
         """Returns the guards that hold for a model of an upstream, whose own paths would lead past them.

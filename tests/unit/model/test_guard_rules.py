@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from gai_fast.model.guard_rules import GuardRules, Names
 from gai_fast.model.settings import GuardSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
-from tests.limits import LIMITS
 
 OPENAI = UpstreamSettings("openai", "openai", "https://api.openai.com/v1")
 LOCAL = UpstreamSettings("local", "ollama", "http://127.0.0.1:11434/v1")
@@ -46,20 +45,6 @@ def test_guards_hold_by_model_and_caller_in_the_order_of_the_file() -> None:
     assert names(found.guards_for("fast", "anonymous")) == ["all", "of-fast", "both"]
     assert names(found.guards_for("openai/gpt", "shop")) == ["all", "of-web", "both"]
     assert names(found.guards_for("Fast", "staff:a@b")) == ["all"]
-    assert found.guards_for("fast", "web-1") is found.guards_for("fast", "web-1")
-
-
-def test_without_guards_nothing_is_remembered() -> None:
-    found = rules()
-    assert found.guards_for("fast", "web") == found.guards_at("openai", "web") == ()
-    assert found._chosen == {}
-
-
-def test_the_pairs_that_are_remembered_have_a_bound() -> None:
-    found = rules(guard("all"))
-    for number in range(2 * LIMITS.guarded_pairs + 1):
-        assert names(found.guards_for("fast", f"staff:{number}")) == ["all"]
-        assert len(found._chosen) <= LIMITS.guarded_pairs
 
 
 @pytest.mark.parametrize(

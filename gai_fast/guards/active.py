@@ -1,0 +1,129 @@
+"""The guards of one configuration, ready to use: which of them hold for a request, with their automata and judges.
+
+Owns the choice for a request, and the check of one text by itself. What makes automata is `building.py`; judges are
+made by `net/judges/`, which this folder does not import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gai_fast.guards.automaton import Automaton
+from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.model.guard_rules import GuardRules
+from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import GuardSettings, GuardSide, Settings
+
+
+class Asked(Protocol):
+    """A question that waits for its answer."""
+
+    def cancel(self) -> None:
+        """Drops the question: it gets no answer; idempotent."""
+
+
+class Asks(Protocol):
+    """A guard's judge, as `net/judges/judge.Judge`."""
+
+    def now(self) -> float:
+        """Returns the time, in seconds on the judge's own clock."""
+
+    def ask(
+        self, question: Question, answered: Callable[[Verdict | Failed], object], ready: float | None = None
+    ) -> Asked:
+        """Asks for a verdict.
+
+        Args:
+            question: The text.
+            answered: Called once with the verdict or the failure, in a later turn of the loop.
+            ready: When the text was ready, as of `now`. None means now.
+        """
+
+
+class GuardCounts(Protocol):
+    """Counts what guards do, and writes the audit line of a stop."""
+
+    def acted(self, guard: str, on: str, action: str) -> None:
+        """Counts a match: on output each, on input one for each category.
+
+        Args:
+            guard: The guard's name.
+            on: `input` or `output`.
+            action: What happened to the text: `mask`, `stop` or `flag`.
+        """
+
+    def failed(self, guard: str) -> None:
+        """Counts a judge that gave no verdict."""
+
+    def delayed(self, guard: str, seconds: float) -> None:
+        """Measures for how long a text waited for its verdict."""
+
+    def stopped(self, guard: str, on: str, stream_id: str, caller: str) -> None:
+        """Writes the audit line of a stop.
+
+        Args:
+            guard: The guard's name.
+            on: `input` or `output`.
+            stream_id: The stream's id; empty if none has begun.
+            caller: The caller's name.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveGuard:
+    """One guard, ready to use.
+
+    Args:
+        settings: Its settings.
+        automaton: The search for its matches. None if it has a judge.
+        judge: Who gives its verdicts. None if it has an automaton.
+    """
+
+    settings: GuardSettings
+    automaton: Automaton | None = None
+    judge: Asks | None = None
+
+    @property
+    def name(self) -> str:
+        """The guard's name."""
+        return self.settings.name
+
+    def sees(self, side: GuardSide) -> bool:
+        """Returns whether it looks at input, or at output."""
+        return side in self.settings.on
+
+
+class Guards:
+    """The guards of one configuration.
+
+    Args:
+        settings: The configuration.
+        active: Its guards, in their order.
+    """
+
+    def __init__(self, settings: Settings, active: Sequence[ActiveGuard]) -> None:
+        self.rules = GuardRules(settings)
+        """Which guards hold, also at the paths of upstreams."""
+        self.active = tuple(active)
+        """All guards, in the order of the configuration."""
+        self._by_name = {each.settings.name: each for each in self.active}
+        self._chosen: dict[tuple[str, str], tuple[ActiveGuard, ...]] = {}
+
+    def for_request(self, model: str, caller: str) -> tuple[ActiveGuard, ...]:
+        """Returns the guards that hold for a request, in the order of the configuration.
+
+        Args:
+            model: The model that the request names, or the default model's name. Fallbacks keep its guards.
+            caller: The caller's name.
+        """
+        pair = model, caller
+        chosen = self._chosen.get(pair)
+        if chosen is None:
+            by_name = self._by_name
+            chosen = tuple([by_name[each.name] for each in self.rules.guards_for(model, caller)])
+            if len(self._chosen) >= SHARED.guarded_pairs:  # callers of issuers, and ids of models, are without number
+                self._chosen.clear()
+            self._chosen[pair] = chosen
+        return chosen
