@@ -23,6 +23,7 @@ class CompletionsFormat(DialectFormat):
     """OpenAI's legacy Completions."""
 
     name: ClassVar[str] = "completions"
+    text_members: ClassVar[tuple[str, ...]] = ("prompt", "suffix")
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of `text_completion` chunks."""
