@@ -186,12 +186,16 @@ class Chain:
     def release(self, now_ms: int = 0) -> Iterator[Event]:
         """Yields the events that are held back until more text, because no more comes.
 
+        More may come for the processors behind one that waits for a verdict. Call it again after that.
+
         Args:
             now_ms: As for `Processor.process`.
         """
         for at, each in enumerate(self._processors, 1):
             for event in each.release(now_ms):
                 yield from self._through(at, event, now_ms)
+            if each.holds:
+                return
 
     @property
     def holds(self) -> bool:

@@ -32,6 +32,10 @@ class Search(Protocol):
     def held(self) -> int:
         """The number of characters that are held."""
 
+    @property
+    def certain(self) -> Match | None:
+        """The match that has begun and may become longer. None if there is none."""
+
     def feed(self, text: str) -> list[Piece]:
         """Searches the next piece of the text."""
 
@@ -82,6 +86,11 @@ class ArgumentSearch:
         if not self._holds:
             return 0
         return self._search.held + len(self._escape) + len(self._half)
+
+    @property
+    def certain(self) -> Match | None:
+        """The match that has begun in the string and may become longer. None if there is none."""
+        return self._search.certain
 
     def feed(self, text: str) -> list[Piece]:
         """Searches the next piece of the arguments. Returns what is decided: JSON, and matches in place of theirs."""

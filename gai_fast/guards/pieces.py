@@ -122,11 +122,12 @@ class Piece:
         channel: What the text is.
         text: The text, with what went before.
         context: The number of its characters that went before.
+        ready_ms: When it was to be asked for; it may have had to wait for others.
     """
 
-    __slots__ = ("channel", "choice", "context", "end", "is_judged", "judge", "text", "track")
+    __slots__ = ("channel", "choice", "context", "end", "is_judged", "judge", "ready_ms", "text", "track")
 
-    def __init__(self, track: _Track, text: str, context: int, end: int) -> None:
+    def __init__(self, track: _Track, text: str, context: int, end: int, ready_ms: int) -> None:
         self.track = track
         self.judge = track.side.judge
         self.choice = track.place.choice
@@ -134,6 +135,7 @@ class Piece:
         self.text = text
         self.context = context
         self.end = end  # in the place
+        self.ready_ms = ready_ms
         self.is_judged = False
 
     @property
@@ -205,6 +207,7 @@ class _Track:
         since: When the first of them came, in milliseconds.
         target: The size at which they are asked for.
         is_ripe: Whether they are to be asked for.
+        ready: When they were to be asked for first, in milliseconds. -1 before the next `asks`.
         context: The text before them that goes along.
         cut: The characters that it has been asked about.
         judged: The characters that its verdicts have reached.
@@ -221,6 +224,7 @@ class _Track:
         "out",
         "parts",
         "place",
+        "ready",
         "side",
         "since",
         "size",
@@ -234,6 +238,7 @@ class _Track:
         self.size = self.since = self.cut = self.judged = self.flagged = 0
         self.target = LIMITS.judged_first
         self.is_ripe = False
+        self.ready = -1
         self.context = ""
         self.out: deque[Piece] = deque()
 
@@ -243,7 +248,7 @@ class _Track:
             self.is_ripe = True
             self.side.ripe.append(self)
 
-    def piece(self) -> Piece:
+    def piece(self, now_ms: int) -> Piece:
         """Returns the next piece: rules 1 and 2."""
         taken: list[str] = []
         size = 0
@@ -257,13 +262,14 @@ class _Track:
         self.cut += size
         self.target = min(size * LIMITS.judged_growth, LIMITS.judged_usual)
         text = self.context + "".join(taken)
-        piece = Piece(self, text, len(self.context), self.cut)
+        piece = Piece(self, text, len(self.context), self.cut, now_ms if self.ready < 0 else self.ready)
         self.context = text[-LIMITS.judged_context :]
         self.side.asked += size
         self.side.pending -= size
         self.side.free -= 1
         self.out.append(piece)
         self.is_ripe = False
+        self.ready = -1
         return piece
 
     def flag(self, end: int) -> None:
@@ -360,14 +366,22 @@ class Pieces:
             self.end_prose(choice)
             self._current[choice] = place
         most = LIMITS.judged_most
-        is_whole = len(text) <= most or place.is_call
-        for part in [text] if is_whole else [text[at : at + most] for at in range(0, len(text), most)]:
-            held = _Held(event, part, place, place.end)
-            held.is_whole = is_whole
-            self._hold(held, choice)
-            place.end = held.end
-            if part:
-                self._await(place, part, now_ms)
+        if len(text) <= most or place.is_call:
+            self._put(_Held(event, text, place, place.end), place, now_ms)
+        else:
+            for at in range(0, len(text), most):
+                held = _Held(event, text[at : at + most], place, place.end)
+                held.is_whole = False
+                self._put(held, place, now_ms)
+        self._release(choice)
+
+    def add_whole(self, event: Any, text: str, choice: int, channel: Channel, now_ms: int = 0) -> None:
+        """Adds an event whose text comes at once, and is one piece; as `add`. It ends no channel of the choice."""
+        if self.is_over:
+            return
+        place = _Place(choice, channel, self._sides)
+        self._put(_Held(event, text, place), place, now_ms)
+        _ripen(place)
         self._release(choice)
 
     def behind(self, event: Any, choice: int) -> None:
@@ -382,11 +396,12 @@ class Pieces:
         if current is not None and not current.is_call:
             _ripen(current)
 
-    def complete(self, choice: int, call: str) -> None:
-        """Notes that the arguments of a call have come."""
+    def complete(self, choice: int, call: str) -> bool:
+        """Notes that the arguments of a call have come. Returns whether there were any."""
         place = self._places.pop((choice, "tool_call", call), None)
         if place is not None:
             _ripen(place)
+        return place is not None
 
     def finish(self) -> None:
         """Notes that no text comes any more."""
@@ -429,8 +444,11 @@ class Pieces:
         for side in self._sides:
             while side.free and side.ripe:
                 track = side.ripe.popleft()
-                found.append(track.piece())
+                found.append(track.piece(now_ms))
                 track.ripen()  # the rest of a large text
+            for track in side.ripe:
+                if track.ready < 0:
+                    track.ready = now_ms
         self._asked.update(found)
         return found
 
@@ -486,6 +504,13 @@ class Pieces:
         return max([side.asked + sum([track.size for track in side.ripe]) for side in self._sides], default=0)
 
     # -- own --
+
+    def _put(self, held: _Held, place: _Place, now_ms: int) -> None:
+        """Puts an event with text in its turn."""
+        self._hold(held, place.choice)
+        place.end = held.end
+        if held.text:
+            self._await(place, held.text, now_ms)
 
     def _hold(self, held: _Held, choice: int) -> None:
         queue = self._queues.get(choice)

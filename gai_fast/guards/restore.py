@@ -106,6 +106,11 @@ class Restorer:
         """The number of characters that are held."""
         return len(self._held)
 
+    @property
+    def certain(self) -> Match | None:
+        """None: a placeholder is known at its end alone."""
+        return None
+
     def feed(self, text: str) -> list[Piece]:
         """Searches the next piece of the text. Returns what is decided: text, and matches in place of their text."""
         if not text:
