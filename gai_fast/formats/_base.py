@@ -465,6 +465,14 @@ class Format(ABC):
         """
         return texts_in(body, self.text_members)
 
+    def has_tokens(self, body: dict[str, Any]) -> bool:
+        """Returns whether a request in this dialect has a prompt of token ids.
+
+        Args:
+            body: The client's JSON object.
+        """
+        return False
+
     def parse_attributed(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """Translates a client's request with that text. Raises as `parse_request`, which leaves it out.
 

@@ -184,6 +184,16 @@ class InputCheck:
     # -- what is let through --
 
     @property
+    def size(self) -> int:
+        """The characters of all texts."""
+        return sum(map(len, self._given))
+
+    @property
+    def has_placeholders(self) -> bool:
+        """Whether placeholders stand in the texts."""
+        return self._placeholders is not None
+
+    @property
     def changed(self) -> list[int]:
         """The places of the texts that are not as they came."""
         return [place for place, text in enumerate(self.texts) if text != self._given[place]]
