@@ -1,13 +1,15 @@
-"""What guards do to requests over real sockets: on every route, what goes up, what is said of it, and what is refused."""
+"""What guards do to requests over real sockets: what goes up on every route, what is said of it, what is refused."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 import pytest
 
-from gai_fast.model.settings import GuardSettings
+from gai_fast.model.settings import GuardSettings, ModelSettings
+from gai_fast.server.serving import start
 from tests.integration.gateway import (
     CHAT,
     DONE,
@@ -21,6 +23,7 @@ from tests.integration.gateway import (
     delta,
     on_both_loops,
     on_uvloop,
+    settings_for,
 )
 from tests.integration.websocket import connect
 from tests.wire import chunk
@@ -83,7 +86,14 @@ ROUTES: dict[str, tuple[str, Any]] = {
 
 
 async def guarded(net: Net, upstream: Upstream, *guards: GuardSettings, **options: Any) -> Gateway:
-    return await net.gateway(await net.upstream(upstream), guards=guards, **options)
+    """Returns a gateway with guards. Its model `legacy` speaks the dialect of completions itself."""
+    settings = settings_for((await net.upstream(upstream)).url, guards=guards, **options)
+    up = dataclasses.replace(settings.upstreams["up"], name="legacy", provider="openai-compatible:completions")
+    models = {**settings.models, "legacy": ModelSettings("legacy", up, "instruct", settings.models["m"].stream)}
+    running = await start(dataclasses.replace(settings, models=models))
+    net.gateways.append(Gateway(net, running))
+    net.stack.push_async_callback(running.close)
+    return net.gateways[-1]
 
 
 @on_uvloop
@@ -157,3 +167,66 @@ async def test_over_a_socket(net: Net) -> None:
     await socket.until_done("a")
     assert socket.text("a") == "hi a@b.example"
     assert upstream.asked["messages"] == messages("The [words] of <EMAIL_1>")
+
+
+LANE = ("/v1/embeddings", "/v1/images/edits", "/v1/images/variations", "/v1/audio/transcriptions", "/v1/own")
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+CLOSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
+    "raw": (f"{NATIVE}?format=raw", {"model": "m", "query": "hi"}, ("input", "output")),
+    "raw chat": (f"{CHAT}?format=raw", {"model": "m", "messages": messages("hi"), "stream": True}, ("input", "output")),
+    "path": ("/p/up/v1/own", {}, ("input", "output")),
+    "speech": ("/v1/audio/transcriptions", b"--x--", ("input", "output")),
+    "compact": ("/v1/responses/compact", {"model": "native/x", "input": "hi"}, ("input", "output")),
+    "tokens": ("/v1/completions", {"model": "legacy", "prompt": [1, 2]}, ("input",)),
+    "embeddings": ("/v1/embeddings", {"model": "m", "input": "hi"}, ("input",)),
+    "edits": ("/v1/images/edits", b"--x--", ("input",)),
+    "edits in JSON": ("/v1/images/edits", {"model": "m", "prompt": "hi"}, ("input",)),
+}
+
+
+@on_uvloop
+@pytest.mark.parametrize("side", ["input", "output"])
+@pytest.mark.parametrize("door", CLOSED)
+async def test_what_no_guard_can_look_into_is_closed(net: Net, door: str, side: Any) -> None:
+    upstream = Upstream("hi")
+    path, body, sides = CLOSED[door]
+    guard = GuardSettings("names", "words", words=(SECRET,), on=(side,), models=("m", "native/*", "legacy"))
+    gateway = await guarded(net, upstream, guard, lane=LANE)
+    response = await gateway.ask("POST", path, body, FORM if isinstance(body, bytes) else None)
+    if side not in sides:
+        assert b"guard" not in response.body
+        return
+    assert response.status == 400, response.body
+    assert upstream.bodies == []
+    error = response.error
+    assert "guard" in error["message"]
+    if path.startswith((NATIVE, "/p/")):
+        assert (error["code"], error["reason"], error["temporary"], error["guard"]) == (
+            "unsupported",
+            "guard",
+            False,
+            "names",
+        )
+
+
+@on_uvloop
+async def test_prompts_of_texts_go_to_an_upstream_that_speaks_the_dialect(net: Net) -> None:
+    upstream = Upstream("hi")
+    gateway = await guarded(net, upstream, WORDS)
+    response = await gateway.ask("POST", "/v1/completions", {"model": "legacy", "prompt": [TEXT, "b"], "stream": True})
+    assert response.status == 200
+    assert upstream.asked["prompt"] == ["The [words] of a@b.example", "b"]
+
+
+@on_uvloop
+async def test_forms_without_a_text_and_models_without_a_guard_stay_open(net: Net) -> None:
+    upstream = Upstream("hi")
+    guard = GuardSettings("names", "words", words=(SECRET,), models=("other",))
+    gateway = await guarded(net, upstream, guard, lane=LANE)
+    for path, body, _ in CLOSED.values():
+        if path != "/v1/responses/compact":
+            response = await gateway.ask("POST", path, body, FORM if isinstance(body, bytes) else None)
+            assert b"guard" not in response.body
+    held = await guarded(net, upstream, WORDS, lane=LANE)
+    response = await held.ask("POST", "/v1/images/variations", b"--x--", FORM)
+    assert response.status == 200

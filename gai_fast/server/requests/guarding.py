@@ -97,4 +97,3 @@ class InputGuards:
         let = check.let_through()
         if let is not None:
             passage.plan_again(let)
-
