@@ -62,6 +62,13 @@ class GuardTallies(GuardCounts):
         self.note_delay: Callable[[str, float], None] | None = None
         self.audit: Callable[[str, str, str, str], None] | None = None
 
+    def expect(self, guard: GuardSettings) -> None:
+        """Starts the counts of a guard at 0: a rate does not see the first increase of a count that did not exist."""
+        for side in guard.on:
+            self.actions[guard.name, side, guard.action] += 0
+        if guard.judge is not None:
+            self.failures[guard.name] += 0
+
     def acted(self, guard: str, on: str, action: str) -> None:
         """Works as `GuardCounts.acted`."""
         self.actions[guard, on, action] += 1
@@ -145,6 +152,8 @@ class StreamGuards:
         judges = {} if self._judges is None else self._judges.use(asked)
         active = [ActiveGuard(each, _find(known, each), judges.get(each.name)) for each in settings.guards]
         self.guards = Guards(settings, active) if active else None
+        for each in settings.guards:
+            self.tallies.expect(each)
 
     async def close(self) -> None:
         """Fails all questions to judges, and closes their connections."""
