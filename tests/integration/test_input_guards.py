@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import logging
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
+from tests.integration.processes import serving
+from tests.integration.test_cli import PATIENCE
 from tests.integration.test_responses_socket import opened, turn
 from tests.integration.websocket import connect
 from tests.wire import chunk
@@ -426,7 +430,7 @@ async def test_a_stop_has_an_audit_line(net: Net, caplog: pytest.LogCaptureFixtu
         refused = await gateway.ask("POST", NATIVE, {"model": "m", "query": TEXT})
         ended = await gateway.ask("POST", NATIVE, {"model": "m", "query": "hi"})
     assert refused.status == 400
-    lines = [record.msg.fields for record in caplog.records if record.name == "gai_fast.audit"]
+    lines: list[Any] = [vars(record)["msg"].fields for record in caplog.records if record.name == "gai_fast.audit"]
     assert [(each["action"], each["key"], each["result"]) for each in lines] == [
         ("guard.stop", "anonymous", 400),
         ("guard.stop", "anonymous", 200),
@@ -450,3 +454,43 @@ async def test_a_program_is_guarded_as_clients_are(net: Net) -> None:
     async with gai_fast.Gateway(stopping) as gateway:
         with pytest.raises(gai_fast.Error, match="does not let this request through"):
             await gateway.ask(TEXT, model="m")
+
+
+# ---- a server's process
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_sighup_changes_guards_for_new_requests_and_a_bad_one_changes_nothing(
+    net: Net, tmp_path: Path, workers: int
+) -> None:
+    file = tmp_path / "gai-fast.toml"
+
+    def configure(*words: str, more: str = "") -> None:
+        (tmp_path / "words.txt").write_text("\n".join(words))
+        guard = '[[guard]]\nname = "names"\nuse = "words"\nwords_file = "words.txt"\naction = "stop"\n'
+        file.write_text(f"[server]\nport = 0\n{guard}{more}")
+
+    configure(SECRET)
+    async with serving(net, tmp_path, "--workers", str(workers)) as server:
+
+        async def refused(word: str) -> set[int]:
+            body = {"model": "demo", "query": f"the {word}"}
+            return {(await server.ask("POST", NATIVE, body)).status for _ in range(2 * workers)}
+
+        async def becomes(word: str, status: int) -> None:
+            async with asyncio.timeout(PATIENCE):
+                while await refused(word) != {status}:
+                    pass
+
+        assert (await refused(SECRET), await refused("owl")) == ({400}, {200})
+        many = [f"{SECRET}{number}" for number in range(2_000)]
+        configure("owl", *many)
+        server.signal(signal.SIGHUP)
+        await server.said("the configuration has been reloaded")
+        await becomes("owl", 400)
+        await becomes(SECRET, 200)
+        assert await refused(many[-1]) == {400}
+        configure("none", more='kinds = ["email"]\n')
+        server.signal(signal.SIGHUP)
+        await server.said("the configuration is not reloaded")
+        assert await refused("owl") == {400}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from gai_fast.core.chain import Processor, StreamInfo
@@ -25,6 +26,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import GuardSettings, Settings
 from gai_fast.net.judges.input_check import InputChecks
 from gai_fast.net.judges.judges import Judges
+from gai_fast.runtime.beside import breathing
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.timers import Timers
 
@@ -132,6 +134,16 @@ class StreamGuards:
                 except ValueError as problem:
                     raise ValueError(f"guard {each.name!r}: {problem}") from None
         return found
+
+    async def prepare(self, settings: Settings) -> Built:
+        """Builds as `build`, in a thread, if there is something to build."""
+        if not self.must_build(settings):
+            return ()
+        return await self._loop.run_in_executor(None, breathing, partial(self.build, settings))
+
+    async def begin(self, settings: Settings, use: Callable[[Built], None]) -> None:
+        """Prepares the first configuration, and lets it be used."""
+        use(await self.prepare(settings))
 
     def use(self, settings: Settings, built: Built = ()) -> None:
         """Uses a configuration for new streams. What was not built before is built now.

@@ -24,7 +24,7 @@ from gai_fast.server.http.replies import Headers, Reply, id_headers
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.probe import Probes
+from gai_fast.server.lanes.probe import Probes
 from gai_fast.stores import Store
 
 if TYPE_CHECKING:

@@ -116,9 +116,9 @@ async def test_judges_see_what_searches_let_through() -> None:
 
 async def test_an_engine_builds_its_guards_before_its_first_stream_and_lets_the_loop_go_on() -> None:
     engine = Engine(Settings(guards=(WORDS,)), asyncio.get_running_loop())
-    assert not engine.has_processors
+    was_guarded = engine.has_processors
     await engine.begin()
-    assert engine.has_processors
+    assert (was_guarded, engine.has_processors) == (False, True)
     many = dataclasses.replace(WORDS, words=tuple(f"word{number}" for number in range(5000)))
     turns = 0
 
