@@ -55,6 +55,8 @@ class JudgeStage(Processor):
         counts: Counts what they do.
     """
 
+    hides_scores = True
+
     def __init__(self, guards: Sequence[ActiveGuard], stream: StreamInfo, counts: GuardCounts) -> None:
         self._guards = guards
         self._stream = stream

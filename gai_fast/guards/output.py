@@ -139,6 +139,8 @@ class Stages(Processor):
         stages: The stages.
     """
 
+    hides_scores = True
+
     def __init__(self, stages: Sequence[Processor]) -> None:
         self._chain = Chain(stages)
 

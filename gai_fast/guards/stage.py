@@ -61,6 +61,8 @@ class GuardStage(Processor):
         guards: The guards, in the order of the configuration. What restores own words is the last one.
     """
 
+    hides_scores = True
+
     def __init__(self, guards: Sequence[OutputGuard]) -> None:
         self._guards = guards
         self._finding = [each for each in guards if each.action != "restore"]
