@@ -65,6 +65,9 @@ class StreamInfo:
         json_snapshots: Milliseconds between two `json.snapshot` events. `None` if the request asks for none.
         prompt: Returns the request's text, for a tokenizer.
         caller: The name of the request's caller.
+        said: What is said of the request: events that come behind `start`.
+        placeholders: What stands in the request in place of own words, for the stage that puts them back. None if there
+            are none.
     """
 
     stream_id: str = ""
@@ -76,6 +79,8 @@ class StreamInfo:
     json_snapshots: int | None = None
     prompt: Callable[[], str] | None = None
     caller: str = ""
+    said: tuple[Event, ...] = ()
+    placeholders: object | None = None
 
 
 class Processor(ABC):
@@ -132,6 +137,23 @@ class Processor(ABC):
         Args:
             wake: Called on the loop's thread, never within a call of the processor. None if the stream is over.
         """
+
+
+class Preface(Processor):
+    """Puts events behind `start`.
+
+    Args:
+        events: The events.
+    """
+
+    touches: Touches = "events"
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = events
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """Passes an event; behind `start` the others."""
+        return (event, *self._events) if event["type"] == "start" else (event,)
 
 
 class ProcessorSettings(Protocol):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gai_fast.guards.automaton import Automaton
+from gai_fast.guards.outcomes import closed
 from gai_fast.guards.verdicts import Failed, Question, Verdict
 from gai_fast.model.guard_rules import GuardRules
 from gai_fast.model.limits import SHARED
@@ -127,3 +128,35 @@ class Guards:
                 self._chosen.clear()
             self._chosen[pair] = chosen
         return chosen
+
+    def check_closed(self, model: str, caller: str, what: str, side: GuardSide | None = None) -> None:
+        """Refuses what no guard can look into, where one holds.
+
+        Args:
+            model: As for `for_request`.
+            caller: As for `for_request`.
+            what: What is asked for, for the message.
+            side: The side that a guard must look at to close it. None: any.
+
+        Raises:
+            Error: A guard holds.
+        """
+        for each in self.for_request(model, caller):
+            if side is None or each.sees(side):
+                raise closed(each.name, what)
+
+    def check_closed_at(self, upstream: str, caller: str, what: str, side: GuardSide | None = None) -> None:
+        """Refuses what leads past the guards of an upstream's models; as `check_closed`.
+
+        Args:
+            upstream: The upstream's name.
+            caller: As for `for_request`.
+            what: As for `check_closed`.
+            side: As for `check_closed`.
+
+        Raises:
+            Error: A guard holds for one of them.
+        """
+        for each in self.rules.guards_at(upstream, caller):
+            if side is None or side in each.on:
+                raise closed(each.name, what)

@@ -30,7 +30,8 @@ _CLOSED_TO_ALL: Final = ("format=raw", "/v1/responses/compact")
 """What no guard can look into."""
 _TOKENS: Final = "prompts of token ids"
 _SPEECH_AS_TEXT: Final = (TRANSCRIPTIONS, TRANSLATIONS)
-"""Routes of a `lane` that answer with text, for forms that name an id of the upstream."""
+"""Routes of a `lane` that answer with text. Their forms are closed at the upstream, as are those of edits, which have a
+text."""
 _JSON: Final = (EMBEDDINGS, MODERATIONS, RERANK, IMAGES, EDITS, SPEECH)
 """Routes of a `lane` whose requests are JSON with text in it."""
 
@@ -139,9 +140,10 @@ def _closed_at_upstreams(settings: Settings) -> Iterator[Closed]:
             continue
         closing = tuple(each.name for each in guards)
         yield Closed(f"/p/{name}/…", (), closing)
-        for route in _SPEECH_AS_TEXT:
-            if _has(upstream.pass_paths, route):
-                yield Closed(f"{route} at {name}", (), closing)
+        on_input = tuple(each.name for each in guards if "input" in each.on)
+        for route, by in (*((each, closing) for each in _SPEECH_AS_TEXT), (EDITS, on_input)):
+            if by and _has(upstream.pass_paths, route):
+                yield Closed(f"{route} at {name}", (), by)
 
 
 def guard_warnings(settings: Settings) -> list[str]:
