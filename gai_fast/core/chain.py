@@ -89,6 +89,8 @@ class Processor(ABC):
     touches: Touches = "deltas"
     changes_text: ClassVar[bool] = False
     """Whether the processor replaces texts of the model, which no later event may then hold."""
+    hides_scores: ClassVar[bool] = False
+    """Whether the processor leaves out all probabilities of tokens (`logprobs`)."""
 
     @abstractmethod
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
@@ -172,7 +174,7 @@ class Chain:
         processors: The processors. No other chain may use them.
     """
 
-    __slots__ = ("_numbers", "_processors", "_seq", "touches")
+    __slots__ = ("_numbers", "_processors", "_seq", "hides_scores", "touches")
 
     def __init__(self, processors: Sequence[Processor]) -> None:
         self._processors = tuple(processors)
@@ -180,6 +182,8 @@ class Chain:
         self._seq = 0
         self.touches: Touches = "deltas" if any(each.touches == "deltas" for each in processors) else "events"
         """The events that the chain must see."""
+        self.hides_scores = any(each.hides_scores for each in processors)
+        """Whether the client gets no probabilities of tokens, even if it asked for them."""
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
         """Processes an event. Yields one event at a time, so events before an `Error` are emitted."""

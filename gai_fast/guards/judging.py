@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, Asked, GuardCounts
@@ -54,6 +54,8 @@ class JudgeStage(Processor):
         stream: The stream.
         counts: Counts what they do.
     """
+
+    hides_scores: ClassVar[bool] = True
 
     def __init__(self, guards: Sequence[ActiveGuard], stream: StreamInfo, counts: GuardCounts) -> None:
         self._guards = guards

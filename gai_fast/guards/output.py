@@ -6,7 +6,7 @@ Owns the order, and what an `ActiveGuard` is to the stages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from gai_fast.core.chain import Chain, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
@@ -138,6 +138,8 @@ class Stages(Processor):
     Args:
         stages: The stages.
     """
+
+    hides_scores: ClassVar[bool] = True
 
     def __init__(self, stages: Sequence[Processor]) -> None:
         self._chain = Chain(stages)

@@ -18,7 +18,7 @@ guards of one text. The stage is the first processor of its stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.chain import FRAME, Processor
 from gai_fast.guards.changed import Changed, rewritten
@@ -60,6 +60,8 @@ class GuardStage(Processor):
     Args:
         guards: The guards, in the order of the configuration. What restores own words is the last one.
     """
+
+    hides_scores: ClassVar[bool] = True
 
     def __init__(self, guards: Sequence[OutputGuard]) -> None:
         self._guards = guards
