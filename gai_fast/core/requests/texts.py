@@ -128,7 +128,7 @@ def _quoted(text: str) -> str:
     return written if written.isascii() or not _HALVES.search(written) else json.dumps(text)
 
 
-_HALVES: Final = re.compile("[\ud800-\udfff]")
+_HALVES: Final = re.compile(r"[\ud800-\udfff]")
 
 
 # ---- native requests -----------------------------------------------------------------------------------------------

@@ -268,7 +268,9 @@ class Engine(EngineCallbacks):
         # Keys that are `required` are needed to start, also by a store in memory, which is not sealed.
         keys = [self._seals.load] if self.settings.store.encryption.required else []
         settings = self.settings
-        guards = [partial(self.guarding.begin, settings, partial(self._use_guards, settings))] if settings.guards else []
+        guards = (
+            [partial(self.guarding.begin, settings, partial(self._use_guards, settings))] if settings.guards else []
+        )
         return open_all(*keys, *guards, self.store.open, self.ledger.open, *limits)
 
     def build_guards(self, settings: Settings) -> Awaitable[Built]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast, get_args
 
 from aiohttp import web
@@ -85,8 +86,8 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
 GATES = ("early limits", "chains", "named ids", "idempotency", "guards", "shared answers", "admission", "chat")
 E, H, N, K, G, S, A, C = GATES
 
-# Each route that asks an upstream, and its gates. An upstream's own paths are passed unread: only limits count them. Where
-# guards cannot look, a guard closes the route (`pass_through/routes.py`, rule 6).
+# Each route that asks an upstream, and its gates. An upstream's own paths are passed unread: only limits count them.
+# Where guards cannot look, a guard closes the route (`pass_through/routes.py`, rule 6).
 WAYS: dict[tuple[str, str], set[str]] = {
     ("POST", "/api/v1/stream"): {E, N, K, G, S, A},
     ("GET", "/api/v1/stream"): {G, S, A},
