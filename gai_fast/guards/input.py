@@ -89,6 +89,8 @@ class InputCheck:
                 continue
             scan, steps = automaton.scan(), automaton.steps
             for place, text in enumerate(self.texts):
+                if not text:
+                    continue
                 pieces: list[Piece] = []
                 at = 0
                 while at < len(text):

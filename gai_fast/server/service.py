@@ -121,7 +121,7 @@ class Service:
             built: As for `Engine.use`.
 
         Raises:
-            ValueError: A guard cannot be used: nothing changes.
+            GuardError: A guard cannot be used: nothing changes.
         """
         self.engine.use(settings, built)
         self.metrics.use(settings.models)
@@ -167,6 +167,7 @@ class Service:
 
         Raises:
             StoreError: The store cannot be used.
+            GuardError: A guard cannot be used.
         """
         await self.engine.begin()
         await self.keys.open()

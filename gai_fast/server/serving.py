@@ -238,7 +238,7 @@ class RunningServer:
             built: As for `Engine.use`.
 
         Raises:
-            ValueError: A guard cannot be used: nothing changes.
+            GuardError: A guard cannot be used: nothing changes.
         """
         self.service.use(settings, built)
         self._entrance.use(settings.limits)

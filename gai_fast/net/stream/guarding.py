@@ -22,6 +22,7 @@ from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck, LetThrough
 from gai_fast.guards.output import output_stage
 from gai_fast.guards.restore import Placeholders
+from gai_fast.model.errors import GaiFastError
 from gai_fast.model.request import Request
 from gai_fast.model.settings import GuardSettings, Settings
 from gai_fast.net.judges.input_check import InputChecks
@@ -46,6 +47,10 @@ class NewTexts(NamedTuple):
     sent: Mapping[Path, Any]
     kept: Mapping[Path, Any]
     left_out: Collection[Path]
+
+
+class GuardError(GaiFastError, ValueError):
+    """A guard of a configuration cannot be used; the text names it."""
 
 
 class GuardTallies(GuardCounts):
@@ -124,7 +129,7 @@ class StreamGuards:
             settings: The configuration.
 
         Raises:
-            ValueError: A guard cannot be used; the text names it.
+            GuardError: A guard cannot be used.
         """
         known, found = self._built(), list[tuple[GuardSettings, Automaton]]()
         for each in settings.guards:
@@ -132,7 +137,7 @@ class StreamGuards:
                 try:
                     found.append((each, build(each, pause=breathe)))
                 except ValueError as problem:
-                    raise ValueError(f"guard {each.name!r}: {problem}") from None
+                    raise GuardError(f"guard {each.name!r}: {problem}") from None
         return found
 
     async def prepare(self, settings: Settings) -> Built:
@@ -153,7 +158,7 @@ class StreamGuards:
             built: The result of `build`.
 
         Raises:
-            ValueError: A guard cannot be used: nothing changes. The text names it.
+            GuardError: A guard cannot be used: nothing changes.
         """
         known = [*self._built(), *built]
         if any(each.judge is None and _find(known, each) is None for each in settings.guards):
@@ -161,7 +166,10 @@ class StreamGuards:
         asked = {each.name: each.judge for each in settings.guards if each.judge is not None}
         if asked and self._judges is None:
             self._judges = Judges(self._timers, self._loop)
-        judges = {} if self._judges is None else self._judges.use(asked)
+        try:
+            judges = {} if self._judges is None else self._judges.use(asked)
+        except ValueError as problem:
+            raise GuardError(str(problem)) from None
         active = [ActiveGuard(each, _find(known, each), judges.get(each.name)) for each in settings.guards]
         self.guards = Guards(settings, active) if active else None
         for each in settings.guards:

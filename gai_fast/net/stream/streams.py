@@ -261,7 +261,7 @@ class Engine(EngineCallbacks):
 
         Raises:
             StoreError: One of them cannot be used.
-            ValueError: A guard cannot be used; the text names it.
+            GuardError: A guard cannot be used.
         """
         ledger = None if self.limits is None else self.limits.ledger
         limits = [] if ledger is None else [ledger.open]
@@ -375,7 +375,7 @@ class Engine(EngineCallbacks):
             built: The result of `build_guards`; without it the loop waits while guards are built.
 
         Raises:
-            ValueError: A guard cannot be used: nothing changes. The text names it.
+            GuardError: A guard cannot be used: nothing changes.
         """
         self._use_guards(settings, built)  # first: it may fail
         old = self.settings

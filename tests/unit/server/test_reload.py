@@ -23,6 +23,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
     key_digest,
 )
+from gai_fast.net.stream.guarding import GuardError
 from gai_fast.server.edge.certificate import Certificate, CertificateError
 from gai_fast.server.reload import Reload, from_bytes, to_bytes
 
@@ -66,7 +67,7 @@ async def test_a_reload_beside_the_loop_prepares_what_is_new_and_one_that_cannot
         assert reload.settings is not settings
         prepared.append(settings)
         if len(prepared) == 2:
-            raise ValueError("guard 'a': no")
+            raise GuardError("guard 'a': no")
 
     reloads = await asyncio.gather(*[reload.beside(prepare) for _ in range(3)])
     assert [each.settings for each in reloads] == [new, None, last]

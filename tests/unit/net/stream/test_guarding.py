@@ -11,7 +11,7 @@ import pytest
 from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.settings import FunctionSettings, GuardSettings, JudgeSettings, Settings
-from gai_fast.net.stream.guarding import StreamGuards
+from gai_fast.net.stream.guarding import GuardError, StreamGuards
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.timers import TimerWheel
 
@@ -57,7 +57,7 @@ async def test_a_guard_that_cannot_be_used_changes_nothing() -> None:
         GuardSettings("bad", "patterns", patterns=("a[^c]*d",)),
         GuardSettings("bad", "http", judge=JudgeSettings(url="https://a.example", ca_file="/nowhere.pem")),
     ):
-        with pytest.raises(ValueError, match="guard 'bad'"):
+        with pytest.raises(GuardError, match="guard 'bad'"):
             made.use(Settings(guards=(WORDS, bad)))
         assert made.guards is known
     made.use(Settings())
