@@ -58,6 +58,17 @@ def refused(guard: str) -> Error:
     )
 
 
+def closed(guard: str, what: str) -> Error:
+    """Returns the error for a request that a guard cannot look into.
+
+    Args:
+        guard: As for `refused`.
+        what: What is asked for.
+    """
+    text = f"the guard {guard!r} holds here, and cannot look into {what}"
+    return Error("unsupported", text, reason=REASON, temporary=False, guard=guard)
+
+
 def judge_failed(guard: str) -> Error:
     """Returns the error for a text that cannot be judged, if its guard is closed then.
 

@@ -23,6 +23,12 @@ class CompletionsFormat(DialectFormat):
     """OpenAI's legacy Completions."""
 
     name: ClassVar[str] = "completions"
+    text_members: ClassVar[tuple[str, ...]] = ("prompt", "suffix")
+
+    def has_tokens(self, body: dict[str, Any]) -> bool:
+        """Returns whether a prompt is a list of token ids."""
+        prompts = body.get("prompt")
+        return isinstance(prompts, list) and any(not isinstance(each, str) for each in prompts)
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of `text_completion` chunks."""

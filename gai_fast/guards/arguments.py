@@ -1,0 +1,271 @@
+r"""The search of a call's arguments: JSON that arrives in pieces. Each string and each key is a text of its own.
+
+Text outside a match stays as it came, with its own escapes. Held is what a string holds of its decoded text, and an
+escape that is not whole; what is between strings passes at once. Knows no grammar but that of strings (RFC 8259, 7):
+arguments that are no JSON pass as they are, outside their quotation marks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final, Protocol
+
+from gai_fast.guards.automaton import Match, Piece
+from gai_fast.guards.characters import joined
+from gai_fast.model.events import join_surrogates
+
+_SPECIAL: Final = re.compile(r'["\\]')
+_ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
+_UNIT: Final = len("\\uXXXX")
+_LONE: Final = "\ufffd"
+"""What half a pair of surrogates is compared as, and what is no escape."""
+_HIGH: Final = (0xD800, 0xDBFF)
+_LOW: Final = (0xDC00, 0xDFFF)
+
+
+class Search(Protocol):
+    """The search of one text: a `Scan` or a `Restorer`."""
+
+    @property
+    def held(self) -> int:
+        """The number of characters that are held."""
+
+    @property
+    def certain(self) -> Match | None:
+        """The match that has begun and may become longer. None if there is none."""
+
+    def feed(self, text: str) -> list[Piece]:
+        """Searches the next piece of the text."""
+
+    def end(self) -> list[Piece]:
+        """Ends the text. The next piece is the beginning of another text."""
+
+    def reset(self) -> None:
+        """Forgets the text."""
+
+
+def escaped(text: str) -> str:
+    """Returns a text as it stands within a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+class ArgumentSearch:
+    """The search of one call's arguments; used as a `Scan`. Pieces are JSON; matches have places in their own strings.
+
+    Args:
+        search: The search of a string, which begins again with each one.
+        holds: Whether it holds text.
+    """
+
+    __slots__ = ("_escape", "_half", "_holds", "_inside", "_length", "_out", "_passed", "_run", "_search", "_spelled")
+
+    def __init__(self, search: Search, *, holds: bool = True) -> None:
+        self._search = search
+        self._holds = holds
+        self._inside = False
+        """Whether a string is open."""
+        self._escape = ""
+        """An escape that is not whole."""
+        self._half = ""
+        """A high surrogate whose other half may follow."""
+        self._run: list[str] = []
+        """Decoded text that was not searched yet."""
+        self._length = 0
+        """The length of the decoded string so far."""
+        self._passed = 0
+        """The index in the decoded string behind what has passed."""
+        self._spelled: list[tuple[int, str]] = []
+        """The characters behind it that are escaped: their index, and how they are written."""
+        self._out: list[Piece] = []
+
+    @property
+    def held(self) -> int:
+        """The number of decoded characters that are held, and of those of an unfinished escape."""
+        if not self._holds:
+            return 0
+        return self._search.held + len(self._escape) + len(self._half)
+
+    @property
+    def certain(self) -> Match | None:
+        """The match that has begun in the string and may become longer. None if there is none."""
+        return self._search.certain
+
+    def feed(self, text: str) -> list[Piece]:
+        """Searches the next piece of the arguments. Returns what is decided: JSON, and matches in place of theirs."""
+        self._search_piece(text)
+        if self._holds:
+            return self._taken()
+        matches: list[Piece] = [each for each in self._taken() if isinstance(each, Match)]
+        return [text, *matches] if text else matches
+
+    def _search_piece(self, text: str) -> None:
+        if self._half or not text.isascii():
+            text, self._half = joined(self._half, text)
+        at, size = 0, len(text)
+        while at < size:
+            if self._escape:
+                at = self._read_escape(text, at)
+            elif not self._inside:
+                quote = text.find('"', at) + 1
+                self._pass(text[at : quote or size])
+                self._inside = quote > 0
+                at = quote or size
+            else:
+                found = _SPECIAL.search(text, at)
+                end = size if found is None else found.start()
+                if end > at:
+                    self._read(text[at:end], "")
+                if end < size and text[end] == '"':
+                    self._close()
+                elif end < size:
+                    self._escape = "\\"
+                at = end + 1
+        self._flush()
+
+    def end(self) -> list[Piece]:
+        """Ends the arguments, and returns what is held. The next piece is the beginning of other arguments."""
+        rest = self._escape
+        self._escape = ""
+        if self._half:
+            self._read(_LONE, "")
+        self._finish()
+        if rest:
+            self._pass(rest)
+        pieces = self._taken()
+        self.reset()
+        return pieces if self._holds else [each for each in pieces if isinstance(each, Match)]
+
+    def reset(self) -> None:
+        """Forgets the arguments."""
+        self._search.reset()
+        self._inside = False
+        self._escape = self._half = ""
+        self._run.clear()
+        self._length = self._passed = 0
+        self._spelled.clear()
+        self._out = []
+
+    def _read_escape(self, text: str, at: int) -> int:
+        """Reads the next character of an escape. Returns the index behind it, or `at` if it is not a part of it."""
+        character, escape = text[at], self._escape
+        place = len(escape) % _UNIT
+        if place == 0:  # a high surrogate, whose other half may follow
+            if character == "\\":
+                self._escape += character
+                return at + 1
+            self._escape = ""
+            self._read(_LONE, escape)
+            return at
+        if place == 1:
+            if character != "u" and len(escape) > 1:
+                self._read(_LONE, escape[:_UNIT])
+                self._escape = "\\"
+                return at
+            if character != "u":
+                self._escape = ""
+                self._read(_ESCAPES.get(character, character), escape + character)
+                return at + 1
+        elif character not in _HEX:
+            self._escape = ""
+            self._read(_LONE, escape)
+            return at
+        self._escape += character
+        if len(self._escape) % _UNIT == 0:
+            self._read_units()
+        return at + 1
+
+    def _read_units(self) -> None:
+        r"""Reads one or two whole `\uXXXX`, of which the first of two is a high surrogate."""
+        escape = self._escape
+        code = int(escape[-4:], 16)
+        is_second = len(escape) > _UNIT
+        if is_second and _LOW[0] <= code <= _LOW[1]:
+            self._escape = ""
+            high = int(escape[2:_UNIT], 16)
+            self._read(join_surrogates(chr(high) + chr(code)), escape)
+            return
+        if is_second:
+            self._read(_LONE, escape[:_UNIT])
+            escape = escape[_UNIT:]
+        if _HIGH[0] <= code <= _HIGH[1]:
+            self._escape = escape
+            return
+        self._escape = ""
+        self._read(_LONE if _LOW[0] <= code <= _LOW[1] else chr(code), escape)
+
+    def _read(self, decoded: str, written: str) -> None:
+        """Adds decoded text of the string, and how it is written if that differs."""
+        if written:
+            self._spelled.append((self._length, written))
+        self._run.append(decoded)
+        self._length += len(decoded)
+
+    def _flush(self) -> None:
+        """Searches what was decoded."""
+        if self._run:
+            run = self._run[0] if len(self._run) == 1 else "".join(self._run)
+            self._run.clear()
+            self._write(self._search.feed(run))
+
+    def _finish(self) -> None:
+        """Ends the string."""
+        self._flush()
+        self._write(self._search.end())
+        self._length = self._passed = 0
+
+    def _close(self) -> None:
+        self._finish()
+        self._pass('"')
+        self._inside = False
+
+    def _write(self, pieces: list[Piece]) -> None:
+        """Writes what the search has decided, as it came."""
+        for piece in pieces:
+            if isinstance(piece, Match):
+                if self._holds:
+                    self._skip(piece.end)
+                self._out.append(piece)
+            else:
+                self._pass(self._as_written(piece))
+
+    def _as_written(self, text: str) -> str:
+        """Returns the next decoded text that passes as it was written."""
+        start = self._passed
+        end = self._passed = start + len(text)
+        spelled = self._spelled
+        if not spelled or spelled[0][0] >= end:
+            return text
+        parts: list[str] = []
+        count = 0
+        cursor = start
+        for at, written in spelled:
+            if at >= end:
+                break
+            parts += (text[cursor - start : at - start], written)
+            cursor = at + 1
+            count += 1
+        parts.append(text[cursor - start :])
+        del spelled[:count]
+        return "".join(parts)
+
+    def _skip(self, end: int) -> None:
+        """Leaves out the decoded text up to an index, which is part of a match."""
+        self._passed = end
+        spelled = self._spelled
+        count = 0
+        while count < len(spelled) and spelled[count][0] < end:
+            count += 1
+        del spelled[:count]
+
+    def _pass(self, text: str) -> None:
+        out = self._out
+        if out and isinstance(out[-1], str):
+            out[-1] += text
+        elif text:
+            out.append(text)
+
+    def _taken(self) -> list[Piece]:
+        out, self._out = self._out, []
+        return out
