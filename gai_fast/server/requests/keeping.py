@@ -22,7 +22,6 @@ from gai_fast.formats import ClientRequest, KeptAnswer
 from gai_fast.formats.responses.chain import indexed_ids, own_items
 from gai_fast.kernels import Piece, encode_json, parse_exact
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
-from gai_fast.providers import get_provider
 from gai_fast.server.requests.chains import Turn
 from gai_fast.server.requests.newest import Newest
 from gai_fast.stores.responses import KEPT_ID, KeptResponse, KeptResponses
@@ -109,7 +108,7 @@ class AnswerKeeping(Keeping):
             items = [each for each in named if response_of_item(each) != identifier]
         else:
             items = indexed_ids(identifier, parse_exact(self._input.decode()), [{"id": each} for each in answer.items])
-        provider = get_provider(spec.model.upstream.provider).provider
+        provider = spec.model.upstream.provider.partition(":")[0]
         return KeptResponse(
             identifier, answer.parent or "", answer.status, self._input, answer.response, items, provider
         )
