@@ -1183,6 +1183,7 @@ cdef struct Search:
     const uint8_t *origin   # places are counted from here
     Name names[SOUGHT]
     Py_ssize_t places[2 * SOUGHT]
+    uint64_t sizes          # a bit for the size of each name: most members have another size
     Name known              # an inner object whose members are known
     int outer               # the number of names that the frame's object has; the others are in its last one
     int count
@@ -1201,19 +1202,22 @@ def frame_members(bytes frame not None, tuple outer not None, tuple inner not No
     cdef int i, count = len(outer) + len(inner)
     if not outer or count > SOUGHT or len(outer[len(outer) - 1]) > NAMED - 2:
         raise ValueError(f"1 to {SOUGHT} names are sought, the object's has at most {NAMED - 2} bytes")
+    name = <bytes?>outer[len(outer) - 1]
+    size = PyBytes_GET_SIZE(name)
+    quoted[0] = quoted[size + 1] = c'"'
+    memcpy(quoted + 1, PyBytes_AS_STRING(name), size)
+    if memmem(begin, end - begin, quoted, size + 2) is NULL:  # nearly all
+        return ()
     search.origin = begin
     search.outer = len(outer)
     search.count = 0
+    search.sizes = 0
     for names in (outer, inner):
         for name in names:
             search.names[search.count].text = <const uint8_t *>PyBytes_AS_STRING(name)
             search.names[search.count].size = PyBytes_GET_SIZE(name)
+            search.sizes |= <uint64_t>1 << (PyBytes_GET_SIZE(name) & 63)
             search.count += 1
-    size = search.names[search.outer - 1].size
-    quoted[0] = quoted[size + 1] = c'"'
-    memcpy(quoted + 1, search.names[search.outer - 1].text, size)
-    if memmem(begin, end - begin, quoted, size + 2) is NULL:  # nearly all
-        return ()
     if end - at >= 7 and not memcmp(at, b"event: ", 7):
         at = <const uint8_t *>memchr(at, c"\n", end - at)
         at = end if at is NULL else at + 1
@@ -1273,11 +1277,12 @@ cdef bint place_members(Reading *reading, Search *search, int first, int last) n
         if not took(reading, c":") or not is_left(reading):
             return False
         found = -1
-        for i in range(first, last):
-            if is_name(&search.names[i], name):
-                found = i
-                search.places[2 * i] = reading.at - search.origin
-                break
+        if search.sizes >> (name.size & 63) & 1:
+            for i in range(first, last):
+                if is_name(&search.names[i], name):
+                    found = i
+                    search.places[2 * i] = reading.at - search.origin
+                    break
         if found >= 0 and found + 1 == search.outer and reading.at[0] == c"{":
             if is_known(reading, search):
                 reading.at += search.known.size
