@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from mypy_extensions import mypyc_attr
@@ -69,7 +69,7 @@ _STATES: Final = {b'"%b"' % each.encode(): each for each in ("queued", "in_progr
 """By their JSON text, the states that nearly all objects have."""
 
 
-class LastObject(NamedTuple):
+class LastObject:
     """What the last `response` object of an answer says.
 
     Args:
@@ -78,9 +78,12 @@ class LastObject(NamedTuple):
         items: The ids of its items.
     """
 
-    identifier: str
-    status: str
-    items: list[str]
+    __slots__ = ("identifier", "items", "status")
+
+    def __init__(self, identifier: str, status: str, items: list[str]) -> None:
+        self.identifier = identifier
+        self.status = status
+        self.items = items
 
 
 class Rewritten:

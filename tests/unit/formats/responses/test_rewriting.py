@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from gai_fast.formats import KeptAnswer
-from gai_fast.formats.responses.rewriting import members_of, read_last, rewrite, rewrite_frame, rewrite_whole
+from gai_fast.formats.responses.rewriting import (
+    LastObject,
+    members_of,
+    read_last,
+    rewrite,
+    rewrite_frame,
+    rewrite_whole,
+)
 
 HERE = KeptAnswer(is_kept=True, parent="resp_parent")
 ALONE = KeptAnswer(is_kept=True)
@@ -94,6 +101,10 @@ def test_a_frame_of_any_form(lines: list[bytes], end: bytes) -> None:
     assert json.loads(found.response)["store"] is True
 
 
+def said(last: LastObject | None) -> tuple[str, str, list[str]] | None:
+    return None if last is None else (last.identifier, last.status, last.items)
+
+
 OWN = [
     b'{"id":"r","status":"completed","previous_response_id":null,"store":false,"output":[{"id":"a"}]}',
     b'{"id":"r","status":"completed","store":true,"previous_response_id":null}',
@@ -123,7 +134,7 @@ def test_openais_own_form_says_what_any_other_says(response: bytes, kept: KeptAn
     assert says.get("previous_response_id") == kept.parent
     assert own.written == head + own.response + b"}\n\n"
     assert own.written == other.written.replace(b"\r", b"")
-    assert (own.response, own.last, own.is_end) == (other.response, other.last, other.is_end)
+    assert (own.response, said(own.last), own.is_end) == (other.response, said(other.last), other.is_end)
 
 
 @pytest.mark.parametrize("kept", [ALONE, HERE], ids=["alone", "a parent"])
