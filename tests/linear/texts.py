@@ -28,6 +28,8 @@ from gai_fast.kernels import (
     SSEFramer,
     SSEParser,
     compact_json,
+    event_messages,
+    frame_members,
     frame_messages,
     last_seq,
     parse_exact,
@@ -233,6 +235,12 @@ SHAPES: dict[str, Callable[[int], Work]] = {
     "chunks of a body, byte by byte": lambda n: _fed(ChunkedBody, _cut(b"1\r\na\r\n" * n, 1)),
     "trailers of a body": lambda n: _fed(ChunkedBody, _cut(b"0\r\n" + b"a: b\r\n" * n + b"\r\n", 5)),
     "WebSocket messages": lambda n: (lambda frames=LINE * n: lambda: frame_messages(frames, b'{"stream":"s"'))(),
+    "events as messages": lambda n: (
+        lambda frames=b"event: x\ndata: {}\n\n" * n: lambda: event_messages(frames, b"event: ")
+    )(),
+    "members of a frame": lambda n: (
+        lambda frame=b'data: {"a":[%b]}\n\n' % b",".join([b'"1"'] * n): lambda: frame_members(frame, (b"a",), ())
+    )(),
     "last number": lambda n: (lambda frames=LINE * n: lambda: last_seq(frames))(),
     "blanks of JSON": lambda n: (lambda text=OBJECTS % ", ".join(["1 "] * n): lambda: compact_json(text))(),
     "exact JSON": lambda n: (lambda text=OBJECTS % ",".join(["1.10"] * n): lambda: parse_exact(text))(),

@@ -5,7 +5,7 @@ Owns how a parsed request becomes a spec, and which streams are durable. `stream
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
@@ -31,6 +31,7 @@ from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import API, get_provider
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.further_models import check_further_models
@@ -43,6 +44,8 @@ from gai_fast.stores import LogHeader
 # Constants: a name look-up costs 30 ns.
 _CheckedBody: Final = CheckedBody
 _MANY: Final[int] = LIMITS.turn_containers
+_BREATHS: Final = 64
+"""Containers that are counted between two breaths."""
 _now_ms: Final = now_ms
 _UNSET: Final = UNSET
 _DURABLE: Final = ("detach", "drain")
@@ -275,6 +278,26 @@ def containers_of(body: bytes) -> int:
         body: The body.
     """
     return body.containers if type(body) is _CheckedBody else 0
+
+
+def containers_in(values: Iterable[Any]) -> int:
+    """Returns the number of objects and arrays in parsed values, or one above `limits.translated_containers`.
+
+    Counting stops there: no limit is higher, and one item may stand at many places.
+
+    Args:
+        values: The values.
+    """
+    counted = 0
+    waiting = [value for value in values if isinstance(value, (dict, list))]
+    while waiting and counted <= LIMITS.translated_containers:
+        if not counted % _BREATHS:
+            breathe()
+        counted += 1
+        value = waiting.pop()
+        inner = value.values() if isinstance(value, dict) else value
+        waiting += [each for each in inner if isinstance(each, (dict, list))]
+    return counted
 
 
 def is_large(body: bytes) -> bool:
