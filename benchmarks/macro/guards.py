@@ -114,13 +114,24 @@ max_exposure = {exposure}
 
 def patterns(random: Random) -> list[str]:
     """Returns patterns as lists of secrets have them."""
-    name = "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=5))
-    return [f"{name}{at:03}-[A-Za-z0-9]{{16,40}}" for at in range(PATTERNS)]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    return [f"{''.join(random.choices(letters, k=5))}{at:03}-[A-Za-z0-9]{{16,40}}" for at in range(PATTERNS)]
 
 
 def words(random: Random) -> list[str]:
     """Returns words that no answer has."""
     return sorted({"".join(random.choices("bcdfghjklmnpqrstvwxz", k=random.randint(5, 9))) for _ in range(WORDS)})
+
+
+def beginnings(random: Random, size: int) -> str:
+    """Returns a text of the beginnings of words and patterns, which needs many states."""
+    entries = [*words(Random(2)), *[each.partition("[")[0] for each in patterns(Random(1))]]
+    found: list[str] = []
+    while size > 0:
+        entry = random.choice(entries)
+        found.append(entry[: random.randint(1, len(entry) - 1)] + " ")
+        size -= len(found[-1])
+    return "".join(found)
 
 
 def check(figures: dict[str, float]) -> None:
@@ -316,9 +327,9 @@ def search(scene: Scene, rounds: int) -> list[Row]:
     from gai_fast.guards.program import Rule, Words
     from gai_fast.guards.waits import read_pattern
 
-    def build(random: Random) -> list[Automaton]:
-        rules = [Rule("p", read_pattern(each)) for each in patterns(random)]
-        return [compile_rules(rules), compile_rules([Words("w", words(random))])]
+    def build() -> list[Automaton]:
+        rules = [Rule("p", read_pattern(each)) for each in patterns(Random(1))]
+        return [compile_rules(rules), compile_rules([Words("w", words(Random(2)))])]
 
     def search_all(automata: list[Automaton], text: str) -> float:
         before = time.process_time()
@@ -333,16 +344,14 @@ def search(scene: Scene, rounds: int) -> list[Row]:
     built: list[float] = []
     states = 0
     for number in range(rounds):
-        random = Random(number)
         before = time.process_time()
-        automata = build(random)
+        automata = build()
         middle = time.process_time()
-        for each in [*patterns(random), *[rf"\b{word}\b" for word in words(random)]]:
+        for each in [*patterns(Random(1)), *[rf"\b{word}\b" for word in words(Random(2))]]:
             re.compile(each)
             re.purge()
         built.append((middle - before) / (time.process_time() - middle))
-        letters = "abcdefghijklmnopqrstuvwxyz      0123456789-"
-        text = "".join(random.choices(letters, k=40_000))
+        text = beginnings(Random(number), 40_000)
         new = search_all(automata, text)
         unseen.append(new / search_all(automata, text))
         states = max(states, *[each.state_count for each in automata])

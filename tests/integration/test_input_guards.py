@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 import gai_fast
 from gai_fast.model.settings import (
@@ -22,6 +23,7 @@ from gai_fast.model.settings import (
     ModelSettings,
     key_digest,
 )
+from gai_fast.server.application import build_application
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     CHAT,
@@ -42,6 +44,7 @@ from tests.integration.processes import serving
 from tests.integration.test_cli import PATIENCE
 from tests.integration.test_responses_socket import opened, turn
 from tests.integration.websocket import connect
+from tests.limits import LIMITS
 from tests.wire import chunk
 
 SECRET = "kestrel"
@@ -438,6 +441,44 @@ async def test_a_stop_has_an_audit_line(net: Net, caplog: pytest.LogCaptureFixtu
     assert lines[1]["target"] == f"names {ended.headers['x-gai-stream-id']}"
     assert lines[0]["target"].startswith("names ")
     assert not any(SECRET in str(each) for each in lines)
+
+
+@on_uvloop
+async def test_requests_of_many_parts_are_guarded_beside_the_loop(net: Net) -> None:
+    upstream = Upstream("hi <EMAIL_1>")
+    gateway = await guarded(net, upstream, WORDS, EMAILS)
+    parts = [{"type": "text", "text": f"part {number} " + "x" * 60} for number in range(LIMITS.turn_containers + 9)]
+    parts.append({"type": "text", "text": TEXT})
+    asked: Any = [{"role": "user", "content": parts}]
+    assert len(json.dumps(asked)) > LIMITS.checked_bytes
+    for path, body in (
+        (NATIVE, {"model": "m", "messages": asked}),
+        (CHAT, {"model": "m", "messages": asked}),
+        (CHAT, {"model": "claude", "messages": asked}),
+    ):
+        response = await gateway.ask("POST", path, body)
+        assert response.status == (502 if body["model"] == "claude" else 200), response.body
+        sent = upstream.bodies[-1]
+        assert b"The [words] of <EMAIL_1>" in sent
+        assert SECRET.encode() not in sent
+        assert b"part 7 " in sent
+
+
+@on_uvloop
+async def test_a_mounted_application_guards_its_requests(net: Net) -> None:
+    upstream = Upstream("hi <EMAIL_1>")
+    settings = settings_for((await net.upstream(upstream)).url, guards=(WORDS, EMAILS))
+    outer = web.Application()
+    outer.add_subapp("/ai", build_application(settings))
+    runner = web.AppRunner(outer)
+    await runner.setup()
+    net.stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    client = await net.connect(f"127.0.0.1:{runner.addresses[0][1]}")
+    response = await client.ask("POST", f"/ai{CHAT}", {"model": "m", "messages": messages(TEXT)})
+    assert response.json["choices"][0]["message"]["content"] == "hi a@b.example"
+    assert upstream.asked["messages"] == messages("The [words] of <EMAIL_1>")
 
 
 @on_uvloop

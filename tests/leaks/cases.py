@@ -6,7 +6,7 @@ import base64
 import json
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tests.leaks.oracle import Wanted
 from tests.leaks.upstreams import DIALECTS, Said
@@ -15,6 +15,8 @@ from tests.readers import LACKS, READERS
 ROUTES: Final = ("streamed", "whole", "restarted", "continued")
 """Streamed; one object; the first attempt breaks, and another begins again; another repeats what was delivered."""
 
+USES: Final[tuple[Literal["patterns", "words", "pii"], ...]] = ("patterns", "words", "pii")
+ACTIONS: Final[tuple[Literal["mask", "stop", "flag"], ...]] = ("mask", "stop", "flag")
 PATTERNS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
     (("sk-[a-z]{4,}",), ("sk-abcd", "sk-abcdefghij", "sk-sk-abcd")),
     (("a{1,9}b", "abc{2,4}"), ("aaab", "abcc", "abcccccc", "ab")),
@@ -126,8 +128,8 @@ def _guards(random: Random) -> tuple[list[Wanted], list[str]]:
     guards: list[Wanted] = []
     planted: list[str] = []
     for _ in range(random.choice((1, 1, 1, 2, 3))):
-        action = random.choices(("mask", "stop", "flag"), (6, 2, 1))[0]
-        use = random.choice(("patterns", "words", "pii"))
+        action = random.choices(ACTIONS, (6, 2, 1))[0]
+        use = random.choice(USES)
         if use == "patterns":
             patterns, texts = random.choice(PATTERNS)
             guards.append(Wanted(use, action, patterns=patterns))

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import re2
 from stdnum import iban, luhn
@@ -26,8 +26,8 @@ Span = tuple[int, int, str]
 class Wanted:
     """A guard, in the words of the configuration."""
 
-    use: str
-    action: str = "mask"
+    use: Literal["patterns", "words", "pii"]
+    action: Literal["mask", "stop", "flag"] = "mask"
     patterns: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()

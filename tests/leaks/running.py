@@ -34,7 +34,7 @@ def active(wanted: Wanted) -> ActiveGuard:
     if made is None:
         settings = GuardSettings(
             "g", wanted.use, action=wanted.action, patterns=wanted.patterns, words=wanted.words, kinds=wanted.kinds
-        )  # type: ignore[arg-type]  # they are names of the configuration
+        )
         made = _BUILT[wanted] = ActiveGuard(settings, build(settings))
     return made
 
@@ -53,7 +53,7 @@ def body_of(case: Case, guards: Sequence[Wanted]) -> bytes:
         transcript=Transcript() if case.route == "continued" else None,
     )
     frames = DIALECTS[case.dialect][0](case.pieces)
-    body = b""
+    body: bytes = b""
     relay.receive_head(200, {"content-type": "text/event-stream"})
     if attempts:
         for frame in frames[: len(frames) // 2]:
@@ -79,7 +79,7 @@ def body_of(case: Case, guards: Sequence[Wanted]) -> bytes:
     body += sink.take()
     assert relay.fault is None, relay.fault
     assert relay.error is None, relay.error
-    return body
+    return bytes(body)
 
 
 def read(case: Case, body: bytes) -> ClientState:

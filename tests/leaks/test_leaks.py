@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.leaks.__main__ import SHARE, run
@@ -49,6 +51,6 @@ def test_the_oracle_takes_the_leftmost_and_of_those_the_longest() -> None:
 @pytest.mark.parametrize(
     ("action", "text", "stopped"), [("mask", "a [words].", False), ("stop", "a ", True), ("flag", "a kestrel.", False)]
 )
-def test_the_oracle_knows_the_actions(action: str, text: str, stopped: bool) -> None:
+def test_the_oracle_knows_the_actions(action: Any, text: str, stopped: bool) -> None:
     behind = seen("a kestrel.", [Wanted("words", action, words=("kestrel",)), Wanted("words", words=("nothing",))])
     assert (behind.text, behind.stopped, behind.matches) == (text, stopped, 1)

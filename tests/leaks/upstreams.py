@@ -63,8 +63,8 @@ def messages(pieces: Sequence[Said]) -> list[bytes]:
         frames.append(sse({"type": "content_block_delta", "index": index, "delta": delta}, named=True))
     frames.append(sse({"type": "content_block_stop", "index": index}, named=True))
     reason = "tool_use" if latest == "call" else "end_turn"
-    delta = {"stop_reason": reason, "stop_sequence": None}
-    frames.append(sse({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 4}}, named=True))
+    stop = {"stop_reason": reason, "stop_sequence": None}
+    frames.append(sse({"type": "message_delta", "delta": stop, "usage": {"output_tokens": 4}}, named=True))
     return [*frames, sse({"type": "message_stop"}, named=True)]
 
 

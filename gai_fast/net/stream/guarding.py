@@ -274,6 +274,7 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
     left_out: dict[Path, None] = {}
     at = 0
     for text in texts:
+        breathe()
         begin, at = at, at + len(text.strings)
         if places.isdisjoint(range(begin, at)):
             continue

@@ -315,3 +315,21 @@ def test_a_failure_while_the_end_waits_is_the_end() -> None:
     events: list[Any] = scene.sink.take()
     assert kinds(events) == ["start", "error", "done"]
     assert events[-2]["error"]["guard"] == "policy"
+
+
+def test_a_slow_judge_delays_no_token_within_its_exposure() -> None:
+    """Forty tokens of four characters a second, and verdicts after 300 ms: the figure of `benchmarks.macro.guards`."""
+    made = Judged(max_exposure=200)
+    due: list[int] = []
+    left = most = 0
+    for number in range(400):
+        while due and due[0] <= made.now:
+            due.pop(0)
+            left += len(made.answer())
+        left += len(made.wait(0))
+        left += len(made.add(text("wort")))
+        due += [made.now + 300] * (len(made.judge.asked) - len(due))
+        most = max(most, len(due))
+        assert left == number + 1, "each token leaves as it comes"
+        made.now += 25
+    assert most <= 4

@@ -50,6 +50,19 @@ async def test_equal_lists_keep_their_automaton_and_others_are_built() -> None:
     assert after["people"] is built[0][1] is not before["people"]
 
 
+async def test_a_running_stream_keeps_its_guards() -> None:
+    made = using(WORDS)
+    stage = made.processor(INFO)
+    assert stage is not None
+    made.use(Settings(guards=(dataclasses.replace(WORDS, words=("owl",)),)))
+    events = [
+        event for text in ("a kestrel, ", "an owl.") for event in stage.process({"type": "text.delta", "text": text})
+    ]
+    events += stage.release()
+    assert "".join(event.get("text", "") for event in events) == "a [words], an owl."
+    assert made.tallies.actions["names", "output", "mask"] == 1
+
+
 async def test_a_guard_that_cannot_be_used_changes_nothing() -> None:
     made = using(WORDS)
     known = made.guards

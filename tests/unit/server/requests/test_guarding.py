@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gai_fast.formats import get_format
+from gai_fast.formats._base import ItemMark
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import (
     GuardSettings,
@@ -21,6 +23,7 @@ from gai_fast.model.settings import (
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.requests.gates import go_on
 from gai_fast.server.requests.passage import Passage
+from gai_fast.server.requests.passages import _with_texts
 from gai_fast.server.requests.streams import StreamRoutes
 from tests.limits import LIMITS
 from tests.unit.server.requests.test_passages import asked
@@ -115,3 +118,20 @@ async def test_where_workers_share_limits_their_ledger_is_asked_first(
     await wait()
     assert looked == ["ann"]
     assert spec_of(passage).request.query == "a [words]"
+
+
+def test_marks_follow_their_items_where_reasoning_is_left_out() -> None:
+    items: list[Any] = [
+        {"type": "reasoning", "id": "rs_1", "summary": [{"text": "kestrel"}], "encrypted_content": "e"},
+        {"role": "user", "content": "a"},
+        {"type": "own_call", "id": "o_1"},
+        {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "e"},
+    ]
+    dialect = get_format("responses")
+    asked = dialect.read_request({"model": "m", "input": items})
+    asked.marks = [ItemMark(0, "openai", True), ItemMark(2, "openai", False), ItemMark(3, "xai", True)]
+    path = ("input", 0, "summary", 0, "text")
+    new = _with_texts(dialect, asked, {path: "[words]"}, [("input", 0)])
+    assert new.body["input"] == items[1:]
+    assert new.marks == [ItemMark(1, "openai", False), ItemMark(2, "xai", True)]
+    assert asked.body["input"] == items
