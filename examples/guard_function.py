@@ -25,14 +25,14 @@ def judge(asked):
     return {"flagged": PROMISE.search(asked["text"]) is not None, "category": "promise"}
 
 
-async def main(question):
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "gai-fast.toml")
-        config.write_text(CONFIG)
-        async with gai_fast.Gateway.from_config(config) as gateway:
-            result = await gateway.ask(question)
+async def main(question, config):
+    async with gai_fast.Gateway.from_config(config) as gateway:
+        result = await gateway.ask(question)
     print(result.text, f"[{result.finish_reason}]")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "A story"))
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "gai-fast.toml")
+        config.write_text(CONFIG)
+        asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "A story", config))
