@@ -1,7 +1,7 @@
 """Kept responses of the Responses API: under which names, for how long, and how chains of them are read.
 
 Owns the form of a kept response outside this process. Knows no request, and of a response only where its output is.
-The backends own which are dropped (`response_table.py` in memory).
+The backends own which are dropped (`memory.py` in memory).
 
 1. The names in a store are digests of the caller and the id, so another caller's response is as unknown as none. What
    is read must have the name under which it was looked for: a value in another's place is damaged.
@@ -28,7 +28,7 @@ from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
 from gai_fast.stores.backend import Backend, ResponseBudget, ResponseRecord, StoreError
 from gai_fast.stores.health import Health, logger
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.response_table import ResponseTable, digest, name_of, record_of
+from gai_fast.stores.memory import ResponseTable, digest, name_of, record_of
 
 Result = TypeVar("Result")
 

@@ -44,8 +44,8 @@ from gai_fast.stores.backend import (
     StoreError,
     check_size,
 )
+from gai_fast.stores.memory import ResponseTable
 from gai_fast.stores.records import RecordTable, no_room_error
-from gai_fast.stores.response_table import ResponseTable
 
 RECORDS: Final = "records"
 """The request to the supervisor that reads or changes a record."""

@@ -9,8 +9,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
+from gai_fast.stores.memory import digest
 from gai_fast.stores.redis import RedisBackend
-from gai_fast.stores.response_table import digest
 from gai_fast.stores.responses import KeptResponses
 from tests.conftest import ChangeLimits
 from tests.integration.stores.conftest import MakeServer

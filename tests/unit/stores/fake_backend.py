@@ -22,7 +22,7 @@ from gai_fast.stores.backend import (
     gap_text,
     join_gaps,
 )
-from gai_fast.stores.response_table import ResponseTable
+from gai_fast.stores.memory import ResponseTable
 
 PAGE = 4
 """Records that are read at a time."""

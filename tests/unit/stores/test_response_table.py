@@ -1,9 +1,9 @@
-"""`gai_fast/stores/response_table.py`: what is kept, for how long, and what makes room."""
+"""`gai_fast/stores/memory.py`: what is kept, for how long, and what makes room."""
 
 from __future__ import annotations
 
 from gai_fast.stores.backend import ResponseBudget, ResponseRecord
-from gai_fast.stores.response_table import ResponseTable, name_of, record_of
+from gai_fast.stores.memory import ResponseTable, name_of, record_of
 from gai_fast.stores.responses import KeptResponse
 from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime

@@ -21,7 +21,7 @@ from gai_fast.model.settings import ANONYMOUS, ResponsesSettings, SealSettings, 
 from gai_fast.server.workers.link import pack
 from gai_fast.server.workers.peers import PeerBackend, RecordHome
 from gai_fast.stores.backend import Backend, ResponseBudget, ResponseRecord
-from gai_fast.stores.response_table import name_of
+from gai_fast.stores.memory import name_of
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
 from gai_fast.stores.sqlite import SQLiteBackend
