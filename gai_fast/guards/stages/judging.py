@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, Asked, GuardCounts
-from gai_fast.guards.changed import Changed, rewritten
 from gai_fast.guards.outcomes import judge_failed, safety, stopped, unjudged
-from gai_fast.guards.pieces import Ended, Match, Passed, Piece, Pieces, Rules
+from gai_fast.guards.stages.changed import Changed, rewritten
+from gai_fast.guards.stages.pieces import Ended, Match, Passed, Piece, Pieces, Rules
 from gai_fast.guards.verdicts import Channel, Failed, Question, Verdict
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import DELTAS, Event, JSONText
