@@ -107,6 +107,7 @@ JUDGED: Final = """\
 [[guard]]
 name = "policy"
 use = "http"
+on = ["output"]
 url = "http://127.0.0.1:{judge}/check"
 max_exposure = {exposure}
 """

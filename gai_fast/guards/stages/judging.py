@@ -182,8 +182,8 @@ class JudgeStage(Processor):
             return event if changed is None else changed.fitting(event)
         if passed.is_masked:
             self._changed.setdefault(event.get("choice", 0), Changed()).masked(kind)
-        key = DELTAS[kind]
-        return rewritten(event, event[key] if passed.text is None else passed.text)  # type: ignore[literal-required]
+        own: str = event[DELTAS[kind]]  # type: ignore[literal-required]  # the key depends on the type
+        return rewritten(event, own if passed.text is None else passed.text)
 
     def _ask(self, piece: Piece, now_ms: int) -> None:
         guard, stream = self._guards[piece.judge], self._stream
