@@ -21,6 +21,7 @@ from gai_fast.kernels import Part, Piece, encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
+from gai_fast.runtime.breathing import breathe
 
 Framing = Literal["sse", "ndjson"]
 
@@ -463,7 +464,7 @@ class Format(ABC):
         Args:
             body: The client's JSON object.
         """
-        return texts_in(body, self.text_members)
+        return texts_in(body, self.text_members, breathe)
 
     def has_tokens(self, body: dict[str, Any]) -> bool:
         """Returns whether a request in this dialect has a prompt of token ids.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from gai_fast.guards.automaton import Automaton
+from gai_fast.guards.automaton import Automaton, Match, Piece
 from gai_fast.guards.outcomes import closed
 from gai_fast.guards.verdicts import Failed, Question, Verdict
 from gai_fast.model.guard_rules import GuardRules
@@ -95,6 +95,38 @@ class ActiveGuard:
         """Returns whether it looks at input, or at output."""
         return side in self.settings.on
 
+    def masked(self, text: str, pieces: Sequence[Piece], issue: Callable[[str, str], str | None] | None = None) -> str:
+        """Returns a whole text with replacements of its matches.
+
+        Args:
+            text: The text.
+            pieces: What its search has decided.
+            issue: Returns the placeholder of a match by its kind and its text. None if there is none left; then, and
+                without this function, the guard's replacement stands there.
+        """
+        parts: list[str] = []
+        for piece in pieces:
+            if isinstance(piece, Match):
+                placeholder = None if issue is None else issue(piece.category, text[piece.start : piece.end])
+                parts.append(placeholder or self.settings.replacement_of(piece.category))
+            else:
+                parts.append(piece)
+        return "".join(parts)
+
+
+class Checked(NamedTuple):
+    """A text that stands by itself, as guards let it through.
+
+    Attributes:
+        text: The text.
+        found: The name of the guard and the category of each match, in order.
+        stopped: The name of the guard that does not let it through; empty if all do.
+    """
+
+    text: str
+    found: tuple[tuple[str, str], ...] = ()
+    stopped: str = ""
+
 
 class Guards:
     """The guards of one configuration.
@@ -128,6 +160,27 @@ class Guards:
                 self._chosen.clear()
             self._chosen[pair] = chosen
         return chosen
+
+    def checked(self, on: GuardSide, text: str) -> Checked:
+        """Returns a text that stands by itself, before all guards that find matches themselves.
+
+        Args:
+            on: What the text is.
+            text: The text.
+        """
+        found: list[tuple[str, str]] = []
+        for guard in self.active:
+            if guard.automaton is None or not guard.sees(on):
+                continue
+            scan, settings = guard.automaton.scan(), guard.settings
+            pieces = [*scan.feed(text), *scan.end()]
+            matches = [each for each in pieces if isinstance(each, Match)]
+            found += [(guard.name, settings.category_of(each.category)) for each in matches]
+            if matches and settings.action == "stop":
+                return Checked("", tuple(found), guard.name)
+            if matches and settings.action == "mask":
+                text = guard.masked(text, pieces)
+        return Checked(text, tuple(found))
 
     def check_closed(self, model: str, caller: str, what: str, side: GuardSide | None = None) -> None:
         """Refuses what no guard can look into, where one holds.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from gai_fast.core.chain import StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
@@ -88,6 +89,8 @@ class InputCheck:
                 continue
             scan, steps = automaton.scan(), automaton.steps
             for place, text in enumerate(self.texts):
+                if not text:
+                    continue
                 pieces: list[Piece] = []
                 at = 0
                 while at < len(text):
@@ -104,29 +107,27 @@ class InputCheck:
 
     def _meet(self, guard: ActiveGuard, place: int, text: str, pieces: Sequence[Piece]) -> None:
         """Does what a guard does with the matches of a text."""
-        settings = guard.settings
-        out: list[str] = []
         for piece in pieces:
-            if not isinstance(piece, Match):
-                out.append(piece)
-                continue
-            self._note(guard, piece.category)
-            if settings.action == "stop":
-                self._stop(guard)
-            own = text[piece.start : piece.end]
-            if settings.action == "flag":
-                out.append(own)
-                continue
-            placeholder = self._issue(piece.category, own) if settings.restore else None
-            if placeholder is None:
-                self._masked.add(place)
-            out.append(placeholder or settings.replacement_of(piece.category))
-        self.texts[place] = "".join(out)
+            if isinstance(piece, Match):
+                self._note(guard, piece.category)
+        settings = guard.settings
+        if settings.action == "stop":
+            self._stop(guard)
+        if settings.action == "flag":
+            return
+        if not settings.restore:
+            self._masked.add(place)
+        issue = partial(self._issue, place) if settings.restore else None
+        self.texts[place] = guard.masked(text, pieces, issue)
 
-    def _issue(self, kind: str, value: str) -> str | None:
+    def _issue(self, place: int, kind: str, value: str) -> str | None:
+        """Returns a placeholder. None if there is none left: the text is masked."""
         if self._placeholders is None:
             self._placeholders = Placeholders(self._given)
-        return self._placeholders.issue(kind, value)
+        issued = self._placeholders.issue(kind, value)
+        if issued is None:
+            self._masked.add(place)
+        return issued
 
     # -- judges --
 

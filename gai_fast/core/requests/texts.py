@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from msgspec import UNSET, Raw, Struct
@@ -63,6 +63,13 @@ _REASONING: Final = ("reason", "think")
 """A part of the types of reasoning in all dialects."""
 _OPAQUE_SOURCES: Final = ("base64", "url", "file")
 """The types of Anthropic's `source` that hold no text."""
+
+
+Pause = Callable[[], object]
+
+
+def _no_pause() -> None:
+    """Does nothing."""
 
 
 class Text:
@@ -128,19 +135,25 @@ def _quoted(text: str) -> str:
     return written if written.isascii() or not _HALVES.search(written) else json.dumps(text)
 
 
-_HALVES: Final = re.compile("[\ud800-\udfff]")
+_HALVES: Final = re.compile(r"[\ud800-\udfff]")
 
 
 # ---- native requests -----------------------------------------------------------------------------------------------
 
 
-def texts_of(request: Request) -> list[Text]:
-    """Returns the texts of a native request, in the order of the conversation."""
+def texts_of(request: Request, pause: Pause = _no_pause) -> list[Text]:
+    """Returns the texts of a native request, in the order of the conversation.
+
+    Args:
+        request: The request.
+        pause: Called for each message: beside the loop it lets the loop go on.
+    """
     found: list[Text] = []
     if isinstance(request.system, str):
         found.append(Text(("system",), request.system))
     messages: list[Message] = request.messages
     for at, message in enumerate(messages):
+        pause()
         content = message.content
         if isinstance(content, str):
             found.append(Text(("messages", at, "content"), content))
@@ -168,12 +181,13 @@ def _add_part(part: Struct, path: Path, found: list[Text]) -> None:
 # ---- bodies in a client's dialect -----------------------------------------------------------------------------------
 
 
-def texts_in(body: Mapping[str, Any], members: Iterable[str]) -> list[Text]:
+def texts_in(body: Mapping[str, Any], members: Iterable[str], pause: Pause = _no_pause) -> list[Text]:
     """Returns the texts of a client's body.
 
     Args:
         body: The client's JSON object.
         members: The names of its members that have texts.
+        pause: As for `texts_of`, for each item of a list.
     """
     found: list[Text] = []
     for name in members:
@@ -181,11 +195,13 @@ def texts_in(body: Mapping[str, Any], members: Iterable[str]) -> list[Text]:
         if isinstance(value, str):
             found.append(Text((name,), value))
         elif isinstance(value, (dict, list)):
-            _add(value, (name,), _NO_PATHS, found)
+            _add(value, (name,), _NO_PATHS, found, pause)
     return found
 
 
-def _add(value: dict[str, Any] | list[Any], path: Path, proofs: Sequence[Path], found: list[Text]) -> None:
+def _add(
+    value: dict[str, Any] | list[Any], path: Path, proofs: Sequence[Path], found: list[Text], pause: Pause
+) -> None:
     """Adds the texts within a value.
 
     Args:
@@ -193,20 +209,22 @@ def _add(value: dict[str, Any] | list[Any], path: Path, proofs: Sequence[Path], 
         path: Its place.
         proofs: The places of what proves all its texts.
         found: Gets the texts.
+        pause: As for `texts_in`.
     """
     if isinstance(value, list):
         for at, each in enumerate(value):
+            pause()
             if isinstance(each, str):
                 found.append(Text((*path, at), each, proofs=proofs))
             elif isinstance(each, (dict, list)):
-                _add(each, (*path, at), proofs, found)
+                _add(each, (*path, at), proofs, found, pause)
         return
     own = _proofs(value, path)
     if own:
         proofs = (*proofs, *own)
     for name, each in value.items():
         if name == "source":
-            _add_source(each, (*path, name), proofs, found)
+            _add_source(each, (*path, name), proofs, found, pause)
         elif name in _NO_TEXTS or name in _SIGNATURES or name.endswith(("_id", "_ids")):
             continue
         elif isinstance(each, str):
@@ -216,10 +234,10 @@ def _add(value: dict[str, Any] | list[Any], path: Path, proofs: Sequence[Path], 
             if name in (_ARGUMENTS, _INPUT):
                 found.append(Text((*path, name), encode_json(each).decode(), "value", proofs))
             else:
-                _add(each, (*path, name), proofs, found)
+                _add(each, (*path, name), proofs, found, pause)
 
 
-def _add_source(source: Any, path: Path, proofs: Sequence[Path], found: list[Text]) -> None:
+def _add_source(source: Any, path: Path, proofs: Sequence[Path], found: list[Text], pause: Pause) -> None:
     """Adds the texts of a document that is given as text."""
     if isinstance(source, str):
         found.append(Text(path, source, proofs=proofs))
@@ -227,7 +245,7 @@ def _add_source(source: Any, path: Path, proofs: Sequence[Path], found: list[Tex
         text = source.get("data")
         if isinstance(text, str):
             found.append(Text((*path, "data"), text, proofs=proofs))
-        _add(source, path, proofs, found)
+        _add(source, path, proofs, found, pause)
 
 
 def _proofs(value: dict[str, Any], path: Path) -> list[Path]:

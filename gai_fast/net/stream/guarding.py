@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from gai_fast.core.chain import Processor, StreamInfo
@@ -21,10 +22,12 @@ from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck, LetThrough
 from gai_fast.guards.output import output_stage
 from gai_fast.guards.restore import Placeholders
+from gai_fast.model.errors import GaiFastError
 from gai_fast.model.request import Request
 from gai_fast.model.settings import GuardSettings, Settings
 from gai_fast.net.judges.input_check import InputChecks
 from gai_fast.net.judges.judges import Judges
+from gai_fast.runtime.beside import breathing
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.timers import Timers
 
@@ -46,6 +49,10 @@ class NewTexts(NamedTuple):
     left_out: Collection[Path]
 
 
+class GuardError(GaiFastError, ValueError):
+    """A guard of a configuration cannot be used; the text names it."""
+
+
 class GuardTallies(GuardCounts):
     """Counts what the guards of one process do.
 
@@ -61,6 +68,13 @@ class GuardTallies(GuardCounts):
         self.failures: Counter[str] = Counter()
         self.note_delay: Callable[[str, float], None] | None = None
         self.audit: Callable[[str, str, str, str], None] | None = None
+
+    def expect(self, guard: GuardSettings) -> None:
+        """Starts the counts of a guard at 0: a rate does not see the first increase of a count that did not exist."""
+        for side in guard.on:
+            self.actions[guard.name, side, guard.action] += 0
+        if guard.judge is not None:
+            self.failures[guard.name] += 0
 
     def acted(self, guard: str, on: str, action: str) -> None:
         """Works as `GuardCounts.acted`."""
@@ -115,7 +129,7 @@ class StreamGuards:
             settings: The configuration.
 
         Raises:
-            ValueError: A guard cannot be used; the text names it.
+            GuardError: A guard cannot be used.
         """
         known, found = self._built(), list[tuple[GuardSettings, Automaton]]()
         for each in settings.guards:
@@ -123,8 +137,18 @@ class StreamGuards:
                 try:
                     found.append((each, build(each, pause=breathe)))
                 except ValueError as problem:
-                    raise ValueError(f"guard {each.name!r}: {problem}") from None
+                    raise GuardError(f"guard {each.name!r}: {problem}") from None
         return found
+
+    async def prepare(self, settings: Settings) -> Built:
+        """Builds as `build`, in a thread, if there is something to build."""
+        if not self.must_build(settings):
+            return ()
+        return await self._loop.run_in_executor(None, breathing, partial(self.build, settings))
+
+    async def begin(self, settings: Settings, use: Callable[[Built], None]) -> None:
+        """Prepares the first configuration, and lets it be used."""
+        use(await self.prepare(settings))
 
     def use(self, settings: Settings, built: Built = ()) -> None:
         """Uses a configuration for new streams. What was not built before is built now.
@@ -134,7 +158,7 @@ class StreamGuards:
             built: The result of `build`.
 
         Raises:
-            ValueError: A guard cannot be used: nothing changes. The text names it.
+            GuardError: A guard cannot be used: nothing changes.
         """
         known = [*self._built(), *built]
         if any(each.judge is None and _find(known, each) is None for each in settings.guards):
@@ -142,9 +166,14 @@ class StreamGuards:
         asked = {each.name: each.judge for each in settings.guards if each.judge is not None}
         if asked and self._judges is None:
             self._judges = Judges(self._timers, self._loop)
-        judges = {} if self._judges is None else self._judges.use(asked)
+        try:
+            judges = {} if self._judges is None else self._judges.use(asked)
+        except ValueError as problem:
+            raise GuardError(str(problem)) from None
         active = [ActiveGuard(each, _find(known, each), judges.get(each.name)) for each in settings.guards]
         self.guards = Guards(settings, active) if active else None
+        for each in settings.guards:
+            self.tallies.expect(each)
 
     async def close(self) -> None:
         """Fails all questions to judges, and closes their connections."""
@@ -245,6 +274,7 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
     left_out: dict[Path, None] = {}
     at = 0
     for text in texts:
+        breathe()
         begin, at = at, at + len(text.strings)
         if places.isdisjoint(range(begin, at)):
             continue

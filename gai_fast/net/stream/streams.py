@@ -40,7 +40,6 @@ from gai_fast.net.upstream.connection_pool import ConnectionShare, no_share
 from gai_fast.net.upstream.pool import close_all, close_together, open_all
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, ProcessorSettings, StreamInfo, describe, make_chain, read_processor
-from gai_fast.runtime.beside import breathing
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Seals, Store, StreamLog, open_store
 from gai_fast.stores.alive import IsGone
@@ -262,30 +261,27 @@ class Engine(EngineCallbacks):
 
         Raises:
             StoreError: One of them cannot be used.
-            ValueError: A guard cannot be used; the text names it.
+            GuardError: A guard cannot be used.
         """
         ledger = None if self.limits is None else self.limits.ledger
         limits = [] if ledger is None else [ledger.open]
         # Keys that are `required` are needed to start, also by a store in memory, which is not sealed.
         keys = [self._seals.load] if self.settings.store.encryption.required else []
-        guards = [self._begin_guards] if self.settings.guards else []
+        settings = self.settings
+        guards = (
+            [partial(self.guarding.begin, settings, partial(self._use_guards, settings))] if settings.guards else []
+        )
         return open_all(*keys, *guards, self.store.open, self.ledger.open, *limits)
 
-    async def _begin_guards(self) -> None:
-        self._use_guards(self.settings, await self.build_guards(self.settings))
+    def build_guards(self, settings: Settings) -> Awaitable[Built]:
+        """Returns an awaitable that builds what the guards of a configuration need, for `use`.
 
-    async def build_guards(self, settings: Settings) -> Built:
-        """Builds what the guards of a configuration need, for `use`. Other work goes on meanwhile.
+        Other work goes on meanwhile. It raises as `StreamGuards.build`.
 
         Args:
             settings: The configuration.
-
-        Raises:
-            ValueError: As `StreamGuards.build`.
         """
-        if not self.guarding.must_build(settings):
-            return ()
-        return await self._loop.run_in_executor(None, breathing, partial(self.guarding.build, settings))
+        return self.guarding.prepare(settings)
 
     def _use_guards(self, settings: Settings, built: Built) -> None:
         was_guarding = self.guarding.guards is not None
@@ -379,7 +375,7 @@ class Engine(EngineCallbacks):
             built: The result of `build_guards`; without it the loop waits while guards are built.
 
         Raises:
-            ValueError: A guard cannot be used: nothing changes. The text names it.
+            GuardError: A guard cannot be used: nothing changes.
         """
         self._use_guards(settings, built)  # first: it may fail
         old = self.settings

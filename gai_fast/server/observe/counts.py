@@ -165,6 +165,7 @@ class StreamCounts:
         costs: The cost of streams, by labels.
         loop_lag: The histogram of seconds by which the event loop was late.
         pool_wait: The histogram of seconds for which requests waited for a connection of a full pool.
+        guard_delays: The histograms of seconds for which texts waited for a verdict, by guard.
     """
 
     def __init__(self, models: Collection[str]) -> None:
@@ -175,6 +176,18 @@ class StreamCounts:
         self.costs: dict[CostLabels, Amount] = {}
         self.loop_lag = Histogram(LAG_BOUNDS)
         self.pool_wait = Histogram(LAG_BOUNDS)
+        self.guard_delays: dict[str, Histogram] = {}
+
+    def guard_delay(self, guard: str) -> Histogram:
+        """Returns the histogram of seconds for which texts waited for the verdict of a guard."""
+        found = self.guard_delays.get(guard)
+        if found is None:
+            found = self.guard_delays[guard] = Histogram(LAG_BOUNDS)
+        return found
+
+    def note_guard_delay(self, guard: str, seconds: float) -> None:
+        """Counts a text that has waited for its verdict."""
+        self.guard_delay(guard).observe(seconds)
 
     def use(self, models: Collection[str]) -> None:
         """Sets the names of the configured models from now on."""

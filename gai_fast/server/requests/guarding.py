@@ -53,11 +53,9 @@ class InputGuards:
         check = self._check(passage, looking, texts)
         if check.judges or check.size > LIMITS.slice or not check.turn():
             return partial(self._go_on, passage, texts, check)
-        new = new_texts(texts, check)
-        if new is not None:
-            passage.use_texts(new)
-            if passage.rest is not None:
-                return partial(self._plan_beside, passage, check)
+        _use(passage, texts, check)
+        if passage.rest is not None:
+            return partial(self._plan_beside, passage, check)
         self._plan(passage, check)
         return None
 
@@ -80,11 +78,9 @@ class InputGuards:
         engine = self._engine
         await engine.guarding.finish(check)
         if passage.is_long:
-            new = await engine.targets.beside.do(partial(new_texts, texts, check), passage.incoming.http.caller)
+            await engine.targets.beside.do(partial(_use, passage, texts, check), passage.incoming.http.caller)
         else:
-            new = new_texts(texts, check)
-        if new is not None:
-            passage.use_texts(new)
+            _use(passage, texts, check)
         await self._plan_beside(passage, check)
 
     async def _plan_beside(self, passage: Passage, check: InputCheck) -> None:
@@ -97,3 +93,10 @@ class InputGuards:
         let = check.let_through()
         if let is not None:
             passage.plan_again(let)
+
+
+def _use(passage: Passage, texts: Sequence[Text], check: InputCheck) -> None:
+    """Gives a request what guards have let through of its texts. As `Passage.rest`, it may be done beside the loop."""
+    new = new_texts(texts, check)
+    if new is not None:
+        passage.use_texts(new)

@@ -199,7 +199,7 @@ class Passage:
         raise NotImplementedError
 
     def use_texts(self, new: NewTexts) -> None:
-        """Goes on with other texts. It may have a `rest` then.
+        """Goes on with other texts. It may have a `rest` then. As `rest`, it shares nothing that changes with the loop.
 
         Args:
             new: The texts.

@@ -305,7 +305,7 @@ class NativePassage(StreamPassage):
 
     def texts(self) -> Sequence[Text]:
         """Works as `Passage.texts`."""
-        return texts_of(self._request)
+        return texts_of(self._request, breathe)
 
     def use_texts(self, new: NewTexts) -> None:
         """Works as `Passage.use_texts`."""

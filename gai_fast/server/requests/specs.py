@@ -566,8 +566,10 @@ def _check_copied(engine: Engine, negotiated: Negotiated, context: StreamContext
     Raises:
         Error: A guard holds.
     """
+    if not negotiated.copies_upstream:
+        return
     guards = engine.guarding.guards
-    if negotiated.copies_upstream and guards is not None:
+    if guards is not None:
         guards.check_closed(context.model, caller, f"format={negotiated.format.name}")
 
 

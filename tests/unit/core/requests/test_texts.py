@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gai_fast.core.requests.reading import parse_request
-from gai_fast.core.requests.texts import Text, texts_in, texts_of, with_texts
+from gai_fast.core.requests.texts import Path, Text, texts_in, texts_of, with_texts
 from gai_fast.model.request import Request
 
 NATIVE: dict[str, Any] = {
@@ -45,7 +45,8 @@ NATIVE: dict[str, Any] = {
 
 def changed(request: Any, found: list[Text], change: dict[str, str]) -> Any:
     """Returns a request in which texts are replaced, and what proved them is left out."""
-    texts, left_out = {}, []
+    texts: dict[Path, Any] = {}
+    left_out: list[Path] = []
     for each in found:
         strings = [change.get(string, string) for string in each.strings]
         if strings != each.strings:
@@ -107,7 +108,7 @@ class TestDialects:
 
     def test_chat(self) -> None:
         call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"to": "a\\u0062"}'}}
-        body = {
+        body: dict[str, Any] = {
             "model": "m",
             "messages": [
                 {"role": "system", "content": "sys", "name": "n"},

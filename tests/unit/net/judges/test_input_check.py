@@ -7,9 +7,18 @@ from typing import Any, cast
 
 import pytest
 
+from gai_fast.core.chain import StreamInfo
+from gai_fast.guards.active import ActiveGuard
+from gai_fast.guards.building import build
+from gai_fast.guards.input import InputCheck
 from gai_fast.guards.verdicts import Failed, Question, Verdict
-from gai_fast.net.judges.input_check import judge_input
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import GuardSettings, JudgeSettings
+from gai_fast.net.judges.input_check import InputChecks, judge_input
 from gai_fast.net.judges.judge import Answered
+from tests.guard_counts import Counted
+from tests.limits import LIMITS
+from tests.waiting import until
 
 FINE = Verdict(False)
 BAD = Verdict(True)
@@ -97,3 +106,62 @@ async def test_a_request_that_is_cancelled_asks_nothing_any_more() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (judge.asks, len(judge.cancelled)) == ([], 8)
+
+
+class TestChecks:
+    """`InputChecks`: searches take turns, judges are asked at once."""
+
+    def check(self, *guards: ActiveGuard, text: str = "a kestrel") -> InputCheck:
+        return InputCheck(guards, [text], StreamInfo("s1", model="m", caller="anna"), Counted())
+
+    def judged(self, judge: FakeJudge, action: Any = "stop", *, fails_open: bool = False) -> ActiveGuard:
+        settings = GuardSettings("policy", "http", action=action, judge=JudgeSettings(url="u", fails_open=fails_open))
+        return ActiveGuard(settings, judge=cast(Any, judge))
+
+    async def test_searches_take_turns(self) -> None:
+        settings = GuardSettings("names", "words", words=("kestrel",))
+        guard = ActiveGuard(settings, build(settings))
+        long, short = self.check(guard, text="x " * 3 * LIMITS.slice), self.check(guard)
+        checks, ended = InputChecks(Counted()), []
+
+        async def run(check: InputCheck, name: str) -> None:
+            await checks.run(check)
+            ended.append(name)
+
+        await asyncio.gather(run(long, "long"), run(short, "short"))
+        assert ended == ["short", "long"]
+        assert short.texts == ["a [words]"]
+
+    async def test_all_judges_are_asked_at_once_and_the_first_stop_ends_the_others(self) -> None:
+        slow, quick, counts = FakeJudge(), FakeJudge(), Counted()
+        run = asyncio.create_task(InputChecks(counts).run(self.check(self.judged(slow), self.judged(quick))))
+        await until(lambda: bool(quick.asks))
+        assert [question.text for question, _ in slow.seen + quick.seen] == ["a kestrel"] * 2
+        quick.answer(BAD)
+        with pytest.raises(Error, match="does not let this request through"):
+            await run
+        assert slow.cancelled == ["a kestrel"]
+        assert counts.delays == [("policy", 1.0)]
+
+    async def test_a_failure_of_a_closed_guard_refuses_and_of_an_open_one_does_not(self) -> None:
+        for fails_open in (False, True):
+            judge = FakeJudge()
+            check = self.check(self.judged(judge, fails_open=fails_open))
+            run = asyncio.create_task(InputChecks(Counted()).run(check))
+            await until(lambda judge=judge: bool(judge.asks))  # type: ignore[misc]  # bound in the loop
+            judge.answer(LATE)
+            if fails_open:
+                await run
+                assert check.let_through() is not None
+            else:
+                with pytest.raises(Error, match="cannot judge"):
+                    await run
+
+    async def test_a_request_that_is_given_up_asks_nothing_any_more(self) -> None:
+        judge = FakeJudge()
+        run = asyncio.create_task(InputChecks(Counted()).run(self.check(self.judged(judge))))
+        await until(lambda: bool(judge.asks))
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        await asyncio.sleep(0)
+        assert (judge.asks, judge.cancelled) == ([], ["a kestrel"])
