@@ -1,6 +1,6 @@
 """The outcomes of guards: the event of a match, the end of a stream, and the errors. None of them repeats a match.
 
-Owns their words (docs/events.md). `stage.py` sees output; the gate of requests sees input.
+Owns their words (docs/events.md). `stages/stage.py` sees output; the gate of requests sees input.
 """
 
 from __future__ import annotations

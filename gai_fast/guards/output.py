@@ -12,10 +12,10 @@ from gai_fast.core.chain import Chain, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
 from gai_fast.guards.arguments import ArgumentSearch
 from gai_fast.guards.automaton import Automaton
-from gai_fast.guards.channel import OutputGuard, Search
-from gai_fast.guards.judging import JudgeStage
 from gai_fast.guards.restore import Placeholders, Restorer
-from gai_fast.guards.stage import GuardStage
+from gai_fast.guards.stages.channel import OutputGuard, Search
+from gai_fast.guards.stages.judging import JudgeStage
+from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.model.events import Event
 
 

@@ -1,4 +1,4 @@
-"""What a judge is asked, and what it answers. `net/judges/` asks; `pieces.py` and `joined.py` know what follows."""
+"""What a judge is asked, and what it answers. `net/judges/` asks; `stages/pieces.py` and `joined.py` know the rest."""
 
 from __future__ import annotations
 

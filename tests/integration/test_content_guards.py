@@ -16,7 +16,7 @@ import pytest
 
 from gai_fast.core.chain import Processor
 from gai_fast.guards.restore import Placeholders
-from gai_fast.guards.stage import GuardStage
+from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.guards.verdicts import Failed, Verdict
 from gai_fast.model.settings import CacheSettings
 from tests.guarding import Answering, Guarding, Judged, Standing, Word, failed, judging, matching
@@ -42,7 +42,7 @@ from tests.integration.gateway import (
 from tests.integration.test_durable import STREAMS, id_of
 from tests.integration.test_responses_socket import opened, turn
 from tests.integration.websocket import connect
-from tests.unit.guards.literal import WordGuard
+from tests.unit.guards.stages.literal import WordGuard
 from tests.waiting import until
 from tests.wire import chunk
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from gai_fast.guards.joined import JoinedTexts
-from gai_fast.guards.pieces import Action, Ended, Match, Outcome, Passed, Piece, Pieces, Rules, Warned
+from gai_fast.guards.stages.pieces import Action, Ended, Match, Outcome, Passed, Piece, Pieces, Rules, Warned
 from gai_fast.guards.verdicts import Failed, Question, Verdict
 from gai_fast.model.settings import FunctionSettings, Secret, UpstreamSettings
 from gai_fast.net.judges.input_check import judge_input

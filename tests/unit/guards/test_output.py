@@ -14,7 +14,7 @@ from gai_fast.model.events import Event
 from tests.guarding import Answering, Counts, judging, matching
 from tests.unit.core.test_relay_money import Scene, chunk
 from tests.unit.formats.streams import call, call_delta, call_start, finish, reasoning, text
-from tests.unit.guards.test_stage import DONE, SIGNATURE, START, said, through
+from tests.unit.guards.stages.test_stage import DONE, SIGNATURE, START, said, through
 
 STREAM = StreamInfo("s1", model="m", caller="anna")
 FINE = Verdict(flagged=False)

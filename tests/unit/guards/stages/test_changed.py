@@ -1,10 +1,10 @@
-"""`gai_fast/guards/changed.py`: what is left out once a text was changed."""
+"""`gai_fast/guards/stages/changed.py`: what is left out once a text was changed."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.guards.changed import Changed, rewritten
+from gai_fast.guards.stages.changed import Changed, rewritten
 from gai_fast.model.events import Event
 
 SIGNATURE: Event = {"type": "reasoning.signature", "signature": "signed"}

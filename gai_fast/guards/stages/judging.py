@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, Asked, GuardCounts
-from gai_fast.guards.changed import Changed, rewritten
 from gai_fast.guards.outcomes import judge_failed, safety, stopped, unjudged
-from gai_fast.guards.pieces import Ended, Match, Passed, Piece, Pieces, Rules
+from gai_fast.guards.stages.changed import Changed, rewritten
+from gai_fast.guards.stages.pieces import Ended, Match, Passed, Piece, Pieces, Rules
 from gai_fast.guards.verdicts import Channel, Failed, Question, Verdict
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import DELTAS, Event, JSONText
@@ -182,8 +182,8 @@ class JudgeStage(Processor):
             return event if changed is None else changed.fitting(event)
         if passed.is_masked:
             self._changed.setdefault(event.get("choice", 0), Changed()).masked(kind)
-        key = DELTAS[kind]
-        return rewritten(event, event[key] if passed.text is None else passed.text)  # type: ignore[literal-required]
+        own: str = event[DELTAS[kind]]  # type: ignore[literal-required]  # the key depends on the type
+        return rewritten(event, own if passed.text is None else passed.text)
 
     def _ask(self, piece: Piece, now_ms: int) -> None:
         guard, stream = self._guards[piece.judge], self._stream

@@ -1,4 +1,4 @@
-"""`gai_fast/guards/stage.py`: what the guards of a stream let through, event by event."""
+"""`gai_fast/guards/stages/stage.py`: what the guards of a stream let through, event by event."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from gai_fast.core.chain import Chain, Stop
-from gai_fast.guards.stage import GuardStage
+from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.model.events import DELTAS, Event, JSONText
 from tests.unit.core.test_relay_money import CUT, Scene, chunk
 from tests.unit.formats.streams import call, call_delta, call_start, finish, reasoning, text
-from tests.unit.guards.literal import WordGuard
+from tests.unit.guards.stages.literal import WordGuard
 
 START: Event = {"type": "start", "provider": "p", "model": "m"}
 DONE: Event = {"type": "done", "finished": True}

@@ -1,4 +1,4 @@
-"""`gai_fast/guards/pieces.py`: what is judged when, and what may leave."""
+"""`gai_fast/guards/stages/pieces.py`: what is judged when, and what may leave."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gai_fast.guards import pieces
-from gai_fast.guards.pieces import Ended, Match, Outcome, Passed, Piece, Pieces, Rules, Warned
+from gai_fast.guards.stages import pieces
+from gai_fast.guards.stages.pieces import Ended, Match, Outcome, Passed, Piece, Pieces, Rules, Warned
 from gai_fast.guards.verdicts import Channel, Failed, Verdict
 from tests.limits import LIMITS
 

@@ -21,9 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.chain import FRAME, Processor
-from gai_fast.guards.changed import Changed, rewritten
-from gai_fast.guards.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.guards.outcomes import stopped
+from gai_fast.guards.stages.changed import Changed, rewritten
+from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import DELTAS, Event, JSONText
 

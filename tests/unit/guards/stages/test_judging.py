@@ -1,4 +1,4 @@
-"""`gai_fast/guards/judging.py`: what judges are asked of a stream's events, and what their verdicts do."""
+"""`gai_fast/guards/stages/judging.py`: what judges are asked of a stream's events, and what their verdicts do."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from gai_fast.core.chain import Chain, Stop, StreamInfo
-from gai_fast.guards.judging import JudgeStage
+from gai_fast.guards.stages.judging import JudgeStage
 from gai_fast.guards.verdicts import Failed, Verdict
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from tests.guarding import Answering, Counts, judging
 from tests.unit.core.test_relay_money import CUT, Scene, chunk
 from tests.unit.formats.streams import call, call_delta, call_start, finish, reasoning, text
-from tests.unit.guards.test_stage import SIGNATURE, START, USAGE
+from tests.unit.guards.stages.test_stage import SIGNATURE, START, USAGE
 
 FINE = Verdict(flagged=False)
 BAD = Verdict(flagged=True, category="violence", score=0.9)
