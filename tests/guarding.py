@@ -8,9 +8,9 @@ from typing import Any
 from gai_fast.core.chain import FRAME, Processor, Stop, StreamInfo
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.building import build
-from gai_fast.guards.output import output_stage
 from gai_fast.guards.restore import Placeholders
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.stages.output import output_stage
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event, with_text
 from gai_fast.model.settings import GuardSettings, JudgeSettings
@@ -194,7 +194,9 @@ class Counts:
 class AskedOnce:
     """A question to `Answering`."""
 
-    def __init__(self, question: Question, answered: Callable[[Verdict | Failed], object], ready: float | None) -> None:
+    def __init__(
+        self, question: Question, answered: Callable[[JudgeVerdict | Failed], object], ready: float | None
+    ) -> None:
         self.question = question
         self.answered = answered
         self.ready = ready
@@ -215,7 +217,7 @@ class Answering:
         return self.time
 
     def ask(
-        self, question: Question, answered: Callable[[Verdict | Failed], object], ready: float | None = None
+        self, question: Question, answered: Callable[[JudgeVerdict | Failed], object], ready: float | None = None
     ) -> AskedOnce:
         self.asked.append(AskedOnce(question, answered, ready))
         return self.asked[-1]
@@ -225,7 +227,7 @@ class Answering:
         """The texts without an answer."""
         return [each.question.text for each in self.asked if not each.is_cancelled]
 
-    def answer(self, verdict: Verdict | Failed, at: int = 0) -> None:
+    def answer(self, verdict: JudgeVerdict | Failed, at: int = 0) -> None:
         self.asked.pop(at).answered(verdict)
 
 

@@ -421,7 +421,7 @@ def stage_memory(streams: int) -> float:
     from gai_fast.core.chain import Chain, StreamInfo
     from gai_fast.guards.active import ActiveGuard
     from gai_fast.guards.building import build
-    from gai_fast.guards.output import output_stage
+    from gai_fast.guards.stages.output import output_stage
     from gai_fast.model.events import Event
     from gai_fast.model.settings import GuardSettings
     from gai_fast.net.stream.guarding import GuardTallies

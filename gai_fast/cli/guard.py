@@ -27,7 +27,7 @@ from gai_fast.guards.automaton import Match
 from gai_fast.guards.building import build
 from gai_fast.guards.joined import JoinedTexts
 from gai_fast.guards.restore import Placeholders
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.settings import GuardSettings, GuardSide, JudgeSettings, Settings
 
 
@@ -94,7 +94,7 @@ def _text() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ShownMatch:
     """A match.
 
     Attributes:
@@ -124,7 +124,7 @@ class _Trial:
     guards: Sequence[GuardSettings]
     text: str
     side: Literal["input", "output"]
-    found: list[Found] = field(default_factory=list)
+    found: list[ShownMatch] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -148,7 +148,7 @@ class _Trial:
                 passed.append(piece)
                 continue
             start, end, kind = piece.start, piece.end, piece.category
-            self.found.append(Found(guard.name, guard.category_of(kind), start, end, guard.action))
+            self.found.append(ShownMatch(guard.name, guard.category_of(kind), start, end, guard.action))
             if guard.action == "stop":
                 return self._before("".join(passed))
             own = self.text[start:end]
@@ -185,7 +185,7 @@ class _Trial:
         self._take([(guard, answers[guard.name]) for guard in self.guards if guard.name in answers], sizes)
 
     def _take(
-        self, answers: list[tuple[GuardSettings, list[tuple[int, Verdict | Failed]]]], sizes: dict[int, int]
+        self, answers: list[tuple[GuardSettings, list[tuple[int, JudgeVerdict | Failed]]]], sizes: dict[int, int]
     ) -> None:
         """Does what follows from the answers.
 
@@ -205,7 +205,7 @@ class _Trial:
                     category = answer.category or ""
                     for start, end in answer.spans or ((0, sizes[begin]),):
                         at = begin + start, begin + end
-                        self.found.append(Found(guard.name, guard.category_of(category), *at, guard.action))
+                        self.found.append(ShownMatch(guard.name, guard.category_of(category), *at, guard.action))
                         if guard.action == "mask":
                             edits.append((*at, guard.replacement_of(category)))
                         elif guard.action == "stop":

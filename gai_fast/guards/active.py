@@ -12,13 +12,13 @@ from typing import NamedTuple, Protocol
 
 from gai_fast.guards.automaton import Automaton, Match, Piece
 from gai_fast.guards.outcomes import closed
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.guard_rules import GuardRules
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import GuardSettings, GuardSide, Settings
 
 
-class Asked(Protocol):
+class AskedQuestion(Protocol):
     """A question that waits for its answer."""
 
     def cancel(self) -> None:
@@ -32,8 +32,8 @@ class Asks(Protocol):
         """Returns the time, in seconds on the judge's own clock."""
 
     def ask(
-        self, question: Question, answered: Callable[[Verdict | Failed], object], ready: float | None = None
-    ) -> Asked:
+        self, question: Question, answered: Callable[[JudgeVerdict | Failed], object], ready: float | None = None
+    ) -> AskedQuestion:
         """Asks for a verdict.
 
         Args:

@@ -25,7 +25,7 @@ _HIGH: Final = (0xD800, 0xDBFF)
 _LOW: Final = (0xDC00, 0xDFFF)
 
 
-class Search(Protocol):
+class TextSearch(Protocol):
     """The search of one text: a `Scan` or a `Restorer`."""
 
     @property
@@ -61,7 +61,7 @@ class ArgumentSearch:
 
     __slots__ = ("_escape", "_half", "_holds", "_inside", "_length", "_out", "_passed", "_run", "_search", "_spelled")
 
-    def __init__(self, search: Search, *, holds: bool = True) -> None:
+    def __init__(self, search: TextSearch, *, holds: bool = True) -> None:
         self._search = search
         self._holds = holds
         self._inside = False

@@ -79,7 +79,7 @@ class Edge:
         self.kind = kind
 
 
-class State(Edge):
+class SearchState(Edge):
     """A state: the nodes of each group, the ages of those without a register, and the context of the last character."""
 
     __slots__ = ("ages", "context", "edges", "generation", "groups")
@@ -101,7 +101,7 @@ class Change(Edge):
 
     __slots__ = ("adds", "drops", "ends", "ends_rule", "late", "late_rule", "stay", "target")
 
-    def __init__(self, target: State) -> None:
+    def __init__(self, target: SearchState) -> None:
         super().__init__(CHANGES)
         self.target = target
         self.late = -1
@@ -118,19 +118,19 @@ class Change(Edge):
         """How many of the first groups end if all others stay. -1 if not all do."""
 
 
-class Question(Edge):
+class CheckEdge(Edge):
     """A transition that depends on checks."""
 
     __slots__ = ("answers", "asked")
 
-    def __init__(self, asked: list[Asked]) -> None:
+    def __init__(self, asked: list[PendingCheck]) -> None:
         super().__init__(ASKS)
         self.asked = asked
         self.answers: dict[int, Edge] = {}
         """The transitions by the answers, a bit for each check."""
 
 
-class Asked:
+class PendingCheck:
     """A check of a transition, and what it is asked about.
 
     Args:
@@ -162,7 +162,7 @@ class Context:
         """The nodes behind those that read a character first, by the character's set."""
 
 
-class Group:
+class StateGroup:
     """The register of the group that began at one place of a text."""
 
     __slots__ = ("behind", "end", "rule", "start")
@@ -206,7 +206,7 @@ class Automaton:
         self._leads = [entry.lead for entry in program.entries]
         self._contexts: dict[tuple[tuple[int, ...], tuple[int, ...]], Context] = {}
         self._after: dict[tuple[tuple[int, ...], int], Context] = {}
-        self._states: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...], int], State] = {}
+        self._states: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...], int], SearchState] = {}
         self._places = 0
         self._edges = 0
         self._least: list[int] = _least_rest(program) if self.bounded else []
@@ -233,7 +233,7 @@ class Automaton:
         """Returns the category of a rule."""
         return self._program.categories[rule]
 
-    def start(self) -> State:
+    def start(self) -> SearchState:
         """Returns the state at the beginning of a text."""
         return self._state((), (), self._first)
 
@@ -303,7 +303,7 @@ class Automaton:
 
     # -- states --
 
-    def _state(self, groups: tuple[tuple[int, ...], ...], ages: tuple[int, ...], context: Context) -> State:
+    def _state(self, groups: tuple[tuple[int, ...], ...], ages: tuple[int, ...], context: Context) -> SearchState:
         key = (groups, ages, context.number)
         found = self._states.get(key)
         if found is None:
@@ -313,7 +313,7 @@ class Automaton:
                 or self._edges > LIMITS.state_edges
             ):
                 self._drop_states()
-            found = self._states[key] = State(groups, ages, context, self.generation)
+            found = self._states[key] = SearchState(groups, ages, context, self.generation)
             for each in groups:
                 self._places += len(each)
         return found
@@ -327,7 +327,7 @@ class Automaton:
         self._edges = 0
         self.generation += 1
 
-    def edge(self, state: State, sort: int) -> Edge:
+    def edge(self, state: SearchState, sort: int) -> Edge:
         """Returns the transition of a state for a class of characters; makes it if there is none yet."""
         found = state.edges.get(sort)
         if found is None:
@@ -337,7 +337,7 @@ class Automaton:
                 self._edges += 1
         return found
 
-    def answered(self, question: Question, state: State, sort: int, answers: int) -> Edge:
+    def answered(self, question: CheckEdge, state: SearchState, sort: int, answers: int) -> Edge:
         """Returns the transition of a state for a class of characters and the answers of its question."""
         found = question.answers.get(answers)
         if found is None:
@@ -347,7 +347,7 @@ class Automaton:
                 self._edges += 1
         return found
 
-    def _made_edge(self, state: State, sort: int, answers: int | None) -> Edge:
+    def _made_edge(self, state: SearchState, sort: int, answers: int | None) -> Edge:
         """Makes a transition: rules 1 to 3 of the module.
 
         Args:
@@ -360,7 +360,7 @@ class Automaton:
         count = len(state.groups) if late < 0 else late + 1
         registers = len(state.groups) - len(state.ages)
         seen: set[int] = set()
-        asked: list[Asked] = []
+        asked: list[PendingCheck] = []
         alive: list[int] = []
         groups: list[tuple[int, ...]] = []
         ends, ends_rule = -1, 0
@@ -379,7 +379,7 @@ class Automaton:
                 ends, ends_rule = at, rule
                 break
         if asked and answers is None:
-            return Question(asked)
+            return CheckEdge(asked)
         kept = min(registers, count)
         adds: list[int] = []
         ages: list[int] = []
@@ -407,7 +407,7 @@ class Automaton:
             self._places += len(stay)
         return edge
 
-    def _late(self, state: State, sets: frozenset[int]) -> tuple[int, int]:
+    def _late(self, state: SearchState, sets: frozenset[int]) -> tuple[int, int]:
         """Returns the first group whose match ends before a character, and its rule. -1 and 0 if there is none."""
         for at, nodes in enumerate(state.groups):
             rule = -1
@@ -423,7 +423,7 @@ class Automaton:
                 return at, rule
         return -1, 0
 
-    def last(self, state: State) -> tuple[int, int]:
+    def last(self, state: SearchState) -> tuple[int, int]:
         """Returns the first group whose match ends with the text, and its rule. -1 and 0 if there is none."""
         for at, nodes in enumerate(state.groups):
             rule = -1
@@ -459,7 +459,7 @@ class Automaton:
         seen: set[int],
         group: int,
         age: int,
-        asked: list[Asked],
+        asked: list[PendingCheck],
         answers: int | None,
     ) -> tuple[tuple[int, ...], int]:
         """Returns the nodes of a group that read characters or wait for one, and the rule that ends here, or -1.
@@ -468,7 +468,7 @@ class Automaton:
             starts: Nodes that the group has reached.
             seen: Nodes of earlier groups; those of this one are added.
             group: The group's index.
-            age: Its age, as of `Asked`.
+            age: Its age, as of `PendingCheck`.
             asked: The checks of the transition; those of this group are added.
             answers: The answers of the checks.
         """
@@ -494,7 +494,7 @@ class Automaton:
                 found.append(node)
             elif kind == GATE:
                 is_open = answers is not None and answers >> len(asked) & 1 == 1
-                asked.append(Asked(group, age, program.checks[self._values[node]]))
+                asked.append(PendingCheck(group, age, program.checks[self._values[node]]))
                 if is_open:
                     waiting.append(self._following[node])
             elif kind == END:
@@ -508,7 +508,7 @@ class Automaton:
         found.sort()
         return tuple(found), rule
 
-    def within(self, state: State, length: int) -> State:
+    def within(self, state: SearchState, length: int) -> SearchState:
         """Returns a state whose first group, of a length, has no threads of rules whose matches are shorter."""
         first = state.groups[0]
         limits = self._program.longest
@@ -532,11 +532,11 @@ class Automaton:
             [longest[rule] - self._least[node] for node, rule in enumerate(self._owners) if longest[rule] > 0] or [0]
         )
 
-    def without_groups(self, state: State) -> State:
+    def without_groups(self, state: SearchState) -> SearchState:
         """Returns the state behind the same character in which nothing has begun."""
         return self._state((), (), state.context)
 
-    def registered(self, state: State) -> State:
+    def registered(self, state: SearchState) -> SearchState:
         """Returns the state whose groups are the same, and all have a register."""
         return self._state(state.groups, (), state.context)
 
@@ -563,7 +563,7 @@ class Scan:
         self._automaton = automaton
         self._holds = holds
         self._state = automaton.start()
-        self._groups: list[Group] = []
+        self._groups: list[StateGroup] = []
         self._decided: list[Match] = []
         self._kept = ""
         """Text that is needed further: that may become a match, or that a check reads."""
@@ -705,7 +705,7 @@ class Scan:
                 if automaton.steps > steps:
                     size = at + 1
             if edge.kind == PLAIN:
-                state = cast(State, edge)
+                state = cast(SearchState, edge)
             else:
                 start = self._base + at
                 state = self._changed(state, edge, sort, text, start, self._counted(start))
@@ -713,7 +713,7 @@ class Scan:
         self._state = state
         return at
 
-    def _read_several(self, text: str, at: int, state: State, sorts: list[int]) -> State:
+    def _read_several(self, text: str, at: int, state: SearchState, sorts: list[int]) -> SearchState:
         """Reads a character that is compared as several. A match of some of them is one of the character."""
         start = self._base + at
         before = self._counted(start)
@@ -733,7 +733,7 @@ class Scan:
         """Returns the index behind the last character before another that counts."""
         return self._ignored if at == self._ignored_end else at
 
-    def _changed(self, state: State, edge: Edge, sort: int, text: str, start: int, before: int) -> State:
+    def _changed(self, state: SearchState, edge: Edge, sort: int, text: str, start: int, before: int) -> SearchState:
         """Changes the groups by a transition, and returns the next state.
 
         Args:
@@ -744,16 +744,16 @@ class Scan:
             start: The index of the character.
             before: The index at which a match ends that ends before the character.
         """
-        if isinstance(edge, Question):
+        if isinstance(edge, CheckEdge):
             edge = self._automaton.answered(edge, state, sort, self._ask(edge, text, start))
-        if isinstance(edge, State):
+        if isinstance(edge, SearchState):
             return edge
         change = cast(Change, edge)
         groups = self._groups
         if change.late >= 0:
             del groups[change.late + 1 :]
         for age in change.adds:
-            groups.append(Group(start - age))
+            groups.append(StateGroup(start - age))
         if change.late >= 0:
             groups[change.late].match(before, change.late_rule)
         if change.ends >= 0:
@@ -765,7 +765,7 @@ class Scan:
                 self._end_group(groups[at], _NO_GROUPS)
             del groups[: change.drops]
         elif len(stay) < len(groups):
-            kept: list[Group] = []
+            kept: list[StateGroup] = []
             for at, group in enumerate(groups):
                 if len(kept) < len(stay) and stay[len(kept)] == at:
                     kept.append(group)
@@ -774,7 +774,7 @@ class Scan:
             self._groups = kept
         return change.target
 
-    def _ask(self, question: Question, text: str, start: int) -> int:
+    def _ask(self, question: CheckEdge, text: str, start: int) -> int:
         """Returns the answers of checks, a bit for each one."""
         base = self._base
         answers = 0
@@ -784,7 +784,7 @@ class Scan:
                 answers |= 1 << bit
         return answers
 
-    def _registered(self, state: State, end: int) -> State:
+    def _registered(self, state: SearchState, end: int) -> SearchState:
         """Gives all groups of a state a register, and returns the state in which they have one.
 
         Args:
@@ -794,13 +794,13 @@ class Scan:
         if not state.ages:
             return state
         for age in state.ages:
-            self._groups.append(Group(end - age))
+            self._groups.append(StateGroup(end - age))
         return self._automaton.registered(state)
 
-    def _match(self, group: Group) -> Match:
+    def _match(self, group: StateGroup) -> Match:
         return Match(self._automaton.category(group.rule), group.start, group.end, group.rule)
 
-    def _end_group(self, group: Group, before: list[Group]) -> None:
+    def _end_group(self, group: StateGroup, before: list[StateGroup]) -> None:
         """Ends a group that has no threads any more, before which are some others."""
         matches = before[-1].behind if before else self._decided
         if group.end >= 0:
@@ -902,7 +902,7 @@ def compile_rules(
     return Automaton(program)
 
 
-_NO_GROUPS: Final[list[Group]] = []
+_NO_GROUPS: Final[list[StateGroup]] = []
 _LONE: Final = "\ufffd"
 """Half a pair of surrogates whose other half never came."""
 

@@ -20,7 +20,7 @@ from gai_fast.guards.joined import Edit, JoinedTexts, edits_of
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.outcomes import judge_failed, refused, safety, unjudged
 from gai_fast.guards.restore import Placeholders, Restorer
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.events import Event
 
 
@@ -64,7 +64,7 @@ class InputCheck:
         self._masked: set[int] = set()
         self._found: dict[str, dict[str, float | None]] = {}
         self._unjudged: set[str] = set()
-        self._verdicts: dict[str, list[tuple[tuple[int, str], Verdict | Failed]]] = {}
+        self._verdicts: dict[str, list[tuple[tuple[int, str], JudgeVerdict | Failed]]] = {}
         self._whole: JoinedTexts | None = None
         self._search = self._searched()
 
@@ -142,7 +142,7 @@ class InputCheck:
         return Question(guard.name, "input", "input", "", info.model, info.caller, info.stream_id)
 
     def judged(
-        self, guard: ActiveGuard, pieces: Sequence[tuple[int, str]], answers: Sequence[Verdict | Failed]
+        self, guard: ActiveGuard, pieces: Sequence[tuple[int, str]], answers: Sequence[JudgeVerdict | Failed]
     ) -> None:
         """Does what follows from the answers of a guard's judge.
 
@@ -174,7 +174,7 @@ class InputCheck:
         for guard in self.judges:
             settings = guard.settings
             for (start, text), answer in self._verdicts[guard.name] if settings.action == "mask" else ():
-                if isinstance(answer, Verdict):
+                if isinstance(answer, JudgeVerdict):
                     edits += edits_of(start, text, answer, settings.replacement_of(answer.category or ""))
         if self._whole is None or not edits:
             return

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gai_fast.guards.limits import LIMITS
-from gai_fast.guards.verdicts import Verdict
+from gai_fast.guards.verdicts import JudgeVerdict
 
 _BETWEEN: Final = "\n\n"
 
@@ -16,7 +16,7 @@ Edit = tuple[int, int, str]
 """A replacement: its begin and end in the joined text, and what stands there instead."""
 
 
-def edits_of(start: int, text: str, verdict: Verdict, replacement: str) -> list[Edit]:
+def edits_of(start: int, text: str, verdict: JudgeVerdict, replacement: str) -> list[Edit]:
     """Returns the replacements of a piece that is masked: of its spans, without spans of the whole.
 
     Args:

@@ -17,8 +17,8 @@ import msgspec
 
 from gai_fast.guards.characters import ANYTHING, Neighbours, complement, of_text, union
 from gai_fast.guards.limits import LIMITS
-from gai_fast.guards.program import Gate, Rule
-from gai_fast.guards.syntax import Choice, Node, Sequence, parse
+from gai_fast.guards.program import CheckGate, Rule
+from gai_fast.guards.syntax import Alternatives, Node, Sequence, parse
 
 _DIGITS: Final = of_text("0123456789")
 _LETTERS: Final = of_text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
@@ -85,7 +85,7 @@ def _iban() -> Rule:
     ]
     return Rule(
         "iban",
-        Sequence([Choice(forms), Gate(is_iban)]),
+        Sequence([Alternatives(forms), CheckGate(is_iban)]),
         before=Neighbours(words=True),
         after=Neighbours(words=True),
     )
@@ -94,7 +94,7 @@ def _iban() -> Rule:
 def _card() -> Rule:
     return Rule(
         "card",
-        Sequence([parse("[2-6]([ -]?[0-9]){12,18}"), Gate(is_card)]),
+        Sequence([parse("[2-6]([ -]?[0-9]){12,18}"), CheckGate(is_card)]),
         before=Neighbours(of_text(".-"), words=True),
         after=Neighbours(of_text("-"), words=True),
     )
@@ -103,7 +103,7 @@ def _card() -> Rule:
 def _ip() -> Rule:
     return Rule(
         "ip",
-        Choice([parse(_IPV4), *[parse(each) for each in _ipv6()]]),
+        Alternatives([parse(_IPV4), *[parse(each) for each in _ipv6()]]),
         before=Neighbours(of_text(".:"), words=True),
         after=Neighbours(of_text(":"), words=True),
     )
@@ -148,9 +148,9 @@ def _jwt() -> Rule:
         Sequence(
             [
                 parse(r"eyJ[A-Za-z0-9_-]{8,}\."),
-                Gate(is_jwt_header),
+                CheckGate(is_jwt_header),
                 parse(r"eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]{8,}"),
-                Gate(_is_short_token),
+                CheckGate(_is_short_token),
             ]
         ),
         before=Neighbours(of_text(".-"), words=True),
@@ -170,7 +170,7 @@ def _api_key() -> Rule:
     )
     return Rule(
         "api_key",
-        Choice([parse(each) for each in forms]),
+        Alternatives([parse(each) for each in forms]),
         before=Neighbours(of_text("-"), words=True),
         after=Neighbours(of_text("-"), words=True),
     )

@@ -14,7 +14,7 @@ from gai_fast.guards import characters
 from gai_fast.guards.characters import ANYTHING, BEYOND, OF_WORDS, CodePoints, Neighbours, of_text
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.normal import normalize
-from gai_fast.guards.syntax import UNBOUNDED, Chars, Choice, Node, Repeat, Sequence, letter_set
+from gai_fast.guards.syntax import UNBOUNDED, Alternatives, Chars, Node, Repeat, Sequence, letter_set
 from gai_fast.model.errors import GaiFastError
 
 CHARS: Final = 0
@@ -31,7 +31,7 @@ class TooLarge(GaiFastError, ValueError):
     """The rules of a guard need more positions than a guard may have."""
 
 
-class Gate(Node):
+class CheckGate(Node):
     """A place that is passed only if the text from the match's beginning passes a check.
 
     Args:
@@ -100,7 +100,7 @@ class Words:
         self.words = words
 
 
-class Ending:
+class RuleEnd:
     """The end of a rule.
 
     Args:
@@ -119,7 +119,7 @@ class Ending:
         self.follow = follow
 
 
-class Entry:
+class RuleEntry:
     """Where rules begin that need the same before them.
 
     Args:
@@ -218,8 +218,8 @@ class Program:
         self.sets: list[CodePoints] = []
         self.neighbours: list[Neighbours] = [ANYTHING]
         self.checks: list[Check] = []
-        self.endings: list[Ending] = []
-        self.entries: list[Entry] = []
+        self.endings: list[RuleEnd] = []
+        self.entries: list[RuleEntry] = []
         self.categories: list[str] = []
         """The category of each rule."""
         self.longest: list[int] = []
@@ -244,7 +244,7 @@ class Program:
         self._reserve(rule.node.positions())
         index = self._add_category(rule.category, rule.longest)
         after = self._neighbour(rule.after)
-        ending = self._ending(Ending(index, after, rule.follow or after > 0, rule.follow))
+        ending = self._ending(RuleEnd(index, after, rule.follow or after > 0, rule.follow))
         first = len(self.kinds)
         node = self._compile(rule.node, self._node(END, -1, ending))
         if _has_gate(rule.node):
@@ -259,8 +259,8 @@ class Program:
             TooLarge: There is no room for them.
         """
         index = self._add_category(words.category, 0)
-        bounded = self._ending(Ending(index, self._neighbour(OF_WORDS), True, False))
-        unbounded = self._ending(Ending(index, 0, False, False))
+        bounded = self._ending(RuleEnd(index, self._neighbour(OF_WORDS), True, False))
+        unbounded = self._ending(RuleEnd(index, 0, False, False))
         tree = _Tree()
         for number, word in enumerate(words.words):
             text = "".join([normalize(each) for each in word]) if self.normal else word
@@ -323,10 +323,10 @@ class Program:
             for part in reversed(node.parts):
                 following = self._compile(part, following)
             return following
-        if isinstance(node, Choice):
+        if isinstance(node, Alternatives):
             starts = [self._compile(part, following) for part in node.parts]
             return self._split(tuple(starts))
-        if isinstance(node, Gate):
+        if isinstance(node, CheckGate):
             self.checks.append(node.check)
             return self._node(GATE, following, len(self.checks) - 1)
         assert isinstance(node, Repeat)
@@ -374,7 +374,7 @@ class Program:
             self.sets.append(points)
         return index
 
-    def _ending(self, ending: Ending) -> int:
+    def _ending(self, ending: RuleEnd) -> int:
         self.endings.append(ending)
         return len(self.endings) - 1
 
@@ -385,11 +385,11 @@ class Program:
         self.neighbours.append(neighbours)
         return len(self.neighbours) - 1
 
-    def _entry(self, before: int, lead: str) -> Entry:
+    def _entry(self, before: int, lead: str) -> RuleEntry:
         for known in self.entries:
             if known.before == before and known.lead == lead:
                 return known
-        self.entries.append(Entry(before, lead))
+        self.entries.append(RuleEntry(before, lead))
         return self.entries[-1]
 
     def _add_category(self, category: str, longest: int) -> int:
@@ -408,8 +408,8 @@ def _is_bounded(letter: str) -> bool:
 
 
 def _has_gate(node: Node) -> bool:
-    if isinstance(node, (Sequence, Choice)):
+    if isinstance(node, (Sequence, Alternatives)):
         return any(_has_gate(each) for each in node.parts)
     if isinstance(node, Repeat):
         return _has_gate(node.inner)
-    return isinstance(node, Gate)
+    return isinstance(node, CheckGate)

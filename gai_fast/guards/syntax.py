@@ -75,7 +75,7 @@ class Sequence(Node):
         return all(each.may_be_empty() for each in self.parts)
 
 
-class Choice(Node):
+class Alternatives(Node):
     """One of several parts."""
 
     def __init__(self, parts: list[Node]) -> None:
@@ -187,7 +187,7 @@ class _Parser:
         while self._next() == "|":
             self._at += 1
             parts.append(self._sequence())
-        return parts[0] if len(parts) == 1 else Choice(parts)
+        return parts[0] if len(parts) == 1 else Alternatives(parts)
 
     def _sequence(self) -> Node:
         parts: list[Node] = []

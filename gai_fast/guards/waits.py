@@ -13,7 +13,7 @@ from typing import Final
 from gai_fast.guards.characters import contains
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.program import BRANCH, CHARS, END, SPLIT, Program, Rule, nothing
-from gai_fast.guards.syntax import UNBOUNDED, BadPattern, Choice, Node, Repeat, Sequence, parse
+from gai_fast.guards.syntax import UNBOUNDED, Alternatives, BadPattern, Node, Repeat, Sequence, parse
 
 ENDLESS: Final = -1
 """The length of a chain that has a cycle."""
@@ -57,7 +57,7 @@ def _check(program: Program, start: int) -> None:
     )
 
 
-class Chain:
+class WaitChain:
     """A longest chain.
 
     Args:
@@ -70,7 +70,7 @@ class Chain:
         self.nodes = nodes
 
 
-def longest_chain(successors: list[list[int]], weights: list[int]) -> Chain:
+def longest_chain(successors: list[list[int]], weights: list[int]) -> WaitChain:
     """Returns the longest chain in a graph: the sum of the weights of its nodes.
 
     Tarjan's algorithm, without recursion: components are completed after those that they lead to.
@@ -86,7 +86,7 @@ def longest_chain(successors: list[list[int]], weights: list[int]) -> Chain:
     best = [-1] * count
     onto: list[int] = []
     number = 0
-    longest = Chain(0, [])
+    longest = WaitChain(0, [])
     longest_at = -1
     for root in range(count):
         if order[root] >= 0:
@@ -122,7 +122,7 @@ def longest_chain(successors: list[list[int]], weights: list[int]) -> Chain:
             inside = set(component)
             is_cycle = len(component) > 1 or node in successors[node]
             if is_cycle and any(weights[each] > 0 for each in component):
-                return Chain(ENDLESS, component)
+                return WaitChain(ENDLESS, component)
             length, through = 0, -1
             for each in component:
                 for target in successors[each]:
@@ -142,7 +142,7 @@ def longest_chain(successors: list[list[int]], weights: list[int]) -> Chain:
 
 
 def _has_loop(node: Node) -> bool:
-    if isinstance(node, (Sequence, Choice)):
+    if isinstance(node, (Sequence, Alternatives)):
         return any(_has_loop(each) for each in node.parts)
     if isinstance(node, Repeat):
         return node.most == UNBOUNDED or _has_loop(node.inner)

@@ -17,7 +17,7 @@ import pytest
 from gai_fast.core.chain import Processor
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.stage import GuardStage
-from gai_fast.guards.verdicts import Failed, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict
 from gai_fast.model.settings import CacheSettings
 from tests.guarding import Answering, Guarding, Judged, Standing, Word, failed, judging, matching
 from tests.integration.gateway import (
@@ -316,8 +316,8 @@ async def test_only_the_streams_of_a_model_and_a_caller_are_guarded(net: Net) ->
 
 # ---- guards of a configuration ---------------------------------------------------------------------------------------
 
-FINE = Verdict(flagged=False)
-BAD = Verdict(flagged=True, category="violence", score=0.9)
+FINE = JudgeVerdict(flagged=False)
+BAD = JudgeVerdict(flagged=True, category="violence", score=0.9)
 LATE = Failed("late", "no verdict within 1 s")
 STEPS = (
     ("The key ", "The key "),
@@ -631,7 +631,7 @@ async def test_text_waits_for_its_verdict_on_every_route(net: Net, route: str, i
     client = await gateway.connect()
     client.request("POST", path, {**body, "stream": is_stream})
     await until(lambda: judge.texts == [text, text + "and its end."])
-    spans = Verdict(flagged=True, category="size", spans=((15, 30),))
+    spans = JudgeVerdict(flagged=True, category="size", spans=((15, 30),))
     await answer_all(judge, [spans, FINE])
     response = await client.response()
     await response.rest()

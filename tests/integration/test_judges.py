@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from gai_fast.guards.joined import JoinedTexts
-from gai_fast.guards.stages.pieces import Action, Ended, Match, Outcome, Passed, Piece, Pieces, Rules, Warned
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.stages.pieces import Action, Ended, JudgedMatch, Outcome, Passed, Piece, Pieces, Rules, Warned
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.settings import FunctionSettings, Secret, UpstreamSettings
 from gai_fast.net.judges.input_check import judge_input
 from gai_fast.net.judges.judge import Ask, Judge
@@ -144,9 +144,9 @@ class Answer:
         if due is not None:
             self._timer = self._loop.call_at(due / 1000 + 0.001, self._go_on)
 
-    def _answered(self, piece: Piece, answer: Verdict | Failed) -> None:
+    def _answered(self, piece: Piece, answer: JudgeVerdict | Failed) -> None:
         del self.asks[piece]
-        self._judged += piece.size if isinstance(answer, Verdict) else 0
+        self._judged += piece.size if isinstance(answer, JudgeVerdict) else 0
         self.pieces.judged(piece, answer)
         self._go_on()
 
@@ -161,7 +161,7 @@ async def answered(judge: Judge, **rules: Any) -> Answer:
     return answer
 
 
-def unwanted(answer: Verdict | Failed) -> None:
+def unwanted(answer: JudgeVerdict | Failed) -> None:
     raise AssertionError("a question that was cancelled has an answer")
 
 
@@ -347,7 +347,7 @@ async def test_a_moderation_is_asked_with_the_key_of_its_upstream(net: Net) -> N
     server = await net.upstream(handler)
     async with judging(policy=moderation(server, model="omni-moderation-latest")) as judges:
         answer = await answered(judges["policy"])
-        assert answer.left[-2:] == [Match(0, "stop", "sloth", 0.9, 0), Ended(0)]
+        assert answer.left[-2:] == [JudgedMatch(0, "stop", "sloth", 0.9, 0), Ended(0)]
         assert "lazy" not in answer.text
     assert heads[0].startswith(b"POST /v1/moderations HTTP/1.1\r\n")
     assert f"authorization: Bearer {KEY}\r\n".encode() in heads[0]
@@ -544,7 +544,7 @@ async def test_a_function_judges(net: Net, module: ModuleType) -> None:
     module.check = foxes  # type: ignore[attr-defined]  # as above
     async with judging(policy=function(module, "check")) as judges:
         answer = await answered(judges["policy"])
-        assert answer.left[-2:] == [Match(0, "stop", "fox", None, 0), Ended(0)]
+        assert answer.left[-2:] == [JudgedMatch(0, "stop", "fox", None, 0), Ended(0)]
 
 
 # ---- input -----------------------------------------------------------------------------------------------------------
@@ -557,7 +557,7 @@ async def test_the_texts_of_a_request_are_judged_in_pieces(net: Net, module: Mod
     asked = Question("policy", "input", "input", "", "m", "anna", "s1")
     async with judging(policy=function(module, "check")) as judges:
         answers = await judge_input(judges["policy"], asked, joined.pieces())
-    flagged = [(at, answer) for at, answer in answers if isinstance(answer, Verdict) and answer.flagged]
+    flagged = [(at, answer) for at, answer in answers if isinstance(answer, JudgeVerdict) and answer.flagged]
     assert len(answers) == 6
     assert len(flagged) == 1
     pieces = dict(joined.pieces())

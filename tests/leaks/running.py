@@ -12,7 +12,7 @@ from gai_fast.core.transcript import Transcript
 from gai_fast.formats import get_format
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.building import build
-from gai_fast.guards.output import output_stage
+from gai_fast.guards.stages.output import output_stage
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import GuardSettings
 from gai_fast.providers import get_provider

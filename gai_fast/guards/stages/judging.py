@@ -19,11 +19,11 @@ from functools import partial
 from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo
-from gai_fast.guards.active import ActiveGuard, Asked, GuardCounts
+from gai_fast.guards.active import ActiveGuard, AskedQuestion, GuardCounts
 from gai_fast.guards.outcomes import judge_failed, safety, stopped, unjudged
 from gai_fast.guards.stages.changed import Changed, rewritten
-from gai_fast.guards.stages.pieces import Ended, Match, Passed, Piece, Pieces, Rules
-from gai_fast.guards.verdicts import Channel, Failed, Question, Verdict
+from gai_fast.guards.stages.pieces import Ended, JudgedMatch, Passed, Piece, Pieces, Rules
+from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict, Question
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import DELTAS, Event, JSONText
 
@@ -41,9 +41,9 @@ class _Answer:
 
     __slots__ = ("piece", "verdict")
 
-    def __init__(self, piece: Piece, verdict: Verdict | Failed) -> None:
+    def __init__(self, piece: Piece, verdict: JudgeVerdict | Failed) -> None:
         self.piece = piece
-        self.verdict: Verdict | Failed = verdict
+        self.verdict: JudgeVerdict | Failed = verdict
 
 
 class JudgeStage(Processor):
@@ -62,7 +62,7 @@ class JudgeStage(Processor):
         self._stream = stream
         self._counts = counts
         self._pieces = Pieces([rules_of(each) for each in guards])
-        self._asked: dict[Piece, Asked] = {}
+        self._asked: dict[Piece, AskedQuestion] = {}
         self._answers: list[_Answer] = []
         self._changed: dict[int, Changed] = {}  # by choice
         self._wake: Callable[[], None] | None = None
@@ -152,7 +152,7 @@ class JudgeStage(Processor):
                 event = self._passed(outcome)
                 if event is not None:
                     yield event
-            elif isinstance(outcome, Match):
+            elif isinstance(outcome, JudgedMatch):
                 guard = self._guards[outcome.judge]
                 self._counts.acted(guard.name, "output", outcome.action)
                 category = guard.settings.category_of(outcome.category or "")
@@ -195,7 +195,7 @@ class JudgeStage(Processor):
         ready = judge.now() - (now_ms - piece.ready_ms) / 1e3
         self._asked[piece] = judge.ask(question, partial(self._answered, piece, ready), ready)
 
-    def _answered(self, piece: Piece, ready: float, verdict: Verdict | Failed) -> None:
+    def _answered(self, piece: Piece, ready: float, verdict: JudgeVerdict | Failed) -> None:
         """Receives a judge's answer, in a turn of the loop of its own."""
         if self._asked.pop(piece, None) is None:
             return

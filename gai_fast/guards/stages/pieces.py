@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gai_fast.guards.limits import LIMITS
-from gai_fast.guards.verdicts import Channel, Failed, Verdict
+from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict
 
 Action = Literal["mask", "stop", "flag"]
 
@@ -69,7 +69,7 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class JudgedMatch:
     """A verdict that flags a text.
 
     Args:
@@ -107,7 +107,7 @@ class Ended:
     failure: Failed | None = None
 
 
-Outcome = Passed | Match | Warned | Ended
+Outcome = Passed | JudgedMatch | Warned | Ended
 
 
 # ---- what waits ------------------------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ class _Edit:
     start: int
     end: int
     replacement: str
-    match: Match | None
+    match: JudgedMatch | None
 
 
 class _Held:
@@ -452,7 +452,7 @@ class Pieces:
         self._asked.update(found)
         return found
 
-    def judged(self, piece: Piece, verdict: Verdict | Failed) -> None:
+    def judged(self, piece: Piece, verdict: JudgeVerdict | Failed) -> None:
         """Notes a verdict. A second verdict on a piece is ignored, as is one on a piece that was dropped.
 
         Args:
@@ -530,7 +530,7 @@ class Pieces:
             if track.size >= track.target and not place.is_call:
                 track.ripen()
 
-    def _flag(self, piece: Piece, verdict: Verdict) -> None:
+    def _flag(self, piece: Piece, verdict: JudgeVerdict) -> None:
         """Masks, stops or reports a flagged piece: rules 6 and 7."""
         track, place = piece.track, piece.track.place
         start = piece.end - piece.size
@@ -543,7 +543,7 @@ class Pieces:
             return  # rule 7
         track.flag(piece.end)
         spans = [(max(begin, start), end) for begin, end in spans if end > start] or [(start, piece.end)]
-        match = Match(piece.judge, action, verdict.category, verdict.score, piece.choice)
+        match = JudgedMatch(piece.judge, action, verdict.category, verdict.score, piece.choice)
         if action == "stop":
             self._stop_at(spans[0][0], piece, match)
         elif action == "flag":
@@ -551,9 +551,9 @@ class Pieces:
         else:
             self._mask(place, spans, track.side.rules.replacement_of(verdict.category or ""), match)
 
-    def _mask(self, place: _Place, spans: list[tuple[int, int]], replacement: str, match: Match) -> None:
+    def _mask(self, place: _Place, spans: list[tuple[int, int]], replacement: str, match: JudgedMatch) -> None:
         """Replaces the spans once they leave. Of text that is out nothing can be replaced."""
-        reported: Match | None = match
+        reported: JudgedMatch | None = match
         for begin, end in spans:
             if end > place.out:
                 place.edits.append(_Edit(max(begin, place.out), end, replacement, reported))
@@ -562,7 +562,7 @@ class Pieces:
             self._out.append(reported)
         place.edits.sort(key=_start_of)
 
-    def _stop_at(self, at: int, piece: Piece, match: Match) -> None:
+    def _stop_at(self, at: int, piece: Piece, match: JudgedMatch) -> None:
         """Lets through what stands before a match, and ends the stream."""
         track, place = piece.track, piece.track.place
         if track.out[0] is piece and at > place.out and not place.is_call:
@@ -638,10 +638,10 @@ def _start_of(edit: _Edit) -> int:
     return edit.start
 
 
-def _edited(place: _Place, held: _Held) -> tuple[str, list[Match]]:
+def _edited(place: _Place, held: _Held) -> tuple[str, list[JudgedMatch]]:
     """Returns the text of an event with the replacements of its place, and the matches that have left with it."""
     texts: list[str] = []
-    matches: list[Match] = []
+    matches: list[JudgedMatch] = []
     at = max(held.start, place.edited)
     count = 0
     for edit in place.edits:

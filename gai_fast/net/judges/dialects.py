@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from gai_fast.guards.verdicts import Question, Verdict
+from gai_fast.guards.verdicts import JudgeVerdict, Question
 from gai_fast.kernels import encode_json
 from gai_fast.net.limits import LIMITS
 
@@ -50,7 +50,7 @@ def read_json(data: bytes) -> Any:
         raise NotAVerdict("is not JSON") from None
 
 
-def read_verdict(answer: Any, question: Question) -> Verdict:
+def read_verdict(answer: Any, question: Question) -> JudgeVerdict:
     """Reads the answer of a web hook or a function.
 
     Args:
@@ -66,7 +66,7 @@ def read_verdict(answer: Any, question: Question) -> Verdict:
     if type(flagged) is not bool:
         raise NotAVerdict("has no `flagged` that is true or false")
     score = answer.get("score")
-    return Verdict(
+    return JudgeVerdict(
         flagged,
         _category(answer.get("category")),
         None if score is None else _number(score, "`score`"),
@@ -74,7 +74,7 @@ def read_verdict(answer: Any, question: Question) -> Verdict:
     )
 
 
-def read_moderation(answer: Any, threshold: Mapping[str, float]) -> Verdict:
+def read_moderation(answer: Any, threshold: Mapping[str, float]) -> JudgeVerdict:
     """Reads the answer of a moderation.
 
     Args:
@@ -108,13 +108,13 @@ def read_moderation(answer: Any, threshold: Mapping[str, float]) -> Verdict:
             found.append((_score(scores[name]) if name in scores else 0.0, name))
     if not threshold and flagged is not None:
         if not flagged:
-            return Verdict(False)
+            return JudgeVerdict(False)
     elif not found:
-        return Verdict(False)
+        return JudgeVerdict(False)
     if not found:
-        return Verdict(True)
+        return JudgeVerdict(True)
     score, name = max(found)
-    return Verdict(True, _category(name), score if name in scores else None)
+    return JudgeVerdict(True, _category(name), score if name in scores else None)
 
 
 # ---- parts of an answer ----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final
 
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.net.judges.dialects import NotAVerdict, read_verdict
 from gai_fast.net.judges.judge import Answered, Way
 from gai_fast.net.limits import LIMITS
@@ -45,7 +45,7 @@ class FunctionWay(Way):
         self._threads = threads
         self._is_closed = False
         self._loop = loop
-        self._tasks: set[asyncio.Task[Verdict | Failed]] = set()
+        self._tasks: set[asyncio.Task[JudgeVerdict | Failed]] = set()
 
     def ask(self, question: Question, answered: Answered, freed: Callable[[], None]) -> Callable[[], None]:
         """Calls the function in a later turn of the loop; as `Way.ask`."""
@@ -69,7 +69,7 @@ class FunctionWay(Way):
             for task in late:
                 asyncio._unregister_task(task)  # documented in "Extending asyncio"
 
-    async def _call(self, question: Question) -> Verdict | Failed:
+    async def _call(self, question: Question) -> JudgeVerdict | Failed:
         try:
             asked = question.members()
             returned = self._function(asked) if self._is_async else await self._in_thread(asked)
@@ -99,7 +99,7 @@ class FunctionWay(Way):
         begun.set()
         return self._function(asked)
 
-    def _ended(self, call: _Call, freed: Callable[[], None], task: asyncio.Task[Verdict | Failed]) -> None:
+    def _ended(self, call: _Call, freed: Callable[[], None], task: asyncio.Task[JudgeVerdict | Failed]) -> None:
         self._tasks.discard(task)
         freed()
         if task.cancelled() or task.exception() is not None:
@@ -114,13 +114,13 @@ class _Call:
     def __init__(self, answered: Answered) -> None:
         self._answered: Answered | None = answered
 
-    def settle(self, answer: Verdict | Failed) -> None:
+    def settle(self, answer: JudgeVerdict | Failed) -> None:
         """Passes the answer on, unless the question was given up."""
         answered, self._answered = self._answered, None
         if answered is not None:
             answered(answer)
 
-    def give_up(self, task: asyncio.Task[Verdict | Failed]) -> None:
+    def give_up(self, task: asyncio.Task[JudgeVerdict | Failed]) -> None:
         """Cancels the call: rule 2."""
         if self._answered is not None:
             self._answered = None

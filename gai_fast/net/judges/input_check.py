@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from gai_fast.guards.active import ActiveGuard, Asked, Asks, GuardCounts
+from gai_fast.guards.active import ActiveGuard, AskedQuestion, Asks, GuardCounts
 from gai_fast.guards.input import InputCheck
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.net.limits import LIMITS
 
 EndsAt = Literal["flag", "failure"]
@@ -68,7 +68,7 @@ class InputChecks:
 
 async def judge_input(
     judge: Asks, question: Question, pieces: Sequence[tuple[int, str]], ends_at: frozenset[EndsAt] = frozenset()
-) -> list[tuple[int, Verdict | Failed]]:
+) -> list[tuple[int, JudgeVerdict | Failed]]:
     """Asks a judge about all pieces of a request's texts, `limits.judge_input` at a time, within one timeout.
 
     If the task is cancelled, nothing is asked any more.
@@ -95,15 +95,15 @@ class _Check:
     def __init__(
         self, judge: Asks, question: Question, pieces: Sequence[tuple[int, str]], ends_at: frozenset[EndsAt]
     ) -> None:
-        self.done: asyncio.Future[list[tuple[int, Verdict | Failed]]] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[list[tuple[int, JudgeVerdict | Failed]]] = asyncio.get_running_loop().create_future()
         self._judge = judge
         self._question = question
         self._pieces = pieces
         self._ends_at = ends_at
         self._ready = judge.now()
         self._next = 0
-        self._asks: dict[int, Asked] = {}
-        self._answers: dict[int, Verdict | Failed] = {}
+        self._asks: dict[int, AskedQuestion] = {}
+        self._answers: dict[int, JudgeVerdict | Failed] = {}
         self._go_on()
 
     def cancel(self) -> None:
@@ -122,11 +122,11 @@ class _Check:
         if not self._asks:
             self._end()
 
-    def _answered(self, number: int, answer: Verdict | Failed) -> None:
+    def _answered(self, number: int, answer: JudgeVerdict | Failed) -> None:
         del self._asks[number]
         self._answers[number] = answer
         is_failure = isinstance(answer, Failed)
-        is_flag = isinstance(answer, Verdict) and answer.flagged
+        is_flag = isinstance(answer, JudgeVerdict) and answer.flagged
         if (is_failure and "failure" in self._ends_at) or (is_flag and "flag" in self._ends_at):
             self._end()
         else:

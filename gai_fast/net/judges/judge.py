@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, BreakerSettings
 from gai_fast.net.attempts.retry import Breaker
@@ -31,7 +31,7 @@ _log: Final = logging.getLogger("gai_fast.guards")
 
 _OPEN: Final = Failed("breaker", "it has failed too often: its breaker is open", counts=False)
 
-Answered = Callable[[Verdict | Failed], object]
+Answered = Callable[[JudgeVerdict | Failed], object]
 """Called once with the answer, in a later turn of the loop than the question."""
 
 
@@ -206,11 +206,11 @@ class Judge:
             give_up()
         return True
 
-    def _settle(self, ask: Ask, answer: Verdict | Failed) -> None:
+    def _settle(self, ask: Ask, answer: JudgeVerdict | Failed) -> None:
         if not self._take(ask):
             return
         breaker = self._breaker
-        if isinstance(answer, Verdict) or (answer.fault == "status" and not answer.counts):
+        if isinstance(answer, JudgeVerdict) or (answer.fault == "status" and not answer.counts):
             breaker.succeeded()
         elif answer.counts:
             breaker.failed(self.now(), ask, ask.caller)

@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from gai_fast.guards.verdicts import Question, Verdict
-from gai_fast.model.settings import FunctionSettings, Peer, Secret, UpstreamSettings
+from gai_fast.guards.verdicts import JudgeVerdict, Question
+from gai_fast.model.settings import JudgeSettings, Peer, UpstreamSettings
 from gai_fast.net.judges.dialects import hook_body, moderation_body, read_json, read_moderation, read_verdict
 from gai_fast.net.judges.functions import FunctionWay
 from gai_fast.net.judges.judge import Judge, Way
@@ -29,42 +28,6 @@ from gai_fast.runtime.thread_pool import ThreadPool
 from gai_fast.runtime.timers import Timers
 
 _MODERATIONS = "/moderations"
-
-
-class JudgeSettings(Protocol):
-    """Who gives a guard's verdicts: the `upstream` of a moderation, a `url` or a `function`. Exactly one is set."""
-
-    @property
-    def upstream(self) -> UpstreamSettings | None:
-        """The upstream that is asked for moderations."""
-
-    @property
-    def model(self) -> str | None:
-        """The model of the moderations. None means that none is sent."""
-
-    @property
-    def threshold(self) -> Mapping[str, float]:
-        """The least score, 0 to 1, that counts of a moderation's category."""
-
-    @property
-    def url(self) -> str:
-        """The URL of a web hook."""
-
-    @property
-    def headers(self) -> Mapping[str, Secret]:
-        """The headers of a web hook's requests."""
-
-    @property
-    def ca_file(self) -> str | None:
-        """The certificate authorities for the web hook's certificate, in place of the system's."""
-
-    @property
-    def function(self) -> FunctionSettings | None:
-        """The function that is called."""
-
-    @property
-    def timeout(self) -> float:
-        """Seconds from a question to its answer."""
 
 
 class Judges:
@@ -148,7 +111,7 @@ class Judges:
         path: str,
         headers: Sequence[tuple[str, str]],
         write: Callable[[Question], bytes],
-        read: Callable[[bytes, Question], Verdict],
+        read: Callable[[bytes, Question], JudgeVerdict],
     ) -> ServerWay:
         return ServerWay(peer, path, headers, write, read, self._closing, self._timers, self._loop)
 
@@ -169,7 +132,7 @@ def _version(settings: JudgeSettings) -> tuple[int, ...]:
     return (TLSFiles(settings.ca_file) if upstream is None else TLSFiles.of(upstream.peer)).version
 
 
-def _read_hook(body: bytes, question: Question) -> Verdict:
+def _read_hook(body: bytes, question: Question) -> JudgeVerdict:
     return read_verdict(read_json(body), question)
 
 
@@ -177,5 +140,5 @@ def _write_moderation(model: str | None, question: Question) -> bytes:
     return moderation_body(question, model)
 
 
-def _read_moderation(threshold: Mapping[str, float], body: bytes, question: Question) -> Verdict:
+def _read_moderation(threshold: Mapping[str, float], body: bytes, question: Question) -> JudgeVerdict:
     return read_moderation(read_json(body), threshold)

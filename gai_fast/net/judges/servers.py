@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Peer
 from gai_fast.model.upstream_errors import classify
@@ -51,7 +51,7 @@ class ServerWay(Way):
         path: str,
         headers: Sequence[tuple[str, str]],
         write: Callable[[Question], bytes],
-        read: Callable[[bytes, Question], Verdict],
+        read: Callable[[bytes, Question], JudgeVerdict],
         closing: set[asyncio.Task[None]],
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
@@ -104,13 +104,13 @@ class ServerWay(Way):
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    def _verdict(self, question: Question, body: bytes) -> Verdict | Failed:
+    def _verdict(self, question: Question, body: bytes) -> JudgeVerdict | Failed:
         try:
             return self._read(body, question)
         except NotAVerdict as problem:
             return Failed("form", f"its answer {problem}")
 
-    def _ended(self, answered: Answered, call: _Call, answer: Verdict | Failed) -> None:
+    def _ended(self, answered: Answered, call: _Call, answer: JudgeVerdict | Failed) -> None:
         self._forget(call)
         answered(answer)
 
@@ -136,8 +136,8 @@ class _Call(Receiver):
 
     def __init__(
         self,
-        ended: Callable[[_Call, Verdict | Failed], None],
-        read: Callable[[bytes], Verdict | Failed],
+        ended: Callable[[_Call, JudgeVerdict | Failed], None],
+        read: Callable[[bytes], JudgeVerdict | Failed],
         freed: Callable[[], None],
     ) -> None:
         self.freed = freed

@@ -20,8 +20,8 @@ from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
 from gai_fast.guards.automaton import Automaton
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck, LetThrough
-from gai_fast.guards.output import output_stage
 from gai_fast.guards.restore import Placeholders
+from gai_fast.guards.stages.output import output_stage
 from gai_fast.model.errors import GaiFastError
 from gai_fast.model.request import Request
 from gai_fast.model.settings import GuardSettings, Settings

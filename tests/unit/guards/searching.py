@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import re2
 from hypothesis import strategies as st
 
-from gai_fast.guards.arguments import Search
+from gai_fast.guards.arguments import TextSearch
 from gai_fast.guards.automaton import Match, Piece
 from gai_fast.guards.program import Rule
 from gai_fast.guards.waits import read_pattern
@@ -30,7 +30,7 @@ def cut(text: str, sizes: Sequence[int]) -> list[str]:
     return pieces
 
 
-def searched(search: Search, pieces: Iterable[str]) -> list[Piece]:
+def searched(search: TextSearch, pieces: Iterable[str]) -> list[Piece]:
     """Returns what a search decides about a whole text, text that is not interrupted in one."""
     found: list[Piece] = []
     for each in [*(search.feed(piece) for piece in pieces), search.end()]:

@@ -10,7 +10,7 @@ from gai_fast.core.chain import StreamInfo
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck
-from gai_fast.guards.verdicts import Failed, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import GuardSettings, JudgeSettings
 from tests.guard_counts import Counted
@@ -125,8 +125,8 @@ class TestJudges:
         made = check(["bad one", "and two"], first, second)
         [(start, text)] = pieces = made.pieces()
         assert (start, text) == (0, "bad one\n\nand two")
-        made.judged(second, pieces, [Verdict(True, "late", spans=((0, 3), (13, 16)))])
-        made.judged(first, pieces, [Verdict(True, "rude", 0.5, ((0, 3),))])
+        made.judged(second, pieces, [JudgeVerdict(True, "late", spans=((0, 3), (13, 16)))])
+        made.judged(first, pieces, [JudgeVerdict(True, "rude", 0.5, ((0, 3),))])
         made.end()
         assert made.texts == ["[rude] one", "and [late]"]
         through = made.let_through()
@@ -139,13 +139,13 @@ class TestJudges:
     def test_a_flag_changes_nothing_and_a_stop_refuses(self) -> None:
         flagging = judged("a", "flag")
         made = check(["bad"], flagging)
-        made.judged(flagging, made.pieces(), [Verdict(True)])
+        made.judged(flagging, made.pieces(), [JudgeVerdict(True)])
         made.end()
         assert (made.changed, said(made)) == ([], [("a", "flag", "http")])
         stopping = judged("a", "stop")
         made = check(["bad"], stopping)
         with pytest.raises(Error, match="does not let this request through"):
-            made.judged(stopping, made.pieces(), [Verdict(True)])
+            made.judged(stopping, made.pieces(), [JudgeVerdict(True)])
 
     def test_a_failure_refuses_or_is_a_warning(self) -> None:
         closed, counts = judged("a", "stop"), Counted()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.guards.joined import JoinedTexts, edits_of
-from gai_fast.guards.verdicts import Verdict
+from gai_fast.guards.verdicts import JudgeVerdict
 from tests.limits import LIMITS
 
 
@@ -62,9 +62,9 @@ def test_where_replacements_overlap_the_first_one_stands() -> None:
 
 
 def test_a_verdict_replaces_its_spans_or_the_piece() -> None:
-    assert edits_of(10, "abcdef", Verdict(True, None, None, ((0, 2), (4, 5))), "[x]") == [
+    assert edits_of(10, "abcdef", JudgeVerdict(True, None, None, ((0, 2), (4, 5))), "[x]") == [
         (10, 12, "[x]"),
         (14, 15, "[x]"),
     ]
-    assert edits_of(10, "abcdef", Verdict(True), "[x]") == [(10, 16, "[x]")]
-    assert edits_of(10, "abcdef", Verdict(False), "[x]") == []
+    assert edits_of(10, "abcdef", JudgeVerdict(True), "[x]") == [(10, 16, "[x]")]
+    assert edits_of(10, "abcdef", JudgeVerdict(False), "[x]") == []

@@ -8,7 +8,7 @@ import pytest
 
 from gai_fast.core.chain import Chain, Stop, StreamInfo
 from gai_fast.guards.stages.judging import JudgeStage
-from gai_fast.guards.verdicts import Failed, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from tests.guarding import Answering, Counts, judging
@@ -16,8 +16,8 @@ from tests.unit.core.test_relay_money import CUT, Scene, chunk
 from tests.unit.formats.streams import call, call_delta, call_start, finish, reasoning, text
 from tests.unit.guards.stages.test_stage import SIGNATURE, START, USAGE
 
-FINE = Verdict(flagged=False)
-BAD = Verdict(flagged=True, category="violence", score=0.9)
+FINE = JudgeVerdict(flagged=False)
+BAD = JudgeVerdict(flagged=True, category="violence", score=0.9)
 LATE = Failed("late", "no verdict within 1 s")
 STREAM = StreamInfo("s1", model="m", caller="anna")
 LONG = "forty characters of text, or a bit more. "
@@ -181,7 +181,7 @@ def test_a_whole_answer_asks_for_its_rest_and_waits() -> None:
 def test_a_stop_is_told_and_ends_the_stream() -> None:
     made = Judged()
     made.add(text(LONG), text("more"))
-    before, told, end = made.answer(Verdict(True, "violence", 0.9, ((6, 16),)))
+    before, told, end = made.answer(JudgeVerdict(True, "violence", 0.9, ((6, 16),)))
     assert before["text"] == "forty "
     assert told["safety"] == {
         "category": "violence", "action": "stop", "score": 0.9, "guard": "policy", "on": "output",
@@ -195,7 +195,7 @@ def test_a_stop_is_told_and_ends_the_stream() -> None:
 def test_a_masked_reasoning_loses_its_signature() -> None:
     made = Judged("mask")
     made.add(reasoning(LONG), SIGNATURE, text("x"))
-    given = made.answer(Verdict(True, "violence", None, ((6, 16),)))
+    given = made.answer(JudgeVerdict(True, "violence", None, ((6, 16),)))
     assert kinds(given) == ["forty [violence] of text, or a bit more. ", "safety"]
     assert "score" not in given[1]["safety"]
     assert made.counts.all == [("mask", "policy", "output")]
@@ -255,8 +255,8 @@ def test_several_judges_are_asked_at_once_and_all_must_let_it_through() -> None:
     made = Judged("mask", judging(second, "mask", name="second"))
     made.add(text(LONG))
     assert made.texts == second.texts == [LONG]
-    assert made.answer(Verdict(True, "a", None, ((0, 5),))) == []
-    second.answer(Verdict(True, "b", None, ((6, 16),)))
+    assert made.answer(JudgeVerdict(True, "a", None, ((0, 5),))) == []
+    second.answer(JudgeVerdict(True, "b", None, ((6, 16),)))
     given = made.take(made.stage.flush(made.now))
     assert given[0]["text"] == "[a] [b] of text, or a bit more. "
     assert [each["safety"]["guard"] for each in given[1:]] == ["policy", "second"]

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.guards.stages import pieces
-from gai_fast.guards.stages.pieces import Ended, Match, Outcome, Passed, Piece, Pieces, Rules, Warned
-from gai_fast.guards.verdicts import Channel, Failed, Verdict
+from gai_fast.guards.stages.pieces import Ended, JudgedMatch, Outcome, Passed, Piece, Pieces, Rules, Warned
+from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict
 from tests.limits import LIMITS
 
-FINE = Verdict(flagged=False)
-BAD = Verdict(flagged=True, category="violence", score=0.9)
+FINE = JudgeVerdict(flagged=False)
+BAD = JudgeVerdict(flagged=True, category="violence", score=0.9)
 LATE = Failed("late", "no verdict")
 
 
@@ -43,7 +43,7 @@ class Stream:
         self.asked += self.pieces.asks(self.now)
         self.left += self.pieces.take()
 
-    def judge(self, verdict: Verdict | Failed = FINE, at: int = 0) -> None:
+    def judge(self, verdict: JudgeVerdict | Failed = FINE, at: int = 0) -> None:
         self.pieces.judged(self.asked.pop(at), verdict)
         self.go_on()
 
@@ -314,7 +314,7 @@ def test_flags_do_not_hold_but_finish_waits_for_them() -> None:
     assert stream.pieces.holds
     stream.judge(BAD)
     stream.judge()
-    assert stream.left[-1] == Match(0, "flag", "violence", 0.9, 0)
+    assert stream.left[-1] == JudgedMatch(0, "flag", "violence", 0.9, 0)
     assert not stream.pieces.holds
 
 
@@ -345,9 +345,9 @@ def test_a_stop_lets_through_what_stands_before_the_match() -> None:
     stream.add("a" * 32)
     stream.add("b" * 30 + "c" * 34)
     stream.judge()
-    stream.judge(Verdict(flagged=True, category="x", spans=((52, 60), (70, 80))))
+    stream.judge(JudgeVerdict(flagged=True, category="x", spans=((52, 60), (70, 80))))
     assert stream.text == "a" * 32 + "b" * 20
-    assert stream.left[-2:] == [Match(0, "stop", "x", None, 0), Ended(0)]
+    assert stream.left[-2:] == [JudgedMatch(0, "stop", "x", None, 0), Ended(0)]
     assert (stream.pieces.is_over, stream.pieces.holds) == (True, False)
     stream.add("more")
     stream.pieces.behind({"text": "more"}, 0)
@@ -380,18 +380,18 @@ def test_what_stands_before_a_stop_needs_the_verdicts_before_it() -> None:
     stream = Stream()
     stream.add("a" * 32)
     stream.add("b" * 64)
-    stream.judge(Verdict(flagged=True, spans=((80, 90),)), at=1)
+    stream.judge(JudgeVerdict(flagged=True, spans=((80, 90),)), at=1)
     assert (stream.text, stream.left[-1]) == ("", Ended(0))
 
 
 def test_what_stands_before_a_stop_needs_the_other_judges_verdicts() -> None:
     stream = Stream(rules(), rules())
     stream.add("a" * 32)
-    stream.judge(Verdict(flagged=True, spans=((20, 25),)))
+    stream.judge(JudgeVerdict(flagged=True, spans=((20, 25),)))
     assert stream.text == ""
     stream = Stream(rules(), rules(exposure=100))
     stream.add("a" * 32)
-    stream.judge(Verdict(flagged=True, spans=((20, 25),)))
+    stream.judge(JudgeVerdict(flagged=True, spans=((20, 25),)))
     assert stream.text == "a" * 20
 
 
@@ -400,7 +400,7 @@ def test_nothing_behind_a_stop_is_exposed() -> None:
     for letter in "abcd":
         stream.add(letter * 10)
     assert stream.text == "a" * 10 + "b" * 10
-    stream.judge(Verdict(flagged=True, spans=((25, 26),)))
+    stream.judge(JudgeVerdict(flagged=True, spans=((25, 26),)))
     assert stream.text == "a" * 10 + "b" * 10 + "c" * 5
 
 
@@ -416,9 +416,9 @@ def test_a_mask_replaces_the_spans_over_any_events() -> None:
     stream = Stream(rules("mask"))
     for letter in "abcdefgh":
         stream.add(letter * 4)
-    stream.judge(Verdict(flagged=True, category="x", spans=((6, 18), (30, 31))))
+    stream.judge(JudgeVerdict(flagged=True, category="x", spans=((6, 18), (30, 31))))
     assert stream.text == "aaaabb[x]eeffffgggghh[x]h"
-    match = Match(0, "mask", "x", None, 0)
+    match = JudgedMatch(0, "mask", "x", None, 0)
     assert stream.left[:3] == [
         Passed({"text": "aaaa"}),
         Passed({"text": "bbbb"}, "bb[x]", is_masked=True),
@@ -446,12 +446,12 @@ def test_spans_in_what_went_along_replace_the_piece() -> None:
     stream.add("a" * 32)
     stream.judge()
     stream.add("b" * 64)
-    stream.judge(Verdict(flagged=True, category="x", spans=((3, 9),)))
+    stream.judge(JudgeVerdict(flagged=True, category="x", spans=((3, 9),)))
     assert stream.text == "a" * 32 + "[x]"
     stream.add("c" * 128)
     stream.judge()
     stream.add("d" * 256)
-    stream.judge(Verdict(flagged=True, category="x", spans=((120, 138),)))
+    stream.judge(JudgeVerdict(flagged=True, category="x", spans=((120, 138),)))
     assert stream.text == "a" * 32 + "[x]" + "c" * 128 + "[x]" + "d" * 246
 
 
@@ -459,20 +459,20 @@ def test_a_match_that_went_along_is_not_reported_again() -> None:
     stream = Stream(rules("mask"))
     stream.add("a" * 32)
     stream.add("b" * 64)
-    stream.judge(Verdict(flagged=True, category="x", spans=((30, 32),)))
+    stream.judge(JudgeVerdict(flagged=True, category="x", spans=((30, 32),)))
     assert stream.asked[0].context == 32
-    stream.judge(Verdict(flagged=True, category="x", spans=((30, 32),)))
+    stream.judge(JudgeVerdict(flagged=True, category="x", spans=((30, 32),)))
     assert stream.text == "a" * 30 + "[x]" + "b" * 64
-    assert sum(isinstance(each, Match) for each in stream.left) == 1
+    assert sum(isinstance(each, JudgedMatch) for each in stream.left) == 1
 
 
 def test_two_judges_mask_one_place_once() -> None:
     stream = Stream(rules("mask"), rules("mask"))
     stream.add("a" * 32)
-    stream.judge(Verdict(flagged=True, category="x", spans=((5, 10),)))
-    stream.judge(Verdict(flagged=True, category="y", spans=((8, 20), (20, 22))))
+    stream.judge(JudgeVerdict(flagged=True, category="x", spans=((5, 10),)))
+    stream.judge(JudgeVerdict(flagged=True, category="y", spans=((8, 20), (20, 22))))
     assert stream.text == "aaaaa[x][y]" + "a" * 10
-    assert [each.judge for each in stream.left if isinstance(each, Match)] == [0, 1]
+    assert [each.judge for each in stream.left if isinstance(each, JudgedMatch)] == [0, 1]
 
 
 def test_a_mask_stops_a_call() -> None:
@@ -481,19 +481,19 @@ def test_a_mask_stops_a_call() -> None:
     stream.pieces.complete(0, "c")
     stream.go_on()
     stream.judge(BAD)
-    assert stream.left == [Match(0, "stop", "violence", 0.9, 0), Ended(0)]
+    assert stream.left == [JudgedMatch(0, "stop", "violence", 0.9, 0), Ended(0)]
 
 
 def test_text_that_is_out_is_not_masked() -> None:
     stream = Stream(rules("mask", exposure=20))
     stream.add("a" * 16)
     stream.add("b" * 16)
-    stream.judge(Verdict(flagged=True, category="x", spans=((4, 20),)))
+    stream.judge(JudgeVerdict(flagged=True, category="x", spans=((4, 20),)))
     assert stream.text == "a" * 16 + "[x]" + "b" * 12
     stream.add("c" * 16)
     stream.go_on(100)
     stream.judge(BAD)
-    assert stream.left[-1] == Match(0, "mask", "violence", 0.9, 0)
+    assert stream.left[-1] == JudgedMatch(0, "mask", "violence", 0.9, 0)
 
 
 def test_a_failure_ends_the_stream() -> None:
@@ -521,7 +521,7 @@ def test_a_second_verdict_on_a_piece_counts_for_nothing() -> None:
     stream.judge(BAD)
     stream.pieces.judged(piece, BAD)
     stream.go_on()
-    assert sum(isinstance(each, Match) for each in stream.left) == 1
+    assert sum(isinstance(each, JudgedMatch) for each in stream.left) == 1
 
 
 def test_a_reset_drops_what_is_held() -> None:
@@ -716,7 +716,7 @@ def test_a_mask_changes_the_marked_characters_alone(
         early.update(set(piece.text) & set(stream.text))
         places = [place for place, character in enumerate(piece.text) if character in bad]
         is_own = piece.judge == 0 and places
-        stream.judge(Verdict(True, "x", None, tuple((a, a + 1) for a in places)) if is_own else FINE, at)
+        stream.judge(JudgeVerdict(True, "x", None, tuple((a, a + 1) for a in places)) if is_own else FINE, at)
 
     for size in sizes:
         stream.add(whole[at : at + size])
@@ -733,7 +733,7 @@ def test_a_mask_changes_the_marked_characters_alone(
     assert not stream.pieces.holds
     masked = set(whole) - set(unmasked)
     if not masked <= bad:  # a piece whose only spans lay in what went along was replaced as a whole
-        assert any(isinstance(each, Match) for each in stream.left)
+        assert any(isinstance(each, JudgedMatch) for each in stream.left)
     assert sorted(unmasked) == unmasked, "in order"
 
 
@@ -771,7 +771,7 @@ def test_whatever_ends_a_stream_nothing_unjudged_follows(
         is_over = True
         if ends == "stop":
             judged[0] |= set(piece.text[piece.context : place])
-            stream.judge(Verdict(True, None, None, ((place, place + 1),)), at)
+            stream.judge(JudgeVerdict(True, None, None, ((place, place + 1),)), at)
         elif ends == "failure":
             stream.judge(LATE, at)
         else:

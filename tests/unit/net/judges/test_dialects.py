@@ -11,7 +11,7 @@ import pytest
 from mistralai.client.models import ClassificationRequest, ModerationResponse
 from openai.types import ModerationCreateParams, ModerationCreateResponse
 
-from gai_fast.guards.verdicts import Question, Verdict
+from gai_fast.guards.verdicts import JudgeVerdict, Question
 from gai_fast.net.judges.dialects import (
     NotAVerdict,
     hook_body,
@@ -112,28 +112,28 @@ def test_half_a_surrogate_pair_keeps_the_places_of_the_others() -> None:
 
 
 def test_openais_verdict_is_its_flag() -> None:
-    assert read_moderation(openai_answer(), {}) == Verdict(False)
-    assert read_moderation(openai_answer(violence=0.9, hate=0.6), {}) == Verdict(True, "violence", 0.9)
-    assert read_moderation(openai_answer(False, violence=0.9), {}) == Verdict(False)
-    assert read_moderation(openai_answer(True), {}) == Verdict(True)
+    assert read_moderation(openai_answer(), {}) == JudgeVerdict(False)
+    assert read_moderation(openai_answer(violence=0.9, hate=0.6), {}) == JudgeVerdict(True, "violence", 0.9)
+    assert read_moderation(openai_answer(False, violence=0.9), {}) == JudgeVerdict(False)
+    assert read_moderation(openai_answer(True), {}) == JudgeVerdict(True)
 
 
 def test_mistrals_verdict_is_any_category() -> None:
-    assert read_moderation(mistral_answer(), {}) == Verdict(False)
-    assert read_moderation(mistral_answer(pii=0.7), {}) == Verdict(True, "pii", 0.7)
+    assert read_moderation(mistral_answer(), {}) == JudgeVerdict(False)
+    assert read_moderation(mistral_answer(pii=0.7), {}) == JudgeVerdict(True, "pii", 0.7)
 
 
 @pytest.mark.parametrize("answer", [openai_answer, mistral_answer])
 def test_a_category_with_a_threshold_counts_by_its_score_alone(answer: Any) -> None:
-    assert read_moderation(answer(sexual=0.6), {"sexual": 0.8}) == Verdict(False)
-    assert read_moderation(answer(sexual=0.3), {"sexual": 0.2}) == Verdict(True, "sexual", 0.3)
-    assert read_moderation(answer(sexual=0.8), {"sexual": 0.8}) == Verdict(True, "sexual", 0.8)
+    assert read_moderation(answer(sexual=0.6), {"sexual": 0.8}) == JudgeVerdict(False)
+    assert read_moderation(answer(sexual=0.3), {"sexual": 0.2}) == JudgeVerdict(True, "sexual", 0.3)
+    assert read_moderation(answer(sexual=0.8), {"sexual": 0.8}) == JudgeVerdict(True, "sexual", 0.8)
 
 
 def test_beside_a_threshold_the_others_count_by_their_flags() -> None:
     answer = openai_answer(violence=0.6, hate=0.9)
-    assert read_moderation(answer, {"violence": 0.8}) == Verdict(True, "hate", 0.9)
-    assert read_moderation(openai_answer(True), {"violence": 0.8}) == Verdict(False), "`flagged` has no part in it"
+    assert read_moderation(answer, {"violence": 0.8}) == JudgeVerdict(True, "hate", 0.9)
+    assert read_moderation(openai_answer(True), {"violence": 0.8}) == JudgeVerdict(False), "`flagged` has no part in it"
 
 
 def test_a_category_may_be_null() -> None:
@@ -141,14 +141,14 @@ def test_a_category_may_be_null() -> None:
     answer = openai_answer()
     answer["results"][0]["categories"]["illicit"] = None
     ModerationCreateResponse.model_validate(answer, strict=True)
-    assert read_moderation(answer, {}) == Verdict(False)
+    assert read_moderation(answer, {}) == JudgeVerdict(False)
 
 
 def test_scores_may_be_missing_where_none_is_needed() -> None:
     answer = {"results": [{"categories": {"a": True, "b": False}}]}
-    assert read_moderation(answer, {}) == Verdict(True, "a")
-    assert read_moderation({"results": [{"flagged": True}]}, {}) == Verdict(True)
-    assert read_moderation({"results": [{"flagged": False, "category_scores": None}]}, {}) == Verdict(False)
+    assert read_moderation(answer, {}) == JudgeVerdict(True, "a")
+    assert read_moderation({"results": [{"flagged": True}]}, {}) == JudgeVerdict(True)
+    assert read_moderation({"results": [{"flagged": False, "category_scores": None}]}, {}) == JudgeVerdict(False)
 
 
 def result(**members: Any) -> Any:
@@ -212,8 +212,8 @@ def test_recorded_answers_are_read(corpus: Path, name: str) -> None:
                 results = given.get("results", [given])  # of Responses it is the result itself
                 moderation = {"id": "", "model": given["model"], "results": results}
                 ModerationCreateResponse.model_validate(moderation, strict=True)
-                assert read_moderation(moderation, {}) == Verdict(False)
-                assert read_moderation(moderation, {"violence": 0.5}) == Verdict(False)
+                assert read_moderation(moderation, {}) == JudgeVerdict(False)
+                assert read_moderation(moderation, {"violence": 0.5}) == JudgeVerdict(False)
                 low = read_moderation(moderation, {"violence": 0.0})
                 assert low.flagged
                 assert low.category == "violence"
@@ -225,15 +225,15 @@ def test_recorded_answers_are_read(corpus: Path, name: str) -> None:
 
 
 def test_only_flagged_is_needed() -> None:
-    assert read_verdict({"flagged": False}, ASKED) == Verdict(False)
-    assert read_verdict({"flagged": True, "more": [1]}, ASKED) == Verdict(True)
-    assert read_verdict({"flagged": True, "category": None, "score": None, "spans": None}, ASKED) == Verdict(True)
-    assert read_verdict({"flagged": True, "category": ""}, ASKED) == Verdict(True)
+    assert read_verdict({"flagged": False}, ASKED) == JudgeVerdict(False)
+    assert read_verdict({"flagged": True, "more": [1]}, ASKED) == JudgeVerdict(True)
+    assert read_verdict({"flagged": True, "category": None, "score": None, "spans": None}, ASKED) == JudgeVerdict(True)
+    assert read_verdict({"flagged": True, "category": ""}, ASKED) == JudgeVerdict(True)
 
 
 def test_spans_are_in_order_and_do_not_overlap() -> None:
     answer = {"flagged": True, "category": "x", "score": 7, "spans": [[11, 12], [4, 7], (6, 9), [9, 10], [4, 5]]}
-    assert read_verdict(answer, ASKED) == Verdict(True, "x", 7.0, ((4, 9), (9, 10), (11, 12)))
+    assert read_verdict(answer, ASKED) == JudgeVerdict(True, "x", 7.0, ((4, 9), (9, 10), (11, 12)))
     assert TEXT[11:12] == "😀"
     assert read_verdict({"flagged": True, "spans": [[0, len(TEXT)]]}, ASKED).spans == ((0, len(TEXT)),)
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.errors import Error
 from gai_fast.net.judges.functions import FunctionWay
 from gai_fast.runtime.thread_pool import ThreadPool
@@ -21,10 +21,10 @@ from tests.waiting import SECONDS, until
 
 ASKED = Question("policy", "output", "text", "what nobody may read", "m", "anna", "s1")
 BAD = {"flagged": True, "category": "x", "spans": [[0, 4]]}
-VERDICT = Verdict(True, "x", None, ((0, 4),))
+VERDICT = JudgeVerdict(True, "x", None, ((0, 4),))
 
 
-def unwanted(answer: Verdict | Failed) -> None:
+def unwanted(answer: JudgeVerdict | Failed) -> None:
     raise AssertionError("a question that was given up has an answer")
 
 
@@ -43,9 +43,9 @@ Ask = Callable[[Callable[..., Any]], Any]
 
 @pytest.fixture
 def ask(threads: ThreadPool) -> Ask:
-    async def asked(function: Callable[..., Any]) -> Verdict | Failed:
+    async def asked(function: Callable[..., Any]) -> JudgeVerdict | Failed:
         way = FunctionWay(function, threads, asyncio.get_running_loop())
-        answer: asyncio.Future[Verdict | Failed] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[JudgeVerdict | Failed] = asyncio.get_running_loop().create_future()
         freed: list[bool] = []
         way.ask(ASKED, answer.set_result, lambda: freed.append(True))
         async with asyncio.timeout(SECONDS):

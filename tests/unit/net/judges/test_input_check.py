@@ -11,7 +11,7 @@ from gai_fast.core.chain import StreamInfo
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import GuardSettings, JudgeSettings
 from gai_fast.net.judges.input_check import InputChecks, judge_input
@@ -20,8 +20,8 @@ from tests.guard_counts import Counted
 from tests.limits import LIMITS
 from tests.waiting import until
 
-FINE = Verdict(False)
-BAD = Verdict(True)
+FINE = JudgeVerdict(False)
+BAD = JudgeVerdict(True)
 LATE = Failed("late", "")
 ASKED = Question("policy", "input", "input", "", "m", "anna", "s1")
 
@@ -53,7 +53,7 @@ class FakeJudge:
         self.most = max(self.most, len(self.asks))
         return self.asks[-1]
 
-    def answer(self, answer: Verdict | Failed = FINE, at: int = 0) -> None:
+    def answer(self, answer: JudgeVerdict | Failed = FINE, at: int = 0) -> None:
         self.asks.pop(at).answered(answer)
 
     async def begin(self, count: int, *ends_at: Any) -> asyncio.Task[Any]:
@@ -81,7 +81,7 @@ async def test_each_piece_gets_an_answer_eight_at_a_time_from_one_moment() -> No
 
 
 @pytest.mark.parametrize(("answer", "end"), [(BAD, "flag"), (LATE, "failure")])
-async def test_an_answer_that_decides_ends_it(answer: Verdict | Failed, end: str) -> None:
+async def test_an_answer_that_decides_ends_it(answer: JudgeVerdict | Failed, end: str) -> None:
     judge = FakeJudge()
     task = await judge.begin(10, end)
     judge.answer(at=1)
@@ -91,7 +91,7 @@ async def test_an_answer_that_decides_ends_it(answer: Verdict | Failed, end: str
 
 
 @pytest.mark.parametrize(("answer", "end"), [(LATE, "flag"), (BAD, "failure")])
-async def test_another_answer_does_not(answer: Verdict | Failed, end: str) -> None:
+async def test_another_answer_does_not(answer: JudgeVerdict | Failed, end: str) -> None:
     judge = FakeJudge()
     task = await judge.begin(2, end)
     judge.answer(answer)

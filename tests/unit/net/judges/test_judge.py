@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.net.judges.judge import Answered, Ask, Judge, Way
 from tests.unit.net.fakes import FakeTime
 
-FINE = Verdict(False)
+FINE = JudgeVerdict(False)
 BUSY = Failed("status", "it answers with status 503")
 REFUSED = Failed("status", "it answers with status 400", counts=False)
 
@@ -36,7 +36,7 @@ class HeldWay(Way):
             self.given_up.append(asked[0].text)
             asked[2]()
 
-    def answer(self, answer: Verdict | Failed = FINE, at: int = 0) -> None:
+    def answer(self, answer: JudgeVerdict | Failed = FINE, at: int = 0) -> None:
         _, answered, freed = self.asked.pop(at)
         freed()
         answered(answer)
@@ -58,7 +58,7 @@ class Bench:
         self.way = HeldWay()
         self.way.places = places
         self.judge = Judge("policy", self.way, timeout, self.time, cast(Any, self.time))
-        self.answers: list[tuple[str, Verdict | Failed]] = []
+        self.answers: list[tuple[str, JudgeVerdict | Failed]] = []
 
     def ask(self, text: str = "a", caller: str = "", ready: float | None = None) -> Ask:
         question = Question("policy", "output", "text", text, caller=caller)
@@ -79,8 +79,8 @@ def test_a_question_gets_its_answer() -> None:
     bench = Bench()
     bench.ask()
     assert bench.judge.running == 1
-    bench.way.answer(Verdict(True, "x"))
-    assert bench.answers == [("a", Verdict(True, "x"))]
+    bench.way.answer(JudgeVerdict(True, "x"))
+    assert bench.answers == [("a", JudgeVerdict(True, "x"))]
     assert (bench.judge.running, bench.judge.failures, bench.time.armed) == (0, 0, 0)
 
 

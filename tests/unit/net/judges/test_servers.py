@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.guards.verdicts import Failed, Question, Verdict
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.settings import Peer
 from gai_fast.net.judges.dialects import hook_body, read_json, read_verdict
 from gai_fast.net.judges.servers import ServerWay
@@ -23,11 +23,11 @@ ASKED = Question("policy", "output", "text", "One two", "m", "anna", "s1")
 SECRET = "what-nobody-may-read"
 
 
-def read(body: bytes, question: Question) -> Verdict:
+def read(body: bytes, question: Question) -> JudgeVerdict:
     return read_verdict(read_json(body), question)
 
 
-def unwanted(answer: Verdict | Failed) -> None:
+def unwanted(answer: JudgeVerdict | Failed) -> None:
     raise AssertionError("a question that was given up has an answer")
 
 
@@ -57,8 +57,8 @@ async def make() -> AsyncIterator[Make]:
     assert len(timers) == 0
 
 
-async def asked(way: ServerWay) -> Verdict | Failed:
-    answer: asyncio.Future[Verdict | Failed] = asyncio.get_running_loop().create_future()
+async def asked(way: ServerWay) -> JudgeVerdict | Failed:
+    answer: asyncio.Future[JudgeVerdict | Failed] = asyncio.get_running_loop().create_future()
     freed: list[bool] = []
     way.ask(ASKED, answer.set_result, lambda: freed.append(True))
     async with asyncio.timeout(SECONDS):
@@ -75,7 +75,7 @@ async def test_a_text_is_posted_with_the_headers_of_the_configuration(net: Net, 
 
     server = await net.upstream(handler)
     way = make(server.url, authorization=SECRET, **{"Content-Type": "application/json; charset=utf-8"})
-    assert await asked(way) == await asked(way) == Verdict(True, "x")
+    assert await asked(way) == await asked(way) == JudgeVerdict(True, "x")
     (peer,) = server.peers
     head = peer.head.decode().lower()
     assert head.startswith("post /check http/1.1\r\n")
@@ -139,10 +139,10 @@ async def test_a_former_judge_closes_its_connections_after_each_answer(net: Net,
 
     server = await net.upstream(handler)
     way = make(server.url)
-    assert await asked(way) == Verdict(False)
+    assert await asked(way) == JudgeVerdict(False)
     way.retire()
     await server.until_finished(1)
-    assert await asked(way) == Verdict(False), "a stream of the former configuration"
+    assert await asked(way) == JudgeVerdict(False), "a stream of the former configuration"
     await server.until_finished(2)
 
 

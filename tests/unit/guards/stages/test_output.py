@@ -1,4 +1,4 @@
-"""`gai_fast/guards/output.py`: guards of a configuration as the first stage of a stream."""
+"""`gai_fast/guards/stages/output.py`: guards of a configuration as the first stage of a stream."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gai_fast.core.chain import Chain, Processor, StreamInfo
-from gai_fast.guards.output import output_stage
 from gai_fast.guards.restore import Placeholders
-from gai_fast.guards.verdicts import Verdict
+from gai_fast.guards.stages.output import output_stage
+from gai_fast.guards.verdicts import JudgeVerdict
 from gai_fast.model.events import Event
 from tests.guarding import Answering, Counts, judging, matching
 from tests.unit.core.test_relay_money import Scene, chunk
@@ -17,7 +17,7 @@ from tests.unit.formats.streams import call, call_delta, call_start, finish, rea
 from tests.unit.guards.stages.test_stage import DONE, SIGNATURE, START, said, through
 
 STREAM = StreamInfo("s1", model="m", caller="anna")
-FINE = Verdict(flagged=False)
+FINE = JudgeVerdict(flagged=False)
 
 
 def stage(*guards: Any, placeholders: Placeholders | None = None, counts: Counts | None = None) -> Any:
