@@ -4,9 +4,10 @@ Owns what is a text and what is not, and how a request gets other texts in their
 
 1. Texts are those of every role and part: system, query, prompts, messages, tool results, reasoning, and the arguments
    of earlier calls, which are JSON: each string and each key of it is a text. Arguments that are no JSON are one text.
-2. No texts are definitions of tools, schemas, ids, names, values of which a dialect has a list, metadata, images,
-   sounds, files, and what is encrypted.
-3. A member that no dialect is known to have is a text: only what is known not to be one is left out.
+2. No texts are definitions of tools, schemas, ids, names of tools, values of which a dialect has a list, metadata,
+   images, sounds, files, and what is encrypted.
+3. A member that no dialect is known to have is a text: only what is known not to be one is left out. So are raw members
+   (`extra`, `provider_options`), which may replace the whole conversation, and members that a server alone knows.
 4. What proves a text (a signature, encrypted reasoning, probabilities of its tokens) is named with it: it cannot stay
    beside another text. Reasoning is left out with its signature; a call loses its signature alone.
 """
@@ -51,6 +52,26 @@ _NO_TEXTS: Final = frozenset(
     )
 )
 """The members of messages, items and parts that have no text: rule 2."""
+_SETTINGS: Final = frozenset(
+    (
+        *("stream", "stream_options", "background", "store", "n", "best_of", "echo", "seed", "temperature", "top_p"),
+        *("top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "max_tokens"),
+        *("max_completion_tokens", "max_output_tokens", "stop", "stop_sequences", "logit_bias", "top_logprobs"),
+        *("functions", "function_call", "tool_choice", "parallel_tool_calls", "web_search_options", "mcp_servers"),
+        *("response_format", "output_config", "output_format", "modalities", "reasoning", "reasoning_effort"),
+        *("thinking", "verbosity", "include", "truncation", "conversation", "container", "diagnostics", "betas"),
+        *("user", "safety_identifier", "metadata", "client_metadata", "service_tier", "access_programs"),
+        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "provider", "models", "api_version"),
+        *("generationConfig", "safetySettings", "toolConfig", "cachedContent"),
+    )
+)
+"""The members of whole requests, in any dialect, that have no text of the conversation: rule 2."""
+_FORM: Final = "text"
+"""The member of Responses requests that has the form of the answer, as an object."""
+_OUTPUT_TOKENS: Final = ("stop_token_ids", "allowed_token_ids")
+"""Lists of tokens of the answer, not of the conversation."""
+_SPEAKERS: Final = ("user", "assistant", "system", "developer")
+"""The roles whose `name` is the caller's own: that of other roles is a tool's."""
 _SIGNATURES: Final = (
     *("signature", "encrypted_content", "thought_signature", "thoughtSignature", "extra_content"),
     *("reasoning_signature", "reasoning_opaque"),
@@ -162,7 +183,24 @@ def texts_of(request: Request, pause: Pause = _no_pause) -> list[Text]:
             _add_part(part, ("messages", at, "content", place), found)
     if isinstance(request.query, str):
         found.append(Text(("query",), request.query))
+    for raw, path in _raw_members(request):
+        found += texts_in(raw, (), pause, path)
     return found
+
+
+def _raw_members(request: Request) -> list[tuple[dict[str, Any], Path]]:
+    """Returns the members that a native request adds to its provider's, each object with its place."""
+    found: list[tuple[dict[str, Any], Path]] = []
+    if request.provider_options:
+        found += [(options, ("provider_options", name)) for name, options in request.provider_options.items()]
+    if request.extra:
+        found.append((request.extra, ("extra",)))
+    return found
+
+
+def names_tokens(request: Request) -> bool:
+    """Returns whether a raw member of a native request is a list of token ids, in which nobody finds a text."""
+    return any(has_tokens(raw) for raw, _ in _raw_members(request))
 
 
 def _add_part(part: Struct, path: Path, found: list[Text]) -> None:
@@ -181,22 +219,45 @@ def _add_part(part: Struct, path: Path, found: list[Text]) -> None:
 # ---- bodies in a client's dialect -----------------------------------------------------------------------------------
 
 
-def texts_in(body: Mapping[str, Any], members: Iterable[str], pause: Pause = _no_pause) -> list[Text]:
+def texts_in(body: Mapping[str, Any], members: Iterable[str], pause: Pause = _no_pause, path: Path = ()) -> list[Text]:
     """Returns the texts of a client's body.
 
     Args:
         body: The client's JSON object.
-        members: The names of its members that have texts.
+        members: The names of its members that have texts, in their order. Others that are no settings come behind them.
         pause: As for `texts_of`, for each item of a list.
+        path: The place of the object.
     """
     found: list[Text] = []
-    for name in members:
+    first = tuple(members)
+    for name in (*first, *[each for each in body if each not in first and not _is_setting(each, body[each])]):
         value = body.get(name)
         if isinstance(value, str):
-            found.append(Text((name,), value))
+            found.append(Text((*path, name), value))
         elif isinstance(value, (dict, list)):
-            _add(value, (name,), _NO_PATHS, found, pause)
+            _add(value, (*path, name), _NO_PATHS, found, pause)
     return found
+
+
+def has_tokens(body: Mapping[str, Any]) -> bool:
+    """Returns whether a member of a client's body is a list of token ids, or a list of such lists.
+
+    Args:
+        body: The client's JSON object, or an object of raw members.
+    """
+    for name, value in body.items():
+        if isinstance(value, list) and name not in _SETTINGS and name not in _OUTPUT_TOKENS:
+            kinds = set(map(type, value))
+            if int in kinds or (list in kinds and any(int in map(type, each) for each in value if type(each) is list)):
+                return True
+    return False
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    """Returns whether a member of a whole request has no text: rules 2 and 3."""
+    if name in _SETTINGS or name in _NO_TEXTS or name in _SIGNATURES or name.endswith(("_id", "_ids")):
+        return True
+    return name == _FORM and isinstance(value, dict)
 
 
 def _add(
@@ -225,6 +286,9 @@ def _add(
     for name, each in value.items():
         if name == "source":
             _add_source(each, (*path, name), proofs, found, pause)
+        elif name == "name" and value.get("role") in _SPEAKERS:
+            if isinstance(each, str):
+                found.append(Text((*path, name), each))
         elif name in _NO_TEXTS or name in _SIGNATURES or name.endswith(("_id", "_ids")):
             continue
         elif isinstance(each, str):
