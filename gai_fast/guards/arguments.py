@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from typing import Final, Protocol
 
 from gai_fast.guards.automaton import Match, Piece
@@ -59,7 +60,19 @@ class ArgumentSearch:
         holds: Whether it holds text.
     """
 
-    __slots__ = ("_escape", "_half", "_holds", "_inside", "_length", "_out", "_passed", "_run", "_search", "_spelled")
+    __slots__ = (
+        "_escape",
+        "_half",
+        "_holds",
+        "_inside",
+        "_length",
+        "_out",
+        "_passed",
+        "_run",
+        "_search",
+        "_spelled",
+        "_texts",
+    )
 
     def __init__(self, search: Search, *, holds: bool = True) -> None:
         self._search = search
@@ -76,9 +89,11 @@ class ArgumentSearch:
         """The length of the decoded string so far."""
         self._passed = 0
         """The index in the decoded string behind what has passed."""
-        self._spelled: list[tuple[int, str]] = []
+        self._spelled: deque[tuple[int, str]] = deque()
         """The characters behind it that are escaped: their index, and how they are written."""
         self._out: list[Piece] = []
+        self._texts: list[str] = []
+        """What passes behind these."""
 
     @property
     def held(self) -> int:
@@ -146,6 +161,7 @@ class ArgumentSearch:
         self._length = self._passed = 0
         self._spelled.clear()
         self._out = []
+        self._texts.clear()
 
     def _read_escape(self, text: str, at: int) -> int:
         """Reads the next character of an escape. Returns the index behind it, or `at` if it is not a part of it."""
@@ -226,6 +242,7 @@ class ArgumentSearch:
             if isinstance(piece, Match):
                 if self._holds:
                     self._skip(piece.end)
+                self._gather()
                 self._out.append(piece)
             else:
                 self._pass(self._as_written(piece))
@@ -238,34 +255,33 @@ class ArgumentSearch:
         if not spelled or spelled[0][0] >= end:
             return text
         parts: list[str] = []
-        count = 0
         cursor = start
-        for at, written in spelled:
-            if at >= end:
-                break
+        while spelled and spelled[0][0] < end:
+            at, written = spelled.popleft()
             parts += (text[cursor - start : at - start], written)
             cursor = at + 1
-            count += 1
         parts.append(text[cursor - start :])
-        del spelled[:count]
         return "".join(parts)
 
     def _skip(self, end: int) -> None:
         """Leaves out the decoded text up to an index, which is part of a match."""
         self._passed = end
         spelled = self._spelled
-        count = 0
-        while count < len(spelled) and spelled[count][0] < end:
-            count += 1
-        del spelled[:count]
+        while spelled and spelled[0][0] < end:
+            spelled.popleft()
 
     def _pass(self, text: str) -> None:
-        out = self._out
-        if out and isinstance(out[-1], str):
-            out[-1] += text
-        elif text:
-            out.append(text)
+        if text:
+            self._texts.append(text)
+
+    def _gather(self) -> None:
+        """Makes one piece of the texts that pass: each of them may be a single quotation mark."""
+        texts = self._texts
+        if texts:
+            self._out.append(texts[0] if len(texts) == 1 else "".join(texts))
+            texts.clear()
 
     def _taken(self) -> list[Piece]:
+        self._gather()
         out, self._out = self._out, []
         return out
