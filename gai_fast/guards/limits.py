@@ -55,6 +55,10 @@ class Limits:
     slice: int = 16 * KIB
     """Characters that are searched in one turn of the loop: unseen text takes up to 50 ms."""
 
+    slice_text: int = 8
+    """Characters of a slice that a text takes besides its own, if only because it is there: its search begins and ends,
+    in a few microseconds. Arguments of a call may be 100,000 strings without a character."""
+
     turn_steps: int = 50_000
     """Steps of making transitions in one turn of the loop, above which the rest waits: 50 ms. Patterns with counted
     repeats may need a thousand for a character."""

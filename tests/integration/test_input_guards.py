@@ -491,6 +491,23 @@ async def test_requests_of_many_parts_are_guarded_beside_the_loop(net: Net) -> N
 
 
 @on_uvloop
+async def test_a_long_text_is_taken_apart_beside_the_loop_however_few_its_parts_are(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arguments of a call are one string of the body, and may have 100,000 of their own."""
+    gateway = await guarded(net, Upstream("hi"), WORDS)
+    beside = gateway.running.engine.targets.beside
+    do = beside.do
+    done: list[Any] = []
+    monkeypatch.setattr(beside, "do", lambda work, caller: done.append(caller) or do(work, caller))
+    for count, expected in ((10, 0), (LIMITS.checked_bytes // 3, 2)):
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps([""] * count)}}
+        asked = [*messages("hi"), {"role": "assistant", "tool_calls": [call]}]
+        assert (await gateway.ask("POST", CHAT, {"model": "m", "messages": asked})).status == 200
+        assert len(done) == expected
+
+
+@on_uvloop
 async def test_a_mounted_application_guards_its_requests(net: Net) -> None:
     upstream = Upstream("hi <EMAIL_1>")
     settings = settings_for((await net.upstream(upstream)).url, guards=(WORDS, EMAILS))

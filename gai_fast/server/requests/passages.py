@@ -169,8 +169,9 @@ class StreamPassage(Passage):
 
     @property
     def is_long(self) -> bool:
-        """Works as `Passage.is_long`."""
-        return is_large(self._sent)
+        """Works as `Passage.is_long`. A conversation of earlier turns may have any size."""
+        sent = self._sent
+        return len(sent) > LIMITS.checked_bytes or self.turn is not None or is_large(sent)
 
     def plan_again(self, let: LetThrough) -> None:
         """Works as `Passage.plan_again`."""

@@ -109,6 +109,17 @@ def test_a_match_without_a_placeholder_left_is_masked(monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.parametrize("text", ["", "a"])
+def test_a_turn_has_a_bound_however_short_the_texts_are(text: str) -> None:
+    texts = [text] * (LIMITS.slice // LIMITS.slice_text)
+    made = InputCheck([words("birds", "kestrel")] * 4, [*texts, "a kestrel"], INFO, Counted())
+    turns = 1
+    while not made.turn():
+        turns += 1
+    assert turns >= 5
+    assert made.texts[-1] == "a [words]"
+
+
 def test_a_turn_has_a_bound_and_matches_over_it_are_found() -> None:
     texts = ["x " * LIMITS.slice, "y" * (LIMITS.slice - 3) + " kestrel " + "z" * LIMITS.slice, "a", "b"]
     made = InputCheck([words("birds", "kestrel")], texts, INFO, Counted())
