@@ -1,8 +1,11 @@
 r"""The search of a call's arguments: JSON that arrives in pieces. Each string and each key is a text of its own.
 
 Text outside a match stays as it came, with its own escapes. Held is what a string holds of its decoded text, and an
-escape that is not whole; what is between strings passes at once. Knows no grammar but that of strings (RFC 8259, 7):
-arguments that are no JSON pass as they are, outside their quotation marks.
+escape or a word that is not whole; what is between strings passes at once.
+
+Arguments may be no JSON: the input of a custom tool is a text, and a model may write anything. They are JSON as long as
+they begin as an object, an array or a string, and nothing but numbers, `true`, `false`, `null` and punctuation stands
+between their strings. From where they are not, they are one text, with its quotation marks and backslashes.
 """
 
 from __future__ import annotations
@@ -17,6 +20,14 @@ from gai_fast.guards.characters import joined
 from gai_fast.model.events import join_surrogates
 
 _SPECIAL: Final = re.compile(r'["\\]')
+_VISIBLE: Final = re.compile(r"[^ \t\r\n]")
+_BEGINS: Final = frozenset('{["')
+"""What JSON begins with that has strings."""
+_FOREIGN: Final = re.compile(r"[^ \t\r\n{}\[\],:0-9.+-]")
+"""What may stand between strings as a word of JSON at most."""
+_LETTERS: Final = re.compile(r"[A-Za-z]*")
+_WORDS: Final = ("true", "false", "null", "e", "E")
+"""The words between strings; the last two are parts of numbers."""
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _UNIT: Final = len("\\uXXXX")
@@ -63,6 +74,7 @@ class ArgumentSearch:
     __slots__ = (
         "_escape",
         "_half",
+        "_has_begun",
         "_holds",
         "_inside",
         "_length",
@@ -72,11 +84,19 @@ class ArgumentSearch:
         "_search",
         "_spelled",
         "_texts",
+        "_word",
+        "is_text",
     )
 
     def __init__(self, search: Search, *, holds: bool = True) -> None:
         self._search = search
         self._holds = holds
+        self.is_text = False
+        """Whether the arguments are no JSON; of those that have ended, until others begin."""
+        self._has_begun = False
+        """Whether the first character that is no white space has come."""
+        self._word = ""
+        """A word between strings that is not whole."""
         self._inside = False
         """Whether a string is open."""
         self._escape = ""
@@ -97,10 +117,10 @@ class ArgumentSearch:
 
     @property
     def held(self) -> int:
-        """The number of decoded characters that are held, and of those of an unfinished escape."""
+        """The number of decoded characters that are held, and of those of an unfinished escape or word."""
         if not self._holds:
             return 0
-        return self._search.held + len(self._escape) + len(self._half)
+        return self._search.held + len(self._escape) + len(self._half) + len(self._word)
 
     @property
     def certain(self) -> Match | None:
@@ -122,11 +142,13 @@ class ArgumentSearch:
         while at < size:
             if self._escape:
                 at = self._read_escape(text, at)
+            elif not self._has_begun:
+                at = self._begin(text, at)
+            elif self.is_text:
+                self._read(text[at:], "")
+                at = size
             elif not self._inside:
-                quote = text.find('"', at) + 1
-                self._pass(text[at : quote or size])
-                self._inside = quote > 0
-                at = quote or size
+                at = self._read_between(text, at)
             else:
                 found = _SPECIAL.search(text, at)
                 end = size if found is None else found.start()
@@ -143,6 +165,11 @@ class ArgumentSearch:
         """Ends the arguments, and returns what is held. The next piece is the beginning of other arguments."""
         rest = self._escape
         self._escape = ""
+        if self._word in _WORDS:
+            self._pass(self._word)
+        elif self._word:
+            self.is_text = True
+            self._read(self._word, "")
         if self._half:
             self._read(_LONE, "")
         self._finish()
@@ -155,13 +182,50 @@ class ArgumentSearch:
     def reset(self) -> None:
         """Forgets the arguments."""
         self._search.reset()
-        self._inside = False
-        self._escape = self._half = ""
+        self._inside = self._has_begun = False
+        self._escape = self._half = self._word = ""
         self._run.clear()
         self._length = self._passed = 0
         self._spelled.clear()
         self._out = []
         self._texts.clear()
+
+    def _begin(self, text: str, at: int) -> int:
+        """Reads white space before the arguments. Returns the index of their begin."""
+        found = _VISIBLE.search(text, at)
+        begin = len(text) if found is None else found.start()
+        self._pass(text[at:begin])
+        if found is not None:
+            self._has_begun = True
+            self.is_text = text[begin] not in _BEGINS
+        return begin
+
+    def _read_between(self, text: str, at: int) -> int:
+        """Reads what stands between strings, up to a quotation mark or a word. Returns the index behind it."""
+        size = len(text)
+        if not self._word:
+            found = _FOREIGN.search(text, at)
+            begin, at = at, size if found is None else found.start()
+            self._pass(text[begin:at])
+            if found is None:
+                return size
+            if text[at] == '"':
+                self._pass('"')
+                self._inside = True
+                return at + 1
+        letters = _LETTERS.match(text, at)
+        end = at if letters is None else letters.end()
+        word = self._word + text[at:end]
+        if end == size and any(each.startswith(word) for each in _WORDS):
+            self._word = word
+        elif word in _WORDS:
+            self._word = ""
+            self._pass(word)
+        else:
+            self._word = ""
+            self.is_text = True
+            self._read(word, "")
+        return end
 
     def _read_escape(self, text: str, at: int) -> int:
         """Reads the next character of an escape. Returns the index behind it, or `at` if it is not a part of it."""

@@ -498,8 +498,13 @@ async def test_a_long_text_is_taken_apart_beside_the_loop_however_few_its_parts_
     gateway = await guarded(net, Upstream("hi"), WORDS)
     beside = gateway.running.engine.targets.beside
     do = beside.do
-    done: list[Any] = []
-    monkeypatch.setattr(beside, "do", lambda work, caller: done.append(caller) or do(work, caller))
+    done: list[str] = []
+
+    def counted(work: Any, caller: str) -> Any:
+        done.append(caller)
+        return do(work, caller)
+
+    monkeypatch.setattr(beside, "do", counted)
     for count, expected in ((10, 0), (LIMITS.checked_bytes // 3, 2)):
         call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps([""] * count)}}
         asked = [*messages("hi"), {"role": "assistant", "tool_calls": [call]}]
