@@ -29,6 +29,7 @@ _LETTERS: Final = re.compile(r"[A-Za-z]*")
 _WORDS: Final = ("true", "false", "null", "e", "E")
 """The words between strings; the last two are parts of numbers."""
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_ESCAPE: Final = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[^u]")
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _UNIT: Final = len("\\uXXXX")
 _LONE: Final = "\ufffd"
@@ -61,6 +62,16 @@ class Search(Protocol):
 def escaped(text: str) -> str:
     """Returns a text as it stands within a JSON string."""
     return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def unescaped(text: str) -> str:
+    r"""Returns JSON with characters in place of `\uXXXX`, if JSON may have them: its value is the same."""
+    return _ESCAPE.sub(_unescaped, text) if "\\u" in text else text
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    written = found[0]
+    return escaped(json.loads(f'"{written}"')) if written[1] == "u" else written
 
 
 class ArgumentSearch:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gai_fast.guards.arguments import ArgumentSearch, escaped
+from gai_fast.guards.arguments import ArgumentSearch, escaped, unescaped
 from gai_fast.guards.automaton import Match, Piece, compile_rules
 from gai_fast.guards.program import Words
 from gai_fast.guards.restore import Placeholders, Restorer
@@ -117,6 +117,19 @@ def test_own_words_come_back_in_arguments() -> None:
         out = searched(ArgumentSearch(restorer), cut(text, [size]))
         restored = "".join(each if isinstance(each, str) else escaped(restorer.value(each)) for each in out)
         assert restored == r'{"to": "a\"b@x.com", "b": "<EMAIL_2> <EMAIL", "c": 1}'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r'{"a": "\u0073k", "b": "\u00e9\ud83d\ude00"}', '{"a": "sk", "b": "é\U0001f600"}'),
+        (r'["\\u0073 \u0022\u005c\u000a \/"]', r'["\\u0073 \"\\\n \/"]'),
+        (r'["\u00 \ux"]', None),
+        ("{}", None),
+    ],
+)
+def test_escapes_are_read_as_their_characters(text: str, expected: str | None) -> None:
+    assert unescaped(text) == (text if expected is None else expected)
 
 
 keys = st.text("sk-abc", max_size=8)
