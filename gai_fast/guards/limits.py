@@ -39,6 +39,10 @@ class Limits:
     states: int = 50_000
     """States of an automaton, which are made as texts need them. A state needs some 600 bytes. Then all are dropped."""
 
+    group_steps: int = 8
+    """Steps that a group takes in making a transition, besides one for each of its places: digits with blanks between
+    them have 20 groups of one place each."""
+
     age: int = 16
     """Characters after which a group of threads gets a register. Most attempts fail sooner; loops have states for each
     age."""
