@@ -38,8 +38,17 @@ Path = tuple[str | int, ...]
 Form = Literal["text", "json", "raw", "value"]
 """How a text stands in its request: as itself, as JSON in a string, as JSON text (`Raw`), as a parsed JSON value."""
 
+Pause = Callable[[], object]
+
+
+def _no_pause() -> None:
+    """Does nothing."""
+
+
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
 _NO_PATHS: Final[tuple[Path, ...]] = ()
+_BREATH: Final = 1000
+"""Strings between two calls of `pause`: a millisecond."""
 
 _ARGUMENTS: Final = "arguments"
 _INPUT: Final = "input"
@@ -58,7 +67,7 @@ _SETTINGS: Final = frozenset(
         *("top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "max_tokens"),
         *("max_completion_tokens", "max_output_tokens", "stop", "stop_sequences", "logit_bias", "top_logprobs"),
         *("functions", "function_call", "tool_choice", "parallel_tool_calls", "web_search_options", "mcp_servers"),
-        *("response_format", "output_config", "output_format", "modalities", "reasoning", "reasoning_effort"),
+        *("audio", "response_format", "output_config", "output_format", "modalities", "reasoning", "reasoning_effort"),
         *("thinking", "verbosity", "include", "truncation", "conversation", "container", "diagnostics", "betas"),
         *("user", "safety_identifier", "metadata", "client_metadata", "service_tier", "access_programs"),
         *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "provider", "models", "api_version"),
@@ -72,6 +81,9 @@ _OUTPUT_TOKENS: Final = ("stop_token_ids", "allowed_token_ids")
 """Lists of tokens of the answer, not of the conversation."""
 _SPEAKERS: Final = ("user", "assistant", "system", "developer")
 """The roles whose `name` is the caller's own: that of other roles is a tool's."""
+_ROLES: Final = frozenset((*_SPEAKERS, "tool", "function", "model", "ipython"))
+"""The roles of dialects. Any other one is a text: a server of open models writes it into its prompt."""
+_AUDIO: Final = "audio"
 _SIGNATURES: Final = (
     *("signature", "encrypted_content", "thought_signature", "thoughtSignature", "extra_content"),
     *("reasoning_signature", "reasoning_opaque"),
@@ -86,13 +98,6 @@ _OPAQUE_SOURCES: Final = ("base64", "url", "file")
 """The types of Anthropic's `source` that hold no text."""
 
 
-Pause = Callable[[], object]
-
-
-def _no_pause() -> None:
-    """Does nothing."""
-
-
 class Text:
     """A text of a request, or a JSON value whose strings are texts.
 
@@ -101,6 +106,7 @@ class Text:
         source: The text, or the JSON text.
         form: How it stands there.
         proofs: The places of what proves it, which do not stay beside another text.
+        pause: As of `texts_of`, for each `_BREATH` strings of a JSON value.
 
     Attributes:
         strings: The texts: one, or those of the JSON value.
@@ -108,7 +114,14 @@ class Text:
 
     __slots__ = ("_ends", "form", "path", "proofs", "source", "strings")
 
-    def __init__(self, path: Path, source: str, form: Form = "text", proofs: Sequence[Path] = _NO_PATHS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: str,
+        form: Form = "text",
+        proofs: Sequence[Path] = _NO_PATHS,
+        pause: Pause = _no_pause,
+    ) -> None:
         self.path = path
         self.source = source
         self.form: Form = form
@@ -116,9 +129,14 @@ class Text:
         self.strings: list[str] = [source]
         self._ends: list[tuple[int, int]] | None = None
         if form != "text" and _is_json(source):
-            found = list(_STRING.finditer(source))
-            self._ends = [each.span() for each in found]
-            self.strings = [_decoded(each[0]) for each in found]
+            ends: list[tuple[int, int]] = []
+            self.strings = []
+            for each in _STRING.finditer(source):
+                if not len(ends) % _BREATH:
+                    pause()
+                ends.append(each.span())
+                self.strings.append(_decoded(each[0]))
+            self._ends = ends
 
     def with_strings(self, strings: Sequence[str]) -> Any:
         """Returns the value with other texts, as it stands in its request; texts that are the same stay as written.
@@ -185,7 +203,7 @@ def texts_of(request: Request, pause: Pause = _no_pause) -> list[Text]:
             found.append(Text(("messages", at, "content"), content))
             continue
         for place, part in enumerate(content):
-            _add_part(part, ("messages", at, "content", place), found)
+            _add_part(part, ("messages", at, "content", place), found, pause)
     if isinstance(request.query, str):
         found.append(Text(("query",), request.query))
     for raw, path in _raw_members(request):
@@ -208,7 +226,7 @@ def names_tokens(request: Request) -> bool:
     return any(has_tokens(raw) for raw, _ in _raw_members(request))
 
 
-def _add_part(part: Struct, path: Path, found: list[Text]) -> None:
+def _add_part(part: Struct, path: Path, found: list[Text], pause: Pause) -> None:
     if isinstance(part, TextPart):
         found.append(Text((*path, "text"), part.text))
     elif isinstance(part, ReasoningPart):
@@ -216,9 +234,9 @@ def _add_part(part: Struct, path: Path, found: list[Text]) -> None:
             found.append(Text((*path, "text"), part.text, proofs=(path,) if part.signature else _NO_PATHS))
     elif isinstance(part, ToolCallPart):
         proofs = ((*path, "signature"),) if part.signature else _NO_PATHS
-        found.append(Text((*path, "input"), bytes(part.input).decode(), "raw", proofs))
+        found.append(Text((*path, "input"), bytes(part.input).decode(), "raw", proofs, pause))
     elif isinstance(part, ProviderBlockPart):  # nobody knows what its parts mean
-        found.append(Text((*path, "block"), bytes(part.block).decode(), "raw", (path,)))
+        found.append(Text((*path, "block"), bytes(part.block).decode(), "raw", (path,), pause))
 
 
 # ---- bodies in a client's dialect -----------------------------------------------------------------------------------
@@ -291,17 +309,19 @@ def _add(
     for name, each in value.items():
         if name == "source":
             _add_source(each, (*path, name), proofs, found, pause)
-        elif name == "name" and value.get("role") in _SPEAKERS:
-            if isinstance(each, str):
+        elif name == "role" or name == "name":
+            if isinstance(each, str) and (each not in _ROLES if name == "role" else value.get("role") in _SPEAKERS):
                 found.append(Text((*path, name), each))
+        elif name == _AUDIO and isinstance(each, dict):  # an earlier answer, with its words beside it
+            _add(each, (*path, name), proofs, found, pause)
         elif name in _NO_TEXTS or name in _SIGNATURES or name.endswith(("_id", "_ids")):
             continue
         elif isinstance(each, str):
             form: Form = "json" if name == _ARGUMENTS else "text"
-            found.append(Text((*path, name), each, form, proofs))
+            found.append(Text((*path, name), each, form, proofs, pause))
         elif isinstance(each, (dict, list)):
             if name in (_ARGUMENTS, _INPUT):
-                found.append(Text((*path, name), encode_json(each).decode(), "value", proofs))
+                found.append(Text((*path, name), encode_json(each).decode(), "value", proofs, pause))
             else:
                 _add(each, (*path, name), proofs, found, pause)
 

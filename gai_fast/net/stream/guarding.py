@@ -282,7 +282,9 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
         if places.isdisjoint(range(begin, at)):
             continue
         sent[text.path] = text.with_strings(check.texts[begin:at])
-        kept[text.path] = text.with_strings([check.own(place) for place in range(begin, at)])
+        # What has not changed has no placeholder: numbers that stand in a text are not issued.
+        own = [check.own(place) if place in places else check.texts[place] for place in range(begin, at)]
+        kept[text.path] = text.with_strings(own)
         if not check.masked.isdisjoint(range(begin, at)):
             left_out.update(dict.fromkeys(text.proofs))
     return NewTexts(sent, kept if check.has_placeholders else sent, left_out)

@@ -143,6 +143,11 @@ class TestDialects:
         assert new["messages"][0] is body["messages"][0]
         assert body["messages"][2]["tool_calls"][0]["function"]["arguments"] == '{"to": "a\\u0062"}'
 
+    def test_a_role_of_no_dialect_and_the_words_of_a_sound_are_texts(self) -> None:
+        sound = {"id": "a", "data": "x", "format": "wav", "transcript": "hi"}
+        body = {"messages": [{"role": "poet", "content": "a"}, {"role": "assistant", "audio": sound}, {"audio": "x"}]}
+        assert self.texts({**body, "audio": {"voice": "alloy"}}, "messages") == ["poet", "a", "hi"]
+
     def test_a_signature_beside_a_call_or_in_reasoning_of_the_chat_dialect(self) -> None:
         call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": "b"}'}}
         signed = {**call, "extra_content": {"google": {"thought_signature": "s"}}}
@@ -305,6 +310,15 @@ class TestRawMembers:
         raw = json.dumps({"query": "q", "extra": {"prompt": tokens}}).encode()
         assert names_tokens(parse_request(raw))
         assert not names_tokens(parse_request(b'{"query": "q", "extra": {"prompt": ["a"]}}'))
+
+
+def test_the_strings_of_one_value_let_the_loop_go_on() -> None:
+    """Compiled code holds the interpreter's lock: a thread alone would not help."""
+    pauses: list[int] = []
+    call = {"function": {"name": "f", "arguments": json.dumps(["a"] * 5000)}}
+    body = {"messages": [{"role": "assistant", "tool_calls": [call]}]}
+    assert len(strings(texts_in(body, ("messages",), lambda: pauses.append(1)))) == 5000
+    assert len(pauses) >= 5
 
 
 def test_half_a_pair_of_surrogates_stays_an_escape() -> None:
