@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.requests.shapes import RequestShape
-from gai_fast.core.requests.texts import Text, texts_in
+from gai_fast.core.requests.texts import Text, has_tokens, texts_in
 from gai_fast.core.result import Collector, Result
 from gai_fast.core.sinks import DeltaSink, FrameSink
 from gai_fast.kernels import Part, Piece, encode_json
@@ -472,7 +472,7 @@ class Format(ABC):
         Args:
             body: The client's JSON object.
         """
-        return False
+        return has_tokens(body)
 
     def parse_attributed(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """Translates a client's request with that text. Raises as `parse_request`, which leaves it out.

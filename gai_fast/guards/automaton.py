@@ -367,7 +367,7 @@ class Automaton:
         for at in range(count + 1):
             is_new = at == count
             read = self._read_first(state.context, sort) if is_new else self._read(state.groups[at], sets)
-            self.steps += len(read) if is_new else len(state.groups[at])
+            self.steps += LIMITS.group_steps + (len(read) if is_new else len(state.groups[at]))
             if not read:
                 continue
             age = 0 if is_new else state.ages[at - registers] if at >= registers else -1

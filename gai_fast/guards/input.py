@@ -2,7 +2,8 @@
 
 1. Guards that find matches look in their order, each at what the one before let through; then judges, all at once, at
    that text. `net/judges/` asks them.
-2. A turn searches at most `limits.slice` characters, and makes at most `limits.turn_steps` steps of transitions.
+2. A turn searches at most `limits.slice` characters, of which each text takes `limits.slice_text` besides its own, and
+   makes at most `limits.turn_steps` steps of transitions.
 3. With `restore` a match becomes a placeholder, else the guard's replacement.
 4. Said is one `safety` a guard and category, whatever number of matches there are, in the order of the guards.
 """
@@ -89,6 +90,10 @@ class InputCheck:
                 continue
             scan, steps = automaton.scan(), automaton.steps
             for place, text in enumerate(self.texts):
+                left -= LIMITS.slice_text
+                if left <= 0:
+                    yield
+                    left, steps = LIMITS.slice, automaton.steps
                 if not text:
                     continue
                 pieces: list[Piece] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from gai_fast.guards.limits import LIMITS
@@ -74,17 +75,19 @@ class JoinedTexts:
                 replacement stands: that of the one that begins first.
         """
         merged = _merged(edits)
-        ends = [end for _, end, _ in merged]
         begins = [begin for begin, _, _ in merged]
-        found: list[str] = []
-        start = 0
-        for text in self._texts:
-            if not text:
-                found.append(text)
-                continue
-            end = start + len(text)
-            found.append(_masked(text, start, merged[bisect_right(ends, start) : bisect_left(begins, end)]))
-            start = end + len(_BETWEEN)
+        ends = [end for _, end, _ in merged]
+        found = list(self._texts)
+        places = [place for place, text in enumerate(found) if text]
+        starts = [0, *accumulate([len(found[place]) + len(_BETWEEN) for place in places])]
+        # Texts without an edit are not looked at: there may be 100,000.
+        for begin, end, _ in merged:
+            for at in range(max(bisect_right(starts, begin) - 1, 0), bisect_left(starts, end, hi=len(places))):
+                place, start = places[at], starts[at]
+                text = self._texts[place]
+                if found[place] is text:
+                    last = start + len(text)
+                    found[place] = _masked(text, start, merged[bisect_right(ends, start) : bisect_left(begins, last)])
         return found
 
 

@@ -39,6 +39,10 @@ class Limits:
     states: int = 50_000
     """States of an automaton, which are made as texts need them. A state needs some 600 bytes. Then all are dropped."""
 
+    group_steps: int = 8
+    """Steps that a group takes in making a transition, besides one for each of its places: digits with blanks between
+    them have 20 groups of one place each."""
+
     age: int = 16
     """Characters after which a group of threads gets a register. Most attempts fail sooner; loops have states for each
     age."""
@@ -54,6 +58,10 @@ class Limits:
 
     slice: int = 16 * KIB
     """Characters that are searched in one turn of the loop: unseen text takes up to 50 ms."""
+
+    slice_text: int = 8
+    """Characters of a slice that a text takes besides its own, if only because it is there: its search begins and ends,
+    in a few microseconds. Arguments of a call may be 100,000 strings without a character."""
 
     turn_steps: int = 50_000
     """Steps of making transitions in one turn of the loop, above which the rest waits: 50 ms. Patterns with counted

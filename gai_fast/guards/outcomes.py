@@ -18,6 +18,8 @@ REASON: Final = "guard"
 """The `reason` of what a guard ends or refuses."""
 FAILED: Final = "guard_failed"
 """The `reason` of a judge that gave no verdict."""
+TOKENS: Final = "a prompt of token ids: send its text"
+"""The form of a conversation in which nobody finds a text, for `closed`."""
 
 
 def safety(

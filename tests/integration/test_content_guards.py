@@ -404,6 +404,39 @@ def secrets(action: Any = "mask") -> Any:
     return matching("patterns", patterns=("sk-[a-z]{4,}",), category="secret", action=action)
 
 
+def patching(*pieces: str) -> Any:
+    """Returns the handler of an upstream that calls a custom tool, whose input is a text and no JSON."""
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(SSE_HEAD)
+            for each in pieces:
+                call = {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "patch", "input": each}}
+                choice: Any = {"index": 0, "delta": {"tool_calls": [call]}}
+                await peer.send(chunk(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n"))
+            await peer.send(chunk(FINISH + DONE) + LAST_CHUNK)
+
+    return handler
+
+
+@on_uvloop
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize("route", [each for each in ROUTES if each not in ("simple", "completions")])
+async def test_the_input_of_a_custom_tool_is_a_text(net: Net, route: str, is_stream: bool) -> None:
+    placeholders = Placeholders()
+    placeholders.issue("email", "a@b.example")
+    upstream = patching("+ say it", "'s sk-ab", 'cdef, "x" ', "<EMAIL_1>")
+    gateway, _ = await standing(net, upstream, secrets(), placeholders=placeholders)
+    path, body = ROUTES[route]
+    response = await gateway.ask("POST", path, {**body, "stream": is_stream})
+    assert response.status == 200
+    assert b"abcd" not in response.body.replace(b" ", b"")
+    assert b"[secret]" in response.body
+    assert b"a@b.example" in response.body
+    assert b"EMAIL_1" not in response.body
+
+
 @on_uvloop
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_client_has_at_once_what_can_no_longer_become_a_match(net: Net, route: str) -> None:

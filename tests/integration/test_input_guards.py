@@ -129,6 +129,30 @@ async def test_what_is_masked_does_not_go_up_and_own_words_come_back(net: Net, r
     assert SECRET.encode() not in response.body
 
 
+RAW: dict[str, tuple[str, dict[str, Any]]] = {
+    "extra": (NATIVE, {"model": "m", "query": "hi", "extra": {"messages": messages(TEXT)}}),
+    "extra, another name": (NATIVE, {"model": "m", "query": "hi", "extra": {"documents": [{"text": TEXT}]}}),
+    "provider_options": (
+        NATIVE,
+        {"model": "m", "query": "hi", "provider_options": {"openai-compatible": {"prompt": TEXT}}},
+    ),
+    "chat, a member of a server": (CHAT, {"model": "m", "messages": messages("hi"), "chat_template": TEXT}),
+    "chat, in capitals": (CHAT, {"model": "m", "messages": messages("hi"), "Messages": messages(TEXT)}),
+    "chat, the name of a user": (CHAT, {"model": "m", "messages": [{"role": "user", "name": TEXT, "content": "hi"}]}),
+}
+
+
+@on_uvloop
+@pytest.mark.parametrize("where", RAW)
+async def test_a_member_that_goes_up_is_no_way_past_a_guard(net: Net, where: str) -> None:
+    upstream = Upstream("hi")
+    gateway = await guarded(net, upstream, WORDS)
+    path, body = RAW[where]
+    assert (await gateway.ask("POST", path, body)).status == 200
+    assert SECRET.encode() not in upstream.bodies[-1]
+    assert b"[words]" in upstream.bodies[-1]
+
+
 @on_uvloop
 @pytest.mark.parametrize("route", ROUTES)
 async def test_a_stop_refuses_the_request_and_asks_nobody(net: Net, route: str) -> None:
@@ -197,6 +221,8 @@ CLOSED: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "speech": ("/v1/audio/transcriptions", b"--x--", ("input", "output")),
     "compact": ("/v1/responses/compact", {"model": "native/x", "input": "hi"}, ("input", "output")),
     "tokens": ("/v1/completions", {"model": "legacy", "prompt": [1, 2]}, ("input",)),
+    "raw tokens": (NATIVE, {"model": "m", "query": "hi", "extra": {"prompt_token_ids": [1]}}, ("input",)),
+    "tokens of a server": (CHAT, {"model": "m", "messages": messages("hi"), "input_ids": [[1]]}, ("input",)),
     "embeddings": ("/v1/embeddings", {"model": "m", "input": "hi"}, ("input",)),
     "edits": ("/v1/images/edits", b"--x--", ("input",)),
     "edits in JSON": ("/v1/images/edits", {"model": "m", "prompt": "hi"}, ("input",)),
@@ -462,6 +488,28 @@ async def test_requests_of_many_parts_are_guarded_beside_the_loop(net: Net) -> N
         assert b"The [words] of <EMAIL_1>" in sent
         assert SECRET.encode() not in sent
         assert b"part 7 " in sent
+
+
+@on_uvloop
+async def test_a_long_text_is_taken_apart_beside_the_loop_however_few_its_parts_are(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arguments of a call are one string of the body, and may have 100,000 of their own."""
+    gateway = await guarded(net, Upstream("hi"), WORDS)
+    beside = gateway.running.engine.targets.beside
+    do = beside.do
+    done: list[str] = []
+
+    def counted(work: Any, caller: str) -> Any:
+        done.append(caller)
+        return do(work, caller)
+
+    monkeypatch.setattr(beside, "do", counted)
+    for count, expected in ((10, 0), (LIMITS.checked_bytes // 3, 2)):
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps([""] * count)}}
+        asked = [*messages("hi"), {"role": "assistant", "tool_calls": [call]}]
+        assert (await gateway.ask("POST", CHAT, {"model": "m", "messages": asked})).status == 200
+        assert len(done) == expected
 
 
 @on_uvloop

@@ -4,9 +4,10 @@ Owns what is a text and what is not, and how a request gets other texts in their
 
 1. Texts are those of every role and part: system, query, prompts, messages, tool results, reasoning, and the arguments
    of earlier calls, which are JSON: each string and each key of it is a text. Arguments that are no JSON are one text.
-2. No texts are definitions of tools, schemas, ids, names, values of which a dialect has a list, metadata, images,
-   sounds, files, and what is encrypted.
-3. A member that no dialect is known to have is a text: only what is known not to be one is left out.
+2. No texts are definitions of tools, schemas, ids, names of tools, values of which a dialect has a list, metadata,
+   images, sounds, files, and what is encrypted.
+3. A member that no dialect is known to have is a text: only what is known not to be one is left out. So are raw members
+   (`extra`, `provider_options`), which may replace the whole conversation, and members that a server alone knows.
 4. What proves a text (a signature, encrypted reasoning, probabilities of its tokens) is named with it: it cannot stay
    beside another text. Reasoning is left out with its signature; a call loses its signature alone.
 """
@@ -37,8 +38,17 @@ Path = tuple[str | int, ...]
 Form = Literal["text", "json", "raw", "value"]
 """How a text stands in its request: as itself, as JSON in a string, as JSON text (`Raw`), as a parsed JSON value."""
 
+Pause = Callable[[], object]
+
+
+def _no_pause() -> None:
+    """Does nothing."""
+
+
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
 _NO_PATHS: Final[tuple[Path, ...]] = ()
+_BREATH: Final = 1000
+"""Strings between two calls of `pause`: a millisecond."""
 
 _ARGUMENTS: Final = "arguments"
 _INPUT: Final = "input"
@@ -51,6 +61,29 @@ _NO_TEXTS: Final = frozenset(
     )
 )
 """The members of messages, items and parts that have no text: rule 2."""
+_SETTINGS: Final = frozenset(
+    (
+        *("stream", "stream_options", "background", "store", "n", "best_of", "echo", "seed", "temperature", "top_p"),
+        *("top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "max_tokens"),
+        *("max_completion_tokens", "max_output_tokens", "stop", "stop_sequences", "logit_bias", "top_logprobs"),
+        *("functions", "function_call", "tool_choice", "parallel_tool_calls", "web_search_options", "mcp_servers"),
+        *("audio", "response_format", "output_config", "output_format", "modalities", "reasoning", "reasoning_effort"),
+        *("thinking", "verbosity", "include", "truncation", "conversation", "container", "diagnostics", "betas"),
+        *("user", "safety_identifier", "metadata", "client_metadata", "service_tier", "access_programs"),
+        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "provider", "models", "api_version"),
+        *("generationConfig", "safetySettings", "toolConfig", "cachedContent"),
+    )
+)
+"""The members of whole requests, in any dialect, that have no text of the conversation: rule 2."""
+_FORM: Final = "text"
+"""The member of Responses requests that has the form of the answer, as an object."""
+_OUTPUT_TOKENS: Final = ("stop_token_ids", "allowed_token_ids")
+"""Lists of tokens of the answer, not of the conversation."""
+_SPEAKERS: Final = ("user", "assistant", "system", "developer")
+"""The roles whose `name` is the caller's own: that of other roles is a tool's."""
+_ROLES: Final = frozenset((*_SPEAKERS, "tool", "function", "model", "ipython"))
+"""The roles of dialects. Any other one is a text: a server of open models writes it into its prompt."""
+_AUDIO: Final = "audio"
 _SIGNATURES: Final = (
     *("signature", "encrypted_content", "thought_signature", "thoughtSignature", "extra_content"),
     *("reasoning_signature", "reasoning_opaque"),
@@ -65,13 +98,6 @@ _OPAQUE_SOURCES: Final = ("base64", "url", "file")
 """The types of Anthropic's `source` that hold no text."""
 
 
-Pause = Callable[[], object]
-
-
-def _no_pause() -> None:
-    """Does nothing."""
-
-
 class Text:
     """A text of a request, or a JSON value whose strings are texts.
 
@@ -80,6 +106,7 @@ class Text:
         source: The text, or the JSON text.
         form: How it stands there.
         proofs: The places of what proves it, which do not stay beside another text.
+        pause: As of `texts_of`, for each `_BREATH` strings of a JSON value.
 
     Attributes:
         strings: The texts: one, or those of the JSON value.
@@ -87,7 +114,14 @@ class Text:
 
     __slots__ = ("_ends", "form", "path", "proofs", "source", "strings")
 
-    def __init__(self, path: Path, source: str, form: Form = "text", proofs: Sequence[Path] = _NO_PATHS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: str,
+        form: Form = "text",
+        proofs: Sequence[Path] = _NO_PATHS,
+        pause: Pause = _no_pause,
+    ) -> None:
         self.path = path
         self.source = source
         self.form: Form = form
@@ -95,9 +129,14 @@ class Text:
         self.strings: list[str] = [source]
         self._ends: list[tuple[int, int]] | None = None
         if form != "text" and _is_json(source):
-            found = list(_STRING.finditer(source))
-            self._ends = [each.span() for each in found]
-            self.strings = [json.loads(each[0]) for each in found]
+            ends: list[tuple[int, int]] = []
+            self.strings = []
+            for each in _STRING.finditer(source):
+                if not len(ends) % _BREATH:
+                    pause()
+                ends.append(each.span())
+                self.strings.append(_decoded(each[0]))
+            self._ends = ends
 
     def with_strings(self, strings: Sequence[str]) -> Any:
         """Returns the value with other texts, as it stands in its request; texts that are the same stay as written.
@@ -119,6 +158,11 @@ class Text:
                 parts += (source[cursor:start], _quoted(strings[at]))
                 cursor = end
         return "".join([*parts, source[cursor:]])
+
+
+def _decoded(written: str) -> str:
+    """Returns the text of a JSON string; a parser is asked for escapes alone, at three times the cost."""
+    return json.loads(written) if "\\" in written else written[1:-1]
 
 
 def _is_json(text: str) -> bool:
@@ -159,13 +203,30 @@ def texts_of(request: Request, pause: Pause = _no_pause) -> list[Text]:
             found.append(Text(("messages", at, "content"), content))
             continue
         for place, part in enumerate(content):
-            _add_part(part, ("messages", at, "content", place), found)
+            _add_part(part, ("messages", at, "content", place), found, pause)
     if isinstance(request.query, str):
         found.append(Text(("query",), request.query))
+    for raw, path in _raw_members(request):
+        found += texts_in(raw, (), pause, path)
     return found
 
 
-def _add_part(part: Struct, path: Path, found: list[Text]) -> None:
+def _raw_members(request: Request) -> list[tuple[dict[str, Any], Path]]:
+    """Returns the members that a native request adds to its provider's, each object with its place."""
+    found: list[tuple[dict[str, Any], Path]] = []
+    if request.provider_options:
+        found += [(options, ("provider_options", name)) for name, options in request.provider_options.items()]
+    if request.extra:
+        found.append((request.extra, ("extra",)))
+    return found
+
+
+def names_tokens(request: Request) -> bool:
+    """Returns whether a raw member of a native request is a list of token ids, in which nobody finds a text."""
+    return any(has_tokens(raw) for raw, _ in _raw_members(request))
+
+
+def _add_part(part: Struct, path: Path, found: list[Text], pause: Pause) -> None:
     if isinstance(part, TextPart):
         found.append(Text((*path, "text"), part.text))
     elif isinstance(part, ReasoningPart):
@@ -173,30 +234,53 @@ def _add_part(part: Struct, path: Path, found: list[Text]) -> None:
             found.append(Text((*path, "text"), part.text, proofs=(path,) if part.signature else _NO_PATHS))
     elif isinstance(part, ToolCallPart):
         proofs = ((*path, "signature"),) if part.signature else _NO_PATHS
-        found.append(Text((*path, "input"), bytes(part.input).decode(), "raw", proofs))
+        found.append(Text((*path, "input"), bytes(part.input).decode(), "raw", proofs, pause))
     elif isinstance(part, ProviderBlockPart):  # nobody knows what its parts mean
-        found.append(Text((*path, "block"), bytes(part.block).decode(), "raw", (path,)))
+        found.append(Text((*path, "block"), bytes(part.block).decode(), "raw", (path,), pause))
 
 
 # ---- bodies in a client's dialect -----------------------------------------------------------------------------------
 
 
-def texts_in(body: Mapping[str, Any], members: Iterable[str], pause: Pause = _no_pause) -> list[Text]:
+def texts_in(body: Mapping[str, Any], members: Iterable[str], pause: Pause = _no_pause, path: Path = ()) -> list[Text]:
     """Returns the texts of a client's body.
 
     Args:
         body: The client's JSON object.
-        members: The names of its members that have texts.
+        members: The names of its members that have texts, in their order. Others that are no settings come behind them.
         pause: As for `texts_of`, for each item of a list.
+        path: The place of the object.
     """
     found: list[Text] = []
-    for name in members:
+    first = tuple(members)
+    for name in (*first, *[each for each in body if each not in first and not _is_setting(each, body[each])]):
         value = body.get(name)
         if isinstance(value, str):
-            found.append(Text((name,), value))
+            found.append(Text((*path, name), value))
         elif isinstance(value, (dict, list)):
-            _add(value, (name,), _NO_PATHS, found, pause)
+            _add(value, (*path, name), _NO_PATHS, found, pause)
     return found
+
+
+def has_tokens(body: Mapping[str, Any]) -> bool:
+    """Returns whether a member of a client's body is a list of token ids, or a list of such lists.
+
+    Args:
+        body: The client's JSON object, or an object of raw members.
+    """
+    for name, value in body.items():
+        if isinstance(value, list) and name not in _SETTINGS and name not in _OUTPUT_TOKENS:
+            kinds = set(map(type, value))
+            if int in kinds or (list in kinds and any(int in map(type, each) for each in value if type(each) is list)):
+                return True
+    return False
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    """Returns whether a member of a whole request has no text: rules 2 and 3."""
+    if name in _SETTINGS or name in _NO_TEXTS or name in _SIGNATURES or name.endswith(("_id", "_ids")):
+        return True
+    return name == _FORM and isinstance(value, dict)
 
 
 def _add(
@@ -225,14 +309,19 @@ def _add(
     for name, each in value.items():
         if name == "source":
             _add_source(each, (*path, name), proofs, found, pause)
+        elif name == "role" or name == "name":
+            if isinstance(each, str) and (each not in _ROLES if name == "role" else value.get("role") in _SPEAKERS):
+                found.append(Text((*path, name), each))
+        elif name == _AUDIO and isinstance(each, dict):  # an earlier answer, with its words beside it
+            _add(each, (*path, name), proofs, found, pause)
         elif name in _NO_TEXTS or name in _SIGNATURES or name.endswith(("_id", "_ids")):
             continue
         elif isinstance(each, str):
             form: Form = "json" if name == _ARGUMENTS else "text"
-            found.append(Text((*path, name), each, form, proofs))
+            found.append(Text((*path, name), each, form, proofs, pause))
         elif isinstance(each, (dict, list)):
             if name in (_ARGUMENTS, _INPUT):
-                found.append(Text((*path, name), encode_json(each).decode(), "value", proofs))
+                found.append(Text((*path, name), encode_json(each).decode(), "value", proofs, pause))
             else:
                 _add(each, (*path, name), proofs, found, pause)
 

@@ -48,6 +48,14 @@ class Search(Protocol):
         """Returns what the end of the text decides. The next piece is the beginning of another text."""
 
 
+class ArgumentsSearch(Search, Protocol):
+    """The search of a call's arguments, as `arguments.ArgumentSearch`."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the arguments are no JSON: what replaces a match is then not escaped."""
+
+
 class OutputGuard(Protocol):
     """One guard of a stream's output."""
 
@@ -71,8 +79,8 @@ class OutputGuard(Protocol):
     def scan(self) -> Search:
         """Returns the search of a text. That of a `flag` holds nothing: its text passes before its match."""
 
-    def scan_arguments(self) -> Search:
-        """Returns the search of a call's arguments, which are JSON; as `scan`."""
+    def scan_arguments(self) -> ArgumentsSearch:
+        """Returns the search of a call's arguments, which are JSON as a rule; as `scan`."""
 
 
 class Stopped:
@@ -91,11 +99,12 @@ class GuardLine:
     Args:
         guard: The guard.
         choice: The choice of the text.
-        is_json: Whether the text is JSON.
+        is_json: Whether the text is JSON, or arguments of a call.
         is_told: Whether the stream has the events of its matches already.
     """
 
     __slots__ = (
+        "_arguments",
         "_choice",
         "_fed",
         "_is_json",
@@ -117,7 +126,8 @@ class GuardLine:
         self._choice = choice
         self._is_json = is_json
         self._is_told = is_told
-        self._search = guard.scan_arguments() if is_json else guard.scan()
+        self._arguments = guard.scan_arguments() if is_json else None
+        self._search: Search = self._arguments or guard.scan()
         self._fed = 0
         self._passed = 0
         self._marks: deque[tuple[int, Event]] = deque()  # the events that wait, each with its place in the text
@@ -195,7 +205,8 @@ class GuardLine:
         action, found = guard.action, match.category
         if action == "mask" or action == "restore":
             replacement = guard.replacement_of(found)
-            out.append(json.dumps(replacement, ensure_ascii=False)[1:-1] if self._is_json else replacement)
+            is_escaped = self._arguments is not None and not self._arguments.is_text
+            out.append(json.dumps(replacement, ensure_ascii=False)[1:-1] if is_escaped else replacement)
             if not self._is_json:
                 self._passed = max(self._passed, match.end)
         if action == "restore":

@@ -3,11 +3,13 @@
 Owns what an event is to a judge. `pieces.py` has the order and the pieces; `net/judges/` asks. The stage sees what the
 guards with automata have let through.
 
-1. Text, reasoning, refusals and the arguments of calls are judged as they come; the strings of server tools and the
-   titles of citations at once, each event as one piece.
+1. Text, reasoning, refusals and the arguments of calls are judged as they come; server tools, results of tools, blocks
+   of the provider, and the titles of citations at once, each event as one piece. JSON is judged with its characters in
+   place of their escapes: a judge reads texts.
 2. Other events wait behind the text of their choice. A `safety` that stops the stream waits for nothing: text that has
    no verdict by then is dropped.
-3. What a mask has changed loses what does not fit any more (`changed.py`). Citations with a match are left out.
+3. What a mask has changed loses what does not fit any more (`changed.py`). Citations and blocks of the provider with a
+   match are left out.
 4. `finish`, `error` and `stream.reset` drop all text without a verdict, and give up the questions. The end of a whole
    answer does not come before its verdicts (`holds`).
 """
@@ -20,6 +22,7 @@ from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.chain import FRAME, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, AskedQuestion, GuardCounts
+from gai_fast.guards.arguments import unescaped
 from gai_fast.guards.outcomes import judge_failed, safety, stopped, unjudged
 from gai_fast.guards.stages.changed import Changed, rewritten
 from gai_fast.guards.stages.pieces import Ended, JudgedMatch, Passed, Piece, Pieces, Rules
@@ -101,6 +104,10 @@ class JudgeStage(Processor):
             pieces.add_whole(event, _json(event["tool_call"].get("input")), choice, "tool_call", now_ms)
         elif kind == "server_tool":
             pieces.add_whole(event, _json(event["server_tool"]), choice, "tool_call", now_ms)
+        elif kind == "tool.result":
+            pieces.add_whole(event, _json(event["tool_result"]), choice, "tool_call", now_ms)
+        elif kind == "provider.block":
+            pieces.add_whole(event, unescaped(_json(event["block"])), choice, "text", now_ms)
         elif kind == "citations":
             quoted = [str(each[key]) for each in event["citations"] for key in _QUOTED if key in each]
             pieces.add_whole(event, "\n".join(quoted), choice, "text", now_ms)
@@ -189,9 +196,8 @@ class JudgeStage(Processor):
         guard, stream = self._guards[piece.judge], self._stream
         judge = guard.judge
         assert judge is not None
-        question = Question(
-            guard.name, "output", piece.channel, piece.text, stream.model, stream.caller, stream.stream_id
-        )
+        text = unescaped(piece.text) if piece.channel == "tool_call" else piece.text
+        question = Question(guard.name, "output", piece.channel, text, stream.model, stream.caller, stream.stream_id)
         ready = judge.now() - (now_ms - piece.ready_ms) / 1e3
         self._asked[piece] = judge.ask(question, partial(self._answered, piece, ready), ready)
 

@@ -93,7 +93,7 @@ class MatchGuard:
         """Works as `OutputGuard.scan`."""
         return self._automaton.scan(holds=not self._is_flag)
 
-    def scan_arguments(self) -> Search:
+    def scan_arguments(self) -> ArgumentSearch:
         """Works as `OutputGuard.scan_arguments`."""
         return ArgumentSearch(self._automaton.scan(holds=not self._is_flag), holds=not self._is_flag)
 
@@ -127,7 +127,7 @@ class RestoreGuard:
         """Works as `OutputGuard.scan`."""
         return Restorer(self._placeholders)
 
-    def scan_arguments(self) -> Search:
+    def scan_arguments(self) -> ArgumentSearch:
         """Works as `OutputGuard.scan_arguments`."""
         return ArgumentSearch(Restorer(self._placeholders))
 

@@ -173,9 +173,10 @@ class _Side:
 
 
 class _Place:
-    """One channel of one choice, or one call. Its characters are numbered from 0.
+    """One channel of one choice, one call, or the text of one event. Its characters are numbered from 0.
 
     Attributes:
+        leaves_whole: Whether no part of the text leaves alone: a call is complete, and another event cannot be cut.
         tracks: The progress of each judge.
         holding: The tracks of judges that hold text.
         end: The characters that have come.
@@ -185,12 +186,25 @@ class _Place:
         edited: The end of the last replacement that has left.
     """
 
-    __slots__ = ("channel", "choice", "edited", "edits", "end", "holding", "is_call", "out", "stop", "tracks")
+    __slots__ = (
+        "channel",
+        "choice",
+        "edited",
+        "edits",
+        "end",
+        "holding",
+        "is_call",
+        "leaves_whole",
+        "out",
+        "stop",
+        "tracks",
+    )
 
-    def __init__(self, choice: int, channel: Channel, sides: Sequence[_Side]) -> None:
+    def __init__(self, choice: int, channel: Channel, sides: Sequence[_Side], *, leaves_whole: bool = False) -> None:
         self.choice = choice
         self.channel: Channel = channel
         self.is_call = channel == "tool_call"
+        self.leaves_whole = leaves_whole or self.is_call
         self.end = self.out = self.edited = 0
         self.stop: int | None = None
         self.edits: list[_Edit] = []
@@ -379,7 +393,7 @@ class Pieces:
         """Adds an event whose text comes at once, and is one piece; as `add`. It ends no channel of the choice."""
         if self.is_over:
             return
-        place = _Place(choice, channel, self._sides)
+        place = _Place(choice, channel, self._sides, leaves_whole=True)
         self._put(_Held(event, text, place), place, now_ms)
         _ripen(place)
         self._release(choice)
@@ -565,7 +579,7 @@ class Pieces:
     def _stop_at(self, at: int, piece: Piece, match: JudgedMatch) -> None:
         """Lets through what stands before a match, and ends the stream."""
         track, place = piece.track, piece.track.place
-        if track.out[0] is piece and at > place.out and not place.is_call:
+        if track.out[0] is piece and at > place.out and not place.leaves_whole:
             place.stop = at
             track.advance(at)
             self._release(place.choice)

@@ -8,8 +8,8 @@ guards of one text. The stage is the first processor of its stream.
    arguments of a call end with its `tool.call`; calls may take turns.
 3. Other events wait behind the held text of their choice, and end nothing.
 4. `tool.call` has the arguments that were let through. Strings of server tools and results of tools, titles and quotes
-   of citations are texts that come at once. A citation whose address has a match is left out, and so is a block of the
-   provider with one: nobody knows what its parts mean.
+   of citations, and what a provider says beside its `finish` are texts that come at once. A citation whose address has
+   a match is left out, and so is a block of the provider with one: nobody knows what its parts mean.
 5. What was masked cannot be proven any more: reasoning loses its signature, a call too. Citations lose their places in
    a text of another length. Deltas have no `logprobs`: they spell the tokens of the upstream.
 6. After a `Stop` the stage passes what makes a stream legal, and nothing else.
@@ -29,6 +29,8 @@ from gai_fast.model.events import DELTAS, Event, JSONText
 
 _ARGUMENTS: Final = "tool.call.delta"
 _QUOTED: Final = ("title", "cited_text")
+_HAS_STRINGS: Final = frozenset('{["')
+"""What a JSON value begins with that is no number and no literal."""
 
 
 class _Choice:
@@ -133,8 +135,15 @@ class GuardStage(Processor):
             yield from self._sent(choice, prose, None)
 
     def _end(self, event: Event) -> Iterator[Event]:
-        """Ends all texts before the end of the stream."""
+        """Ends all texts before the end of the stream, which may have more of them from its provider."""
         yield from self.release()
+        beside = event.get("provider_metadata")
+        if beside:
+            choice = self._choice_of(event)
+            seen, said = self._value(beside, Channel(self._guards, choice.number, is_json=True))
+            yield from self._in_turn(choice, said)
+            if seen is not beside:
+                event = cast(Event, {**event, "provider_metadata": seen})
         yield event
 
     def _sent(self, choice: _Choice, channel: Channel, item: str | Event | None) -> Iterator[Event]:
@@ -247,7 +256,7 @@ class GuardStage(Processor):
     def _value(self, value: Any, channel: Channel) -> tuple[Any, list[Item]]:
         """Returns a JSON value in which each string and key is a text of its own, and what guards say of it.
 
-        A value in which nothing was replaced is returned itself.
+        A value in which nothing was replaced is returned itself. A number with a match becomes a string.
 
         Args:
             value: The value.
@@ -261,6 +270,8 @@ class GuardStage(Processor):
         masked = "".join([each for each in items if isinstance(each, str)])
         if masked == text or _stops(said):
             return value, said
+        if text[0] not in _HAS_STRINGS:
+            return masked, said
         return (JSONText(masked, None, parse_exact) if isinstance(value, JSONText) else parse_exact(masked)), said
 
     def _choice_of(self, event: Event) -> _Choice:

@@ -15,11 +15,12 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 from gai_fast.core.chain import Processor, StreamInfo
-from gai_fast.core.requests.texts import Path, Text, texts_of, with_texts
+from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
 from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
 from gai_fast.guards.automaton import Automaton
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck, LetThrough
+from gai_fast.guards.outcomes import TOKENS, closed
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.output import output_stage
 from gai_fast.model.errors import GaiFastError
@@ -224,6 +225,8 @@ class StreamGuards:
         looking = [each for each in active if each.sees("input")]
         if not looking:
             return request, None
+        if names_tokens(request):
+            raise closed(looking[0].name, TOKENS)
         texts = texts_of(request)
         check = self.check(looking, [string for text in texts for string in text.strings], info)
         await self.finish(check)
@@ -279,7 +282,9 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
         if places.isdisjoint(range(begin, at)):
             continue
         sent[text.path] = text.with_strings(check.texts[begin:at])
-        kept[text.path] = text.with_strings([check.own(place) for place in range(begin, at)])
+        # What has not changed has no placeholder: numbers that stand in a text are not issued.
+        own = [check.own(place) if place in places else check.texts[place] for place in range(begin, at)]
+        kept[text.path] = text.with_strings(own)
         if not check.masked.isdisjoint(range(begin, at)):
             left_out.update(dict.fromkeys(text.proofs))
     return NewTexts(sent, kept if check.has_placeholders else sent, left_out)

@@ -18,14 +18,14 @@ from msgspec import UNSET
 from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.requests.stored_ids import StoredId
-from gai_fast.core.requests.texts import Path, Text, texts_of, with_texts
+from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
 from gai_fast.core.session import name_in_body
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
 from gai_fast.formats.responses.chain import own_items
 from gai_fast.formats.responses.turn import body_of_turn, prepared_frames
 from gai_fast.guards.active import ActiveGuard, Guards
 from gai_fast.guards.input import LetThrough
-from gai_fast.guards.outcomes import closed
+from gai_fast.guards.outcomes import TOKENS, closed
 from gai_fast.kernels import Piece, encode_json
 from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
@@ -169,8 +169,9 @@ class StreamPassage(Passage):
 
     @property
     def is_long(self) -> bool:
-        """Works as `Passage.is_long`."""
-        return is_large(self._sent)
+        """Works as `Passage.is_long`. A conversation of earlier turns may have any size."""
+        sent = self._sent
+        return len(sent) > LIMITS.checked_bytes or self.turn is not None or is_large(sent)
 
     def plan_again(self, let: LetThrough) -> None:
         """Works as `Passage.plan_again`."""
@@ -302,6 +303,13 @@ class NativePassage(StreamPassage):
         """Works as `Passage.name_ids`."""
         if self.incoming.http.key is not None:
             self.named = _ids_to_check(self._home.specs.settings, self.incoming, self._request)
+
+    def guarded(self, guards: Guards) -> Sequence[ActiveGuard]:
+        """Works as `Passage.guarded`."""
+        looking = super().guarded(guards)
+        if looking and names_tokens(self._request):
+            raise closed(looking[0].name, TOKENS)
+        return looking
 
     def texts(self) -> Sequence[Text]:
         """Works as `Passage.texts`."""
@@ -490,7 +498,7 @@ class DialectPassage(StreamPassage):
         """Works as `Passage.guarded`."""
         looking = super().guarded(guards)
         if looking and self.incoming.format.has_tokens(self._asked.body):
-            raise closed(looking[0].name, "a prompt of token ids: send its text")
+            raise closed(looking[0].name, TOKENS)
         return looking
 
     def texts(self) -> Sequence[Text]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gai_fast.guards.arguments import ArgumentSearch, escaped
+from gai_fast.guards.arguments import ArgumentSearch, escaped, unescaped
 from gai_fast.guards.automaton import Match, Piece, compile_rules
 from gai_fast.guards.program import Words
 from gai_fast.guards.restore import Placeholders, Restorer
@@ -37,7 +37,16 @@ def masked(text: str, size: int, replacement: str = "[secret]") -> str:
         (r'{"a": "\ud83d\ud83d\ude00 \ude00 \ud83d\n sk-abc\ud83d"}', None),
         ('{"a": "sk-", "b": "abcd"}', None),
         ('{"a": "sk-abc"}', None),
-        ('sk-abcd 1 "sk-ab', None),
+        ('sk-abcd 1 "sk-ab', '[secret] 1 "sk-ab'),
+        ('\n it\'s "sk-abcd" \\n sk-abcde', '\n it\'s "[secret]" \\n [secret]'),
+        ('{"a": [true, false,null, -1.5e+3, 1E5]}', None),
+        ('{"a": "\\u0073k-abcd", b: "sk-abcd"}', '{"a": "[secret]", b: "[secret]"}'),
+        ('{"a": trues sk-abcd}', '{"a": trues [secret]}'),
+        ('{"a": \'sk-abcd\'}', '{"a": \'[secret]\'}'),
+        ('["a"] é"sk-abcd', '["a"] é"[secret]'),
+        ('["a"] nul', None),
+        ('["a"] true', None),
+        ("null", None),
         ('"é漢\U0001f600 sk-abcd\U0001f600"', '"é漢\U0001f600 [secret]\U0001f600"'),
         (r'"\q \u12 sk-abcd \u12"', r'"\q \u12 [secret] \u12"'),
         (r'"sk-abcd\u00', r'"[secret]\u00'),
@@ -55,6 +64,18 @@ def test_strings_and_keys_are_searched_and_bytes_beside_a_match_stay(
 def test_a_replacement_is_escaped() -> None:
     assert masked('{"a": "sk-abcd"}', 3, 'é"\\\n') == '{"a": "é\\"\\\\\\n"}'
     assert json.loads(masked('["sk-abcd"]', 3, '"\x00')) == ['"\x00']
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_a_match_in_a_word_between_strings_is_found(size: int) -> None:
+    search = ArgumentSearch(compile_rules([Words("words", ["nut", "tr"])]).scan())
+    text = '{"a": nut, "b": true, tr'
+    assert spans(searched(search, cut(text, [size]))) == [(0, 3), (16, 18)]
+    are_texts = [search.is_text]
+    assert spans(searched(search, cut('["nut", true]', [size]))) == [(0, 3)]
+    are_texts.append(search.is_text)
+    assert are_texts == [True, False]
+    assert spans(searched(search, cut('{"a": tr', [size]))) == [(0, 2)]
 
 
 def test_what_may_become_a_match_is_held_with_its_escapes() -> None:
@@ -96,6 +117,19 @@ def test_own_words_come_back_in_arguments() -> None:
         out = searched(ArgumentSearch(restorer), cut(text, [size]))
         restored = "".join(each if isinstance(each, str) else escaped(restorer.value(each)) for each in out)
         assert restored == r'{"to": "a\"b@x.com", "b": "<EMAIL_2> <EMAIL", "c": 1}'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r'{"a": "\u0073k", "b": "\u00e9\ud83d\ude00"}', '{"a": "sk", "b": "é\U0001f600"}'),
+        (r'["\\u0073 \u0022\u005c\u000a \/"]', r'["\\u0073 \"\\\n \/"]'),
+        (r'["\u00 \ux"]', None),
+        ("{}", None),
+    ],
+)
+def test_escapes_are_read_as_their_characters(text: str, expected: str | None) -> None:
+    assert unescaped(text) == (text if expected is None else expected)
 
 
 keys = st.text("sk-abc", max_size=8)

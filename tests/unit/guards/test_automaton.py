@@ -212,7 +212,7 @@ def test_a_turn_ends_where_much_must_be_made(change_limits: ChangeLimits) -> Non
     while at < len(text):
         before = automaton.steps
         at = scan.feed_turn(text, at)[1]
-        assert automaton.steps - before < 1200
+        assert automaton.steps - before < 2000  # the last transition has as many as all of its groups
         turns += 1
     assert turns > 20
     assert scan.feed_turn(text, at) == ([], 1000)

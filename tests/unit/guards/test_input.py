@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -107,6 +108,27 @@ def test_a_match_without_a_placeholder_left_is_masked(monkeypatch: pytest.Monkey
         "[email]",
         {LIMITS.placeholders},
     )
+
+
+@pytest.mark.parametrize("text", ["", "a"])
+def test_a_turn_has_a_bound_however_short_the_texts_are(text: str) -> None:
+    texts = [text] * (LIMITS.slice // LIMITS.slice_text)
+    made = InputCheck([words("birds", "kestrel")] * 4, [*texts, "a kestrel"], INFO, Counted())
+    turns = 1
+    while not made.turn():
+        turns += 1
+    assert turns >= 5
+    assert made.texts[-1] == "a [words]"
+
+
+def test_a_turn_has_a_bound_for_groups_of_one_place_each() -> None:
+    settings = GuardSettings("cards", "pii", kinds=("card",))
+    digits = " ".join(Random(1).choices("23456789", k=3000))
+    made = InputCheck([ActiveGuard(settings, build(settings))], [digits], INFO, Counted())
+    turns = 1
+    while not made.turn():
+        turns += 1
+    assert turns >= 6
 
 
 def test_a_turn_has_a_bound_and_matches_over_it_are_found() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +54,23 @@ def test_replacements_stand_in_their_texts() -> None:
     assert joined.masked([(5, 11, "[x]")]) == ["One t[x]", "", "[x]ree", "four"]
     assert joined.masked([(7, 9, "[x]")]) == ["One two", "", "three", "four"], "the blank line is of no text"
     assert joined.masked([]) == ["One two", "", "three", "four"]
+
+
+class Counting(str):
+    """A text that counts how often a part of it is taken."""
+
+    taken = 0
+
+    def __getitem__(self, key: Any) -> str:
+        Counting.taken += 1
+        return super().__getitem__(key)
+
+
+def test_texts_without_a_replacement_are_not_looked_at() -> None:
+    texts = [Counting("ab") for _ in range(1000)]
+    masked = JoinedTexts(texts).masked([(1, 2, "x"), (4, 5, "y"), (4 * 999 - 1, 4 * 999 + 1, "z")])
+    assert masked == ["ax", "yb", *["ab"] * 997, "zb"]
+    assert Counting.taken < 20
 
 
 def test_where_replacements_overlap_the_first_one_stands() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
 from gai_fast.core.requests.reading import parse_request
-from gai_fast.core.requests.texts import Path, Text, texts_in, texts_of, with_texts
+from gai_fast.core.requests.texts import Path, Text, has_tokens, names_tokens, texts_in, texts_of, with_texts
+from gai_fast.formats import get_format
+from gai_fast.formats.chat import completions_request
+from gai_fast.formats.chat import request as chat_request
+from gai_fast.formats.messages import request as messages_request
+from gai_fast.formats.responses import request as responses_request
 from gai_fast.model.request import Request
 
 NATIVE: dict[str, Any] = {
@@ -131,12 +136,17 @@ class TestDialects:
             ],
             "metadata": {"a": "b"},
         }
-        assert self.texts(body, "messages") == ["sys", "hi", "to", "ab", "why", "no", "done", "seen"]
+        assert self.texts(body, "messages") == ["sys", "n", "hi", "to", "ab", "why", "no", "done", "seen"]
         new = changed(body, texts_in(body, ["messages"]), {"ab": "\u00e9", "hi": "bye"})
         assert new["messages"][2]["tool_calls"][0]["function"]["arguments"] == '{"to": "\u00e9"}'
         assert new["messages"][1]["content"][0] == {"type": "text", "text": "bye"}
         assert new["messages"][0] is body["messages"][0]
         assert body["messages"][2]["tool_calls"][0]["function"]["arguments"] == '{"to": "a\\u0062"}'
+
+    def test_a_role_of_no_dialect_and_the_words_of_a_sound_are_texts(self) -> None:
+        sound = {"id": "a", "data": "x", "format": "wav", "transcript": "hi"}
+        body = {"messages": [{"role": "poet", "content": "a"}, {"role": "assistant", "audio": sound}, {"audio": "x"}]}
+        assert self.texts({**body, "audio": {"voice": "alloy"}}, "messages") == ["poet", "a", "hi"]
 
     def test_a_signature_beside_a_call_or_in_reasoning_of_the_chat_dialect(self) -> None:
         call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": "b"}'}}
@@ -240,6 +250,75 @@ class TestDialects:
     def test_completions(self) -> None:
         assert self.texts({"prompt": ["a", "b"], "suffix": "c"}, "prompt", "suffix") == ["a", "b", "c"]
         assert self.texts({"prompt": [1, 2]}, "prompt") == []
+
+
+class TestRawMembers:
+    """What a native request, or a body in a dialect, has beside the conversation, and may have in its place."""
+
+    MEMBERS: ClassVar[dict[str, Any]] = {
+        "messages": [{"role": "user", "content": "a"}],
+        "Messages": "b",
+        "contents": [{"parts": [{"text": "c"}]}],
+        "documents": [{"id": "x", "text": "d"}],
+        "metadata": {"x": "y"},
+        "temperature": 1,
+        "service_tier": "flex",
+        "cached_id": "x",
+        "text": {"format": {"type": "text"}, "verbosity": "low"},
+    }
+
+    def test_they_are_texts_of_native_requests_unless_they_are_settings(self) -> None:
+        members = {**self.MEMBERS, "text": "e"}
+        request = parse_request(
+            json.dumps({"query": "q", "provider_options": {"openai": members}, "extra": self.MEMBERS}).encode()
+        )
+        found = texts_of(request)
+        assert strings(found) == ["q", "a", "b", "c", "d", "e", "a", "b", "c", "d"]
+        new = changed(request, found, {"a": "1", "d": "2"})
+        assert new.extra == {
+            **self.MEMBERS,
+            "messages": [{"role": "user", "content": "1"}],
+            "documents": [{"id": "x", "text": "2"}],
+        }
+        assert new.provider_options["openai"]["messages"] == new.extra["messages"]
+        assert new.provider_options["openai"]["text"] == "e"
+        assert request.extra == self.MEMBERS
+
+    def test_they_are_texts_of_bodies_behind_those_of_the_dialect(self) -> None:
+        assert strings(texts_in(self.MEMBERS, ("contents", "absent"))) == ["c", "a", "b", "d"]
+
+    @pytest.mark.parametrize(
+        ("name", "known"),
+        [
+            ("openai", chat_request.KNOWN),
+            ("completions", completions_request.KNOWN),
+            ("anthropic", messages_request.KNOWN),
+            ("responses", responses_request.KNOWN),
+        ],
+    )
+    def test_members_that_a_dialect_is_known_to_have_are_texts_or_settings(
+        self, name: str, known: frozenset[str]
+    ) -> None:
+        members = get_format(name).text_members
+        others = known - {*members, "text", "thread"}
+        assert strings(texts_in(dict.fromkeys(others, "x"), members)) == []
+
+    @pytest.mark.parametrize("tokens", [[1], ["a", 1], [["a"], ["b", 1]]])
+    def test_a_list_of_token_ids_is_seen(self, tokens: Any) -> None:
+        assert has_tokens({"model": "m", "prompt_token_ids": tokens})
+        assert not has_tokens({"logit_bias": {"1": 2}, "stop_token_ids": tokens, "stop": tokens})
+        raw = json.dumps({"query": "q", "extra": {"prompt": tokens}}).encode()
+        assert names_tokens(parse_request(raw))
+        assert not names_tokens(parse_request(b'{"query": "q", "extra": {"prompt": ["a"]}}'))
+
+
+def test_the_strings_of_one_value_let_the_loop_go_on() -> None:
+    """Compiled code holds the interpreter's lock: a thread alone would not help."""
+    pauses: list[int] = []
+    call = {"function": {"name": "f", "arguments": json.dumps(["a"] * 5000)}}
+    body = {"messages": [{"role": "assistant", "tool_calls": [call]}]}
+    assert len(strings(texts_in(body, ("messages",), lambda: pauses.append(1)))) == 5000
+    assert len(pauses) >= 5
 
 
 def test_half_a_pair_of_surrogates_stays_an_escape() -> None:

@@ -18,6 +18,8 @@ class Hit(NamedTuple):
 class WordSearch:
     """Searches words of which none is within another."""
 
+    is_text = False
+
     def __init__(self, words: Sequence[str], *, holds: bool = True) -> None:
         self._words = words
         self._holds = holds

@@ -152,6 +152,31 @@ def test_a_call_without_deltas_and_a_server_tool_and_titles_are_judged() -> None
     assert kinds(made.answer() + made.answer() + made.answer()) == ["tool.call", "server_tool", "citations"]
 
 
+@pytest.mark.parametrize("title", ["titles A", "A"])
+def test_a_stop_within_titles_lets_none_of_them_through(title: str) -> None:
+    made = Judged()
+    made.add({"type": "citations", "citations": [{"uri": "u", "title": title}, {"cited_text": "B"}]})
+    given = made.answer(JudgeVerdict(flagged=True, spans=((len(title), len(title) + 1),)))
+    assert kinds(given[:-1]) == ["safety"]
+    assert isinstance(given[-1], Stop)
+
+
+def test_results_of_tools_and_blocks_of_the_provider_are_judged() -> None:
+    made = Judged("mask")
+    result: Any = {"type": "tool.result", "tool_result": {"a": "x"}}
+    block: Any = {"type": "provider.block", "provider": "demo", "block": {"b": "y"}}
+    assert made.add(result, block, block) == []
+    assert made.texts == ['{"a":"x"}', '{"b":"y"}', '{"b":"y"}']
+    assert kinds(made.answer() + made.answer()) == ["tool.result", "provider.block"]
+    assert kinds(made.answer(BAD)) == ["safety"]
+
+
+def test_a_judge_reads_arguments_without_their_escapes() -> None:
+    made = Judged()
+    made.add(call_start(), call_delta('{"a":"\\u0062'), call_delta('omb \\u0431"}'), call())
+    assert made.texts == ['{"a":"bomb б"}']
+
+
 def test_titles_do_not_end_the_text_before_them() -> None:
     made = Judged()
     made.add(text("Hi"), {"type": "citations", "citations": [{"uri": "u", "title": "A"}]}, text(" there"))

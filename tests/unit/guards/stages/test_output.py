@@ -113,6 +113,13 @@ def test_a_call_without_deltas_has_its_own_words_too() -> None:
     assert given["signature"] == "s"
 
 
+def test_what_replaces_a_match_is_escaped_in_json_alone() -> None:
+    for arguments, restored in (('{"a":"<EMAIL_1>"}', '{"a":"\\"a\\"@x.com"}'), ("+ <EMAIL_1>", '+ "a"@x.com')):
+        made = stage(placeholders=own())
+        given = through(made, call_start(), call_delta(arguments), finish())
+        assert "".join(each["arguments"] for each in given if each["type"] == "tool.call.delta") == restored
+
+
 def test_a_block_of_the_provider_and_an_address_stay_as_they_are() -> None:
     block: Event = {"type": "provider.block", "provider": "demo", "block": {"a": ["<EMAIL_1>"]}}
     citing: Event = {"type": "citations", "citations": [{"uri": "x:<EMAIL_1>", "title": "<EMAIL_1>"}]}
