@@ -27,6 +27,7 @@ from gai_fast.model.settings import (
 )
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.providers import get_provider
+from gai_fast.providers.requests.routes import MODERATIONS
 from gai_fast.runtime.files import open_file
 from gai_fast.runtime.functions import FunctionError, import_function
 
@@ -285,8 +286,8 @@ class GuardBuilder:
             problem = f'{shown(given.value)} has api_key = "caller", and a moderation is asked with a key of its own'
         elif upstream.identity is not None:
             problem = f"{shown(given.value)} has `{upstream.credential}`, and a moderation is asked with an `api_key`"
-        elif (api := get_provider(upstream.provider)).calls_function or api.recording:
-            problem = f"{shown(given.value)} is no server that has /moderations"
+        elif get_provider(upstream.provider).routes.path(MODERATIONS) is None:
+            problem = f"{shown(given.value)} is no server that has {MODERATIONS}"
         if problem:
             self._problems.add(given.origin, f"`upstream` in {title}: {problem}")
         return upstream

@@ -12,6 +12,7 @@ guards with automata have let through.
    match are left out.
 4. `finish`, `error` and `stream.reset` drop all text without a verdict, and give up the questions. The end of a whole
    answer does not come before its verdicts (`holds`).
+5. A stream has one warning of a guard without a verdict, on its input or its output.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class JudgeStage(Processor):
         self._changed: dict[int, Changed] = {}  # by choice
         self._wake: Callable[[], None] | None = None
         self._is_over = False
+        self._warned = frozenset([each.get("guard", "") for each in stream.said if each["type"] == "warning"])
 
     # -- events --
 
@@ -166,8 +168,8 @@ class JudgeStage(Processor):
                 yield safety(guard.name, outcome.action, category, "output", score=outcome.score, choice=outcome.choice)
             elif isinstance(outcome, Ended):
                 self._end(outcome)
-            else:
-                yield unjudged(self._guards[outcome.judge].name)
+            elif (name := self._guards[outcome.judge].name) not in self._warned:
+                yield unjudged(name)
 
     def _end(self, end: Ended) -> None:
         name = self._guards[end.judge].name

@@ -23,11 +23,10 @@ from gai_fast.net.judges.servers import ServerWay
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.tls import TLSFiles
 from gai_fast.providers import get_provider
+from gai_fast.providers.requests.routes import MODERATIONS
 from gai_fast.runtime.functions import import_function
 from gai_fast.runtime.thread_pool import ThreadPool
 from gai_fast.runtime.timers import Timers
-
-_MODERATIONS = "/moderations"
 
 
 class Judges:
@@ -103,7 +102,10 @@ class Judges:
             return self._server(peer, parts.path or "/", headers, hook_body, _read_hook)
         write = partial(_write_moderation, settings.model)
         read = partial(_read_moderation, settings.threshold)
-        return self._server(upstream.peer, _MODERATIONS, _headers(upstream), write, read)
+        path = get_provider(upstream.provider).routes.path(MODERATIONS)
+        if path is None:
+            raise ValueError(f"{upstream.name!r} has no {MODERATIONS}")
+        return self._server(upstream.peer, path, _headers(upstream), write, read)
 
     def _server(
         self,

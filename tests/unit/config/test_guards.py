@@ -27,6 +27,7 @@ UPSTREAMS = {
     "openai": UpstreamSettings("openai", "openai", "https://api.openai.com/v1"),
     "theirs": UpstreamSettings("theirs", "openai", "https://api.openai.com/v1", takes_credentials=True),
     "cloud": UpstreamSettings("cloud", "openai", "https://cloud.example/v1", identity=IdentitySettings(command=("a",))),
+    "claude": UpstreamSettings("claude", "anthropic", "https://api.anthropic.com"),
     "mine": UpstreamSettings("mine", "python", "", function=FunctionSettings("mine:answer", "/")),
 }
 WORDS = '[[guard]]\nname = "names"\nuse = "words"\nwords = ["kestrel"]\n'
@@ -275,7 +276,14 @@ class TestWhatGuardsMustNotHave:
                 POLICY.replace("openai", "cloud"),
                 "4: `upstream` in [[guard]] 'policy': 'cloud' has `auth_command`, and a mod",
             ),
-            (POLICY.replace("openai", "mine"), "`upstream` in [[guard]] 'policy': 'mine' is no server that has /moder"),
+            (
+                POLICY.replace("openai", "mine"),
+                "`upstream` in [[guard]] 'policy': 'mine' is no server that has /v1/moder",
+            ),
+            (
+                POLICY.replace("openai", "claude"),
+                "`upstream` in [[guard]] 'policy': 'claude' is no server that has /v1",
+            ),
             (HOOK.replace("https", "ftp"), "4: `url` in [[guard]] 'hook' must begin with http:// or https://"),
             (
                 HOOK.replace("policy.internal", "169.254.169.254"),
