@@ -50,10 +50,6 @@ class Progress(enum.Enum):
 _AWAITED: Final[Progress] = Progress.AWAITED
 _CONTENT: Final[Progress] = Progress.CONTENT
 _UNKNOWN: Final[BodyKind] = BodyKind.UNKNOWN
-# Constants: a name look-up costs 150 instructions.
-_DeltaCopier: Final = DeltaCopier
-_LineFramer: Final = LineFramer
-_SSEFramer: Final = SSEFramer
 
 
 class UpstreamAnswer:
@@ -128,8 +124,8 @@ class UpstreamAnswer:
         self.body = Body(adapter.api)
         self.characters = characters
         """The characters that the client has received, including those of the attempt that this one continues."""
-        self.copier: DeltaCopier = _DeltaCopier(
-            _SSEFramer() if adapter.api.framing == "sse" else _LineFramer(),
+        self.copier = DeltaCopier(
+            SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
             passes,
             adapter.members.text,
             adapter.members.ignored,
