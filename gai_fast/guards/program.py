@@ -267,7 +267,7 @@ class Program:
             text = "".join([normalize(each) for each in word]) if self.normal else word
             if not text:
                 continue
-            self._note(len(text))
+            self.note(len(text))
             letters = [self._letter(each) for each in text]
             self._reserve(tree.add(_is_bounded(text[0]), letters, bounded if _is_bounded(text[-1]) else unbounded))
         starts = self._compile_tree(tree)
@@ -357,11 +357,15 @@ class Program:
         self.kinds.append(kind)
         self.following.append(following)
         self.values.append(value)
-        self._note(1)
+        self.note(1)
         return len(self.kinds) - 1
 
-    def _note(self, steps: int) -> None:
-        """Notes work. It pauses after each `limits.built` steps."""
+    def note(self, steps: int) -> None:
+        """Notes work on the nodes. It pauses after each `limits.built` steps.
+
+        Args:
+            steps: The nodes or letters that were walked.
+        """
         self._built += steps
         if self._built >= LIMITS.built:
             self._built = 0
