@@ -81,6 +81,7 @@ from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import API, get_provider
 from gai_fast.providers.requests.facts import facts_of
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.functions import FunctionError, import_function
 from gai_fast.stores import check_url
 
@@ -662,7 +663,7 @@ def _positions(pattern: str, normal: bool) -> int:
     Raises:
         ValueError: The pattern is refused.
     """
-    return read_pattern(pattern, normal=normal).positions()
+    return read_pattern(pattern, normal=normal, pause=breathe).positions()
 
 
 def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:

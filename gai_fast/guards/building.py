@@ -23,9 +23,10 @@ def build(guard: GuardSettings, *, pause: Callable[[], object] = nothing) -> Aut
         TooLarge: There are more patterns or words than a guard may have.
     """
     category = guard.category_of()
-    found: list[Rule | Words] = [
-        Rule(category, read_pattern(each, normal=guard.normalize, pause=pause)) for each in guard.patterns
-    ]
+    found: list[Rule | Words] = []
+    for each in guard.patterns:
+        pause()
+        found.append(Rule(category, read_pattern(each, normal=guard.normalize, pause=pause)))
     if guard.words:
         found.append(Words(category, list(guard.words)))
     found += rules(guard.kinds)

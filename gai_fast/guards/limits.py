@@ -82,7 +82,7 @@ class Limits:
     """Placeholders of a request. Further values get the guard's replacement."""
 
     built: int = 4096
-    """Positions that are built between two calls of `pause`: a few milliseconds."""
+    """Positions that are built, or letters of words that are read, between two calls of `pause`: a few milliseconds."""
 
     judged_first: int = 32
     """Characters at which the first piece of a text is judged: some eight tokens, the least that has a meaning."""

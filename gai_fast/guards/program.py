@@ -200,7 +200,8 @@ class Program:
 
     Args:
         normal: Whether text is normalized.
-        pause: Called while rules are added, at the latest after `limits.built` nodes: in a thread, it lets others run.
+        pause: Called while rules are added, at the latest after `limits.built` nodes or letters of words: in a thread,
+            it lets others run.
     """
 
     def __init__(self, *, normal: bool = False, pause: Callable[[], object] = nothing) -> None:
@@ -262,14 +263,13 @@ class Program:
         bounded = self._ending(RuleEnd(index, self._neighbour(OF_WORDS), True, False))
         unbounded = self._ending(RuleEnd(index, 0, False, False))
         tree = _Tree()
-        for number, word in enumerate(words.words):
+        for word in words.words:
             text = "".join([normalize(each) for each in word]) if self.normal else word
             if not text:
                 continue
+            self.note(len(text))
             letters = [self._letter(each) for each in text]
             self._reserve(tree.add(_is_bounded(text[0]), letters, bounded if _is_bounded(text[-1]) else unbounded))
-            if number % LIMITS.built == 0:
-                self._pause()
         starts = self._compile_tree(tree)
         for is_bounded, node in ((True, starts[_BOUNDED]), (False, starts[_UNBOUNDED])):
             if node >= 0:
@@ -357,11 +357,19 @@ class Program:
         self.kinds.append(kind)
         self.following.append(following)
         self.values.append(value)
-        self._built += 1
-        if self._built == LIMITS.built:
+        self.note(1)
+        return len(self.kinds) - 1
+
+    def note(self, steps: int) -> None:
+        """Notes work on the nodes. It pauses after each `limits.built` steps.
+
+        Args:
+            steps: The nodes or letters that were walked.
+        """
+        self._built += steps
+        if self._built >= LIMITS.built:
             self._built = 0
             self._pause()
-        return len(self.kinds) - 1
 
     def _split(self, targets: tuple[int, ...]) -> int:
         self.targets.append(targets)

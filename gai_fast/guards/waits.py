@@ -33,19 +33,19 @@ def read_pattern(pattern: str, *, normal: bool = False, pause: Callable[[], obje
     node = parse(pattern, normal=normal)
     if node.positions() > LIMITS.wait or _has_loop(node):
         program = Program(pause=pause)
-        _check(program, program.add(Rule("", node)))
+        _check(program, program.add(Rule("", node)), pause)
     return node
 
 
-def _check(program: Program, start: int) -> None:
+def _check(program: Program, start: int, pause: Callable[[], object]) -> None:
     """Refuses the pattern that begins at a node if it may wait too long."""
     paths = _Paths(program, start)
-    chain = longest_chain(paths.successors, paths.weights)
+    chain = longest_chain(paths.successors, paths.weights, pause)
     if chain.length != ENDLESS and chain.length <= LIMITS.wait:
         return
     together = _Subsets(program, paths.consuming_from(start))
     if together.complete:
-        exact = longest_chain(together.successors, [1] * len(together.successors))
+        exact = longest_chain(together.successors, [1] * len(together.successors), pause)
         if exact.length != ENDLESS and exact.length <= LIMITS.wait:
             return
     repeat = _repeat_to_bound(program, [paths.nodes[at] for at in chain.nodes], endless=chain.length == ENDLESS)
@@ -70,7 +70,7 @@ class WaitChain:
         self.nodes = nodes
 
 
-def longest_chain(successors: list[list[int]], weights: list[int]) -> WaitChain:
+def longest_chain(successors: list[list[int]], weights: list[int], pause: Callable[[], object] = nothing) -> WaitChain:
     """Returns the longest chain in a graph: the sum of the weights of its nodes.
 
     Tarjan's algorithm, without recursion: components are completed after those that they lead to.
@@ -78,6 +78,7 @@ def longest_chain(successors: list[list[int]], weights: list[int]) -> WaitChain:
     Args:
         successors: The nodes that each node leads to.
         weights: The weight of each node.
+        pause: As of `compile_rules`.
     """
     count = len(successors)
     order = [-1] * count
@@ -85,7 +86,7 @@ def longest_chain(successors: list[list[int]], weights: list[int]) -> WaitChain:
     lengths = [ENDLESS] * count
     best = [-1] * count
     onto: list[int] = []
-    number = 0
+    number = steps = 0
     longest = WaitChain(0, [])
     longest_at = -1
     for root in range(count):
@@ -97,6 +98,9 @@ def longest_chain(successors: list[list[int]], weights: list[int]) -> WaitChain:
         path = [root]
         places = [0]
         while path:
+            steps += 1
+            if steps % LIMITS.built == 0:
+                pause()
             node = path[-1]
             if places[-1] < len(successors[node]):
                 target = successors[node][places[-1]]
@@ -157,6 +161,7 @@ class _Paths:
         self.nodes: list[int] = [start]
         self._index: dict[int, int] = {start: 0}
         for node in self.nodes:
+            program.note(1)
             for target in self._targets(node):
                 if target not in self._index:
                     self._index[target] = len(self.nodes)
@@ -165,6 +170,7 @@ class _Paths:
         self.successors: list[list[int]] = []
         self.weights: list[int] = []
         for node in self.nodes:
+            program.note(1)
             is_read = program.kinds[node] == CHARS
             if is_read and program.following[node] in ends:
                 self.successors.append([])
@@ -188,6 +194,7 @@ class _Paths:
         before: dict[int, list[int]] = {}
         waiting = []
         for node in self.nodes:
+            self._program.note(1)
             kind = self._program.kinds[node]
             if kind == END:
                 waiting.append(node)
@@ -239,6 +246,7 @@ class _Subsets:
             self.successors.append(targets)
             for code in _representatives(program, subset):
                 steps += len(subset)
+                program.note(len(subset))
                 if steps > LIMITS.subset_steps:
                     return
                 read = [

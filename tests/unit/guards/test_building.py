@@ -33,3 +33,10 @@ def test_normalized_text_is_compared() -> None:
 def test_a_bad_pattern_is_refused() -> None:
     with pytest.raises(BadPattern):
         build(GuardSettings("g", "patterns", patterns=("a[^c]*d",)))
+
+
+def test_each_pattern_that_is_read_may_pause() -> None:
+    pauses: list[int] = []
+    patterns = tuple(f"sk{number}[0-9]" for number in range(500))
+    build(GuardSettings("g", "patterns", patterns=patterns), pause=lambda: pauses.append(1))
+    assert len(pauses) >= len(patterns)

@@ -44,6 +44,15 @@ def test_building_pauses_every_few_milliseconds() -> None:
     assert len(pauses) >= 30_000 / LIMITS.built
 
 
+@pytest.mark.parametrize("normal", [False, True])
+def test_long_words_pause_after_their_letters_however_few_nodes_they_need(normal: bool) -> None:
+    pauses: list[int] = []
+    program = Program(normal=normal, pause=lambda: pauses.append(len(program.kinds)))
+    program.add_words(Words("words", [f"{'a' * 250}{number:03}" for number in range(1_000)]))
+    assert len(program.kinds) < LIMITS.built
+    assert len(pauses) >= 253_000 / (LIMITS.built + 253)
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from gai_fast.guards.limits import LIMITS
@@ -66,3 +68,13 @@ def test_the_proof_has_a_limit(change_limits: ChangeLimits) -> None:
     with pytest.raises(BadPattern):
         read_pattern(r"(?:[a-z]+\.)*[a-z]+")
     assert LIMITS.wait == 4096
+
+
+@pytest.mark.parametrize(
+    ("pattern", "steps"), [("(a{1,1000}b{1,1000}c{1,1000}d{1,1000}){1,4}", 150_000), ("[ab]*a[ab]{15}", 190_000)]
+)
+def test_reading_a_pattern_pauses_while_its_paths_and_sets_are_walked(pattern: str, steps: int) -> None:
+    pauses: list[int] = []
+    with contextlib.suppress(BadPattern):
+        read_pattern(pattern, pause=lambda: pauses.append(1))
+    assert len(pauses) >= steps / LIMITS.built
