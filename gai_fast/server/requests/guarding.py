@@ -4,7 +4,7 @@ Owns what of it is done at once. `guards/input.py` has what guards do, `passages
 
 1. A caller without a request or a stream left is refused before a guard looks, however small the body is.
 2. Short texts that only need to be searched take no task. Others are searched a turn of the loop at a time.
-3. A request in which guards find nothing goes on as it was planned: nothing of it is written anew.
+3. A request in which guards find nothing goes on as it was planned: nothing of it is rewritten.
 """
 
 from __future__ import annotations
