@@ -33,7 +33,7 @@ SERVED := $(if $(filter pure,$(BUILD))$(wildcard $(VENV)/.compiled-auto $(VENV)/
 BESIDE := +@$(MAKE) -s -j2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-long sanitize test-local programs bench bench-quick bench-others wheels clean
+.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-long leaks sanitize test-local programs bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,9 @@ soak-long: install  ## answers of 700 seconds, most of them silence, while their
 
 soak-limits: install  ## ten minutes of keys with limits, and a table of what was admitted against what should have been (MINUTES=, SEED=, ARGS="--store sqlite")
 	@$(VENV)/bin/python -m tests.soak.limited --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+leaks: install  ## a million streams with guards in process: whether a word that must not be said is sent, or another one changed (SEED=, ARGS="--cases 10000")
+	@$(VENV)/bin/python -m tests.leaks $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 sanitize: install  ## the kernels' tests under the address and undefined-behaviour sanitizers (long)
 	@PYTHON=$(VENV)/bin/python ci/sanitize.sh $(ARGS)

@@ -20,8 +20,9 @@ enum {
 static inline const uint8_t *gai_skip_plain(const uint8_t *at, const uint8_t *end) {
     while (end - at >= 8) {
         uint64_t x = gai_load8(at);
-        if (gai_escape_mask(x) | (x & 0x80 * GAI_ONES)) {
-            break;
+        uint64_t odd = gai_escape_mask(x) | (x & 0x80 * GAI_ONES);
+        if (odd) {
+            return GAI_LITTLE_ENDIAN ? at + __builtin_ctzll(odd) / 8 : at;
         }
         at += 8;
     }

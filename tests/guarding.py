@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from gai_fast.core.chain import FRAME, Processor, Stop, StreamInfo
+from gai_fast.guards.active import ActiveGuard
+from gai_fast.guards.building import build
+from gai_fast.guards.restore import Placeholders
+from gai_fast.guards.stages.output import output_stage
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event, with_text
+from gai_fast.model.settings import GuardSettings, JudgeSettings
 
 SAFETY: Event = {
     "type": "safety",
@@ -159,3 +166,97 @@ class Judged(Processor):
     def release(self, now_ms: int = 0) -> Iterable[Event]:
         self.released.append(now_ms)
         return ()
+
+
+# ---- guards of a configuration ---------------------------------------------------------------------------------------
+
+
+class Counts:
+    """Keeps what guards have done, in order."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[Any, ...]] = []
+        self.delays: list[tuple[str, float]] = []
+
+    def acted(self, guard: str, on: str, action: str) -> None:
+        self.all.append((action, guard, on))
+
+    def failed(self, guard: str) -> None:
+        self.all.append(("failed", guard))
+
+    def delayed(self, guard: str, seconds: float) -> None:
+        self.delays.append((guard, seconds))
+
+    def stopped(self, guard: str, on: str, stream_id: str, caller: str) -> None:
+        self.all.append(("stopped", guard, on, stream_id, caller))
+
+
+class AskedOnce:
+    """A question to `Answering`."""
+
+    def __init__(
+        self, question: Question, answered: Callable[[JudgeVerdict | Failed], object], ready: float | None
+    ) -> None:
+        self.question = question
+        self.answered = answered
+        self.ready = ready
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Answering:
+    """A judge that answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.time = 5.0
+        self.asked: list[AskedOnce] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def ask(
+        self, question: Question, answered: Callable[[JudgeVerdict | Failed], object], ready: float | None = None
+    ) -> AskedOnce:
+        self.asked.append(AskedOnce(question, answered, ready))
+        return self.asked[-1]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts without an answer."""
+        return [each.question.text for each in self.asked if not each.is_cancelled]
+
+    def answer(self, verdict: JudgeVerdict | Failed, at: int = 0) -> None:
+        self.asked.pop(at).answered(verdict)
+
+
+def matching(use: Any = "words", **more: Any) -> ActiveGuard:
+    """Returns a guard with an automaton; without further settings it masks the word `kestrel`."""
+    if use == "words" and not more.keys() & {"words"}:
+        more["words"] = ("kestrel",)
+    settings = GuardSettings(**{"name": "names", "use": use, **more})
+    return ActiveGuard(settings, build(settings))
+
+
+def judging(judge: Any, action: Any = "stop", name: str = "policy", **more: Any) -> ActiveGuard:
+    """Returns a guard with a judge."""
+    settings = GuardSettings(name, "http", action=action, judge=JudgeSettings(url="http://x", **more))
+    return ActiveGuard(settings, judge=judge)
+
+
+class Standing:
+    """Makes the output stage of each stream from guards; as `Engine.guard_by` wants it.
+
+    Args:
+        guards: The guards.
+        placeholders: The placeholders of all streams.
+    """
+
+    def __init__(self, *guards: ActiveGuard, placeholders: Placeholders | None = None) -> None:
+        self.guards = guards
+        self.placeholders = placeholders
+        self.counts = Counts()
+
+    def processor(self, stream: StreamInfo) -> Processor | None:
+        return output_stage(self.guards, stream, self.placeholders, self.counts)

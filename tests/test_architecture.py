@@ -36,6 +36,7 @@ FORBIDDEN = {
     "providers": {"asyncio", "socket", "httptools", "time", "os"},
     "formats": {"asyncio", "socket", "httptools", "time", "os"},
     "processors": {"asyncio", "socket", "httptools", "time", "os"},
+    "guards": {"asyncio", "socket", "httptools", "time", "os"},
 }
 LARGEST_FOLDER = 20
 """The most modules of a folder; the root has three."""
@@ -73,6 +74,7 @@ CATCHES_ALL = {
     "net.upstream.connection",  # a read: one exchange
     "net.upstream.pool",  # a connect: one exchange
     "net.upstream.connection_pool",  # a request that is given a connection: one exchange
+    "net.judges.functions",  # a user's function: its text is not judged
     "net.logs.cursor",  # one reader of a log
     "net.logs.follower",  # one follower
     "net.logs.whole_follower",  # one follower
@@ -83,6 +85,7 @@ CATCHES_ALL = {
     "grpc.service",  # a call: INTERNAL
     "integrations._body",  # a user's source: its client gets an error
     "runtime.functions",  # a user's module while it is imported: its name cannot be used
+    "runtime.thread_pool",  # a user's function in a thread: raised again, where it was called
     "runtime.threads",  # a user's source in a thread: raised again, where its item was asked for
     "server.edge.accepted_transport",  # the making of a client's connection: that connection
     "server.application",  # a handler: 500
@@ -119,7 +122,7 @@ COMPILED = (ROOT / "building/compiled.txt").read_text()
 # How many bytes, tokens or milliseconds is a question for `limits.py`.
 LARGEST_LITERAL = 1024
 WITHOUT_NUMBERS = {
-    "kernels", "core", "providers", "formats", "processors", "net", "stores", "otel", "ledger",
+    "kernels", "core", "providers", "formats", "processors", "guards", "net", "stores", "otel", "ledger",
 }  # fmt: skip
 
 WITHOUT_TESTS = {"__init__", "__main__", "limits"}  # `unit/model/test_limits.py` tests the limits of every folder
@@ -300,6 +303,16 @@ def test_the_core_is_given_its_parts() -> None:
         for name in forbidden
         if not name or other == name or other.startswith(f"{name}/")
         for line in imported
+    )
+
+
+def test_guards_import_the_vocabulary_the_interface_of_processors_and_json() -> None:
+    assert not violations(
+        f"{module.at(node)}: imports {target}"
+        for module in MODULES
+        if module.top == "guards"
+        for node, target in imports(module)
+        if target.startswith("gai_fast:") and not re.match(r"gai_fast:(guards\b|model\b|core\.chain$|kernels$)", target)
     )
 
 

@@ -5,6 +5,7 @@ Tests build a copy of the sources with one kernel and two modules for mypyc: a f
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -26,12 +27,16 @@ from building.initializers import with_initializers
 from building.modules import LIST as COMPILED
 from gai_fast import kernels as switch
 from gai_fast.core.chain import Processor
+from gai_fast.model.figures import COUNTED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.attempts.spec import StreamSpec
 from tests.kernels import is_set
 
 ROOT = Path(__file__).parents[1]
 MYPYC_FAILS = "def mypycify(*paths, **options):\n    raise SystemExit('types do not fit')\n"
+
+COUNTED_BY_NAME = "return tuple([getattr(self, name) for name in COUNTED])"
+"""The line of `StreamMetrics.counted` that the build replaces."""
 
 SAMPLE = """
 from dataclasses import KW_ONLY, dataclass, field
@@ -179,13 +184,51 @@ def test_a_dataclass_gets_the_initializer_that_dataclass_would_make(
     replaced = with_initializers(source)
     assert path in COMPILED.read_text().split()
     changed = [line for line, now in zip(source.split("\n"), replaced.split("\n"), strict=True) if line != now]
-    assert not any(changed), "a traceback would name wrong lines"
+    assert {line.strip() for line in changed} <= {"", COUNTED_BY_NAME}, "a traceback would name wrong lines"
     assert replaced.count("def __init__") == source.count("def __init__") + 1
     made, written = (signature(getattr(executed(text), name)).parameters.values() for text in (source, replaced))
     assert [(each.name, each.kind) for each in written] == [(each.name, each.kind) for each in made]
     by_factory = {each.name for each in made if "FACTORY" in type(each.default).__name__}
     defaults, expected = ({each.name: each.default for each in given} for given in (written, made))
     assert defaults == {**expected, **dict.fromkeys(by_factory)}
+
+
+def test_the_figures_that_are_counted_are_read_without_a_look_up_by_name(
+    executed: Callable[[str], ModuleType],
+) -> None:
+    source = (ROOT / "gai_fast/model/figures.py").read_text()
+    replaced = with_initializers(source)
+    assert COUNTED_BY_NAME in source
+    assert COUNTED_BY_NAME not in replaced
+    assert read_in(replaced) == [f"self.{name}" for name in COUNTED]
+    given = {name: at for at, name in enumerate(COUNTED, 10) if name in StreamMetrics.__dataclass_fields__}
+    metrics = executed(replaced).StreamMetrics(**given, events=50, backpressure=0.5, outcome="disconnected")
+    assert metrics.counted() == tuple(getattr(metrics, name) for name in COUNTED)
+    assert len({*metrics.counted()}) == len(COUNTED), "a place has another figure than its name says"
+
+
+def read_in(source: str) -> list[str]:
+    """Returns what `counted` reads in the source of a module."""
+    (method,) = (
+        each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.FunctionDef) and each.name == "counted"
+    )
+    returned = method.body[-1]
+    assert isinstance(returned, ast.Return)
+    assert isinstance(returned.value, ast.Tuple)
+    return [ast.unparse(each) for each in returned.value.elts]
+
+
+def test_a_series_counts_its_figure_or_what_it_names_and_members_of_another_object_are_not_read() -> None:
+    source = (
+        "@dataclass\nclass Few:\n"
+        "    b: int = figure('', Series(X), Series(X, source='both'), default=0)\n"
+        "    a: tuple = figure('', series('', total='sum'), default=())\n"
+        "    sum: int = figure('', default=0)\n"
+        "    c: dict = figure('', Series(X, source='inner'), default=None)\n"
+        "    def both(self): ...\n"
+        "    def counted(self):\n        return ()\n"
+    )
+    assert read_in(with_initializers(source)) == ["self.a", "self.b", "self.both", "self.sum"]
 
 
 def test_an_initializer_keeps_what_it_is_given_and_makes_what_is_missing(

@@ -197,3 +197,25 @@ async def test_several_answers_share_a_websocket(tmp_path: Path) -> None:
         await gateway.close()
     assert status == 0, output
     assert sorted(line.partition(",")[0] for line in output.splitlines()) == ["a: stop", "b: stop", "c: cancelled"]
+
+
+async def test_a_function_ends_an_answer() -> None:
+    status, output = await printed("guard_function.py", "A story")
+    assert status == 0, output
+    assert output.startswith("One stormy night")
+    assert "never" not in output
+    assert output.endswith(" [content_filter]\n")
+
+
+async def test_a_web_hook_ends_an_answer(tmp_path: Path) -> None:
+    async with running("guard_webhook.py") as (session, url):
+        asked = {"guard": "policy", "on": "output", "channel": "text", "text": "the old lottery"}
+        async with session.post(url + "/check", json=asked) as response:
+            assert (await response.json())["spans"] == [[8, 15]]
+        config = tmp_path / "gai-fast.toml"
+        config.write_text(f'[[guard]]\nname = "policy"\nuse = "http"\nurl = "{url}/check"\n')
+        async with gai_fast.Gateway.from_config(config) as gateway:
+            with pytest.raises(gai_fast.Error) as refused:
+                await gateway.ask("A lottery")
+            assert refused.value.reason == "guard"
+            assert (await gateway.ask("A story")).finish_reason == "stop"

@@ -186,6 +186,19 @@ def test_cases_that_come_or_go_are_reported(cost: type) -> None:
     assert there[1:3] == lines[1:3]
 
 
+def test_what_a_thread_runs_is_not_libcs(tmp_path: Path) -> None:
+    """Callgrind counts 0 for calls of a thread's main function."""
+    from benchmarks.instructions.counting import read  # as above
+
+    file = tmp_path / "out"
+    file.write_text(
+        "ob=(1) /usr/lib/libc.so.6\nfn=(1) clone\n+3 100\ncob=(2) /usr/bin/python\ncfn=(2) run\ncalls=0 -16\n* 7000\n"
+        "ob=(2)\nfn=(2)\n8 7000\nsummary: 7100\n"
+    )
+    found = read(file)
+    assert (found.everything, found.without_libc) == (7100, 7000)
+
+
 def test_the_request_is_not_counted_with_the_events_that_come_alone() -> None:
     from benchmarks.instructions.counting import Counted  # as above
 

@@ -176,9 +176,13 @@ def _add_media(to: _Specimens) -> None:
 def _add_asides(to: _Specimens) -> None:
     safety = {"type": "safety", "safety": {"category": "category-4711", "action": "flagged"}}
     to.add("safety", ("category-4711",), _typed("safety"), safety)
+    flagged = {"category": "words", "action": "flag", "guard": "guard-4711", "on": "output"}
+    to.add("safety of a guard", ("guard-4711",), _typed("safety"), {"type": "safety", "safety": flagged})
     to.add("JSON snapshot", ("JSON 4711",), _typed("json.snapshot"), {"type": "json.snapshot", "json": ["JSON 4711"]})
     warning = {"type": "warning", "reason": "malformed_chunk"}
     to.add("warning", ("malformed_chunk",), _typed("warning"), warning)
+    unjudged = {"type": "warning", "reason": "guard_failed", "guard": "guard-4711"}
+    to.add("warning of a guard", ("guard-4711",), _typed("warning"), unjudged)
     step = {"type": "step.end", "step": 4711}
     to.add_instead("step end", (), _typed("step.end"), [_TEXT], [step, _TEXT])
     other = {"type": "text.delta", "text": "Other 4711", "choice": 1}

@@ -163,15 +163,15 @@ def read(file: Path) -> Counted:
     names: dict[tuple[str, str], str] = {}
     here = {"ob": "", "fn": "", "cob": "", "cfn": ""}
     ours = allocations = everything = libc = 0
-    called = 0
+    called = -1  # no call; callgrind counts 0 for what calls the main function of a thread
     is_ours = is_libc = False
     for line in file.read_text().splitlines():
         if line[:1] in _POSITIONS:
-            if called:
+            if called >= 0:
                 # The cost of the call is the callee's.
                 if is_ours and here["cfn"].partition("@")[0] in _ALLOCATORS:
                     allocations += called
-                called = 0
+                called = -1
             elif is_ours:
                 ours += int(line.rpartition(" ")[2])
             elif is_libc:

@@ -29,6 +29,9 @@ WARM_UP: Final = 20
 REQUESTS: Final = 10
 ROUNDS: Final = 3
 """As in `path.py`. The cheapest round counts."""
+_DIGITS: Final = 48 * b"0"
+"""The digits of an upstream's ids, which are others in each of its answers, as OpenAI's are."""
+_ITEM: Final = b"msg_" + _DIGITS
 _COMPLETED: Final = b'{"type":"response.completed"'
 _DATA: Final = b"data: "
 
@@ -73,6 +76,8 @@ def compare_state(ratios: Mapping[str, Ratio]) -> tuple[list[str], bool]:
 class _Responses(Server):
     """A server that is asked for responses."""
 
+    _answers = 0
+
     def kept(self, provider: str) -> Iterator[tuple[str, Ratio]]:
         """Yields what an answer that is kept costs beside one that is not."""
         for count, most in ((FEW, 1.15), (MANY, 1.5)):
@@ -92,11 +97,9 @@ class _Responses(Server):
         parent = None
         with self.connected() as client:
             for turn in range(TURNS):
-                # An upstream has an id for each of its answers.
-                pieces = [piece.replace(b"resp_1", b"resp_1%d" % turn) for piece in _answer(provider, 5)]
                 asked = f"And number {turn}?"
                 request = _post(_body(provider, input=asked, previous_response_id=parent))
-                answer = self._asked(client, request, pieces, _is_whole)
+                answer = self._asked(client, request, _answer(provider, 5), _is_whole)
                 data = next(line for line in answer.split(b"\n") if line.startswith(_DATA + _COMPLETED))
                 response = json.loads(data.removeprefix(_DATA))["response"]
                 parent = response["id"]
@@ -164,8 +167,9 @@ class _Responses(Server):
         """
         client.sendall(request)
         upstream, answer = self.asked_upstream(client), b""
+        self._answers += 1
         for piece in pieces:
-            upstream.sendall(piece)
+            upstream.sendall(piece.replace(_DIGITS, b"%048x" % self._answers))
         while not is_whole(answer):
             answer += self.receive(client)
         if _COMPLETED not in answer:
@@ -205,7 +209,7 @@ def _post(asked: Mapping[str, Any]) -> bytes:
 def _object(status: str, output: str, usage: str) -> str:
     """Returns a `response` object with the members that OpenAI sends."""
     return (
-        f'{{"id":"resp_1","object":"response","created_at":1763600000,"status":"{status}","background":false,'
+        f'{{"id":"resp_{_DIGITS.decode()}","object":"response","created_at":1763600000,"status":"{status}","background":false,'
         '"error":null,"incomplete_details":null,"instructions":null,"max_output_tokens":null,"max_tool_calls":null,'
         f'"model":"gpt-5-mini-2025-08-07","output":[{output}],"parallel_tool_calls":true,"previous_response_id":null,'
         '"prompt_cache_key":null,"reasoning":{"effort":"medium","summary":null},"safety_identifier":null,'
@@ -215,9 +219,13 @@ def _object(status: str, output: str, usage: str) -> str:
     )
 
 
+def _passed_delta(text: str, number: str) -> bytes:
+    return UPSTREAMS[PASSED].delta(text, number).replace(b"msg_1", _ITEM)
+
+
 def _passed_opening() -> bytes:
     begun = f'"response":{_object("in_progress", "", "null")}'
-    opening = ANSWERS[PASSED][0].partition(b"\n\n")[2]
+    opening = ANSWERS[PASSED][0].partition(b"\n\n")[2].replace(b"msg_1", _ITEM)
     return (
         named("response.created", f'{begun},"sequence_number":0')
         + named("response.in_progress", f'{begun},"sequence_number":1')
@@ -234,11 +242,11 @@ def _passed_closing(text: str) -> bytes:
         '"output_tokens_details":{"reasoning_tokens":0},"total_tokens":19}'
     )
     ended = f'"response":{_object("completed", item, usage)},"sequence_number":204'
-    return rest + named("response.completed", ended)
+    return (rest + named("response.completed", ended)).replace(b"msg_1", _ITEM)
 
 
 _NAMES: Final = {CHAT: "chat", ANTHROPIC: "Anthropic", PASSED: "passed"}
-_PASSED: Final = Upstream(_passed_opening(), UPSTREAMS[PASSED].delta, _passed_closing)
+_PASSED: Final = Upstream(_passed_opening(), _passed_delta, _passed_closing)
 
 
 def _answer(provider: str, count: int) -> list[bytes]:

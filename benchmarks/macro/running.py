@@ -140,12 +140,13 @@ class Process:
 
     def stop(self) -> None:
         """Ends the whole group: SIGTERM, then SIGKILL."""
-        self._signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         self._process.wait()
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """Sends a signal to the whole group."""
         with contextlib.suppress(ProcessLookupError):  # the group has ended
             os.killpg(self._process.pid, number)

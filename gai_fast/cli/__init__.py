@@ -72,6 +72,7 @@ COMMANDS: Final = {
     "models": "models",
     "config": "config",
     "key": "keys.key",
+    "guard": "guard",
     "completion": "completion",
     "version": "version",
 }

@@ -30,9 +30,11 @@ from gai_fast.config import (
     Value,
     read,
 )
+from gai_fast.config.guard_keys import NEEDED, USES, USES_OF
 from gai_fast.config.identity import EXAMPLES as IDENTITY_EXAMPLES
 from gai_fast.config.identity import KEYS as IDENTITY_KEYS
 from gai_fast.config.values import LARGEST
+from gai_fast.model.settings import GuardSettings
 from gai_fast.processors import PROCESSORS, parameters, read_processor
 from gai_fast.providers import get_provider, provider_names
 
@@ -113,6 +115,7 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         *_upstreams(known, example),
         *_models(known[0]["name"] if known else example),
         *_processors(),
+        *_guards(known[0]["name"] if known else example),
     ]
     return "\n".join(lines) + "\n"
 
@@ -189,6 +192,27 @@ def _processors() -> list[str]:
         *("# [[processor]]", f'# use = "{use}"'),
         *(f"# {name} = {toml(value)}" for name, value in asdict(parameters(use)()).items() if value is not None),
     ]
+
+
+def _guards(upstream: str) -> list[str]:
+    """Returns the lines of the guards, a table for each `use`; the first has the keys that all have.
+
+    Args:
+        upstream: The upstream of the examples.
+    """
+    lines = ["", "# Guards: what they find is not sent. Each use has keys of its own."]
+    shown = {"name", "use"}
+    for use in USES:
+        lines += ["", "# [[guard]]", f"# name = {toml(use)}", f"# use = {toml(use)}"]
+        own = {name: key for name, key in _keys_of_guard(use).items() if name not in shown}
+        lines += _comments("guard", own, upstream=upstream)
+        shown |= {*own}
+    return lines
+
+
+def _keys_of_guard(use: str) -> dict[str, Key]:
+    """Returns the keys that go with a `use`."""
+    return {name: key for name, key in SECTIONS["guard"].items() if use in USES_OF.get(name, USES)}
 
 
 def _comments(section: str, keys: Mapping[str, Key], **defaults: Any) -> Iterator[str]:
@@ -300,7 +324,19 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
             for table in models
         ],
         "processor": [_with_parameters(table) for table in loaded.processors],
+        "guard": [_shown_guard(table, each) for table, each in zip(loaded.guards, loaded.settings.guards, strict=True)],
     }
+
+
+def _shown_guard(table: Mapping[str, Value], guard: GuardSettings) -> dict[str, Value]:
+    """Returns the table of a `[[guard]]` with the defaults of its `use`; values of headers are redacted."""
+    defaults: dict[str, Any] = {"action": guard.action}
+    if guard.judge is not None:
+        defaults["on_failure"] = "open" if guard.judge.fails_open else "closed"
+    shown = _with_defaults("guard", table, **defaults)
+    if "headers" in table:
+        shown["headers"] = _without_values(table["headers"])
+    return {name: shown[name] for name in _keys_of_guard(guard.use)}
 
 
 def _without_arguments(command: Value) -> Value:
@@ -421,6 +457,8 @@ def json_schema() -> dict[str, Any]:
         if section == "model":
             table["required"].remove("upstream")
             table["oneOf"] = [{"required": ["upstream"]}, {"required": ["targets"]}]
+        if section == "guard":
+            table = {"oneOf": [_guard_schema(table, use) for use in USES]}
         if section == "processor":
             table = {"oneOf": [_processor_schema(use) for use in PROCESSORS]}
         properties[section] = {"type": "array", "items": table} if section in LISTS else table
@@ -431,6 +469,20 @@ def json_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": properties,
     }
+
+
+def _guard_schema(whole: dict[str, Any], use: str) -> dict[str, Any]:
+    """Returns the JSON Schema of a `[[guard]]` with a `use`.
+
+    Args:
+        whole: The schema with the keys of all uses.
+        use: The `use`.
+    """
+    properties = {name: whole["properties"][name] for name in _keys_of_guard(use)}
+    properties["use"] = {"const": use, "description": properties["use"]["description"]}
+    needed, _ = NEEDED.get(use, ((), ""))
+    either = {"anyOf": [{"required": [name]} for name in needed]} if needed else {}
+    return {**whole, "title": use, "properties": properties, **either}
 
 
 def _processor_schema(use: str) -> dict[str, Any]:

@@ -65,5 +65,8 @@ class Limits:
     """Seconds that `doctor` and `check --probe` wait for a token: more than a program of `auth_command` may take, so
     that its own message is seen."""
 
+    guarded_text: int = 16 * MIB
+    """A text that `gai-fast guard test` reads: longer than any conversation."""
+
 
 LIMITS: Final = Limits()

@@ -9,6 +9,8 @@ environment, else the file, else its default. All mistakes in a configuration ar
 | `values` | the kinds of values: switch, number, seconds, choice, text |
 | `checks` | the rules for texts and tables: host, origin, URL, name, headers |
 | `keys` | the table of all keys |
+| `guard_keys` | the keys of a `[[guard]]` |
+| `guards` | what guards must not have together, the lists that they name |
 | `prices` | the price list |
 | `file` | the TOML file, and the line of each key |
 | `environment` | the process's environment; the only other module that reads it is the native/pure switch |

@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
-from gai_fast.config.checks import PRINTABLE
+from gai_fast.config.checks import PRINTABLE, REFERENCE
 from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
 from gai_fast.config.problems import Problems, Value, nearest
 from gai_fast.config.values import Key
@@ -139,6 +139,7 @@ def secret(
     folder: Path,
     problems: Problems,
     form: tuple[re.Pattern[str], str] = (PRINTABLE, "no key: one printable ASCII word"),
+    owner: str = "",
 ) -> Secret | None:
     """Returns the secret for a reference, or None if it cannot be read, which is reported as a problem.
 
@@ -149,6 +150,7 @@ def secret(
         folder: The folder of relative paths.
         problems: Collects mistakes.
         form: The pattern of a valid secret, and the words for an invalid one.
+        owner: Where the key stands, such as ` in [[guard]] 'hook'`; empty if its place says it.
     """
     kind, _, place = reference.value.partition(":")
     if kind == "env":
@@ -163,18 +165,41 @@ def secret(
         except OSError as problem:
             text, missing = "", f"the file {path} cannot be read: {problem.strerror}"
     if not text:
-        problems.add(reference.origin, f"`{name}`: {missing}")
+        problems.add(reference.origin, f"`{name}`{owner}: {missing}")
         return None
     pattern, otherwise = form
     if not pattern.fullmatch(text):
-        what = f"`{name}`: what {reference.value} holds is {otherwise}"
+        what = f"`{name}`{owner}: what {reference.value} holds is {otherwise}"
         problems.add(reference.origin, what)
         return None
     return Secret(text)
 
 
-HEADER_VALUE: Final = re.compile(r"[\t -~]+"), "no header value: printable ASCII"
+_HEADER_VALUE: Final = re.compile(r"[\t -~]+"), "no header value: printable ASCII"
 """The form of a secret that is a header's value, such as `Bearer …`."""
+
+
+def secret_headers(
+    given: Value, environ: Environment, folder: Path, problems: Problems, owner: str = ""
+) -> Mapping[str, Secret]:
+    """Returns headers, each of whose values is given, or is a reference; a reference that cannot be read is reported.
+
+    Args:
+        given: Names and values, accepted by `checks.headers`.
+        environ: The environment.
+        folder: The folder of relative paths.
+        problems: Collects mistakes.
+        owner: As for `secret`.
+    """
+    headers: dict[str, Secret] = {}
+    for name, text in given.value.items():
+        value: Secret | None = Secret(text)
+        if REFERENCE.fullmatch(text):
+            value = secret("headers", Value(text, given.origin), environ, folder, problems, _HEADER_VALUE, owner)
+        if value is not None:
+            headers[name] = value
+    return MappingProxyType(headers)
+
 
 _INTERVALS: Final = {"span_delay": "OTEL_BSP_SCHEDULE_DELAY", "metric_interval": "OTEL_METRIC_EXPORT_INTERVAL"}
 _SERVICE: Final = "service.name"

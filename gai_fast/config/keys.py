@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from gai_fast.config import checks
+from gai_fast.config.guard_keys import GUARD, GUARD_DEFAULTS, REQUIRED_OF_GUARD
 from gai_fast.config.issuers import audience, claim, issuer_url
 from gai_fast.config.limits import LIMITS
-from gai_fast.config.problems import Problems, meant, nearest, shown
+from gai_fast.config.problems import SYNONYMS, Problems, meant, nearest, shown
 from gai_fast.config.tuning import FIELDS, QUIRKS, dropped_paths, quirks, raw_members, request_fields
 from gai_fast.config.values import (
     Key,
@@ -612,6 +613,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "upstream": UPSTREAM,
     "model": MODEL,
     "processor": PROCESSOR,
+    "guard": GUARD,
 }
 TABLES: Final = (
     "server",
@@ -626,7 +628,7 @@ TABLES: Final = (
     "otel",
 )
 """Sections that occur in the file at most once; the environment can set their keys, too."""
-LISTS: Final = ("key", "issuer", "upstream", "model", "processor")
+LISTS: Final = ("key", "issuer", "upstream", "model", "processor", "guard")
 """Sections that may occur in the file several times."""
 _LEAST_ELSEWHERE: Final = 0.75
 """The least likeness of a misspelt key to a key of another section. Among all sections some are near by chance."""
@@ -651,6 +653,7 @@ REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
         "upstream": "the name of an [[upstream]]; or several in `targets`",  # see `missing_keys`
     },
     "processor": {"use": f"one of {', '.join(PROCESSORS)}"},
+    "guard": REQUIRED_OF_GUARD,
 }
 """The required keys of a table by section, each with a hint for the message if it is missing."""
 
@@ -671,6 +674,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "upstream": frozenset(),
     "model": frozenset(),
     "processor": frozenset(),
+    "guard": frozenset(),
 }
 """Planned keys by section, and planned sections under "". They are refused as "not supported yet"."""
 
@@ -713,6 +717,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "balance": "auto",
     },
     "processor": {},
+    "guard": GUARD_DEFAULTS,
 }
 
 
@@ -751,7 +756,7 @@ def unknown_key(name: str, section: str) -> str:
         return f"unknown key {shown(name)} in {title(section)}; a request's field is set by defaults = {{{name} = …}}"
     advice = nearest(name, SECTIONS[section], LATER[section])
     home = _home_of(name)
-    of_another_list = section in LISTS and home in LISTS
+    of_another_list = section in LISTS and home in LISTS and SYNONYMS.get(name) not in SECTIONS[section]
     if of_another_list or meant(name, {*SECTIONS[section], *LATER[section]}) is None:
         if home in TABLES:
             return f"`{name}` belongs under [{home}], not under {title(section)}"

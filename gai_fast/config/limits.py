@@ -67,5 +67,36 @@ class Limits:
     price_list: int = 8 * KIB
     """Entries of a price list: the longest public lists have 3,000."""
 
+    guard_tables: int = 32
+    """`[[guard]]` tables: every text passes those that hold for its request, one behind the other."""
+
+    guard_names: int = 1000
+    """Entries of `models` and of `keys`: all are compared with a model and a caller when these are first seen."""
+
+    guard_patterns: int = 10_000
+    """Patterns of one guard: ten times the longest public lists of forms of secrets."""
+
+    guard_words: int = 100_000
+    """Words of one guard: as many as a large dictionary has."""
+
+    guard_word: int = 256
+    """Characters of a word, or of several with blanks between them: a longer text is a passage."""
+
+    guard_list: int = 16 * MIB
+    """Bytes of `patterns_file` or `words_file`: 10,000 patterns of the largest size are 10 MiB, and comments some."""
+
+    guard_label: int = 64
+    """Characters of `category`, and of a name in `threshold`: every match is reported with its category."""
+
+    guard_thresholds: int = 64
+    """Entries of `threshold`: OpenAI has 13 categories, Mistral 9."""
+
+    guard_replacement: int = 256
+    """Characters of `replacement`: it is sent for each match."""
+
+    guard_exposure: int = 65_536
+    """The largest `max_exposure`, in characters: a long answer. A judge that may lag behind further only watches, and
+    that is what `flag` is for."""
+
 
 LIMITS: Final = Limits()

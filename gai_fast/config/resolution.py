@@ -12,19 +12,20 @@ from urllib.parse import urlsplit
 
 from gai_fast.config.checks import CALLER, REFERENCE
 from gai_fast.config.environment import (
-    HEADER_VALUE,
     Environment,
     check_variables,
     checked_proxy,
     otel_variables,
     process_environment,
     secret,
+    secret_headers,
     usual_address,
     usual_proxy,
     usual_upstreams,
     variables,
 )
 from gai_fast.config.file import ConfigFile
+from gai_fast.config.guards import GuardBuilder, read_guards
 from gai_fast.config.identity import KEYS, read_identity
 from gai_fast.config.issuers import check_issuers
 from gai_fast.config.keys import (
@@ -46,6 +47,7 @@ from gai_fast.config.prices import build_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.config.targets import read_targets
 from gai_fast.config.tuning import request_with
+from gai_fast.guards.waits import read_pattern
 from gai_fast.model.addresses import is_loopback
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
@@ -79,6 +81,7 @@ from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import API, get_provider
 from gai_fast.providers.requests.facts import facts_of
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.functions import FunctionError, import_function
 from gai_fast.stores import check_url
 
@@ -132,6 +135,7 @@ class Loaded:
     upstreams: list[Table]
     models: list[Table]
     processors: list[Table]
+    guards: list[Table]
 
 
 def find(path: Path | None) -> Path | None:
@@ -189,6 +193,7 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
         upstreams=given.upstreams,
         models=given.models,
         processors=given.processors,
+        guards=given.guards,
     )
 
 
@@ -216,6 +221,7 @@ class _Given:
     upstreams: list[Table] = field(default_factory=list)
     models: list[Table] = field(default_factory=list)
     processors: list[Table] = field(default_factory=list)
+    guards: list[Table] = field(default_factory=list)
 
 
 # ---- the file's tables ---------------------------------------------------------------------------------------------
@@ -229,6 +235,8 @@ def _read_tables(file: ConfigFile, tables: Mapping[str, Any], given: _Given, pro
             problems.add(file.where(name), f"[{name}] must be [[{name}]]: there may be several")
         elif name == "processor":
             given.processors.extend(_processor(file, item, index, problems) for index, item in enumerate(value))
+        elif name == "guard":
+            given.guards.extend(read_guards(file, value, problems))
         elif name in LISTS:
             lists = {"key": given.keys, "issuer": given.issuers, "upstream": given.upstreams, "model": given.models}
             found = lists[name]
@@ -313,6 +321,9 @@ class _Resolution:
             cache=CacheSettings(**_plain(cache)),
             responses=ResponsesSettings(**_plain(responses)),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
+            guards=GuardBuilder(upstreams, [*named], self._environ, self._folder, _positions, self._problems).build(
+                self._given.guards
+            ),
             upstreams=MappingProxyType(upstreams),
             models=MappingProxyType(models),
             default_model=None if default_model is None else default_model.value,
@@ -359,19 +370,9 @@ class _Resolution:
         if "endpoint" not in table:
             return None
         values = _plain(table)
-        values["headers"] = MappingProxyType(self._otel_headers(table["headers"]) if "headers" in table else {})
+        if "headers" in table:
+            values["headers"] = secret_headers(table["headers"], self._environ, self._folder, self._problems)
         return OTelSettings(**values, **otel_variables(self._environ, self._problems))
-
-    def _otel_headers(self, given: Value) -> dict[str, Secret]:
-        headers = {}
-        for name, text in given.value.items():
-            value: Secret | None = Secret(text)
-            if REFERENCE.fullmatch(text):
-                reference = Value(text, given.origin)
-                value = secret("headers", reference, self._environ, self._folder, self._problems, HEADER_VALUE)
-            if value is not None:
-                headers[name] = value
-        return headers
 
     def _price_list(self, table: Table) -> PriceSettings:
         if "file" not in table:
@@ -654,6 +655,15 @@ class _Resolution:
             what = f"{server.host} is open to other machines, and there are no keys"
             how = "add a [[key]], or allow that by `insecure = true` in [server] (GAI_FAST_SERVER__INSECURE=true)"
             self._problems.add(self._given.tables["server"]["host"].origin, f"{what}: {how}")
+
+
+def _positions(pattern: str, normal: bool) -> int:
+    """Returns the positions of a guard's pattern.
+
+    Raises:
+        ValueError: The pattern is refused.
+    """
+    return read_pattern(pattern, normal=normal, pause=breathe).positions()
 
 
 def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:

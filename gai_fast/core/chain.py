@@ -65,6 +65,9 @@ class StreamInfo:
         json_snapshots: Milliseconds between two `json.snapshot` events. `None` if the request asks for none.
         prompt: Returns the request's text, for a tokenizer.
         caller: The name of the request's caller.
+        said: What is said of the request: events that come behind `start`.
+        placeholders: What stands in the request in place of own words, for the stage that puts them back. None if there
+            are none.
     """
 
     stream_id: str = ""
@@ -76,6 +79,8 @@ class StreamInfo:
     json_snapshots: int | None = None
     prompt: Callable[[], str] | None = None
     caller: str = ""
+    said: tuple[Event, ...] = ()
+    placeholders: object | None = None
 
 
 class Processor(ABC):
@@ -84,6 +89,8 @@ class Processor(ABC):
     touches: Touches = "deltas"
     changes_text: ClassVar[bool] = False
     """Whether the processor replaces texts of the model, which no later event may then hold."""
+    hides_scores: ClassVar[bool] = False
+    """Whether the processor leaves out all probabilities of tokens (`logprobs`)."""
 
     @abstractmethod
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
@@ -132,6 +139,23 @@ class Processor(ABC):
         """
 
 
+class Preface(Processor):
+    """Puts events behind `start`.
+
+    Args:
+        events: The events.
+    """
+
+    touches: Touches = "events"
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._events = events
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """Passes an event; behind `start` the others."""
+        return (event, *self._events) if event["type"] == "start" else (event,)
+
+
 class ProcessorSettings(Protocol):
     """A checked `[[processor]]` entry."""
 
@@ -150,7 +174,7 @@ class Chain:
         processors: The processors. No other chain may use them.
     """
 
-    __slots__ = ("_numbers", "_processors", "_seq", "touches")
+    __slots__ = ("_numbers", "_processors", "_seq", "hides_scores", "touches")
 
     def __init__(self, processors: Sequence[Processor]) -> None:
         self._processors = tuple(processors)
@@ -158,6 +182,8 @@ class Chain:
         self._seq = 0
         self.touches: Touches = "deltas" if any(each.touches == "deltas" for each in processors) else "events"
         """The events that the chain must see."""
+        self.hides_scores = any(each.hides_scores for each in processors)
+        """Whether the client gets no probabilities of tokens, even if it asked for them."""
 
     def process(self, event: Event, now_ms: int = 0) -> Iterator[Event]:
         """Processes an event. Yields one event at a time, so events before an `Error` are emitted."""
@@ -186,12 +212,16 @@ class Chain:
     def release(self, now_ms: int = 0) -> Iterator[Event]:
         """Yields the events that are held back until more text, because no more comes.
 
+        More may come for the processors behind one that waits for a verdict. Call it again after that.
+
         Args:
             now_ms: As for `Processor.process`.
         """
         for at, each in enumerate(self._processors, 1):
             for event in each.release(now_ms):
                 yield from self._through(at, event, now_ms)
+            if each.holds:
+                return
 
     @property
     def holds(self) -> bool:

@@ -416,15 +416,15 @@ class LegalStream:
                 self._emit({"type": "text.delta", "text": held})
         if answer.halves:
             self._emit_all(rest(answer.halves))
-        if chain.holds:
-            for processed in chain.release(self._now_ms):
-                self._send_processed(processed)
         self._held_finish = finish
         self._emit_held_finish(chain)
 
     def _emit_held_finish(self, chain: Chain) -> None:
         """Emits the end of the answer, unless the processors still hold text."""
         finish = self._held_finish
+        if finish is not None and chain.holds:
+            for processed in chain.release(self._now_ms):
+                self._send_processed(processed)
         if finish is not None and not chain.holds:
             self._held_finish = None
             self._emit(finish)

@@ -21,7 +21,7 @@ from gai_fast.core.limits import LIMITS
 from gai_fast.core.requests.reading import conversation
 from gai_fast.model.request import Request, UserMessage
 
-HEADERS: Final = ("x-session-id", "x-claude-code-session-id", "session-id", "session_id")
+HEADERS: Final[tuple[str, ...]] = ("x-session-id", "x-claude-code-session-id", "session-id", "session_id")
 """The headers that name a session; the first one counts."""
 
 ATTRIBUTION: Final = "x-anthropic-billing-header:"

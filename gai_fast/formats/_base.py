@@ -14,12 +14,14 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.requests.shapes import RequestShape
+from gai_fast.core.requests.texts import Text, has_tokens, texts_in
 from gai_fast.core.result import Collector, Result
 from gai_fast.core.sinks import DeltaSink, FrameSink
 from gai_fast.kernels import Part, Piece, encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
+from gai_fast.runtime.breathing import breathe
 
 Framing = Literal["sse", "ndjson"]
 
@@ -355,6 +357,8 @@ class Format(ABC):
     """Whether keep-alives are events, which have the number of the last event."""
     tells_programs_apart: ClassVar[bool] = False
     """Whether `for_program` may return another format."""
+    text_members: ClassVar[tuple[str, ...]] = ()
+    """The names of the members of a request that have texts of the conversation."""
     allows_retry_frames: ClassVar[bool] = True
     """Whether frames of a second attempt may be passed on after frames of a failed one were."""
 
@@ -453,6 +457,22 @@ class Format(ABC):
             body: The client's JSON object.
         """
         return body
+
+    def texts(self, body: dict[str, Any]) -> list[Text]:
+        """Returns the texts of a client's request in this dialect, each with its place.
+
+        Args:
+            body: The client's JSON object.
+        """
+        return texts_in(body, self.text_members, breathe)
+
+    def has_tokens(self, body: dict[str, Any]) -> bool:
+        """Returns whether a request in this dialect has a prompt of token ids.
+
+        Args:
+            body: The client's JSON object.
+        """
+        return has_tokens(body)
 
     def parse_attributed(self, body: dict[str, Any]) -> tuple[Request, list[str]]:
         """Translates a client's request with that text. Raises as `parse_request`, which leaves it out.

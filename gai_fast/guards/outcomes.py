@@ -1,6 +1,6 @@
 """The outcomes of guards: the event of a match, the end of a stream, and the errors. None of them repeats a match.
 
-Owns their words (docs/events.md). `stage.py` sees output; the gate of requests sees input.
+Owns their words (docs/events.md). `stages/stage.py` sees output; the gate of requests sees input.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ REASON: Final = "guard"
 """The `reason` of what a guard ends or refuses."""
 FAILED: Final = "guard_failed"
 """The `reason` of a judge that gave no verdict."""
+TOKENS: Final = "a prompt of token ids: send its text"
+"""The form of a conversation in which nobody finds a text, for `closed`."""
 
 
 def safety(
@@ -56,6 +58,17 @@ def refused(guard: str) -> Error:
     return Error(
         "content_filtered", f"the guard {guard!r} does not let this request through", reason=REASON, guard=guard
     )
+
+
+def closed(guard: str, what: str) -> Error:
+    """Returns the error for a request that a guard cannot look into.
+
+    Args:
+        guard: As for `refused`.
+        what: What is asked for.
+    """
+    text = f"the guard {guard!r} holds here, and cannot look into {what}"
+    return Error("unsupported", text, reason=REASON, temporary=False, guard=guard)
 
 
 def judge_failed(guard: str) -> Error:

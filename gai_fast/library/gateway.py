@@ -20,10 +20,12 @@ from msgspec import UNSET
 
 from gai_fast.config import load
 from gai_fast.core.callbacks import EventManager
+from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import characters, parse_request
 from gai_fast.core.result import ReadCollector, Result
 from gai_fast.core.session import name_in_request, named_session
 from gai_fast.formats import StreamContext, get_format
+from gai_fast.guards.input import LetThrough
 from gai_fast.kernels import Piece
 from gai_fast.ledger import new_ledger
 from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number, request_body
@@ -211,7 +213,8 @@ class GatewayStream(Client):
         """Sends the request to the model.
 
         Raises:
-            Error: The request is invalid, the model does not exist, or the model's provider cannot serve the request.
+            Error: The request is invalid, the model does not exist, a guard does not let the request through, or the
+                model's provider cannot serve it.
             RuntimeError: The gateway is not open or was opened on another loop, or the stream was followed before.
         """
         if self._session is not None or self._followed is not None or self._is_over:
@@ -227,6 +230,7 @@ class GatewayStream(Client):
             await self._publish(engine, request)
             return self
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
+        request, let = await self._guarded(engine, request, model.name)
         named = named_session(name_in_request(request), ANONYMOUS)
         home = engine.targets.home(model, named, request, ANONYMOUS)
         spec = StreamSpec(
@@ -235,7 +239,7 @@ class GatewayStream(Client):
             self,
             can_reset=True,
             prompt_characters=characters(request),
-            chain=engine.chain(request, stream_id=self.id, request_id=self._sink.request_id, model=model.name),
+            chain=engine.chain(request, self.id, self._sink.request_id, model=model.name, let=let),
             request_id=self._sink.request_id,
             transport=LIBRARY,
             session=named,
@@ -261,6 +265,7 @@ class GatewayStream(Client):
             text = "`resumable`: a stream that is kept has no callbacks; follow it twice instead"
             raise Error("unsupported", text, reason="resumable")
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
+        request, let = await self._guarded(engine, request, model.name)
         clock = Clock(now_ms)
         asked_by = self._sink.request_id
         context = StreamContext(
@@ -276,7 +281,7 @@ class GatewayStream(Client):
             encoder,
             can_reset=True,
             prompt_characters=characters(request),
-            chain=engine.chain(request, stream_id=self.id, request_id=asked_by, model=model.name),
+            chain=engine.chain(request, self.id, asked_by, model=model.name, let=let),
             log_header=LogHeader(self.id, ANONYMOUS, model.name, NATIVE, "sse", "compact", asked_by),
             request_id=asked_by,
             transport=LIBRARY,
@@ -290,6 +295,10 @@ class GatewayStream(Client):
             if sharing is not None:
                 sharing.release()
         self._followed = await FollowedStream(lambda: engine, self.id, put_off=self.put_off).__aenter__()
+
+    async def _guarded(self, engine: Engine, request: Request, model: str) -> tuple[Request, LetThrough | None]:
+        """Returns what guards let through of a request; as `StreamGuards.let_through`."""
+        return await engine.guarding.let_through(request, StreamInfo(self.id, model=model, caller=ANONYMOUS))
 
     def put_off(self, seconds: float) -> None:
         """Notes a wait: a response that the stream is for holds its headers for longer."""

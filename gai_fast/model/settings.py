@@ -721,6 +721,81 @@ class OTelSettings(_Snapshot):
     """`OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`."""
 
 
+GuardUse = Literal["patterns", "words", "pii", "moderation", "http", "python"]
+GuardAction = Literal["mask", "stop", "flag"]
+GuardSide = Literal["input", "output"]
+MATCHERS: Final[tuple[GuardUse, ...]] = ("patterns", "words", "pii")
+"""The values of `use` whose guards find matches themselves."""
+JUDGES: Final[tuple[GuardUse, ...]] = ("moderation", "http", "python")
+"""The values of `use` whose guards ask for a verdict."""
+KINDS: Final = ("email", "phone", "iban", "card", "ip", "ssn", "jwt", "api_key", "url_credentials")
+"""The kinds of personal data that `use = "pii"` finds."""
+CATEGORY: Final = "{category}"
+"""What stands for the category of a match in a `replacement`."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings(_Snapshot):
+    """Who gives a guard's verdicts: the `upstream` of a moderation, a `url` or a `function`. Exactly one is set."""
+
+    upstream: UpstreamSettings | None = None
+    model: str | None = None
+    """The model that a moderation is asked for. None means that none is sent."""
+    threshold: Mapping[str, float] = field(default_factory=dict)
+    """The least score, 0 to 1, that counts of a moderation's category. Other categories count by their flags."""
+    url: str = ""
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    """Headers of requests to `url`."""
+    ca_file: str | None = None
+    """A file of certificate authorities for the certificate of `url`, in place of the system's."""
+    function: FunctionSettings | None = None
+    timeout: float = 1.0
+    """Seconds from the moment a text is ready to its verdict."""
+    max_exposure: int = 0
+    """Characters of an answer that may be sent before their verdict."""
+    fails_open: bool = False
+    """`on_failure`: whether a text passes if the judge fails; otherwise the answer ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardSettings(_Snapshot):
+    """One `[[guard]]`: which texts it finds, and what happens to them."""
+
+    name: str
+    use: GuardUse
+    on: tuple[GuardSide, ...] = ("input", "output")
+    action: GuardAction = "mask"
+    models: tuple[str, ...] = ("*",)
+    """Patterns (`fnmatch`) of the models that requests name."""
+    keys: tuple[str, ...] = ("*",)
+    """Patterns (`fnmatch`) of callers' names."""
+    category: str = ""
+    """The category of all matches. Empty means what `category_of` says."""
+    replacement: str = f"[{CATEGORY}]"
+    normalize: bool = False
+    """Whether patterns and words are also found in text that is written to look alike."""
+    patterns: tuple[str, ...] = field(default=(), repr=False)
+    words: tuple[str, ...] = field(default=(), repr=False)
+    kinds: tuple[str, ...] = ()
+    """The `KINDS` that are found."""
+    restore: bool = False
+    """Whether upstreams get placeholders in place of personal data, and callers get the data back."""
+    judge: JudgeSettings | None = None
+    """Who gives the verdicts. None: the guard finds matches itself."""
+
+    def category_of(self, found: str = "") -> str:
+        """Returns the category of a match.
+
+        Args:
+            found: The kind of personal data, or the category that a verdict names; empty if there is none.
+        """
+        return self.category or found or self.use
+
+    def replacement_of(self, found: str = "") -> str:
+        """Returns what replaces a match; `found` as for `category_of`."""
+        return self.replacement.replace(CATEGORY, self.category_of(found))
+
+
 @dataclass(frozen=True, slots=True)
 class Settings(_Snapshot):
     """One snapshot of the whole configuration."""
@@ -743,6 +818,8 @@ class Settings(_Snapshot):
     """The export to OpenTelemetry. None means that nothing is exported."""
     processors: tuple[Mapping[str, Any], ...] = ()
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
+    guards: tuple[GuardSettings, ...] = ()
+    """`[[guard]]` entries in order."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     """By name, in the order of the configuration, `demo` last."""

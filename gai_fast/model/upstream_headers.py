@@ -12,7 +12,7 @@ from typing import Final
 
 from gai_fast.model.limits import SHARED
 
-_PASSED: Final = ("x-ratelimit", "openai-", "anthropic-")
+_PASSED: Final[tuple[str, ...]] = ("x-ratelimit", "openai-", "anthropic-")
 """The prefixes of their names: rate limits, times, versions, and the account."""
 _FIRST: Final = frozenset(name[0] for name in _PASSED)
 """Their first letters: most headers are rejected by the first letter, which saves 200 instructions each."""

@@ -369,5 +369,25 @@ class Limits:
     refused_for: float = 3600.0
     """Seconds for which a target does not get a member that it has refused: its next release may take the member."""
 
+    judge_requests: int = 256
+    """Requests of one guard that one worker has at its judge at a time: at 300 ms each, 850 in a second. Further ones
+    wait within their timeout."""
+
+    judge_threads: int = 8
+    """Threads in which one worker calls plain functions that judge texts. More of them would only share the processor
+    and the interpreter's lock."""
+
+    judge_answer: int = 64 * KIB
+    """Bytes of a judge's answer: a verdict has some hundred, OpenAI's moderation 2,000."""
+
+    judge_input: int = 8
+    """Pieces of one request's texts that one judge has at a time: 256 KiB of text, as much as most requests have."""
+
+    judge_category: int = 64
+    """Characters of a category that a judge names: `safety` and figures have it."""
+
+    judge_spans: int = 1024
+    """Spans of one verdict: a judge that finds more may flag the whole piece."""
+
 
 LIMITS: Final = Limits()

@@ -11,8 +11,9 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.chain import Chain, Processor, ProcessorSettings, StreamInfo, Touches
+from gai_fast.core.chain import Chain, Preface, Processor, ProcessorSettings, StreamInfo, Touches
 from gai_fast.core.requests.reading import conversation
+from gai_fast.model.events import Event
 from gai_fast.model.request import Request
 
 __all__ = [
@@ -102,6 +103,8 @@ def describe(
     trace_id: str | None = None,
     model: str = "",
     caller: str = "",
+    said: tuple[Event, ...] = (),
+    placeholders: object | None = None,
 ) -> StreamInfo:
     """Describes a native request to processors.
 
@@ -112,6 +115,8 @@ def describe(
         trace_id: The trace's id.
         model: The requested model.
         caller: The name of the request's caller.
+        said: As for `StreamInfo`.
+        placeholders: As for `StreamInfo`.
     """
     form = request.response_format
     wants_json = form is not UNSET and form.type != "text"
@@ -125,6 +130,8 @@ def describe(
         json_snapshots=None if request.json_snapshots is UNSET else request.json_snapshots,
         prompt=lambda: _text(request),
         caller=caller,
+        said=said,
+        placeholders=placeholders,
     )
 
 
@@ -144,7 +151,7 @@ def make_chain(
 
     JSON snapshots need no configuration: if the request asks for them, a `json_stream` processor is added. They are of
     the text that the client gets, so that what makes them is behind what changes texts. The guards come before all:
-    nothing may see what they do not let through.
+    nothing may see what they do not let through. What is said of the request comes next.
 
     Args:
         configured: The settings, in the order of the configuration.
@@ -165,6 +172,8 @@ def make_chain(
         early = [each for each in processors[: last + 1] if each in making]
         others = [each for each in processors[: last + 1] if each not in making]
         processors = others + early + processors[last + 1 :]
+    if stream.said:
+        processors = [Preface(stream.said), *processors]
     stage = None if guard is None else guard.processor(stream)
     if stage is not None:
         processors = [stage, *processors]

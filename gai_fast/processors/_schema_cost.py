@@ -26,13 +26,13 @@ _Object = dict[str, Any]
 
 # The subschemas of these keywords are evaluated at the same place.
 _IN_PLACE: Final = frozenset(("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "contentSchema"))
-_REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
+_REFERENCES: Final[tuple[str, ...]] = ("$ref", "$dynamicRef", "$recursiveRef")
 _UNEVALUATED: Final = frozenset(("unevaluatedProperties", "unevaluatedItems"))
 _UNEVALUATED_TIMES: Final = 4
 """The evaluations of other subschemas by one with `unevaluated…`: once for the verdict, and again to find out what
 they have evaluated. Measured with jsonschema-rs 0.60, nested, valid and invalid values: up to 3.1 in each
 level."""
-_BY_POSITION: Final = ("prefixItems", "items")
+_BY_POSITION: Final[tuple[str, ...]] = ("prefixItems", "items")
 _COUNTED: Final = frozenset(
     (
         *_IN_PLACE,

@@ -85,7 +85,7 @@ class Beside:
                 self._is_busy = True
                 if self._executor is None:
                     self._executor = ThreadPoolExecutor(1, thread_name_prefix="gai-fast-beside")
-                done = self._loop.run_in_executor(self._executor, partial(_breathing, work))
+                done = self._loop.run_in_executor(self._executor, partial(breathing, work))
                 done.add_done_callback(partial(self._ended, result))
 
     def _ended(self, result: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
@@ -119,7 +119,8 @@ def _too_much() -> Error:
     )
 
 
-def _breathing(work: Callable[[], _T]) -> _T:
+def breathing(work: Callable[[], _T]) -> _T:
+    """Does work in this thread, which lets the loop go on where it breathes (`breathing.py`)."""
     begin_work()
     try:
         return work()

@@ -7,23 +7,28 @@ uses one snapshot (`Settings`). `Service.use` replaces it for later requests; ru
 2. `[server]`, `[store]` without its keys, and everything derived from them stay unchanged until a restart; the log
    reports that.
 3. The certificate's files are reloaded too. If they cannot be used, the configuration is invalid.
-4. A configuration that drops the last key or issuer is invalid, and so is one without any if other machines can reach
+4. What takes long is done beside the loop: reading the file, and building its guards (`Reload.beside`). A supervisor
+   serves no requests: it waits for the file.
+5. A configuration that drops the last key or issuer is invalid, and so is one without any if other machines can reach
    the server: it would be open. A proxy opens a server on loopback, too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copyreg
 import io
 import logging
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from gai_fast.config import ConfigError
 from gai_fast.model.settings import Settings
+from gai_fast.net.stream.guarding import GuardError
+from gai_fast.runtime.beside import breathing
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.edge.certificate import Certificate, CertificateError
 from gai_fast.server.limits import LIMITS
@@ -81,10 +86,30 @@ class Reload:
         self._load = load
         self._is_open = is_open
         self._certificate = certificate
+        self._one_at_a_time = asyncio.Lock()
 
     def __call__(self) -> Reloaded:
         """Reloads the configuration, and logs the result."""
-        reloaded = self._load_checked()
+        return self._accepted(self._checked(self._read()))
+
+    async def beside(self, prepare: Callable[[Settings], Awaitable[object]]) -> Reloaded:
+        """Reloads the configuration while the loop goes on, and logs the result. Reloads come one after the other.
+
+        Args:
+            prepare: Prepares what the configuration needs; raises a `GuardError` if it cannot be used.
+        """
+        async with self._one_at_a_time:
+            loaded = await asyncio.get_running_loop().run_in_executor(None, breathing, self._read)
+            reloaded = self._checked(loaded)
+            if reloaded.settings is not None:
+                try:
+                    await prepare(reloaded.settings)
+                except GuardError as problem:
+                    reloaded = Reloaded(None, str(problem))
+            return self._accepted(reloaded)
+
+    def _accepted(self, reloaded: Reloaded) -> Reloaded:
+        """Takes the configuration, and logs the result."""
         if reloaded.settings is None:
             _log.error("the configuration is not reloaded: %s", reloaded.problem)
             return reloaded
@@ -100,15 +125,20 @@ class Reload:
     def signalled(self) -> Reloaded:
         """Reloads on SIGHUP, and writes the audit log's line; for a request the router writes it."""
         reloaded = self()
-        audit("reload", None, None, None, _REFUSED if reloaded.settings is None else _DONE)
+        audit_signal(reloaded)
         return reloaded
 
-    def _load_checked(self) -> Reloaded:
-        old = self.settings
+    def _read(self) -> Settings | ConfigError:
+        """Reads the configuration: takes long, and shares nothing that changes with the loop."""
         try:
-            new = self._load()
+            return self._load()
         except ConfigError as problem:
-            return Reloaded(None, " ".join(str(problem).split("\n")))
+            return problem
+
+    def _checked(self, new: Settings | ConfigError) -> Reloaded:
+        old = self.settings
+        if isinstance(new, ConfigError):
+            return Reloaded(None, " ".join(str(new).split("\n")))
         kept = replace(old, store=replace(old.store, encryption=new.store.encryption))
         changed = [name for name in _UNTIL_RESTART if getattr(new, name) != getattr(kept, name)]
         new = replace(new, **{name: getattr(kept, name) for name in _UNTIL_RESTART})
@@ -134,6 +164,11 @@ class Reload:
         if new.default_model is not None and new.model(new.default_model) is None:
             return f"there would be no model {new.default_model!r}, which `default_model` names until a restart"
         return ""
+
+
+def audit_signal(reloaded: Reloaded) -> None:
+    """Writes the audit log's line of a reload on SIGHUP."""
+    audit("reload", None, None, None, _REFUSED if reloaded.settings is None else _DONE)
 
 
 def _named_callers(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from gai_fast.library.own_models import call_function
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings
 from gai_fast.net.identity.token_source import Fetch
+from gai_fast.net.stream.guarding import Built
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.server.admin.routes import AdminRoutes
@@ -32,6 +33,7 @@ from gai_fast.server.lanes.router import Mount, Router
 from gai_fast.server.lanes.routes import HOT_PATHS, PATHS, ROUTES, Handlers
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog
+from gai_fast.server.observe.audit import audit_stop
 from gai_fast.server.observe.counts import CostLabels
 from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.observe.process import process_figures
@@ -85,6 +87,8 @@ class Service:
         engine.sinks += [metrics, self._spend, self._access_log]
         self._memory: MemoryWatch | None = None
         engine.upstreams.note_wait = metrics.pool_wait.observe
+        engine.guarding.tallies.note_delay = metrics.note_guard_delay
+        engine.guarding.tallies.audit = audit_stop
         self._loop_lag = LoopLag(asyncio.get_running_loop(), metrics.loop_lag.observe)
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)
@@ -109,13 +113,17 @@ class Service:
         self.router.login = self.operations.login
         self.sockets.router = self.router
 
-    def use(self, settings: Settings) -> None:
+    def use(self, settings: Settings, built: Built = ()) -> None:
         """Applies another configuration to new requests; running streams keep theirs.
 
         Args:
             settings: The configuration, with unchanged `[server]` and `[store]`.
+            built: As for `Engine.use`.
+
+        Raises:
+            GuardError: A guard cannot be used: nothing changes.
         """
-        self.engine.use(settings)
+        self.engine.use(settings, built)
         self.metrics.use(settings.models)
         _expect_models(self.metrics, settings)
         self.server_limits.use(settings.limits)
@@ -159,6 +167,7 @@ class Service:
 
         Raises:
             StoreError: The store cannot be used.
+            GuardError: A guard cannot be used.
         """
         await self.engine.begin()
         await self.keys.open()

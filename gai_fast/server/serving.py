@@ -21,6 +21,7 @@ from gai_fast.config.environment import activated_sockets
 from gai_fast.ledger import Homes
 from gai_fast.model.settings import Settings
 from gai_fast.net.identity.token_source import Fetch
+from gai_fast.net.stream.guarding import Built
 from gai_fast.server.application import add_routes
 from gai_fast.server.drain import drain
 from gai_fast.server.edge.certificate import Certificate, certificate_of
@@ -44,7 +45,7 @@ from gai_fast.server.lanes.lane import FastLane
 from gai_fast.server.lanes.router import Mount
 from gai_fast.server.lanes.routes import HOT_PATHS
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.reload import Reload, Reloaded
+from gai_fast.server.reload import Reload, Reloaded, audit_signal
 from gai_fast.server.service import Service, new_service
 from gai_fast.stores.backend import Backend
 
@@ -90,14 +91,19 @@ async def serve(
         hurry.set()
         loop.remove_signal_handler(signal.SIGINT)
 
-    def apply(new: Reloaded) -> Reloaded:
-        if new.settings is not None:
-            starting.result().use(new.settings)
-        return new
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def renew() -> Reloaded:
+        return await reload.beside(starting.result().renew)
+
+    async def renew_by_signal() -> None:
+        audit_signal(await renew())
 
     def on_sighup() -> None:
         if starting.done():
-            apply(reload.signalled())
+            task = loop.create_task(renew_by_signal())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
         else:
             stale.set()
 
@@ -114,16 +120,18 @@ async def serve(
         return
 
     async def reload_now() -> Mapping[str, Any]:
-        return apply(reload()).report
+        return (await renew()).report
 
     running.service.admin.reload = reload_now
     if stale.is_set():
-        apply(reload.signalled())
+        await renew_by_signal()
     try:
         ready(running.url)
         await stop.wait()
         await running.drain(settings.server.grace, hurry)
     finally:
+        for task in reloads:
+            task.cancel()
         await running.close()
 
 
@@ -222,14 +230,22 @@ class RunningServer:
         for each in self._servers:
             each.begin_drain()
 
-    def use(self, settings: Settings) -> None:
+    def use(self, settings: Settings, built: Built = ()) -> None:
         """Applies another configuration to new requests.
 
         Args:
             settings: The configuration, with unchanged `[server]` and, but for its keys, `[store]`.
+            built: As for `Engine.use`.
+
+        Raises:
+            GuardError: A guard cannot be used: nothing changes.
         """
-        self.service.use(settings)
+        self.service.use(settings, built)
         self._entrance.use(settings.limits)
+
+    async def renew(self, settings: Settings) -> None:
+        """Applies another configuration as `use`, and builds its guards before, while requests are served."""
+        self.use(settings, await self.engine.build_guards(settings))
 
     async def drain(self, grace: float, hurry: asyncio.Event) -> None:
         """Waits until all clients have been answered; see `drain.drain`. `close` must follow."""

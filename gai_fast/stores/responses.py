@@ -1,7 +1,7 @@
 """Kept responses of the Responses API: under which names, for how long, and how chains of them are read.
 
-Owns the form of a kept response in a store, and what counts for its size. Knows no request, and of a response only
-where its output is. The backends own which are dropped (`records.py` in memory).
+Owns the form of a kept response outside this process. Knows no request, and of a response only where its output is.
+The backends own which are dropped (`memory.py` in memory).
 
 1. The names in a store are digests of the caller and the id, so another caller's response is as unknown as none. What
    is read must have the name under which it was looked for: a value in another's place is damaged.
@@ -17,7 +17,6 @@ import asyncio
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -29,7 +28,7 @@ from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
 from gai_fast.stores.backend import Backend, ResponseBudget, ResponseRecord, StoreError
 from gai_fast.stores.health import Health, logger
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.records import ResponseTable
+from gai_fast.stores.memory import ResponseTable, digest, name_of, record_of
 
 Result = TypeVar("Result")
 
@@ -37,9 +36,6 @@ KEPT_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
 """The ids by which responses and their items are found, those of upstreams too."""
 
 _CONTENT: Final = "the responses"
-_DIGEST: Final = 16
-"""Bytes of a digest."""
-_PERSON: Final = b"gai-fast resp"
 _PERHAPS_WRITTEN: Final = ("slow", "unreachable")
 """Failures after which the store may have done what it was asked."""
 _FIELDS: Final = 5
@@ -142,20 +138,16 @@ class KeptResponses:
             `not_kept` counts the reason.
         """
         budget = self._budget_of_anonymous if caller == ANONYMOUS else self._budget
-        items = kept.items[-LIMITS.response_items :]
-        octets = len(kept.input) + len(kept.response)
-        size = octets + LIMITS.response_cost + LIMITS.response_item_cost * len(items)
-        if octets > LIMITS.response or size > budget.of_caller:
+        backend = self._backend
+        record = record_of(caller, kept, budget.of_caller, is_here=backend is None)
+        if record is None:
             return self._unkept("size")
-        name = self._name(caller, kept.identifier)
-        parent = self._name(caller, kept.parent) if kept.parent else ""
-        places = [self._name(caller, each) for each in items]
         ttl = self._settings.ttl
-        if self._backend is None:
-            self.dropped += self._table.keep(ResponseRecord(name, caller, parent, kept, size, places), ttl, budget)
+        if backend is None:
+            self.dropped += self._table.keep(record, ttl, budget)
             return True
-        record = ResponseRecord(name, _digest(caller), parent, _text_of(kept), size, places)
-        task = asyncio.get_running_loop().create_task(self._keep(self._backend, record, ttl, budget))
+        copy = ResponseRecord(record.name, digest(caller), record.parent, _text_of(kept), record.size, record.items)
+        task = asyncio.get_running_loop().create_task(self._keep(backend, copy, ttl, budget))
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
         return task
@@ -274,8 +266,8 @@ class KeptResponses:
             self._late.pop(name, None)
 
     def _name(self, caller: str, identifier: str) -> str:
-        """Returns the name of a response or an item: rule 1. In memory it is not a digest, which would cost time."""
-        return _place(caller, identifier) if self._backend is None else _digest(_place(caller, identifier))
+        """Returns the name of a response or an item: rule 1."""
+        return name_of(caller, identifier, is_here=self._backend is None)
 
     async def _keep(self, backend: Backend, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> bool:
         name = record.name
@@ -408,15 +400,6 @@ def _opened(caller: str, name: str, value: bytes) -> KeptResponse:
         kept = KeptResponse(*fields[:_FIELDS], provider=fields[_FIELDS])
     except msgspec.MsgspecError:
         raise StoreError("damaged", "a response cannot be read") from None
-    if _digest(_place(caller, kept.identifier)) != name:
+    if name_of(caller, kept.identifier, is_here=False) != name:
         raise StoreError("damaged", "a response is in another's place")
     return kept
-
-
-def _place(caller: str, identifier: str) -> str:
-    """Returns a text that no other caller or id has, whatever their characters are."""
-    return f"{len(caller)} {caller} {identifier}"
-
-
-def _digest(text: str) -> str:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, person=_PERSON).hexdigest()

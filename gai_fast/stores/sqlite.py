@@ -918,8 +918,8 @@ def _make_room(connection: sqlite3.Connection, caller: str, budget: ResponseBudg
     left = LIMITS.responses_dropped - _remove_expired_responses(connection)
     dropped = 0
     for name, most, oldest in (
-        (caller, budget.of_caller, f"{_RESPONSE} WHERE caller = ?1 ORDER BY number LIMIT 2"),
-        (_ALL_CALLERS, budget.of_all, f"{_RESPONSE} WHERE ?1 = '' ORDER BY number LIMIT 2"),
+        (caller, budget.of_caller, f"{_RESPONSE} WHERE caller = ? ORDER BY number LIMIT 2"),
+        (_ALL_CALLERS, budget.of_all, f"{_RESPONSE} WHERE ? = '' ORDER BY number LIMIT 2"),
     ):
         while left > 0 and _size_of(connection, name) > most:
             rows: list[_ResponseRow] = connection.execute(oldest, (name,)).fetchall()
@@ -1012,9 +1012,10 @@ def _remove_responses(connection: sqlite3.Connection, rows: Sequence[_ResponseRo
 
 def _count_response(connection: sqlite3.Connection, caller: str, size: int) -> None:
     """Adds bytes to the sums of a caller and of all."""
-    add = "INSERT INTO response_sizes VALUES (?1, MAX(0, ?2)) ON CONFLICT DO UPDATE SET size = MAX(0, size + ?2)"
+    update = "ON CONFLICT DO UPDATE SET size = MAX(0, size + :size)"
     for name in (caller, _ALL_CALLERS):
-        connection.execute(add, (name, size))
+        values = {"name": name, "size": size}
+        connection.execute(f"INSERT INTO response_sizes VALUES (:name, MAX(0, :size)) {update}", values)
     connection.execute("DELETE FROM response_sizes WHERE caller = ? AND size <= 0", (caller,))
 
 

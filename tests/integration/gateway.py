@@ -400,7 +400,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
     prices = options.pop("prices", PriceSettings())
     cache: CacheSettings = options.pop("cache", CacheSettings())
     cached, price = options.pop("cached", False), options.pop("price", None)
-    otel = options.pop("otel", None)
+    otel, guards = options.pop("otel", None), options.pop("guards", ())
     totals = LimitSettings(**chosen(LimitSettings))
     assert not options, options
     upstreams: dict[str, UpstreamSettings] = {}
@@ -419,7 +419,7 @@ def settings_for(url: str | None, /, *, demo: bool = False, **options: Any) -> S
         upstreams["demo"] = UpstreamSettings("demo", "demo", "")
         models["demo"] = ModelSettings("demo", upstreams["demo"], "demo", stream)
     parts = {"server": server, "keys": keys, "issuers": issuers, "stream": stream, "store": store, "limits": totals}
-    return Settings(**parts, prices=prices, cache=cache, otel=otel, upstreams=upstreams, models=models)
+    return Settings(**parts, prices=prices, cache=cache, otel=otel, guards=guards, upstreams=upstreams, models=models)
 
 
 class Gateway:

@@ -518,7 +518,7 @@ async def test_a_large_body_passes_its_gates_after_its_first_bytes(net: Net, cha
     upstream = await net.upstream(handler)
     limits = KeyLimits(requests_per_minute=1)
     names = ("alice", "bob")
-    keys = [key(name, pass_upstreams=("up",), limits=limits) for name in names]
+    keys = tuple(key(name, pass_upstreams=("up",), limits=limits) for name in names)
     gateway = await net.gateway(upstream, lane=LANE, keys=keys)
     size = 20 * len(ALL_BYTES)
     for number, (name, framing, first) in enumerate(

@@ -14,6 +14,12 @@ from gai_fast.core.requests.stored_ids import stored_ids
 from gai_fast.core.result import collect
 from gai_fast.core.session import beginning
 from gai_fast.core.transcript import Transcript
+from gai_fast.guards import pii
+from gai_fast.guards.arguments import ArgumentSearch
+from gai_fast.guards.automaton import compile_rules
+from gai_fast.guards.program import Rule, Words
+from gai_fast.guards.restore import Placeholders, Restorer
+from gai_fast.guards.waits import read_pattern
 from gai_fast.kernels import (
     ArrayFramer,
     ChunkedBody,
@@ -22,6 +28,8 @@ from gai_fast.kernels import (
     SSEFramer,
     SSEParser,
     compact_json,
+    event_messages,
+    frame_members,
     frame_messages,
     last_seq,
     parse_exact,
@@ -174,7 +182,38 @@ def _scoped(n: int) -> dict[str, Any]:
 PART = b'--b\r\ncontent-disposition: form-data; name="file_id"\r\n\r\nf1\r\n'
 OBJECTS = '{"a":[%s]}'
 
+
+def _guarded(rules: list[Rule | Words], pieces: list[str]) -> Work:
+    scan = compile_rules(rules).scan()
+    return lambda: [[scan.feed(piece) for piece in pieces], scan.end()]
+
+
+def _guarded_arguments(pieces: list[str]) -> Work:
+    search = ArgumentSearch(compile_rules([Rule("", read_pattern("sk-[a-z]{4}"))]).scan())
+    return lambda: [[search.feed(piece) for piece in pieces], search.end()]
+
+
+def _restored(pieces: list[str]) -> Work:
+    placeholders = Placeholders()
+    placeholders.issue("email", "a@example.com")
+    restorer = Restorer(placeholders)
+    return lambda: [[restorer.feed(piece) for piece in pieces], restorer.end()]
+
+
 SHAPES: dict[str, Callable[[int], Work]] = {
+    # guards: attempts that fail late, matches that might be longer, much that is held
+    "guard, a long attempt at each place": lambda n: _guarded(
+        [Rule("", read_pattern(each)) for each in ("ab", "(?:ab){0,20}c")], ["ab"] * 8 * n
+    ),
+    "guard, one long piece": lambda n: _guarded([Rule("", read_pattern("a[ab]{20}c"))], ["ab" * 20 * n]),
+    "guard, a match that goes on": lambda n: _guarded([Rule("", read_pattern("a+"))], ["a"] * 8 * n),
+    "guard, cards": lambda n: _guarded([*pii.rules(["card"])], ["4 "] * 8 * n),
+    "guard, tokens": lambda n: _guarded([*pii.rules(["jwt"])], ["eyJabcdefghi."] * 8 * n),
+    "guard, words": lambda n: _guarded([Words("", ["a b c d e f", "b c d e g"])], ["a b c d e "] * 8 * n),
+    "guard, escapes of arguments": lambda n: _guarded_arguments(['"', *["\\u0073"] * 8 * n]),
+    "guard, one long string of arguments": lambda n: _guarded_arguments(['"' + "\\nsk-" * 8 * n + '"']),
+    "guard, placeholders": lambda n: _restored(["<EMAIL_1> <EMAIL_2> <"] * 8 * n),
+    "guard, beginnings of placeholders": lambda n: _restored(["<" * 80 * n]),
     # the kernels: many small events, one large one, byte by byte
     "SSE, events": lambda n: _fed(SSEParser, [LINE * n]),
     "SSE, events one by one": lambda n: _fed(SSEParser, [LINE] * n),
@@ -196,6 +235,12 @@ SHAPES: dict[str, Callable[[int], Work]] = {
     "chunks of a body, byte by byte": lambda n: _fed(ChunkedBody, _cut(b"1\r\na\r\n" * n, 1)),
     "trailers of a body": lambda n: _fed(ChunkedBody, _cut(b"0\r\n" + b"a: b\r\n" * n + b"\r\n", 5)),
     "WebSocket messages": lambda n: (lambda frames=LINE * n: lambda: frame_messages(frames, b'{"stream":"s"'))(),
+    "events as messages": lambda n: (
+        lambda frames=b"event: x\ndata: {}\n\n" * n: lambda: event_messages(frames, b"event: ")
+    )(),
+    "members of a frame": lambda n: (
+        lambda frame=b'data: {"a":[%b]}\n\n' % b",".join([b'"1"'] * n): lambda: frame_members(frame, (b"a",), ())
+    )(),
     "last number": lambda n: (lambda frames=LINE * n: lambda: last_seq(frames))(),
     "blanks of JSON": lambda n: (lambda text=OBJECTS % ", ".join(["1 "] * n): lambda: compact_json(text))(),
     "exact JSON": lambda n: (lambda text=OBJECTS % ",".join(["1.10"] * n): lambda: parse_exact(text))(),

@@ -26,6 +26,29 @@ def test_native_equals_pure(both: tuple[ModuleType, ModuleType], lines: list[byt
     assert native.last_seq(frames) == pure.last_seq(frames)
 
 
+EVENT = st.builds(
+    b"event: %b\ndata: {%b}\n\n".__mod__,
+    st.tuples(st.sampled_from([b"", b"response.a", b"response.b", b"other"]), st.binary(max_size=140)),
+)
+
+
+@given(
+    frames=st.lists(EVENT | LINE, max_size=8),
+    begin=st.sampled_from([b"event: ", b"event: response.", b"event", b""]),
+    most=st.integers(0, 400),
+)
+def test_events_are_the_same_messages(
+    both: tuple[ModuleType, ModuleType], frames: list[bytes], begin: bytes, most: int
+) -> None:
+    native, pure = both
+    whole = b"".join(frames)
+    for each in (whole, whole[:most], b"".join([frame for frame in frames if frame.startswith(b"event: ")])):
+        made = native.event_messages(each, begin)
+        assert made == pure.event_messages(each, begin)
+        assert made is None or made == pure.frame_messages(each, b"{")
+        assert native.frame_messages(each, b"{") == pure.frame_messages(each, b"{")
+
+
 @given(data=st.binary(max_size=300), at=st.integers(-2, 300))
 def test_a_payload_is_unmasked_the_same(both: tuple[ModuleType, ModuleType], data: bytes, at: int) -> None:
     native, pure = both

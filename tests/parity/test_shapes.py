@@ -184,6 +184,30 @@ def test_a_plain_object_is_cut(native: ModuleType, members: dict[str, Any], at: 
         assert json.loads(before + b'"other"' + behind) == dict(asked) | {"model": "other"}
 
 
+@given(inner=st.dictionaries(st.text("ab_ }", max_size=3), VALUES, max_size=6), damage=DAMAGE, blanks=st.booleans())
+def test_placed_members_are_those_of_a_parser(
+    native: ModuleType, inner: dict[str, Any], damage: list[tuple[float, str]], blanks: bool
+) -> None:
+    data = json.dumps({"type": "x", "a": inner, "b": 1}, ensure_ascii=False, separators=None if blanks else (",", ":"))
+    for place, character in damage:
+        at = int(place * len(data))
+        data = data[:at] + character + data[at + 1 :]
+    frame = b"data: %b\n\n" % data.encode()
+    places = native.frame_members(frame, (b"b", b"a"), (b"a", b"b", b"ab"))
+    if places is None or b'"a"' not in frame:  # what cannot be read is not looked at
+        assert not places
+        return
+    members = msgspec.json.decode(data.encode(), type=dict[str, msgspec.Raw])
+    found = [frame[places[at] : places[at + 1]] for at in range(0, len(places), 2)]
+    if not found:
+        assert not bytes(members.get("a", b"")).startswith(b"{")
+        return
+    within = msgspec.json.decode(members["a"], type=dict[str, msgspec.Raw])
+    assert found == [bytes(members.get(name, b"")) for name in "ba"] + [
+        bytes(within.get(name, b"")) for name in ("a", "b", "ab")
+    ]
+
+
 ENDS = st.sampled_from(
     [*(b'"', b'"usage"', b":", b"{", b"}", b'"a"', b'"b\\""', b",", b"1", b"0", b"12"), b"null", b" ", b"\n", b"\xc3"]
 )

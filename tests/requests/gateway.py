@@ -15,6 +15,7 @@ from typing import Any, cast
 import uvloop
 
 from gai_fast.model.settings import (
+    GuardSettings,
     LimitSettings,
     ModelSettings,
     Secret,
@@ -151,7 +152,11 @@ class _Client(asyncio.Protocol):
         return await asyncio.wait_for(self._waiter, _SECONDS)
 
 
-def _settings(port: int, processors: Iterable[dict[str, Any]]) -> Settings:
+GUARD = GuardSettings("none", "patterns", patterns=("found nowhere [0-9]{9}",), on=("input",))
+"""A guard that finds nothing."""
+
+
+def _settings(port: int, processors: Iterable[dict[str, Any]], guards: tuple[GuardSettings, ...] = ()) -> Settings:
     # The loop stands still while an SDK is imported.
     server = ServerSettings(port=0, header_timeout=_NEVER, body_timeout=_NEVER)
     upstreams: dict[str, UpstreamSettings] = {}
@@ -178,8 +183,8 @@ def _settings(port: int, processors: Iterable[dict[str, Any]]) -> Settings:
     entries = tuple(map(dict, processors))
     for entry in entries:
         read_processor(entry)
-    limits = LimitSettings()
-    return Settings(server=server, upstreams=upstreams, models=models, processors=entries, limits=limits)
+    parts = {"processors": entries, "guards": guards, "limits": LimitSettings()}
+    return Settings(server=server, upstreams=upstreams, models=models, **parts)
 
 
 def _model_of(source: str) -> str:
@@ -187,7 +192,7 @@ def _model_of(source: str) -> str:
 
 
 class Bench:
-    """The gateway without a processor, the gateway with one, and the fakes."""
+    """The gateway without a processor, the gateway with one, the gateway with a guard, and the fakes."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
@@ -208,13 +213,13 @@ class Bench:
 
         Args:
             target: The provider.
-            way: `plain`, `drop`, `key`, `processor`, `fallback` or `continue`.
+            way: `plain`, `drop`, `key`, `processor`, `guard`, `fallback` or `continue`.
             door: The dialect of the request.
             body: The request without its model.
         """
         model = f"{target.name}+{way}" if way in ("drop", "fallback", "continue") else target.name
         return self._loop.run_until_complete(
-            self._ask("processor" if way == "processor" else "plain", way == "key", door, model, body)
+            self._ask(way if way in ("processor", "guard") else "plain", way == "key", door, model, body)
         )
 
     def history(self, source: str, door: str, body: dict[str, Any]) -> Any:
@@ -253,8 +258,13 @@ class Bench:
         server = await loop.create_server(lambda: _Fake(self._received), "127.0.0.1", 0)
         self._stack.callback(server.close)
         port = server.sockets[0].getsockname()[1]
-        for name, processors in {"plain": (), "processor": ({"use": "correlation"},)}.items():
-            running: RunningServer = await start(_settings(port, processors))
+        settings = {
+            "plain": _settings(port, ()),
+            "processor": _settings(port, ({"use": "correlation"},)),
+            "guard": _settings(port, (), (GUARD,)),
+        }
+        for name, each in settings.items():
+            running: RunningServer = await start(each)
             self._stack.push_async_callback(running.close)
             await self._connect(name, running.url.partition("://")[2])
 

@@ -23,6 +23,7 @@ from gai_fast.cli import (
     option,
     print_json,
 )
+from gai_fast.cli.checks.guards import closed, guard_warnings, held
 from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes, other_base_url, short_times
 from gai_fast.model.settings import StoreSettings
 
@@ -146,6 +147,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         check_app(loaded)
         warnings = [*filter(None, _check_certificates(loaded))]
         warnings += [*missing_keys(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
+        warnings += guard_warnings(loaded.settings)
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})
@@ -176,12 +178,18 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
             "store": [asdict(each) for each in stores],
             "issuers": [asdict(each) for each in issuers],
         }
-        print_json({**shown, **(probed if probe else {})})
+        guarded = {
+            "guards": [asdict(each) for each in held(settings)],
+            "closed": [asdict(each) for each in closed(settings)],
+        }
+        print_json({**shown, **(guarded if settings.guards else {}), **(probed if probe else {})})
     else:
         demo = " and the demo" if len(own) < len(settings.models) else ""
         what = f"{_count(len(settings.upstreams), 'upstream')}, {_count(len(own), 'model')}{demo}"
         file = "no file" if loaded.path is None else click.format_filename(loaded.path)
         click.echo(f"config OK ({what}): {file}")
+        for line in (*(each.line for each in held(settings)), *(each.line for each in closed(settings))):
+            click.echo(line)
         for warning in warnings:
             click.echo(f"warning: {warning}", err=True)
         width = max((len(one.upstream) for one in probes), default=0)

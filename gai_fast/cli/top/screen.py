@@ -34,7 +34,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SCROLL_BAR: Final = 2
 
 
-class Question(ModalScreen[bool]):
+class ConfirmCancel(ModalScreen[bool]):
     """Asks for confirmation to cancel a stream; its result is the answer.
 
     Args:
@@ -153,7 +153,7 @@ class Top(App[None]):
             if is_sure:
                 self._begin(self._cancel(stream.id))
 
-        self.push_screen(Question(stream), answered)
+        self.push_screen(ConfirmCancel(stream), answered)
 
     # -- the server --
 

@@ -127,6 +127,26 @@ def estimated_usage(prompt: int, answer: int, source: str) -> dict[str, Any]:
     return {"input_tokens": into, "output_tokens": out, "total_tokens": into + out, "source": source}
 
 
+def members_for_scores(request: Request | Mapping[str, Any]) -> list[str]:
+    """Returns the paths of the members by which a request asks for probabilities of tokens.
+
+    Args:
+        request: A native request, or the client's own body.
+    """
+    if isinstance(request, Request):
+        asked: Any = None if request.logprobs is UNSET else request.logprobs
+        top: Any = None if request.top_logprobs is UNSET else request.top_logprobs
+    else:
+        asked, top = request.get("logprobs"), request.get("top_logprobs")
+    found = [] if asked is None or asked is False else ["logprobs"]  # completions ask by a number, which may be 0
+    if top:
+        found.append("top_logprobs")
+    include = None if isinstance(request, Request) else request.get("include")
+    if isinstance(include, list):
+        found += [f"include[{at}]" for at, each in enumerate(include) if each == "message.output_text.logprobs"]
+    return found
+
+
 def characters_of_media(event: Event) -> int:
     """Returns the characters with as many estimated tokens as a generated image or sound; 0 for other events.
 

@@ -140,7 +140,7 @@ def characters(value: object) -> int:
     return counted
 
 
-_ITEM_TEXTS: Final = ("content", "text", "arguments", "input", "output")
+_ITEM_TEXTS: Final[tuple[str, ...]] = ("content", "text", "arguments", "input", "output")
 _ITEM_IDS: Final = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}
 """The prefix of the id of an item of the Responses dialect, by its kind."""
 

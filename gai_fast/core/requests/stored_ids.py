@@ -76,8 +76,13 @@ _OPAQUE: Final = {
     "reasoning": "encrypted_content",
 }
 """The member with an item's content, by the types of items whose content is not in their other members."""
+_RESPONSE: Final = "resp_"
 _INPUT_DIGITS: Final = len(str(LIMITS.input_item))
-_OWN_ITEM: Final = re.compile(r"[a-z]+_([A-Za-z0-9_-]{22,100})_[0-9]{1,9}")
+_STREAM_LEAST: Final = 22
+_STREAM_MOST: Final = 100
+_NUMBER_MOST: Final = 9
+"""The bounds of the lengths of a stream's id in an item's, and of the item's number."""
+_OWN_ITEM: Final = re.compile(rf"[a-z]+_([A-Za-z0-9_-]{{{_STREAM_LEAST},{_STREAM_MOST}}})_[0-9]{{1,{_NUMBER_MOST}}}")
 """The id that this gateway gives to an item: the kind, the stream's id and the item's number."""
 
 
@@ -152,13 +157,31 @@ def is_own_item(identifier: str) -> bool:
 
 def own_response_id(stream_id: str) -> str:
     """Returns the id of a response that this gateway writes."""
-    return f"resp_{stream_id}"
+    return f"{_RESPONSE}{stream_id}"
 
 
 def response_of_item(identifier: str) -> str:
     """Returns the id of the response that has an item of this gateway. Empty for any other id."""
     found = _OWN_ITEM.fullmatch(identifier)
     return "" if found is None else own_response_id(found[1])
+
+
+def is_item_of(identifier: str, response: str) -> bool:
+    """Returns whether an id says that its item is one of a response, whose items have ids of this gateway's form.
+
+    Args:
+        identifier: The item's id.
+        response: The response's id.
+    """
+    # As `response_of_item`, for each item of each answer that is kept: the pattern takes four times as long.
+    stream_id = response.removeprefix(_RESPONSE)
+    kind, found, number = identifier.partition(f"_{stream_id}_")
+    if not found or not identifier.isascii() or not response.startswith(_RESPONSE):
+        return False
+    if not _STREAM_LEAST <= len(stream_id) <= _STREAM_MOST or len(number) > _NUMBER_MOST:
+        return False
+    is_own = kind.isalpha() and kind.islower() and number.isdigit()
+    return is_own and stream_id.replace("-", "0").replace("_", "0").isalnum()
 
 
 def is_of_input(identifier: str) -> bool:

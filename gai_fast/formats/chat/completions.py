@@ -23,6 +23,13 @@ class CompletionsFormat(DialectFormat):
     """OpenAI's legacy Completions."""
 
     name: ClassVar[str] = "completions"
+    text_members: ClassVar[tuple[str, ...]] = ("prompt", "suffix")
+
+    def has_tokens(self, body: dict[str, Any]) -> bool:
+        """Returns whether a prompt is a list of token ids, or of anything but texts."""
+        prompts = body.get("prompt")
+        is_other = isinstance(prompts, list) and any(not isinstance(each, str) for each in prompts)
+        return is_other or super().has_tokens(body)
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder of `text_completion` chunks."""

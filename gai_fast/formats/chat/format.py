@@ -28,6 +28,7 @@ class OpenAIFormat(DialectFormat):
     """OpenAI's Chat Completions."""
 
     name: ClassVar[str] = "openai"
+    text_members: ClassVar[tuple[str, ...]] = ("messages", "prediction")
     without_effect: ClassVar[frozenset[str]] = WITHOUT_EFFECT
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:

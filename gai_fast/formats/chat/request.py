@@ -55,8 +55,6 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "store": (False,),
 }
 
-_REASONING: Final = frozenset(("reasoning", "reasoning_effort", "thinking"))
-"""Members that ask for reasoning."""
 _PUBLIC: Final = ("https://", "http://")
 
 _THINKS: Final = "medium"
@@ -136,8 +134,8 @@ class _ChatReader(DialectReader):
         `thinking` may hold Anthropic's budget: LiteLLM's clients send it so.
         """
         wanted: dict[str, Any] = {}
-        if _REASONING.isdisjoint(body):  # most requests: to look for each member took 2 % of one
-            return wanted
+        if "reasoning" not in body and "reasoning_effort" not in body and "thinking" not in body:
+            return wanted  # most requests: `isdisjoint` costs 700 instructions more
         path = "$.reasoning"
         asked = member(body, "reasoning", "$", dict) or {}
         self.lost += unknown_members(asked, path, ("effort", "max_tokens", "exclude", "enabled", "summary"))

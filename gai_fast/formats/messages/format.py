@@ -29,6 +29,7 @@ class AnthropicFormat(DialectFormat):
     """Anthropic's Messages."""
 
     name: ClassVar[str] = DIALECT
+    text_members: ClassVar[tuple[str, ...]] = ("system", "messages")
     passed_headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:

@@ -29,7 +29,7 @@ from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
-_SAME: Final = ("model", "temperature", "top_p", "top_k")
+_SAME: Final[tuple[str, ...]] = ("model", "temperature", "top_p", "top_k")
 
 # Fields that are read below.
 _READ: Final = frozenset(
@@ -39,7 +39,14 @@ _READ: Final = frozenset(
 
 # Fields without a visible effect on the answer: accounts, caches, priorities. A translated request to Anthropic has
 # them too.
-_HARMLESS: Final = ("cache_control", "diagnostics", "metadata", "service_tier", "user_profile_id", "workspace_id")
+_HARMLESS: Final[tuple[str, ...]] = (
+    "cache_control",
+    "diagnostics",
+    "metadata",
+    "service_tier",
+    "user_profile_id",
+    "workspace_id",
+)
 _MAY_BE_HARMLESS: Final = frozenset(_HARMLESS)
 
 KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
@@ -61,7 +68,7 @@ _TOOL_CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}
 
 
 # Fields for tools that run within the answer: they cannot be used with a prefill, which has no blocks of such tools.
-_RUNNING: Final = ("container", "mcp_servers")
+_RUNNING: Final[tuple[str, ...]] = ("container", "mcp_servers")
 
 
 def _check_thread(body: dict[str, Any]) -> None:
@@ -525,7 +532,7 @@ class _MessagesReader(DialectReader):
 
 _OWN_BLOCKS: Final = frozenset(("server_tool_use", "mcp_tool_use", "compaction", "fallback", "container_upload"))
 """Blocks of an answer, beside results of tools, that mean nothing to other providers: they are asked without them."""
-_SEARCH_OPTIONS: Final = ("allowed_domains", "blocked_domains", "max_uses", "user_location")
+_SEARCH_OPTIONS: Final[tuple[str, ...]] = ("allowed_domains", "blocked_domains", "max_uses", "user_location")
 """Members of a search of the web that other providers have, too."""
 _TOOL_MEMBERS: Final = (
     "type",

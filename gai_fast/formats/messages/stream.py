@@ -98,7 +98,7 @@ _OF_CALL: Final = frozenset(("tool.call.delta", "tool.call", "reasoning.signatur
 """The events that continue the block of a call."""
 _ENDS: Final = frozenset(("finish", "error", "done"))
 _FRAGMENT: Final = b'{"type":"input_json_delta","partial_json":'
-_KINDS: Final = (
+_KINDS: Final[tuple[bytes, ...]] = (
     b"message_start",
     b"content_block_start",
     b"content_block_delta",

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Raw
+from mypy_extensions import mypyc_attr
 
 from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.limits import LIMITS as IDS
@@ -436,7 +437,11 @@ def _declares(kept: Kept, name: Any) -> bool:
 
     Some providers run tools of their own by such calls.
     """
-    tools = bytes(_answer(kept).tools)
+    try:
+        tools = bytes(_ANSWER.decode(kept.response).tools)
+    except _UNREADABLE:
+        found = _members(kept).get("tools")
+        return found is None or _has_custom(found, name)
     return not tools or _has_custom(_exact(tools), name)
 
 
@@ -456,32 +461,18 @@ def _has_custom(tools: Any, name: Any) -> bool:
 _NOTHING: Final = Raw(b"")
 
 
+@mypyc_attr(native_class=False)
 class _Answer(msgspec.Struct):
-    """The members of a `response` that a chain reads; the others are not parsed."""
-
-    output: Any = None
-    tools: Raw = _NOTHING
-
-
-class _LongAnswer(msgspec.Struct):
-    """As `_Answer`, with the items as JSON texts: they are parsed one by one."""
-
-    output: list[Raw] = []
-    tools: Raw = _NOTHING
-
-
-class _Members(msgspec.Struct):
-    """As `_Answer`, with nothing parsed."""
+    """The members of a `response` that a chain reads, as JSON texts; the others are skipped."""
 
     output: Raw = _NOTHING
     tools: Raw = _NOTHING
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
-_LONG_ANSWER: Final = msgspec.json.Decoder(_LongAnswer)
-_MEMBERS: Final = msgspec.json.Decoder(_Members)
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 _VALUE: Final = msgspec.json.Decoder()
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
@@ -491,11 +482,12 @@ def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
         kept: The response.
         structure: As for `joined`.
     """
-    answer = _answer(kept, has_items=structure is not None or len(kept.response) > LIMITS.parsed_bytes)
-    output = answer.output
-    if isinstance(answer, _LongAnswer):
-        return [*_each(answer.output, structure)]
-    return output if isinstance(output, list) else []
+    try:
+        output = bytes(_ANSWER.decode(kept.response).output)
+    except _UNREADABLE:
+        items = _members(kept).get("output")
+        return items if isinstance(items, list) else []
+    return _values(output, structure) if output else []
 
 
 def read_members(kept: Kept) -> bytes:
@@ -508,12 +500,12 @@ def read_members(kept: Kept) -> bytes:
         kept: The response.
     """
     try:
-        answer = _MEMBERS.decode(kept.response)
+        answer = _ANSWER.decode(kept.response)
         output = bytes(answer.output) or b"[]"
         if not answer.tools or not (_CUSTOM in kept.input or _CUSTOM in output):
             return b'{"output":%b}' % output
         return b'{"output":%b,"tools":%b}' % (output, encode_json(_custom_tools(_VALUE.decode(answer.tools))))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         return kept.response  # what reads it says what is wrong with it
 
 
@@ -529,27 +521,19 @@ def _custom_tools(tools: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _answer(kept: Kept, *, has_items: bool = False) -> _Answer | _LongAnswer:
-    """Returns the parts of a kept response that are read; `has_items`: the items are left as they are."""
-    text = kept.response
-    try:
-        return _LONG_ANSWER.decode(text) if has_items else _ANSWER.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        # An upstream's bytes may have invalid UTF-8 or lone surrogates.
-        value = _exact(text)
-        if not isinstance(value, dict):
-            return _Answer()
-        tools = value.get("tools")
-        return _Answer(value.get("output"), _NOTHING if tools is None else Raw(encode_json(tools)))
+def _members(kept: Kept) -> dict[str, Any]:
+    """Returns a kept response that a strict parser refuses: an upstream's may have invalid UTF-8 or lone surrogates."""
+    value = _exact(kept.response)
+    return value if isinstance(value, dict) else {}
 
 
 def _values(text: bytes, structure: Structure | None = None) -> list[Any]:
-    """Returns the items of a kept request; `structure` as for `joined`."""
+    """Returns the items of a list; `structure` as for `joined`."""
     try:
         if structure is not None or len(text) > LIMITS.parsed_bytes:
             return [*_each(_ITEMS.decode(text), structure)]
         value = _VALUE.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         value = _exact(text)
     return value if isinstance(value, list) else []
 
@@ -562,7 +546,7 @@ def _each(items: Sequence[Raw], structure: Structure | None) -> Iterator[Any]:
             read_text(structure, bytes(item))
         try:
             yield _VALUE.decode(item)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except _UNREADABLE:
             yield _exact(bytes(item))
 
 

@@ -38,6 +38,7 @@ class ResponsesFormat(DialectFormat):
     """OpenAI's Responses API."""
 
     name: ClassVar[str] = DIALECT
+    text_members: ClassVar[tuple[str, ...]] = ("instructions", "input", "prompt")
     repeats_answer: ClassVar[bool] = True
     allows_retry_frames: ClassVar[bool] = False
     tells_programs_apart: ClassVar[bool] = True

@@ -18,7 +18,7 @@ from gai_fast.formats._passthrough import Passthrough, WholePassthrough, is_done
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.output import ResponsesOutput, discard
 from gai_fast.formats.responses.parts import custom_tools, namespaced
-from gai_fast.formats.responses.rewriting import rewrite_frame, rewrite_whole
+from gai_fast.formats.responses.rewriting import Rewritten, rewrite_frame, rewrite_whole
 from gai_fast.formats.responses.stream import ResponseEvents
 from gai_fast.kernels import Piece
 from gai_fast.model.errors import Error
@@ -148,31 +148,31 @@ class PassedEvents(Passthrough):
         hides_usage: As for `Passthrough`.
     """
 
-    __slots__ = ("_answer", "_is_done", "_own")
+    __slots__ = ("_answer", "_before", "_is_done", "_own")
 
     def __init__(self, encoder: OwnEvents, kept: KeptAnswer, *, hides_usage: bool = False) -> None:
         super().__init__(encoder, hides_usage=hides_usage)
         self._answer = kept
         self._own = encoder
+        self._before: Rewritten | None = None  # the frame before this one, if it has an object
         self._is_done = False
 
     def frame(self, raw: bytes, last: bool) -> None:
         """Works as `Passthrough.frame`."""
-        if raw.find(_RESPONSE) < 0:  # nearly all
-            super().frame(raw, last)
-            return
-        given = raw if raw.isascii() else well_formed(raw)
         answer = self._answer
-        rewritten = rewrite_frame(given, answer, is_kept=answer.is_kept)
-        if rewritten is None:
+        rewritten = rewrite_frame(raw, answer, is_kept=answer.is_kept, before=self._before)
+        self._before = None  # it may be long
+        if rewritten is None:  # nearly all
             super().frame(raw, last)
             return
         written, found = rewritten.written, rewritten.last
         if found is not None:
-            without = partial(_frame_without, given)
+            without = partial(_frame_without, raw)
             answer.leave(found.identifier, found.status, rewritten.response, found.items, written, without)
         elif rewritten.is_end:  # it lacks an id or a status, and is not kept
-            written = _frame_without(given, answer)
+            written = _frame_without(raw, answer)
+        else:
+            self._before = rewritten
         super().frame(written, last)
 
     def event(self, event: Event) -> None:
@@ -257,7 +257,6 @@ def _with_text(event: Event, text: str) -> Event:
 
 
 _IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snapshot"})
-_RESPONSE: Final = b'"response"'
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')

@@ -46,7 +46,7 @@ _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "truncation": ("disabled",),
 }
 
-_LIVE: Final = ("external_web_access",)
+_LIVE: Final[tuple[str, ...]] = ("external_web_access",)
 # Values of `include` without an effect: signatures are always sent, and no built-in tool runs.
 _INCLUDED: Final = frozenset(
     "code_interpreter_call.outputs computer_call_output.output.image_url file_search_call.results "
@@ -58,7 +58,7 @@ _LOGPROBS: Final = "message.output_text.logprobs"
 """The value of `include` that asks for the probabilities of the answer's tokens."""
 
 # Members that add input stored at their upstream.
-_STORED: Final = ("conversation", "previous_response_id", "prompt")
+_STORED: Final[tuple[str, ...]] = ("conversation", "previous_response_id", "prompt")
 
 KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *_STORED))
 """The members of a request that are read, are refused, or have no effect."""

@@ -6,22 +6,23 @@ found by the structure of the JSON: a tool's schema may have members of the same
 1. A member that is there gets the gateway's value. One that is missing is added at the end only if the client would
    else believe something wrong: the id of a parent, and `store: false`.
 2. An object that cannot be read, such as one with a name twice, passes as it came, and is not kept.
-3. Nearly all frames have OpenAI's own form, one line of data, and are read in a tenth of the time: the object is parsed
-   once, and a member that it has is where the name of the member stands, if that stands there once. An object that
-   begins an answer is not parsed if its bytes say already what they must.
+3. Nearly all frames are one line of data, in which a kernel finds the members (`frame_members`); nothing is parsed but
+   the id, the status and the items of the last object. What the kernel leaves is read line by line. The object of
+   `response.in_progress` equals that of `response.created`, and is compared with it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from mypy_extensions import mypyc_attr
 
 from gai_fast.formats._base import KeptAnswer
-from gai_fast.kernels import encode_json
+from gai_fast.formats._passthrough import well_formed
+from gai_fast.kernels import encode_json, frame_members
 
 _MEMBER: Final = re.compile(rb'[\s,]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*+:\s*+', re.S)
 """Matches a member's name and the colon, up to its value."""
@@ -30,14 +31,12 @@ _DATA: Final = re.compile(rb"(?:\xef\xbb\xbf)?data: ?")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _HARMLESS: Final = rb"\\u00"
 _NO_ASCII: Final = bytes(range(128)) + b"?" * 128
-_PLAIN: Final = re.compile(
-    rb'(?:event: .*\n)?data: \{"type": ?"([a-z_.]+)"(?:, ?"sequence_number": ?[0-9]+)?, ?"response": ?'
-)
-_NUMBER_AT: Final = 48
-"""Bytes at the end of a frame that begin before its `sequence_number`."""
-_PLAIN_END: Final = re.compile(rb', ?"sequence_number": ?[0-9]+\}\n\n')
-_BEGINNINGS: Final = frozenset({b"response.created", b"response.queued", b"response.in_progress"})
-_ENDS: Final = frozenset({b"response.completed", b"response.incomplete", b"response.failed"})
+_RESPONSE: Final = b'"response"'
+_OUTER: Final = (b"type", b"response")
+_OUTER_PLACES: Final = 2 * len(_OUTER)
+_INNER: Final = (b"id", b"status", b"output", b"store", b"previous_response_id")
+"""The members that `rewrite_frame` reads, whose places it has in this order."""
+_ENDS: Final = frozenset({b'"response.completed"', b'"response.incomplete"', b'"response.failed"'})
 _END_TYPE: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _STORE: Final = b'"store"'
 _PARENT: Final = b'"previous_response_id"'
@@ -57,19 +56,20 @@ class _Item(msgspec.Struct, gc=False):
 class _Object(msgspec.Struct, gc=False):
     """The members of a `response` object that are read."""
 
-    id: str = ""
-    status: str = ""
-    output: msgspec.Raw = msgspec.Raw(b"[]")
-    store: msgspec.Raw = _NOTHING
-    previous_response_id: msgspec.Raw = _NOTHING
+    id: msgspec.Raw = _NOTHING
+    status: msgspec.Raw = _NOTHING
+    output: msgspec.Raw = _NOTHING
 
 
 _OBJECT: Final = msgspec.json.Decoder(_Object)
 _ITEMS: Final = msgspec.json.Decoder(list[_Item])
+_TEXT: Final = msgspec.json.Decoder(str)
 _FINAL: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
+_STATES: Final = {b'"%b"' % each.encode(): each for each in ("queued", "in_progress", *sorted(_FINAL))}
+"""By their JSON text, the states that nearly all objects have."""
 
 
-class LastObject(NamedTuple):
+class LastObject:
     """The members of the last `response` object of an answer that are used.
 
     Args:
@@ -78,54 +78,93 @@ class LastObject(NamedTuple):
         items: The ids of its items.
     """
 
-    identifier: str
-    status: str
-    items: list[str]
+    __slots__ = ("identifier", "items", "status")
+
+    def __init__(self, identifier: str, status: str, items: list[str]) -> None:
+        self.identifier = identifier
+        self.status = status
+        self.items = items
 
 
-class Rewritten(NamedTuple):
+class Rewritten:
     """A frame, or a whole answer, whose object is rewritten.
 
     Args:
         written: Its bytes.
-        response: The object in it.
+        given: The object in it, as the upstream has written it.
+        response: The object in it now.
         last: What the object says. None if it is not the last one of its answer, or has no id.
         is_end: The frame ends its answer.
     """
 
-    written: bytes
-    response: bytes
-    last: LastObject | None
-    is_end: bool
+    __slots__ = ("given", "is_end", "last", "response", "written")
+
+    def __init__(self, written: bytes, given: bytes, response: bytes, last: LastObject | None, is_end: bool) -> None:
+        self.written = written
+        self.given = given
+        self.response = response
+        self.last = last
+        self.is_end = is_end
 
 
-def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten | None:
+def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool, before: Rewritten | None = None) -> Rewritten | None:
     """Rewrites a frame of SSE.
 
     Args:
         raw: The frame.
         kept: What the object must say of its being kept.
         is_kept: The value of `store`.
+        before: A frame of this answer that did not end it. An object that equals the one in it is not read again.
 
     Returns:
-        The frame. None if it has no `response` object that can be read, or only one that begins the answer and says
-        already what it must: it passes as it is.
+        The frame. None if it has no `response` object that can be read: it passes as it is.
     """
-    plain = _PLAIN.match(raw) if raw.find(b"\r") < 0 else None
-    if plain is not None and raw.endswith(b"}\n\n") and raw.find(b"\n", plain.end()) == len(raw) - 2:  # rule 3
-        if is_kept and kept.parent is None and plain[1] in _BEGINNINGS and _says_so(raw):
-            return None
-        rewritten = _rewrite_plain(raw, plain, kept, is_kept=is_kept)
-        if rewritten is not None:
-            return rewritten
-    lines = raw.splitlines(keepends=True)  # of bytes: at CR, LF and CRLF alone
+    places = frame_members(raw, _OUTER, _INNER, b"" if before is None else before.given)
+    if places is None:
+        return _rewrite_lines(raw, kept, is_kept=is_kept)
+    if not places:  # nearly all
+        return None
+    begin, end = places[2], places[3]
+    is_end = raw[places[0] : places[1]] in _ENDS
+    if before is not None and len(places) == _OUTER_PLACES:
+        if is_end:
+            return rewrite_frame(raw, kept, is_kept=is_kept)
+        said = before.response
+        written = raw if said == before.given else b"%b%b%b" % (raw[:begin], said, raw[end:])
+        return Rewritten(written, before.given, said, None, is_end)
+    changes: list[tuple[int, int, bytes]] = []
+    store, parent = places[10], places[12]
+    if (store < 0 and not is_kept) or (parent < 0 and kept.parent is not None):
+        return _rewrite_lines(raw, kept, is_kept=is_kept)
+    said = b"true" if is_kept else b"false"
+    if store >= 0 and raw[store : places[11]] != said:
+        changes.append((store, places[11], said))
+    said = b"null" if kept.parent is None else encode_json(kept.parent)
+    if parent >= 0 and raw[parent : places[13]] != said:
+        changes.append((parent, places[13], said))
+    last = _read_last(raw[places[4] : places[5]], raw[places[6] : places[7]], raw[places[8] : places[9]])
+    given = raw[begin:end]
+    if not changes:
+        return Rewritten(raw, given, given, last, is_end)
+    written = raw
+    for at, stop, said in sorted(changes, reverse=True):
+        written = b"%b%b%b" % (written[:at], said, written[stop:])
+    return Rewritten(written, given, written[begin : end + len(written) - len(raw)], last, is_end)
+
+
+def _rewrite_lines(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten | None:
+    """Rewrites a frame of any form; as `rewrite_frame`."""
+    if raw.find(_RESPONSE) < 0:
+        return None
+    given = raw if raw.isascii() else well_formed(raw)
+    lines = given.splitlines(keepends=True)  # of bytes: at CR, LF and CRLF alone
     heads = [_DATA.match(line) for line in lines]
     texts = [_text_of(line, head) for line, head in zip(lines, heads, strict=True) if head is not None]
     data = b"\n".join(texts)
     members = members_of(data, data.find(b"{"))
-    if members is None or b'"response"' not in members:
+    if members is None or _RESPONSE not in members:
         return None
-    begin, end = members[b'"response"']
+    begin, end = members[_RESPONSE]
     response = rewrite(data[begin:end], kept, is_kept=is_kept)
     if response is None:
         return None
@@ -133,55 +172,8 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
     written = [
         line if head is None else _with_text(line, head, next(changed)) for line, head in zip(lines, heads, strict=True)
     ]
-    return Rewritten(b"".join(written), response, read_last(response), _END_TYPE.search(raw) is not None)
-
-
-def _rewrite_plain(raw: bytes, plain: re.Match[bytes], kept: KeptAnswer, *, is_kept: bool) -> Rewritten | None:
-    """Rewrites a frame in OpenAI's own form: rule 3. Returns None if its object has another form."""
-    begin, end = plain.end(), _end_of_plain(raw)
-    response = raw[begin:end]
-    try:
-        found = _OBJECT.decode(response)
-    except _UNREADABLE:
-        return None
-    members = (
-        (_STORE, bytes(found.store), b"true" if is_kept else b"false", not is_kept),
-        (_PARENT, bytes(found.previous_response_id), encode_json(kept.parent), kept.parent is not None),
-    )
-    for name, value, said, is_needed in members:
-        if value == said or not (value or is_needed):
-            continue
-        at = _place(response, name, value) if value else -1
-        if at < 0:
-            return None
-        response = b"%b%b%b" % (response[:at], said, response[at + len(value) :])
-    written = b"%b%b%b" % (raw[:begin], response, raw[end:])
-    return Rewritten(written, response, _last(found), plain[1] in _ENDS)
-
-
-def _says_so(raw: bytes) -> bool:
-    """Returns whether no object in a frame says that it is not kept, or that it has a parent."""
-    if raw.find(b"\\u") >= 0:
-        return False  # a name may be escaped
-    return (raw.find(_STORE) < 0 or _place(raw, _STORE, b"true") >= 0) and (
-        raw.find(_PARENT) < 0 or _place(raw, _PARENT, b"null") >= 0
-    )
-
-
-def _place(response: bytes, name: bytes, value: bytes) -> int:
-    """Returns where the value of an object's member stands. -1 if its name is elsewhere too, or may be escaped."""
-    at = response.find(name)
-    end = at + len(name)
-    if at < 0 or response.find(name, end) >= 0 or (response.find(b"\\") >= 0 and response.find(b"\\u") >= 0):
-        return -1
-    begin = end + (2 if response.startswith(b": ", end) else 1)
-    return begin if response.startswith(b":", end) and response.startswith(value, begin) else -1
-
-
-def _end_of_plain(raw: bytes) -> int:
-    """Returns where the object in a frame of OpenAI's own form ends: some servers send the number after it."""
-    at = raw.rfind(b",", 0, raw.rfind(b'"sequence_number"', max(0, len(raw) - _NUMBER_AT)))
-    return at if at >= 0 and _PLAIN_END.fullmatch(raw, at) is not None else len(raw) - len(b"}\n\n")
+    is_end = _END_TYPE.search(given) is not None
+    return Rewritten(b"".join(written), data[begin:end], response, read_last(response), is_end)
 
 
 def _text_of(line: bytes, head: re.Match[bytes]) -> bytes:
@@ -205,8 +197,8 @@ def rewrite_whole(raw: bytes, kept: KeptAnswer, *, is_kept: bool) -> Rewritten |
     response = rewrite(body, kept, is_kept=is_kept)
     if begin < 0 or response is None:
         return None
-    last = read_last(response)
-    return Rewritten(raw[:begin] + response + raw[begin + len(body) :], response, last, is_end=True)
+    written = raw[:begin] + response + raw[begin + len(body) :]
+    return Rewritten(written, body, response, read_last(response), is_end=True)
 
 
 def rewrite(response: bytes, kept: KeptAnswer, *, is_kept: bool) -> bytes | None:
@@ -276,16 +268,33 @@ def read_last(response: bytes) -> LastObject | None:
         found = _OBJECT.decode(response)
     except _UNREADABLE:
         return None
-    return _last(found)
+    return _read_last(bytes(found.id), bytes(found.status), bytes(found.output))
 
 
-def _last(found: _Object) -> LastObject | None:
-    if not found.id or found.status not in _FINAL:
+def _read_last(identifier: bytes, status: bytes, output: bytes) -> LastObject | None:
+    """Reads an object; as `read_last`.
+
+    Args:
+        identifier: The JSON text of its id; empty if it has none, as the others.
+        status: Of its status.
+        output: Of its items.
+    """
+    state = _STATES.get(status) or _text(status)
+    if state not in _FINAL:
         return None
-    return LastObject(found.id, found.status, _ids_of(found.output))
+    name = _text(identifier)
+    return LastObject(name, state, _ids_of(output)) if name else None
 
 
-def _ids_of(output: msgspec.Raw) -> list[str]:
+def _text(value: bytes) -> str:
+    """Returns a JSON text; an empty one for any other value."""
+    try:
+        return _TEXT.decode(value)
+    except _UNREADABLE:
+        return ""
+
+
+def _ids_of(output: bytes) -> list[str]:
     """Returns the ids of items that are texts."""
     try:
         return [each.id for each in _ITEMS.decode(output) if each.id]

@@ -137,6 +137,7 @@ cdef extern from "skip.h" nogil:
     int gai_skip_text(const uint8_t **at, const uint8_t *end)
     int gai_skip_count(const uint8_t **at, const uint8_t *end)
     int gai_skip_word(const uint8_t **at, const uint8_t *end, const char *word, size_t size)
+    int gai_skip_scalar(const uint8_t **at, const uint8_t *end)
     int gai_skip_value(const uint8_t **at, const uint8_t *end)
 
 

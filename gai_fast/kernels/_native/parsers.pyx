@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8, PyUnicode_New
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
@@ -32,6 +32,7 @@ from gai_fast.kernels._native.c cimport (
     gai_release,
     gai_skip_blanks,
     gai_skip_count,
+    gai_skip_scalar,
     gai_skip_string,
     gai_skip_text,
     gai_skip_value,
@@ -63,6 +64,9 @@ cdef extern from *:
     }
     """
     tuple gai_new_named(object kind, Py_ssize_t size)
+
+cdef extern from "<string.h>" nogil:
+    void *memmem(const void *haystack, size_t size, const void *needle, size_t length)
 
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
@@ -1162,6 +1166,148 @@ cdef inline uint8_t *put_name(uint8_t *to, const Span *member) noexcept:
     memcpy(to, member.name - 1, member.size + 2)
     to[member.size + 2] = c":"
     return to + member.size + 3
+
+
+cdef enum:
+    LISTED = 64     # the most members of an object whose members are placed
+    SOUGHT = 16     # the most names that are sought at once
+    NAMED = 32      # the most bytes of the name of an inner object, with its quotes
+
+
+cdef struct Name:
+    const uint8_t *text
+    size_t size
+
+
+cdef struct Search:
+    const uint8_t *origin   # places are counted from here
+    Name names[SOUGHT]
+    Py_ssize_t places[2 * SOUGHT]
+    uint64_t sizes          # a bit for the size of each name: most members have another size
+    Name known              # an inner object whose members are known
+    int outer               # the number of names that the frame's object has; the others are in its last one
+    int count
+
+
+def frame_members(bytes frame not None, tuple outer not None, tuple inner not None, bytes known not None=b""):
+    """See `gai_fast.kernels._pure.shapes.frame_members`."""
+    cdef Reading reading
+    cdef Search search
+    cdef bytes name
+    cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(frame)
+    cdef const uint8_t *end = begin + PyBytes_GET_SIZE(frame)
+    cdef const uint8_t *at = begin
+    cdef uint8_t quoted[NAMED]
+    cdef size_t size
+    cdef int i, count = len(outer) + len(inner)
+    if not outer or count > SOUGHT or len(outer[len(outer) - 1]) > NAMED - 2:
+        raise ValueError(f"1 to {SOUGHT} names are sought, the object's has at most {NAMED - 2} bytes")
+    name = <bytes?>outer[len(outer) - 1]
+    size = PyBytes_GET_SIZE(name)
+    quoted[0] = quoted[size + 1] = c'"'
+    memcpy(quoted + 1, PyBytes_AS_STRING(name), size)
+    if memmem(begin, end - begin, quoted, size + 2) is NULL:  # nearly all
+        return ()
+    search.origin = begin
+    search.outer = len(outer)
+    search.count = 0
+    search.sizes = 0
+    for names in (outer, inner):
+        for name in names:
+            search.names[search.count].text = <const uint8_t *>PyBytes_AS_STRING(name)
+            search.names[search.count].size = PyBytes_GET_SIZE(name)
+            search.sizes |= <uint64_t>1 << (PyBytes_GET_SIZE(name) & 63)
+            search.count += 1
+    if end - at >= 7 and not memcmp(at, b"event: ", 7):
+        at = <const uint8_t *>memchr(at, c"\n", end - at)
+        at = end if at is NULL else at + 1
+    if end - at < 9 or memcmp(at, b"data: {", 7) or memcmp(end - 2, b"\n\n", 2):
+        return None
+    if memchr(at, c"\n", end - at) != end - 2 or memchr(begin, c"\r", end - begin) is not NULL:
+        return None
+    for i in range(2 * count):
+        search.places[i] = -1
+    search.known.text = <const uint8_t *>PyBytes_AS_STRING(known)
+    search.known.size = PyBytes_GET_SIZE(known)
+    reading.at = at + 6
+    reading.end = end
+    if not place_members(&reading, &search, 0, search.outer) or reading.at != end - 2:
+        return None
+    at = begin + search.places[2 * search.outer - 2]
+    if at < begin or at[0] != c"{":
+        return ()
+    if search.known.text is NULL:
+        count = search.outer
+    made = PyTuple_New(2 * count)
+    for i in range(2 * count):
+        put(made, i, search.places[i])
+    return made
+
+
+cdef bint place_members(Reading *reading, Search *search, int first, int last) noexcept:
+    """Moves over an object and places the members with names from `first` to `last`; returns False if it cannot.
+
+    A known inner object is moved over at once, and `search.known` is set to NULL.
+    """
+    cdef Name seen[LISTED]
+    cdef Name *name
+    cdef uint64_t marks = 0, mark
+    cdef int count = 0, found, i
+    if not took(reading, c"{"):
+        return False
+    if took(reading, c"}"):
+        return True
+    while True:
+        if count == LISTED or not took(reading, c'"'):
+            return False
+        name = &seen[count]
+        name.text = reading.at
+        if gai_skip_string(&reading.at, reading.end) != GAI_COPY_DONE:
+            return False
+        name.size = reading.at - name.text
+        reading.at += 1
+        # Names with other marks differ: few are compared.
+        mark = <uint64_t>1 << ((name.size + 7 * name.text[0] + 13 * name.text[name.size // 2]) & 63)
+        if marks & mark:
+            for i in range(count):
+                if is_name(&seen[i], name):
+                    return False
+        marks |= mark
+        count += 1
+        if not took(reading, c":") or not is_left(reading):
+            return False
+        found = -1
+        if search.sizes >> (name.size & 63) & 1:
+            for i in range(first, last):
+                if is_name(&search.names[i], name):
+                    found = i
+                    search.places[2 * i] = reading.at - search.origin
+                    break
+        if found >= 0 and found + 1 == search.outer and reading.at[0] == c"{":
+            if is_known(reading, search):
+                reading.at += search.known.size
+                search.known.text = NULL
+            elif not place_members(reading, search, search.outer, search.count):
+                return False
+        elif reading.at[0] == c"{" or reading.at[0] == c"[":
+            if gai_skip_value(&reading.at, reading.end) != GAI_COPY_DONE:
+                return False
+        elif gai_skip_scalar(&reading.at, reading.end) != GAI_COPY_DONE:
+            return False
+        if found >= 0:
+            search.places[2 * found + 1] = reading.at - search.origin
+        if not took(reading, c","):
+            return took(reading, c"}")
+
+
+cdef inline bint is_known(const Reading *reading, const Search *search) noexcept:
+    """Returns whether the known object comes next."""
+    cdef size_t size = search.known.size
+    return size and size <= <size_t>(reading.end - reading.at) and not memcmp(reading.at, search.known.text, size)
+
+
+cdef inline bint is_name(const Name *one, const Name *other) noexcept:
+    return one.size == other.size and not memcmp(one.text, other.text, one.size)
 
 
 def closing_counts(bytes text not None):

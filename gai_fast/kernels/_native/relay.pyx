@@ -376,22 +376,65 @@ cdef enum:
 
 cdef inline uint8_t *put_message_head(uint8_t *to, size_t size) noexcept:
     """Writes the header of an unmasked text message; returns its end."""
-    cdef int more = 0
+    cdef int more = 8
     to[0] = MESSAGE_TEXT
     if size < MESSAGE_SHORT:
         to[1] = <uint8_t>size
-    elif size < MESSAGE_LONG:
+        return to + 2
+    if size < MESSAGE_LONG:
         to[1] = MESSAGE_SHORT
-        more = 2
-    else:
-        to[1] = MESSAGE_SHORT + 1
-        more = 8
+        to[2] = <uint8_t>(size >> 8)
+        to[3] = <uint8_t>size
+        return to + 4
+    to[1] = MESSAGE_SHORT + 1
     to += 2
     while more:
         more -= 1
         to[0] = <uint8_t>(size >> (8 * more))
         to += 1
     return to
+
+
+cpdef bytes event_messages(bytes frames, bytes begin):
+    """See `gai_fast.kernels._pure.messages.event_messages`. A message is shorter than its frame."""
+    cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(frames)
+    cdef const uint8_t *end = at + PyBytes_GET_SIZE(frames)
+    cdef const uint8_t *stop
+    cdef const uint8_t *before = at  # the line of the last event's name, and what precedes its data
+    cdef size_t named = PyBytes_GET_SIZE(begin), before_size = 0, size
+    cdef PyObject *made
+    cdef uint8_t *out
+    cdef uint8_t *to
+    if at == end or memchr(at, c"\r", end - at) is not NULL:
+        return None
+    if named < 7 or memcmp(PyBytes_AS_STRING(begin), b"event: ", 7):
+        return None
+    made = new_bytes(NULL, end - at)
+    out = to = <uint8_t *>bytes_memory(made)
+    while at < end:
+        if not before_size or before_size >= <size_t>(end - at) or memcmp(at, before, before_size):
+            before = at
+            if named >= <size_t>(end - at) or memcmp(at, PyBytes_AS_STRING(begin), named):
+                break
+            at = <const uint8_t *>memchr(at + named, c"\n", end - at - named)
+            if at is NULL or end - at < 8 or memcmp(at, b"\ndata: {", 8):
+                break
+            before_size = at + 8 - before
+            at = before
+        at += before_size
+        stop = <const uint8_t *>memchr(at, c"\n", end - at)
+        if stop is NULL or stop + 1 == end or stop[1] != c"\n":
+            break
+        size = stop - at
+        to = put_message_head(to, size + 1)
+        to[0] = c"{"
+        memcpy(to + 1, at, size)
+        to += size + 1
+        at = stop + 2
+    else:
+        return finished_bytes(made, to - out)
+    finished_bytes(made, 0)
+    return None
 
 
 def frame_messages(bytes frames not None, bytes lead not None):
@@ -404,9 +447,15 @@ def frame_messages(bytes frames not None, bytes lead not None):
     cdef size_t lead_size = PyBytes_GET_SIZE(lead), named_size = 0, before_size = 0, size, most, made_size
     cdef size_t room = PyBytes_GET_SIZE(frames) + lead_size + MESSAGE_ROOM
     cdef uint8_t leads[SHORT_COPY]
-    cdef PyObject *made = new_bytes(NULL, room)
-    cdef uint8_t *out = <uint8_t *>bytes_memory(made)
-    cdef uint8_t *to = out
+    cdef PyObject *made
+    cdef uint8_t *out
+    cdef uint8_t *to
+    if lead_size == 1 and PyBytes_AS_STRING(lead)[0] == c"{":
+        plain = event_messages(frames, b"event: ")  # nothing is added: nearly all frames are copied at once
+        if plain is not None:
+            return plain
+    made = new_bytes(NULL, room)
+    out = to = <uint8_t *>bytes_memory(made)
     memcpy(leads, PyBytes_AS_STRING(lead), min(lead_size, <size_t>SHORT_COPY))
     while at < end:
         if at[0] == c"\n":  # the end of a frame

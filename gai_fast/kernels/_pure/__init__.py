@@ -11,12 +11,12 @@ from gai_fast.kernels._pure.encoders import NDJSONEncoder, SSEEncoder, encode_nd
 from gai_fast.kernels._pure.fast_path import Borrower, ChunkWriter, FastPath, FrameLog, LendingTransport, ReadBatch
 from gai_fast.kernels._pure.faults import BufferTooSmall, NotJSON
 from gai_fast.kernels._pure.jsontext import compact_json, encode_json, escape, join_json, parse_exact
-from gai_fast.kernels._pure.messages import frame_messages, head_of, last_seq, unmasked
+from gai_fast.kernels._pure.messages import event_messages, frame_messages, head_of, last_seq, unmasked
 from gai_fast.kernels._pure.parsers import Frame, LineFramer, NDJSONParser, SSEEvent, SSEFramer, SSEParser
 from gai_fast.kernels._pure.pieces import frame_chunk, size_of
 from gai_fast.kernels._pure.relay import DeltaCopier, Part, Piece
 from gai_fast.kernels._pure.requests import body_start, count_opening, timed_id
-from gai_fast.kernels._pure.shapes import Shape, closing_counts, cut_member
+from gai_fast.kernels._pure.shapes import Shape, closing_counts, cut_member, frame_members
 from gai_fast.kernels._pure.socket_set import SocketSet, receive, send
 from gai_fast.kernels._pure.tls_records import TLSRecords, make_tls_records
 
@@ -57,7 +57,9 @@ __all__ = [
     "encode_ndjson",
     "encode_sse",
     "escape",
+    "event_messages",
     "frame_chunk",
+    "frame_members",
     "frame_messages",
     "head_of",
     "join_json",

@@ -1,4 +1,4 @@
-"""SSE frames of the format `gai` → WebSocket messages, one for each event (RFC 6455, 5.2).
+"""SSE frames of the gateway's own form → WebSocket messages, one for each event (RFC 6455, 5.2).
 
 Owns the header of a server's frame, and the two members that a message adds to the event's own. Finds the number of an
 event in its frame, and removes the mask of a client's frame. Knows no socket.
@@ -17,8 +17,11 @@ _SHORT: Final = 126
 _LONG: Final = 64 * KIB
 _OBJECT: Final = b"data: {"
 _ID: Final = b"id: "
+_EVENT: Final = b"event: "
 _SEQ: Final = re.compile(rb'"seq":([0-9]+)')
 _MASK: Final = 4
+_FRAME_LINES: Final = 3
+"""The lines of a frame: its name, its data and an empty one."""
 
 
 def frame_messages(frames: bytes, lead: bytes) -> bytes:
@@ -37,6 +40,31 @@ def frame_messages(frames: bytes, lead: bytes) -> bytes:
             identifier = b""
         elif line.startswith(_ID):
             identifier = b'"id":"%b",' % line[len(_ID) :]
+    return b"".join(out)
+
+
+def event_messages(frames: bytes, begin: bytes) -> bytes | None:
+    """Returns the messages for events that are a name and one line of data, as nearly all are.
+
+    Args:
+        frames: Whole frames.
+        begin: The beginning of each frame: `event: ` and perhaps more of its name.
+
+    Returns:
+        The messages, which are the objects. `None` if one of the frames has another form or a CR, or there is none.
+    """
+    out: list[bytes] = []
+    lines = frames.split(b"\n")
+    if not begin.startswith(_EVENT) or b"\r" in frames or len(lines) == 1:
+        return None
+    if len(lines) % _FRAME_LINES != 1 or lines[-1]:
+        return None
+    for at in range(0, len(lines) - 1, _FRAME_LINES):
+        name, data, last = lines[at : at + _FRAME_LINES]
+        if not name.startswith(begin) or not data.startswith(_OBJECT) or last:
+            return None
+        message = data[len(_OBJECT) - 1 :]
+        out += (head_of(len(message)), message)
     return b"".join(out)
 
 

@@ -1,7 +1,7 @@
-"""`Shape`, `cut_member` and `closing_counts`: read values of JSON objects of a known shape without parsing the rest.
+"""`Shape`, `cut_member`, `frame_members` and `closing_counts`: read values of JSON objects without parsing the rest.
 
-In Python nothing is cheaper than parsing a whole text: here `Shape` and `cut_member` always return `None`, and the
-caller parses.
+In Python nothing is cheaper than parsing a whole text: here all but `closing_counts` return `None`, and the caller
+parses.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import orjson
 from gai_fast.kernels._pure.limits import LIMITS
 
 _KINDS: Final = ("text", "count", "object", "any")
+_SOUGHT: Final = 16
+"""The most names that are sought at once."""
+_OBJECT_NAME: Final = 30
+"""The most bytes of the name of an inner object."""
 _MAX_MEMBERS: Final = 32
 """The most members of a shape. No upstream's chunk has as many, and so many values fit on the stack."""
 
@@ -70,6 +74,33 @@ def cut_member(text: bytes, name: bytes) -> tuple[str, bytes, bytes] | None:
         differently.
     """
     return None
+
+
+def frame_members(
+    frame: bytes, outer: tuple[bytes, ...], inner: tuple[bytes, ...], known: bytes = b""
+) -> tuple[int, ...] | None:
+    """Finds members of the object in a frame of SSE, and members of an object in it; nothing is parsed.
+
+    Args:
+        frame: A frame: a line of data in one line, perhaps after an `event:`.
+        outer: The names of members of the frame's object, without escapes. The last one holds the inner object.
+        inner: The names of members of that object.
+        known: An inner object whose members are known.
+
+    Returns:
+        Where each value begins and ends, in the order of the names; -1 for a member that is missing. Without those of
+        `inner` if the inner object is `known`. Empty if there is no inner object. `None` if the frame has another form,
+        is not JSON, or cannot be read cheaply. In Python the result is `None` if the frame has the name of the inner
+        object. The native implementation returns `None` if two members of an object have the same name, a name has
+        escapes or characters beyond ASCII, an object has more than 64 members or a value more than 32 levels, and for
+        numbers that readers read differently.
+
+    Raises:
+        ValueError: No outer name, more than 16 names in all, or the object's has more than 30 bytes.
+    """
+    if not outer or len(outer) + len(inner) > _SOUGHT or len(outer[-1]) > _OBJECT_NAME:
+        raise ValueError(f"1 to {_SOUGHT} names are sought, the object's has at most {_OBJECT_NAME} bytes")
+    return None if frame.find(b'"%b"' % outer[-1]) >= 0 else ()
 
 
 _BLANKS: Final = rb"[ \t\r\n]*"

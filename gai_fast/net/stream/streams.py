@@ -12,11 +12,13 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from msgspec import UNSET
 from mypy_extensions import mypyc_attr
 
+from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
@@ -30,6 +32,7 @@ from gai_fast.net.logs.writer import Client
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
+from gai_fast.net.stream.guarding import Built, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.stream.targets import Targets
@@ -216,6 +219,8 @@ class Engine(EngineCallbacks):
         self._endings: set[asyncio.Task[None]] = set()  # closing tasks of replaced telemetry, and changes of keys
         self._read_on: set[Session] = set()  # the streams of `read_on`
         self._processors = [read_processor(entry) for entry in settings.processors]
+        self.guarding = StreamGuards(self.timers, loop)
+        """The guards of new streams, from `begin` on."""
         self._guard: ProcessorSettings | None = None
         self.has_processors = bool(self._processors)
         """Whether the configuration has processors or guards for any stream."""
@@ -253,16 +258,39 @@ class Engine(EngineCallbacks):
         return self.targets.settings
 
     def begin(self) -> Awaitable[None]:
-        """Returns an awaitable that opens the store, the ledger and the limits. Await it before the first stream.
+        """Returns an awaitable that builds the guards, and opens the store, the ledger and the limits.
+
+        Await it before the first stream.
 
         Raises:
             StoreError: One of them cannot be used.
+            GuardError: A guard cannot be used.
         """
         ledger = None if self.limits is None else self.limits.ledger
         limits = [] if ledger is None else [ledger.open]
         # Keys that are `required` are needed to start, also by a store in memory, which is not sealed.
         keys = [self._seals.load] if self.settings.store.encryption.required else []
-        return open_all(*keys, self.store.open, self.ledger.open, *limits)
+        settings = self.settings
+        guards = (
+            [partial(self.guarding.begin, settings, partial(self._use_guards, settings))] if settings.guards else []
+        )
+        return open_all(*keys, *guards, self.store.open, self.ledger.open, *limits)
+
+    def build_guards(self, settings: Settings) -> Awaitable[Built]:
+        """Returns an awaitable that builds what the guards of a configuration need, for `use`.
+
+        Other work goes on meanwhile. It raises as `StreamGuards.build`.
+
+        Args:
+            settings: The configuration.
+        """
+        return self.guarding.prepare(settings)
+
+    def _use_guards(self, settings: Settings, built: Built) -> None:
+        was_guarding = self.guarding.guards is not None
+        self.guarding.use(settings, built)
+        if self.guarding.guards is not None or was_guarding:
+            self.guard_by(None if self.guarding.guards is None else self.guarding)
 
     def guard_by(self, guard: ProcessorSettings | None) -> None:
         """Guards new streams. Running streams keep their guards.
@@ -281,6 +309,7 @@ class Engine(EngineCallbacks):
         trace_id: str | None = None,
         model: str = "",
         caller: str = ANONYMOUS,
+        let: LetThrough | None = None,
     ) -> Chain | None:
         """Makes the processors of a stream. They live through every attempt.
 
@@ -291,14 +320,22 @@ class Engine(EngineCallbacks):
             trace_id: The trace's id.
             model: The name of the model that the client asked for.
             caller: The name of the request's caller.
+            let: What guards have let through of the request. None if they have found nothing.
 
         Raises:
             Error: A processor cannot serve this request.
         """
-        if not self.has_processors and request.json_snapshots is _UNSET:
+        if not self.has_processors and let is None and request.json_snapshots is _UNSET:
             return None
         described = describe(
-            request, stream_id=stream_id, request_id=request_id, trace_id=trace_id, model=model, caller=caller
+            request,
+            stream_id=stream_id,
+            request_id=request_id,
+            trace_id=trace_id,
+            model=model,
+            caller=caller,
+            said=() if let is None else let.said,
+            placeholders=None if let is None else let.placeholders,
         )
         return make_chain(self._processors, described, self._guard)
 
@@ -311,16 +348,21 @@ class Engine(EngineCallbacks):
         Raises:
             Error: A processor cannot serve this request.
         """
-        return make_chain(self._processors, stream, self._guard) if self.has_processors else None
+        if not self.has_processors and not stream.said and stream.placeholders is None:
+            return None
+        return make_chain(self._processors, stream, self._guard)
 
-    def is_processed(self, *, wants_json: bool, model: str, caller: str) -> bool:
+    def is_processed(self, *, wants_json: bool, model: str, caller: str, let: LetThrough | None = None) -> bool:
         """Returns whether the configuration has processors for a stream: its bytes cannot be passed through unread.
 
         Args:
             wants_json: Whether the request's `response_format` is JSON.
             model: As for `chain`.
             caller: As for `chain`.
+            let: As for `chain`.
         """
+        if let is not None:
+            return True
         if not self.has_processors:
             return False
         stream = StreamInfo(model=model, wants_json=wants_json, caller=caller)
@@ -328,12 +370,17 @@ class Engine(EngineCallbacks):
             return True
         return any(each.processor(stream) is not None for each in self._processors)
 
-    def use(self, settings: Settings) -> None:
+    def use(self, settings: Settings, built: Built = ()) -> None:
         """Uses another configuration for new streams. Running streams keep theirs, and their connections.
 
         Args:
             settings: The configuration. Its `[store]` must be unchanged, but for the keys.
+            built: The result of `build_guards`; without it the loop waits while guards are built.
+
+        Raises:
+            GuardError: A guard cannot be used: nothing changes.
         """
+        self._use_guards(settings, built)  # first: it may fail
         old = self.settings
         self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
@@ -344,7 +391,7 @@ class Engine(EngineCallbacks):
         if settings.otel != old.otel:
             self._replace_telemetry(settings)
         self._processors = [read_processor(entry) for entry in settings.processors]
-        self.guard_by(self._guard)
+        self.has_processors = self._guard is not None or bool(self._processors)
         self.targets.use(settings)
 
     def list_targets(self) -> list[tuple[str, TargetKey, TargetCondition, int]]:
@@ -674,7 +721,8 @@ class Engine(EngineCallbacks):
         answers = [] if self.answers is None else [self.answers.close]
         ledger = None if self.limits is None else self.limits.ledger
         limits = [] if ledger is None else [ledger.close]
-        closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, self.store.close)
+        guards = self.guarding.close
+        closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, guards, self.store.close)
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
 
 

@@ -14,6 +14,7 @@ from random import Random
 from secrets import token_bytes
 from typing import Any, Literal
 
+from gai_fast.core.requests.reading import members_for_scores
 from gai_fast.core.session import NamedSession, beginning, cache_key, session_digest
 from gai_fast.model.changes import Changes
 from gai_fast.model.credentials import Credential
@@ -393,6 +394,9 @@ class Targets(AttemptRunner):
             for path in spec.left_out:
                 target.changes.leave_out_unsaid(api.provider, path)
             for path in spec.ignored:
+                target.changes.drop(path)
+        if spec.chain is not None and spec.chain.hides_scores:
+            for path in members_for_scores(spec.request):
                 target.changes.drop(path)
         adapter: Adapter
         if spec.counts:

@@ -110,11 +110,20 @@ def _bare_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
 _CODE: Final = re.compile(r"[a-z]+(?:_[a-z]+){1,8}")
 """An error that is a text and has the form of a code, such as `insufficient_quota`."""
 _INVALID: Final = 422
-_CODES: Final = ("code", "error_code", "errorCode", "errcode", "Code", "status_code", "statusCode", "status")
+_CODES: Final[tuple[str, ...]] = (
+    "code",
+    "error_code",
+    "errorCode",
+    "errcode",
+    "Code",
+    "status_code",
+    "statusCode",
+    "status",
+)
 """Members that hold a code, a number or a word."""
 _SUCCESSES: Final = frozenset(("0", "200", "ok", "success"))
 """Codes that mean success, as text in lower case."""
-_ALONE: Final = (
+_ALONE: Final[tuple[str, ...]] = (
     "code",
     "error_code",
     "errorCode",
@@ -129,7 +138,7 @@ _ALONE: Final = (
     "__type",
 )
 """Members that identify an error without another sign of one, if their value is text."""
-_TEXTS: Final = (
+_TEXTS: Final[tuple[str, ...]] = (
     "message",
     "faultstring",
     "detail",
@@ -154,7 +163,7 @@ _SIGNS: Final = frozenset(
 """An object without any of these members, and without a text as `message`, is an error only if its `object` or `type`
 says so. Each chunk of Ollama has an object as `message`, for which form 4 would take 2,000 instructions."""
 
-_WORDS: Final = (
+_WORDS: Final[tuple[str, ...]] = (
     "code",
     "error_code",
     "errorCode",

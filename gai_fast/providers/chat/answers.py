@@ -153,7 +153,7 @@ _SCORED: Final = {"text.delta": "content", "refusal.delta": "refusal"}
 """The member of `logprobs` for each kind of text."""
 _THOUGHTS: Final = frozenset(("thinking", "reasoning", "reasoning_text", "summary_text"))
 """The types of content parts with reasoning."""
-_OTHER_THOUGHTS: Final = ("thinking", "reasoning_text", "thought", "thoughts")
+_OTHER_THOUGHTS: Final[tuple[str, ...]] = ("thinking", "reasoning_text", "thought", "thoughts")
 """Members in which servers put reasoning, in addition to those that are always read."""
 _CALL: Final = {"index": "count", "id": "text", "type": "any", "function": {"name": "text", "arguments": "text"}}
 _WITHOUT_CALLS: Final = 7
@@ -672,7 +672,7 @@ _PLAIN_COUNTS: Final = 3
 """The members of a usage without details: the input, the output and their sum."""
 _READ: Final = "cache_read_input_tokens"
 _WRITTEN: Final = "cache_creation_input_tokens"
-_CACHED: Final = ("num_cached_tokens", "prompt_cache_hit_tokens", "cached_tokens", _READ)
+_CACHED: Final[tuple[str, ...]] = ("num_cached_tokens", "prompt_cache_hit_tokens", "cached_tokens", _READ)
 _OTHER_COUNTS: Final = frozenset((*_CACHED, _WRITTEN, "input_tokens_details"))
 """Members of usage that count tokens of caches, besides the dialect's: of vLLM, DeepSeek, Moonshot, Anthropic."""
 

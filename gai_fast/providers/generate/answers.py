@@ -659,7 +659,7 @@ def _usage(raw: Any) -> dict[str, int] | None:
 
 _SHOWN: Final = ("image/", "audio/")
 """The media types that have events. Data of others, such as video, is a block of Gemini's."""
-_TOOLS: Final = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
+_TOOLS: Final[tuple[str, ...]] = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 
 
 def _media(media_type: str, data: str, *, is_draft: bool) -> Event:

@@ -98,7 +98,7 @@ _KINDS: Final = frozenset((*_DELTAS.values(), "compaction_delta"))
 
 _SHARED_KINDS: Final = frozenset({"", "text", "output_text", "thinking", "redacted_thinking", "tool_use"})
 """The blocks that the events of other providers express, too. A block without a type is text."""
-_STORED: Final = ("container", "thread")
+_STORED: Final[tuple[str, ...]] = ("container", "thread")
 """Members that name what Anthropic stores for later requests."""
 _COUNTED: Final = frozenset(
     (
@@ -113,7 +113,12 @@ _COUNTED: Final = frozenset(
 )
 """The members of `usage` that are kept."""
 _OF_INPUT: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-_COMPACTED: Final = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+_COMPACTED: Final[tuple[str, ...]] = (
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "output_tokens",
+)
 """The counts of a compaction."""
 _WRITTEN_1H: Final = "ephemeral_1h_input_tokens"
 

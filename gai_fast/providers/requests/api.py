@@ -25,6 +25,7 @@ from gai_fast.core.json.chunks import count, parse_chunk
 from gai_fast.core.requests.reading import check_members
 from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Error, Unsupported
 from gai_fast.model.request import NamedTool, Request, Tool
 from gai_fast.model.retry_after import retry_after_ms
@@ -216,7 +217,7 @@ class API(NativeRules):
         self.leave_out("tool_choice", target, "it names none of the `tools`")
         return replace(request, tool_choice=UNSET)
 
-    def _check_conversation(self, body: Mapping[str, Any], target: Target) -> None:
+    def _check_conversation(self, body: dict[str, Any], target: Target) -> None:
         """Refuses a request of whose conversation nothing is left: every API refuses it, and names nothing.
 
         Args:
@@ -229,17 +230,7 @@ class API(NativeRules):
         for name in _CONVERSATIONS:
             if body.get(name):
                 return
-        has_none = any(body.get(name) == [] for name in _CONVERSATIONS) and _STORED.isdisjoint(body)
-        if not has_none and (body.get("prompt") != "" or body.get("images")):
-            return
-        left = [f"`{path}`" for path in target.changes.dropped if path.startswith(_OF_CONVERSATION)]
-        if left:
-            paths = ", ".join(left[:_NAMED])
-            text = f"No message is left for {self.provider} without {paths}: send a text beside it"
-            raise Unsupported(message=text, reason="field")
-        if has_none:
-            text = f"No message of the request says anything that {self.provider} takes: send a text"
-            raise Unsupported(message=text, reason="field")
+        _check_silence(self.provider, body, target.changes)
 
     def _without_refused(
         self, request: Request | Mapping[str, Any], sent: dict[str, Any], target: Target
@@ -608,6 +599,23 @@ class API(NativeRules):
         return error
 
 
+def _check_silence(provider: str, body: Mapping[str, Any], changes: Changes) -> None:
+    """Refuses a body without a conversation, as `API._check_conversation`, where its inner function costs a body with
+    one 500 instructions.
+    """
+    has_none = any(body.get(name) == [] for name in _CONVERSATIONS) and _STORED.isdisjoint(body)
+    if not has_none and (body.get("prompt") != "" or body.get("images")):
+        return
+    left = [f"`{path}`" for path in changes.dropped if path.startswith(_OF_CONVERSATION)]
+    if left:
+        paths = ", ".join(left[:_NAMED])
+        text = f"No message is left for {provider} without {paths}: send a text beside it"
+        raise Unsupported(message=text, reason="field")
+    if has_none:
+        text = f"No message of the request says anything that {provider} takes: send a text"
+        raise Unsupported(message=text, reason="field")
+
+
 @cache
 def options_type(api: API) -> type[Struct]:
     """Returns a struct type for `msgspec.convert` with the members of `API.options`."""
@@ -615,7 +623,7 @@ def options_type(api: API) -> type[Struct]:
     return defstruct(type(api).__name__, members)
 
 
-_CONVERSATIONS: Final = ("messages", "input", "contents", "prompt")
+_CONVERSATIONS: Final[tuple[str, ...]] = ("messages", "input", "contents", "prompt")
 """The member of a body that holds the conversation, by dialect."""
 _STORED: Final = frozenset(("previous_response_id", "conversation", "prompt"))
 """Members of the Responses dialect that name a conversation, which needs no further message."""

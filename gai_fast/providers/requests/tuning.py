@@ -19,7 +19,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings, Tuning
 from gai_fast.providers.requests.parts import is_given, merged
 
-RESERVED: Final = ("model", "n", "stream", "stream_options")
+RESERVED: Final[tuple[str, ...]] = ("model", "n", "stream", "stream_options")
 """Members that no raw member may be: a key's models, its limits and the form of the answer depend on them."""
 
 _SAME: Final[Mapping[str, str]] = {

@@ -131,9 +131,9 @@ _AWAITED: Final = frozenset(
 """Server tools whose item holds only the request: the outcome is another item, or comes from the client."""
 _UNSAID: Final = ("reasoning", "_call")
 """The ends of types of items that are no text, even if they have a role and a content."""
-_INPUTS: Final = ("arguments", "input", "action", "operation")
-_NAMED_INPUTS: Final = ("queries", "code", "revised_prompt", "prompt")
-_OUTPUTS: Final = ("output", "outputs", "results", "result", "tools", "error")
+_INPUTS: Final[tuple[str, ...]] = ("arguments", "input", "action", "operation")
+_NAMED_INPUTS: Final[tuple[str, ...]] = ("queries", "code", "revised_prompt", "prompt")
+_OUTPUTS: Final[tuple[str, ...]] = ("output", "outputs", "results", "result", "tools", "error")
 _OUTPUT: Final = (list, str, dict)
 """The types of `output`: OpenAI's, and one text or one item of other servers."""
 _IMAGE_HEADS: Final = {"/9j/": "jpeg", "UklGR": "webp"}

@@ -14,6 +14,7 @@ _SECTIONS: Final = {
     "keys": "key",
     "issuers": "issuer",
     "processors": "processor",
+    "guards": "guard",
 }
 """The fields of the settings whose section has another name in a configuration file."""
 

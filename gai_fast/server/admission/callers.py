@@ -22,7 +22,7 @@ from gai_fast.server.admission.credentials import GATEWAY_KEY
 from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.stores.health import out_of_reach, store_sealed
 
-_KEY_HEADERS: Final = ("x-api-key", "api-key")
+_KEY_HEADERS: Final[tuple[str, ...]] = ("x-api-key", "api-key")
 """The headers of the Anthropic and the Azure SDK; the OpenAI SDK sends `Authorization`."""
 LONG_HEADERS: Final = frozenset((*_KEY_HEADERS, GATEWAY_KEY, "authorization", "sec-websocket-protocol"))
 """All headers that may have a key. A token makes them longer than others may be."""

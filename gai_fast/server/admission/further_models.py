@@ -25,9 +25,9 @@ from gai_fast.model.settings import KeySettings
 
 _BLANK: Final = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
 """Bytes that may precede JSON: blanks, a byte order mark, the zero bytes of a wide encoding."""
-_Path = tuple["_Path", str] | None
-"""The names of members, the last one with those above it. The path is built late: names may be long, and most paths
-    are never shown."""
+_Path = tuple[Any, str] | None
+"""The name of a member, after the `_Path` of those above it. The path is built late: names may be long, and most paths
+are never shown."""
 _NOT_LETTERS: Final = re.compile("[^a-z]")
 _NAMES: Final = re.compile(".*(?:models?|fallbacks?)|models?(?:ids?|names?|list|map)")
 _WRITTEN: Final = frozenset(
@@ -51,7 +51,7 @@ def check_further_models(body: Mapping[str, Any], key: KeySettings | None, *, ow
         Forbidden: A member names another model. The text has its path.
     """
     if key is not None and not key.may_use_all:
-        _check(body, own, _refuses_all)
+        _check(body, own, None)
 
 
 def check_passed_models(body: bytes, may_use: Callable[[str], bool]) -> bytes:
@@ -69,11 +69,7 @@ def check_passed_models(body: bytes, may_use: Callable[[str], bool]) -> bytes:
         InvalidRequest: It is not a JSON object.
     """
     read = parse_object(body)
-
-    def check(path: str, value: Any) -> bool:
-        return path == "model" and isinstance(value, str) and may_use(value)
-
-    _check(read, "", check)
+    _check(read, "", may_use)
     return CheckedBody(encode_json(read))
 
 
@@ -107,11 +103,17 @@ class LongBody:
             self._has_begun = bool(data.strip(_BLANK))
 
 
-def _refuses_all(path: str, value: Any) -> bool:
-    return False
+def _check(body: Mapping[str, Any], own: str, may_use: Callable[[str], bool] | None) -> None:
+    """Checks the models that the settings of a request name.
 
+    Args:
+        body: The request.
+        own: As for `check_further_models`.
+        may_use: Whether the caller may use the model that the member `model` names; None: no model may be named.
 
-def _check(body: Mapping[str, Any], own: str, is_allowed: Callable[[str, Any], bool]) -> None:
+    Raises:
+        Forbidden: A member names another model.
+    """
     found: list[tuple[_Path, Any]] = [(None, body)]
     while found:
         at, value = found.pop()
@@ -120,14 +122,18 @@ def _check(body: Mapping[str, Any], own: str, is_allowed: Callable[[str, Any], b
             continue
         for name, member in value.items():
             kind = kind_of(name)
-            if kind == "model" and not isinstance(member, bool | None):
+            if kind == "model" and member is not None and not isinstance(member, bool):
                 where = _written((at, name))
-                if where != own and not is_allowed(where, member):
+                if where != own and not (where == "model" and _may_use(member, may_use)):
                     shown = where[: SHARED.identifier]
                     text = f"this key may not use all models, so it may name no others, as in `{shown}`"
                     raise Forbidden(message=text, reason="model")
             elif kind == "set" and isinstance(member, (dict, list)):
                 found.append(((at, name), member))
+
+
+def _may_use(member: Any, may_use: Callable[[str], bool] | None) -> bool:
+    return may_use is not None and isinstance(member, str) and may_use(member)
 
 
 def _written(path: _Path) -> str:

@@ -286,9 +286,10 @@ def http_date(second: int) -> str:
     Args:
         second: The seconds since the epoch.
     """
-    at = time.gmtime(second)
-    date = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04}"
-    return f"{date} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
+    year, month, day, hour, minute, past, weekday, _, _ = time.gmtime(second)
+    return "%s, %02d %s %04d %02d:%02d:%02d GMT" % (  # noqa: UP031  # each width in an f-string is a call, if compiled
+        _DAYS[weekday], day, _MONTHS[month - 1], year, hour, minute, past,
+    )  # fmt: skip
 
 
 def error_reply(

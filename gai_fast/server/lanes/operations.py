@@ -21,10 +21,10 @@ from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.model.version import __version__
 from gai_fast.providers import get_provider
 from gai_fast.server.http.replies import Headers, Reply, id_headers
+from gai_fast.server.lanes.probe import Probes
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.observe.scrape import Scrapes
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.probe import Probes
 from gai_fast.stores import Store
 
 if TYPE_CHECKING:

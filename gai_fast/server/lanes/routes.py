@@ -125,7 +125,7 @@ def _gates(*names: GateName) -> frozenset[GateName]:
 
 
 _COUNTED: Final = _gates("early limits", "named ids", "admission")
-_ALL: Final = _gates("early limits", "named ids", "idempotency", "shared answers", "admission")
+_ALL: Final = _gates("early limits", "named ids", "idempotency", "guards", "shared answers", "admission")
 _CHAINED: Final = _gates("chains")
 _WITH_CHAINS: Final = "responses"
 """The dialect whose requests go on from earlier responses."""
@@ -177,7 +177,8 @@ def _count(
         errors=(*OF_STREAMS, *errors),
         example={"model": "demo", **example},
     )
-    gates = _COUNTED | _CHAINED if format == _WITH_CHAINS else _COUNTED
+    gates = _COUNTED | _gates("guards")
+    gates = gates | _CHAINED if format == _WITH_CHAINS else gates
     return Route("POST", path, lambda on: on.streams.count_tokens, operation, gates, format=format, whole=False)
 
 
@@ -284,7 +285,7 @@ ROUTES: Final = (
             ),
             errors=OF_STREAMS,
         ),
-        _gates("shared answers", "admission"),
+        _gates("guards", "shared answers", "admission"),
         whole=False,
     ),
     Route(
@@ -300,7 +301,7 @@ ROUTES: Final = (
             OF_STREAMS,
             _QUESTION,
         ),
-        _gates("early limits", "named ids", "idempotency", "admission"),
+        _gates("early limits", "named ids", "idempotency", "guards", "admission"),
         whole=False,
     ),
     Route(
@@ -354,7 +355,7 @@ ROUTES: Final = (
             OF_STREAMS,
             {"id": "c1", "model": "demo", "messages": [_UI_MESSAGE]},
         ),
-        _gates("early limits", "named ids", "shared answers", "admission", "chat"),
+        _gates("early limits", "named ids", "guards", "shared answers", "admission", "chat"),
         format="vercel",
         whole=False,
     ),

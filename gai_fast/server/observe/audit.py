@@ -1,4 +1,7 @@
-"""The audit log: a line for every action of an admin, including refused actions, for any value of `access_log`."""
+"""The audit log: a line for every action of an admin, including refused actions, and for every stop of a guard.
+
+Its lines do not depend on `access_log`.
+"""
 
 from __future__ import annotations
 
@@ -31,3 +34,19 @@ def audit(action: str, key: str | None, client_ip: str | None, target: str | Non
         "result": result,
     }
     _log.info(Entry(fields, lambda: " ".join(f"{name}={value!r}" for name, value in fields.items() if name != "msg")))
+
+
+_STOPPED: Final = {"input": 400, "output": 200}
+"""The statuses of a request that a guard refuses, and of an answer that it ends."""
+
+
+def audit_stop(guard: str, on: str, stream_id: str, caller: str) -> None:
+    """Logs that a guard has ended a stream, or refused a request.
+
+    Args:
+        guard: The guard's name.
+        on: `input` or `output`.
+        stream_id: The stream's id; empty for a request that starts none.
+        caller: The caller's name.
+    """
+    audit("guard.stop", caller, None, f"{guard} {stream_id}".rstrip(), _STOPPED[on])

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from mypy_extensions import mypyc_attr
 
 from gai_fast.kernels import Histogram
-from gai_fast.model.figures import NO_GAPS, SERIES, Series, StreamMetrics
+from gai_fast.model.figures import COUNTED, NO_GAPS, SERIES, Series, StreamMetrics
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.settings import figure_label
@@ -55,31 +55,33 @@ class _Counter(_Number):
     """The counter of a series.
 
     Attributes:
+        at: The place of its figure in `StreamMetrics.counted`; -1 for a member of `usage`.
         source: As in `Series`.
     """
 
-    __slots__ = ("source",)
+    __slots__ = ("at", "source")
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, series: Series) -> None:
         super().__init__()
-        self.source = source
+        self.at = -1 if series.field == "usage" else COUNTED.index(series.source)
+        self.source = series.source
 
 
 class _Observer:
     """The methods of a series' histogram, bound once: each is called for every stream.
 
     Attributes:
-        source: As in `Series`.
-        total: As in `Series`.
+        at: The place of its figure in `StreamMetrics.counted`.
+        total_at: The place of the sum of the values, if the figure is a tuple of counts; else -1.
         observe: Counts a value.
         merge: Adds the counts of several values, and their sum.
     """
 
-    __slots__ = ("merge", "observe", "source", "total")
+    __slots__ = ("at", "merge", "observe", "total_at")
 
     def __init__(self, series: Series, histogram: Histogram) -> None:
-        self.source = series.source
-        self.total = series.total
+        self.at = COUNTED.index(series.source)
+        self.total_at = COUNTED.index(series.total) if series.total else -1
         self.observe = histogram.observe
         self.merge = histogram.merge
 
@@ -97,23 +99,27 @@ class _Counts:
         self, series: Sequence[Series], histograms: Mapping[str, Histogram], counters: Mapping[str, _Counter]
     ) -> None:
         observers = [_Observer(each, histograms[each.source]) for each in series if each.metric.bounds]
-        self._values = [each for each in observers if not each.total]
-        self._merged = [each for each in observers if each.total]
+        self._values = [each for each in observers if each.total_at < 0]
+        self._merged = [each for each in observers if each.total_at >= 0]
         self._numbers = [counters[each.source] for each in series if not each.metric.bounds and each.field != "usage"]
         self._tokens = [counters[each.source] for each in series if each.field == "usage"]
 
-    def add(self, metrics: StreamMetrics) -> None:
-        """Counts one stream."""
+    def add(self, figures: tuple[Any, ...], usage: Mapping[str, Any] | None) -> None:
+        """Counts one stream.
+
+        Args:
+            figures: The result of `StreamMetrics.counted`.
+            usage: As in `StreamMetrics`.
+        """
         for observer in self._values:
-            observer.observe(getattr(metrics, observer.source))
+            observer.observe(figures[observer.at])
         for observer in self._merged:
-            counts: tuple[int, ...] = getattr(metrics, observer.source)
+            counts: tuple[int, ...] = figures[observer.at]
             if counts is not _NO_GAPS:
-                observer.merge(counts, getattr(metrics, observer.total))
+                observer.merge(counts, figures[observer.total_at])
         for counter in self._numbers:
-            number: int = getattr(metrics, counter.source)
+            number: int = figures[counter.at]
             counter.number += number
-        usage = metrics.usage
         if usage and self._tokens:
             counted: dict[str, Any] = usage if isinstance(usage, dict) else dict(usage)
             for counter in self._tokens:
@@ -129,7 +135,7 @@ class ModelCounts:
 
     def __init__(self) -> None:
         histograms = {each.source: Histogram(each.metric.bounds) for each in SERIES if each.metric.bounds}
-        counters = {each.source: _Counter(each.source) for each in SERIES if not each.metric.bounds}
+        counters = {each.source: _Counter(each) for each in SERIES if not each.metric.bounds}
         self.histograms: dict[str, Histogram] = histograms
         self._counters = counters
         self._work = _Counts([each for each in SERIES if each.is_work], histograms, counters)
@@ -147,9 +153,10 @@ class ModelCounts:
 
     def add(self, metrics: StreamMetrics) -> None:
         """Counts one stream. The upstream's work for a shared response was counted with the stream that caused it."""
-        self._each_stream.add(metrics)
+        figures, usage = metrics.counted(), metrics.usage
+        self._each_stream.add(figures, usage)
         if not metrics.is_shared:
-            self._work.add(metrics)
+            self._work.add(figures, usage)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -165,6 +172,7 @@ class StreamCounts:
         costs: The cost of streams, by labels.
         loop_lag: The histogram of seconds by which the event loop was late.
         pool_wait: The histogram of seconds for which requests waited for a connection of a full pool.
+        guard_delays: The histograms of seconds for which texts waited for a verdict, by guard.
     """
 
     def __init__(self, models: Collection[str]) -> None:
@@ -175,6 +183,18 @@ class StreamCounts:
         self.costs: dict[CostLabels, Amount] = {}
         self.loop_lag = Histogram(LAG_BOUNDS)
         self.pool_wait = Histogram(LAG_BOUNDS)
+        self.guard_delays: dict[str, Histogram] = {}
+
+    def guard_delay(self, guard: str) -> Histogram:
+        """Returns the histogram of seconds for which texts waited for the verdict of a guard."""
+        found = self.guard_delays.get(guard)
+        if found is None:
+            found = self.guard_delays[guard] = Histogram(LAG_BOUNDS)
+        return found
+
+    def note_guard_delay(self, guard: str, seconds: float) -> None:
+        """Counts a text that has waited for its verdict."""
+        self.guard_delay(guard).observe(seconds)
 
     def use(self, models: Collection[str]) -> None:
         """Sets the names of the configured models from now on."""

@@ -175,6 +175,8 @@ class PrometheusSink(StreamCounts):
         yield HistogramMetricFamily, "gai_fast_loop_lag_seconds", _LAG, (), iter(lag)
         waits = [((), _buckets(self.pool_wait), self.pool_wait.sum)]
         yield HistogramMetricFamily, "gai_fast_upstream_pool_wait_seconds", _WAIT, (), iter(waits)
+        delays = [((guard,), _buckets(each), each.sum) for guard, each in self.guard_delays.items()]
+        yield HistogramMetricFamily, "gai_fast_guard_delay_seconds", _DELAY, ("guard",), iter(delays)
         for name, value in self.process().items():
             reading = PROCESS[name]
             kind = CounterMetricFamily if reading.is_counter else GaugeMetricFamily
@@ -290,6 +292,8 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "store_sealed_errors": lambda: {"": engine.store.sealed_errors},
         "responses_not_kept": lambda: dict(engine.store.responses.not_kept),
         "responses_dropped": lambda: {"": engine.store.responses.dropped},
+        "guard": lambda: {" ".join(labels): n for labels, n in engine.guarding.tallies.actions.items()},
+        "guard_failures": lambda: dict(engine.guarding.tallies.failures),
         **process_gauges(),
     }
 
@@ -316,6 +320,8 @@ GAUGES: Final = {
     "store_sealed_errors": Reading("Reads and writes of the store without their key.", is_counter=True),
     "responses_not_kept": Reading("Responses that could not be kept.", "reason", is_counter=True),
     "responses_dropped": Reading("Kept responses that were dropped for newer ones.", is_counter=True),
+    "guard": Reading("Matches of guards.", "guard on action", is_counter=True),
+    "guard_failures": Reading("Texts without a verdict, as a judge failed.", "guard", is_counter=True),
     "log_lines_dropped": Reading("Log lines that the standard error did not take.", is_counter=True),
 }
 """The gauges of a server, and its counters that are not in streams' figures."""
@@ -335,6 +341,7 @@ PROCESS: Final = {
 _COST: Final = "What streams have cost, in units of the currency."
 _LAG: Final = "How late the event loop was, of ten looks a second."
 _WAIT: Final = "How long requests waited for a connection to an upstream whose max_connections were in use."
+_DELAY: Final = "Time for which texts waited for the verdict of a guard, in seconds."
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")
 _REQUEST_LABELS: Final = ("endpoint", "provider", "model", "status", "outcome", "code")
 _COST_LABELS: Final = ("key", "model", "provider", "currency")

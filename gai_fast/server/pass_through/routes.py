@@ -15,6 +15,8 @@ Owns who may ask for what, and the upstream that is asked. `transfer.py` does th
 5. What a request costs is known from the price of each request or image, or from the tokens of an answer of known
    shape. A key with a limit of spend is refused if neither is known. So is one with a limit of tokens at images, whose
    answers count none, but those of OpenAI's newer models.
+6. Where a guard holds, what it cannot look into is closed: the paths of an upstream that a guarded model has, forms of
+   speech there, and compaction; with a guard on input the JSON routes of its models, and forms of edits.
 """
 
 from __future__ import annotations
@@ -38,9 +40,10 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.pass_paths import offered_methods
 from gai_fast.model.request import CheckedBody
-from gai_fast.model.settings import KeySettings, ModelSettings, Price, UpstreamSettings
+from gai_fast.model.settings import GuardSide, KeySettings, ModelSettings, Price, UpstreamSettings
 from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import API, get_provider
+from gai_fast.providers.requests.routes import EDITS, TRANSCRIPTIONS, TRANSLATIONS, VARIATIONS
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.admit import check_coding, is_form
@@ -66,6 +69,8 @@ METERED: Final = frozenset(("/v1/embeddings", "/v1/moderations", "/v1/rerank", "
 """The routes whose answers have counts of tokens; an answer without counts is charged for the text of its request."""
 IMAGES: Final = frozenset(("/v1/images/generations", "/v1/images/edits", "/v1/images/variations"))
 """The routes of images: some models' answers have counts, others cost by the image and the request's text."""
+_CLOSED: Final = frozenset(("/v1/responses/compact", TRANSCRIPTIONS, TRANSLATIONS))
+"""The routes whose answers are texts that no guard sees."""
 _NO_BODY: Final[dict[str, Any]] = {}
 _CACHE_KEY: Final = "prompt_cache_key"
 _COUNTING_IMAGES: Final = "gpt-image"
@@ -140,6 +145,7 @@ class PassThroughRoutes:
         if upstream is None or not slash:
             raise Error("not_found", "no upstream has this name: the path is /p/<upstream>/<path>", reason="lane")
         self._check_method(upstream, path, incoming.http.method)
+        self._check_guards_at(incoming, upstream, f"the paths of upstream {name!r}")
         self._check_limits(incoming, None)
         check = None if key is None or key.may_use_all else self._check_models(incoming, upstream, key)
         api, http = self._api(upstream), incoming.http
@@ -210,6 +216,7 @@ class PassThroughRoutes:
         except Error:
             self._offering(route)  # its refusal comes first
             raise
+        self._check_guards(passage.incoming, model)
         self._plan_targets(passage, model, body, compacts=False)
 
     def _route_place(self, route: str, model: ModelSettings) -> UpstreamPlace:
@@ -262,6 +269,7 @@ class PassThroughRoutes:
             raise Error("forbidden", text, reason="model")
         self._check_limits(incoming, None)
         upstream, ids, named = offering[0], None, []
+        self._check_guards_at(incoming, upstream, route)
         place = _place_of(upstream, route, None)
         if key is not None:
             check_coding(incoming.http.headers)  # its ids must be readable
@@ -322,6 +330,7 @@ class PassThroughRoutes:
         if not passage.session:  # the body may be long, and other routes have no such member
             passage.session = _session_of(passage.incoming, _cache_key(passage.incoming.json_body()))
         model, body = self._model_and_body(passage)
+        self._check_guards(passage.incoming, model)
         self._plan_targets(passage, model, body, compacts=True)
 
     def _compact_place(self, incoming: Incoming, model: ModelSettings) -> UpstreamPlace:
@@ -437,6 +446,21 @@ class PassThroughRoutes:
             error = Error("invalid_request", f"this path accepts {allowed} here", reason="method", status=405)
             error.details = {"allow": allowed}
             raise error
+
+    def _check_guards(self, incoming: Incoming, model: ModelSettings) -> None:
+        """Refuses a request that names a model which is guarded: rule 6."""
+        guards = self._engine.guarding.guards
+        if guards is not None:
+            route = incoming.path
+            guards.check_closed(model.name, incoming.http.caller, route, None if route in _CLOSED else "input")
+
+    def _check_guards_at(self, incoming: Incoming, upstream: UpstreamSettings, what: str) -> None:
+        """Refuses a request past the guards of an upstream's models: rule 6."""
+        guards = self._engine.guarding.guards
+        if guards is not None:
+            side: GuardSide | None = "input" if incoming.path == EDITS else None
+            if incoming.path != VARIATIONS:  # which have no text
+                guards.check_closed_at(upstream.name, incoming.http.caller, what, side)
 
     def _check_limits(self, incoming: Incoming, model: ModelSettings | None, endpoint: str = "") -> None:
         """Rule 5."""

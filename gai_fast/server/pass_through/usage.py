@@ -42,15 +42,15 @@ _READ_INPUT: Final = ("cache_read_input_tokens",)
 _WRITTEN_INPUT: Final = ("cache_creation_input_tokens",)
 """The counts that Anthropic does not include in its input."""
 _CACHED_INPUT: Final = ("cachedContentTokenCount", "cached_tokens")
-_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
+_DETAILS: Final[tuple[str, ...]] = ("prompt_tokens_details", "input_tokens_details")
 _TOOL_INPUT: Final = ("toolUsePromptTokenCount",)
 """The count that Gemini does not include in its input: results of tools that Google runs."""
 _BESIDE_INPUT: Final = frozenset((*_READ_INPUT, *_WRITTEN_INPUT, *_CACHED_INPUT, *_TOOL_INPUT, *_DETAILS))
 _OUTPUT: Final = ("output_tokens", "completion_tokens", "candidatesTokenCount")
 _TOTAL: Final = ("total_tokens", "totalTokenCount")
-_TEXTS: Final = ("input", "query", "documents", "prompt", "instructions")
+_TEXTS: Final[tuple[str, ...]] = ("input", "query", "documents", "prompt", "instructions")
 """The members of requests that hold text: of embeddings and moderations, rerankings, images and compactions."""
-_PART_TEXTS: Final = ("text", "content", "arguments", "input", "output")
+_PART_TEXTS: Final[tuple[str, ...]] = ("text", "content", "arguments", "input", "output")
 """The members of a part or an item that hold text."""
 _JSON: Final = "application/json"
 _MEDIA: Final = (_JSON, "text/event-stream", "application/x-ndjson")

@@ -14,7 +14,7 @@ Owns what is looked up, in which order, and the refusals. `formats/responses/cha
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -30,7 +30,7 @@ from gai_fast.formats.responses.chain import (
     own_items,
     references,
 )
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import count_opening, encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import MIB, SHARED
 from gai_fast.net.stream.streams import Engine
@@ -38,6 +38,7 @@ from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.breathing import breathe
 from gai_fast.server.admission.stored_ids import not_found
 from gai_fast.server.limits import LIMITS
+from gai_fast.server.requests.specs import containers_in
 from gai_fast.stores.responses import KeptResponse
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 IsRunning = Callable[[str, str], Awaitable[bool]]
 Look = Callable[["Incoming", str | None], Awaitable[None]]
 ReadRest = Callable[["Passage", Beside], Awaitable[None]]
-_CONTAINERS: Final = (dict, list)
 _PARENT: Final = "previous_response_id"
 _KEPT_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
 _OWN_ID: Final = re.compile(r"resp_([A-Za-z0-9_-]{22,100})")
@@ -224,10 +224,10 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> WholeRequest:
     Raises:
         Error: An item is unknown; a call lacks its output, or an output its call; or the conversation is too large.
     """
-    containers = _containers(raw)
+    containers = count_opening(raw)
     for kept in found.turns:
         breathe()
-        containers += _containers(kept.input) + _containers(kept.response)
+        containers += count_opening(kept.input) + count_opening(kept.response)
     structure = None
     if containers > LIMITS.translated_containers:  # the conversation may have more values than may be parsed
         structure = Structure()
@@ -250,9 +250,9 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> WholeRequest:
     if (
         containers > LIMITS.turn_containers
     ):  # brackets in texts, and what responses repeat, were counted too: count exactly
-        containers = _containers_of(sent.values())
+        containers = containers_in(sent.values())
     else:
-        containers += _containers_of([own[at] for at in replaced])
+        containers += containers_in([own[at] for at in replaced])
     if sum([_size(kept) for kept in (*found.turns, *found.holding.values())]) > LIMITS.long_conversation:
         containers = max(containers, LIMITS.turn_passed + 1)  # it is read and written beside the loop
     is_upstreams = found.is_upstreams or any(each.is_needed and each.place not in replaced for each in found.named)
@@ -319,23 +319,3 @@ def _parent(body: Mapping[str, Any]) -> str | None:
 
 def _size(kept: KeptResponse) -> int:
     return len(kept.input) + len(kept.response)
-
-
-def _containers(text: bytes) -> int:
-    """Returns the number of objects and arrays of a JSON text, with the brackets in its strings."""
-    return text.count(b"{") + text.count(b"[")
-
-
-def _containers_of(values: Iterable[Any]) -> int:
-    """Returns the number of objects and arrays of parsed values, or one above `limits.translated_containers`.
-
-    Counting stops there: no limit is higher, and one item may stand at many places.
-    """
-    counted = 0
-    waiting = [value for value in values if type(value) in _CONTAINERS]
-    while waiting and counted <= LIMITS.translated_containers:
-        breathe()
-        value = waiting.pop()
-        counted += 1
-        waiting += [each for each in (value.values() if type(value) is dict else value) if type(each) in _CONTAINERS]
-    return counted

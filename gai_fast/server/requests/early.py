@@ -79,6 +79,10 @@ class EarlyChecks:
         if len(body) > LIMITS.checked_bytes:
             incoming.http.body = await checked(body, is_native=incoming.format.name == NATIVE)
 
+    def has_room(self, incoming: Incoming) -> bool:
+        """Refuses a request that counts and would be refused, before work is done for it; as `_check`."""
+        return self._check(incoming)
+
     async def look(self, incoming: Incoming, key: str | None) -> None:
         """Refuses a request that would be refused whatever its body is: rules 1 and 2.
 

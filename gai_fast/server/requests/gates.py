@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final, Literal
 
+from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.asking import admit, check_owner
@@ -20,11 +21,14 @@ from gai_fast.server.requests.chains import Chains
 from gai_fast.server.requests.chats import ChatClaims
 from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.early import EarlyChecks, read_rest
+from gai_fast.server.requests.guarding import InputGuards
 from gai_fast.server.requests.idempotency import IdempotencyKeys
 from gai_fast.server.requests.passage import Gate, Passage, Wait
 from gai_fast.server.requests.pending import PendingAnswers
 
-GateName = Literal["early limits", "chains", "named ids", "idempotency", "shared answers", "admission", "chat"]
+GateName = Literal[
+    "early limits", "chains", "named ids", "idempotency", "guards", "shared answers", "admission", "chat"
+]
 
 _EARLY_CHECK: Final[int] = LIMITS.early_check
 
@@ -113,6 +117,23 @@ class _Idempotency(Gate):
         self._keys.started(passage)
 
 
+class _Guards(Gate):
+    """`guards`: what must not be said is not sent up; `guarding.py`. A repeated request has been answered before."""
+
+    __slots__ = ("_checks", "_guarding")
+
+    def __init__(self, guarding: StreamGuards, checks: InputGuards) -> None:
+        self._guarding = guarding
+        self._checks = checks
+
+    def admit(self, passage: Passage) -> Wait | None:
+        guards = self._guarding.guards
+        if guards is None:
+            return None
+        looking = passage.guarded(guards)
+        return self._checks.admit(passage, looking) if looking else None
+
+
 class _SharedAnswers(Gate):
     """`shared answers`: an answer that others have asked for is looked for; `caching.py`."""
 
@@ -196,6 +217,7 @@ class Gates:
         self._pending = PendingAnswers()
         self._keys = IdempotencyKeys(engine.store)
         self._chats = ChatClaims(engine.store)
+        self._input_guards = InputGuards(engine, self._checks)
 
     def of(self, names: frozenset[GateName]) -> tuple[Gate, ...]:
         """Returns the gates with these names, and the steps between them, in the order of all requests.
@@ -211,6 +233,7 @@ class Gates:
             ("named ids", _NamedIds(engine)),
             ("", _Plan()),
             ("idempotency", _Idempotency(self._keys)),
+            ("guards", _Guards(engine.guarding, self._input_guards)),
             ("shared answers", _SharedAnswers(engine)),
             ("admission", _Admission(engine)),
             ("chat", _Chat(self._chats)),

@@ -7,6 +7,7 @@ from typing import Any
 
 from gai_fast.core.session import NamedSession, named_session
 from gai_fast.formats import Format
+from gai_fast.guards.input import LetThrough
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings
@@ -36,6 +37,8 @@ class Incoming:
         key_headers: The headers that carry the caller's key.
         newest: The newest response of the WebSocket that the request has come over, if it is one of responses.
         limits_of: Returns the headers with the remaining limits of a key; None if responses do not report them.
+        let: What guards have let through of its texts. None if they have found nothing, or have not looked.
+        stream_id: The id of the stream that it starts, if that was planned before; else empty.
     """
 
     __slots__ = (
@@ -45,10 +48,12 @@ class Incoming:
         "format",
         "http",
         "key_headers",
+        "let",
         "limits_of",
         "newest",
         "path",
         "query",
+        "stream_id",
         "tail",
     )
 
@@ -62,6 +67,8 @@ class Incoming:
         self.newest: Newest | None = None
         self.key_headers = http.headers
         self.limits_of: Callable[[KeySettings], Headers] | None = None
+        self.let: LetThrough | None = None
+        self.stream_id = ""
         self._admitted = admitted
         self._facts: HeadFacts | None = None
         http.request_id = admitted.request_id

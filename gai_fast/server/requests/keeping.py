@@ -17,12 +17,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from gai_fast.core.requests.stored_ids import own_item_id, response_of_item
+from gai_fast.core.requests.stored_ids import is_item_of, own_item_id
 from gai_fast.formats import ClientRequest, KeptAnswer
 from gai_fast.formats.responses.chain import indexed_ids, own_items
 from gai_fast.kernels import Piece, encode_json, parse_exact
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
-from gai_fast.providers import get_provider
 from gai_fast.server.requests.chains import Turn
 from gai_fast.server.requests.newest import Newest
 from gai_fast.stores.responses import KEPT_ID, KeptResponse, KeptResponses
@@ -103,13 +102,13 @@ class AnswerKeeping(Keeping):
     def _record(self, spec: StreamSpec) -> KeptResponse:
         answer = self.answer
         identifier = answer.identifier
-        if response_of_item(own_item_id("msg", identifier.removeprefix("resp_"), 0)) == identifier:
+        if is_item_of(own_item_id("msg", identifier.removeprefix("resp_"), 0), identifier):
             # An item whose id contains the response's id is found without an index: nearly all are.
             named = dict.fromkeys([*self._items, *answer.items])
-            items = [each for each in named if response_of_item(each) != identifier]
+            items = [each for each in named if not is_item_of(each, identifier)]
         else:
             items = indexed_ids(identifier, parse_exact(self._input.decode()), [{"id": each} for each in answer.items])
-        provider = get_provider(spec.model.upstream.provider).provider
+        provider = spec.model.upstream.provider.partition(":")[0]
         return KeptResponse(
             identifier, answer.parent or "", answer.status, self._input, answer.response, items, provider
         )

@@ -16,10 +16,15 @@ from typing import Any, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.stored_ids import StoredId
+from gai_fast.core.requests.texts import Text
+from gai_fast.guards.active import ActiveGuard, Guards
+from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import NO_DEMAND, Demand
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.sharing.answers import SharedAnswer
+from gai_fast.net.stream.guarding import NewTexts
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.chains import Found, Turn
 from gai_fast.server.requests.incoming import Incoming
@@ -171,6 +176,46 @@ class Passage:
         Raises:
             Error: There is no such model, or the request cannot be answered as its client wants.
         """
+        raise NotImplementedError
+
+    def guarded(self, guards: Guards) -> Sequence[ActiveGuard]:
+        """Returns the guards that look at the request's texts.
+
+        Args:
+            guards: All guards.
+
+        Raises:
+            Error: A guard holds that cannot look.
+        """
+        return ()
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the texts are found beside the loop; after `plan`."""
+        return False
+
+    def texts(self) -> Sequence[Text]:
+        """Returns the request's texts. As `rest`, it shares nothing that changes with the loop."""
+        raise NotImplementedError
+
+    def use_texts(self, new: NewTexts) -> None:
+        """Goes on with other texts. It may have a `rest` then. As `rest`, it shares nothing that changes with the loop.
+
+        Args:
+            new: The texts.
+        """
+        raise NotImplementedError
+
+    def plan_again(self, let: LetThrough) -> None:
+        """Plans the same stream once more, with what guards have let through; as `plan`.
+
+        Args:
+            let: What they have let through.
+        """
+        raise NotImplementedError
+
+    def info(self) -> StreamInfo:
+        """Returns whose request it is, for guards; after `plan`."""
         raise NotImplementedError
 
     def begin(self) -> Reply | None:

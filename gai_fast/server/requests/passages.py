@@ -7,18 +7,25 @@ request may begin.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from bisect import bisect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
 import msgspec
 from msgspec import UNSET
 
+from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.requests.stored_ids import StoredId
+from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
 from gai_fast.core.session import name_in_body
 from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
+from gai_fast.formats.responses.chain import own_items
 from gai_fast.formats.responses.turn import body_of_turn, prepared_frames
+from gai_fast.guards.active import ActiveGuard, Guards
+from gai_fast.guards.input import LetThrough
+from gai_fast.guards.outcomes import TOKENS, closed
 from gai_fast.kernels import Piece, encode_json
 from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
@@ -29,6 +36,7 @@ from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
 from gai_fast.net.logs.writer import ClientCallbacks
+from gai_fast.net.stream.guarding import NewTexts
 from gai_fast.net.stream.streams import Engine, when_both_done
 from gai_fast.net.stream.uncounted import Uncounted
 from gai_fast.providers import get_provider
@@ -53,6 +61,7 @@ from gai_fast.server.requests.specs import SpecBuilder, check_translated, contai
 from gai_fast.server.requests.stream_response import StreamResponse, session_headers
 from gai_fast.stores import LogHeader, StreamLog
 
+_PARENT: Final = "previous_response_id"
 _NO_INPUT: Final = "."
 """The input of a request without any, to check its other members."""
 _ACCEPTED: Final = 202
@@ -89,7 +98,7 @@ class StreamPassage(Passage):
         home: What all requests need.
     """
 
-    __slots__ = ("_client", "_context", "_home", "_negotiated", "_size", "_unfollowed", "_view")
+    __slots__ = ("_client", "_context", "_home", "_negotiated", "_sent", "_size", "_unfollowed", "_view")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming)
@@ -100,6 +109,7 @@ class StreamPassage(Passage):
         self._view: View | None = None
         self._size = 0  # as for `Quotas.estimate`
         self._unfollowed = 0  # the status of a response with a JSON object, if no client follows the stream yet
+        self._sent = b""  # the body as it came, if it may be planned again
 
     def _answers_with_stream(self, negotiated: Negotiated, spec: StreamSpec, context: StreamContext) -> None:
         """Ends the plan of a request that is answered with its stream."""
@@ -139,8 +149,36 @@ class StreamPassage(Passage):
             self.wants_shared = False  # what a caller's own credential has paid for is its own
         if incoming.http.key is not None:
             self.demand = self._home.quotas.estimate(incoming, spec, self._size)
-        if self.key is not None:
+        if self.key is not None and not incoming.stream_id:
             self.body = incoming.http.body
+        self._keep_body()
+
+    def _keep_body(self) -> None:
+        """Keeps the body for `plan_again`: a response drops it."""
+        if self._home.engine.guarding.guards is not None:
+            self._sent = self.incoming.http.body
+
+    def guarded(self, guards: Guards) -> Sequence[ActiveGuard]:
+        """Works as `Passage.guarded`."""
+        held = guards.for_request(self.info().model, self.incoming.http.caller)
+        return [each for each in held if each.sees("input")]
+
+    def info(self) -> StreamInfo:
+        """Works as `Passage.info`."""
+        return StreamInfo(self.stream_id, model=self._context.model, caller=self.incoming.http.caller)
+
+    @property
+    def is_long(self) -> bool:
+        """Works as `Passage.is_long`. A conversation of earlier turns may have any size."""
+        sent = self._sent
+        return len(sent) > LIMITS.checked_bytes or self.turn is not None or is_large(sent)
+
+    def plan_again(self, let: LetThrough) -> None:
+        """Works as `Passage.plan_again`."""
+        incoming = self.incoming
+        incoming.let, incoming.stream_id = let, self.stream_id
+        incoming.http.body, self._sent = self._sent, b""
+        self.plan()
 
     def _takes_credentials(self, model: ModelSettings) -> bool:
         """Returns whether a caller's own credential may be sent for an answer of a model."""
@@ -265,6 +303,21 @@ class NativePassage(StreamPassage):
         """Works as `Passage.name_ids`."""
         if self.incoming.http.key is not None:
             self.named = _ids_to_check(self._home.specs.settings, self.incoming, self._request)
+
+    def guarded(self, guards: Guards) -> Sequence[ActiveGuard]:
+        """Works as `Passage.guarded`."""
+        looking = super().guarded(guards)
+        if looking and names_tokens(self._request):
+            raise closed(looking[0].name, TOKENS)
+        return looking
+
+    def texts(self) -> Sequence[Text]:
+        """Works as `Passage.texts`."""
+        return texts_of(self._request, breathe)
+
+    def use_texts(self, new: NewTexts) -> None:
+        """Works as `Passage.use_texts`."""
+        self._request = with_texts(self._request, new.sent, new.left_out)
 
     def plan(self) -> None:
         """Works as `Passage.plan`."""
@@ -441,6 +494,38 @@ class DialectPassage(StreamPassage):
         if not self._generates:
             self.demand, self.may_share = NO_DEMAND, False
 
+    def guarded(self, guards: Guards) -> Sequence[ActiveGuard]:
+        """Works as `Passage.guarded`."""
+        looking = super().guarded(guards)
+        if looking and self.incoming.format.has_tokens(self._asked.body):
+            raise closed(looking[0].name, TOKENS)
+        return looking
+
+    def texts(self) -> Sequence[Text]:
+        """Works as `Passage.texts`."""
+        return self.incoming.format.texts(self._asked.body)
+
+    def use_texts(self, new: NewTexts) -> None:
+        """Works as `Passage.use_texts`. What the answer repeats is what its caller may have, as stores keep it."""
+        incoming, before = self.incoming, self._asked
+        self._asked = asked = _with_texts(incoming.format, before, new.sent, new.left_out)
+        own = asked if new.kept is new.sent else _with_texts(incoming.format, before, new.kept, new.left_out)
+        asked.echo = own.echo
+        if before.echo is not None and _PARENT in before.echo:
+            asked.echo = {**(own.echo or {}), _PARENT: before.echo[_PARENT]}
+        self._use_own(own, before.body, new.left_out)
+        if is_large(self._sent):
+            self.rest = self._translation()
+
+    def _use_own(self, own: ClientRequest, before: dict[str, Any], left_out: Collection[Path]) -> None:
+        """Keeps another request than the one that is sent, where answers are kept.
+
+        Args:
+            own: The request as stores keep it.
+            before: The body before.
+            left_out: The places of what is left out of it.
+        """
+
     def begin(self) -> Reply | None:
         """Works as `Passage.begin`."""
         if self._generates:
@@ -593,14 +678,30 @@ class _Prepared(ClientCallbacks):
 class ResponsesPassage(DialectPassage):
     """`POST /v1/responses`: its answers are kept."""
 
-    __slots__ = ()
+    __slots__ = ("_own",)
+
+    def __init__(self, incoming: Incoming, home: PassageHome) -> None:
+        super().__init__(incoming, home)
+        self._own: ClientRequest | None = None  # as stores keep it, if that differs from what is sent
+
+    def _use_own(self, own: ClientRequest, before: dict[str, Any], left_out: Collection[Path]) -> None:
+        self._own = own
+        turn, items = self.turn, own.body.get("input")
+        if turn is None:
+            return
+        if not isinstance(items, list):
+            self.turn = turn._replace(own=own_items(own.body))
+            return
+        first = len(before["input"]) - len(turn.own)  # they stand behind those of the turns before
+        first -= len([path for path in left_out if _item_of(path) in range(first)])
+        self.turn = turn._replace(own=items[first:])
 
     def _keeping(self, negotiated: Negotiated) -> AnswerKeeping | None:
         incoming = self.incoming
         if negotiated.name != incoming.format.name:
             return None  # another format has no id by which it could be found
         responses = self._home.engine.store.responses
-        return keeping_of(responses, incoming.http.caller, self._asked, self.turn, incoming.newest)
+        return keeping_of(responses, incoming.http.caller, self._own or self._asked, self.turn, incoming.newest)
 
 
 class CountPassage(StreamPassage):
@@ -654,6 +755,7 @@ class CountPassage(StreamPassage):
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, body, home = self.incoming, self._body, self._home
+        self._keep_body()
         model = self._chosen()
         check_further_models(body, incoming.http.key)
         session = incoming.session(name_in_body(body))
@@ -676,6 +778,22 @@ class CountPassage(StreamPassage):
         self._client = StreamResponse(incoming, context.stream_id, "application/json", model.stream, whole=True)
         self._client.headers = self._session_headers
         self._client.instead = self._count_instead
+
+    def texts(self) -> Sequence[Text]:
+        """Works as `Passage.texts`."""
+        return self.incoming.format.texts(self._body)
+
+    def use_texts(self, new: NewTexts) -> None:
+        """Works as `Passage.use_texts`."""
+        self._body = with_texts(self._body, new.sent, new.left_out)
+        self._asked = self.incoming.format.read_request(self._body)
+        self._is_checked, self._error, self._estimate = False, None, None
+        if is_large(self._sent) and self._is_estimated(self._chosen()):
+            self.rest = self._check
+
+    def info(self) -> StreamInfo:
+        """Works as `Passage.info`."""
+        return StreamInfo(self.stream_id, model=self._model.name, caller=self.incoming.http.caller)
 
     def _chosen(self) -> ModelSettings:
         return self._home.specs.settings.chosen(self._asked.model, self.incoming.http.key)
@@ -714,6 +832,25 @@ class CountPassage(StreamPassage):
     def begin(self) -> Reply | None:
         """Works as `Passage.begin`."""
         return super().begin() if self._estimate is None else self._estimate
+
+
+def _with_texts(
+    dialect: Format, asked: ClientRequest, texts: Mapping[Path, Any], left_out: Collection[Path]
+) -> ClientRequest:
+    """Returns a request in a client's dialect with other texts; as `with_texts`."""
+    new = dialect.read_request(with_texts(asked.body, texts, left_out))
+    if asked.marks:
+        gone = sorted([at for path in left_out if (at := _item_of(path)) is not None])
+        new.marks = [
+            mark._replace(place=mark.place - bisect(gone, mark.place)) for mark in asked.marks if mark.place not in gone
+        ]
+    return new
+
+
+def _item_of(path: Path) -> int | None:
+    """Returns the place in `input` that a path leads to. None if it leads elsewhere."""
+    at = path[1] if len(path) == 2 and path[0] == "input" else None
+    return at if isinstance(at, int) else None
 
 
 def _view(negotiated: Negotiated, spec: StreamSpec, header: LogHeader) -> View | None:

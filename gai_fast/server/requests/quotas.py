@@ -21,7 +21,7 @@ from gai_fast.server.http.replies import Headers
 from gai_fast.server.requests.incoming import Incoming
 
 _BYTES_PER_TOKEN: Final = 4
-_LIMIT_MEMBERS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_LIMIT_MEMBERS: Final[tuple[str, ...]] = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 """The members that limit the output tokens in the dialects' requests."""
 _RAW_LIMITS: Final = (*_LIMIT_MEMBERS, "maxOutputTokens", "num_predict")
 """The members that limit the output tokens in an upstream's request."""

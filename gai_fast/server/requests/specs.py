@@ -5,7 +5,7 @@ Owns how a parsed request becomes a spec, and which streams are durable. `stream
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
@@ -31,6 +31,7 @@ from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import API, get_provider
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.further_models import check_further_models
@@ -43,7 +44,10 @@ from gai_fast.stores import LogHeader
 # Constants: a name look-up costs 30 ns.
 _CheckedBody: Final = CheckedBody
 _MANY: Final[int] = LIMITS.turn_containers
+_BREATHS: Final = 64
+"""Containers that are counted between two breaths."""
 _now_ms: Final = now_ms
+_UNSET: Final = UNSET
 _DURABLE: Final = ("detach", "drain")
 """The values of `on_disconnect` that make every stream durable."""
 
@@ -99,7 +103,8 @@ class SpecBuilder:
             output, deltas = _encoder(negotiated, context, whole=not is_stream)
             if is_durable:
                 header = _log_header(incoming, negotiated, context, whole=True)
-        chain = _chain(self._engine, request, context, incoming.http.caller)
+        _check_copied(self._engine, negotiated, context, incoming.http.caller)
+        chain = _chain(self._engine, request, context, incoming)
         spec = StreamSpec(
             model,
             request,
@@ -235,7 +240,7 @@ class SpecBuilder:
         kept: KeptAnswer | None = None,
     ) -> StreamContext:
         return StreamContext(
-            stream_id=new_stream_id(),
+            stream_id=incoming.stream_id or new_stream_id(),
             request_id=incoming.http.request_id,
             trace_id=incoming.trace_id,
             model=model.name,
@@ -273,6 +278,26 @@ def containers_of(body: bytes) -> int:
         body: The body.
     """
     return body.containers if type(body) is _CheckedBody else 0
+
+
+def containers_in(values: Iterable[Any]) -> int:
+    """Returns the number of objects and arrays in parsed values, or one above `limits.translated_containers`.
+
+    Counting stops there: no limit is higher, and one item may stand at many places.
+
+    Args:
+        values: The values.
+    """
+    counted = 0
+    waiting = [value for value in values if isinstance(value, (dict, list))]
+    while waiting and counted <= LIMITS.translated_containers:
+        if not counted % _BREATHS:
+            breathe()
+        counted += 1
+        value = waiting.pop()
+        inner = value.values() if isinstance(value, dict) else value
+        waiting += [each for each in inner if isinstance(each, (dict, list))]
+    return counted
 
 
 def is_large(body: bytes) -> bool:
@@ -414,10 +439,11 @@ class _DialectSpecs:
     def _is_processed(self) -> bool:
         """Returns whether the stream has processors. Those of the model that was asked for stay with a fallback."""
         engine = self._engine
-        if not engine.has_processors:
+        incoming = self._incoming
+        if not engine.has_processors and incoming.let is None:
             return False
-        asked, caller = self._asked, self._incoming.http.caller
-        return engine.is_processed(wants_json=asked.wants_json, model=self._context.model, caller=caller)
+        asked, caller, let = self._asked, incoming.http.caller, incoming.let
+        return engine.is_processed(wants_json=asked.wants_json, model=self._context.model, caller=caller, let=let)
 
     def _is_continued(self, model: ModelSettings, api: API) -> bool:
         """Returns whether a failed answer is continued, which needs events.
@@ -456,6 +482,7 @@ class _DialectSpecs:
                 left_out = [path for path in lost if path in refused]
         else:
             request = dialect.with_usage(own) if api.stream_options else own
+        _check_copied(self._engine, self._negotiated, self._context, self._incoming.http.caller)
         output, deltas, chain = self._encoder(request, before)
         translated = (asked.body_for(None), dialect.parse_request) if own is None else None
         is_continued = own is None or dialect.is_continued(asked.body)
@@ -516,8 +543,9 @@ class _DialectSpecs:
         """Makes the processors; the client's own body is not translated for them, since not every body can be."""
         asked, context = self._asked, self._context
         if isinstance(request, Request):
-            return _chain(self._engine, request, context, self._incoming.http.caller)
-        if not self._engine.has_processors:
+            return _chain(self._engine, request, context, self._incoming)
+        let = self._incoming.let
+        if not self._engine.has_processors and let is None:
             return None
         stream = StreamInfo(
             context.stream_id,
@@ -528,6 +556,8 @@ class _DialectSpecs:
             asked.schema if asked.wants_json else None,
             prompt=asked.prompt,
             caller=self._incoming.http.caller,
+            said=() if let is None else let.said,
+            placeholders=None if let is None else let.placeholders,
         )
         return self._engine.make_chain(stream)
 
@@ -546,10 +576,25 @@ class _DialectSpecs:
         return output, deltas, self._chain(request)
 
 
-def _chain(engine: Engine, request: Request, context: StreamContext, caller: str) -> Chain | None:
-    if not engine.has_processors and request.json_snapshots is UNSET:
+def _chain(engine: Engine, request: Request, context: StreamContext, incoming: Incoming) -> Chain | None:
+    let = incoming.let
+    if not engine.has_processors and let is None and request.json_snapshots is _UNSET:
         return None  # most streams: the context is not read
-    return engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model, caller)
+    caller = incoming.http.caller
+    return engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model, caller, let)
+
+
+def _check_copied(engine: Engine, negotiated: Negotiated, context: StreamContext, caller: str) -> None:
+    """Refuses a format that copies the upstream's bytes, where a guard holds: it cannot look into them.
+
+    Raises:
+        Error: A guard holds.
+    """
+    if not negotiated.copies_upstream:
+        return
+    guards = engine.guarding.guards
+    if guards is not None:
+        guards.check_closed(context.model, caller, f"format={negotiated.format.name}")
 
 
 def _encoder(negotiated: Negotiated, context: StreamContext, *, whole: bool) -> tuple[Encoder, StreamEncoder | None]:

@@ -1,8 +1,8 @@
 """SSE frames of a Responses answer → WebSocket messages: the `data` of each event, one message for each.
 
-Sans-IO: knows no socket. Frames of the gateway's own have one form, which `frame_messages` reads. Those of an upstream
-that are passed on may be any SSE (other line ends, comments, no `event:`, data in several lines) and are brought into
-messages line by line, in linear time.
+Sans-IO: knows no socket. Nearly all frames have OpenAI's form, which is the gateway's own too and which
+`event_messages` checks and reads at once. Those of an upstream that are passed on may be any SSE (other line ends,
+comments, no `event:`, data in several lines) and are brought into messages line by line, in linear time.
 
 1. An `error` is not sent: what ends a response is `response.failed`, which follows it. If nothing follows, the
    stream's reader would wait without end, so it becomes the `error` message of sockets.
@@ -19,20 +19,18 @@ import msgspec
 from msgspec import Raw, Struct
 from mypy_extensions import mypyc_attr
 
-from gai_fast.kernels import encode_json, frame_messages, head_of
+from gai_fast.kernels import encode_json, event_messages, head_of
 
 _LEAD: Final = b"{"
 _DATA: Final = b"data:"
 _EVENT: Final = b"event:"
 _BOM: Final = b"\xef\xbb\xbf"
-_OURS: Final = re.compile(rb"(?:event: response\..*+\ndata: \{.*+\n\n)++")
-"""Whole frames of responses in the gateway's own form, which is OpenAI's too, if they have no CR."""
 _NAME: Final = b"event: response."
-_ID: Final = b"id:"
-_LATER_ID: Final = b"\nid:"
-_FAILED_NAME: Final = b"event: response.failed"
+"""The beginning of frames of responses in the gateway's own form, which is OpenAI's too."""
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _CREATED: Final = b"response.created"
+_NEAR: Final = 256
+"""Bytes in which the id of a response of the gateway's own is."""
 _ENDS: Final = frozenset(("response.completed", "response.incomplete", "response.failed"))
 _FAILED: Final = "response.failed"
 _TYPED: Final = b'{"type":"response.'
@@ -85,12 +83,16 @@ class TurnEvents:
             return data.startswith(_FAILED_TYPE)
         return _type_of(data) == _FAILED
 
-    def find_identifier(self, frames: bytes) -> None:
+    def find_identifier(self, frames: bytes, own: str) -> None:
         """Looks for the id of the response.
 
         Args:
             frames: Whole frames, those that come first.
+            own: The id that the response has if the gateway writes it. It is then near the beginning.
         """
+        if frames.find(b'"id":"%b"' % own.encode(), 0, _NEAR) >= 0:
+            self.identifier = own
+            return
         at = frames.find(_CREATED)
         if at < 0:
             return
@@ -104,32 +106,16 @@ class TurnEvents:
                 self.identifier = identifier
                 return
 
-    def take_own(self, frames: bytes) -> bytes:
-        """Returns the messages for whole frames that the gateway has written. Only the last one is read.
-
-        Frames of durable streams may have ids, which `frame_messages` would put into the messages.
-
-        Args:
-            frames: The frames.
-        """
-        end = frames.rfind(b"\n", 0, len(frames) - 2)  # of the last event's name
-        begin = frames.rfind(b"\n", 0, max(end, 0)) + 1
-        if not frames.startswith(_NAME, begin) or frames.startswith(_FAILED_NAME, begin):
-            return self.take(frames)  # an `error` may precede it
-        if frames.startswith(_ID) or frames.find(_LATER_ID) >= 0:
-            return self.take(frames)
-        self._error, self._last = b"", frames
-        return frame_messages(frames, _LEAD)
-
     def take(self, frames: bytes) -> bytes:
         """Returns the messages for whole frames of any form.
 
         Args:
             frames: The frames.
         """
-        if _is_ours(frames):
+        plain = event_messages(frames, _NAME)
+        if plain is not None:
             self._error, self._last = b"", frames
-            return frame_messages(frames, _LEAD)
+            return plain
         made: list[bytes] = []
         for data in events_in(frames):
             if _type_of(data) != "error":
@@ -145,8 +131,9 @@ class TurnEvents:
         Args:
             frames: The frames.
         """
-        if _is_ours(frames):
-            return frame_messages(frames, _LEAD)
+        plain = event_messages(frames, _NAME)
+        if plain is not None:
+            return plain
         return b"".join([head_of(len(data)) + data for data in events_in(frames)])
 
     def rest(self) -> bytes:
@@ -159,11 +146,6 @@ class TurnEvents:
         """The data of the last event."""
         last = self._last
         return last[last.rfind(b"\n", 0, len(last) - 2) + 1 :].removeprefix(b"data: ")
-
-
-def _is_ours(frames: bytes) -> bool:
-    """Returns whether whole frames are in the gateway's own form."""
-    return frames.find(b"\r") < 0 and _OURS.fullmatch(frames) is not None
 
 
 def events_in(frames: bytes) -> Iterator[bytes]:

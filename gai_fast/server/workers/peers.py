@@ -46,7 +46,8 @@ from gai_fast.stores.backend import (
     Unwritten,
     check_size,
 )
-from gai_fast.stores.records import RecordTable, ResponseTable, no_room_error
+from gai_fast.stores.memory import ResponseTable
+from gai_fast.stores.records import RecordTable, no_room_error
 
 RECORDS: Final = "records"
 """The request to the supervisor that reads or changes a record."""

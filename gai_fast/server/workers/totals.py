@@ -3,8 +3,8 @@
 Owns the form of the counts between processes. `counts.py` owns the counts. `metrics.py` owns how each value is combined
 over several processes, and exposes them.
 
-A dump has only MessagePack types: `requests`, `errors`, `costs`, `models`, `gauges`, `process`, `loop_lag`
-and `pool_wait`.
+A dump has only MessagePack types: `requests`, `errors`, `costs`, `models`, `gauges`, `process`, `loop_lag`, `pool_wait`
+and `guard_delays`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def dump(sink: PrometheusSink) -> dict[str, Any]:
         "process": dict(sink.process()),
         "loop_lag": [sink.loop_lag.counts, sink.loop_lag.sum],
         "pool_wait": [sink.pool_wait.counts, sink.pool_wait.sum],
+        "guard_delays": {guard: [each.counts, each.sum] for guard, each in sink.guard_delays.items()},
         "requests": [[list(labels), number] for labels, number in sink.requests.items()],
         "errors": [[list(labels), number] for labels, number in sink.errors.items()],
         # As text: an integer of MessagePack has 64 bits.
@@ -90,6 +91,8 @@ def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
     counts.loop_lag.merge(tuple(late), seconds)
     waits, seconds = dumped["pool_wait"]
     counts.pool_wait.merge(tuple(waits), seconds)
+    for guard, (delays, seconds) in dumped["guard_delays"].items():
+        counts.guard_delay(guard).merge(tuple(delays), seconds)
     for given, number in dumped["requests"]:
         endpoint, provider, model, status, outcome, code = given
         counts.add_requests((endpoint, provider, model, status, outcome, code), number)

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
+from gai_fast.net.stream.guarding import Built, GuardError
 from gai_fast.runtime.ids import name_worker
 from gai_fast.server.admin.drained import DrainedTargets
 from gai_fast.server.admission.memory import high_water
@@ -318,6 +319,8 @@ class Worker:
         self._link = link
         self._certificate = certificate
         self._wrong_keys: dict[str, int] = {}  # not reported to the supervisor yet
+        self._renewing: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
         running.service.auth_throttle.report = self._note_wrong_key
         running.service.operations.scrapes.gather = self.gather
         running.service.admin.reload = self.reload
@@ -328,7 +331,24 @@ class Worker:
 
     def use(self, settings: bytes) -> None:
         """Applies a new configuration; as `WorkerCallbacks.use`."""
-        self._running.use(_share(from_bytes(settings), self._place))
+        own = _share(from_bytes(settings), self._place)
+        if not own.guards and not self._renewing:
+            self._use(own, ())
+            return
+        task = asyncio.get_running_loop().create_task(self._renew(own))
+        self._renewing.add(task)
+        task.add_done_callback(self._renewing.discard)
+
+    async def _renew(self, settings: Settings) -> None:
+        """Builds the guards of a configuration, and applies it behind the one that came before it."""
+        async with self._one_at_a_time:
+            try:
+                self._use(settings, await self._running.engine.build_guards(settings))
+            except GuardError as problem:
+                _log.error("the configuration is not reloaded: %s", problem)
+
+    def _use(self, settings: Settings, built: Built) -> None:
+        self._running.use(settings, built)
         if self._certificate is not None:
             self._certificate.reload()
 

@@ -9,8 +9,9 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
+from gai_fast.stores.memory import digest
 from gai_fast.stores.redis import RedisBackend
-from gai_fast.stores.responses import KeptResponses, _digest
+from gai_fast.stores.responses import KeptResponses
 from tests.conftest import ChangeLimits
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.servers import FAULTS, RedisServer
@@ -113,7 +114,7 @@ async def test_a_server_that_evicts_loses_what_it_evicts_alone(
     for number in range(8):
         assert await keep(responses, response(f"resp_more_{number}"))
     assert await responses.find(ANONYMOUS, ids[1]) is not None, "its former member was dropped, and not it"
-    for key in ("all", "due", "sizes", "items", f"of:{_digest(ANONYMOUS)}"):
+    for key in ("all", "due", "sizes", "items", f"of:{digest(ANONYMOUS)}"):
         await ask(backend, "DEL", f"{PREFIX}{key}")
         for number in range(40):
             assert await keep(responses, response(f"resp_{key}_{number}", items=["item"]))
@@ -166,8 +167,8 @@ async def test_a_damaged_value_is_an_error_and_undamaged_it_is_read(
 async def test_damaged_numbers_end_nothing(backend: RedisBackend, responses: KeptResponses, value: str) -> None:
     responses.use(ResponsesSettings(max_bytes=16_384))
     ids = await keep_chain(responses, 5)
-    await ask(backend, "HSET", f"{PREFIX}sizes", "", value, _digest(ANONYMOUS), value)
-    for key in ("all", "due", f"of:{_digest(ANONYMOUS)}"):
+    await ask(backend, "HSET", f"{PREFIX}sizes", "", value, digest(ANONYMOUS), value)
+    for key in ("all", "due", f"of:{digest(ANONYMOUS)}"):
         await ask(backend, "ZADD", f"{PREFIX}{key}", -1, "no member", -2, "", -3, f"{'a' * 32}:{'b' * 32}:5:5")
     for identifier in ids:
         key = f"{PREFIX}one:{responses._name(ANONYMOUS, identifier)}"

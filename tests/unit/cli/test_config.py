@@ -11,6 +11,8 @@ import pytest
 
 from gai_fast.cli.config import json_schema, toml
 from gai_fast.config import LISTS, SECTIONS, load
+from gai_fast.config.guard_keys import USES
+from gai_fast.model.settings import KINDS
 from gai_fast.processors import PROCESSORS, parameters
 from gai_fast.providers import provider_names
 from tests.integration.certificates import Authority
@@ -73,7 +75,10 @@ class TestInit:
         for name in ("client.pem", "client.key"):
             (authority.folder / name.replace("client", "good")).rename(folder / name)
         (folder / "prices.toml").write_text("")
-        (folder / "my_model.py").write_text("def answer(request):\n    return [request]\n")
+        for module, function in (("my_model", "answer"), ("my_policy", "check")):
+            (folder / f"{module}.py").write_text(f"def {function}(asked):\n    return [asked]\n")
+        for name in ("patterns.txt", "words.txt"):
+            (folder / name).write_text("kestrel\n")
         document = tomllib.loads("\n".join(active))
         document["server"].pop("default_model")
         for section, keys in SECTIONS.items():
@@ -224,6 +229,32 @@ class TestShow:
             "correlation",
         ]
 
+    def test_guards_are_shown_with_the_defaults_of_their_use(self, run: Run, folder: Path) -> None:
+        hook = '[[guard]]\nname = "hook"\nuse = "http"\nurl = "https://a.example"\naction = "flag"\n'
+        with (folder / "c.toml").open("a") as file:
+            file.write(f'{hook}headers = {{ a = "sk-hidden-5" }}\n[[guard]]\nname = "people"\nuse = "pii"\n')
+        for more in ([], ["--json"], ["--origin"]):
+            result = run("config", "show", "-c", "c.toml", *more, env=SECRETS)
+            assert result.exit_code == 0
+            assert "hidden" not in result.output
+        shown = tomllib.loads(run("config", "show", "-c", "c.toml", env=SECRETS).output)["guard"]
+        assert shown[0] == {
+            "name": "hook",
+            "use": "http",
+            "on": ["input", "output"],
+            "action": "flag",
+            "models": ["*"],
+            "keys": ["*"],
+            "replacement": "[{category}]",
+            "url": "https://a.example",
+            "headers": {"a": "[redacted]"},
+            "timeout": 1.0,
+            "max_exposure": 0,
+            "on_failure": "open",
+        }
+        assert shown[1]["action"] == "mask"
+        assert shown[1]["kinds"] == list(KINDS)
+
     def test_secrets_of_callers_are_shown_as_references_and_digests_not_at_all(self, run: Run, folder: Path) -> None:
         digest = "a1" * 32
         keys = (("one", "env:ONE"), ("two", "file:two"), ("three", f"sha256:{digest}"))
@@ -266,7 +297,7 @@ class TestSchema:
         for section, keys in SECTIONS.items():
             table = schema["properties"][section]
             table = table.get("items", table)
-            if section == "processor":
+            if section in ("processor", "guard"):
                 continue
             assert set(table["properties"]) == set(keys)
             assert table["additionalProperties"] is False
@@ -279,6 +310,17 @@ class TestSchema:
             "default": 8080,
         }
         assert schema["properties"]["upstream"]["items"]["required"] == ["name", "provider"]
+
+    def test_it_describes_the_guards_of_each_use(self) -> None:
+        tables = {table["title"]: table for table in json_schema()["properties"]["guard"]["items"]["oneOf"]}
+        assert list(tables) == list(USES)
+        assert {name for table in tables.values() for name in table["properties"]} == set(SECTIONS["guard"])
+        assert all(table["required"] == ["name", "use"] for table in tables.values())
+        words = tables["words"]
+        assert words["anyOf"] == [{"required": ["words"]}, {"required": ["words_file"]}]
+        assert words["properties"]["use"]["const"] == "words"
+        assert not {"patterns", "timeout"} & words["properties"].keys()
+        assert "anyOf" not in tables["pii"]
 
     def test_it_describes_every_processor_with_its_parameters(self) -> None:
         tables = json_schema()["properties"]["processor"]["items"]["oneOf"]

@@ -11,6 +11,7 @@ from gai_fast.config import ConfigError, Loaded, read
 
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\n'
 KEY = f'[[key]]\nname = "alice"\nsecret = "sha256:{"a1" * 32}"\n'
+GUARD = '[[guard]]\nname = "names"\nuse = "words"\nwords = ["kestrel"]\n'
 BATCH = '[[processor]]\nuse = "batch"\ncharacters = 3\n'
 MODEL = '[[model]]\nname = "fast"\nupstream = "main"\n'
 

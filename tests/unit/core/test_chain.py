@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.chain import Preface
 from gai_fast.kernels import SSEEncoder
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.processors import Chain, Processor, Touches
+from gai_fast.processors import Chain, Processor, StreamInfo, Touches, make_chain
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.filter import FilterProcessor
 from tests.unit.processors.streams import FINISH, START, delta, stream
@@ -119,3 +120,34 @@ def test_at_the_end_of_a_source_all_that_waits_is_given_out() -> None:
     chain = Chain([BatchProcessor(characters=100), BatchProcessor(characters=100)])
     assert run(chain, [delta("a"), delta("b")]) == []
     assert [event["text"] for event in chain.release()] == ["ab"]
+
+
+def test_what_is_said_of_the_request_comes_behind_start_and_deltas_need_not_be_seen() -> None:
+    said: Event = {"type": "warning", "reason": "guard_failed", "guard": "policy"}
+    chain = Chain([Preface((said, said))])
+    assert chain.touches == "events"
+    events = [event for each in (START, delta("a"), FINISH) for event in chain.process(each)]
+    assert events == [START, said, said, delta("a"), FINISH]
+
+
+def test_guards_come_first_then_what_is_said_then_the_configured() -> None:
+    said: Event = {"type": "warning", "reason": "guard_failed", "guard": "policy"}
+    seen: list[str] = []
+
+    class Noting(Processor):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+            seen.append(f"{self.name} {event['type']}")
+            return (event,)
+
+        def processor(self, _: StreamInfo) -> Processor:
+            return self
+
+    chain = make_chain([Noting("own")], StreamInfo(said=(said,)), Noting("guard"))
+    assert chain is not None
+    assert [event["type"] for event in chain.process(START)] == ["start", "warning"]
+    assert seen == ["guard start", "own start", "own warning"]
+    assert make_chain([], StreamInfo(said=(said,))) is not None
+    assert make_chain([], StreamInfo()) is None

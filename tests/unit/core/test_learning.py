@@ -55,9 +55,10 @@ class Expecting(FakeAdapter):
 class Fixture:
     """Learning with a copier that notes it."""
 
-    def __init__(self, adapter: type[FakeAdapter] = FakeAdapter) -> None:
+    def __init__(self, adapter: type[FakeAdapter] = FakeAdapter, *, collects_text: bool = False) -> None:
         self.adapter = adapter(FakeAPI())
         self.sink = Sink()
+        self.sink.collects_text = collects_text
         self.copier = Copier()
         self.learning = Learning(self.adapter, cast(Any, self.sink), cast(Any, self.copier))
 
@@ -123,8 +124,7 @@ def test_texts_are_expected_after_a_frame_that_is_the_start_and_a_text() -> None
 
 
 def test_text_that_is_collected_has_the_key_of_arguments() -> None:
-    made = Fixture(Expecting)
-    made.sink.collects_text = True
+    made = Fixture(Expecting, collects_text=True)
     assert made.after(text("a", choice=1)) == [
         ("learn", {"type": "text.delta", "arguments": "a", "choice": 1}, "arguments", False)
     ]

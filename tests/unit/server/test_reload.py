@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import ssl
@@ -13,6 +14,7 @@ import pytest
 
 from gai_fast.config import ConfigError, load
 from gai_fast.model.settings import (
+    CacheSettings,
     IssuerSettings,
     KeySettings,
     ModelSettings,
@@ -21,6 +23,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
     key_digest,
 )
+from gai_fast.net.stream.guarding import GuardError
 from gai_fast.server.edge.certificate import Certificate, CertificateError
 from gai_fast.server.reload import Reload, from_bytes, to_bytes
 
@@ -53,6 +56,24 @@ def test_each_change_of_a_reload_is_logged_by_its_name_and_without_its_value(cap
         Reload(OLD, lambda: new, is_open=False)()
     lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
     assert sorted(lines) == ["[[key]] alice: added", "[[model]] n: added", "the configuration has been reloaded"]
+
+
+async def test_a_reload_beside_the_loop_prepares_what_is_new_and_one_that_cannot_be_prepared_changes_nothing() -> None:
+    new, last = changed(keys=(KEY,)), changed(keys=(KEY,), cache=CacheSettings(ttl=5.0))
+    answers, prepared = [new, last, last], list[Settings]()
+    reload = Reload(OLD, lambda: answers.pop(0), is_open=False)
+
+    async def prepare(settings: Settings) -> None:
+        assert reload.settings is not settings
+        prepared.append(settings)
+        if len(prepared) == 2:
+            raise GuardError("guard 'a': no")
+
+    reloads = await asyncio.gather(*[reload.beside(prepare) for _ in range(3)])
+    assert [each.settings for each in reloads] == [new, None, last]
+    assert reloads[1].problem == "guard 'a': no"
+    assert prepared == [new, last, last]
+    assert reload.settings == last
 
 
 def test_a_configuration_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:

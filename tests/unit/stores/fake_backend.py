@@ -24,7 +24,7 @@ from gai_fast.stores.backend import (
     gap_text,
     join_gaps,
 )
-from gai_fast.stores.records import ResponseTable
+from gai_fast.stores.memory import ResponseTable
 
 PAGE = 4
 """Records that are read at a time."""

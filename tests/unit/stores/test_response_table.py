@@ -1,9 +1,10 @@
-"""`gai_fast/stores/records.py`: what is kept, for how long, and what makes room."""
+"""`gai_fast/stores/memory.py`: what is kept, for how long, and what makes room."""
 
 from __future__ import annotations
 
 from gai_fast.stores.backend import ResponseBudget, ResponseRecord
-from gai_fast.stores.records import ResponseTable
+from gai_fast.stores.memory import ResponseTable, name_of, record_of
+from gai_fast.stores.responses import KeptResponse
 from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
@@ -113,3 +114,25 @@ def test_an_item_is_found_in_the_newest_response_that_names_it(time: FakeTime) -
     }
     table.delete("two")
     assert table.holding({"x": "", "own": "two"}) == {"x": "one"}
+
+
+def test_a_record_counts_the_texts_and_each_item_and_has_no_room_beyond_its_callers() -> None:
+    kept = KeptResponse("resp_2", "resp_1", "completed", b"[]", b"{}", ["a", "b"])
+    size = 4 + LIMITS.response_cost + 2 * LIMITS.response_item_cost
+    record = record_of("ann", kept, size, is_here=True)
+    assert record is not None
+    assert (record.caller, record.value, record.size) == ("ann", kept, size)
+    names = [name_of("ann", each, is_here=True) for each in ("resp_2", "resp_1", "a", "b")]
+    assert [record.name, record.parent, *record.items] == names
+    assert record_of("ann", kept, size - 1, is_here=True) is None
+    many = kept._replace(items=[str(n) for n in range(LIMITS.response_items + 5)])
+    found = record_of("ann", many, 10**9, is_here=True)
+    assert found is not None
+    assert [*found.items] == [name_of("ann", each, is_here=True) for each in many.items[5:]], "the newest"
+
+
+def test_no_two_callers_or_ids_have_one_name() -> None:
+    places = [("a", "b c"), ("a b", "c"), ("a", "b"), ("1 a", "b"), ("", "a b")]
+    for is_here in (True, False):
+        assert len({name_of(*place, is_here=is_here) for place in places}) == len(places)
+    assert len(name_of("a", "b" * 5000, is_here=False)) == len(name_of("a", "b", is_here=False))

@@ -21,7 +21,7 @@ from gai_fast.model.settings import ANONYMOUS, ResponsesSettings, SealSettings, 
 from gai_fast.server.workers.link import pack
 from gai_fast.server.workers.peers import PeerBackend, RecordHome
 from gai_fast.stores.backend import Backend, ResponseBudget, ResponseRecord
-from gai_fast.stores.responses import _digest, _place
+from gai_fast.stores.memory import name_of
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
 from gai_fast.stores.sqlite import SQLiteBackend
@@ -258,10 +258,10 @@ async def test_a_damaged_value_is_an_error_and_its_undamaged_twin_is_read(damage
     assert await keep(responses, response("resp_4", items=["item"]))
 
     def write(identifier: str, change: Callable[[bytes, bytes], bytes]) -> None:
-        name, other = (_digest(_place(ANONYMOUS, each)) for each in (identifier, "resp_1"))
+        name, other = (name_of(ANONYMOUS, each, is_here=False) for each in (identifier, "resp_1"))
         rows = world.responses._kept
-        record = rows[name].record
-        rows[name] = rows[name]._replace(record=record._replace(value=change(record.value, rows[other].record.value)))
+        record, until = rows[name]
+        rows[name] = record._replace(value=change(record.value, rows[other][0].value)), until
 
     for identifier in ("resp_2", "resp_4"):
         write(identifier, lambda value, other: bytes(value))
@@ -290,9 +290,9 @@ async def test_the_values_say_what_a_chain_is_and_not_the_names_beside_them() ->
     assert await keep(responses, response("resp_other"))
     rows = world.responses._kept
     for forged in ("", "resp_other", "resp_6", "resp_4", "resp_none"):
-        name = _digest(_place(ANONYMOUS, "resp_4"))
-        record = rows[name].record._replace(parent=_digest(_place(ANONYMOUS, forged)) if forged else "")
-        rows[name] = rows[name]._replace(record=record)
+        name = name_of(ANONYMOUS, "resp_4", is_here=False)
+        record, until = rows[name]
+        rows[name] = record._replace(parent=name_of(ANONYMOUS, forged, is_here=False) if forged else ""), until
         found = await responses.chain(ANONYMOUS, ids[-1])
         assert [each.identifier for each in found or ()] == ids
 

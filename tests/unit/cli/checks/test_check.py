@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.integration.certificates import Authority
 from tests.unit.cli.conftest import Run
+from tests.unit.config.folders import GUARD
 
 UPSTREAM = '[[upstream]]\nname = "main"\nprovider = "openai"\nbase_url = "http://127.0.0.1:9"\n'
 MODEL = '[[model]]\nname = "fast"\nupstream = "main"\n'
@@ -18,6 +19,33 @@ def test_a_right_configuration_is_counted(run: Run, folder: Path) -> None:
     assert (result.exit_code, result.output) == (0, "config OK (1 upstream, 2 models and the demo): c.toml\n")
     shown = json.loads(run("check", "-c", "c.toml", "--json").output)
     assert shown == {"ok": True, "problems": [], "warnings": [], "file": "c.toml", "upstreams": 1, "models": 2}
+
+
+def test_guards_are_said(run: Run, folder: Path) -> None:
+    (folder / "c.toml").write_text(
+        f"{UPSTREAM}{MODEL}{GUARD}models = ['fast']\n{GUARD.replace('names', 'b')}models = ['b']\n"
+    )
+    result = run("check", "-c", "c.toml")
+    assert (result.exit_code, result.stdout.splitlines()[1:]) == (
+        0,
+        [
+            "guard names: words, mask on input and output; models fast; every caller",
+            "guard b: words, mask on input and output; no model; every caller",
+            "closed: format=raw of fast, by names",
+            "closed: /v1/responses/compact of fast, by names",
+            "closed: prompts of token ids of fast, by names",
+        ],
+    )
+    assert result.stderr.startswith("warning: guard b: never holds: `models` has no model that there is: fast, demo, m")
+    shown = json.loads(run("check", "-c", "c.toml", "--json").output)
+    assert [each["guard"] for each in shown["guards"]] == ["names", "b"]
+    assert [each["route"] for each in shown["closed"]][:2] == ["format=raw", "/v1/responses/compact"]
+    (folder / "c.toml").write_text(GUARD.replace("words =", "wrods ="))
+    result = run("check", "-c", "c.toml")
+    assert (result.exit_code, result.output) == (
+        2,
+        "error: c.toml:4: unknown key 'wrods' in [[guard]] 'names'; did you mean words?\n",
+    )
 
 
 def test_zero_configuration_is_checked(run: Run) -> None:

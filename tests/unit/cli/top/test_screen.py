@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
 from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
-from gai_fast.cli.top.screen import Question, Top, show
+from gai_fast.cli.top.screen import ConfirmCancel, Top, show
 from tests.conftest import ChangeLimits
 from tests.unit.cli.top.test_lines import HOSTILE, sample, stream
 from tests.waiting import until
@@ -131,9 +131,9 @@ async def test_a_stream_is_cancelled_after_a_question_only() -> None:
     async with shown(server, ROWS) as (app, pilot):
         for answer in ("n", "escape"):
             await pilot.press("c")
-            assert isinstance(app.screen, Question)
+            assert isinstance(app.screen, ConfirmCancel)
             await pilot.press(answer)
-            assert not isinstance(app.screen, Question)
+            assert not isinstance(app.screen, ConfirmCancel)
         assert not server.cancelled
         await pilot.press("c")
         asked = str(app.screen.query_one(Static).content)

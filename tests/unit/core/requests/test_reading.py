@@ -17,6 +17,7 @@ from gai_fast.core.requests.reading import (
     check_members,
     conversation,
     cut_body,
+    members_for_scores,
     parse_object,
     parse_request,
     turns,
@@ -28,6 +29,7 @@ from gai_fast.model.request import (
     CheckedBody,
     NamedTool,
     Reasoning,
+    Request,
     SystemMessage,
     ToolCallPart,
     ToolMessage,
@@ -581,3 +583,18 @@ def test_members_that_a_type_names_are_refused_by_their_path_and_not_quoted(give
         check_members(given, named, "$.here")
     assert caught.value.message == f"The request is not valid: {why}"
     check_members({"names": None, "kind": "a", "other": [SECRET]}, named, "$.here")
+
+
+@pytest.mark.parametrize(
+    ("request_", "paths"),
+    [
+        (Request(), []),
+        (Request(logprobs=False, top_logprobs=0), []),
+        (Request(logprobs=True, top_logprobs=2), ["logprobs", "top_logprobs"]),
+        ({"logprobs": 0}, ["logprobs"]),
+        ({"logprobs": None, "top_logprobs": None, "include": None}, []),
+        ({"include": ["x", "message.output_text.logprobs"], "top_logprobs": 3}, ["top_logprobs", "include[1]"]),
+    ],
+)
+def test_members_that_ask_for_probabilities(request_: Request | dict[str, Any], paths: list[str]) -> None:
+    assert members_for_scores(request_) == paths

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.core.requests.stored_ids import (
+    is_item_of,
     is_of_input,
     may_name_another,
     own_item_id,
@@ -158,3 +159,14 @@ def test_an_item_may_name_another_if_it_lacks_content() -> None:
         {"id": "x", "type": "function_call", "call_id": "c"},
     ):
         assert not may_name_another(item)
+
+
+@pytest.mark.parametrize(
+    "stream", ["a" * 22, "a" * 21, "a" * 100, "a" * 101, "0-_" * 10, "é" * 22, "a.~" * 10, "_1" * 11, ""]
+)
+@pytest.mark.parametrize("kind", ["msg", "", "Msg", "m_g", "é", "m1"])
+@pytest.mark.parametrize("number", ["0", "123456789", "1234567890", "", "1_2", "x", "²", "٣"])
+def test_an_item_is_one_of_the_response_that_its_id_names(stream: str, kind: str, number: str) -> None:
+    identifier = f"{kind}_{stream}_{number}"
+    for response in (f"resp_{stream}", stream, f"resp_{stream}_1", f"resp_{stream[1:]}", "resp_", ""):
+        assert is_item_of(identifier, response) is (response_of_item(identifier) == response != "")

@@ -59,6 +59,45 @@ def test_a_message_of_any_length_has_the_right_head(kernels: ModuleType, size: i
     assert json.loads(message) == {"stream": "a", "text": "x" * size}
 
 
+NAME = b"event: response."
+CREATED = b'event: response.created\ndata: {"type":"response.created"}\n\n'
+DELTA = b'event: response.output_text.delta\ndata: {"delta":"a"}\n\n'
+
+
+@pytest.mark.parametrize("frames", [CREATED, DELTA * 3, CREATED + DELTA * 2 + CREATED + DELTA])
+def test_events_with_names_are_messages(kernels: ModuleType, frames: bytes) -> None:
+    expected = [line[6:] for line in frames.split(b"\n") if line.startswith(b"data: ")]
+    assert messages(kernels.event_messages(frames, NAME)) == expected
+    assert kernels.event_messages(frames, NAME) == kernels.frame_messages(frames, b"{")
+
+
+@pytest.mark.parametrize("size", [0, 100, 117, 118, 65_527, 65_528, 70_000])
+def test_an_event_of_any_length_is_a_message(kernels: ModuleType, size: int) -> None:
+    frames = b'event: \ndata: {"a":"%b"}\n\n' % (b"x" * size) * 3
+    assert messages(kernels.event_messages(frames, b"event: ")) == [b'{"a":"%b"}' % (b"x" * size)] * 3
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        *(b"", b"\n", b"\n\n\n", b": ping\n\n", DELTA + b": ping\n\n", b": ping\n" + DELTA, b"id: a.1\n" + DELTA),
+        *(DELTA + b"id: a.1\n" + DELTA, DELTA[:-1], DELTA[:-2], DELTA + b"\n", DELTA + DELTA[:-1], DELTA + DELTA[:20]),
+        *(DELTA + b"event: error\ndata: {}\n\n", b'data: {"a":1}\n\n', DELTA.replace(b"\n", b"\r\n")),
+        *(DELTA.replace(b": {", b":{"), DELTA.replace(b"data", b"dat"), DELTA.replace(b'"a"', b'"a\r"')),
+        *(DELTA.replace(b'{"delta":"a"}', b"[DONE]"), DELTA.replace(b':"', b':\ndata: "'), b"event: response.x\n\n"),
+        DELTA + DELTA.replace(b'"}', b'"\ndata: }'),
+    ],
+)
+def test_frames_of_another_form_are_left(kernels: ModuleType, frames: bytes) -> None:
+    assert kernels.event_messages(frames, NAME) is None
+
+
+def test_the_beginning_of_a_frame_is_that_of_its_name(kernels: ModuleType) -> None:
+    assert kernels.event_messages(DELTA, b"event") is None
+    assert kernels.event_messages(DELTA, b"data: {") is None
+    assert kernels.event_messages(DELTA, b"event: response.output_text.delta") is not None
+
+
 def test_a_head_names_the_kind_of_its_frame() -> None:
     assert head_of(2, 0x88) == b"\x88\x02"
     assert head_of(300) == b"\x81\x7e\x01\x2c"

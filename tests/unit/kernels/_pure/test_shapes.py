@@ -142,6 +142,81 @@ def test_what_cannot_be_cut_is_left_to_a_parser(kernels: ModuleType, text: bytes
     assert kernels.cut_member(text, b"model") is None
 
 
+OUTER, INNER = (b"type", b"response"), (b"id", b"store")
+
+
+def placed(native: ModuleType, frame: bytes) -> list[bytes] | None:
+    """Returns the values that are placed; an empty one for a member that is missing."""
+    places = native.frame_members(frame, OUTER, INNER)
+    return None if places is None else [frame[places[at] : places[at + 1]] for at in range(0, len(places), 2)]
+
+
+@pytest.mark.native
+@pytest.mark.parametrize(
+    ("data", "values"),
+    [
+        (b'{"type":"x","response":{"id":"r","store":true}}', [b'"x"', b'{"id":"r","store":true}', b'"r"', b"true"]),
+        (b'{"response" : {"store": null } , "n":[{"id":1}]}', [b"", b'{"store": null }', b"", b"null"]),
+        (b'{"id":1,"store":2,"type":{},"response":{}}', [b"{}", b"{}", b"", b""]),
+        (b'{"response":{"a":{"id":1},"b":[{"store":2}],"id":"\xc3\xa9\\n"}}', [b"", None, b'"\xc3\xa9\\n"', b""]),
+        (b'{"a":{"response":{"id":"r"}}}', []),
+        (b'{"type":"x","response":null}', []),
+        (b'{"type":"response"}', []),
+        (b"{}", []),
+    ],
+)
+def test_members_of_a_frame_are_placed(native: ModuleType, data: bytes, values: list[bytes | None]) -> None:
+    for head in (b"data: ", b"event: response.created\ndata: ", b"event: \ndata: "):
+        found = placed(native, head + data + b"\n\n")
+        assert found is not None
+        assert len(found) == len(values)
+        assert all(value is None or each == value for each, value in zip(found, values, strict=True))
+    pure = load("pure").frame_members(b"data: " + data + b"\n\n", OUTER, INNER)
+    assert pure == (None if b'"response"' in data else ())
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"", b"\n\n", b"data: {", b"data: {\n\n", b"data: {}", b"data: {}\n", b"event: x\n\n", b"event: x",
+        b": ping\n\n", b"data:{}\n\n", b"data: {}\r\n\r\n", b"event: x\rdata: {}\n\n", b"id: 1\ndata: {}\n\n",
+        b"data: {}\nid: 1\n\n", b"data: [DONE]\n\n", b"data: {} \n\n", b"data: {}x\n\n", b"data: {\ndata: }\n\n",
+        b"\xef\xbb\xbfdata: {}\n\n", b'data: {"response":{"a":1,"b":2,"a":3}}\n\n', b'data: {"a":1,"a":2}\n\n',
+        b'data: {"response":{},"response":{}}\n\n', b'data: {"response":{"\\u0069d":1}}\n\n',
+        b'data: {"\xc3\xa9":1}\n\n', b'data: {"a":"\xff"}\n\n', b'data: {"a":NaN}\n\n',
+        b'data: {"a":"\\ud800"}\n\n', b'data: {"a":1,}\n\n', b'data: {"a"}\n\n', b'data: {"a":}\n\n',
+        b'data: {"a":1\n\n', b'data: {"response":{"id":1}\n\n', b'data: {"a":%b}\n\n' % (33 * b"[" + 33 * b"]"),
+        b"data: {%b}\n\n" % b",".join(b'"%d":0' % at for at in range(65)),
+    ],
+)  # fmt: skip
+def test_a_frame_whose_members_cannot_be_placed_is_left(kernels: ModuleType, frame: bytes) -> None:
+    if b'"response"' in frame:
+        assert kernels.frame_members(frame, OUTER, INNER) is None
+    else:
+        assert kernels.frame_members(frame, OUTER, INNER) == ()
+        assert kernels.frame_members(frame.replace(b'"a"', b'"response"'), OUTER, INNER) in (None, ())
+
+
+@pytest.mark.native
+def test_a_known_object_is_compared(native: ModuleType) -> None:
+    known = b'{"id":"r","store":true}'
+    frame = b'data: {"type":"x","response":%b,"n":1}\n\n'
+    begin = len(b'data: {"type":"x","response":')
+    assert native.frame_members(frame % known, OUTER, INNER, known) == (14, 17, begin, begin + len(known))
+    for other in (b'{"id":"s","store":true}', known[:-1] + b',"a":1}', b"{}"):
+        assert native.frame_members(frame % other, OUTER, INNER, known) == native.frame_members(
+            frame % other, OUTER, INNER
+        )
+    assert native.frame_members(b'data: {"n":{"id":"r"}, "a":"response"}\n\n', OUTER, INNER, b'{"id":"r"}') == ()
+    assert native.frame_members(frame % known + b" ", OUTER, INNER, known) is None
+
+
+def test_the_number_of_sought_names_is_bounded(kernels: ModuleType) -> None:
+    for outer, inner in (((), ()), ((b"a",) * 8, (b"b",) * 9), ((b"a" * 31,), ())):
+        with pytest.raises(ValueError, match="1 to 16 names are sought"):
+            kernels.frame_members(b"data: {}\n\n", outer, inner)
+
+
 @pytest.mark.parametrize(
     ("text", "counts"),
     [

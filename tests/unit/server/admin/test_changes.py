@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from gai_fast.model.settings import (
+    GuardSettings,
     KeySettings,
     LimitSettings,
     ModelSettings,
@@ -40,6 +41,11 @@ def test_sections_are_named_with_what_became_of_them() -> None:
         {"section": "default_model", "name": None, "change": "added"},
     ]
     assert changes(new, new) == []
+
+
+def test_a_guard_whose_list_has_another_word_is_changed() -> None:
+    one, other = (dataclasses.replace(OLD, guards=(GuardSettings("names", "words", words=(w,)),)) for w in ("a", "b"))
+    assert changes(one, other) == [{"section": "guard", "name": "names", "change": "changed"}]
 
 
 def test_no_value_is_shown() -> None:

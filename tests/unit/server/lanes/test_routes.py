@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast, get_args
 
 from aiohttp import web
@@ -82,19 +83,21 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
     assert formats == {"anthropic", "completions", "openai", "responses"}
 
 
-GATES = ("early limits", "chains", "named ids", "idempotency", "shared answers", "admission", "chat")
-E, H, N, K, S, A, C = GATES
+GATES = ("early limits", "chains", "named ids", "idempotency", "guards", "shared answers", "admission", "chat")
+E, H, N, K, G, S, A, C = GATES
 
 # Each route that asks an upstream, and its gates. An upstream's own paths are passed unread: only limits count them.
+# Where guards cannot look, a guard closes the route (`pass_through/routes.py`, rule 6).
 WAYS: dict[tuple[str, str], set[str]] = {
-    ("POST", "/api/v1/stream"): {E, N, K, S, A},
-    ("GET", "/api/v1/stream"): {S, A},
-    ("POST", "/api/v1/streams"): {E, N, K, A},
-    ("POST", "/api/v1/chat"): {E, N, S, A, C},
-    **{("POST", f"/v1/{name}"): {E, N, K, S, A} for name in ("chat/completions", "completions", "messages")},
-    ("POST", "/v1/responses"): {E, H, N, K, S, A},
-    ("POST", "/v1/messages/count_tokens"): {E, N, A},
-    **{("POST", f"/v1/responses/{name}"): {E, H, N, A} for name in ("input_tokens", "compact")},
+    ("POST", "/api/v1/stream"): {E, N, K, G, S, A},
+    ("GET", "/api/v1/stream"): {G, S, A},
+    ("POST", "/api/v1/streams"): {E, N, K, G, A},
+    ("POST", "/api/v1/chat"): {E, N, G, S, A, C},
+    **{("POST", f"/v1/{name}"): {E, N, K, G, S, A} for name in ("chat/completions", "completions", "messages")},
+    ("POST", "/v1/responses"): {E, H, N, K, G, S, A},
+    ("POST", "/v1/messages/count_tokens"): {E, N, G, A},
+    ("POST", "/v1/responses/input_tokens"): {E, H, N, G, A},
+    ("POST", "/v1/responses/compact"): {E, H, N, A},
     **{("POST", f"/v1/{name}"): {E, A} for name in ("embeddings", "moderations", "rerank", "images/generations")},
     ("POST", "/v1/audio/speech"): {E, A},
     **{("POST", f"/v1/audio/{name}"): {E, N, A} for name in ("transcriptions", "translations")},
@@ -108,6 +111,14 @@ def test_each_route_that_asks_an_upstream_has_its_gates() -> None:
     found = {(route.method, route.path): set(route.gates) for route in ROUTES if route.gates}
     assert found == WAYS
     assert all("admission" in gates for gates in WAYS.values())
+    passed = ("with_model", "form", "compact", "upstream")
+    asking = [route for route in ROUTES if route.gates and route.path.split("/")[1] != "p"]
+    handlers: Any = SimpleNamespace(
+        streams=SimpleNamespace(**{name: name for name in dir(StreamRoutes)}),
+        pass_through=SimpleNamespace(**{name: name for name in passed}),
+    )
+    unguarded = {route.path for route in asking if "guards" not in route.gates}
+    assert unguarded == {route.path for route in asking if cast("str", route.handler(handlers)) in passed}
 
 
 class Pause(Struct):

@@ -82,6 +82,7 @@ async def test_the_gates_stand_in_one_order_whatever_a_route_names(engine: Engin
         "NamedIds",
         "Plan",
         "Idempotency",
+        "Guards",
         "SharedAnswers",
         "Admission",
         "Chat",

@@ -11,6 +11,7 @@ from gai_fast.server.websocket.turn_events import TurnEvents, error_message, eve
 from tests.unit.formats.responses_reader import frame
 from tests.unit.kernels._pure.test_messages import messages
 
+OURS = "resp_ours"
 CREATED = frame("response.created", 0, response={"tools": [{"id": "t"}], "id": "resp_1"})
 DELTA = frame("response.output_text.delta", 1, delta="a")
 COMPLETED = frame("response.completed", 2, response={"id": "resp_1"})
@@ -28,7 +29,7 @@ def kinds(data: bytes) -> list[str]:
 
 def test_events_are_messages_and_the_id_is_known() -> None:
     events = TurnEvents()
-    events.find_identifier(CREATED + DELTA)
+    events.find_identifier(CREATED + DELTA, OURS)
     assert kinds(events.take(CREATED + DELTA)) == ["response.created", "response.output_text.delta"]
     assert events.identifier == "resp_1"
     assert kinds(events.take_copied(DELTA * 3)) == ["response.output_text.delta"] * 3
@@ -39,9 +40,10 @@ def test_events_are_messages_and_the_id_is_known() -> None:
 
 def test_the_id_is_the_upstreams_wherever_it_stands() -> None:
     events = TurnEvents()
-    events.find_identifier(b": hello\n\n")
+    events.find_identifier(b": hello\n\n", OURS)
     assert events.identifier == ""
-    events.find_identifier(b'data: {"response":{"error":null,"id":"theirs"},"type":"response.created"}\r\n\r\n')
+    frames = b'data: {"response":{"error":null,"id":"theirs"},"type":"response.created"}\r\n\r\n'
+    events.find_identifier(frames, OURS)
     assert events.identifier == "theirs"
 
 
@@ -68,27 +70,13 @@ def test_ids_of_events_are_not_in_messages() -> None:
     assert read(TurnEvents().take(b"id: s.1\n" + DELTA)) == [json.loads(DELTA.partition(b"data: ")[2])]
 
 
-@pytest.mark.parametrize(
-    "frames",
-    [
-        CREATED,
-        CREATED + DELTA * 3,
-        DELTA + COMPLETED,
-        COMPLETED,
-        b": ping\n\n",
-        b"",
-        DELTA + ERROR + FAILED,
-        ERROR,
-        b"id: a.1\n" + DELTA,
-        DELTA + b"id: a.2\n" + DELTA,
-    ],
-)
-def test_own_frames_are_the_same_messages(frames: bytes) -> None:
-    """Most are not looked at."""
-    own, any_form = TurnEvents(), TurnEvents()
-    assert own.take_own(frames) == any_form.take(frames)
-    assert own.has_failed is any_form.has_failed
-    assert own.rest() == any_form.rest()
+def test_the_gateways_own_id_is_found_without_a_parser() -> None:
+    events = TurnEvents()
+    events.find_identifier(CREATED.replace(b"\n\n", b""), "resp_1")
+    assert events.identifier == "resp_1"
+    other = TurnEvents()
+    other.find_identifier(CREATED, "resp_2")
+    assert other.identifier == "resp_1"
 
 
 @pytest.mark.parametrize("frames", [[DELTA, ERROR + FAILED], [DELTA, ERROR, FAILED], [DELTA, FAILED, ERROR]])

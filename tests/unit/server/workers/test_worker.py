@@ -322,7 +322,7 @@ def test_a_new_configuration_brings_what_the_certificates_files_hold_now() -> No
     done: list[str] = []
     running = SimpleNamespace(
         service=serviced(AuthThrottle()),
-        use=lambda _: done.append("use"),
+        use=lambda _, built: done.append("use"),
     )
     certificate = SimpleNamespace(reload=lambda: done.append("reload"))
     Worker(cast(Any, running), cast(Any, None), 0, cast(Any, certificate)).use(to_bytes(Settings()))

@@ -48,6 +48,14 @@ class Search(Protocol):
         """Returns what the end of the text decides. The next piece is the beginning of another text."""
 
 
+class ArgumentsSearch(Search, Protocol):
+    """The search of a call's arguments, as `arguments.ArgumentSearch`."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the arguments are no JSON: what replaces a match is then not escaped."""
+
+
 class OutputGuard(Protocol):
     """One guard of a stream's output."""
 
@@ -65,11 +73,14 @@ class OutputGuard(Protocol):
     def replacement_of(self, found: str) -> str:
         """Returns what replaces a match; as `category_of`."""
 
+    def met(self) -> None:
+        """Counts a match."""
+
     def scan(self) -> Search:
         """Returns the search of a text. That of a `flag` holds nothing: its text passes before its match."""
 
-    def scan_arguments(self) -> Search:
-        """Returns the search of a call's arguments, which are JSON; as `scan`."""
+    def scan_arguments(self) -> ArgumentsSearch:
+        """Returns the search of a call's arguments, which are JSON as a rule; as `scan`."""
 
 
 class Stopped:
@@ -88,18 +99,35 @@ class GuardLine:
     Args:
         guard: The guard.
         choice: The choice of the text.
-        is_json: Whether the text is JSON.
+        is_json: Whether the text is JSON, or arguments of a call.
+        is_told: Whether the stream has the events of its matches already.
     """
 
-    __slots__ = ("_choice", "_fed", "_is_json", "_marks", "_passed", "_search", "changes", "guard")
+    __slots__ = (
+        "_arguments",
+        "_choice",
+        "_fed",
+        "_is_json",
+        "_is_told",
+        "_marks",
+        "_passed",
+        "_search",
+        "changes",
+        "guard",
+        "restored",
+    )
 
-    def __init__(self, guard: OutputGuard, choice: int, *, is_json: bool) -> None:
+    def __init__(self, guard: OutputGuard, choice: int, *, is_json: bool, is_told: bool) -> None:
         self.guard = guard
         self.changes = 0
         """The matches that were masked."""
+        self.restored = 0
+        """The own words that came back."""
         self._choice = choice
         self._is_json = is_json
-        self._search = guard.scan_arguments() if is_json else guard.scan()
+        self._is_told = is_told
+        self._arguments = guard.scan_arguments() if is_json else None
+        self._search: Search = self._arguments or guard.scan()
         self._fed = 0
         self._passed = 0
         self._marks: deque[tuple[int, Event]] = deque()  # the events that wait, each with its place in the text
@@ -177,12 +205,17 @@ class GuardLine:
         action, found = guard.action, match.category
         if action == "mask" or action == "restore":
             replacement = guard.replacement_of(found)
-            out.append(json.dumps(replacement, ensure_ascii=False)[1:-1] if self._is_json else replacement)
+            is_escaped = self._arguments is not None and not self._arguments.is_text
+            out.append(json.dumps(replacement, ensure_ascii=False)[1:-1] if is_escaped else replacement)
             if not self._is_json:
                 self._passed = max(self._passed, match.end)
         if action == "restore":
+            self.restored += 1
             return False
         self.changes += action == "mask"
+        if self._is_told:
+            return False
+        guard.met()
         out.append(safety(guard.name, action, guard.category_of(found), "output", choice=self._choice))
         if action == "stop":
             out.append(STOP)
@@ -196,12 +229,15 @@ class Channel:
         guards: The guards.
         choice: The choice of the text.
         is_json: Whether the text is the arguments of a call.
+        is_told: As of `GuardLine`.
     """
 
     __slots__ = ("_lines", "delta")
 
-    def __init__(self, guards: Sequence[OutputGuard], choice: int, *, is_json: bool = False) -> None:
-        self._lines = [GuardLine(guard, choice, is_json=is_json) for guard in guards]
+    def __init__(
+        self, guards: Sequence[OutputGuard], choice: int, *, is_json: bool = False, is_told: bool = False
+    ) -> None:
+        self._lines = [GuardLine(guard, choice, is_json=is_json, is_told=is_told) for guard in guards]
         self.delta: Event = {"type": ""}
         """The last delta of the text: what leaves is like it."""
 
@@ -214,6 +250,11 @@ class Channel:
     def changes(self) -> int:
         """The matches that were masked so far."""
         return sum([line.changes for line in self._lines])
+
+    @property
+    def restored(self) -> int:
+        """The own words that came back so far."""
+        return sum([line.restored for line in self._lines])
 
     def take(self, item: str | Event) -> list[Item]:
         """Returns what leaves when a piece of the text comes, or an event behind it."""

@@ -6,7 +6,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import StreamSettings
-from gai_fast.server.requests.probe import EVENTS, Probes
+from gai_fast.server.lanes.probe import EVENTS, Probes
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.unit.server import incoming_requests

@@ -1,4 +1,4 @@
-"""`gai_fast/guards/stage.py`: what the guards of a stream let through, event by event."""
+"""`gai_fast/guards/stages/stage.py`: what the guards of a stream let through, event by event."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from gai_fast.core.chain import Chain, Stop
-from gai_fast.guards.stage import GuardStage
+from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.model.events import DELTAS, Event, JSONText
 from tests.unit.core.test_relay_money import CUT, Scene, chunk
 from tests.unit.formats.streams import call, call_delta, call_start, finish, reasoning, text
-from tests.unit.guards.literal import WordGuard
+from tests.unit.guards.stages.literal import WordGuard
 
 START: Event = {"type": "start", "provider": "p", "model": "m"}
 DONE: Event = {"type": "done", "finished": True}
@@ -204,6 +204,25 @@ def test_strings_of_tools_are_masked(key: str) -> None:
     assert said(through(stage("stop"), text("kes"), event)) == ["kes", "stop", "(stop)"]
 
 
+def test_a_number_with_a_match_becomes_a_string() -> None:
+    number: Event = {"type": "tool.result", "tool_result": 4111}
+    assert through(stage(), number)[0]["tool_result"] == 4111
+    made = GuardStage([WordGuard(["411"])])
+    assert through(made, number)[0]["tool_result"] == "[words]1"
+    result: Event = {"type": "tool.result", "tool_result": JSONText("4111", 4111)}
+    assert through(made, result)[0]["tool_result"] == "[words]1"
+
+
+def test_what_the_provider_says_beside_its_end_is_seen() -> None:
+    end: Any = {**finish(), "provider_metadata": {"related_questions": ["a kestrel"], "n": 1}}
+    given = through(stage(), text("kes"), end, DONE)
+    assert said(given) == ["kes", "mask", "finish", "done"]
+    assert given[2]["provider_metadata"] == {"related_questions": ["a [words]"], "n": 1}
+    assert said(through(stage("stop"), end)) == ["stop", "(stop)"]
+    clean: Any = {**finish(), "provider_metadata": {"stop_sequence": "kes"}}
+    assert through(stage(), clean)[0] is clean
+
+
 # ---- in a stream -----------------------------------------------------------------------------------------------------
 
 
@@ -237,3 +256,14 @@ def test_a_continuation_compares_the_upstreams_own_text() -> None:
     scene.again("verified")
     scene.say(chunk("the kestrel is"), chunk(" red"), chunk(finish="stop"), "[DONE]")
     assert said(scene.sink.take()) == ["start", "the [words]", "mask", " is", " red", "finish", "done"]
+
+
+def test_a_stop_beside_the_end_is_the_end_of_a_legal_stream() -> None:
+    scene = Scene(chain=Chain([stage("stop")]))
+    choice = {"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "kestrel"}
+    scene.say(chunk("a"), {"id": "c", "model": "m", "choices": [choice]})
+    scene.relay.receive_data(b"data: [DONE]\n\n", 0)
+    events = scene.sink.take()
+    assert said(events) == ["start", "a", "stop", "finish", "done"]
+    end: Any = events[-2]
+    assert (end["finish_reason"], end["reason"], "provider_metadata" in end) == ("content_filter", "guard", False)

@@ -1,4 +1,4 @@
-"""`gai_fast/guards/channel.py`: several guards of one text, and events in between."""
+"""`gai_fast/guards/stages/channel.py`: several guards of one text, and events in between."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.guards.channel import STOP, Channel
-from tests.unit.guards.literal import Hit, WordGuard, WordSearch
+from gai_fast.guards.stages.channel import STOP, Channel
+from tests.unit.guards.stages.literal import Hit, WordGuard, WordSearch
 
 USAGE: Any = {"type": "usage", "usage": {"input_tokens": 1}}
 

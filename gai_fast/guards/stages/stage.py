@@ -8,8 +8,8 @@ guards of one text. The stage is the first processor of its stream.
    arguments of a call end with its `tool.call`; calls may take turns.
 3. Other events wait behind the held text of their choice, and end nothing.
 4. `tool.call` has the arguments that were let through. Strings of server tools and results of tools, titles and quotes
-   of citations are texts that come at once. A citation whose address has a match is left out, and so is a block of the
-   provider with one: nobody knows what its parts mean.
+   of citations, and what a provider says beside its `finish` are texts that come at once. A citation whose address has
+   a match is left out, and so is a block of the provider with one: nobody knows what its parts mean.
 5. What was masked cannot be proven any more: reasoning loses its signature, a call too. Citations lose their places in
    a text of another length. Deltas have no `logprobs`: they spell the tokens of the upstream.
 6. After a `Stop` the stage passes what makes a stream legal, and nothing else.
@@ -18,16 +18,19 @@ guards of one text. The stage is the first processor of its stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from gai_fast.core.chain import FRAME, Processor
-from gai_fast.guards.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.guards.outcomes import stopped
+from gai_fast.guards.stages.changed import Changed, rewritten
+from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import DELTAS, Event, JSONText
 
 _ARGUMENTS: Final = "tool.call.delta"
 _QUOTED: Final = ("title", "cited_text")
+_HAS_STRINGS: Final = frozenset('{["')
+"""What a JSON value begins with that is no number and no literal."""
 
 
 class _Choice:
@@ -39,11 +42,10 @@ class _Choice:
         prose: The text of this type.
         calls: The arguments of its calls under way, by call id.
         latest: The channel of its last delta.
-        has_changed_text: Whether its text was masked.
-        has_changed_reasoning: Whether its reasoning was masked since the last signature.
+        changed: What was changed in it.
     """
 
-    __slots__ = ("calls", "has_changed_reasoning", "has_changed_text", "kind", "latest", "number", "prose")
+    __slots__ = ("calls", "changed", "kind", "latest", "number", "prose")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -51,8 +53,7 @@ class _Choice:
         self.prose: Channel | None = None
         self.calls: dict[str, Channel] = {}
         self.latest: Channel | None = None
-        self.has_changed_text = False
-        self.has_changed_reasoning = False
+        self.changed = Changed()
 
 
 class GuardStage(Processor):
@@ -62,8 +63,11 @@ class GuardStage(Processor):
         guards: The guards, in the order of the configuration. What restores own words is the last one.
     """
 
+    hides_scores: ClassVar[bool] = True
+
     def __init__(self, guards: Sequence[OutputGuard]) -> None:
         self._guards = guards
+        self._finding = [each for each in guards if each.action != "restore"]
         self._choices: dict[int, _Choice] = {}
         self._is_over = False
 
@@ -131,29 +135,33 @@ class GuardStage(Processor):
             yield from self._sent(choice, prose, None)
 
     def _end(self, event: Event) -> Iterator[Event]:
-        """Ends all texts before the end of the stream."""
+        """Ends all texts before the end of the stream, which may have more of them from its provider."""
         yield from self.release()
+        beside = event.get("provider_metadata")
+        if beside:
+            choice = self._choice_of(event)
+            seen, said = self._value(beside, Channel(self._guards, choice.number, is_json=True))
+            yield from self._in_turn(choice, said)
+            if seen is not beside:
+                event = cast(Event, {**event, "provider_metadata": seen})
         yield event
 
     def _sent(self, choice: _Choice, channel: Channel, item: str | Event | None) -> Iterator[Event]:
         """Yields what leaves when the next item of a channel comes. None is the end of the channel."""
-        delta, before = channel.delta, channel.changes
+        delta, masked, restored = channel.delta, channel.changes, channel.restored
         items = channel.end() if item is None else channel.take(item)
-        if channel.changes != before:
-            self._note_change(choice, delta)
+        if channel.changes != masked:
+            choice.changed.masked(delta["type"])
+        if channel.restored != restored:
+            choice.changed.restored(delta["type"])
         for each in items:
             if isinstance(each, Stopped):
                 self._is_over = True
                 raise stopped()
             if isinstance(each, str):
-                yield _with_text(delta, each)
+                yield rewritten(delta, each)
             else:
                 yield from self._fitting(choice, each)
-
-    def _note_change(self, choice: _Choice, delta: Event) -> None:
-        kind = delta["type"]
-        choice.has_changed_text = choice.has_changed_text or kind == "text.delta"
-        choice.has_changed_reasoning = choice.has_changed_reasoning or kind == "reasoning.delta"
 
     # -- events without a channel --
 
@@ -192,12 +200,13 @@ class GuardStage(Processor):
         if kind == "tool.result":
             return self._with_member(event, "tool_result", choice)
         if kind == "provider.block":
-            block, said = self._value(event["block"], choice)
+            block, said = self._value(event["block"], Channel(self._finding, choice.number, is_json=True))
             return [event, *said] if block is event["block"] and not _stops(said) else said
         return [event]
 
     def _with_member(self, event: Event, key: str, choice: _Choice) -> list[Item]:
-        value, said = self._value(cast("dict[str, Any]", event)[key], choice)
+        channel = Channel(self._guards, choice.number, is_json=True)
+        value, said = self._value(cast("dict[str, Any]", event)[key], channel)
         return said if _stops(said) else [cast(Event, {**event, key: value}), *said]
 
     def _citations(self, event: Event, choice: _Choice) -> list[Item]:
@@ -205,11 +214,11 @@ class GuardStage(Processor):
         said: list[Item] = []
         for citation in event["citations"]:
             uri = citation.get("uri", "")
-            passed, heard = self._value(uri, choice)
+            passed, heard = self._value(uri, Channel(self._finding, choice.number, is_json=True))
             said += heard
             if passed is uri and not _stops(said):
                 words = {key: citation[key] for key in _QUOTED if key in citation}
-                seen, heard = self._value(words, choice)
+                seen, heard = self._value(words, Channel(self._guards, choice.number, is_json=True))
                 said += heard
                 kept.append({**citation, **seen})
             if _stops(said):
@@ -225,38 +234,35 @@ class GuardStage(Processor):
             if choice.latest is channel:
                 choice.latest = None
             yield from self._sent(choice, channel, None)
-            if not channel.changes:
+            if not channel.changes and not channel.restored:
                 yield event
                 return
-        given, said = self._value(call.get("input"), choice)
+        whole = Channel(self._guards, choice.number, is_json=True, is_told=channel is not None)
+        given, said = self._value(call.get("input"), whole)
         if _stops(said):
             yield from self._in_turn(choice, said)
         changed = cast(Event, {**event, "tool_call": {**call, "input": given}})
-        if given is not call.get("input"):
+        if whole.changes:
             changed.pop("signature", None)
         yield changed
-        if channel is None:  # else its deltas have said so
-            yield from self._in_turn(choice, said)
+        yield from self._in_turn(choice, said)
 
     def _fitting(self, choice: _Choice, event: Event) -> Iterator[Event]:
         """Yields an event as it fits to what was let through before it: rule 5."""
-        kind = event["type"]
-        if kind == "reasoning.signature" and "redacted" not in event and "call_id" not in event:
-            is_void, choice.has_changed_reasoning = choice.has_changed_reasoning, False
-            if is_void:
-                return
-        elif kind == "citations" and choice.has_changed_text:
-            without = [{key: each[key] for key in each if key not in ("start", "end")} for each in event["citations"]]
-            event = {**event, "citations": without}
-        yield event
+        fitting = choice.changed.fitting(event)
+        if fitting is not None:
+            yield fitting
 
-    def _value(self, value: Any, choice: _Choice) -> tuple[Any, list[Item]]:
+    def _value(self, value: Any, channel: Channel) -> tuple[Any, list[Item]]:
         """Returns a JSON value in which each string and key is a text of its own, and what guards say of it.
 
-        A value in which nothing was masked is returned itself.
+        A value in which nothing was replaced is returned itself. A number with a match becomes a string.
+
+        Args:
+            value: The value.
+            channel: A new channel of JSON.
         """
         text = value.text if isinstance(value, JSONText) else encode_json(value).decode()
-        channel = Channel(self._guards, choice.number, is_json=True)
         items = [*channel.take(text)]
         if not items or not isinstance(items[-1], Stopped):
             items += channel.end()
@@ -264,6 +270,8 @@ class GuardStage(Processor):
         masked = "".join([each for each in items if isinstance(each, str)])
         if masked == text or _stops(said):
             return value, said
+        if text[0] not in _HAS_STRINGS:
+            return masked, said
         return (JSONText(masked, None, parse_exact) if isinstance(value, JSONText) else parse_exact(masked)), said
 
     def _choice_of(self, event: Event) -> _Choice:
@@ -283,13 +291,3 @@ def _channels(choice: _Choice) -> Iterator[Channel]:
     if choice.prose is not None:
         yield choice.prose
     yield from choice.calls.values()
-
-
-def _with_text(delta: Event, text: str) -> Event:
-    """Returns a delta with another text, without the probabilities of its tokens."""
-    key = DELTAS[delta["type"]]
-    if delta[key] == text and "logprobs" not in delta:  # type: ignore[literal-required]  # the key depends on the type
-        return delta
-    changed = cast(Event, {**delta, key: text})
-    changed.pop("logprobs", None)
-    return changed

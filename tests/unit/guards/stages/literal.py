@@ -18,6 +18,8 @@ class Hit(NamedTuple):
 class WordSearch:
     """Searches words of which none is within another."""
 
+    is_text = False
+
     def __init__(self, words: Sequence[str], *, holds: bool = True) -> None:
         self._words = words
         self._holds = holds
@@ -74,12 +76,16 @@ class WordGuard:
     words: Sequence[str]
     action: Literal["mask", "stop", "flag", "restore"] = "mask"
     name: str = "names"
+    matches: int = 0
 
     def category_of(self, found: str) -> str:
         return "words"
 
     def replacement_of(self, found: str) -> str:
         return {"<NAME_1>": 'A "kestrel"'}.get(found, "[words]")
+
+    def met(self) -> None:
+        self.matches += 1
 
     def scan(self) -> WordSearch:
         return WordSearch(self.words, holds=self.action != "flag")

@@ -1,0 +1,241 @@
+"""The input of a request before its guards: which texts go up, and what is said of it. Sans-IO.
+
+1. Guards that find matches look in their order, each at what the one before let through; then judges, all at once, at
+   that text. `net/judges/` asks them.
+2. A turn searches at most `limits.slice` characters, of which each text takes `limits.slice_text` besides its own, and
+   makes at most `limits.turn_steps` steps of transitions.
+3. With `restore` a match becomes a placeholder, else the guard's replacement.
+4. Said is one `safety` a guard and category, whatever number of matches there are, in the order of the guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from gai_fast.core.chain import StreamInfo
+from gai_fast.guards.active import ActiveGuard, GuardCounts
+from gai_fast.guards.automaton import Match, Piece
+from gai_fast.guards.joined import Edit, JoinedTexts, edits_of
+from gai_fast.guards.limits import LIMITS
+from gai_fast.guards.outcomes import judge_failed, refused, safety, unjudged
+from gai_fast.guards.restore import Placeholders, Restorer
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
+from gai_fast.model.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class LetThrough:
+    """What guards have let through of a request's input.
+
+    Args:
+        said: The events behind `start`.
+        placeholders: The placeholders that the upstream gets. None if there are none.
+    """
+
+    said: tuple[Event, ...] = ()
+    placeholders: Placeholders | None = None
+
+
+class InputCheck:
+    """The texts of one request before its guards.
+
+    Args:
+        guards: The guards that look at its input, in their order.
+        texts: The texts, in the order of the request.
+        info: Whose request it is: the model, the caller, and the id of its stream.
+        counts: Counts what guards do.
+
+    Attributes:
+        texts: The texts that go up; final after `turn` and `judged`.
+    """
+
+    def __init__(
+        self, guards: Sequence[ActiveGuard], texts: Sequence[str], info: StreamInfo, counts: GuardCounts
+    ) -> None:
+        self.texts = list(texts)
+        self.judges = [each for each in guards if each.judge is not None]
+        """The guards whose judges must be asked."""
+        self._given = texts
+        self._guards = guards
+        self._info = info
+        self._counts = counts
+        self._placeholders: Placeholders | None = None
+        self._masked: set[int] = set()
+        self._found: dict[str, dict[str, float | None]] = {}
+        self._unjudged: set[str] = set()
+        self._verdicts: dict[str, list[tuple[tuple[int, str], JudgeVerdict | Failed]]] = {}
+        self._whole: JoinedTexts | None = None
+        self._search = self._searched()
+
+    # -- searches --
+
+    def turn(self) -> bool:
+        """Searches for one turn of the loop. Returns whether all is searched.
+
+        Raises:
+            Error: A guard does not let the request through.
+        """
+        for _ in self._search:
+            return False
+        return True
+
+    def _searched(self) -> Iterator[None]:
+        """Searches all texts with each guard; yields where a turn ends."""
+        left = LIMITS.slice
+        for guard in self._guards:
+            automaton = guard.automaton
+            if automaton is None:
+                continue
+            scan, steps = automaton.scan(), automaton.steps
+            for place, text in enumerate(self.texts):
+                left -= LIMITS.slice_text
+                if left <= 0:
+                    yield
+                    left, steps = LIMITS.slice, automaton.steps
+                if not text:
+                    continue
+                pieces: list[Piece] = []
+                at = 0
+                while at < len(text):
+                    before = at
+                    part, at = scan.feed_turn(text, at)
+                    pieces += part
+                    left -= at - before
+                    if left <= 0 or automaton.steps - steps >= LIMITS.turn_steps:
+                        yield
+                        left, steps = LIMITS.slice, automaton.steps
+                pieces += scan.end()
+                if any(isinstance(each, Match) for each in pieces):
+                    self._meet(guard, place, text, pieces)
+
+    def _meet(self, guard: ActiveGuard, place: int, text: str, pieces: Sequence[Piece]) -> None:
+        """Does what a guard does with the matches of a text."""
+        for piece in pieces:
+            if isinstance(piece, Match):
+                self._note(guard, piece.category)
+        settings = guard.settings
+        if settings.action == "stop":
+            self._stop(guard)
+        if settings.action == "flag":
+            return
+        if not settings.restore:
+            self._masked.add(place)
+        issue = partial(self._issue, place) if settings.restore else None
+        self.texts[place] = guard.masked(text, pieces, issue)
+
+    def _issue(self, place: int, kind: str, value: str) -> str | None:
+        """Returns a placeholder. None if there is none left: the text is masked."""
+        if self._placeholders is None:
+            self._placeholders = Placeholders(self._given)
+        issued = self._placeholders.issue(kind, value)
+        if issued is None:
+            self._masked.add(place)
+        return issued
+
+    # -- judges --
+
+    def pieces(self) -> list[tuple[int, str]]:
+        """Returns what judges are asked, each piece with its begin; called once the texts are searched."""
+        self._whole = JoinedTexts(self.texts)
+        return self._whole.pieces()
+
+    def question(self, guard: ActiveGuard) -> Question:
+        """Returns whose texts a judge is asked about; its own text does not count."""
+        info = self._info
+        return Question(guard.name, "input", "input", "", info.model, info.caller, info.stream_id)
+
+    def judged(
+        self, guard: ActiveGuard, pieces: Sequence[tuple[int, str]], answers: Sequence[JudgeVerdict | Failed]
+    ) -> None:
+        """Does what follows from the answers of a guard's judge.
+
+        Args:
+            guard: The guard.
+            pieces: The pieces that it has answered, each with its begin.
+            answers: Its answers to them.
+
+        Raises:
+            Error: The request is not let through.
+        """
+        settings, judge = guard.settings, guard.settings.judge
+        self._verdicts[guard.name] = [*zip(pieces, answers, strict=True)]
+        for answer in answers:
+            if isinstance(answer, Failed):
+                self._counts.failed(guard.name)
+                if judge is None or not judge.fails_open:
+                    raise judge_failed(guard.name)
+                self._unjudged.add(guard.name)
+            elif answer.flagged:
+                category = answer.category or ""
+                self._note(guard, category, answer.score)
+                if settings.action == "stop":
+                    self._stop(guard)
+
+    def end(self) -> None:
+        """Masks what judges have found; called when all have answered."""
+        edits: list[Edit] = []
+        for guard in self.judges:
+            settings = guard.settings
+            for (start, text), answer in self._verdicts[guard.name] if settings.action == "mask" else ():
+                if isinstance(answer, JudgeVerdict):
+                    edits += edits_of(start, text, answer, settings.replacement_of(answer.category or ""))
+        if self._whole is None or not edits:
+            return
+        masked = self._whole.masked(edits)
+        self._masked.update([place for place, text in enumerate(masked) if text != self.texts[place]])
+        self.texts = masked
+
+    # -- what is let through --
+
+    @property
+    def size(self) -> int:
+        """The characters of all texts."""
+        return sum(map(len, self._given))
+
+    @property
+    def has_placeholders(self) -> bool:
+        """Whether placeholders stand in the texts."""
+        return self._placeholders is not None
+
+    @property
+    def changed(self) -> list[int]:
+        """The places of the texts that are not as they came."""
+        return [place for place, text in enumerate(self.texts) if text != self._given[place]]
+
+    @property
+    def masked(self) -> set[int]:
+        """The places of those in which more than a placeholder stands."""
+        return self._masked
+
+    def own(self, place: int) -> str:
+        """Returns a text with the caller's own words in place of placeholders, as stores keep it."""
+        text = self.texts[place]
+        if self._placeholders is None:
+            return text
+        restorer = Restorer(self._placeholders)
+        return restorer.restored([*restorer.feed(text), *restorer.end()])
+
+    def let_through(self) -> LetThrough | None:
+        """Returns what is let through. None if guards have found nothing, and nothing is to be said."""
+        said: list[Event] = []
+        for guard in self._guards:
+            action = guard.settings.action
+            for category, score in self._found.get(guard.name, {}).items():
+                said.append(safety(guard.name, action, category, "input", score=score))
+                self._counts.acted(guard.name, "input", action)
+            if guard.name in self._unjudged:
+                said.append(unjudged(guard.name))
+        return LetThrough(tuple(said), self._placeholders) if said or self._placeholders is not None else None
+
+    def _note(self, guard: ActiveGuard, found: str, score: float | None = None) -> None:
+        categories = self._found.setdefault(guard.name, {})
+        category = guard.settings.category_of(found)
+        known = categories.get(category)
+        categories[category] = score if known is None or (score is not None and score > known) else known
+
+    def _stop(self, guard: ActiveGuard) -> None:
+        self._counts.acted(guard.name, "input", "stop")
+        self._counts.stopped(guard.name, "input", self._info.stream_id, self._info.caller)
+        raise refused(guard.name)

@@ -1,0 +1,47 @@
+"""What does not fit any more once guards have changed a text: signatures, places in it, probabilities of tokens."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from gai_fast.model.events import DELTAS, Event
+
+
+class Changed:
+    """What was changed in one choice."""
+
+    __slots__ = ("_has_masked_reasoning", "_has_other_text")
+
+    def __init__(self) -> None:
+        self._has_masked_reasoning = False  # since the last signature
+        self._has_other_text = False
+
+    def masked(self, kind: str) -> None:
+        """Notes that something was masked in a delta of a type."""
+        self._has_other_text = self._has_other_text or kind == "text.delta"
+        self._has_masked_reasoning = self._has_masked_reasoning or kind == "reasoning.delta"
+
+    def restored(self, kind: str) -> None:
+        """Notes that own words came back in a delta of a type: the signature is of the upstream's text, and stays."""
+        self._has_other_text = self._has_other_text or kind == "text.delta"
+
+    def fitting(self, event: Event) -> Event | None:
+        """Returns an event of the choice as it fits to what was sent before it. None if it does not fit at all."""
+        kind = event["type"]
+        if kind == "reasoning.signature" and "redacted" not in event and "call_id" not in event:
+            is_void, self._has_masked_reasoning = self._has_masked_reasoning, False
+            return None if is_void else event
+        if kind == "citations" and self._has_other_text:
+            without = [{key: each[key] for key in each if key not in ("start", "end")} for each in event["citations"]]
+            return {**event, "citations": without}
+        return event
+
+
+def rewritten(delta: Event, text: str) -> Event:
+    """Returns a delta with another text, without the probabilities of the upstream's tokens."""
+    key = DELTAS[delta["type"]]
+    if delta[key] == text and "logprobs" not in delta:  # type: ignore[literal-required]  # the key depends on the type
+        return delta
+    changed = cast(Event, {**delta, key: text})
+    changed.pop("logprobs", None)
+    return changed

@@ -1,0 +1,1 @@
+"""Judges of texts: moderations, web hooks and functions of the operator's."""

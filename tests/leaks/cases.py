@@ -1,0 +1,177 @@
+"""Random cases: guards, an answer with planted matches, cuts of its texts and its bytes, dialect, format and route."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, Literal
+
+from tests.leaks.oracle import Wanted
+from tests.leaks.upstreams import DIALECTS, Said
+from tests.readers import LACKS, READERS
+
+ROUTES: Final = ("streamed", "whole", "restarted", "continued")
+"""Streamed; one object; the first attempt breaks, and another begins again; another repeats what was delivered."""
+
+USES: Final[tuple[Literal["patterns", "words", "pii"], ...]] = ("patterns", "words", "pii")
+ACTIONS: Final[tuple[Literal["mask", "stop", "flag"], ...]] = ("mask", "stop", "flag")
+PATTERNS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
+    (("sk-[a-z]{4,}",), ("sk-abcd", "sk-abcdefghij", "sk-sk-abcd")),
+    (("a{1,9}b", "abc{2,4}"), ("aaab", "abcc", "abcccccc", "ab")),
+    (("(?:ab){0,4}c", "b"), ("ababc", "c", "b", "abab")),
+    (("x.{0,5}y", "yz"), ("x12345y", "xyz", "x\ny", "xxyyz")),
+    (("[0-9]{2,4}-?[0-9]", "\U0001f600{1,3}"), ("12-3", "1234-5", "\U0001f600\U0001f600", "99999")),
+    (("(?:foo|foobar)(?:baz)?", "bar"), ("foobarbaz", "foobar", "foo", "bar")),
+    (("né[e]?", "[à-ÿ]{3}"), ("née", "né", "éàü", "éàüé")),
+)
+"""Rules of a guard, and texts of which most match."""
+WORDS: Final = (
+    (("kestrel", "two words"), ("kestrel", "Two Words", "KESTREL")),
+    (("ab", "abc", "c d"), ("ab", "abc", "c d", "abcd")),
+)
+KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "email": ("a@x.com", "anna.b+c@mail.example.org", "a@b.c"),
+    "phone": ("+49 30 1234567", "+1 (555) 010-9999", "+12"),
+    "iban": ("DE89370400440532013000", "GB29 NWBK 6016 1331 9268 19", "DE89370400440532013001"),
+    "card": ("4111 1111 1111 1111", "5500-0000-0000-0004", "4111111111111112"),
+    "ip": ("10.0.0.1", "2001:db8::1", "::ffff:10.0.0.1", "256.1.1.1", "fe80::1"),
+    "ssn": ("078-05-1120", "666-05-1120"),
+    "api_key": ("sk-" + "aB3" * 8, "AKIA" + "A1" * 8, "ghp_" + "x" * 36, "sk-short"),
+    "jwt": (
+        base64.urlsafe_b64encode(b'{"alg":"none"}').decode().rstrip("=") + ".eyJzdWIiOjF9.c2lnbmF0dXJl",
+        "eyJhIjoxfQAA.eyJzdWIiOjF9.c2lnbmF0dXJl",
+    ),
+    "url_credentials": ("https://anna:secret@x.org/p", "://a:b@", "http://a:b/c@d"),
+}
+CHOSEN: Final = (*[(each,) for each in KINDS], ("email", "ip"), ("card", "iban", "phone"), tuple(KINDS))
+"""The kinds of a guard. Few, because each guard has an automaton of its own."""
+FILLER: Final = (
+    "the", "plan", " ", " ", ", ", ". ", "\n", "a", "k", "s", "sk", "-", "x", "+", "4", "é", "漢字", "\U0001f600", "ß",
+    "kes", "ey", "fo", "\u200b", "“", "two", '"', "\\", "1", "@", ":", "e\u0301", "<", "{", "}", "/",
+)  # fmt: skip
+TOKENS: Final = ("Der ", "Hund ", "mit ", "grünem ", "Hut ", "lief. ", "漢字 ", "\U0001f388 ", "Wo? ")
+"""Texts without a match, none of which ends with the beginning of one."""
+PLAIN: Final = 0.1
+
+
+@dataclass
+class Case:
+    """One stream.
+
+    Args:
+        dialect: The upstream's provider.
+        form: The client's format.
+        route: One of `ROUTES`.
+        guards: The guards.
+        texts: The text of each channel; a call's is JSON.
+        pieces: The pieces of the answer, in order.
+        reads: The sizes of the reads of the upstream's body; they repeat.
+        is_plain: Whether no piece holds a match, or the beginning of one at its end.
+    """
+
+    seed: int
+    dialect: str
+    form: str
+    route: str
+    guards: list[Wanted]
+    texts: dict[str, str] = field(default_factory=dict)
+    pieces: list[Said] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
+    is_plain: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether a guard stops streams."""
+        return any(each.action == "stop" for each in self.guards)
+
+
+def make(seed: int) -> Case:
+    """Returns the case of a seed."""
+    random = Random(seed)
+    dialect = random.choice([*DIALECTS])
+    form = random.choice([*READERS])
+    route = random.choice(ROUTES)
+    if route == "restarted" and form != "gai":
+        route = "streamed"  # other formats are not begun again once they have content
+    guards, planted = _guards(random)
+    case = Case(seed, dialect, form, route, guards, is_plain=random.random() < PLAIN)
+    has = DIALECTS[dialect][1] - LACKS.get(form, frozenset())
+    if "calls" in LACKS.get(form, ()):
+        has = has - {"call"}
+    channels = [each for each in ("reasoning", "text", "refusal", "call") if each in has]
+    chosen = (
+        ["text"]
+        if case.stops and not case.is_plain
+        else [each for each in channels if each == "text" or random.random() < 0.35]
+    )
+    if "refusal" in chosen and random.random() < 0.5:
+        chosen.remove("text")
+    for channel in chosen:
+        if case.is_plain:
+            pieces = random.choices(TOKENS, k=random.randint(1, 24))
+            if channel == "call":
+                pieces = ['{"q": "', *pieces, '"}']
+            text = "".join(pieces)
+        else:
+            text = _arguments(random, planted) if channel == "call" else _text(random, planted)
+            pieces = _cut(random, text)
+        case.texts[channel] = text
+        case.pieces += [(channel, "")] * (channel == "call")
+        case.pieces += [(channel, each) for each in pieces]
+    case.reads = [random.choice((1, 7, 64, 1000, 10_000)) for _ in range(random.randint(1, 3))]
+    return case
+
+
+def _guards(random: Random) -> tuple[list[Wanted], list[str]]:
+    guards: list[Wanted] = []
+    planted: list[str] = []
+    for _ in range(random.choice((1, 1, 1, 2, 3))):
+        action = random.choices(ACTIONS, (6, 2, 1))[0]
+        use = random.choice(USES)
+        if use == "patterns":
+            patterns, texts = random.choice(PATTERNS)
+            guards.append(Wanted(use, action, patterns=patterns))
+        elif use == "words":
+            words, texts = random.choice(WORDS)
+            guards.append(Wanted(use, action, words=words))
+        else:
+            kinds = random.choice(CHOSEN)
+            texts = tuple(each for kind in kinds for each in KINDS[kind])
+            guards.append(Wanted(use, action, kinds=kinds))
+        planted += texts
+    return guards, planted
+
+
+def _text(random: Random, planted: list[str]) -> str:
+    parts = [
+        random.choice(planted) if random.random() < 0.2 else random.choice(FILLER) for _ in range(random.randint(1, 24))
+    ]
+    return "".join(parts)
+
+
+def _arguments(random: Random, planted: list[str]) -> str:
+    value: Any = {_text(random, planted): _text(random, planted), "n": 10**20, "l": [_text(random, planted), None]}
+    return json.dumps(value, ensure_ascii=random.random() < 0.5, indent=random.choice((None, 1)))
+
+
+def _cut(random: Random, text: str) -> list[str]:
+    """Returns a text in pieces: of single characters, of random sizes, or at one place. Surrogates are cut too."""
+    units = _halves(text) if random.random() < 0.3 else [*text]
+    way = random.random()
+    if way < 0.2:
+        return units
+    pieces: list[str] = []
+    at = 0
+    while at < len(units):
+        size = random.randint(1, 6) if way < 0.8 else random.randint(1, len(units))
+        pieces.append("".join(units[at : at + size]))
+        at += size
+    return pieces
+
+
+def _halves(text: str) -> list[str]:
+    """Returns the UTF-16 code units of a text."""
+    data = text.encode("utf-16-le")
+    return [data[at : at + 2].decode("utf-16-le", "surrogatepass") for at in range(0, len(data), 2)]

@@ -1,0 +1,51 @@
+"""`benchmarks/macro/guards.py`: its bounds, and those of its figures that are counted and not timed."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from benchmarks.macro.guards import MOST, beginnings, check, patterns, stage_memory, words
+from benchmarks.macro.running import Fault
+from gai_fast.guards.automaton import Automaton, compile_rules
+from gai_fast.guards.limits import LIMITS
+from gai_fast.guards.program import Rule, Words
+from gai_fast.guards.waits import read_pattern
+
+STEPS = 100
+"""Steps of making transitions for a character that no state has seen, in lists as long as the benchmark's."""
+
+
+def test_a_figure_beyond_its_bound_fails() -> None:
+    check({**MOST})
+    for name, most in MOST.items():
+        with pytest.raises(Fault, match=f"{name} is"):
+            check({name: most * 1.01})
+
+
+def test_a_stream_that_holds_nothing_keeps_little() -> None:
+    assert stage_memory(50) <= MOST["memory"] * 1024
+
+
+@pytest.mark.parametrize("kind", ["patterns", "words"])
+def test_unseen_text_makes_few_states_and_known_text_none(kind: str) -> None:
+    if kind == "patterns":
+        automaton = compile_rules([Rule("p", read_pattern(each)) for each in patterns(Random(1))])
+    else:
+        automaton = compile_rules([Words("w", words(Random(2)))])
+    text = beginnings(Random(5), 2_000)
+    search(automaton, text)
+    unseen = automaton.steps
+    assert unseen <= STEPS * len(text)
+    assert automaton.state_count <= min(LIMITS.states, 2 * len(text))
+    search(automaton, text)
+    assert automaton.steps == unseen
+
+
+def search(automaton: Automaton, text: str) -> None:
+    """Searches a text that comes in tokens."""
+    scan = automaton.scan()
+    for at in range(0, len(text), 4):
+        scan.feed(text[at : at + 4])
+    scan.end()

@@ -1,0 +1,194 @@
+"""`gai_fast/guards/stages/output.py`: guards of a configuration as the first stage of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.core.chain import Chain, Processor, StreamInfo
+from gai_fast.guards.restore import Placeholders
+from gai_fast.guards.stages.output import output_stage
+from gai_fast.guards.verdicts import JudgeVerdict
+from gai_fast.model.events import Event
+from tests.guarding import Answering, Counts, judging, matching
+from tests.unit.core.test_relay_money import Scene, chunk
+from tests.unit.formats.streams import call, call_delta, call_start, finish, reasoning, text
+from tests.unit.guards.stages.test_stage import DONE, SIGNATURE, START, said, through
+
+STREAM = StreamInfo("s1", model="m", caller="anna")
+FINE = JudgeVerdict(flagged=False)
+
+
+def stage(*guards: Any, placeholders: Placeholders | None = None, counts: Counts | None = None) -> Any:
+    return output_stage(guards, STREAM, placeholders, counts or Counts())
+
+
+def own() -> Placeholders:
+    """Returns `<EMAIL_1>`, which stands for a text with a quotation mark."""
+    placeholders = Placeholders()
+    placeholders.issue("email", '"a"@x.com')
+    return placeholders
+
+
+def test_a_stream_that_no_guard_looks_at_has_no_stage() -> None:
+    assert stage() is None
+    assert stage(matching(on=("input",)), judging(Answering()).__class__(matching(on=("input",)).settings)) is None
+    assert isinstance(stage(matching()), Processor)
+
+
+def test_a_mask_is_counted_and_told() -> None:
+    counts = Counts()
+    given = through(stage(matching(category="bird"), counts=counts), START, text("a kes"), text("trel."), finish())
+    assert said(given) == ["start", "a ", "[bird]", "mask", ".", "finish"]
+    assert given[3]["safety"] == {"category": "bird", "action": "mask", "guard": "names", "on": "output"}
+    assert counts.all == [("mask", "names", "output")]
+
+
+def test_the_kind_of_personal_data_is_its_category() -> None:
+    given = through(stage(matching("pii", kinds=("email", "ip"))), text("to a@x.com from 10.0.0.1."), finish())
+    assert said(given) == ["to [email]", "mask", " from ", "[ip]", "mask", ".", "finish"]
+    assert [each["safety"]["category"] for each in given if each["type"] == "safety"] == ["email", "ip"]
+
+
+def test_a_flag_holds_nothing_and_is_counted_once_in_a_call() -> None:
+    counts = Counts()
+    made = stage(matching(action="flag"), counts=counts)
+    given = through(made, text("kes"), text("trel "), call_start(), call_delta('{"a":"kes'), call_delta('trel"}'))
+    assert said(given) == ["kes", "trel ", "flag", "tool.call.start", '{"a":"kes', 'trel"}', "flag"]
+    assert said(through(made, call(arguments='{"a":"kestrel"}'))) == ["tool.call"]
+    assert counts.all == [("flag", "names", "output")] * 2
+
+
+def test_a_masked_call_is_counted_once() -> None:
+    counts = Counts()
+    made = stage(matching(), counts=counts)
+    through(made, call_start(), call_delta('{"a":"kestrel"}'), call(arguments='{"a":"kestrel"}'))
+    assert counts.all == [("mask", "names", "output")]
+    through(made, call(arguments='{"a":"kestrel"}'))
+    assert len(counts.all) == 2
+
+
+@pytest.mark.parametrize("is_call", [False, True])
+def test_a_stop_is_certain_before_its_match_ends(is_call: bool) -> None:
+    counts = Counts()
+    made = stage(matching("patterns", patterns=("sk-[a-z]{4,}",), action="stop"), counts=counts)
+    events = [call_start(), call_delta('{"a":"sk-a'), call_delta("bcd")] if is_call else [text("the sk-a"), text("bcd")]
+    given = through(made, *events, finish(), DONE)
+    before = ["tool.call.start", '{"a":"'] if is_call else ["the "]
+    assert said(given) == [*before, "stop", "(stop)", "finish", "done"]
+    assert counts.all == [("stop", "names", "output"), ("stopped", "names", "output", "s1", "anna")]
+
+
+# ---- own words -------------------------------------------------------------------------------------------------------
+
+
+def test_own_words_come_back_in_every_channel_behind_all_guards() -> None:
+    made = stage(matching("pii", kinds=("email",)), placeholders=own())
+    arguments = '{"to":"<EMAIL_1>"}'
+    given = through(
+        made,
+        reasoning("<EMA"),
+        reasoning("IL_1>"),
+        SIGNATURE,
+        text("To <EMAIL_1>, b@x.com."),
+        {"type": "refusal.delta", "text": "not <EMAIL_1>"},
+        call_start(),
+        call_delta(arguments),
+        call(arguments=arguments, signature="s"),
+        finish(),
+    )
+    assert said(given) == [
+        '"a"@x.com', "reasoning.signature", 'To "a"@x.com, ', "[email]", "mask", ".", 'not "a"@x.com',
+        "tool.call.start", '{"to":"\\"a\\"@x.com"}', "tool.call", "finish",
+    ]  # fmt: skip
+    (complete,) = [each for each in given if each["type"] == "tool.call"]
+    assert complete["tool_call"]["input"].value == {"to": '"a"@x.com'}
+    assert complete["signature"] == "s", "it is of the upstream's arguments, which come back as they were"
+
+
+def test_a_call_without_deltas_has_its_own_words_too() -> None:
+    (given,) = through(stage(placeholders=own()), call(arguments='{"to":"<EMAIL_1>"}', signature="s"))
+    assert given["tool_call"]["input"].value == {"to": '"a"@x.com'}
+    assert given["signature"] == "s"
+
+
+def test_what_replaces_a_match_is_escaped_in_json_alone() -> None:
+    for arguments, restored in (('{"a":"<EMAIL_1>"}', '{"a":"\\"a\\"@x.com"}'), ("+ <EMAIL_1>", '+ "a"@x.com')):
+        made = stage(placeholders=own())
+        given = through(made, call_start(), call_delta(arguments), finish())
+        assert "".join(each["arguments"] for each in given if each["type"] == "tool.call.delta") == restored
+
+
+def test_a_block_of_the_provider_and_an_address_stay_as_they_are() -> None:
+    block: Event = {"type": "provider.block", "provider": "demo", "block": {"a": ["<EMAIL_1>"]}}
+    citing: Event = {"type": "citations", "citations": [{"uri": "x:<EMAIL_1>", "title": "<EMAIL_1>"}]}
+    given = through(stage(placeholders=own()), block, citing)
+    assert given[0] is block
+    assert given[1]["citations"] == [{"uri": "x:<EMAIL_1>", "title": '"a"@x.com'}]
+
+
+def test_citations_of_text_with_own_words_have_no_places() -> None:
+    citing: Event = {"type": "citations", "citations": [{"uri": "u", "start": 0, "end": 3}]}
+    assert through(stage(placeholders=own()), text("<EMAIL_1>"), citing)[1]["citations"] == [{"uri": "u"}]
+
+
+# ---- with judges -----------------------------------------------------------------------------------------------------
+
+
+def relayed(judge: Answering, *guards: Any) -> tuple[Scene, Any]:
+    made = stage(*guards, judging(judge), placeholders=own())
+    scene = Scene(chain=Chain([made]))
+    return scene, made
+
+
+def test_a_judge_sees_what_is_masked_and_no_own_words() -> None:
+    judge = Answering()
+    scene, made = relayed(judge, matching())
+    scene.say(chunk("the kes"), chunk("trel of <EMA"), chunk("IL_1>"), chunk(finish="stop"), "[DONE]")
+    assert said(scene.sink.take()) == ["start"]
+    assert judge.texts == ["the [words] of <EMAIL_1>"]
+    assert made.waiting == 24
+    judge.answer(FINE)
+    scene.relay.tick(9)
+    events: list[Any] = scene.sink.take()
+    assert said(events) == ["the ", "[words]", "mask", " of ", '"a"@x.com', "finish", "done"]
+    assert not made.holds
+
+
+def test_a_placeholder_over_two_pieces_comes_back() -> None:
+    judge = Answering()
+    scene, made = relayed(judge)
+    scene.say(chunk("x" * 28 + "<EMA"), chunk("IL_1> and <EMA"), chunk(finish="stop"), "[DONE]")
+    assert judge.texts == ["x" * 28 + "<EMA", "x" * 28 + "<EMAIL_1> and <EMA"]
+    judge.answer(FINE)
+    scene.relay.tick(1)
+    assert said(scene.sink.take()) == ["start", "x" * 28]
+    assert made.holds
+    judge.answer(FINE)
+    scene.relay.tick(2)
+    assert said(scene.sink.take()) == ['"a"@x.com and ', "<EMA", "finish", "done"]
+
+
+def test_a_stop_of_a_pattern_drops_what_has_no_verdict() -> None:
+    judge = Answering()
+    scene, _ = relayed(judge, matching(action="stop"))
+    scene.say(chunk("x" * 32 + " "), chunk("kestrel "), chunk("more"))
+    events: list[Any] = scene.sink.take()
+    assert said(events) == ["start", "stop", "finish", "done"]
+    assert events[-2]["reason"] == "guard"
+    assert judge.texts == [], "the question is given up"
+
+
+def test_the_stages_are_connected_and_end_with_their_stream() -> None:
+    judge = Answering()
+    made = stage(matching(), judging(judge))
+    woken: list[int] = []
+    made.connect(lambda: woken.append(1))
+    assert said(through(made, text("x" * 32 + " "))) == []
+    judge.answer(FINE)
+    assert (woken, made.due_ms) == ([1], 0)
+    assert said([*made.flush(5)]) == ["x" * 32 + " "]
+    through(made, text("y" * 64))
+    made.connect(None)
+    assert judge.texts == []

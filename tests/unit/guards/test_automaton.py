@@ -1,0 +1,250 @@
+"""The search, judged by RE2 and, for what is held, by trying every way in which a text may go on."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tracemalloc
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from gai_fast.guards.automaton import Automaton, Match, Words, compile_rules
+from gai_fast.guards.syntax import BadPattern
+from tests.conftest import ChangeLimits
+from tests.limits import LIMITS, set_limit
+from tests.unit.guards.searching import Span, cut, judged, pattern_rules, patterns_of, put_back, searched, sizes, spans
+
+
+def automaton_of(*patterns: str) -> Automaton:
+    try:
+        return compile_rules(pattern_rules(patterns))
+    except BadPattern:
+        assume(False)
+        raise
+
+
+few = st.lists(patterns_of("a", "b", "c", "[ab]", "[^a]", ".", "bc"), min_size=1, max_size=3)
+many = st.lists(patterns_of("a", "k", r"\d", r"\w", r"\W", "[^1]", "é", "[a-é]", ".", "ss"), min_size=1, max_size=3)
+
+
+@given(few, st.text(alphabet="abc\n", max_size=24), sizes)
+@settings(max_examples=300)
+def test_any_cut_finds_what_re2_finds_in_the_whole_text(patterns: list[str], text: str, sizes: list[int]) -> None:
+    automaton = automaton_of(*patterns)
+    found = searched(automaton.scan(), cut(text, sizes))
+    assert spans(found) == judged(patterns, text)
+    assert put_back(found, text) == text
+
+
+@given(many, st.booleans(), st.text(alphabet="aAkK\u212aßẞsSſ1é -\n\U0001f600", max_size=16), sizes)
+@settings(max_examples=150)
+def test_classes_and_case_are_re2s(patterns: list[str], fold: bool, text: str, sizes: list[int]) -> None:
+    patterns = [f"(?i){each}" if fold else each for each in patterns]
+    automaton = automaton_of(*patterns)
+    assert spans(searched(automaton.scan(), cut(text, sizes))) == judged(patterns, text)
+
+
+def undecided(patterns: list[str], text: str, alphabet: str, longest: int) -> int:
+    """Returns the first place of a text whose match depends on how the text goes on; its length if there is none."""
+
+    def covers(spans: list[Span]) -> list[int]:
+        found = [-1] * len(text)
+        for start, end in spans:
+            found[start : min(end, len(text))] = [start] * (min(end, len(text)) - start)
+        return found
+
+    ways = [
+        covers(judged(patterns, text + "".join(way)))
+        for size in range(longest + 1)
+        for way in itertools.product(alphabet, repeat=size)
+    ]
+    return next((at for at, states in enumerate(zip(*ways, strict=True)) if len(set(states)) > 1), len(text))
+
+
+@given(
+    st.lists(patterns_of("a", "b", "[ab]", "ab", leaves=4), min_size=1, max_size=2),
+    st.text(alphabet="ab", min_size=1, max_size=8),
+    sizes,
+)
+@settings(max_examples=100)
+def test_exactly_what_may_become_a_match_is_held(patterns: list[str], text: str, sizes: list[int]) -> None:
+    rules = automaton_of(*patterns)
+    assume(sum(each.node.positions() for each in pattern_rules(patterns)) <= 6)
+    scan = rules.scan()
+    at = 0
+    for piece in cut(text, sizes):
+        scan.feed(piece)
+        at += len(piece)
+        assert at - scan.held == undecided(patterns, text[:at], "ab", 6)
+
+
+@given(few, st.text(alphabet="abc", max_size=24), sizes)
+def test_a_search_that_holds_nothing_passes_each_piece_at_once(
+    patterns: list[str], text: str, sizes: list[int]
+) -> None:
+    automaton = automaton_of(*patterns)
+    scan = automaton.scan(holds=False)
+    matches: list[Match] = []
+    for piece in cut(text, sizes):
+        first, *others = scan.feed(piece)
+        assert first == piece
+        assert scan.held == 0
+        matches += [each for each in others if isinstance(each, Match)]
+    matches += [each for each in scan.end() if isinstance(each, Match)]
+    assert spans(matches) == judged(patterns, text)
+
+
+@given(few, st.lists(st.text(alphabet="abc", max_size=12), min_size=2, max_size=4), sizes)
+def test_texts_share_an_automaton_whose_states_are_dropped(
+    patterns: list[str], texts: list[str], sizes: list[int]
+) -> None:
+    former = LIMITS.states
+    set_limit("states", 3)
+    try:
+        automaton = automaton_of(*patterns)
+        scans = [automaton.scan() for _ in texts]
+        found: list[list[Span]] = [[] for _ in texts]
+        for turn in itertools.zip_longest(*[cut(text, sizes) for text in texts]):
+            for scan, spans_, piece in zip(scans, found, turn, strict=True):
+                spans_ += spans(scan.feed(piece or ""))
+                assert automaton.state_count <= 3
+        for scan, spans_ in zip(scans, found, strict=True):
+            spans_ += spans(scan.end())
+        assert found == [judged(patterns, text) for text in texts]
+    finally:
+        set_limit("states", former)
+
+
+def test_text_without_a_candidate_passes_as_the_same_object() -> None:
+    scan = compile_rules(pattern_rules(["sk-[a-z]{4,}"])).scan()
+    for text in ("nothing here", "é漢"):
+        (passed,) = scan.feed(text)
+        assert passed is text
+    assert scan.feed("") == []
+
+
+def test_a_match_that_goes_on_is_swallowed_as_it_comes() -> None:
+    scan = compile_rules(pattern_rules(["sk-[a-z]{4,}"])).scan()
+    assert scan.feed("a sk-abc") == ["a "]
+    assert scan.held == 6
+    assert scan.certain is None
+    assert scan.feed("d") == []
+    assert scan.held == 0
+    assert scan.certain == Match("found", 2, 9, 0)
+    assert scan.feed("x" * 100_000) == []
+    assert scan.held == 0
+    assert scan.feed(" b") == [Match("found", 2, 100_009, 0), " b"]
+    assert scan.certain is None
+
+
+def test_the_end_of_a_text_decides() -> None:
+    scan = compile_rules(pattern_rules(["ab", "abcd", "bce"])).scan()
+    assert scan.feed("xabc") == ["x"]
+    assert scan.held == 1
+    assert scan.end() == [Match("found", 1, 3, 0), "c"]
+    assert scan.feed("ab") == []
+    assert scan.end() == [Match("found", 0, 2, 0)]  # as of another text
+    assert scan.end() == []
+    scan.feed("xab")
+    scan.reset()
+    assert scan.feed("cd") == ["cd"]
+
+
+def test_the_longest_match_at_a_place_names_its_rule_and_the_first_of_equal_ones() -> None:
+    scan = compile_rules(pattern_rules(["a", "ab", "a.", "ac+"])).scan()
+    assert searched(scan, ["abacca"]) == [
+        Match("found", 0, 2, 1),
+        Match("found", 2, 5, 3),
+        Match("found", 5, 6, 0),
+    ]
+
+
+def test_matches_behind_a_longer_one_that_fails_are_all_found() -> None:
+    """`ab` matches again and again while `(ab){0,1000}c` may still match everything."""
+    scan = compile_rules(pattern_rules(["ab", "(?:ab){0,1000}c"])).scan()
+    assert scan.feed("ab" * 300) == []
+    assert scan.held == 598
+    found = searched(scan, ["x"])
+    assert len(spans(found)) == 300
+    assert spans(searched(scan, ["ab" * 300 + "c"])) == [(0, 601)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 16_384])
+def test_long_texts_without_a_space(size: int) -> None:
+    automaton = compile_rules(
+        [*pattern_rules(["a[ab]{30}c", "[^ ]{100}d", "x{1,200}y"]), Words("words", ["aaa", "bab"])]
+    )
+    text = "".join(random.Random(size).choices("ab", k=2000)) + "x" * 1000
+    found = searched(automaton.scan(), cut(text, [size]))
+    assert found == [text]
+    assert automaton.state_count < 40_000
+
+
+@given(few, st.text(alphabet="abc", max_size=24), st.integers(1, 9), st.integers(1, 40))
+@settings(max_examples=100)
+def test_a_long_text_is_searched_in_turns(patterns: list[str], text: str, size: int, steps: int) -> None:
+    automaton = automaton_of(*patterns)
+    former = {name: getattr(LIMITS, name) for name in ("slice", "turn_steps")}
+    set_limit("slice", size)
+    set_limit("turn_steps", steps)
+    try:
+        scan = automaton.scan()
+        found, at = [], 0
+        while at < len(text):
+            pieces, following = scan.feed_turn(text, at)
+            assert at < following <= at + size
+            found += pieces
+            at = following
+    finally:
+        for name, value in former.items():
+            set_limit(name, value)
+    assert spans([*found, *scan.end()]) == judged(patterns, text)
+
+
+def test_a_turn_ends_where_much_must_be_made(change_limits: ChangeLimits) -> None:
+    change_limits(turn_steps=1000)
+    automaton = compile_rules(pattern_rules(["a[ab]{100}c"]))
+    scan = automaton.scan()
+    text = "".join(random.Random(1).choices("ab", k=1000))
+    turns, at = 0, 0
+    while at < len(text):
+        before = automaton.steps
+        at = scan.feed_turn(text, at)[1]
+        assert automaton.steps - before < 2000  # the last transition has as many as all of its groups
+        turns += 1
+    assert turns > 20
+    assert scan.feed_turn(text, at) == ([], 1000)
+
+
+def test_halves_of_a_character_meet() -> None:
+    scan = compile_rules(pattern_rules(["\U0001f600+", "\ufffd"])).scan()
+    assert scan.feed("a\ud83d") == ["a"]
+    assert scan.held == 1
+    assert scan.feed("\ude00\ud83d") == []
+    assert scan.feed("\ude00b") == [Match("found", 1, 3, 0), "b"]
+    assert scan.feed("\ud83d") == []
+    assert scan.end() == [Match("found", 4, 5, 1)]
+    assert searched(scan, ["\ud83d", "c"]) == [Match("found", 0, 1, 1), "c"]
+
+
+def test_a_text_is_read_in_every_script() -> None:
+    automaton = compile_rules(pattern_rules(["[\\x{4E00}-\\x{9FFF}]{3}", "[^\\x{0}-\\x{FFFF}]"]))
+    text = "a漢字漢b\U0001f600" + "".join(map(chr, range(0x400, 0x3000)))
+    assert spans(searched(automaton.scan(), [text])) == [(1, 4), (5, 6)]
+
+
+def test_a_search_that_holds_nothing_is_small() -> None:
+    """A stream may keep 8 KiB, for several channels."""
+    automaton = compile_rules(pattern_rules(["sk-[a-z]{4,}"]))
+    automaton.scan().feed("nothing" * 1000)
+    tracemalloc.start()
+    try:
+        scans = [automaton.scan() for _ in range(100)]
+        for scan in scans:
+            scan.feed("nothing" * 1000)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept / len(scans) < 1024
