@@ -107,8 +107,8 @@ _OWNER_COLUMNS: Final = (
 """Makes tables 2 to tables 3. Processes of the earlier release go on to write copies without an owner."""
 _IS_OWN: Final = "worker = ? AND epoch = ?"
 _TAKE_OVER: Final = """
-UPDATE streams SET header = ?1, worker = ?2, epoch = epoch + 1
-WHERE id = ?3 AND epoch = ?4 AND epoch > 0 AND ending IS NULL AND expires_ms > ?5 AND ?6 = MAX(
+UPDATE streams SET header = :header, worker = :worker, epoch = epoch + 1
+WHERE id = :id AND epoch = :epoch AND epoch > 0 AND ending IS NULL AND expires_ms > :now AND :last_seq = MAX(
     COALESCE((SELECT MAX(last_seq) FROM records WHERE stream = key), 0),
     COALESCE((SELECT MAX(lost) FROM gaps WHERE stream = key), 0))"""
 _ALL_CALLERS: Final = ""
@@ -184,8 +184,8 @@ class SQLiteBackend(Backend):
         sealed = _seal(header_text(header, worker), stream_id)
 
         def take_over(connection: sqlite3.Connection) -> bool:
-            values = sealed, worker, stream_id, epoch, _ms_from_now(0.0), last_seq
-            return connection.execute(_TAKE_OVER, values).rowcount == 1
+            values = {"header": sealed, "worker": worker, "id": stream_id, "epoch": epoch, "last_seq": last_seq}
+            return connection.execute(_TAKE_OVER, {**values, "now": _ms_from_now(0.0)}).rowcount == 1
 
         return await self._writer.transact(take_over)
 
