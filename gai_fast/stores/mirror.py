@@ -9,9 +9,10 @@ Owns the mirrors and the tasks that fill them. `alive.py` decides whether a work
    whose streams have not ended. A mirror without watchers is dropped after a while, and made again when it is needed.
 3. A record must begin at the end of the mirror; otherwise the mirror is broken off. If the copy has dropped the missing
    records, the followers resume and get a new mirror with an explicit gap. Otherwise the copy is damaged.
-4. If a worker is gone, its copies are read to their ends once more, and closed: this process takes the copy over and
-   writes its end, once for all. If another process is faster, its end is read. A copy that cannot be taken over, such
-   as one of an earlier release, breaks off with `worker_lost`. If a worker lives, the store may have lost its copy, or
+4. If a worker is gone, the copies that somebody asks for are read to their ends once more, and closed: this process
+   takes the copy over and writes its end, once for all. If another process is faster, its end is read. A copy that
+   cannot be taken over, such as one of an earlier release, breaks off with `worker_lost`. A mirror without watchers is
+   dropped: who asks next finds that the worker is gone. If a worker lives, the store may have lost its copy, or
    may not show it to this process. The followers wait for `limits.mirror_patience` until the copy is written again;
    then they must resume.
 5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
@@ -63,6 +64,8 @@ class _Mirror:
     """The last time at which it had a watcher, in monotonic seconds."""
     kept_at: float
     """The last time at which the store had its copy, in monotonic seconds."""
+    is_cancelled: bool = False
+    """Whether its caller cancels the stream."""
 
 
 class Mirrors:
@@ -91,11 +94,12 @@ class Mirrors:
         self._tasks: dict[_Work, asyncio.Task[None]] = {}
         self._is_closed = False
 
-    async def find(self, stream_id: str, *, canceller: str | None = None) -> StreamLog | None:
+    async def find(self, stream_id: str, *, asks: bool = True, canceller: str | None = None) -> StreamLog | None:
         """Returns a log with all that the store has of a stream. None if there is no such stream.
 
         Args:
             stream_id: The stream's id.
+            asks: Whether the log is to have an end if its worker is gone.
             canceller: The caller who cancels the stream, if it is theirs and its worker is gone. None to leave it.
 
         Raises:
@@ -106,7 +110,7 @@ class Mirrors:
             raise out_of_reach()
         loading = self._loading.get(stream_id)
         if loading is None:
-            loading = self._begin_loading(stream_id, self._load(stream_id, canceller=canceller))
+            loading = self._begin_loading(stream_id, self._load(stream_id, asks=asks, canceller=canceller))
         return await asyncio.shield(loading)  # another request may wait for it too
 
     def adopt(self, log: StreamLog) -> None:
@@ -119,6 +123,16 @@ class Mirrors:
             log.break_off(out_of_reach())
         elif log.header.stream_id not in self._loading:
             self._begin_loading(log.header.stream_id, self._adopt(log))
+
+    def cancel(self, stream_id: str) -> str | None:
+        """Notes that the caller of a stream cancels it; returns its worker, as `worker_of`.
+
+        Args:
+            stream_id: The stream's id.
+        """
+        if stream_id in self._mirrors:
+            self._mirrors[stream_id].is_cancelled = True
+        return self.worker_of(stream_id)
 
     def worker_of(self, stream_id: str) -> str | None:
         """Returns the name of the worker that runs a stream. None if the stream has no mirror here.
@@ -152,7 +166,7 @@ class Mirrors:
         if not task.cancelled():
             task.exception()  # marks it as retrieved: the callers of `find` may all have been cancelled
 
-    async def _load(self, stream_id: str, *, canceller: str | None) -> StreamLog | None:
+    async def _load(self, stream_id: str, *, asks: bool, canceller: str | None) -> StreamLog | None:
         try:
             copy = await self._backend.load(stream_id)
             here = self._memory.find(stream_id)  # the stream may have begun in this process during the call
@@ -161,8 +175,9 @@ class Mirrors:
             if copy.header.stream_id != stream_id:  # its log would be registered under the other id
                 raise StoreError("damaged", "a copy is kept under the id of another stream")
             mirror = self._begin(copy)
+            mirror.is_cancelled = canceller == copy.header.caller
             try:
-                await self._catch_up(mirror, copy.news, canceller=canceller)
+                await self._catch_up(mirror, copy.news, asks=asks or mirror.is_cancelled)
             finally:
                 is_dropped = not self._is_in_use(mirror) and not mirror.log.is_over
                 self._forget_unused(mirror)
@@ -176,7 +191,7 @@ class Mirrors:
             copy = await self._backend.load(log.header.stream_id)
             if copy is not None:
                 mirror = _mirror_of(log, copy)
-                await self._catch_up(mirror, copy.news)
+                await self._catch_up(mirror, copy.news, asks=bool(log.watchers))
         except StoreError as problem:
             log.break_off(self._refusal(problem))
         finally:
@@ -199,15 +214,16 @@ class Mirrors:
             log.skip(copy.lost, copy.text)
         return _mirror_of(log, copy)
 
-    async def _catch_up(self, mirror: _Mirror, news: CopyTail, *, canceller: str | None = None) -> None:
+    async def _catch_up(self, mirror: _Mirror, news: CopyTail, *, asks: bool) -> None:
         """Reads a copy to its current end, and adds the mirror to those that the task fills."""
         await self._add(mirror, news)
         is_complete = not news.has_more or await self._read_on(mirror)
         is_own = mirror.worker == self._own
         if not mirror.log.is_over and is_own and mirror.epoch <= 1:
             return  # this process ran the stream and has forgotten its log, so the copy is being removed
-        if is_complete and not mirror.log.is_over and (is_own or await self._alive.is_gone(mirror.worker)):
-            await self._part(mirror, canceller=canceller)
+        is_asked = asks and is_complete and not mirror.log.is_over
+        if is_asked and (is_own or await self._alive.is_gone(mirror.worker)):
+            await self._part(mirror)
             await self._until_closed(mirror.log)
         if self._is_in_use(mirror) or mirror.log.is_over:
             return
@@ -228,7 +244,7 @@ class Mirrors:
                 return True
         return False
 
-    async def _part(self, mirror: _Mirror, *, canceller: str | None = None) -> None:
+    async def _part(self, mirror: _Mirror) -> None:
         """Ends a mirror whose worker is gone, once the mirror has all that the worker wrote: rule 4."""
         log = mirror.log
         if not await self._read_on(mirror) or log.is_over:
@@ -240,7 +256,7 @@ class Mirrors:
         if await self._backend.take_over(stream_id, mirror.epoch, position, log.header, self._own):
             self._mirrors.pop(stream_id, None)
             if not log.is_over:  # it may have been broken off during the call
-                self.close_log(log, mirror.epoch + 1, canceller == log.header.caller)
+                self.close_log(log, mirror.epoch + 1, mirror.is_cancelled)
             return
         copy = await self._backend.load(stream_id)
         if copy is None:
@@ -375,7 +391,7 @@ class Mirrors:
         return news
 
     async def _look_at_workers(self) -> None:
-        """Breaks off the mirrors whose worker is gone, or whose copy has been missing for too long: rule 4."""
+        """Ends or drops the mirrors whose worker is gone, or whose copy has been missing for too long: rule 4."""
         mirrors = [*self._mirrors.items()]  # a copy: the calls below do not cover mirrors that begin during them
         kept = await self._backend.kept([stream_id for stream_id, _ in mirrors])
         for stream_id, mirror in mirrors:
@@ -388,7 +404,10 @@ class Mirrors:
             if stream_id in kept and mirror.worker not in gone:
                 mirror.kept_at = now
             elif mirror.worker in gone or not self._backend.is_copy:  # without copies, the worker itself has answered
-                await self._part(mirror)
+                if mirror.log.watchers:
+                    await self._part(mirror)
+                elif now - mirror.watched_at >= SHARED.lease_renewal:  # whoever has found it just now watches it next
+                    self._drop(mirror)
             elif now - mirror.kept_at >= LIMITS.mirror_patience:
                 mirror.log.break_off(out_of_reach())
 
@@ -399,14 +418,18 @@ class Mirrors:
     def _drop_ended(self) -> None:
         """Removes the mirrors that have ended, or have had no watcher for `limits.mirror_idle`."""
         now = time.monotonic()
-        for stream_id, mirror in [*self._mirrors.items()]:
+        for mirror in [*self._mirrors.values()]:
             if mirror.log.watchers:
                 mirror.watched_at = now
             if mirror.log.is_over or now - mirror.watched_at > LIMITS.mirror_idle:
-                del self._mirrors[stream_id]
-                if mirror.log.ending is None:
-                    mirror.log.break_off(_ran_ahead())  # a forgotten log must not grow: its bytes are not counted
-                    self._memory.forget(mirror.log)
+                self._drop(mirror)
+
+    def _drop(self, mirror: _Mirror) -> None:
+        """Removes a mirror, and its log unless it has ended."""
+        self._mirrors.pop(mirror.log.header.stream_id, None)
+        if mirror.log.ending is None:
+            mirror.log.break_off(_ran_ahead())  # a forgotten log must not grow: its bytes are not counted
+            self._memory.forget(mirror.log)
 
     def _refusal(self, problem: StoreError) -> Error:
         """Notes why a copy could not be read; returns the error of its request."""

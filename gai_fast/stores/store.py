@@ -242,12 +242,15 @@ class Store:
         """Returns the log of a stream from the memory of this process. None if it is not there."""
         return self.memory.find(stream_id)
 
-    async def find(self, stream_id: str, *, is_running: bool = False, canceller: str | None = None) -> StreamLog | None:
+    async def find(
+        self, stream_id: str, *, is_running: bool = False, asks: bool = True, canceller: str | None = None
+    ) -> StreamLog | None:
         """Returns the log of a stream of any process. None if there is no such stream, or its log was removed.
 
         Args:
             stream_id: The stream's id.
             is_running: Whether the stream is known to run, so that its copy will appear.
+            asks: Whether the log is to have an end if its worker is gone.
             canceller: The caller who cancels the stream, if it is theirs and its worker is gone. None to leave it.
 
         Raises:
@@ -257,7 +260,7 @@ class Store:
         if log is not None or self._mirrors is None or self._backend is None:
             return log
         for wait in _WAITS if is_running else await self._second_look(stream_id):
-            log = await self._mirrors.find(stream_id, canceller=canceller)
+            log = await self._mirrors.find(stream_id, asks=asks, canceller=canceller)
             if log is not None or not self._backend.is_copy:
                 return log
             await asyncio.sleep(wait)
@@ -275,7 +278,7 @@ class Store:
         Raises:
             Error: The backend is out of reach, or that process does not answer.
         """
-        worker = None if self._mirrors is None else self._mirrors.worker_of(log.header.stream_id)
+        worker = None if self._mirrors is None else self._mirrors.cancel(log.header.stream_id)
         if self._messages is not None and worker is not None:
             await self._messages.cancel(log, worker)
 

@@ -96,7 +96,7 @@ class DurableRoutes:
         return self._follow(incoming, place.stream_id, place.seq)
 
     def head(self, incoming: Incoming) -> Reply | None:
-        """Handles `HEAD /api/v1/streams/{id}`: sends the headers of the response to a GET."""
+        """Handles `HEAD /api/v1/streams/{id}`: sends the headers of the response to a GET. Ends no log."""
         after = _position(incoming)
 
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
@@ -273,7 +273,8 @@ class DurableRoutes:
         """
         try:
             canceller = None if end is None else incoming.http.caller
-            log = await self._engine.store.find(stream_id, canceller=canceller)
+            asks = incoming.http.method != "HEAD"
+            log = await self._engine.store.find(stream_id, asks=asks, canceller=canceller)
             if log is None and self.others is not None:
                 running = await self.others.running(stream_id, incoming.http.caller)
                 if running is not None and not running.is_durable:

@@ -122,7 +122,7 @@ class ResponseRoutes:
         return incoming.json_reply({"id": identifier, "object": "response", "deleted": True})
 
     async def _log(self, caller: str, stream_id: str) -> StreamLog | None:
-        """Returns the log of a caller's response. None if there is none.
+        """Returns the log of a caller's response that is to be deleted. None if there is none.
 
         Raises:
             Error: It runs and has no log, or the store is out of reach.
@@ -132,7 +132,7 @@ class ResponseRoutes:
         if log is None and session is not None and session.caller == caller:
             raise _running()
         try:
-            log = await self._engine.store.find(stream_id)
+            log = await self._engine.store.find(stream_id, canceller=caller)
             if log is None and others is not None:
                 running = await others.running(stream_id, caller)
                 if running is not None and not running.is_durable:

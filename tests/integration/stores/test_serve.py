@@ -7,7 +7,7 @@ import json
 import signal
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -200,11 +200,13 @@ async def address_of(server: Process) -> str:
 
 
 @asynccontextmanager
-async def streaming(url: str, body: bytes = BODY) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
+async def streaming(
+    url: str, body: bytes = BODY, path: str = "/api/v1/stream"
+) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
     """Starts a resumable stream; gives its id, the beginning of its answer, and the rest."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = f"POST /api/v1/stream HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\nidempotency-key: k\r\n"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     early = await reader.readuntil(b".20\n")
     yield early.partition(b"\nid: ")[2].partition(b".")[0].decode(), early, reader
@@ -304,15 +306,28 @@ async def life_of(backend: Backend, stream_id: str) -> float:
     return float(expires_ms / 1000 - time.time())
 
 
+@asynccontextmanager
+async def killed(
+    net: Net, folder: Path, arguments: Sequence[str], body: bytes = BODY, path: str = "/api/v1/stream"
+) -> AsyncIterator[tuple[str, bytes]]:
+    """Kills a server amid a stream that has no end; gives the id and the beginning of its answer."""
+    async with Mock(deltas=100_000, rate=40) as mock:
+        configure(folder, mock)
+        async with (
+            serving(net, folder, *arguments) as first,
+            streaming(first.host, body.replace(b'"demo"', b'"m"'), path) as (stream_id, early, _),
+        ):
+            async with serving(net, folder, *arguments) as second:
+                await until_answered(lambda: is_known(second, stream_id))
+            first.process.kill()
+            await first.ended()
+        yield stream_id, early
+
+
 async def test_a_stream_of_a_killed_server_is_cancelled_by_the_next_one(net: Net, folder: Path, url: str) -> None:
     """DELETE was answered by 502: the log was lost, it said, and it was there."""
     arguments = ("--port", "0", "--store", url)
-    async with serving(net, folder, *arguments) as first, streaming(first.host) as (stream_id, _, _):
-        async with serving(net, folder, *arguments) as second:
-            await until_answered(lambda: is_known(second, stream_id))
-        first.process.kill()
-        await first.ended()
-    async with serving(net, folder, *arguments) as second:
+    async with killed(net, folder, arguments) as (stream_id, _), serving(net, folder, *arguments) as second:
         for _ in range(2):
             answer = await get(second.host, f"/api/v1/streams/{stream_id}", method="DELETE")
             assert answer.startswith(b"HTTP/1.1 2"), answer
@@ -320,6 +335,44 @@ async def test_a_stream_of_a_killed_server_is_cancelled_by_the_next_one(net: Net
         got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
     assert [event["type"] for _, event in got[-3:]] == ["stream.gap", "finish", "done"]
     assert got[-2][1]["finish_reason"] == "cancelled"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_the_stream_of_a_dialect_of_a_killed_server_ends_with_one_numbered_error(
+    net: Net, folder: Path, path: str
+) -> None:
+    words = [{"role": "user", "content": "Hello"}]
+    given = {"input": words} if path == "/v1/responses" else {"messages": words, "max_tokens": 999}
+    body = json.dumps({"model": "demo", "stream": True, **given}).encode()
+    arguments = ("--port", "0", "--store", "sqlite:///logs.db")
+    async with (
+        killed(net, folder, arguments, body, path) as (stream_id, early),
+        serving(net, folder, *arguments) as second,
+    ):
+        follow = f"/api/v1/streams/{stream_id}"
+        answers = [await get(second.host, follow) for _ in range(2)]
+        got, had = frames(answers[0]), frames(early)
+        assert got == frames(answers[1])
+        assert got[:10] == had[:10]
+        errors = [name for name, event in got if "the worker that ran this stream is gone" in json.dumps(event)]
+        [last] = {*errors} - {""}
+        assert b"[DONE]" not in answers[0]
+        beyond = f"{stream_id}.{int(got[-len(errors) - 1][0].rpartition('.')[2]) + 50}"
+        assert frames(await get(second.host, f"{follow}?after={beyond}")) == got[-len(errors) :]
+        assert (await get(second.host, f"{follow}?after={last}")).startswith(b"HTTP/1.1 204 ")
+
+
+async def test_a_head_leaves_the_log_of_a_killed_server_as_it_is(net: Net, folder: Path, url: str) -> None:
+    arguments = ("--port", "0", "--store", url)
+    async with killed(net, folder, arguments) as (stream_id, _):
+        async with serving(net, folder, *arguments) as second:
+            for _ in range(2):
+                head = await get(second.host, f"/api/v1/streams/{stream_id}", method="HEAD")
+                assert head.startswith(b"HTTP/1.1 200 "), head
+                assert b"content-type: text/event-stream" in head
+        async with serving(net, folder, *arguments) as second:
+            answer = await get(second.host, f"/api/v1/streams/{stream_id}", method="DELETE")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["state"] == "cancelled", "the HEAD had not ended it"
 
 
 async def test_before_send_a_log_is_closed_by_the_next_event(net: Net, folder: Path, url: str) -> None:

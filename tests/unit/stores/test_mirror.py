@@ -234,6 +234,7 @@ async def test_a_long_copy_of_a_worker_that_is_gone_is_read_to_its_end(
     store(world, worker="dead")
     said = write(world, 1, 60)
     log = await process.found()
+    Watching(log)
     await until(lambda: log.is_over)
     assert read(log) == said
     assert log.broken is not None
@@ -679,6 +680,7 @@ async def test_a_copy_whose_worker_is_gone_is_taken_over_and_closed(
     store(world)
     said = write(world, 1, 3)
     log = await process.found()
+    Watching(log)
     world.copies["s"].records.append(Record(3, 4, frame(4)))
     world.leases.clear()
     await until(lambda: log.is_over)
@@ -686,6 +688,35 @@ async def test_a_copy_whose_worker_is_gone_is_taken_over_and_closed(
     assert (world.copies["s"].worker, world.copies["s"].epoch) == ("here", 2)
     assert read(log) == said + frame(4)
     assert process.mirrors.worker_of("s") is None, "it is no mirror any more"
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_nobody_who_waits_leaves_a_log_without_its_worker_open(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], asks: bool
+) -> None:
+    """As a HEAD, and a follower that has left before its worker."""
+    store(world, worker="there" if asks else "dead")
+    log = await process.mirrors.find("s", asks=asks)
+    assert log is not None
+    assert not log.is_over
+    world.leases.clear()
+    await until(lambda: process.memory.find("s") is None)
+    assert (closed, world.copies["s"].epoch) == ([], 1)
+    assert await process.found() is not log
+    assert len(closed) == 1
+
+
+async def test_who_cancels_a_stream_before_its_worker_is_known_to_be_gone_ends_it_as_cancelled(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    store(world)
+    log = await process.found()
+    assert process.mirrors.cancel("s") == "there"
+    assert process.mirrors.cancel("unknown") is None
+    Watching(log)
+    world.leases.clear()
+    await until(lambda: log.is_over)
+    assert closed == [(log, 2, True)]
 
 
 @pytest.mark.parametrize(("canceller", "is_cancelled"), [(None, False), ("caller", True), ("another", False)])
@@ -719,6 +750,7 @@ async def test_who_is_late_reads_the_end_that_another_process_writes(
     stored = store(world)
     write(world, 1, 3)
     log = await process.found()
+    Watching(log)
     backend = process.mirrors._backend
 
     async def too_late(*asked: Any) -> bool:
@@ -747,6 +779,8 @@ async def test_a_take_over_whose_reply_is_lost_is_made_again(
     """The store named this process as the owner, so the stream never ended: its owner lived."""
     store(world)
     log = await process.found() if is_followed else None
+    if log is not None:
+        Watching(log)
     take_over, calls = FakeBackend.take_over, 0
 
     async def unanswered(backend: FakeBackend, *asked: Any) -> bool:
@@ -774,6 +808,7 @@ async def test_a_new_owner_is_known_although_the_former_one_lives(
 ) -> None:
     stored = store(world)
     log = await process.found()
+    Watching(log)
     world.leases.add("new")
     stored.worker, stored.epoch = "new", 2
     await until(lambda: process.mirrors.worker_of("s") == "new")
