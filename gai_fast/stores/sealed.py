@@ -265,8 +265,8 @@ class SealedBackend(Backend):
             if text is not None:
                 raise _damaged()
             return ending
-        if not isinstance(text, str) or not isinstance(last_seq, int) or not 0 <= last_seq <= reached:
-            raise _damaged()
+        if not isinstance(text, str) or not isinstance(last_seq, int) or last_seq != reached:
+            raise _damaged()  # a former owner's end has another number
         place = place_of("log.end", stream_id, known.caller, number=last_seq, is_last=True)
         return read_ending(self._open(place, text))
 

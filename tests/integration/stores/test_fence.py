@@ -17,6 +17,7 @@ from gai_fast.model.settings import SealSettings, Secret, StoreSettings
 from gai_fast.net.logs.closing import closing_of
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, Seals, Store, StreamLog, open_store
+from gai_fast.stores._base import add_text
 from gai_fast.stores.backend import Backend, CopyChange, CopyTail, Gap, LogCopy, Owner, Record
 from gai_fast.stores.messages import UntilOver
 from gai_fast.stores.redis import RedisBackend
@@ -27,7 +28,7 @@ from tests.conftest import ChangeLimits
 from tests.integration.stores.changes import changed
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import start
-from tests.integration.stores.sealing import KEYS, sealed_with
+from tests.integration.stores.sealing import KEYS, Tampered, sealed_with
 from tests.integration.stores.servers import RedisServer
 from tests.integration.stores.test_sqlite_responses import EARLIER
 from tests.ports import free_port
@@ -222,6 +223,81 @@ async def test_a_sealed_copy_names_its_new_owner_inside_too(tmp_path: Path) -> N
     assert outer.worker == (await loaded(backend)).worker == "new"
     assert all(len(each.piece) > OVERHEAD for each in outer.news.records)
     await backend.close()
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def event(kind: str, seq: int, **fields: object) -> bytes:
+    data = json.dumps({"type": kind, "seq": seq, **fields}, separators=(",", ":"))
+    return f"event: {kind}\nid: s.{seq}\ndata: {data}\n\n".encode()
+
+
+def deltas(first: int, last: int, text: str) -> list[Record]:
+    return [Record(seq - 1, seq, event("text.delta", seq, text=text)) for seq in range(first, last + 1)]
+
+
+@pytest.mark.parametrize(
+    "what", ["header", "frames", "frames in place of those after them", "end", "text of 2", "text of 5"]
+)
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_a_sealed_record_of_a_former_owner_that_is_put_back_is_damage_or_void(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, what: str
+) -> None:
+    server: RedisServer | None = request.getfixturevalue("redis_server") if kind == "redis" else None
+    inner: Backend = SQLiteBackend(tmp_path / "s.db") if server is None else RedisBackend(server.url)
+    backend = SealedBackend(inner, Seals(sealed_with(0)))
+    await backend.open()
+    begin = changed("s", HEADER, "old", deltas(1, 3, "said "), keep=60, caller="caller")
+
+    async def restart() -> None:
+        await backend.write([CopyChange("s", is_dropped=True)])
+        while await backend.sweep():
+            pass
+        await backend.write([begin])
+
+    async def found(*changes: CopyChange) -> Tampered:
+        for change in changes:
+            assert not await backend.write([change])
+        copy = await inner.load("s")
+        assert copy is not None
+        return Tampered(copy)
+
+    await restart()
+    lost = int(what[-1]) if what.startswith("text") else 0
+    gaps = [of("old", 1, gap=Gap(lost, "void", is_whole=True))] if lost else []
+    end = of("old", 1, ending=FINISHED, last_seq=5, keep=60)
+    old = await found(of("old", 1, records=deltas(4, 5, "void")), *gaps, end)
+    await restart()
+    assert await backend.take_over("s", 1, 3, (await loaded(backend)).header, "new")
+    gap = Record(3, NEW, event("stream.gap", NEW, text="said said said ", **{"from": 4, "to": NEW}))
+    more = of("new", 2, records=[gap, *deltas(NEW + 1, NEW + 2, "new ")])
+    log = await found(more, of("new", 2, ending=Ending("finished", "length"), last_seq=NEW + 2, keep=60))
+    if what == "header":
+        log.header, log.worker = old.header, old.worker
+    elif what == "frames":
+        log.records.insert(3, old.records[3])
+    elif what == "end":
+        log.ending = old.ending
+    elif lost:
+        log.gap = old.gap
+    else:
+        log.records[3:] = old.records[3:]
+    await log.write(inner)
+    reader = Store(StoreSettings(), TimerWheel(asyncio.get_running_loop()), backend, claim_ttl=60)
+    await reader.open()
+    there = await reader.find("s")
+    assert there is not None
+    backlog = there.read(0, 10**9)
+    text = bytearray((backlog.text or "").encode())
+    assert all(add_text(text, piece) for piece in backlog.pieces)
+    if there.ending is None:
+        assert there.broken is not None
+        assert there.broken.reason == "log_damaged"
+        assert not (b"void" in text and b"new" in text)
+    else:
+        assert (there.ending.finish_reason, text.decode()) == ("length", "said said said new new ")
+    await reader.close()
 
 
 # ---- copies of earlier releases --------------------------------------------------------------------------------------
