@@ -8,11 +8,11 @@ import pytest
 
 from gai_fast.cli.mock.command import Mock
 from tests.conftest import ChangeLimits
-from tests.integration.gateway import QUERY, Net, Response, on_asyncio
+from tests.integration.gateway import QUERY, Net, Response, on_both_loops
 from tests.integration.stores.servers import RedisServer
 from tests.integration.test_durable import follow, followed
 from tests.soak.machines.network import StoreLink
-from tests.waiting import SECONDS, until
+from tests.waiting import SECONDS, until, until_answered
 
 RESUMABLE = {**QUERY, "model": "m", "resumable": True}
 
@@ -26,13 +26,14 @@ def stored_text(response: Response) -> str:
 
 
 @pytest.mark.parametrize("sync", ["batched", "before_send"])
-@on_asyncio
+@on_both_loops
 async def test_an_owner_that_was_cut_off_from_its_store_stops_once_it_hears_of_the_new_one(
     net: Net, redis_server: RedisServer, change_limits: ChangeLimits, sync: str
 ) -> None:
     change_limits(lease_lost=1.2, lease_renewal=0.1, store_timeout=0.5)
     link = StoreLink(redis_server.port)
     await link.start()
+    net.stack.push_async_callback(link.stop)
     mock: Mock = await net.mock(deltas=100_000, rate=50)
     here = await net.gateway(mock, url=link.url, sync=sync, commit_after=0.02)
     there = await net.gateway(mock, url=redis_server.url, sync=sync, commit_after=0.02)
@@ -61,8 +62,12 @@ async def test_an_owner_that_was_cut_off_from_its_store_stops_once_it_hears_of_t
         assert stored_text(response) == stored_text(elsewhere)
     else:
         assert response.events[-2]["error"]["reason"] == "log_behind"
+
+    async def has_its_store() -> bool:
+        return (await followed(here, stream_id)).status == 200
+
+    await until_answered(has_its_store)
     for gateway in (here, there):
         assert (await followed(gateway, stream_id)).events == elsewhere.events
     assert net.warned("the store is degraded") == 1
     assert net.warned("another worker has taken it over") == 1
-    await link.stop()
