@@ -231,8 +231,8 @@ class Store:
         With `before_send` no client has seen an event that is not stored. Otherwise the events of the end have numbers
         that no client has seen.
         """
-        step = 0 if journal.is_ahead else (1 + randbelow(LIMITS.takeover_steps)) * LIMITS.takeover_step
-        piece, last_seq, ending = closing_of(log, log.last_seq + step if step else 0, is_cancelled)
+        gap = 0 if journal.is_ahead else owners_number(log.last_seq)
+        piece, last_seq, ending = closing_of(log, gap, is_cancelled)
         journal.go_on(log, epoch)
         if piece:
             log.append(piece, last_seq)
@@ -588,6 +588,15 @@ class Store:
             except Exception as problem:  # noqa: BLE001  # rule 3
                 self._health.broke("what is past its time was not removed from the store", problem)
             await asyncio.sleep(SHARED.store_poll if has_more else LIMITS.store_sweep_interval)
+
+
+def owners_number(last_seq: int) -> int:
+    """Returns the number of a new owner's first event, which no other owner uses (`limits.takeover_step`).
+
+    Args:
+        last_seq: The number of the last event that is stored.
+    """
+    return last_seq + (1 + randbelow(LIMITS.takeover_steps)) * LIMITS.takeover_step
 
 
 def _digest(key: str) -> str:
