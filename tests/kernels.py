@@ -7,7 +7,6 @@ one; without them both are tested where both are there.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -16,6 +15,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from gai_fast.kernels import IMPLEMENTATION
 
 for name, examples in (("quick", 200), ("repeated", 50), ("exhaustive", 10_000)):
     # Nothing fails because a machine is slow or busy.
@@ -36,8 +37,7 @@ def implementations() -> tuple[str, ...]:
         return ("pure",)
     if is_set("GAI_FAST_REQUIRE_EXTENSIONS") or is_set("GAI_FAST_REQUIRE_ALL"):
         return ("native",)
-    is_built = importlib.util.find_spec("gai_fast.kernels._native.relay") is not None
-    return ("native", "pure") if is_built else ("pure",)
+    return ("native", "pure") if IMPLEMENTATION == "native" else ("pure",)
 
 
 IMPLEMENTATIONS = implementations()

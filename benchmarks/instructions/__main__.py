@@ -1,4 +1,4 @@
-"""`python -m benchmarks.instructions check | accept | sealed | state`; see the package's docstring."""
+"""`python -m benchmarks.instructions check | accept | sealed | state | sessions`; see the package's docstring."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from benchmarks.instructions.cases import QUADRATIC, STEPPED
 from benchmarks.instructions.counting import Cost, environment, measure, run_cases
 from benchmarks.instructions.path import measure_path, path_environment, serve
 from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
+from benchmarks.instructions.sessions import measure_sessions
 from benchmarks.instructions.state import compare_state, measure_state
 from gai_fast.kernels import MODULES
 
@@ -145,6 +146,16 @@ def state() -> tuple[list[str], bool]:
         return compare_state(measure_state(Path(folder)))
 
 
+def sessions() -> tuple[list[str], bool]:
+    """Counts what a session's home adds to requests. Returns the table, and whether nothing costs more than it may.
+
+    Raises:
+        RuntimeError: It cannot be counted here.
+    """
+    with TemporaryDirectory() as folder:
+        return compare_state(measure_sessions(Path(folder)))
+
+
 def write(path: Path, where: str, costs: Mapping[str, Cost]) -> str:
     """Replaces an environment's entry in a baseline."""
     baseline: dict[str, Any] = load_baseline(path)
@@ -167,13 +178,16 @@ def main(arguments: list[str]) -> int:
         case ["serve-by-turns", marks, configuration]:
             serve_by_turns(marks, configuration)
             return 0
-        case ["check" | "accept" | "sealed" | "state" as command]:
+        case ["check" | "accept" | "sealed" | "state" | "sessions" as command]:
             pass
         case _:
-            print("usage: python -m benchmarks.instructions check | accept | sealed | state", file=sys.stderr)
+            print(
+                "usage: python -m benchmarks.instructions check | accept | sealed | state | sessions", file=sys.stderr
+            )
             return 2
+    counts = {"check": check, "sealed": sealed, "state": state, "sessions": sessions}
     try:
-        lines, fine = {"check": check, "sealed": sealed, "state": state, "accept": lambda: (accept(), True)}[command]()
+        lines, fine = counts.get(command, lambda: (accept(), True))()
     except RuntimeError as problem:
         print(problem, file=sys.stderr)
         return 1

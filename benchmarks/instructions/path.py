@@ -352,13 +352,17 @@ class Server:
         stack.callback(self._stop)
         self.wait("the server listens", self._listens)
 
+    @property
+    def upstream_url(self) -> str:
+        """Where the server asks its upstreams."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
     def _configuration(self, providers: set[str]) -> str:
-        url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         parts = ["[server]\nport = 0\naccess_log = false\n"]
         for provider in sorted(providers):
             name = provider.replace(":", "-")
             parts.append(
-                f'[[upstream]]\nname = "{name}"\nprovider = "{provider}"\nbase_url = "{url}"\n'
+                f'[[upstream]]\nname = "{name}"\nprovider = "{provider}"\nbase_url = "{self.upstream_url}"\n'
                 f'api_key = "env:PATH_KEY"\nlane = ["{EMBEDDINGS}"]\n[[model]]\nname = "{name}"\nupstream = "{name}"\n'
             )
         return "".join(parts)

@@ -756,7 +756,8 @@ def unknown_key(name: str, section: str) -> str:
         return f"unknown key {shown(name)} in {title(section)}; a request's field is set by defaults = {{{name} = …}}"
     advice = nearest(name, SECTIONS[section], LATER[section])
     home = _home_of(name)
-    of_another_list = section in LISTS and home in LISTS and SYNONYMS.get(name) not in SECTIONS[section]
+    is_synonym = any(each in SECTIONS[section] for each in SYNONYMS.get(name, ()))
+    of_another_list = section in LISTS and home in LISTS and not is_synonym
     if of_another_list or meant(name, {*SECTIONS[section], *LATER[section]}) is None:
         if home in TABLES:
             return f"`{name}` belongs under [{home}], not under {title(section)}"
@@ -778,8 +779,11 @@ def unknown_section(name: str, value: Any) -> str:
 
 
 def _home_of(name: str) -> str | None:
-    """Returns the first of `TABLES` that has a key, else the one list that has it, or None."""
-    homes = [section for section in (*TABLES, *LISTS) if name in SECTIONS[section]]
+    """Returns the first of `TABLES` that has a key, else the one list that has it, or None.
+
+    A guard is nobody's home: what it names (`keys`, `model`, `url`) are things of the other lists.
+    """
+    homes = [section for section in (*TABLES, *LISTS) if section != "guard" and name in SECTIONS[section]]
     return homes[0] if homes and (homes[0] in TABLES or len(homes) == 1) else None
 
 

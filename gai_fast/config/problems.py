@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf
@@ -19,7 +19,14 @@ ALIKE: Final = 0.65
 """How alike a name must be to be suggested: two letters of three, in their order. With less it would be a guess."""
 
 # Names that other gateways and SDKs use; by their spelling alone our names would not be found.
-SYNONYMS: Final = {"model": "id", "url": "base_url", "key": "api_key", "type": "provider"}
+SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
+    "model": ("id",),
+    "url": ("base_url",),
+    "key": ("api_key", "secret"),
+    "keys": ("api_key",),
+    "token": ("api_key", "secret"),
+    "type": ("provider",),
+}
 
 
 class ConfigError(GaiFastError):
@@ -93,8 +100,9 @@ def shortened(text: str) -> str:
 def meant(name: str, known: Iterable[str], least: float = ALIKE) -> str | None:
     """Returns the known name that is nearest to an unknown name, or None if none is as alike as `least`, 0 to 1."""
     candidates = sorted(known)
-    if SYNONYMS.get(name) in candidates:
-        return SYNONYMS[name]
+    for synonym in SYNONYMS.get(name, ()):
+        if synonym in candidates:
+            return synonym
     close = get_close_matches(name, candidates, 1, least) or get_close_matches(name.lower(), candidates, 1, least)
     return close[0] if close else None
 

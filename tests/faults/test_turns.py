@@ -374,7 +374,7 @@ class Measure:
         self._monkeypatch = monkeypatch
         self.running = running
         self.threads = threads
-        self._most = MOST * max(1.0, work_of_a_unit() / UNIT) * (1 if MODULES == "compiled" else INTERPRETED)
+        self._most = MOST * (1 if MODULES == "compiled" else INTERPRETED)
 
     async def request(self, path: str, body: dict[str, Any]) -> tuple[int, str]:
         """Sends a request, up to `TRIES` times until one of them holds the loop for no longer than allowed.
@@ -383,13 +383,16 @@ class Measure:
             The last response's status; and by how much each of them held the loop too long, empty if one did not.
         """
         text, work, seen = json.dumps(body).encode(), self.running.engine.targets.beside, []
+        unit = work_of_a_unit()
         for _ in range(TRIES):
             stretches = Stretches(self._monkeypatch)
             await work.do(breathing.breathe)
             with stretches.measured():
                 line = await asyncio.to_thread(self.threads.ask, self.running.url, path, text)
                 await work.do(breathing.breathe)
-            seen.append(max(stretches.turn, stretches.beside))
+            # Beside other programs a core takes up to twice as long: before this try or after it.
+            before, unit = unit, work_of_a_unit()
+            seen.append(max(stretches.turn, stretches.beside) / max(1.0, before / UNIT, unit / UNIT))
             if seen[-1] <= self._most:
                 return int(line.split()[1]), ""
         return int(line.split()[1]), f"{min(seen) * 1000:.0f} ms, and {self._most * 1000:.0f} ms are allowed"

@@ -25,6 +25,10 @@ class TestMistakes:
             (UPSTREAM + MODEL + "model = 1", "gai-fast.toml:7: unknown key 'model' in [[model]]; did you mean id?"),
             (UPSTREAM + "url = 1", "gai-fast.toml:4: unknown key 'url' in [[upstream]]; did you mean base_url?"),
             ('[[upstream]]\nname = "x"\ntype = "openai"', "unknown key 'type' in [[upstream]]; did you mean provider?"),
+            ('[[key]]\nname = "x"\nkey = "k"', "unknown key 'key' in [[key]]; did you mean secret?"),
+            ('[[key]]\nname = "x"\ntoken = "k"', "unknown key 'token' in [[key]]; did you mean secret?"),
+            (UPSTREAM + "keys = []", "gai-fast.toml:4: unknown key 'keys' in [[upstream]]; did you mean api_key?"),
+            (UPSTREAM + MODEL + 'key = "k"', "unknown key 'key' in [[model]]; known: "),
             *(
                 (
                     f"{UPSTREAM}{model}{name} = 60",
