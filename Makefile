@@ -68,9 +68,10 @@ docs:  ## the pages as a site in build/site; a warning or a link that leads nowh
 	@echo 'build/site/index.html'
 
 RACES = tests/integration/test_workers.py::test_of_requests_with_one_key_on_several_workers_one_asks_the_upstream
-exhaustive: install  ## recordings, kernels, faults, resumes at every cut; 1,000 races for a key; chains of 1,000 turns; walks of n and 2n (long)
+exhaustive: install  ## recordings, kernels, faults, resumes at every cut; pauses of a minute; 1,000 races for a key; chains of 1,000 turns; walks of n and 2n (long)
 	@GAI_FAST_EXHAUSTIVE=1 PYTHON=$(VENV)/bin/python ci/test.sh --timeout 1800 tests/corpus tests/parity tests/faults \
-		tests/integration/stores/test_resume_matrix.py tests/integration/stores/test_chains_of_processes.py $(RACES) $(ARGS)
+		tests/integration/stores/test_resume_matrix.py tests/integration/stores/test_chains_of_processes.py \
+		tests/integration/stores/test_fence.py $(RACES) $(ARGS)
 	@PYTHON=$(VENV)/bin/python ci/test.sh -m long tests/linear
 
 # What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and those below up to `programs`.

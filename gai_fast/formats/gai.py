@@ -9,7 +9,7 @@ Owns the shape of this format's whole answer; the encoders of a stream are in th
 | `provider.block` | the event |
 | `citations` `image` `audio.delta` `json.snapshot` `safety` `warning` `usage` `step.end` | the event |
 | `stream.reset` | the event; a second `start` or an `error` follows |
-| `stream.gap` | the event, written for one follower and stored in no log |
+| `stream.gap` | the event: written for one follower, or by a new owner of the stream |
 | `finish` `error` | the event |
 | `done` | the event, without a number |
 """

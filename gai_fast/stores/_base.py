@@ -37,6 +37,7 @@ def _prefixes(kind: str) -> tuple[bytes, ...]:
 
 _DELTA: Final = _prefixes("text.delta")
 _RESET: Final = _prefixes("stream.reset")
+_GAP: Final = _prefixes("stream.gap")
 
 
 class LogHeader(NamedTuple):
@@ -84,6 +85,25 @@ class Ending(NamedTuple):
     usage: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
     has_content: bool = True
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the stream's worker was gone before its end. A client may have seen events that are not stored."""
+        return self.error is not None and self.error.get("reason") == "worker_lost"
+
+
+class Closing(NamedTuple):
+    """The end of a log whose owner is gone.
+
+    Args:
+        piece: Whole frames. Empty if the log has its last event already.
+        last_seq: The number of the last event in them, or of the log's.
+        ending: How the stream ended.
+    """
+
+    piece: bytes
+    last_seq: int
+    ending: Ending
 
 
 class Backlog(NamedTuple):
@@ -210,10 +230,19 @@ def data_lines(block: bytes) -> Iterator[bytes]:
             yield line
 
 
-class _Delta(msgspec.Struct):
-    """The fields of a `text.delta` that `add_text` reads."""
+def begins_with_gap(block: bytes) -> bool:
+    """Returns whether a block of a log begins with `stream.gap`: a new owner of the stream goes on with it.
 
-    text: str = ""
+    Args:
+        block: As for `data_lines`.
+    """
+    return next(data_lines(block), b"").startswith(_GAP)
+
+
+class _Delta(msgspec.Struct):
+    """The fields of a `text.delta` or a `stream.gap` that `add_text` reads."""
+
+    text: str | None = None
     choice: Any = None
 
 
@@ -233,11 +262,15 @@ def add_text(text: bytearray, block: bytes) -> bool:
     for data in data_lines(block):
         if data.startswith(_RESET):
             text.clear()  # a reset voids all text before it
-        elif data.startswith(_DELTA):
+        elif data.startswith((*_DELTA, *_GAP)):
             try:
-                delta = _read_delta(data)
+                event = _read_delta(data)
             except msgspec.DecodeError:
                 return False
-            if not delta.choice:
-                text += delta.text.encode()
+            if data.startswith(_GAP):
+                if event.text is None:  # the new owner did not have it
+                    return False
+                text[:] = event.text.encode()
+            elif not event.choice:
+                text += (event.text or "").encode()
     return True

@@ -6,11 +6,13 @@ a log or a record.
 1. A copy of a log consists of its header, its records in order, the text of the dropped events, and its end. A record
    names the event that it begins after, so a reader detects a hole.
 2. Every change can be written again after a failure: parts that are written already stay as they are.
-3. The worker that runs a stream writes its copy, and holds a lease. If a worker is gone (`alive.py`), its copies
-   without an end are never continued.
-4. A record is a small value that processes share, by kind and name. Outside this process it has a checksum over its
+3. A copy has one owner: a worker and an epoch. The owner runs the stream, writes the copy, and holds a lease. If it is
+   gone (`alive.py`), another worker may take the copy over: the epoch rises by one.
+4. The store itself refuses each change of a worker that does not own the copy. If the store has lost a copy, its owner
+   writes it again; of two that do so, the higher epoch wins, and at one epoch the first.
+5. A record is a small value that processes share, by kind and name. Outside this process it has a checksum over its
    value and place. A damaged record is a `StoreError`, never a value.
-5. Errors are `StoreError` with a text of the gateway's own. The text contains no password of a URL, and nothing of
+6. Errors are `StoreError` with a text of the gateway's own. The text contains no password of a URL, and nothing of
    another program's error message.
 """
 
@@ -47,6 +49,9 @@ DROP: Final = "drop"
 """The message that drops the log of a stream that has ended."""
 
 Value = TypeVar("Value")
+
+Unwritten = Literal["missing", "refused"]
+"""Why a change was not written: the store has lost the copy, or the copy has another owner."""
 
 Fault = Literal["slow", "unreachable", "refused", "read_only", "full", "busy", "damaged", "sealed", "unsuitable"]
 
@@ -106,13 +111,14 @@ class CopyChange(msgspec.Struct, frozen=True, gc=False):
     Args:
         stream_id: The stream's id.
         header: Begins the copy. Its text, if it is sealed.
-        worker: The name of the worker that writes the copy; set with `header`.
+        worker: The name of the worker that writes the copy: its owner.
+        epoch: The owner's epoch, from 1. 0 for a removal that no owner asks for.
         records: Records to add, in order.
         gap: Drops the records up to `gap.lost`.
         ending: Ends the copy. Its text, if it is sealed.
         last_seq: The number of the last event; set with `ending`.
         keep: Seconds from now for which the copy is kept; always set with `header`.
-        is_dropped: Removes the copy. No other part is set.
+        is_dropped: Removes the copy. Only `worker` and `epoch` may be set too.
         caller: The caller of the stream, as in its header.
         is_sealed: Whether the records are sealed, so that a store needs no checksum to find a damaged one.
     """
@@ -128,6 +134,19 @@ class CopyChange(msgspec.Struct, frozen=True, gc=False):
     is_dropped: bool = False
     caller: str = ""
     is_sealed: bool = False
+    epoch: int = 0
+
+
+class Owner(NamedTuple):
+    """The owner of a copy.
+
+    Args:
+        worker: The name of the worker. Empty if `epoch` is 0.
+        epoch: How often the copy was begun or taken over. 0 if an earlier release wrote it: it has no epochs.
+    """
+
+    worker: str
+    epoch: int
 
 
 class CopyTail(NamedTuple):
@@ -157,6 +176,7 @@ class LogCopy(NamedTuple):
         lost: The number of the last dropped event. 0 if there is none.
         text: The visible text up to `lost`. None if it is lost.
         news: The part after `lost`.
+        epoch: As in `Owner`.
     """
 
     header: LogHeader
@@ -164,6 +184,7 @@ class LogCopy(NamedTuple):
     lost: int
     text: str | None
     news: CopyTail
+    epoch: int = 0
 
 
 class ResponseRecord(NamedTuple, Generic[Value]):
@@ -283,11 +304,29 @@ class Backend(Records):
         """Releases everything."""
 
     @abstractmethod
-    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Mapping[str, Unwritten]:
         """Writes changes, in order for each stream. After a failure, all of them may be written again.
 
         Returns:
-            The ids of streams whose copy the store has lost, so that nothing was written for them.
+            The ids of streams for which nothing was written, and why. A store may return "missing" for a copy of
+            another owner, until the change has a header.
+        """
+
+    @abstractmethod
+    async def take_over(
+        self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
+    ) -> bool:
+        """Makes a worker the owner of a copy, at the next epoch; atomic over all processes.
+
+        Args:
+            stream_id: The stream's id.
+            epoch: The copy's epoch as it was read, from 1.
+            last_seq: The number of the copy's last event as it was read.
+            header: The copy's header as it was read. Its text, if it is sealed.
+            worker: The new owner.
+
+        Returns:
+            Whether it owns the copy now. If not, the copy has changed since, has ended, or is gone.
         """
 
     @abstractmethod
@@ -313,8 +352,8 @@ class Backend(Records):
         """Returns the workers that have their lease."""
 
     @abstractmethod
-    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns the streams that have a copy."""
+    async def kept(self, stream_ids: Collection[str]) -> Mapping[str, Owner]:
+        """Returns the streams that have a copy, and its owner."""
 
     @abstractmethod
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:

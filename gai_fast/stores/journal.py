@@ -18,7 +18,9 @@ Owns the time and content of each write, the pieces that wait for the store, and
 8. If the store has lost writes, all copies begin again from the memory of this process: the copies of running streams,
    and of ended streams whose logs are still in memory.
 9. With `before_send` a piece of a log can be read once the store has it. While the store fails, pieces can be read at
-   once.
+   once. The end is written together with the last piece.
+10. If the store refuses a copy, it has another owner: this process was taken for gone. The log's pieces that are not
+   written are dropped, the copy is never written or removed again, and `refused` is called.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ import asyncio
 import math
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import Backlog, Ending
-from gai_fast.stores.backend import Backend, CopyChange, Gap, Record, StoreError
+from gai_fast.stores.backend import Backend, CopyChange, Gap, Record, StoreError, Unwritten
 from gai_fast.stores.health import Health, logger
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog, level_down
@@ -54,6 +56,7 @@ class Journal:
         health: Records whether the store works.
         worker: The name of this process.
         clock: Monotonic seconds.
+        refused: Called with a log whose copy has another owner: rule 10. Must not raise.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Journal:
         health: Health,
         worker: str,
         clock: Callable[[], float],
+        refused: Callable[[StreamLog], None],
     ) -> None:
         self.health = health
         self.clock = clock
@@ -80,13 +84,13 @@ class Journal:
         """Whether the store may lack streams of this process: from a failed write until all that waits is written."""
         self._takes_all = True  # whether the batch has all that waits
         self._backend = backend
+        self._refused = refused
         self._memory = memory
         self._ttl = settings.ttl
         self._max_bytes = settings.max_bytes
-        self._life = max(2 * settings.ttl, LIMITS.copy_life)
         self._copies: dict[str, _Copying] = {}
         self._changed: OrderedDict[_Copying, None] = OrderedDict()  # the longest-waiting first
-        self._dropped: dict[str, None] = {}
+        self._dropped: dict[str, int] = {}  # the epochs of copies that must be removed, by stream id
         self._losses = backend.losses  # the losses that `_recover` has handled
         self._batch: list[_Copying] = []  # the logs whose changes are being written
         self._ended: deque[_Ended] = deque()  # by expiry time
@@ -97,6 +101,11 @@ class Journal:
         self._is_stopped = False
         self._task = asyncio.ensure_future(self._run())
         self._task.add_done_callback(self._stopped)
+
+    @property
+    def _life(self) -> float:
+        """Seconds for which the copy of a running stream is kept."""
+        return max(2 * self._ttl, LIMITS.copy_life)
 
     @property
     def lets_pass(self) -> bool:
@@ -119,6 +128,19 @@ class Journal:
         else:
             log.watch(copying)
         self.changed(copying)
+
+    def go_on(self, log: StreamLog, epoch: int) -> None:
+        """Writes to a copy that this process has taken over. Its new pieces can be read once the store has them.
+
+        Args:
+            log: The log; it has all that the copy has.
+            epoch: The copy's epoch.
+        """
+        if self._is_stopped:
+            log.is_degraded = True
+            return
+        copying = self._copies[log.header.stream_id] = log.gate = _Copying(self, log, epoch)
+        copying.take_over()
 
     def changed(self, copying: _Copying) -> None:
         """Adds a log to the next batch."""
@@ -157,7 +179,7 @@ class Journal:
                 self._ended.append(each)
                 self._ended_size += each.size
             else:
-                self._copies[each.stream_id] = _Copying(self, log)
+                self._copies[each.stream_id] = _Copying(self, log, each.epoch)
         for copying in [*self._copies.values()]:
             copying.begin_again()
             self.changed(copying)
@@ -195,13 +217,13 @@ class Journal:
         self._batch = []
         changes: list[CopyChange] = []
         while self._dropped and len(changes) < LIMITS.journal_changes:
-            changes.append(CopyChange(self._dropped.popitem()[0], is_dropped=True))
+            changes.append(self._removal(*self._dropped.popitem()))
         size = 0
         while self._changed and size < LIMITS.journal_batch and len(changes) < LIMITS.journal_changes:
             copying, _ = self._changed.popitem(last=False)
             if not self._is_kept(copying):
                 self._forget(copying)
-                changes.append(CopyChange(copying.stream_id, is_dropped=True))
+                changes.append(self._removal(copying.stream_id, copying.epoch))
                 continue
             self._batch.append(copying)
             change = copying.take(self._life, self._ttl)
@@ -213,12 +235,15 @@ class Journal:
         self._takes_all = not self._changed
         return changes
 
-    async def _write(self, changes: Sequence[CopyChange]) -> Collection[str]:
+    def _removal(self, stream_id: str, epoch: int) -> CopyChange:
+        return CopyChange(stream_id, worker=self.worker, epoch=epoch, is_dropped=True)
+
+    async def _write(self, changes: Sequence[CopyChange]) -> Mapping[str, Unwritten]:
         """Writes changes, and retries until it succeeds. A retry skips logs that were forgotten: rule 5."""
         wait = LIMITS.store_retry_first
         while changes:
             try:
-                missing = await self._backend.write(changes)
+                unwritten = await self._backend.write(changes)
             except StoreError as problem:
                 if problem.fault == "damaged":
                     return await self._write_apart(changes, problem)
@@ -227,31 +252,35 @@ class Journal:
                 self.health.failed(problem)
                 self._degrade(changes)
                 if self._backend.losses != self._losses:
-                    return ()  # the copies must begin again: rule 8
+                    return {}  # the copies must begin again: rule 8
                 changes = [each for each in changes if each.is_dropped or each.stream_id in self._copies]
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, SHARED.store_retry)
             else:
                 self.is_failing = False
                 self.health.worked()
-                return missing
-        return ()
+                return unwritten
+        return {}
 
-    async def _write_apart(self, changes: Sequence[CopyChange], problem: StoreError) -> Collection[str]:
+    async def _write_apart(self, changes: Sequence[CopyChange], problem: StoreError) -> Mapping[str, Unwritten]:
         """Writes each change of a failed batch by itself, and gives up the changes that fail again: rule 7."""
         if len(changes) == 1:
             self._give_up_damaged(changes[0], problem)
-            return ()
-        missing: set[str] = set()
+            return {}
+        unwritten: dict[str, Unwritten] = {}
         for change in changes:
-            missing.update(await self._write([change]))
-        return missing
+            unwritten.update(await self._write([change]))
+        return unwritten
 
-    def _settle(self, missing: Collection[str]) -> None:
+    def _settle(self, unwritten: Mapping[str, Unwritten]) -> None:
         for copying in self._batch:
             if copying.is_given_up or copying.stream_id not in self._copies:  # forgotten during the write
                 continue
-            if copying.stream_id in missing:
+            why = unwritten.get(copying.stream_id)
+            if why == "refused":
+                self._leave_to_other(copying)
+                continue
+            if why == "missing":
                 copying.begin_again()
             else:
                 copying.publish()
@@ -261,7 +290,8 @@ class Journal:
                 self._forget(copying)
                 size = copying.copied + LIMITS.log_stream_cost
                 caller = copying.log.header.caller
-                self._ended.append(_Ended(self.clock() + self._ttl, copying.stream_id, caller, size))
+                due = self.clock() + self._ttl
+                self._ended.append(_Ended(due, copying.stream_id, caller, size, copying.epoch))
                 self._ended_size += size
             elif copying.has_more:
                 self.changed(copying)
@@ -285,7 +315,7 @@ class Journal:
             if excess.get(each.caller, 0) > 0:
                 excess[each.caller] -= each.size
                 self._ended_size -= each.size
-                self._drop(each.stream_id)
+                self._drop(each.stream_id, each.epoch)
             else:
                 kept.append(each)
         self._ended = kept
@@ -300,14 +330,26 @@ class Journal:
             if not self._is_kept(copying):
                 self._changed.pop(copying, None)
                 self._forget(copying)
-                self._drop(copying.stream_id)
+                self._drop(copying.stream_id, copying.epoch)
+
+    def _leave_to_other(self, copying: _Copying) -> None:
+        """Writes nothing more of a log whose copy has another owner: rule 10."""
+        log = copying.log
+        copying.is_given_up = True
+        copying.drop_held()
+        log.gate = None
+        log.is_left, log.is_degraded = True, False
+        self._changed.pop(copying, None)
+        self._forget(copying)
+        logger.warning("stream %s: another worker has taken it over, so it ends here", copying.stream_id)
+        self._refused(log)
 
     def _give_up(self, problem: Exception) -> None:
         """Gives up the copies of a batch: rule 6."""
         self.health.broke("streams were not copied to the store", problem)
         for copying in self._batch:
             self._go_without(copying)
-            self._drop(copying.stream_id)
+            self._drop(copying.stream_id, copying.epoch)
 
     def _give_up_damaged(self, change: CopyChange, problem: StoreError) -> None:
         """Gives up a copy that cannot be written. If its removal fails too, the store has failed: rule 7."""
@@ -320,7 +362,7 @@ class Journal:
         for copying in self._batch:
             if copying.stream_id == change.stream_id:
                 self._go_without(copying)
-        self._drop(change.stream_id)
+        self._drop(change.stream_id, change.epoch)
 
     def _go_without(self, copying: _Copying) -> None:
         """Stops copying a log, and publishes its held pieces."""
@@ -343,10 +385,10 @@ class Journal:
         copying.log.unwatch(copying)
         self._copies.pop(copying.stream_id, None)  # it may have been forgotten while its last batch failed
 
-    def _drop(self, stream_id: str) -> None:
+    def _drop(self, stream_id: str, epoch: int) -> None:
         """Removes a copy with the next batch. Above `limits.journal_dropped`, copies expire in the store instead."""
         if len(self._dropped) < LIMITS.journal_dropped:
-            self._dropped[stream_id] = None
+            self._dropped[stream_id] = epoch
             self._wake.set()
 
     async def _pause(self, seconds: float) -> None:
@@ -366,6 +408,7 @@ class _Ended(NamedTuple):
     stream_id: str
     caller: str
     size: int
+    epoch: int
 
 
 class _Copying:
@@ -382,6 +425,7 @@ class _Copying:
         "_touched",
         "_written",
         "copied",
+        "epoch",
         "held",
         "is_begun",
         "is_behind",
@@ -391,8 +435,10 @@ class _Copying:
         "stream_id",
     )
 
-    def __init__(self, journal: Journal, log: StreamLog) -> None:
+    def __init__(self, journal: Journal, log: StreamLog, epoch: int = 1) -> None:
         self.log = log
+        self.epoch = epoch
+        """How often the copy was begun or taken over."""
         self.stream_id = log.header.stream_id
         self.copied = 0
         """Bytes of the copy."""
@@ -453,11 +499,23 @@ class _Copying:
 
     def broken_off(self) -> None:
         """Discards the held pieces, as the gate of a log that is broken off. The next batch removes its copy."""
-        self._held.clear()
-        self.held = 0
+        self.drop_held()
         self._journal.changed(self)
 
     # -- called by the journal --
+
+    def take_over(self) -> None:
+        """Goes on after what the copy has."""
+        self.is_begun = True
+        self._written, self._lost = self.log.last_seq, self.log.lost
+        self.copied = self.log.size
+        self._journal.changed(self)
+
+    def drop_held(self) -> None:
+        """Drops the pieces that cannot be read yet, and the end behind them."""
+        self._held.clear()
+        self.held = 0
+        self._ending = None
 
     @property
     def has_more(self) -> bool:
@@ -483,7 +541,7 @@ class _Copying:
             gap = self._gap(log.read(0, 1))
         if gap is not None:
             self.copied = min(self.copied, log.size)
-        ending = log.ending if not self.is_behind else None
+        ending = None if self.is_behind else log.ending or self._ending  # rule 9
         keep = ttl if ending is not None else life if now - self._touched > life / _TOUCHES else None
         if header is None and not records and gap is None and ending is None and keep is None:
             return None
@@ -491,9 +549,19 @@ class _Copying:
             self._touched = now
         self.is_begun = True
         self.is_complete = ending is not None
-        worker = "" if header is None else self._journal.worker
-        caller = log.header.caller
-        return CopyChange(self.stream_id, header, worker, records, gap, ending, log.last_seq, keep, caller=caller)
+        last_seq = self._held[-1][1] if self._held else log.last_seq
+        return CopyChange(
+            self.stream_id,
+            header,
+            self._journal.worker,
+            records,
+            gap,
+            ending,
+            last_seq,
+            keep,
+            caller=log.header.caller,
+            epoch=self.epoch,
+        )
 
     def publish(self) -> None:
         """Publishes the held pieces that are written."""

@@ -115,6 +115,17 @@ class Limits:
     """Smallest number of records of each stream in a request for several streams: 64 MiB for `mirror_streams`. Records
     of recent events are about a thousandth of that."""
 
+    takeover_step: int = 1 << 20
+    """The numbers of a new owner's events begin 1 to `takeover_steps` of these steps above the last stored number. So
+    they differ from those of the former owner, who may have sent more than was stored, and, should the store lose a
+    take-over, from those of another new owner."""
+
+    takeover_steps: int = 1 << 20
+    """As above."""
+
+    store_epochs: int = 10_000
+    """Copies that were taken over whose epoch a process knows, 2 MiB: of one above them it is read again."""
+
     store_group: int = 256
     """Calls that share one transaction of a store's file: 20 ms of work, for which other processes wait."""
 

@@ -63,6 +63,7 @@ class StreamLog:
         is_degraded: Whether the durable copy of the log is behind or incomplete. Always False without durable copies.
         followed_at: When another process last reported over the bus that it follows the log. Not set if the store
             records followers.
+        is_left: Whether this process wrote the log until another one took the stream over.
         gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
 
@@ -82,6 +83,7 @@ class StreamLog:
         "gate",
         "header",
         "is_degraded",
+        "is_left",
         "last_seq",
     )
 
@@ -92,6 +94,7 @@ class StreamLog:
         self.ending: Ending | None = None
         self.broken: Error | None = None
         self.is_degraded = False
+        self.is_left = False
         self.followed_at = -math.inf
         self.gate: LogGate | None = None
         self._memory = memory
@@ -200,6 +203,25 @@ class StreamLog:
         added = (0 if self._text is None else len(self._text)) - before
         self._kept += added
         self._memory.size += added
+
+    def void(self, after: int) -> None:
+        """Drops the events after one, because a new owner of the stream goes on there. Its next piece must follow.
+
+        Args:
+            after: The event's number.
+        """
+        self._join_tail()
+        while self._blocks and self._blocks[-1][1] > after:
+            block, _ = self._blocks.pop()
+            cost = len(block) + SHARED.log_block_cost
+            self._kept -= cost
+            self._memory.size -= cost
+            rest = frames_after(block, self.header, after)
+            if len(rest) < len(block):
+                self._add(block[: len(block) - len(rest)], after)
+        if after < self._lost:
+            self._forget_text()
+        self.last_seq = max(after, self._lost)
 
     # -- followers --
 

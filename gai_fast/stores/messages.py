@@ -67,7 +67,7 @@ class StoreMessages:
         Raises:
             Error: As `tell`; also if the stream does not end within `limits.bus_wait`.
         """
-        over = _UntilOver()
+        over = UntilOver()
         log.watch(over)
         try:
             await self.tell(worker, log.header.stream_id, CANCEL)
@@ -104,7 +104,7 @@ class StoreMessages:
             logger.error("stream %s: a message cannot be handled: a bug", stream_id, exc_info=bug)
 
 
-class _UntilOver:
+class UntilOver:
     """Watches a log until it is over."""
 
     def __init__(self) -> None:

@@ -9,11 +9,17 @@ Owns the mirrors and the tasks that fill them. `alive.py` decides whether a work
    whose streams have not ended. A mirror without watchers is dropped after a while, and made again when it is needed.
 3. A record must begin at the end of the mirror; otherwise the mirror is broken off. If the copy has dropped the missing
    records, the followers resume and get a new mirror with an explicit gap. Otherwise the copy is damaged.
-4. If a worker is gone, its copies are read to their ends once more, and the mirrors break off with `worker_lost`. If a
-   worker lives, the store may have lost its copy, or may not show it to this process. The followers wait for
-   `limits.mirror_patience` until the copy is written again; then they must resume.
+4. If a worker is gone, the copies that somebody asks for are read to their ends once more, and closed: this process
+   takes the copy over and writes its end, once for all. If another process is faster, its end is read. A copy that
+   cannot be taken over, such as one of an earlier release, breaks off with `worker_lost`. A mirror without watchers is
+   dropped: who asks next finds that the worker is gone. If a worker lives, the store may have lost its copy, or
+   may not show it to this process. The followers wait for `limits.mirror_patience` until the copy is written again;
+   then they must resume.
 5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
 6. Every read is limited (`limits.mirror_streams`, `mirror_reads`). The filling task reads the rest.
+7. A log of this process whose copy has another owner is adopted: from then on it is a mirror, and its followers stay.
+   Its events that the copy lacks are void. The new owner's first event says so (`stream.gap`); if the copy ends without
+   one, before the end of the log, the log breaks off with `log_behind`.
 """
 
 from __future__ import annotations
@@ -26,18 +32,22 @@ from typing import Any, Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.stores._base import frames_after
+from gai_fast.runtime.ids import EVENT_NUMBERS
+from gai_fast.stores._base import CALLS, begins_with_gap, frames_after
 from gai_fast.stores.alive import Alive
-from gai_fast.stores.backend import Backend, CopyTail, LogCopy, Record, StoreError
+from gai_fast.stores.backend import Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
+from gai_fast.stores.messages import UntilOver
 
 _NO_NEWS: Final = CopyTail([])
 _DAMAGED: Final = CopyTail([], is_damaged=True)
 
 
 _Work = Callable[[], Coroutine[Any, Any, None]]
+Close = Callable[[StreamLog, int, bool], None]
+"""Ends a log that was taken over. Its arguments are the log, the epoch of its copy, and whether it is cancelled."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,10 +56,16 @@ class _Mirror:
 
     log: StreamLog
     worker: str
+    epoch: int
+    """The epoch of the copy; as in `Owner`."""
+    position: int
+    """The number of the last event that was read in the copy. The log may have more: rule 7."""
     watched_at: float
     """The last time at which it had a watcher, in monotonic seconds."""
     kept_at: float
     """The last time at which the store had its copy, in monotonic seconds."""
+    is_cancelled: bool = False
+    """Whether its caller cancels the stream."""
 
 
 class Mirrors:
@@ -61,9 +77,13 @@ class Mirrors:
         health: Records whether the store works.
         own: The name of this process as a worker.
         alive: Decides which workers are gone.
+
+    Attributes:
+        close_log: Ends a log that was taken over: rule 4. None if copies are not taken over.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str, alive: Alive) -> None:
+        self.close_log: Close | None = None
         self._own = own
         self._alive = alive
         self._backend = backend
@@ -74,11 +94,13 @@ class Mirrors:
         self._tasks: dict[_Work, asyncio.Task[None]] = {}
         self._is_closed = False
 
-    async def find(self, stream_id: str) -> StreamLog | None:
+    async def find(self, stream_id: str, *, asks: bool = True, canceller: str | None = None) -> StreamLog | None:
         """Returns a log with all that the store has of a stream. None if there is no such stream.
 
         Args:
             stream_id: The stream's id.
+            asks: Whether the log is to have an end if its worker is gone.
+            canceller: The caller who cancels the stream, if it is theirs and its worker is gone. None to leave it.
 
         Raises:
             Error: The store is out of reach, its copy is damaged, or there is no room.
@@ -88,9 +110,29 @@ class Mirrors:
             raise out_of_reach()
         loading = self._loading.get(stream_id)
         if loading is None:
-            loading = self._loading[stream_id] = asyncio.ensure_future(self._load(stream_id))
-            loading.add_done_callback(lambda task: self._loaded(stream_id, task))
+            loading = self._begin_loading(stream_id, self._load(stream_id, asks=asks, canceller=canceller))
         return await asyncio.shield(loading)  # another request may wait for it too
+
+    def adopt(self, log: StreamLog) -> None:
+        """Fills a log of this process from now on: rule 7.
+
+        Args:
+            log: The log. It has not ended, and nothing else writes it.
+        """
+        if self._is_closed:
+            log.break_off(out_of_reach())
+        elif log.header.stream_id not in self._loading:
+            self._begin_loading(log.header.stream_id, self._adopt(log))
+
+    def cancel(self, stream_id: str) -> str | None:
+        """Notes that the caller of a stream cancels it; returns its worker, as `worker_of`.
+
+        Args:
+            stream_id: The stream's id.
+        """
+        if stream_id in self._mirrors:
+            self._mirrors[stream_id].is_cancelled = True
+        return self.worker_of(stream_id)
 
     def worker_of(self, stream_id: str) -> str | None:
         """Returns the name of the worker that runs a stream. None if the stream has no mirror here.
@@ -112,12 +154,19 @@ class Mirrors:
 
     # -- one copy --
 
+    def _begin_loading(
+        self, stream_id: str, work: Coroutine[Any, Any, StreamLog | None]
+    ) -> asyncio.Task[StreamLog | None]:
+        loading = self._loading[stream_id] = asyncio.ensure_future(work)
+        loading.add_done_callback(lambda task: self._loaded(stream_id, task))
+        return loading
+
     def _loaded(self, stream_id: str, task: asyncio.Task[StreamLog | None]) -> None:
         del self._loading[stream_id]
         if not task.cancelled():
             task.exception()  # marks it as retrieved: the callers of `find` may all have been cancelled
 
-    async def _load(self, stream_id: str) -> StreamLog | None:
+    async def _load(self, stream_id: str, *, asks: bool, canceller: str | None) -> StreamLog | None:
         try:
             copy = await self._backend.load(stream_id)
             here = self._memory.find(stream_id)  # the stream may have begun in this process during the call
@@ -126,33 +175,57 @@ class Mirrors:
             if copy.header.stream_id != stream_id:  # its log would be registered under the other id
                 raise StoreError("damaged", "a copy is kept under the id of another stream")
             mirror = self._begin(copy)
+            mirror.is_cancelled = canceller == copy.header.caller
             try:
-                await self._catch_up(mirror, copy.news)
+                await self._catch_up(mirror, copy.news, asks=asks or mirror.is_cancelled)
             finally:
-                is_dropped = not mirror.log.is_over and stream_id not in self._mirrors
-                if mirror.log.ending is None and stream_id not in self._mirrors:
-                    mirror.log.break_off(out_of_reach())  # other requests may already follow it
-                    self._memory.forget(mirror.log)
+                is_dropped = not self._is_in_use(mirror) and not mirror.log.is_over
+                self._forget_unused(mirror)
         except StoreError as problem:
             raise self._refusal(problem) from None
         return None if is_dropped else mirror.log
+
+    async def _adopt(self, log: StreamLog) -> StreamLog | None:
+        mirror = _mirror_of(log, None)
+        try:
+            copy = await self._backend.load(log.header.stream_id)
+            if copy is not None:
+                mirror = _mirror_of(log, copy)
+                await self._catch_up(mirror, copy.news, asks=bool(log.watchers))
+        except StoreError as problem:
+            log.break_off(self._refusal(problem))
+        finally:
+            self._forget_unused(mirror)
+        return log
+
+    def _is_in_use(self, mirror: _Mirror) -> bool:
+        """Returns whether a log has ended, is filled, or is written by this process after a take-over."""
+        log = mirror.log
+        return log.ending is not None or log.gate is not None or log.header.stream_id in self._mirrors
+
+    def _forget_unused(self, mirror: _Mirror) -> None:
+        if not self._is_in_use(mirror):
+            mirror.log.break_off(out_of_reach())  # other requests may already follow it
+            self._memory.forget(mirror.log)
 
     def _begin(self, copy: LogCopy) -> _Mirror:
         log = self._memory.create(copy.header)
         if copy.lost:
             log.skip(copy.lost, copy.text)
-        now = time.monotonic()
-        return _Mirror(log, copy.worker, now, now)
+        return _mirror_of(log, copy)
 
-    async def _catch_up(self, mirror: _Mirror, news: CopyTail) -> None:
+    async def _catch_up(self, mirror: _Mirror, news: CopyTail, *, asks: bool) -> None:
         """Reads a copy to its current end, and adds the mirror to those that the task fills."""
         await self._add(mirror, news)
         is_complete = not news.has_more or await self._read_on(mirror)
-        if not mirror.log.is_over and mirror.worker == self._own:
+        is_own = mirror.worker == self._own
+        if not mirror.log.is_over and is_own and mirror.epoch <= 1:
             return  # this process ran the stream and has forgotten its log, so the copy is being removed
-        if is_complete and not mirror.log.is_over and await self._alive.is_gone(mirror.worker):
+        is_asked = asks and is_complete and not mirror.log.is_over
+        if is_asked and (is_own or await self._alive.is_gone(mirror.worker)):
             await self._part(mirror)
-        if mirror.log.is_over:
+            await self._until_closed(mirror.log)
+        if self._is_in_use(mirror) or mirror.log.is_over:
             return
         await self._backend.note_followers([mirror.log.header.stream_id])
         mirror.watched_at = time.monotonic()
@@ -165,37 +238,74 @@ class Mirrors:
         """Reads a copy to its current end; returns whether the end was reached within `limits.mirror_reads`."""
         stream_id = mirror.log.header.stream_id
         for _ in range(LIMITS.mirror_reads):
-            news = (await self._tail({stream_id: mirror.log.last_seq}, 0.0)).get(stream_id, _NO_NEWS)
+            news = (await self._tail({stream_id: mirror.position}, 0.0)).get(stream_id, _NO_NEWS)
             await self._add(mirror, news)
             if not news.has_more or mirror.log.is_over:
                 return True
         return False
 
     async def _part(self, mirror: _Mirror) -> None:
-        """Breaks off a mirror whose worker is gone, once the mirror has all that the worker wrote."""
-        if await self._read_on(mirror):
-            mirror.log.break_off(_worker_lost())
+        """Ends a mirror whose worker is gone, once the mirror has all that the worker wrote: rule 4."""
+        log = mirror.log
+        if not await self._read_on(mirror) or log.is_over:
+            return
+        if self.close_log is None or log.header.format == CALLS or not _can_be_taken_over(mirror):
+            log.break_off(_worker_lost())
+            return
+        stream_id, position = log.header.stream_id, mirror.position
+        if await self._backend.take_over(stream_id, mirror.epoch, position, log.header, self._own):
+            self._mirrors.pop(stream_id, None)
+            if not log.is_over:  # it may have been broken off during the call
+                self.close_log(log, mirror.epoch + 1, mirror.is_cancelled)
+            return
+        copy = await self._backend.load(stream_id)
+        if copy is None:
+            log.break_off(_worker_lost())
+        else:
+            self._note_owner(mirror, Owner(copy.worker, copy.epoch))
+
+    def _note_owner(self, mirror: _Mirror, owner: Owner) -> None:
+        """Notes the owner of a copy, which another process may have taken over."""
+        if owner.epoch:
+            mirror.worker, mirror.epoch = owner
+
+    async def _until_closed(self, log: StreamLog) -> None:
+        """Waits for the end of a log that this process closes, so that requests for its state find the end."""
+        over = UntilOver()
+        log.watch(over)
+        try:
+            if log.gate is not None and not log.is_over:
+                async with asyncio.timeout(LIMITS.store_answer):
+                    await over.event.wait()
+        except TimeoutError:
+            return
+        finally:
+            log.unwatch(over)
 
     async def _add(self, mirror: _Mirror, news: CopyTail) -> None:
         """Adds news to a mirror's log, or ends the log."""
         log = mirror.log
-        if log.is_over:
+        if log.is_over or log.gate is not None:  # this process writes the copy now
             return
-        misfit = self._append(log, news.records)
+        misfit = self._append(mirror, news.records)
         if misfit is not None:
             log.break_off(await self._why(log, misfit))
         elif news.is_damaged:
             log.break_off(_damaged())
         elif news.is_sealed:
             log.break_off(store_sealed())
+        elif news.ending is not None and mirror.position < log.last_seq:
+            log.break_off(_behind())
         elif news.ending is not None:
             log.end(news.ending)
 
-    def _append(self, log: StreamLog, records: Sequence[Record]) -> Record | None:
+    def _append(self, mirror: _Mirror, records: Sequence[Record]) -> Record | None:
         """Appends records to a log. Returns the first record that does not fit: it leaves a hole, or has no new frame.
 
-        A record may begin before the end of the log, if the copy was written again with other record boundaries.
+        A record may begin before the end of the log, if the copy was written again with other record boundaries, or if
+        the log was adopted.
         """
+        log = mirror.log
         for record in records:
             if record.after > log.last_seq:
                 return record
@@ -206,7 +316,10 @@ class Mirrors:
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
                 if not piece:
                     return record
+                if not is_new and begins_with_gap(piece):
+                    log.void(record.after)
                 log.append(piece, record.last_seq)
+            mirror.position = max(mirror.position, record.last_seq)
         return None
 
     async def _why(self, log: StreamLog, misfit: Record) -> Error:
@@ -255,7 +368,7 @@ class Mirrors:
     async def _read_all(self) -> None:
         """Reads the next part of each copy, some copies at a time."""
         mirrors = {**self._mirrors}  # a copy: mirrors may be broken off during the calls
-        positions = [(stream_id, mirror.log.last_seq) for stream_id, mirror in mirrors.items()]
+        positions = [(stream_id, mirror.position) for stream_id, mirror in mirrors.items()]
         wait = LIMITS.mirror_wait if len(positions) <= LIMITS.mirror_streams else 0.0
         for start in range(0, len(positions), LIMITS.mirror_streams):
             some = dict(positions[start : start + LIMITS.mirror_streams])
@@ -278,16 +391,23 @@ class Mirrors:
         return news
 
     async def _look_at_workers(self) -> None:
-        """Breaks off the mirrors whose worker is gone, or whose copy has been missing for too long: rule 4."""
+        """Ends or drops the mirrors whose worker is gone, or whose copy has been missing for too long: rule 4."""
         mirrors = [*self._mirrors.items()]  # a copy: the calls below do not cover mirrors that begin during them
-        gone = await self._alive.gone({mirror.worker for _, mirror in mirrors})
         kept = await self._backend.kept([stream_id for stream_id, _ in mirrors])
+        for stream_id, mirror in mirrors:
+            if stream_id in kept:
+                self._note_owner(mirror, kept[stream_id])
+        gone = await self._alive.gone({mirror.worker for _, mirror in mirrors} - {self._own})
+        gone.add(self._own)  # this process runs no stream of a mirror: the reply to its take-over was lost
         now = time.monotonic()
         for stream_id, mirror in mirrors:
             if stream_id in kept and mirror.worker not in gone:
                 mirror.kept_at = now
             elif mirror.worker in gone or not self._backend.is_copy:  # without copies, the worker itself has answered
-                await self._part(mirror)
+                if mirror.log.watchers:
+                    await self._part(mirror)
+                elif now - mirror.watched_at >= SHARED.lease_renewal:  # whoever has found it just now watches it next
+                    self._drop(mirror)
             elif now - mirror.kept_at >= LIMITS.mirror_patience:
                 mirror.log.break_off(out_of_reach())
 
@@ -298,14 +418,18 @@ class Mirrors:
     def _drop_ended(self) -> None:
         """Removes the mirrors that have ended, or have had no watcher for `limits.mirror_idle`."""
         now = time.monotonic()
-        for stream_id, mirror in [*self._mirrors.items()]:
+        for mirror in [*self._mirrors.values()]:
             if mirror.log.watchers:
                 mirror.watched_at = now
             if mirror.log.is_over or now - mirror.watched_at > LIMITS.mirror_idle:
-                del self._mirrors[stream_id]
-                if mirror.log.ending is None:
-                    mirror.log.break_off(_ran_ahead())  # a forgotten log must not grow: its bytes are not counted
-                    self._memory.forget(mirror.log)
+                self._drop(mirror)
+
+    def _drop(self, mirror: _Mirror) -> None:
+        """Removes a mirror, and its log unless it has ended."""
+        self._mirrors.pop(mirror.log.header.stream_id, None)
+        if mirror.log.ending is None:
+            mirror.log.break_off(_ran_ahead())  # a forgotten log must not grow: its bytes are not counted
+            self._memory.forget(mirror.log)
 
     def _refusal(self, problem: StoreError) -> Error:
         """Notes why a copy could not be read; returns the error of its request."""
@@ -334,6 +458,23 @@ class Mirrors:
         for mirror in mirrors.values():
             mirror.log.break_off(out_of_reach())
             self._memory.forget(mirror.log)
+
+
+def _mirror_of(log: StreamLog, copy: LogCopy | None) -> _Mirror:
+    """Returns the mirror for a copy, of which nothing is read yet but the text of its dropped events."""
+    now = time.monotonic()
+    if copy is None:
+        return _Mirror(log, "", 0, 0, now, now)
+    return _Mirror(log, copy.worker, copy.epoch, copy.lost, now, now)
+
+
+def _can_be_taken_over(mirror: _Mirror) -> bool:
+    """Returns whether a copy has epochs, and there are numbers for a new owner's events."""
+    return mirror.epoch > 0 and mirror.position < EVENT_NUMBERS - 2 * LIMITS.takeover_step * LIMITS.takeover_steps
+
+
+def _behind() -> Error:
+    return Error("network", "the log has not reached the event that this client has seen", reason="log_behind")
 
 
 def _ran_ahead() -> Error:

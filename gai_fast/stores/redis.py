@@ -5,8 +5,10 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
 | key | holds |
 |---|---|
 | `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end; |
+| | after the first epoch `gai:{<stream id>}:log:<epoch>` |
 | | the field `sum` of a record or an end is a checksum over its bytes and place; sealed records need none |
 | `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for dropped events and its `sum:<lost>`, |
+| | `worker` and `epoch`: the copy's owner; |
 | | `followed`: the time at which the stream was last followed |
 | `gai:<kind>:<name>` | a record: its value, a line end, and a checksum over value and place in eight hex digits |
 | `gai:lasting` | a set: `<kind>:<name>` of the records without a time to live; some may be gone |
@@ -39,7 +41,11 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
    (`responses.lua`), which the server carries out at once or not at all. A member is `<name>:<caller>:<size>:<age>`;
    the newest has the largest age. What has expired is not found. A gateway removes it, with its bytes; without a
    gateway its key expires `limits.response_grace` later. What a server evicts counts until it would have expired.
-9. Copies and claims of earlier releases lack some of the checksums, and are read without them.
+9. Copies and claims of earlier releases lack some of the checksums, and are read without them. Their heads lack the
+   owner, so they are never taken over.
+10. `XADD` cannot compare. So the key of a log has the epoch in its name: a take-over renames it, and a former owner's
+   `XADD` finds no key. All other writes of a copy are scripts that compare the owner in the head. A copy that is not
+   found under its key counts as missing; only the script that begins a copy finds that it has another owner.
 """
 
 from __future__ import annotations
@@ -48,6 +54,7 @@ import asyncio
 import math
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
@@ -58,6 +65,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
+from gai_fast.stores._base import LogHeader
 from gai_fast.stores.backend import (
     CLAIMS,
     RESPONSES,
@@ -65,10 +73,12 @@ from gai_fast.stores.backend import (
     CopyChange,
     CopyTail,
     LogCopy,
+    Owner,
     Record,
     ResponseBudget,
     ResponseRecord,
     StoreError,
+    Unwritten,
     check_size,
     checksum,
     ending_text,
@@ -92,24 +102,93 @@ _PRINTABLE: Final = re.compile(r"[!-~]+")
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}")
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Parameters of a URL that the client library reads: paths of certificate files."""
-_BEGIN: Final = """\
-redis.call('HSET', KEYS[1], 'header', ARGV[1], 'sum', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+_IS_OWN: Final = """\
+local owner = redis.call('HMGET', KEYS[1], 'worker', 'epoch')
+if owner[1] ~= ARGV[1] or owner[2] ~= ARGV[2] then return nil end
+"""
+"""The beginning of scripts that write a copy: ends them if the head is gone, or names another owner."""
+_LOG_KEY: Final = """\
+local function log_key(prefix, epoch)
+  if epoch and tonumber(epoch) > 1 then return prefix .. ':' .. epoch end
+  return prefix
+end
+"""
+_REFUSED: Final = -1
+_BEGIN: Final = (
+    _LOG_KEY
+    + """\
+local owner = redis.call('HMGET', KEYS[1], 'worker', 'epoch')
+if owner[2] then
+  local epoch, own = tonumber(owner[2]), tonumber(ARGV[2])
+  if epoch > own or (epoch == own and owner[1] ~= ARGV[1]) then return -1 end
+  if epoch < own then redis.call('DEL', KEYS[1], log_key(ARGV[6], owner[2])) end
+end
+redis.call('HSET', KEYS[1], 'header', ARGV[3], 'sum', ARGV[5], 'worker', ARGV[1], 'epoch', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 if redis.call('TYPE', KEYS[2]).ok == 'stream' then redis.call('DEL', KEYS[2]) end
 redis.call('XADD', KEYS[2], '0-1', 'begun', '1')
-return redis.call('PEXPIRE', KEYS[2], ARGV[2])"""
+return redis.call('PEXPIRE', KEYS[2], ARGV[4])"""
+)
 """Begins a copy, and deletes the rest of an earlier one. No other command creates the keys of a copy. If the server
 has lost the log, adding a record or an end fails; if it has lost the head, adding a gap fails. The reply shows it."""
-_GAP: Final = """\
-if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
-if string.sub(ARGV[2], 1, 1) ~= '+' then
+_TAKE_OVER: Final = (
+    _LOG_KEY
+    + """\
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if epoch ~= ARGV[2] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+local last
+local facts = redis.call('XINFO', 'STREAM', KEYS[2])
+for place = 1, #facts, 2 do if facts[place] == 'last-generated-id' then last = facts[place + 1] end end
+local seq, part = string.match(last, '(%d+)-(%d+)')
+if part == '2' then return 0 end
+seq = tonumber(seq)
+for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local lost = string.match(name, '^gap:(.*)')
+  if lost then seq = math.max(seq, tonumber(lost) or 0) end
+end
+if seq ~= tonumber(ARGV[3]) then return 0 end
+local own = string.format('%.0f', tonumber(epoch) + 1)
+redis.call('HSET', KEYS[1], 'header', ARGV[4], 'sum', ARGV[5], 'worker', ARGV[1], 'epoch', own)
+redis.call('RENAME', KEYS[2], log_key(ARGV[6], own))
+return 1"""
+)
+"""Makes a worker the owner, if the copy is as it was read: the epoch, and the last number of an entry or a gap."""
+_LIFE: Final = (
+    _IS_OWN
+    + """\
+if redis.call('PEXPIRE', KEYS[2], ARGV[3]) == 0 then return nil end
+return redis.call('PEXPIRE', KEYS[1], ARGV[3])"""
+)
+_DROP: Final = """\
+local owner = redis.call('HMGET', KEYS[1], 'worker', 'epoch')
+if owner[2] and (owner[1] ~= ARGV[1] or owner[2] ~= ARGV[2]) then return 0 end
+return redis.call('UNLINK', KEYS[1], KEYS[2])"""
+"""Removes a copy for its owner."""
+_DROP_ANY: Final = (
+    _LOG_KEY
+    + """\
+return redis.call('UNLINK', KEYS[1], log_key(ARGV[1], redis.call('HGET', KEYS[1], 'epoch')))"""
+)
+_OWNER: Final = (
+    _LOG_KEY
+    + """\
+local owner = redis.call('HMGET', KEYS[1], 'worker', 'epoch')
+if redis.call('EXISTS', KEYS[1], log_key(ARGV[1], owner[2])) < 2 then return nil end
+return {owner[1] or '', owner[2] or '0'}"""
+)
+"""Returns the owner of a copy that has both of its keys."""
+_GAP: Final = (
+    _IS_OWN
+    + """\
+if string.sub(ARGV[4], 1, 1) ~= '+' then
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
     local lost = string.match(name, '^gap:(.*)') or string.match(name, '^sum:(.*)')
-    if lost and (tonumber(lost) or 0) < tonumber(ARGV[1]) then redis.call('HDEL', KEYS[1], name) end
+    if lost and (tonumber(lost) or 0) < tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], name) end
   end
 end
-redis.call('HSET', KEYS[1], 'gap:' .. ARGV[1], ARGV[2], 'sum:' .. ARGV[1], ARGV[4])
-return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])"""
+redis.call('HSET', KEYS[1], 'gap:' .. ARGV[3], ARGV[4], 'sum:' .. ARGV[3], ARGV[6])
+return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[5])"""
+)
 """Drops the records up to an event. A gap with the whole text, or without text, replaces the gaps before it."""
 _FOLLOWED: Final = """\
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -139,8 +218,12 @@ local at = now[1] * 1000 + math.floor(now[2] / 1000)
 return redis.call('ZRANGEBYSCORE', KEYS[1], at - ARGV[2], at - ARGV[1])"""
 _WORKERS: Final = "gai:workers"
 _LASTING: Final = "gai:lasting"
-_REMOVE_HALF: Final = """\
-if redis.call('EXISTS', KEYS[1], KEYS[2]) == 1 then redis.call('UNLINK', KEYS[1], KEYS[2]) end"""
+_REMOVE_HALF: Final = (
+    _LOG_KEY
+    + """\
+local log = log_key(ARGV[1], redis.call('HGET', KEYS[1], 'epoch'))
+if redis.call('EXISTS', KEYS[1], log) == 1 then redis.call('UNLINK', KEYS[1], log) end"""
+)
 """Checks again that one key exists: the copy may have begun, or been removed, since it was read."""
 _SWAP: Final = """\
 local found = redis.call('GET', KEYS[1])
@@ -161,6 +244,8 @@ _MARK: Final = b"0-1"
 """The number of a copy's first entry."""
 _NUMBERS: Final = 1 << 63
 """Exclusive upper bound of the numbers of entries."""
+_EPOCH: Final = 16
+"""The most digits of an epoch: a script counts to 2^53."""
 _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
 """Commands whose reply is null if the copy does not exist."""
 
@@ -181,6 +266,7 @@ class RedisBackend(Backend):
         self._worker: str | None = None  # the worker whose lease this process renews
         self._lost_at = -math.inf  # when the server was last found without that lease
         self._count = 0  # the count of that lease in the server's last reply: rule 7
+        self._epochs: OrderedDict[str, int] = OrderedDict()  # of copies that were taken over and are read here
         self._missing: dict[str, float] = {}  # workers without a lease since a loss, and when each was first found so
 
     async def open(self) -> None:
@@ -192,9 +278,9 @@ class RedisBackend(Backend):
         """Closes every connection."""
         await self.client.close()
 
-    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Mapping[str, Unwritten]:
         """Writes changes in concurrent pipelines of `limits.store_pipeline` changes each."""
-        missing: set[str] = set()
+        unwritten: dict[str, Unwritten] = {}
 
         async def write(some: Sequence[CopyChange]) -> None:
             commands = [(change.stream_id, command) for change in some for command in _commands(change)]
@@ -209,28 +295,59 @@ class RedisBackend(Backend):
                     # THERE: an earlier pipeline, whose replies were lost, has written it.
                     if code_of(reply) != "THERE":
                         raise self.client.error(reply)
-                elif (reply is None and command[0] in _WITHOUT_COPY) or (reply == 0 and command[0] == "PEXPIRE"):
-                    missing.add(stream_id)
+                elif reply == _REFUSED:
+                    unwritten[stream_id] = "refused"
+                elif reply is None and command[0] in _WITHOUT_COPY:
+                    unwritten.setdefault(stream_id, "missing")
 
         await _in_parts(changes, write)
-        return missing
+        return unwritten
+
+    async def take_over(
+        self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
+    ) -> bool:
+        """Makes a worker the owner of a copy: rule 10."""
+        text = header_text(header, worker)
+        keys = _head(stream_id), _log(stream_id, epoch)
+        values = worker, epoch, last_seq, text, checksum(text, stream_id, "header"), _log(stream_id)
+        async with self.client.turn():
+            is_own = bool(await self.client.ask("EVAL", _TAKE_OVER, 2, *keys, *values))
+        if is_own:
+            self._note_epoch(stream_id, epoch + 1)
+        return is_own
+
+    def _note_epoch(self, stream_id: str, epoch: int) -> None:
+        """Remembers the epoch of a copy, which is in the name of its log."""
+        if epoch > 1:
+            self._epochs[stream_id] = epoch
+            self._epochs.move_to_end(stream_id)
+            if len(self._epochs) > LIMITS.store_epochs:
+                self._epochs.popitem(last=False)
+        else:
+            self._epochs.pop(stream_id, None)
 
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, or the first part of a long copy."""
-        read: list[Command] = [
-            ("HGETALL", _head(stream_id)),
-            ("XRANGE", _log(stream_id), "-", "+", "COUNT", LIMITS.store_entries),
-            ("EXISTS", *_both(stream_id)),
-            ("EXISTS", _lease(self._worker or "")),
-        ]
-        async with self.client.turn():
-            replies = await self.client.pipeline(self.client.others, read)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise self.client.error(reply)
-        fields, entries, there, has_lease = replies
-        if self._worker is not None and not has_lease:
-            self._lost_at = time.monotonic()
+        while True:
+            epoch = self._epochs.get(stream_id, 1)
+            read: list[Command] = [
+                ("HGETALL", _head(stream_id)),
+                ("XRANGE", _log(stream_id, epoch), "-", "+", "COUNT", LIMITS.store_entries),
+                ("EXISTS", _head(stream_id), _log(stream_id, epoch)),
+                ("EXISTS", _lease(self._worker or "")),
+            ]
+            async with self.client.turn():
+                replies = await self.client.pipeline(self.client.others, read)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise self.client.error(reply)
+            fields, entries, there, has_lease = replies
+            if self._worker is not None and not has_lease:
+                self._lost_at = time.monotonic()
+            found = _read_epoch(fields.get(b"epoch"))
+            if max(found, 1) == epoch:
+                break
+            self._note_epoch(stream_id, found)  # its log has another name: each epoch is read once
         if there == 1:
             await self._remove_half(stream_id)
         if there < 2 or b"header" not in fields:
@@ -242,7 +359,7 @@ class RedisBackend(Backend):
             raise StoreError("damaged", "the gaps of a stream cannot be read") from None
         if not 0 <= lost < _NUMBERS:  # as a position it makes the server refuse `tail`, for the other streams too
             raise StoreError("damaged", "the gaps of a stream have a number that no event has")
-        return LogCopy(header, worker, lost, text, _news(entries, stream_id, LIMITS.store_entries, lost))
+        return LogCopy(header, worker, lost, text, _news(entries, stream_id, LIMITS.store_entries, lost), found)
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies. A server replies as soon as there are any; a cluster's nodes are polled."""
@@ -250,12 +367,12 @@ class RedisBackend(Backend):
         if self.client.is_cluster:
             await asyncio.sleep(min(wait, SHARED.store_poll))
             read: list[Command] = [
-                ("XREAD", "COUNT", count, "STREAMS", _log(stream_id), f"{after}-0")
+                ("XREAD", "COUNT", count, "STREAMS", self._key(stream_id), f"{after}-0")
                 for stream_id, after in positions.items()
             ]
             replies = await self.client.pipeline(self.client.others, read)
         else:
-            keys = [*map(_log, positions)]
+            keys = [*map(self._key, positions)]
             after = [f"{last_seq}-0" for last_seq in positions.values()]
             block = ("BLOCK", max(1, int(wait * 1000))) if wait else ()
             command = ("XREAD", "COUNT", count, *block, "STREAMS", *keys, *after)
@@ -267,14 +384,14 @@ class RedisBackend(Backend):
             if isinstance(reply, Exception):
                 raise self.client.error(reply)
             for key, entries in reply or ():
-                stream_id = key[5 : -len("}:log")].decode()
+                stream_id = key[5:].partition(b"}")[0].decode()
                 news[stream_id] = _news(entries, stream_id, count, positions[stream_id])
         return news
 
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         """Returns the workers that have their lease, or may have lost it with the server's data: rule 6."""
         own = set() if self._worker is None else {self._worker}
-        there = await self._there({*workers, *own}, lambda worker: (_lease(worker),))
+        there = await self._with_lease({*workers, *own})
         if not own <= there:
             self._lost_at = time.monotonic()
         if not self.has_lost:
@@ -287,9 +404,27 @@ class RedisBackend(Backend):
             each for each in workers if now - self._missing.setdefault(each, now) < SHARED.lease_lost or each in there
         }
 
-    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns the streams that have both keys of a copy."""
-        return await self._there(stream_ids, _both)
+    async def kept(self, stream_ids: Collection[str]) -> Mapping[str, Owner]:
+        """Returns the streams that have both keys of a copy, and its owner."""
+        owners: dict[str, Owner] = {}
+
+        async def ask(some: Sequence[str]) -> None:
+            asked: list[Command] = [("EVAL", _OWNER, 1, _head(each), _log(each)) for each in some]
+            async with self.client.turn():
+                replies = await self.client.pipeline(self.client.others, asked)
+            for stream_id, reply in zip(some, replies, strict=True):
+                if isinstance(reply, Exception):
+                    raise self.client.error(reply)
+                if reply is not None:
+                    owners[stream_id] = owner = Owner(reply[0].decode(errors="replace"), _read_epoch(reply[1]))
+                    self._note_epoch(stream_id, owner.epoch)
+
+        await _in_parts([*stream_ids], ask)
+        return owners
+
+    def _key(self, stream_id: str) -> str:
+        """Returns the key of a log, at the epoch that is known here."""
+        return _log(stream_id, self._epochs.get(stream_id, 1))
 
     @property
     def has_lost(self) -> bool:
@@ -298,24 +433,24 @@ class RedisBackend(Backend):
 
     async def _remove_half(self, stream_id: str) -> None:
         """Removes the remaining key of a copy if the server has evicted the other: rule 5."""
-        remove = ("EVAL", _REMOVE_HALF, 2, *_both(stream_id))
+        remove = ("EVAL", _REMOVE_HALF, 1, _head(stream_id), _log(stream_id))
         async with self.client.turn():
             await self.client.ask(*remove)
 
-    async def _there(self, names: Collection[str], keys: Callable[[str], tuple[str, ...]]) -> set[str]:
-        """Returns the names whose keys all exist."""
+    async def _with_lease(self, workers: Collection[str]) -> set[str]:
+        """Returns the workers whose lease exists."""
         there: set[str] = set()
 
         async def ask(some: Sequence[str]) -> None:
             async with self.client.turn():
-                replies = await self.client.pipeline(self.client.others, [("EXISTS", *keys(name)) for name in some])
-            for name, reply in zip(some, replies, strict=True):
+                replies = await self.client.pipeline(self.client.others, [("EXISTS", _lease(each)) for each in some])
+            for worker, reply in zip(some, replies, strict=True):
                 if isinstance(reply, Exception):
                     raise self.client.error(reply)
-                if reply == len(keys(name)):
-                    there.add(name)
+                if reply:
+                    there.add(worker)
 
-        await _in_parts([*names], ask)
+        await _in_parts([*workers], ask)
         return there
 
     async def late(self) -> Collection[str]:
@@ -621,17 +756,18 @@ async def _in_parts(items: Sequence[_Item], do: Callable[[Sequence[_Item]], Awai
             raise outcome
 
 
-def _log(stream_id: str) -> str:
-    return f"gai:{{{stream_id}}}:log"
+def _log(stream_id: str, epoch: int = 1) -> str:
+    """Returns the key of a log: rule 10."""
+    return f"gai:{{{stream_id}}}:log" if epoch <= 1 else f"gai:{{{stream_id}}}:log:{epoch}"
 
 
 def _head(stream_id: str) -> str:
     return f"gai:{{{stream_id}}}:head"
 
 
-def _both(stream_id: str) -> tuple[str, str]:
-    """Returns the keys of a copy."""
-    return _head(stream_id), _log(stream_id)
+def _read_epoch(text: bytes | None) -> int:
+    """Returns the epoch in a head. 0 if there is none, as of a copy of an earlier release, or it is damaged."""
+    return int(text) if text is not None and text.isdigit() and len(text) <= _EPOCH else 0
 
 
 def _lease(worker: str) -> str:
@@ -697,19 +833,23 @@ def _opened_response(found: bytes, name: str) -> bytes:
 
 
 def _commands(change: CopyChange) -> list[Command]:
-    log, head = _log(change.stream_id), _head(change.stream_id)
+    log, head = _log(change.stream_id, change.epoch), _head(change.stream_id)
+    owner = change.worker, change.epoch
     if change.is_dropped:
-        return [("UNLINK", log), ("UNLINK", head)]
+        if not change.epoch:
+            return [("EVAL", _DROP_ANY, 1, head, log)]
+        return [("EVAL", _DROP, 2, head, log, *owner)]
     commands: list[Command] = []
     if change.header is not None:
         header = header_text(change.header, change.worker)
         check = checksum(header, change.stream_id, "header")
-        commands.append(("EVAL", _BEGIN, 2, head, log, header, int((change.keep or 0.0) * 1000), check))
+        values = header, int((change.keep or 0.0) * 1000), check, _log(change.stream_id)
+        commands.append(("EVAL", _BEGIN, 2, head, log, *owner, *values))
     lost = 0
     if change.gap is not None:  # before the records after the gap, so that a concurrent reader finds no hole
         lost, text = change.gap.lost, gap_text(change.gap)
         check = checksum(text, change.stream_id, "gap", lost)
-        commands.append(("EVAL", _GAP, 2, head, log, lost, text, f"{lost + 1}-0", check))
+        commands.append(("EVAL", _GAP, 2, head, log, *owner, lost, text, f"{lost + 1}-0", check))
     for record in change.records:
         after, last_seq, piece = record.after, record.last_seq, record.piece
         if last_seq > lost:
@@ -722,8 +862,7 @@ def _commands(change: CopyChange) -> list[Command]:
         check = checksum(ending, change.stream_id, "end", change.last_seq)
         commands.append(("XADD", log, "NOMKSTREAM", end, "ending", ending, "sum", check))
     if change.keep is not None and change.header is None:
-        milliseconds = int(change.keep * 1000)
-        commands += [("PEXPIRE", head, milliseconds), ("PEXPIRE", log, milliseconds)]
+        commands.append(("EVAL", _LIFE, 2, head, log, *owner, int(change.keep * 1000)))
     return commands
 
 

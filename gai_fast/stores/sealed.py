@@ -27,7 +27,7 @@ from os import urandom
 from typing import Final, NamedTuple
 
 from gai_fast.model.settings import SealSettings
-from gai_fast.stores._base import Ending
+from gai_fast.stores._base import Ending, LogHeader
 from gai_fast.stores.backend import (
     ANSWERS,
     CLAIMS,
@@ -38,11 +38,13 @@ from gai_fast.stores.backend import (
     CopyChange,
     CopyTail,
     LogCopy,
+    Owner,
     Record,
     ResponseBudget,
     ResponseRecord,
     SealError,
     StoreError,
+    Unwritten,
     check_size,
     join_gaps,
     read_ending,
@@ -155,7 +157,7 @@ class SealedBackend(Backend):
 
     # -- logs --
 
-    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Mapping[str, Unwritten]:
         """Writes changes, sealed."""
         if len(self.seals):
             if self._names_key is None and not self.is_sealed:
@@ -166,17 +168,32 @@ class SealedBackend(Backend):
                 written = [change if change.stream_id in plain else seal(change) for change in changes]
             else:
                 written = [*map(seal, changes)]
-            missing = await self._inner.write(written)
+            unwritten = await self._inner.write(written)
         else:
             if self._is_locked and not all(change.is_dropped for change in changes):
                 raise self.seals.refuse()
             self._plain_logs.update(change.stream_id for change in changes if change.header is not None)
-            missing = await self._inner.write(changes)
+            unwritten = await self._inner.write(changes)
         if self._plain_logs:
             for change in changes:
-                if change.ending is not None or change.is_dropped or change.stream_id in missing:
+                if change.ending is not None or change.is_dropped or change.stream_id in unwritten:
                     self._plain_logs.discard(change.stream_id)
-        return missing
+        return unwritten
+
+    async def take_over(
+        self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
+    ) -> bool:
+        """Makes a worker the owner of a copy. The header is sealed anew: it names the worker."""
+        known = self._known.get(stream_id)
+        if known is None:
+            return False  # it is read again, and then known
+        if known.is_sealed and isinstance(header, LogHeader):
+            change = CopyChange(stream_id, header, worker, caller=header.caller, epoch=epoch + 1)
+            header = self.seals.seal_change(change).header or b""
+        is_own = await self._inner.take_over(stream_id, epoch, last_seq, header, worker)
+        if is_own and not known.is_sealed:
+            self._plain_logs.add(stream_id)  # rule 4
+        return is_own
 
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, opened."""
@@ -193,7 +210,8 @@ class SealedBackend(Backend):
             raise _damaged()
         self._know(stream_id, _Known(caller, is_sealed=True))
         text = self._gaps(stream_id, caller, copy.lost, copy.text)
-        return LogCopy(header, worker, copy.lost, text, self._news(stream_id, copy.lost, copy.news))
+        news = self._news(stream_id, copy.lost, copy.news)
+        return LogCopy(header, worker, copy.lost, text, news, copy.epoch)
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of some copies, opened."""
@@ -247,8 +265,8 @@ class SealedBackend(Backend):
             if text is not None:
                 raise _damaged()
             return ending
-        if not isinstance(text, str) or not isinstance(last_seq, int) or not 0 <= last_seq <= reached:
-            raise _damaged()
+        if not isinstance(text, str) or not isinstance(last_seq, int) or last_seq != reached:
+            raise _damaged()  # a former owner's end has another number
         place = place_of("log.end", stream_id, known.caller, number=last_seq, is_last=True)
         return read_ending(self._open(place, text))
 
@@ -467,7 +485,7 @@ class SealedBackend(Backend):
         """Calls the inner store."""
         return await self._inner.leased(workers)
 
-    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+    async def kept(self, stream_ids: Collection[str]) -> Mapping[str, Owner]:
         """Calls the inner store."""
         return await self._inner.kept(stream_ids)
 

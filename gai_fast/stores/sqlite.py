@@ -36,6 +36,7 @@ from typing import Any, Final, TypeVar
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
+from gai_fast.stores._base import LogHeader
 from gai_fast.stores.backend import (
     CLAIMS,
     RESPONSES,
@@ -45,10 +46,12 @@ from gai_fast.stores.backend import (
     Fault,
     Gap,
     LogCopy,
+    Owner,
     Record,
     ResponseBudget,
     ResponseRecord,
     StoreError,
+    Unwritten,
     check_size,
     checksum,
     ending_text,
@@ -69,12 +72,13 @@ _Result = TypeVar("_Result")
 
 _APPLICATION: Final = int.from_bytes(b"GAIF", "big")
 """`application_id` of our files."""
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 """`user_version` of the tables below."""
 _TABLES: Final = """
 CREATE TABLE streams (
     key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, header BLOB NOT NULL, ending BLOB,
-    expires_ms INTEGER NOT NULL, followed REAL);
+    expires_ms INTEGER NOT NULL, followed REAL,
+    worker TEXT NOT NULL DEFAULT '', epoch INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX streams_by_end ON streams (expires_ms);
 CREATE TABLE records (
     stream INTEGER NOT NULL, last_seq INTEGER NOT NULL, after_seq INTEGER NOT NULL,
@@ -96,6 +100,17 @@ _RESPONSE_TABLES: Final = (
     "CREATE INDEX IF NOT EXISTS response_items_by_response ON response_items (response)",
     "CREATE TABLE IF NOT EXISTS response_sizes (caller TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID",
 )
+_OWNER_COLUMNS: Final = (
+    "ALTER TABLE streams ADD COLUMN worker TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE streams ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
+)
+"""Makes tables 2 to tables 3. Processes of the earlier release go on to write copies without an owner."""
+_IS_OWN: Final = "worker = ? AND epoch = ?"
+_TAKE_OVER: Final = """
+UPDATE streams SET header = :header, worker = :worker, epoch = epoch + 1
+WHERE id = :id AND epoch = :epoch AND epoch > 0 AND ending IS NULL AND expires_ms > :now AND :last_seq = MAX(
+    COALESCE((SELECT MAX(last_seq) FROM records WHERE stream = key), 0),
+    COALESCE((SELECT MAX(lost) FROM gaps WHERE stream = key), 0))"""
 _ALL_CALLERS: Final = ""
 _ResponseRow = tuple[int, str, int]
 """The number, the caller and the size of a row."""
@@ -158,9 +173,21 @@ class SQLiteBackend(Backend):
         await self._reader.close()
         await self._writer.close()
 
-    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Mapping[str, Unwritten]:
         """Writes changes in one transaction."""
         return await self._writer.transact(lambda connection: self._write(connection, changes))
+
+    async def take_over(
+        self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
+    ) -> bool:
+        """Makes a worker the owner of a copy."""
+        sealed = _seal(header_text(header, worker), stream_id)
+
+        def take_over(connection: sqlite3.Connection) -> bool:
+            values = {"header": sealed, "worker": worker, "id": stream_id, "epoch": epoch, "last_seq": last_seq}
+            return connection.execute(_TAKE_OVER, {**values, "now": _ms_from_now(0.0)}).rowcount == 1
+
+        return await self._writer.transact(take_over)
 
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, or the first part of a long copy."""
@@ -180,8 +207,8 @@ class SQLiteBackend(Backend):
         """Returns the workers that have their lease."""
         return await self._reader.call(lambda connection: _leased(connection, workers))
 
-    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
-        """Returns the streams that have a copy."""
+    async def kept(self, stream_ids: Collection[str]) -> Mapping[str, Owner]:
+        """Returns the streams that have a copy, and its owner."""
         return await self._reader.call(lambda connection: _kept(connection, stream_ids))
 
     async def late(self) -> Collection[str]:
@@ -333,6 +360,10 @@ class SQLiteBackend(Backend):
                 connection.execute(f"PRAGMA user_version={_SCHEMA}")
             elif application != _APPLICATION:
                 raise StoreError("unsuitable", f"{self._path} is the file of another program")
+            elif schema == _SCHEMA - 1:
+                for statement in _OWNER_COLUMNS:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={_SCHEMA}")
             elif schema != _SCHEMA:
                 raise StoreError("unsuitable", f"{self._path} is of another release (tables {schema}, not {_SCHEMA})")
             for statement in _RESPONSE_TABLES:  # files of earlier releases have none, and these go on to read this one
@@ -344,35 +375,45 @@ class SQLiteBackend(Backend):
     async def _change(self, statement: str, *values: object) -> None:
         await self._writer.transact(lambda connection: connection.execute(statement, values))
 
-    def _write(self, connection: sqlite3.Connection, changes: Sequence[CopyChange]) -> Collection[str]:
-        missing = {change.stream_id for change in changes if not self._write_one(connection, change)}
+    def _write(self, connection: sqlite3.Connection, changes: Sequence[CopyChange]) -> Mapping[str, Unwritten]:
+        unwritten: dict[str, Unwritten] = {}
         for change in changes:
-            if change.ending is not None or change.is_dropped or change.stream_id in missing:
-                self._keys.pop(change.stream_id, None)
-        return missing
+            stream_id = change.stream_id
+            if not self._write_one(connection, change):
+                there = connection.execute("SELECT 1 FROM streams WHERE id = ?", (stream_id,)).fetchone()
+                unwritten[stream_id] = "missing" if there is None else "refused"
+            if change.ending is not None or change.is_dropped or stream_id in unwritten:
+                self._keys.pop(stream_id, None)
+        return unwritten
 
     def _write_one(self, connection: sqlite3.Connection, change: CopyChange) -> bool:
-        """Writes one change; returns whether its copy exists."""
+        """Writes one change; returns whether its copy exists, and is its worker's. A removal is written anyway."""
         stream_id = change.stream_id
+        owner = change.worker, change.epoch
         if change.is_dropped:
-            connection.execute("UPDATE streams SET expires_ms = 0 WHERE id = ?", (stream_id,))
+            drop = f"UPDATE streams SET expires_ms = 0 WHERE id = ? AND (? = 0 OR {_IS_OWN})"
+            connection.execute(drop, (stream_id, change.epoch, *owner))
             return True
         if change.header is not None:
-            begin = "INSERT OR IGNORE INTO streams (id, header, expires_ms) VALUES (?, ?, ?)"
+            begin = "INSERT OR IGNORE INTO streams (id, header, expires_ms, worker, epoch) VALUES (?, ?, ?, ?, ?)"
             header = _seal(header_text(change.header, change.worker), stream_id)
-            connection.execute(begin, (stream_id, header, _ms_from_now(change.keep or 0.0)))
+            values = stream_id, header, _ms_from_now(change.keep or 0.0), *owner
+            if not connection.execute(begin, values).rowcount:
+                _drop_former(connection, stream_id, change.epoch)
+                connection.execute(begin, values)
             self._keys.pop(stream_id, None)  # it may be stale: a transaction that was rolled back had another row
         key = self._key(connection, stream_id)
         if key is None:
             return False
         there = connection.execute(
             "UPDATE streams SET ending = COALESCE(?, ending), expires_ms = COALESCE(?, expires_ms)"
-            " WHERE key = ? AND id = ?",
+            f" WHERE key = ? AND id = ? AND {_IS_OWN}",
             (
                 None if change.ending is None else _seal_end(ending_text(change.ending), stream_id, change.last_seq),
                 None if change.keep is None else _ms_from_now(change.keep),
                 key,
                 stream_id,
+                *owner,
             ),
         ).rowcount
         if not there:
@@ -421,18 +462,18 @@ class SQLiteBackend(Backend):
 
     def _load(self, connection: sqlite3.Connection, stream_id: str) -> LogCopy | None:
         with _transaction(connection, "DEFERRED"):  # one consistent snapshot
-            find = "SELECT key, header, ending FROM streams WHERE id = ? AND expires_ms > ?"
+            find = "SELECT key, header, ending, epoch FROM streams WHERE id = ? AND expires_ms > ?"
             row = connection.execute(find, (stream_id, _ms_from_now(0.0))).fetchone()
             if row is None:
                 return None
-            key, header, ending = row
+            key, header, ending, epoch = row
             gaps = connection.execute("SELECT lost, text FROM gaps WHERE stream = ?", (key,)).fetchall()
             try:
                 lost, text = join_gaps((lost, _open_sealed(text, stream_id, "gap", lost)) for lost, text in gaps)
             except (ValueError, TypeError):
                 raise StoreError("damaged", "the gaps of a stream cannot be read") from None
             news = _news(connection, key, stream_id, ending, lost, LIMITS.store_read)
-        return LogCopy(*read_header(_open_sealed(header, stream_id)), lost, text, news)
+        return LogCopy(*read_header(_open_sealed(header, stream_id)), lost, text, news, _read_epoch(epoch))
 
     def _tail(self, connection: sqlite3.Connection, positions: Mapping[str, int]) -> dict[str, CopyTail]:
         version = _pragma(connection, "data_version")
@@ -790,10 +831,24 @@ def _leased(connection: sqlite3.Connection, workers: Collection[str]) -> Collect
     return found
 
 
-def _kept(connection: sqlite3.Connection, stream_ids: Collection[str]) -> Collection[str]:
+def _kept(connection: sqlite3.Connection, stream_ids: Collection[str]) -> Mapping[str, Owner]:
     now = _ms_from_now(0.0)
-    find = "SELECT 1 FROM streams WHERE id = ? AND expires_ms > ?"
-    return {each for each in stream_ids if connection.execute(find, (each, now)).fetchone() is not None}
+    find = "SELECT worker, epoch FROM streams WHERE id = ? AND expires_ms > ?"
+    found = {each: connection.execute(find, (each, now)).fetchone() for each in stream_ids}
+    return {each: Owner(str(row[0]), _read_epoch(row[1])) for each, row in found.items() if row is not None}
+
+
+def _read_epoch(epoch: object) -> int:
+    """Returns an epoch. 0, as of a copy without an owner, if the row is damaged."""
+    return epoch if isinstance(epoch, int) and epoch >= 0 else 0
+
+
+def _drop_former(connection: sqlite3.Connection, stream_id: str, epoch: int) -> None:
+    """Removes a copy of a lower epoch: rule 4 of `backend.py`."""
+    former = "SELECT key FROM streams WHERE id = ? AND epoch < ?"
+    for (key,) in connection.execute(former, (stream_id, epoch)).fetchall():
+        for table, column in (("records", "stream"), ("gaps", "stream"), ("streams", "key")):
+            connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))
 
 
 def _note_followers(connection: sqlite3.Connection, stream_ids: Collection[str]) -> None:

@@ -14,10 +14,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
+from secrets import randbelow
 from typing import Final, Literal
 
 from gai_fast.model.errors import Error
@@ -25,7 +28,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
 from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
-from gai_fast.stores._base import Claim, LogHeader
+from gai_fast.stores._base import Claim, Closing, LogHeader
 from gai_fast.stores.alive import Alive, IsGone
 from gai_fast.stores.backend import CLAIMS, DROP, Backend, CopyChange, Records, StoreError, claim_text, read_claim
 from gai_fast.stores.health import Health, logger, out_of_reach
@@ -48,6 +51,10 @@ _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
 
 _SECOND_LOOK: Final = (0.1, 0.0)
 """Seconds after each lookup of a stream that may have just begun: its first batch takes `journal_interval`."""
+
+ClosingOf = Callable[[StreamLog, int, bool], Closing]
+"""Returns the end of a log whose owner is gone. Its arguments are the log, with all that is stored; the number of its
+`stream.gap`, or 0 for none; and whether the stream is cancelled."""
 
 Durability = Literal["memory", "durable", "degraded"]
 """The loss if this process ends: all that its memory holds; the last 30 ms; all since the store has failed."""
@@ -96,6 +103,10 @@ class Store:
         self._messages: StoreMessages | None = None
         self.hear: Hear | None = None
         """Handles messages of other processes about streams of this one; set before `open`."""
+        self.stop_generation: Callable[[str], None] | None = None
+        """Stops the upstream of a stream that another process has taken over. Its argument is the stream's id."""
+        self.closing_of: ClosingOf | None = None
+        """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # the tasks of `abandon`
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
@@ -142,7 +153,11 @@ class Store:
         self._messages = StoreMessages(self._backend, self._health, self.worker)
         upkeep = [self._keep_lease(self._backend, self._alive)]
         if self._backend.is_copy:
-            self._journal = Journal(self._backend, self.memory, self._settings, self._health, self.worker, self._clock)
+            self._journal = Journal(
+                self._backend, self.memory, self._settings, self._health, self.worker, self._clock, self._leave_to_other
+            )
+            if self.closing_of is not None:
+                self._mirrors.close_log = partial(self._close_log, self._journal, self.closing_of)
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
                 upkeep.append(self._messages.serve(self.hear))
@@ -196,16 +211,47 @@ class Store:
             self._journal.begin(log)
         return log
 
+    def _leave_to_other(self, log: StreamLog) -> None:
+        """Stops writing a log whose copy has another owner; as for `Journal`. Its followers stay: it becomes a mirror.
+
+        A log that has ended is dropped: another process knows how the stream goes on.
+        """
+        if self.stop_generation is not None:
+            self.stop_generation(log.header.stream_id)
+        if log.is_over or self._mirrors is None:
+            self.memory.forget(log)
+        else:
+            self._mirrors.adopt(log)
+
+    def _close_log(
+        self, journal: Journal, closing_of: ClosingOf, log: StreamLog, epoch: int, is_cancelled: bool
+    ) -> None:
+        """Ends a log that was taken over; as `mirror.Close`.
+
+        With `before_send` no client has seen an event that is not stored. Otherwise the events of the end have numbers
+        that no client has seen.
+        """
+        gap = 0 if journal.is_ahead else owners_number(log.last_seq)
+        piece, last_seq, ending = closing_of(log, gap, is_cancelled)
+        journal.go_on(log, epoch)
+        if piece:
+            log.append(piece, last_seq)
+        log.end(ending)
+
     def find_here(self, stream_id: str) -> StreamLog | None:
         """Returns the log of a stream from the memory of this process. None if it is not there."""
         return self.memory.find(stream_id)
 
-    async def find(self, stream_id: str, *, is_running: bool = False) -> StreamLog | None:
+    async def find(
+        self, stream_id: str, *, is_running: bool = False, asks: bool = True, canceller: str | None = None
+    ) -> StreamLog | None:
         """Returns the log of a stream of any process. None if there is no such stream, or its log was removed.
 
         Args:
             stream_id: The stream's id.
             is_running: Whether the stream is known to run, so that its copy will appear.
+            asks: Whether the log is to have an end if its worker is gone.
+            canceller: The caller who cancels the stream, if it is theirs and its worker is gone. None to leave it.
 
         Raises:
             Error: The backend is out of reach, its copy is damaged, or there is no room.
@@ -214,7 +260,7 @@ class Store:
         if log is not None or self._mirrors is None or self._backend is None:
             return log
         for wait in _WAITS if is_running else await self._second_look(stream_id):
-            log = await self._mirrors.find(stream_id)
+            log = await self._mirrors.find(stream_id, asks=asks, canceller=canceller)
             if log is not None or not self._backend.is_copy:
                 return log
             await asyncio.sleep(wait)
@@ -232,7 +278,7 @@ class Store:
         Raises:
             Error: The backend is out of reach, or that process does not answer.
         """
-        worker = None if self._mirrors is None else self._mirrors.worker_of(log.header.stream_id)
+        worker = None if self._mirrors is None else self._mirrors.cancel(log.header.stream_id)
         if self._messages is not None and worker is not None:
             await self._messages.cancel(log, worker)
 
@@ -542,6 +588,15 @@ class Store:
             except Exception as problem:  # noqa: BLE001  # rule 3
                 self._health.broke("what is past its time was not removed from the store", problem)
             await asyncio.sleep(SHARED.store_poll if has_more else LIMITS.store_sweep_interval)
+
+
+def owners_number(last_seq: int) -> int:
+    """Returns the number of a new owner's first event, which no other owner uses (`limits.takeover_step`).
+
+    Args:
+        last_seq: The number of the last event that is stored.
+    """
+    return last_seq + (1 + randbelow(LIMITS.takeover_steps)) * LIMITS.takeover_step
 
 
 def _digest(key: str) -> str:

@@ -799,7 +799,7 @@ async def test_a_store_that_fails_while_it_looks_for_a_log_is_one_500(
 ) -> None:
     gateway = await net.gateway(await net.mock())
 
-    async def find(_: Any, stream_id: str) -> None:
+    async def find(_: Any, stream_id: str, **options: Any) -> None:
         await asyncio.sleep(0)
         raise RuntimeError("a bug")
 
@@ -817,7 +817,7 @@ async def test_a_client_that_leaves_while_its_log_is_looked_for_ends_the_search(
     gateway = await net.gateway(await net.mock())
     begun, ended = asyncio.Event(), asyncio.Event()
 
-    async def find(_: Any, stream_id: str) -> None:
+    async def find(_: Any, stream_id: str, **options: Any) -> None:
         begun.set()
         try:
             await asyncio.Event().wait()
@@ -839,7 +839,7 @@ async def test_a_log_that_is_found_late_is_followed(net: Net, monkeypatch: pytes
     response = await gateway.ask("POST", NATIVE, RESUMABLE)
     log = log_of(gateway, id_of(response))
 
-    async def find(_: Any, stream_id: str) -> StreamLog:
+    async def find(_: Any, stream_id: str, **options: Any) -> StreamLog:
         await asyncio.sleep(0.02)
         return log
 

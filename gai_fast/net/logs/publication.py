@@ -282,9 +282,13 @@ class Publication(Published):
     def abort(self, error: Error) -> None:
         """Breaks off the log of a stream whose frames cannot report its end. Each follower ends with `error`."""
         self._leave()
-        self.log.break_off(error)
+        if not self.log.is_left:
+            self.log.break_off(error)
 
     def _log_end(self, pieces: Sequence[Piece]) -> None:
+        if self.log.is_left:  # the session had ended before, and the ledger has answered now
+            self._leave()
+            return
         last = b"".join(pieces)
         if last:
             self.log.append(last, self._encoder.seq)
@@ -355,6 +359,10 @@ class Publication(Published):
         """Ends the stream with `finish {cancelled}`, which is logged. Does nothing if the stream has ended."""
         if self._session is not None:
             self._session.cancel()
+
+    def leave_to_other(self) -> None:
+        """Releases the session of a stream that another worker has taken over. The session has been ended."""
+        self._leave()
 
     def await_follower(self) -> None:
         """Called for a stream that was started without a follower: rule 3. Its `detach_ttl` began with `begin`."""

@@ -274,16 +274,19 @@ class Reencoded:
         """Writes an event, unless the client has it.
 
         Raises:
-            Error: The form cannot express the event.
+            Error: The form cannot express the event, or the client has events that are not in the log.
         """
-        self._seq = seq = event.get("seq", self._seq)
+        former = self._seq
+        self._seq = seq = event.get("seq", former)
         if self._began is None:
             self._began = event.get("ts")
-        if event["type"] == "stream.reset":
-            if self._has_content and seq > self._after and not self._form.format.can_reset:
+        if event["type"] in _OF_STREAM:
+            if event["type"] == "stream.gap":
+                self._go_on_at(event, former)
+            elif self._has_content and seq > self._after and not self._form.format.can_reset:
                 text = "the answer began again, which this format cannot express"
                 raise Error("provider_unavailable", text, reason="reset")
-            self._has_content = False
+            self._has_content = event["type"] == "stream.gap" and self._has_content
         elif not self._has_content:
             self._has_content = event["type"] not in NO_CONTENT
         if seq > 1 and self._is_compact:
@@ -294,6 +297,22 @@ class Reencoded:
         pieces = self._encoder.take_pieces()
         if seq > self._after:
             self._out += pieces
+
+    def _go_on_at(self, event: Event, former: int) -> None:
+        """Prepares the gap with which a new owner of the stream goes on. Other forms than `gai` write nothing for it.
+
+        Args:
+            event: The gap.
+            former: The number of the event before it.
+
+        Raises:
+            Error: The client has an event that is void, and its form cannot say so.
+        """
+        if self._form.format.name == NATIVE:
+            event["text"] = _kept(event["text"]) if "text" in event else ""
+        elif max(self._after, former) >= event["from"]:
+            text = "this client has seen events that the log has lost: ask for all of it"
+            raise Error("network", text, reason="log_behind")
 
     def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
         """Continues after events that the log no longer has."""
@@ -328,6 +347,7 @@ class Reencoded:
         return taken
 
 
+_OF_STREAM: Final = frozenset({"stream.reset", "stream.gap"})
 _JOINABLE: Final = frozenset({"type", "seq", "text", *ENVELOPE_KEYS})
 
 
@@ -365,21 +385,41 @@ def gap_event(after: int, lost: int, text: str | None) -> Event:
     return event
 
 
-def written(header: LogHeader, form: Representation, clock: Clock, event: Event, *, ids: bool = False) -> bytes:
-    """Returns the bytes of a single event of a stream that has begun.
+def takeover_gap(number: int, after: int, text: str | None) -> Event:
+    """Returns the event with which a new owner of a stream goes on.
+
+    Args:
+        number: Its number.
+        after: The number of the last event that is stored.
+        text: The stream's text up to there. None if it is lost.
+    """
+    event: Event = {"type": "stream.gap", "seq": number, "reason": "taken_over", "from": after + 1, "to": number}
+    if text is not None:
+        event["text"] = _kept(text)
+    return event
+
+
+def _kept(text: str) -> Any:
+    """Returns a text that an encoder writes even if it is empty: it differs from a text that is lost."""
+    return text or JSONText('""', "")
+
+
+def written(header: LogHeader, form: Representation, clock: Clock, *events: Event, ids: bool = False) -> bytes:
+    """Returns the bytes of successive events of a stream that has begun.
 
     Args:
         header: The header of the log.
         form: The client's form.
         clock: Milliseconds since the epoch.
-        event: The event, with its number unless it is `done`.
-        ids: Whether the event gets an `id:` line, if the form has them.
+        events: The events, each with its number unless it is `done`.
+        ids: Whether the events get an `id:` line, if the form has them.
     """
     encoder = form.format.encoder(form.framing, _context(header, form, clock, ids=ids))
-    if form.format.name == NATIVE and event.get("seq") != 1:  # the envelope is on a stream's first event only
+    if form.format.name == NATIVE and events[0].get("seq") != 1:  # the envelope is on a stream's first event only
         encoder.event({"type": "start", "seq": 1})
         encoder.take()
-    encoder.event(event)
+    for event in events:
+        encoder.event(event)
     return encoder.take()
 
 

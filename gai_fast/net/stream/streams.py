@@ -27,6 +27,7 @@ from gai_fast.model.settings import ANONYMOUS, Settings, UpstreamSettings, figur
 from gai_fast.net.attempts.balance import TargetCondition, TargetKey, target_key
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.identity.token_source import Fetch
+from gai_fast.net.logs.closing import closing_of
 from gai_fast.net.logs.writer import Client
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
@@ -203,6 +204,8 @@ class Engine(EngineCallbacks):
         )
         """The logs of durable streams."""
         self.store.hear = self.hear
+        self.store.stop_generation = self.leave_to_other
+        self.store.closing_of = closing_of
         self.store.responses.use(settings.responses)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
@@ -579,6 +582,13 @@ class Engine(EngineCallbacks):
         session = self.streams.get(stream_id)  # None if it has ended since
         if session is not None and message == CANCEL:
             session.cancel()
+
+    def leave_to_other(self, stream_id: str) -> None:
+        """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
+        session, publication = self.streams.get(stream_id), self.durable.publication(stream_id)
+        if session is not None and publication is not None:
+            session.client_lost()
+            publication.leave_to_other()
 
     def broke(self, session: Session, fault: Exception) -> None:
         """Logs the bug that ended a stream, with its traceback."""

@@ -96,7 +96,7 @@ class DurableRoutes:
         return self._follow(incoming, place.stream_id, place.seq)
 
     def head(self, incoming: Incoming) -> Reply | None:
-        """Handles `HEAD /api/v1/streams/{id}`: sends the headers of the response to a GET."""
+        """Handles `HEAD /api/v1/streams/{id}`: sends the headers of the response to a GET. Ends no log."""
         after = _position(incoming)
 
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
@@ -144,7 +144,7 @@ class DurableRoutes:
         try:
             state = await others.cancel(incoming.tail, incoming.http.caller)
         except Error:  # the worker is gone; a store may know how the stream ended
-            log = await self._engine.store.find(incoming.tail)
+            log = await self._engine.store.find(incoming.tail, canceller=incoming.http.caller)
             if log is None or _seen_by(incoming, log).ending is None:
                 raise
             state = state_of(log)
@@ -170,7 +170,7 @@ class DurableRoutes:
         incoming.negotiate(None, log.header.format)
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
             return incoming.json_reply(state_of(log))
-        if log.ending is not None and after >= log.last_seq > 0:
+        if log.ending is not None and after >= log.last_seq > 0 and not (log.ending.is_lost and after > log.last_seq):
             return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.http.request_id)])
         return None
 
@@ -272,7 +272,9 @@ class DurableRoutes:
             Error: As `with_log`.
         """
         try:
-            log = await self._engine.store.find(stream_id)
+            canceller = None if end is None else incoming.http.caller
+            asks = incoming.http.method != "HEAD"
+            log = await self._engine.store.find(stream_id, asks=asks, canceller=canceller)
             if log is None and self.others is not None:
                 running = await self.others.running(stream_id, incoming.http.caller)
                 if running is not None and not running.is_durable:

@@ -32,6 +32,7 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers, Work
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores._base import frames_after as events_after
 from gai_fast.stores.responses import KEPT_ID, KeptResponse
 
 _FORMAT: Final = "responses"
@@ -121,7 +122,7 @@ class ResponseRoutes:
         return incoming.json_reply({"id": identifier, "object": "response", "deleted": True})
 
     async def _log(self, caller: str, stream_id: str) -> StreamLog | None:
-        """Returns the log of a caller's response. None if there is none.
+        """Returns the log of a caller's response that is to be deleted. None if there is none.
 
         Raises:
             Error: It runs and has no log, or the store is out of reach.
@@ -131,7 +132,7 @@ class ResponseRoutes:
         if log is None and session is not None and session.caller == caller:
             raise _running()
         try:
-            log = await self._engine.store.find(stream_id)
+            log = await self._engine.store.find(stream_id, canceller=caller)
             if log is None and others is not None:
                 running = await others.running(stream_id, caller)
                 if running is not None and not running.is_durable:
@@ -259,7 +260,12 @@ def _is_said_to_be_kept(log: StreamLog) -> bool:
         Error: As `response_of`.
     """
     ending = log.ending
-    if ending is None or log.broken is not None or (ending.error is not None and log.header.framing == "json"):
+    if (
+        ending is None
+        or log.broken is not None
+        or ending.is_lost
+        or (ending.error is not None and log.header.framing == "json")
+    ):
         return False
     response = response_of(log)
     return has_ended(response) and response.get("store") is True
@@ -302,19 +308,31 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
     """
     _of_format(log)
     ending = log.ending
-    if ending is not None and ending.error is not None and log.header.framing == "json":
+    lost = Error.from_payload(ending.error or {}) if ending is not None and ending.is_lost else log.broken
+    if ending is not None and ending.error is not None and lost is None and log.header.framing == "json":
         raise Error.from_payload(ending.error)
     backlog = log.read(0, SHARED.held_answer)  # not by a `LogCursor`: later pieces do not matter
-    response = last_response(backlog.pieces, whole=log.header.framing == "json")
+    pieces = _without_closing(log, backlog.pieces) if lost is not None and log.broken is None else backlog.pieces
+    response = last_response(pieces, whole=log.header.framing == "json")
     if response is None:
         if backlog.lost:
-            raise log.broken or Error("not_found", "the log no longer has this response", reason="gap")
+            raise lost or Error("not_found", "the log no longer has this response", reason="gap")
         response = _queued(log.header)
     if not has_ended(response):
         check_readable(log)
-    if log.broken is not None:
-        return final_response(response, "failed", log.broken)
+    if lost is not None:
+        return final_response(response, "failed", lost)
     return response if pending_status is None else final_response(response, pending_status)
+
+
+def _without_closing(log: StreamLog, pieces: Sequence[bytes]) -> list[bytes]:
+    """Returns the pieces of a log without its last event, with which another worker closed it.
+
+    Its frames have a response that knows nothing of the one before it.
+    """
+    data = b"".join(pieces)
+    closing = events_after(data, log.header, log.last_seq - 1)
+    return [data.removesuffix(closing)]
 
 
 def _queued(header: LogHeader) -> dict[str, Any]:

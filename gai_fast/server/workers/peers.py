@@ -38,10 +38,12 @@ from gai_fast.stores.backend import (
     CopyChange,
     CopyTail,
     LogCopy,
+    Owner,
     Record,
     ResponseBudget,
     ResponseRecord,
     StoreError,
+    Unwritten,
     check_size,
 )
 from gai_fast.stores.memory import ResponseTable
@@ -480,6 +482,10 @@ class _Watch:
 # ---- questions -----------------------------------------------------------------------------------------------------
 
 
+_NO_OWNER: Final = Owner("", 0)
+"""The owner of a log that nobody can take over."""
+
+
 class _Question(NamedTuple):
     """A request for news: the positions that were sent to a worker, and its answer."""
 
@@ -516,9 +522,15 @@ class PeerBackend(Backend):
             question.answer.cancel()
         self._asked.clear()
 
-    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Mapping[str, Unwritten]:
         """Writes nothing: the logs stay where they are."""
-        return ()
+        return {}
+
+    async def take_over(
+        self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
+    ) -> bool:
+        """Takes nothing over: a log is lost with its worker."""
+        return False
 
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the first part of another worker's log.
@@ -595,18 +607,18 @@ class PeerBackend(Backend):
         are_gone = await asyncio.gather(*map(self._peers.is_gone, workers))
         return {each for each, is_gone in zip(workers, are_gone, strict=True) if not is_gone}
 
-    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+    async def kept(self, stream_ids: Collection[str]) -> Mapping[str, Owner]:
         """Returns the streams whose worker has their log. A stream of a busy worker counts as kept."""
         by_owner = self._peers.by_owner(stream_ids)
         answers = await asyncio.gather(
             *(self._peers.bus.ask(owner, "kept", some) for owner, some in by_owner.items()), return_exceptions=True
         )
-        kept: set[str] = set()
+        kept: dict[str, Owner] = {}
         for some, answer in zip(by_owner.values(), answers, strict=True):
             if isinstance(answer, WorkerBusy):
-                kept.update(some)
+                kept.update(dict.fromkeys(some, _NO_OWNER))
             elif isinstance(answer, list):
-                kept.update(answer)
+                kept.update(dict.fromkeys(answer, _NO_OWNER))
         return kept
 
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from gai_fast.model.settings import SealSettings, Secret
 from gai_fast.stores._base import Ending, LogHeader
-from gai_fast.stores.backend import Backend, CopyChange, Gap, LogCopy, Record
+from gai_fast.stores.backend import Backend, Gap, LogCopy, Record
+from tests.integration.stores.changes import changed
 from tests.integration.stores.servers import RedisServer
 
 KEYS = [b64encode(bytes([number + 1]) * 32).decode() for number in range(4)]
@@ -64,13 +65,15 @@ class Tampered:
     async def write(self, inner: Backend) -> None:
         """Puts the log back in place of what was there."""
         stream_id = self.header.stream_id
-        await inner.write([CopyChange(stream_id, is_dropped=True)])
+        await inner.write([changed(stream_id, epoch=0, is_dropped=True)])
         while await inner.sweep():
             pass
-        await inner.write([CopyChange(stream_id, self.header, self.worker, keep=60.0)])
+        await inner.write([changed(stream_id, self.header, self.worker, keep=60.0)])
         if self.gap is not None:
-            await inner.write([CopyChange(stream_id, gap=self.gap)])
-        await inner.write([CopyChange(stream_id, records=self.records, ending=self.ending, last_seq=self.last_seq)])
+            await inner.write([changed(stream_id, worker=self.worker, gap=self.gap)])
+        await inner.write(
+            [changed(stream_id, None, self.worker, self.records, ending=self.ending, last_seq=self.last_seq)]
+        )
 
 
 def flipped(sealed: bytes, at: int) -> bytes:

@@ -17,10 +17,11 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, KeySettings, SealSettings, StoreSettings, key_digest
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StoreError, StreamLog, open_backend, open_store
-from gai_fast.stores.backend import CLAIMS, IDS, SEAL, Backend, CopyChange, Gap, Record
+from gai_fast.stores.backend import CLAIMS, IDS, SEAL, Backend, Gap, Record
 from gai_fast.stores.sealed import SealedBackend
 from tests.integration.gateway import QUERY, Net
 from tests.integration.processes import run_forked, serving
+from tests.integration.stores.changes import changed
 from tests.integration.stores.conftest import MakeBackend
 from tests.integration.stores.sealing import (
     KEYS,
@@ -153,9 +154,9 @@ async def leave(url: str, encryption: SealSettings) -> None:
     ending = Ending("failed", error={"code": "internal", "message": error})
     gap = Gap(1, text, is_whole=True)
     records = [Record(1, 2, json.dumps({"type": "tool_call.start", "name": tool}, ensure_ascii=False).encode())]
-    await backend.write([CopyChange("of-words", header, "worker", keep=60.0, caller=caller)])
-    await backend.write([CopyChange("of-words", gap=gap, caller=caller)])
-    await backend.write([CopyChange("of-words", records=records, ending=ending, last_seq=2, keep=60.0, caller=caller)])
+    await backend.write([changed("of-words", header, "worker", keep=60.0, caller=caller)])
+    await backend.write([changed("of-words", gap=gap, caller=caller)])
+    await backend.write([changed("of-words", records=records, ending=ending, last_seq=2, keep=60.0, caller=caller)])
     for kind in (CLAIMS, "answer", "key"):
         await backend.put(kind, "name", "\n".join(WORDS).encode(), 60)
     await backend.put(CLAIMS, f"{WORDS[3]} of a name", b"value", 60)

@@ -6,13 +6,18 @@ import asyncio
 import json
 import signal
 import stat
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gai_fast.cli.mock.command import Mock
+from gai_fast.stores.backend import Backend
+from gai_fast.stores.redis import RedisBackend
+from gai_fast.stores.sqlite import SQLiteBackend
 from tests.integration.gateway import QUERY, Net
 from tests.integration.processes import Server, configure, run_forked, serving
 from tests.integration.stores.conftest import MakeBackend, MakeServer
@@ -180,7 +185,7 @@ async def test_without_a_store_outside_nothing_is_durable(folder: Path) -> None:
 # ---- two servers over one store --------------------------------------------------------------------------------------
 
 
-def frames(answer: bytes) -> list[tuple[str, dict[str, object]]]:
+def frames(answer: bytes) -> list[tuple[str, dict[str, Any]]]:
     """The id and the event of each frame of a response that may have broken off; HTTP's chunk framing is left out."""
     found = []
     for block in answer.partition(b"\r\n\r\n")[2].replace(b"\r\n", b"\n").split(b"\n\n"):
@@ -195,11 +200,13 @@ async def address_of(server: Process) -> str:
 
 
 @asynccontextmanager
-async def streaming(url: str, body: bytes = BODY) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
+async def streaming(
+    url: str, body: bytes = BODY, path: str = "/api/v1/stream"
+) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
     """Starts a resumable stream; gives its id, the beginning of its answer, and the rest."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = f"POST /api/v1/stream HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\nidempotency-key: k\r\n"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     early = await reader.readuntil(b".20\n")
     yield early.partition(b"\nid: ")[2].partition(b".")[0].decode(), early, reader
@@ -260,14 +267,126 @@ async def test_what_a_killed_server_stored_is_had_from_the_next_one(
         await first.ended()
     async with serving(net, folder, *arguments) as second:
         got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
+        again = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
+        last, after = got[-2][0], f"/api/v1/streams/{stream_id}?after={stream_id}"
+        assert got[-2][0], "the error has a number, so that an `EventSource` does not come back for ever"
+        assert (await get(second.host, f"/api/v1/streams/{stream_id}?after={last}")).startswith(b"HTTP/1.1 204 ")
+        [(void, gap), *end] = frames(await get(second.host, f"{after}.{len(got) - 2}"))
+        assert (void, gap["type"], gap["to"], end) == (got[-3][0], "stream.gap", gap["seq"], got[-2:])
+        beyond = int(last.rpartition(".")[2]) + 1
+        [(number, behind), _] = frames(await get(second.host, f"{after}.{beyond}"))
+        assert (number, behind["seq"], behind["error"]["reason"]) == ("", beyond + 1, "log_behind")
+        answer = await get(second.host, f"/api/v1/streams/{stream_id}", method="DELETE")
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["reason"] == "worker_lost"
+    async with serving(net, folder, *arguments) as third:
+        assert got == again == frames(await get(third.host, f"/api/v1/streams/{stream_id}")), "closed once for all"
     had = frames(early)
-    shared = min(len(got) - 2, len(had) - 1)
+    shared = min(len(got) - 3, len(had) - 1)
     assert shared > 10
     assert got[:shared] == had[:shared]
-    assert [event["type"] for _, event in got[-2:]] == ["error", "done"]
+    assert [event["type"] for _, event in got[-3:]] == ["stream.gap", "error", "done"]
+    text = "".join(str(event["text"]) for _, event in got[:-3] if event["type"] == "text.delta")
+    assert (got[-3][1]["text"], got[-3][1]["from"], got[-3][1]["reason"]) == (text, len(got) - 2, "taken_over")
     error = got[-2][1]["error"]
     assert isinstance(error, dict)
     assert (error["code"], error["reason"], error["temporary"]) == ("network", "worker_lost", True)
+    backend = make_backend()
+    await backend.open()
+    assert (await life_of(backend, stream_id)) <= 600
+
+
+async def life_of(backend: Backend, stream_id: str) -> float:
+    """Returns the seconds for which a copy is kept."""
+    if isinstance(backend, RedisBackend):
+        return int(await backend.client.ask("PTTL", backend._key(stream_id))) / 1000
+    assert isinstance(backend, SQLiteBackend)
+    find = "SELECT expires_ms FROM streams WHERE id = ?"
+    [(expires_ms,)] = await backend.look(lambda connection: connection.execute(find, (stream_id,)).fetchall())
+    return float(expires_ms / 1000 - time.time())
+
+
+@asynccontextmanager
+async def killed(
+    net: Net, folder: Path, arguments: Sequence[str], body: bytes = BODY, path: str = "/api/v1/stream"
+) -> AsyncIterator[tuple[str, bytes]]:
+    """Kills a server amid a stream that has no end; gives the id and the beginning of its answer."""
+    async with Mock(deltas=100_000, rate=40) as mock:
+        configure(folder, mock)
+        async with (
+            serving(net, folder, *arguments) as first,
+            streaming(first.host, body.replace(b'"demo"', b'"m"'), path) as (stream_id, early, _),
+        ):
+            async with serving(net, folder, *arguments) as second:
+                await until_answered(lambda: is_known(second, stream_id))
+            first.process.kill()
+            await first.ended()
+        yield stream_id, early
+
+
+async def test_a_stream_of_a_killed_server_is_cancelled_by_the_next_one(net: Net, folder: Path, url: str) -> None:
+    """DELETE was answered by 502: the log was lost, it said, and it was there."""
+    arguments = ("--port", "0", "--store", url)
+    async with killed(net, folder, arguments) as (stream_id, _), serving(net, folder, *arguments) as second:
+        for _ in range(2):
+            answer = await get(second.host, f"/api/v1/streams/{stream_id}", method="DELETE")
+            assert answer.startswith(b"HTTP/1.1 2"), answer
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["state"] == "cancelled"
+        got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
+    assert [event["type"] for _, event in got[-3:]] == ["stream.gap", "finish", "done"]
+    assert got[-2][1]["finish_reason"] == "cancelled"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_the_stream_of_a_dialect_of_a_killed_server_ends_with_one_numbered_error(
+    net: Net, folder: Path, path: str
+) -> None:
+    words = [{"role": "user", "content": "Hello"}]
+    given = {"input": words} if path == "/v1/responses" else {"messages": words, "max_tokens": 999}
+    body = json.dumps({"model": "demo", "stream": True, **given}).encode()
+    arguments = ("--port", "0", "--store", "sqlite:///logs.db")
+    async with (
+        killed(net, folder, arguments, body, path) as (stream_id, early),
+        serving(net, folder, *arguments) as second,
+    ):
+        follow = f"/api/v1/streams/{stream_id}"
+        answers = [await get(second.host, follow) for _ in range(2)]
+        got, had = frames(answers[0]), frames(early)
+        assert got == frames(answers[1])
+        assert got[:10] == had[:10]
+        errors = [name for name, event in got if "the worker that ran this stream is gone" in json.dumps(event)]
+        [last] = {*errors} - {""}
+        assert b"[DONE]" not in answers[0]
+        beyond = f"{stream_id}.{int(got[-len(errors) - 1][0].rpartition('.')[2]) + 50}"
+        assert frames(await get(second.host, f"{follow}?after={beyond}")) == got[-len(errors) :]
+        assert (await get(second.host, f"{follow}?after={last}")).startswith(b"HTTP/1.1 204 ")
+
+
+async def test_a_head_leaves_the_log_of_a_killed_server_as_it_is(net: Net, folder: Path, url: str) -> None:
+    arguments = ("--port", "0", "--store", url)
+    async with killed(net, folder, arguments) as (stream_id, _):
+        async with serving(net, folder, *arguments) as second:
+            for _ in range(2):
+                head = await get(second.host, f"/api/v1/streams/{stream_id}", method="HEAD")
+                assert head.startswith(b"HTTP/1.1 200 "), head
+                assert b"content-type: text/event-stream" in head
+        async with serving(net, folder, *arguments) as second:
+            answer = await get(second.host, f"/api/v1/streams/{stream_id}", method="DELETE")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["state"] == "cancelled", "the HEAD had not ended it"
+
+
+async def test_before_send_a_log_is_closed_by_the_next_event(net: Net, folder: Path, url: str) -> None:
+    """A client may have all that was stored, and nothing more: the error follows, and voids nothing."""
+    (folder / "gai-fast.toml").write_text('[store]\nsync = "before_send"\n')
+    arguments = ("--port", "0", "--store", url)
+    async with serving(net, folder, *arguments) as first, streaming(first.host) as (stream_id, _, _):
+        first.process.kill()
+        await first.ended()
+    async with serving(net, folder, *arguments) as second:
+        got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
+        assert [int(name.rpartition(".")[2]) for name, _ in got[:-1]] == [*range(1, len(got))]
+        assert [event["type"] for _, event in got[-2:]] == ["error", "done"]
+        assert (await get(second.host, f"/api/v1/streams/{stream_id}?after={got[-2][0]}")).startswith(b"HTTP/1.1 204 ")
 
 
 async def test_a_server_that_stands_still_before_content_is_not_gone_and_its_key_generates_nothing_again(

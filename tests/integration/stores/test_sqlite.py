@@ -21,11 +21,12 @@ from msgspec.structs import replace
 
 from gai_fast.model.limits import KIB
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
-from gai_fast.stores.backend import CANCEL, CopyChange, CopyTail, Gap, Record, ending_text
+from gai_fast.stores.backend import CANCEL, CopyTail, Gap, Record, ending_text
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
 from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal, _seal
 from tests.conftest import ChangeLimits
+from tests.integration.stores.changes import changed
 from tests.integration.stores.processes import race, start
 from tests.integration.stores.sealing import sealed_with
 from tests.limits import LIMITS
@@ -35,7 +36,7 @@ from tests.waiting import SECONDS
 NORMAL, FULL = 1, 2
 FINISHED = Ending("finished", "stop")
 HEADER = LogHeader("s", "caller", "m", "gai", "sse")
-BEGIN = CopyChange("s", HEADER, "worker", keep=60)
+BEGIN = changed("s", HEADER, "worker", keep=60)
 Make = Callable[..., SQLiteBackend]
 
 
@@ -91,7 +92,7 @@ async def test_only_its_owner_can_read_what_was_said(file: Path, make: Make) -> 
 async def test_what_is_removed_is_overwritten(file: Path, make: Make) -> None:
     backend = await opened(make)
     await backend.write([replace(BEGIN, records=[Record(0, 1, b"my secret diary")])])
-    await backend.write([CopyChange("s", is_dropped=True)])
+    await backend.write([changed("s", is_dropped=True)])
     while await backend.sweep():
         pass
     await backend.close()
@@ -101,8 +102,8 @@ async def test_what_is_removed_is_overwritten(file: Path, make: Make) -> None:
 async def test_what_is_past_its_time_is_removed_in_small_steps(file: Path, make: Make) -> None:
     backend = await opened(make)
     many = LIMITS.store_sweep * 3
-    await backend.write([BEGIN, CopyChange("s", records=[record(seq) for seq in range(1, many + 1)])])
-    await backend.write([CopyChange("s", gap=Gap(1, "a", is_whole=True)), CopyChange("s", is_dropped=True)])
+    await backend.write([BEGIN, changed("s", records=[record(seq) for seq in range(1, many + 1)])])
+    await backend.write([changed("s", gap=Gap(1, "a", is_whole=True)), changed("s", is_dropped=True)])
     for number in range(many):
         await take(backend, f"{number}", Claim("s", ""), -1)
     steps = 0
@@ -165,8 +166,7 @@ async def test_a_clock_that_is_set_makes_no_running_stream_unknown(make: Make, m
     assert await backend.load("s") is None
     assert backend.has_lost, "whoever looks for it is refused for now"
     assert not await backend.renew("own"), "its worker is to give it another time, or to write it anew"
-    missing = await backend.write([CopyChange("s", keep=60)])
-    assert missing == set()
+    assert not await backend.write([changed("s", keep=60)])
     assert await backend.load("s") is not None
     assert await backend.renew("own")
 
@@ -259,7 +259,7 @@ async def test_writes_that_gather_while_the_disk_is_slow_share_one_commit(make: 
     claims = (take(backend, f"key {number}", Claim(f"s{number}", "body"), 60) for number in range(30))
     begins = (backend.write([replace(BEGIN, stream_id=f"s{number}")]) for number in range(30))
     outcomes = await behind_a_commit(backend, disk, *claims, *begins)
-    assert outcomes == [None] * 30 + [set()] * 30
+    assert outcomes == [None] * 30 + [{}] * 30
     assert disk.commits == 2
     assert await taken(backend, "key 29") == Claim("s29", "body")
     assert len(await backend.kept([f"s{number}" for number in range(30)])) == 30
@@ -301,7 +301,7 @@ async def test_a_commit_that_fails_fails_for_all_who_share_it(make: Make, disk: 
     outcomes = await behind_a_commit(backend, disk, claim, backend.write([BEGIN]))
     assert all(isinstance(outcome, StoreError) for outcome in outcomes)
     assert await taken(backend, "key") is None
-    assert await backend.write([BEGIN, CopyChange("s", records=[record(1)])]) == set(), "it can be written again"
+    assert await backend.write([BEGIN, changed("s", records=[record(1)])]) == {}, "it can be written again"
     assert await backend.tail({"s": 0}, 0.0) == {"s": CopyTail([record(1)])}
 
 
@@ -364,7 +364,7 @@ async def test_the_file_of_another_release_is_refused(file: Path, make: Make) ->
         connection.execute("PRAGMA user_version=99")
     connection.close()
     problem = await fault(make().open())
-    assert (problem.fault, str(problem)) == ("unsuitable", f"{file} is of another release (tables 99, not 2)")
+    assert (problem.fault, str(problem)) == ("unsuitable", f"{file} is of another release (tables 99, not 3)")
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path, make: Make) -> None:
@@ -470,7 +470,7 @@ async def test_a_gap_that_was_written_by_another_hand_is_damaged(file: Path, mak
 @pytest.mark.parametrize("table", ["streams", "gaps", "claims"])
 async def test_what_else_is_damaged_is_an_error(file: Path, make: Make, table: str) -> None:
     backend = await opened(make)
-    await backend.write([BEGIN, CopyChange("s", records=[record(1)], gap=Gap(1, "said", is_whole=True))])
+    await backend.write([BEGIN, changed("s", records=[record(1)], gap=Gap(1, "said", is_whole=True))])
     await take(backend, "key", Claim("s", "body"), 60)
     column = {"streams": "header", "gaps": "text", "claims": "value"}[table]
     for value in ("X''", "NULL" if table == "none" else "7", f"{column} || X'00'", "'text'", "X'0000000041'"):
@@ -522,12 +522,12 @@ async def test_a_locked_file_is_waited_for_and_then_reported(
     await backend.write([BEGIN])
     other = sqlite3.connect(file, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    problem = await fault(backend.write([CopyChange("s", records=[record(1)])]))
+    problem = await fault(backend.write([changed("s", records=[record(1)])]))
     assert (problem.fault, str(problem)) == ("busy", f"{file} is locked by another process (SQLITE_BUSY)")
     assert await backend.load("s") is not None, "reading goes on"
     other.execute("ROLLBACK")
     other.close()
-    assert not await backend.write([CopyChange("s", records=[record(1)])])
+    assert not await backend.write([changed("s", records=[record(1)])])
 
 
 async def test_those_who_wait_for_a_locked_file_do_not_wait_one_after_the_other(
@@ -551,10 +551,10 @@ async def test_a_full_file_is_reported_and_goes_on_when_there_is_room(file: Path
     await backend.write([BEGIN])
     pages = await backend._writer.call(lambda connection: connection.execute("PRAGMA page_count").fetchone()[0])
     await backend._writer.call(lambda connection: connection.execute(f"PRAGMA max_page_count={pages + 2}").fetchone())
-    problem = await fault(backend.write([CopyChange("s", records=[record(1, 100_000)])]))
+    problem = await fault(backend.write([changed("s", records=[record(1, 100_000)])]))
     assert (problem.fault, str(problem)) == ("full", f"{file} has no room: its disk is full (SQLITE_FULL)")
     await backend._writer.call(lambda connection: connection.execute("PRAGMA max_page_count=100000").fetchone())
-    assert not await backend.write([CopyChange("s", records=[record(1, 100_000)])])
+    assert not await backend.write([changed("s", records=[record(1, 100_000)])])
     assert await backend.tail({"s": 0}, 0.0) == {"s": CopyTail([record(1, 100_000)])}
 
 
@@ -565,18 +565,18 @@ async def test_a_limit_of_the_files_size_is_reported(file: Path, make: Make) -> 
     old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (256 * KIB, hard))
     try:
-        assert (await fault(backend.write([CopyChange("s", records=[record(1, 1_000_000)])]))).fault == "full"
+        assert (await fault(backend.write([changed("s", records=[record(1, 1_000_000)])]))).fault == "full"
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, old)
-    assert not await backend.write([CopyChange("s", records=[record(1, 1_000_000)])])
+    assert not await backend.write([changed("s", records=[record(1, 1_000_000)])])
 
 
 async def test_a_file_that_cannot_be_written_is_reported(file: Path, make: Make) -> None:
     backend = await opened(make)
     await backend.write([BEGIN])
     await backend._writer.call(lambda connection: connection.execute("PRAGMA query_only=ON"))
-    problem = await fault(backend.write([CopyChange("s", records=[record(1)])]))
+    problem = await fault(backend.write([changed("s", records=[record(1)])]))
     assert (problem.fault, str(problem)) == ("read_only", f"{file} cannot be written (SQLITE_READONLY)")
     assert await backend.load("s") is not None
 
@@ -586,9 +586,9 @@ async def test_a_file_that_cannot_be_written_is_reported(file: Path, make: Make)
 WRITER = """
 async def main(backend, name, count):
     await backend.open()
-    await backend.write([CopyChange(name, LogHeader(name, "c", "m", "gai", "sse"), name, keep=60)])
+    await backend.write([CopyChange(name, LogHeader(name, "c", "m", "gai", "sse"), name, keep=60, epoch=1)])
     for seq in range(1, int(count) + 1):
-        await backend.write([CopyChange(name, records=[Record(seq - 1, seq, b"%d" % seq)])])
+        await backend.write([CopyChange(name, None, name, [Record(seq - 1, seq, b"%d" % seq)], epoch=1)])
         print(seq, flush=True)
     await backend.close()
 """

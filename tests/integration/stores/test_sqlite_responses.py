@@ -76,7 +76,7 @@ async def test_the_file_of_an_earlier_release_gets_the_tables_and_keeps_what_it_
         assert await over(backend).find(ANONYMOUS, "resp_1") is not None
         assert await backend.get("ids", "a") == b"old"
         await backend.close()
-    assert execute(path, "PRAGMA user_version") == [(2,)], "the earlier release goes on to read the file"
+    assert execute(path, "PRAGMA user_version") == [(3,)]
 
 
 async def test_the_sums_are_those_of_the_rows(

@@ -16,6 +16,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings
+from gai_fast.net.logs.closing import closing_of
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Claim, Ending, LogHeader, Store, StreamLog, check_url, open_store
 from gai_fast.stores._base import frames_after
@@ -24,6 +25,7 @@ from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import start
 from tests.integration.stores.servers import FAULTS, RedisServer
+from tests.limits import LIMITS
 from tests.soak.machines.network import StoreLink
 from tests.waiting import SECONDS, until, until_answered
 
@@ -41,6 +43,7 @@ async def open_at() -> AsyncIterator[Callable[..., object]]:
         settings = StoreSettings(check_url(url, Path()), **options)
         timers = TimerWheel(asyncio.get_running_loop())
         made.append(open_store(settings, timers, claim_ttl=60))
+        made[-1].closing_of = closing_of
         await made[-1].open()
         return made[-1]
 
@@ -211,12 +214,17 @@ async def test_the_followers_of_a_killed_worker_get_what_it_stored_and_are_notif
     await until(lambda: follower.position > 40)
     owner.kill()
     await until(lambda: log.is_over)
-    assert log.broken is not None
-    assert (log.broken.code, log.broken.reason) == ("network", "worker_lost")
-    assert follower.text == b"".join(frame(seq) for seq in range(1, follower.position + 1))
-    again = await found(store)
-    assert again.broken is not None
-    assert rest(again) == follower.text
+    assert log.ending is not None
+    assert log.ending.is_lost
+    said, _, gap = follower.text.partition(b"event: stream.gap\n")
+    last_seq = said.count(b"event: text.delta")
+    assert said == b"".join(frame(seq) for seq in range(1, last_seq + 1))
+    [step, rest_of_step] = divmod(follower.position - 1 - last_seq, LIMITS.takeover_step)
+    assert (rest_of_step, 1 <= step <= LIMITS.takeover_steps) == (0, True)
+    assert b'"text":"%b"' % (b"x" * last_seq) in gap
+    assert gap.index(b"event: error\nid: s.%d\n" % follower.position) < gap.index(b"event: done\n")
+    again = await found(await open_at(url))
+    assert (rest(again), again.ending) == (follower.text, log.ending)
 
 
 def go_on(owner: subprocess.Popen[str]) -> None:

@@ -75,15 +75,14 @@ class StoreLink:
         task = asyncio.get_running_loop().create_task(self._run(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: reset(writer))  # it may be cancelled before it has begun
 
     async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_refusing:
-            reset(writer)
             return
         try:
             from_store, to_store = await asyncio.open_connection("127.0.0.1", self._store)
         except OSError:
-            reset(writer)
             return
         self._writers.add(writer)
         ways = [
@@ -94,11 +93,10 @@ class StoreLink:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._writers.discard(writer)
+            to_store.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            reset(writer)
-            to_store.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

@@ -15,10 +15,12 @@ from gai_fast.stores.backend import (
     CopyTail,
     Gap,
     LogCopy,
+    Owner,
     Record,
     ResponseBudget,
     ResponseRecord,
     StoreError,
+    Unwritten,
     gap_text,
     join_gaps,
 )
@@ -38,7 +40,12 @@ class Stored:
     gaps: list[Gap] = field(default_factory=list)
     ending: Ending | None = None
     keep: float = 0.0
+    epoch: int = 1
     is_damaged: bool = False
+
+    @property
+    def last_seq(self) -> int:
+        return max([0, *(each.last_seq for each in self.records), *(each.lost for each in self.gaps)])
 
     def news(self, after: int) -> CopyTail:
         records = [record for record in self.records if record.last_seq > after]
@@ -97,23 +104,28 @@ class FakeBackend(Backend):
     async def close(self) -> None:
         self.is_open = False
 
-    async def write(self, changes: Sequence[CopyChange]) -> Collection[str]:
+    async def write(self, changes: Sequence[CopyChange]) -> Mapping[str, Unwritten]:
         world = await self._reach()
         world.batches.append(changes)
-        missing = {change.stream_id for change in changes if not self._write(world, change)}
+        unwritten = {change.stream_id: why for change in changes if (why := self._write(world, change)) is not None}
         world.changed.set()
         world.changed = asyncio.Event()
-        return missing
+        return unwritten
 
-    def _write(self, world: World, change: CopyChange) -> bool:
-        if change.is_dropped:
-            world.copies.pop(change.stream_id, None)
-            return True
-        if change.header is not None:
-            world.copies.setdefault(change.stream_id, Stored(change.header, change.worker))
+    def _write(self, world: World, change: CopyChange) -> Unwritten | None:
         stored = world.copies.get(change.stream_id)
+        is_own = stored is None or (stored.worker, stored.epoch) == (change.worker, change.epoch)
+        if change.is_dropped:
+            if is_own or not change.epoch:
+                world.copies.pop(change.stream_id, None)
+            return None
+        if change.header is not None and (stored is None or stored.epoch < change.epoch):
+            assert isinstance(change.header, LogHeader)
+            stored = world.copies[change.stream_id] = Stored(change.header, change.worker, epoch=change.epoch)
+        elif not is_own:
+            return "refused"
         if stored is None:
-            return False
+            return "missing"
         known = {record.last_seq for record in stored.records}
         stored.records += [record for record in change.records if record.last_seq not in known]
         if change.gap is not None:
@@ -122,6 +134,16 @@ class FakeBackend(Backend):
             stored.records = [record for record in stored.records if record.last_seq > lost]
         stored.ending = change.ending or stored.ending
         stored.keep = stored.keep if change.keep is None else change.keep
+        return None
+
+    async def take_over(
+        self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
+    ) -> bool:
+        world = await self._reach()
+        stored = world.copies.get(stream_id)
+        if stored is None or (stored.epoch, stored.last_seq, stored.ending) != (epoch, last_seq, None):
+            return False
+        stored.worker, stored.epoch = worker, epoch + 1
         return True
 
     async def load(self, stream_id: str) -> LogCopy | None:
@@ -131,7 +153,7 @@ class FakeBackend(Backend):
         if stored is None:
             return None
         lost, text = join_gaps([(gap.lost, gap_text(gap)) for gap in stored.gaps])
-        return LogCopy(stored.header, stored.worker, lost, text, stored.news(0))
+        return LogCopy(stored.header, stored.worker, lost, text, stored.news(0), stored.epoch)
 
     async def tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         world = await self._reach()
@@ -152,9 +174,10 @@ class FakeBackend(Backend):
     async def leased(self, workers: Collection[str]) -> Collection[str]:
         return (await self._reach()).leases & {*workers}
 
-    async def kept(self, stream_ids: Collection[str]) -> Collection[str]:
+    async def kept(self, stream_ids: Collection[str]) -> Mapping[str, Owner]:
         self.world.looks += 1
-        return (await self._reach()).copies.keys() & {*stream_ids}
+        copies = (await self._reach()).copies
+        return {each: Owner(copies[each].worker, copies[each].epoch) for each in stream_ids if each in copies}
 
     async def renew(self, worker: str, *, is_behind: bool = False) -> bool:
         leases = (await self._reach()).leases

@@ -15,7 +15,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import frames_after
-from gai_fast.stores.backend import CopyChange, StoreError, gap_text, join_gaps
+from gai_fast.stores.backend import CopyChange, Record, StoreError, gap_text, join_gaps
 from gai_fast.stores.health import Health
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.memory import LogMemory
@@ -37,7 +37,11 @@ class Process:
         self.world = world
         self.memory = LogMemory(settings, timers)
         self.health = Health(timers.clock)
-        self.journal = Journal(FakeBackend(world), self.memory, settings, self.health, "worker", timers.clock)
+        self.refused: list[StreamLog] = []
+        """The logs whose copy has another owner."""
+        self.journal = Journal(
+            FakeBackend(world), self.memory, settings, self.health, "worker", timers.clock, self.refused.append
+        )
 
     def begin(
         self, stream_id: str = "s", format: str = "gai", framing: Any = "sse", caller: str = "caller"
@@ -757,3 +761,87 @@ async def test_other_bounds_hold_for_the_copies_of_streams_that_end_from_then_on
     await until(lambda: "s" in world.copies and world.copies["s"].ending is not None)
     kept = [change.keep for batch in world.batches for change in batch if change.ending is not None]
     assert kept == [10.0]
+
+
+# ---- another owner ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sync", ["batched", "before_send"])
+async def test_of_a_copy_with_another_owner_nothing_more_is_written_or_removed(
+    make: Make, world: World, sync: str
+) -> None:
+    process = make(sync=sync)
+    log = process.begin()
+    fill(log, 1, 3)
+    await until(lambda: log.last_seq == 3 and bool(world.copies) and world.copies["s"].last_seq == 3)
+    await until(lambda: not process.journal._changed)
+    stored = world.copies["s"]
+    stored.worker, stored.epoch = "other", 2
+    fill(log, 4, 5)
+    log.end(FINISHED)
+    await until(lambda: process.refused)
+    assert process.refused == [log]
+    assert (log.gate, log.watchers, log.is_left) == (None, 0, True)
+    assert log.last_seq == (5 if sync == "batched" else 3), "what nobody could read is dropped"
+    assert (log.ending is None) == (sync == "before_send")
+    process.memory.forget(log)
+    other = process.begin("t")
+    other.end(FINISHED)
+    await written(process, other)
+    assert (stored.last_seq, stored.ending) == (3, None)
+    assert world.copies["s"] is stored
+
+
+async def test_what_makes_room_removes_no_copy_of_another_owner(make: Make, world: World) -> None:
+    process = make(max_bytes=64 * KIB, max_stream_bytes=16 * KIB)
+    log = process.begin()
+    fill(log, 1, 3)
+    log.end(FINISHED)
+    await written(process, log)
+    world.copies["s"].worker, world.copies["s"].epoch = "other", 2
+    for number in range(12):
+        more = process.begin(f"t{number}")
+        fill(more, 1, 10, text="x" * 1000)
+        more.end(FINISHED)
+        await until(lambda: not process.journal._changed and not process.journal._dropped)
+    assert "s" in world.copies
+    assert "t0" not in world.copies
+
+
+@pytest.mark.parametrize("sync", ["batched", "before_send"])
+async def test_a_copy_that_was_taken_over_is_written_on_and_read_once_it_is_stored(
+    make: Make, world: World, sync: str
+) -> None:
+    owner, process = make(), make(sync=sync)
+    fill(owner.begin(), 1, 3)
+    await until(lambda: bool(world.copies) and world.copies["s"].last_seq == 3)
+    stored = world.copies["s"]
+    log = process.memory.create(stored.header)
+    log.publish(b"".join(record.piece for record in stored.records), 3)
+    stored.epoch = 2
+    world.gate.clear()
+    process.journal.go_on(log, 2)
+    log.append(frame(1000), 1000)
+    log.end(FINISHED)
+    await asyncio.sleep(0.02)
+    assert (log.last_seq, log.is_over) == (3, False)
+    world.gate.set()
+    await until(lambda: log.is_over)
+    assert (log.last_seq, stored.records[-1]) == (1000, Record(3, 1000, frame(1000)))
+    assert (stored.ending, stored.keep) == (FINISHED, 600)
+
+
+async def test_before_send_the_end_is_written_with_the_last_piece(make: Make, world: World) -> None:
+    """A worker that died between the two left a log with its `finish` and without an end."""
+    process = make(sync="before_send")
+    log = process.begin()
+    await until(lambda: bool(world.copies))
+    world.batches.clear()
+    fill(log, 1, 2)
+    log.end(FINISHED)
+    await until(lambda: log.is_over)
+    assert [(change.records != (), change.ending) for batch in world.batches for change in batch][-1] == (
+        True,
+        FINISHED,
+    )
+    await until(lambda: log.is_over)

@@ -136,6 +136,23 @@ async def test_a_large_piece_is_kept_and_handed_out_as_the_object_it_is(make: Ma
         assert log.read(3, ALL).pieces[0] is large
 
 
+@pytest.mark.parametrize("size", [60, 20 * KIB])
+async def test_what_a_new_owner_voids_is_gone_and_the_rest_is_left(make: Make, size: int) -> None:
+    for after in range(6):
+        store = make()
+        log = begin(store)
+        pieces = [frame(seq, size=size) for seq in range(1, 6)]
+        for seq, piece in enumerate(pieces, 1):
+            log.append(piece, seq)
+        log.void(after)
+        assert log.last_seq == after
+        assert b"".join(log.read(0, ALL).pieces) == b"".join(pieces[:after])
+        check(store)
+        log.append(frame(1000), 1000)
+        assert b"".join(log.read(4, ALL).pieces) == b"".join([*pieces[4:after], frame(1000)])
+        check(store)
+
+
 async def test_small_pieces_are_joined(make: Make) -> None:
     log = begin(make())
     fill(log, 1, 10_000)

@@ -11,8 +11,10 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import KIB
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores._base import CALLS
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import CopyTail, Gap, Record, StoreError
 from gai_fast.stores.health import Health
@@ -232,6 +234,7 @@ async def test_a_long_copy_of_a_worker_that_is_gone_is_read_to_its_end(
     store(world, worker="dead")
     said = write(world, 1, 60)
     log = await process.found()
+    Watching(log)
     await until(lambda: log.is_over)
     assert read(log) == said
     assert log.broken is not None
@@ -652,4 +655,226 @@ async def test_who_follows_a_log_that_is_still_read_hears_that_the_store_has_fai
     assert caught.value.reason == "store"
     assert log.broken is not None
     assert watching.has_ended
+    assert process.memory.find("s") is None
+
+
+# ---- the end of a log whose worker is gone ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def closed(process: Process) -> list[tuple[StreamLog, int, bool]]:
+    """The logs that this process closes, with their epochs, and whether they are cancelled. Their ends are written."""
+    closed: list[tuple[StreamLog, int, bool]] = []
+
+    def close(log: StreamLog, epoch: int, is_cancelled: bool) -> None:
+        closed.append((log, epoch, is_cancelled))
+        log.end(FINISHED)
+
+    process.mirrors.close_log = close
+    return closed
+
+
+async def test_a_copy_whose_worker_is_gone_is_taken_over_and_closed(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    store(world)
+    said = write(world, 1, 3)
+    log = await process.found()
+    Watching(log)
+    world.copies["s"].records.append(Record(3, 4, frame(4)))
+    world.leases.clear()
+    await until(lambda: log.is_over)
+    assert closed == [(log, 2, False)]
+    assert (world.copies["s"].worker, world.copies["s"].epoch) == ("here", 2)
+    assert read(log) == said + frame(4)
+    assert process.mirrors.worker_of("s") is None, "it is no mirror any more"
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_nobody_who_waits_leaves_a_log_without_its_worker_open(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], asks: bool
+) -> None:
+    """As a HEAD, and a follower that has left before its worker."""
+    store(world, worker="there" if asks else "dead")
+    log = await process.mirrors.find("s", asks=asks)
+    assert log is not None
+    assert not log.is_over
+    world.leases.clear()
+    await until(lambda: process.memory.find("s") is None)
+    assert (closed, world.copies["s"].epoch) == ([], 1)
+    assert await process.found() is not log
+    assert len(closed) == 1
+
+
+async def test_who_cancels_a_stream_before_its_worker_is_known_to_be_gone_ends_it_as_cancelled(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    store(world)
+    log = await process.found()
+    assert process.mirrors.cancel("s") == "there"
+    assert process.mirrors.cancel("unknown") is None
+    Watching(log)
+    world.leases.clear()
+    await until(lambda: log.is_over)
+    assert closed == [(log, 2, True)]
+
+
+@pytest.mark.parametrize(("canceller", "is_cancelled"), [(None, False), ("caller", True), ("another", False)])
+async def test_who_finds_a_log_without_its_worker_closes_it_at_once(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], canceller: str | None, is_cancelled: bool
+) -> None:
+    store(world, worker="dead")
+    log = await process.mirrors.find("s", canceller=canceller)
+    assert log is not None
+    assert (closed, log.ending) == ([(log, 2, is_cancelled)], FINISHED)
+
+
+@pytest.mark.parametrize("why", ["an earlier release", "a shared call", "no numbers are left"])
+async def test_what_cannot_be_taken_over_breaks_off(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], why: str
+) -> None:
+    stored = store(world, worker="dead", **({"format": CALLS, "framing": "ndjson"} if why == "a shared call" else {}))
+    if why == "an earlier release":
+        stored.epoch = 0
+    elif why == "no numbers are left":
+        stored.records.append(Record(0, EVENT_NUMBERS - 1, frame(EVENT_NUMBERS - 1)))
+    log = await process.found()
+    assert (closed, stored.worker) == ([], "dead")
+    assert log.broken is not None
+    assert log.broken.reason == "worker_lost"
+
+
+async def test_who_is_late_reads_the_end_that_another_process_writes(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = store(world)
+    write(world, 1, 3)
+    log = await process.found()
+    Watching(log)
+    backend = process.mirrors._backend
+
+    async def too_late(*asked: Any) -> bool:
+        stored.worker, stored.epoch = "winner", 2
+        world.leases.add("winner")
+        return False
+
+    monkeypatch.setattr(backend, "take_over", too_late)
+    world.leases.clear()
+    await until(lambda: process.mirrors.worker_of("s") == "winner")
+    assert not log.is_over
+    stored.records.append(Record(3, 1000, frame(1000)))
+    stored.ending = FINISHED
+    await until(lambda: log.is_over)
+    assert (closed, log.ending, log.last_seq) == ([], FINISHED, 1000)
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+async def test_a_take_over_whose_reply_is_lost_is_made_again(
+    process: Process,
+    world: World,
+    closed: list[tuple[StreamLog, int, bool]],
+    monkeypatch: pytest.MonkeyPatch,
+    is_followed: bool,
+) -> None:
+    """The store named this process as the owner, so the stream never ended: its owner lived."""
+    store(world)
+    log = await process.found() if is_followed else None
+    if log is not None:
+        Watching(log)
+    take_over, calls = FakeBackend.take_over, 0
+
+    async def unanswered(backend: FakeBackend, *asked: Any) -> bool:
+        nonlocal calls
+        calls += 1
+        is_own = await take_over(backend, *asked)
+        if calls == 1:
+            raise StoreError("busy", "no reply")
+        return is_own
+
+    monkeypatch.setattr(FakeBackend, "take_over", unanswered)
+    world.leases.clear()
+    if log is None:
+        with pytest.raises(Error) as refused:
+            await process.found()
+        assert refused.value.code == "overloaded"
+        process.health.worked()
+        log = await process.found()
+    await until(lambda: log.is_over)
+    assert closed == [(log, 3, False)]
+
+
+async def test_a_new_owner_is_known_although_the_former_one_lives(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    stored = store(world)
+    log = await process.found()
+    Watching(log)
+    world.leases.add("new")
+    stored.worker, stored.epoch = "new", 2
+    await until(lambda: process.mirrors.worker_of("s") == "new")
+    world.leases.remove("new")
+    await until(lambda: log.is_over)
+    assert closed == [(log, 3, False)]
+
+
+# ---- logs that this process wrote ------------------------------------------------------------------------------------
+
+GAP = b'event: stream.gap\nid: s.1000\ndata: {"type":"stream.gap","seq":1000,"text":"xxx","from":4,"to":1000}\n\n'
+
+
+@pytest.mark.parametrize("last_seq", [3, 5])
+async def test_an_adopted_log_loses_what_is_void_and_goes_on_as_its_copy(
+    process: Process, world: World, last_seq: int
+) -> None:
+    stored = store(world)
+    said = write(world, 1, 3)
+    log = process.memory.create(stored.header)
+    for seq in range(1, last_seq + 1):
+        log.append(frame(seq), seq)
+    follower = Watching(log)
+    process.mirrors.adopt(log)
+    await until(lambda: process.mirrors.worker_of("s") == "there")
+    assert not log.is_over
+    stored.records.append(Record(3, 1000, GAP))
+    announce(world)
+    await until(lambda: follower.heard == [1000])
+    assert read(log) == said + GAP
+    stored.ending = FINISHED
+    await until(lambda: follower.has_ended)
+    assert (log.ending, await process.mirrors.find("s")) == (FINISHED, log)
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_an_adopted_log_whose_copy_ends_before_it_breaks_off(
+    process: Process, world: World, has_ended: bool
+) -> None:
+    stored = store(world)
+    write(world, 1, 3)
+    log = process.memory.create(stored.header)
+    for seq in range(1, 6):
+        log.append(frame(seq), seq)
+    follower = Watching(log)
+    if not has_ended:
+        process.mirrors.adopt(log)
+        await until(lambda: process.mirrors.worker_of("s") == "there")
+    stored.records.append(Record(3, 4, frame(4)))
+    stored.ending = FINISHED
+    announce(world)
+    if has_ended:
+        process.mirrors.adopt(log)
+    await until(lambda: follower.has_ended)
+    assert log.broken is not None
+    assert (log.broken.code, log.broken.reason) == ("network", "log_behind")
+    await until(lambda: process.memory.find("s") is None)
+    again = await process.found()
+    assert (again.last_seq, again.ending) == (4, FINISHED), "who comes back gets what is stored"
+
+
+async def test_an_adopted_log_without_a_copy_breaks_off(process: Process, world: World) -> None:
+    log = process.memory.create(store(world).header)
+    world.copies.clear()
+    process.mirrors.adopt(log)
+    await until(lambda: log.is_over)
+    assert log.broken is not None
+    assert log.broken.code == "overloaded"
     assert process.memory.find("s") is None

@@ -373,6 +373,21 @@ def test_the_last_one_here_that_leaves_does_not_end_it_for_followers_elsewhere(o
     assert stream.session.calls == ["cancel"]
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_stream_that_another_worker_owns_logs_nothing_more(is_late: bool) -> None:
+    """Its session may have ended before, and have waited for the ledger to count it."""
+    stream = Fixture(detach_ttl=5)
+    said = stream.say()
+    stream.log.is_left = True
+    if is_late:
+        stream.publication.end([b"late"])
+        stream.publication.abort(Error("internal", "late"))
+    else:
+        stream.publication.leave_to_other()
+    assert (stream.kept, stream.log.is_over) == (said, False)
+    assert not [timer for _, timer in stream.time.waiting if timer.callback], "nobody waits for its followers"
+
+
 def test_who_comes_while_others_are_looked_for_elsewhere_keeps_the_stream() -> None:
     stream = Fixture(detach_ttl=100)
     stream.asks = []

@@ -222,7 +222,9 @@ class Elsewhere:
     def find_here(self, stream_id: str) -> None:
         return None
 
-    async def find(self, stream_id: str, *, is_running: bool = False) -> StreamLog | None:
+    async def find(
+        self, stream_id: str, *, is_running: bool = False, asks: bool = True, canceller: str | None = None
+    ) -> StreamLog | None:
         self.is_known_to_run = is_running
         try:
             await self.go.wait()

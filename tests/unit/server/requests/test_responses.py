@@ -11,6 +11,7 @@ import pytest
 from gai_fast.formats import KeptAnswer
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
+from gai_fast.net.logs.closing import closing_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.durable import DurableRoutes
@@ -115,6 +116,22 @@ async def test_a_response_whose_writer_is_gone_has_failed() -> None:
     stream.log.break_off(Error("network", "gone", reason="worker_lost"))
     result = response_of(stream.log)
     assert (result["status"], result["error"]) == ("failed", {"code": "server_error", "message": "gone"})
+
+
+async def test_a_response_that_another_worker_closed_has_failed_and_was_never_kept() -> None:
+    stream = Fixture(streamed(text("Hi"), ids=True, stream_id=STREAM_ID))
+    former = response_of(stream.log)
+    piece, last_seq, ending = closing_of(stream.log, stream.log.last_seq + (1 << 20), False)
+    stream.log.append(piece, last_seq)
+    stream.log.end(ending)
+    result = body_of(await answer_to(stream.routes.retrieve, ask_for()))
+    assert (result["status"], result["error"]["code"]) == ("failed", "server_error")
+    assert (result["model"], result["output"], result["created_at"]) == (
+        former["model"],
+        former["output"],
+        former["created_at"],
+    )
+    assert body_of(await answer_to(stream.routes.delete, ask_for()))["deleted"]
 
 
 @pytest.mark.parametrize("body", [b"", streamed(text("Hi"))], ids=["nothing", "a part"])

@@ -280,13 +280,13 @@ async def test_a_worker_that_is_busy_is_not_gone(tmp_path: Path, monkeypatch: py
                 assert (busy.value.status, busy.value.reason) == (503, "worker")
             assert await both.peers.is_gone(both.two.store.worker) is False
             assert await both.backend.leased([both.two.store.worker]) == {both.two.store.worker}
-            assert await both.backend.kept([stream_id, "unknown"]) == {stream_id}
-        assert await both.backend.kept([stream_id, "y" * 22 + SERVER + "2"]) == {stream_id}
+            assert set(await both.backend.kept([stream_id, "unknown"])) == {stream_id}
+        assert set(await both.backend.kept([stream_id, "y" * 22 + SERVER + "2"])) == {stream_id}
         both.buses[1].close()
         assert await both.peers.is_gone(stream_id)
         assert await both.backend.leased([both.two.store.worker]) == set()
         assert await both.peers.is_gone("another servers name") is None
-        assert await both.backend.kept([stream_id]) == set()
+        assert not await both.backend.kept([stream_id])
 
 
 async def test_followers_of_a_busy_worker_are_not_notified_that_it_is_gone(

@@ -1,0 +1,80 @@
+"""The end of a log whose owner is gone, as the worker that closes it writes it.
+
+Owns the events of such an end. The store decides who closes a log, and once for all (`stores/mirror.py`).
+
+1. A log that has its `finish` or `error` already ends with that.
+2. Otherwise it ends with `error`, reason `worker_lost`, or with `finish {cancelled}` if a client cancels the stream.
+3. Clients may have seen events that were not stored. So the end has numbers that no client has, and in the format `gai`
+   begins with `stream.gap`, whose text is that of the whole log: what a client has beyond is void. No other format can
+   say so: its clients get the error alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from gai_fast.formats import get_format
+from gai_fast.kernels import parse_exact
+from gai_fast.model.errors import Error
+from gai_fast.model.events import NO_EVENT, Event, done
+from gai_fast.net.logs.publication import ending_of
+from gai_fast.net.logs.view import NATIVE, Representation, takeover_gap, written
+from gai_fast.runtime.clock import now_ms
+from gai_fast.stores import Ending, StreamLog
+from gai_fast.stores._base import Closing, add_text, data_lines
+
+_ENDS: Final = ("finish", "error")
+
+
+def closing_of(log: StreamLog, gap: int, is_cancelled: bool) -> Closing:
+    """Returns the end of a log; as `stores.store.ClosingOf`.
+
+    Args:
+        log: The log, with all that is stored.
+        gap: The number of the log's `stream.gap`. 0 if no client has seen an event that is not stored.
+        is_cancelled: Whether a client cancels the stream.
+    """
+    header, last_seq = log.header, log.last_seq
+    lost = Error("network", "the worker that ran this stream is gone", reason="worker_lost").payload()
+    ending = Ending("cancelled", "cancelled") if is_cancelled else Ending("failed", error=lost)
+    if header.framing == "json":
+        return Closing(b"", last_seq, Ending("finished") if last_seq else ending._replace(has_content=False))
+    if header.format == NATIVE and (end := _end_in(log)):
+        return Closing(b"", last_seq, ending_of(end, has_content=True))
+    events: list[Event] = []
+    if gap and header.format == NATIVE:
+        events.append(_gap_after(log, gap))
+    seq = max(last_seq, gap) + 1
+    if is_cancelled:
+        events.append({"type": "finish", "seq": seq, "finish_reason": "cancelled"})
+    else:
+        events.append({"type": "error", "seq": seq, "error": lost})
+    form = Representation(get_format(header.format), header.framing, header.envelope)
+    piece = written(header, form, now_ms, *events, done(is_cancelled), ids=True)
+    return Closing(piece, seq, ending._replace(has_content=last_seq > 1))  # the first event is `start`
+
+
+def _end_in(log: StreamLog) -> Event:
+    """Returns the last event of a log, if it is a `finish` or an `error`. Empty if it is not."""
+    for piece in log.read(max(0, log.last_seq - 1), 1).pieces:
+        for data in data_lines(piece):
+            event: Event = parse_exact(data.decode())
+            if event["type"] in _ENDS:
+                return event
+    return NO_EVENT
+
+
+def _gap_after(log: StreamLog, number: int) -> Event:
+    """Returns the event that voids what clients have beyond a log.
+
+    Args:
+        log: The log.
+        number: The event's number.
+    """
+    backlog = log.read(0, sys.maxsize)
+    text = bytearray((backlog.text or "").encode())
+    is_known = not backlog.lost or backlog.text is not None
+    for piece in backlog.pieces:
+        is_known = add_text(text, piece) and is_known
+    return takeover_gap(number, log.last_seq, text.decode() if is_known else None)
