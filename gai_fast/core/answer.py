@@ -319,9 +319,10 @@ class UpstreamAnswer:
         for event, characters, text in kinds:
             self.characters += characters
             adapter.copied(event, characters, text)
-            if deltas.collects_text or (deltas.has_blocks and event["type"] == "tool.call.delta"):
+            kind = event["type"]
+            if deltas.collects_text or (kind == "tool.call.delta" and deltas.has_blocks):
                 deltas.copied(event, text)
-            if event["type"] == "text.delta" and "choice" not in event:
+            if kind == "text.delta" and "choice" not in event:
                 visible += characters
         if adapter.members.kept:
             for name, text in self.copier.take_kept().items():

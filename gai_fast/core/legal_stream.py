@@ -106,6 +106,7 @@ _BEGUN: Final[Progress] = Progress.BEGUN
 _CONTENT: Final[Progress] = Progress.CONTENT
 _STREAM: Final[BodyKind] = BodyKind.STREAM
 _IGNORED: Final[BodyKind] = BodyKind.IGNORED
+_NO_EVENT: Final[Event] = NO_EVENT
 
 
 class WatchedSink:
@@ -172,7 +173,7 @@ class LegalStream:
         """Whether valid content has been passed on. If so, a new attempt must continue it or announce a reset."""
         self.deltas = 0
         """The number of deltas so far."""
-        self.end: Event = NO_EVENT
+        self.end: Event = _NO_EVENT
         """The `finish` or `error`; empty before it."""
         self.others = 0
         """The number of other events so far."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gai_fast.model.settings import BreakerSettings
+from gai_fast.runtime.clock import SOURCE
 from tests.faults.bench import Bench, check_stream, fault
 from tests.faults.test_upstream import ANSWER, TEXT
 from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, NATIVE, NEVER, SSE_HEAD, Peer, delta
@@ -77,7 +78,7 @@ async def test_a_clock_that_is_set_ends_no_stream(bench: Bench, monkeypatch: pyt
     await response.until(b'"a"')
     seconds = time.time
     monkeypatch.setattr(time, "time", lambda: seconds() + jump)
-    monkeypatch.setattr("gai_fast.runtime.clock.time", lambda: seconds() + jump)
+    monkeypatch.setattr(SOURCE, "read", lambda: seconds() + jump)
     await asyncio.sleep(0.05)
     is_set.set()
     await response.rest()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 from msgspec import UNSET
 from mypy_extensions import mypyc_attr
 
+from gai_fast.guards.active import Guards
 from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error
@@ -285,6 +286,11 @@ class Engine(EngineCallbacks):
             settings: The configuration.
         """
         return self.guarding.prepare(settings)
+
+    @property
+    def guards(self) -> Guards | None:
+        """The guards of new streams and their requests. None if the configuration has none."""
+        return self.guarding.guards if self.has_processors else None  # `StreamGuards` is interpreted
 
     def _use_guards(self, settings: Settings, built: Built) -> None:
         was_guarding = self.guarding.guards is not None

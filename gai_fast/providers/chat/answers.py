@@ -48,6 +48,7 @@ from gai_fast.providers.requests.api import API
 _END: Final = "[DONE]"
 _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _STREAMED_AUDIO: Final = "pcm16"
+_KEPT_WORD: Final[int] = LIMITS.kept_word
 """The only audio format that OpenAI streams in this dialect."""
 
 
@@ -416,7 +417,7 @@ class ChatAdapter(ProviderAdapter):
 
     def _end_choice(self, choice: Choice, reason: str) -> None:
         """Records a finish reason; empty if it cannot be read."""
-        choice.reason, self.copyable = reason[: LIMITS.kept_word] or choice.reason, False
+        choice.reason, self.copyable = reason[:_KEPT_WORD] or choice.reason, False
         self.is_complete = len(self.choices) >= self.wanted_choices and all(
             each.reason for each in self.choices.values()
         )

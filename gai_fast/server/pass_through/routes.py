@@ -449,14 +449,14 @@ class PassThroughRoutes:
 
     def _check_guards(self, incoming: Incoming, model: ModelSettings) -> None:
         """Refuses a request that names a model which is guarded: rule 6."""
-        guards = self._engine.guarding.guards
+        guards = self._engine.guards
         if guards is not None:
             route = incoming.path
             guards.check_closed(model.name, incoming.http.caller, route, None if route in _CLOSED else "input")
 
     def _check_guards_at(self, incoming: Incoming, upstream: UpstreamSettings, what: str) -> None:
         """Refuses a request past the guards of an upstream's models: rule 6."""
-        guards = self._engine.guarding.guards
+        guards = self._engine.guards
         if guards is not None:
             side: GuardSide | None = "input" if incoming.path == EDITS else None
             if incoming.path != VARIATIONS:  # which have no text

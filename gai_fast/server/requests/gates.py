@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final, Literal
 
-from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.asking import admit, check_owner
@@ -120,14 +119,14 @@ class _Idempotency(Gate):
 class _Guards(Gate):
     """`guards`: what must not be said is not sent up; `guarding.py`. A repeated request has been answered before."""
 
-    __slots__ = ("_checks", "_guarding")
+    __slots__ = ("_checks", "_engine")
 
-    def __init__(self, guarding: StreamGuards, checks: InputGuards) -> None:
-        self._guarding = guarding
+    def __init__(self, engine: Engine, checks: InputGuards) -> None:
+        self._engine = engine
         self._checks = checks
 
     def admit(self, passage: Passage) -> Wait | None:
-        guards = self._guarding.guards
+        guards = self._engine.guards
         if guards is None:
             return None
         looking = passage.guarded(guards)
@@ -233,7 +232,7 @@ class Gates:
             ("named ids", _NamedIds(engine)),
             ("", _Plan()),
             ("idempotency", _Idempotency(self._keys)),
-            ("guards", _Guards(engine.guarding, self._input_guards)),
+            ("guards", _Guards(engine, self._input_guards)),
             ("shared answers", _SharedAnswers(engine)),
             ("admission", _Admission(engine)),
             ("chat", _Chat(self._chats)),

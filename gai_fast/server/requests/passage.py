@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
@@ -41,6 +41,8 @@ class Answered(NamedTuple):
 
     reply: Reply | None
 
+
+_NO_DEMAND: Final = NO_DEMAND
 
 Wait = Callable[[], Coroutine[Any, Any, Answered | None]]
 """Begins what a gate waits for; its result is None if the request may go on."""
@@ -129,7 +131,7 @@ class Passage:
         self.is_parsed = True
         self.chat = ""
         self.stream_id = ""
-        self.demand: Demand = NO_DEMAND
+        self.demand: Demand = _NO_DEMAND
         self.spec: StreamSpec | None = None
         self.wants_shared = False
         self.may_share = False

@@ -155,7 +155,7 @@ class StreamPassage(Passage):
 
     def _keep_body(self) -> None:
         """Keeps the body for `plan_again`: a response drops it."""
-        if self._home.engine.guarding.guards is not None:
+        if self._home.engine.guards is not None:
             self._sent = self.incoming.http.body
 
     def guarded(self, guards: Guards) -> Sequence[ActiveGuard]:

@@ -592,7 +592,7 @@ def _check_copied(engine: Engine, negotiated: Negotiated, context: StreamContext
     """
     if not negotiated.copies_upstream:
         return
-    guards = engine.guarding.guards
+    guards = engine.guards
     if guards is not None:
         guards.check_closed(context.model, caller, f"format={negotiated.format.name}")
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from gai_fast.runtime import ids
+from gai_fast.runtime.clock import SOURCE
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +44,12 @@ def test_a_request_id_is_a_uuid_of_version_7() -> None:
 
 
 def test_a_request_id_begins_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.runtime.clock.time", lambda: (0x0123456789AB + 0.5) / 1000)
+    monkeypatch.setattr(SOURCE, "read", lambda: (0x0123456789AB + 0.5) / 1000)
     assert ids.new_request_id().startswith("01234567-89ab-7")
 
 
 def test_all_but_time_version_and_variant_is_random(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gai_fast.runtime.clock.time", lambda: 0.0)
+    monkeypatch.setattr(SOURCE, "read", lambda: 0.0)
     monkeypatch.setattr("os.urandom", lambda size: b"\xff" * size)
     assert ids.new_request_id() == "00000000-0000-7fff-bfff-ffffffffffff"
     ids._request_ids.clear()

@@ -129,9 +129,9 @@ async def test_judges_see_what_searches_let_through() -> None:
 
 async def test_an_engine_builds_its_guards_before_its_first_stream_and_lets_the_loop_go_on() -> None:
     engine = Engine(Settings(guards=(WORDS,)), asyncio.get_running_loop())
-    was_guarded = engine.has_processors
+    was_guarded = engine.has_processors, engine.guards
     await engine.begin()
-    assert (was_guarded, engine.has_processors) == (False, True)
+    assert (was_guarded, engine.has_processors) == ((False, None), True)
     many = dataclasses.replace(WORDS, words=tuple(f"word{number}" for number in range(5000)))
     turns = 0
 
@@ -146,8 +146,8 @@ async def test_an_engine_builds_its_guards_before_its_first_stream_and_lets_the_
     counting.cancel()
     assert turns > 3
     engine.use(Settings(guards=(many,)), built)
-    assert engine.guarding.guards is not None
-    assert engine.guarding.guards.active[0].automaton is built[0][1]
+    assert engine.guards is not None
+    assert engine.guards.active[0].automaton is built[0][1]
     engine.use(Settings())
-    assert not engine.has_processors
+    assert (engine.has_processors, engine.guards) == (False, None)
     await engine.close()

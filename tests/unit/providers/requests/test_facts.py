@@ -114,6 +114,13 @@ class TestCorrections:
         fixed = corrected(facts_of("anthropic", "claude-opus-5"), checked_facts({"max_output": 9, "efforts": []}))
         assert (fixed.max_output, fixed.efforts, fixed.images) == (9, (), True)
 
+    def test_whether_a_model_thinks_follows_from_what_is_corrected(self) -> None:
+        silent = corrected(NOTHING, checked_facts({"thinking": ["disabled"]}))
+        assert silent.never_thinks
+        assert not corrected(silent, checked_facts({"thinking": ["adaptive"]})).never_thinks
+        with pytest.raises(ValueError, match="must have facts; known: "):
+            checked_facts({"never_thinks": True})
+
     @pytest.mark.parametrize(
         ("table", "problem"),
         [
