@@ -131,6 +131,18 @@ class Processor(ABC):
         """
         return self.flush(now_ms)
 
+    def announce(self, finish: Event, now_ms: int = 0) -> Event:
+        """Looks at what a provider says beside the `finish` that comes next, while it may still wait for a verdict.
+
+        Args:
+            finish: The `finish`, which has `provider_metadata`.
+            now_ms: As for `process`.
+
+        Returns:
+            The `finish` as it will pass.
+        """
+        return finish
+
     def connect(self, wake: Callable[[], None] | None) -> None:  # noqa: B027  # most wait for nothing
         """Receives the function that flushes the chain as soon as an event has become due by itself.
 
@@ -232,6 +244,12 @@ class Chain:
     def waiting(self) -> int:
         """The characters that wait for a verdict."""
         return sum([each.waiting for each in self._processors])
+
+    def announce(self, finish: Event, now_ms: int = 0) -> Event:
+        """Shows the processors a `finish` with `provider_metadata` before it comes; as `Processor.announce`."""
+        for each in self._processors:
+            finish = each.announce(finish, now_ms)
+        return finish
 
     def connect(self, wake: Callable[[], None] | None) -> None:
         """Connects the processors with the stream that runs them; as `Processor.connect`."""
