@@ -1,4 +1,4 @@
-"""`python -m benchmarks.instructions check | accept | sealed | state`; see the package's docstring."""
+"""`python -m benchmarks.instructions check | accept | sealed | state | guards`; see the package's docstring."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.instructions.cases import QUADRATIC, STEPPED
 from benchmarks.instructions.counting import Cost, environment, measure, run_cases
+from benchmarks.instructions.guards import compare_guards, measure_guards, run_lists
 from benchmarks.instructions.path import measure_path, path_environment, serve
 from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
 from benchmarks.instructions.state import compare_state, measure_state
@@ -145,6 +146,18 @@ def state() -> tuple[list[str], bool]:
         return compare_state(measure_state(Path(folder)))
 
 
+def guards() -> tuple[list[str], bool]:
+    """Counts what guards add to requests. Returns the table, and whether nothing costs more than it may.
+
+    Raises:
+        RuntimeError: As `accept`.
+    """
+    if MODULES == "interpreted":
+        raise RuntimeError("count on a build whose modules are compiled: make install")
+    with TemporaryDirectory() as folder:
+        return compare_guards(measure_guards(Path(folder)))
+
+
 def write(path: Path, where: str, costs: Mapping[str, Cost]) -> str:
     """Replaces an environment's entry in a baseline."""
     baseline: dict[str, Any] = load_baseline(path)
@@ -161,19 +174,28 @@ def main(arguments: list[str]) -> int:
         case ["run", marks]:
             run_cases(marks)
             return 0
+        case ["lists", marks]:
+            run_lists(marks)
+            return 0
         case ["serve", marks, configuration]:
             serve(marks, configuration)
             return 0
         case ["serve-by-turns", marks, configuration]:
             serve_by_turns(marks, configuration)
             return 0
-        case ["check" | "accept" | "sealed" | "state" as command]:
+        case ["check" | "accept" | "sealed" | "state" | "guards" as command]:
             pass
         case _:
-            print("usage: python -m benchmarks.instructions check | accept | sealed | state", file=sys.stderr)
+            print("usage: python -m benchmarks.instructions check | accept | sealed | state | guards", file=sys.stderr)
             return 2
     try:
-        lines, fine = {"check": check, "sealed": sealed, "state": state, "accept": lambda: (accept(), True)}[command]()
+        lines, fine = {
+            "check": check,
+            "sealed": sealed,
+            "state": state,
+            "guards": guards,
+            "accept": lambda: (accept(), True),
+        }[command]()
     except RuntimeError as problem:
         print(problem, file=sys.stderr)
         return 1
