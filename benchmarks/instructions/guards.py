@@ -147,8 +147,8 @@ class _Server(Server):
 
     def first_text(self, model: str, query: str) -> float:
         """Returns the instructions from a request to the first text of its answer."""
-        # Of a word, which may become an address, only the blank before it leaves at once.
-        pieces = [piece.replace(b'"first"', b'"one, two"') for piece in one_by_one(PROVIDER, 1)]
+        # A word alone may become an address, and is held. The chunk keeps its length.
+        pieces = [piece.replace(b'"first"', b'"a, bc"') for piece in one_by_one(PROVIDER, 1)]
         counts: list[int] = []
         with self.connected() as client:
             for _ in range(WARM_UP):
