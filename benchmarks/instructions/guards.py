@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from benchmarks.instructions.counting import ROOT, TIMEOUT, build_marks, counted_environment, mark_of, read
 from benchmarks.instructions.path import BODY_END, BURST, NATIVE, UPSTREAMS, Server, Upstream, answer_of, one_by_one
+from benchmarks.instructions.state import Ratio
 from benchmarks.macro.guards import KINDS, MOST, TRANSFORM, beginnings, patterns, words
 from benchmarks.macro.scenarios import WORDS
 
@@ -33,7 +34,7 @@ FIRSTS: Final = 10
 """Answers whose beginnings are counted, of which the cheapest counts."""
 FIRST: Final = 150_000
 """Instructions that guards may add before the first text."""
-SHARE: Final = 0.04
+SHARE: Final = 0.02
 """How much of the lists is built and searched: `re` takes minutes for all of them here."""
 UNSEEN: Final = 2_000
 """Characters that no state has seen."""
@@ -54,14 +55,6 @@ use = "{use}"
 _LISTS: Final = {"patterns": 'patterns_file = "patterns.txt"', "words": 'words_file = "words.txt"'}
 _PII: Final = f"kinds = {json.dumps(KINDS)}"
 _TEXT: Final = b'"type":"text.delta"'
-
-
-class Ratio(NamedTuple):
-    """A cost, what it is compared with, and how many times as much it may be."""
-
-    cost: float
-    beside: float
-    most: float
 
 
 class Added(NamedTuple):

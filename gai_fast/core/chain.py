@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Protocol
+
+from msgspec import Struct
 
 from gai_fast.model.errors import GaiFastError
 from gai_fast.model.events import Event, FinishReason
@@ -51,8 +52,7 @@ class Stop(GaiFastError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class StreamInfo:
+class StreamInfo(Struct, frozen=True):
     """Facts about a stream that a processor may know before the first event.
 
     Args:
