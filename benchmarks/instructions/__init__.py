@@ -19,4 +19,5 @@ where `GAI_FAST_REQUIRE_ALL` is set.
     python -m benchmarks.instructions accept     # writes the present counts into the baselines; after make install
     python -m benchmarks.instructions sealed     # durable events, sealed and plain; exit code 1 beyond `MOST`
     python -m benchmarks.instructions state      # kept responses, chains, sockets; exit code 1 beyond their bounds
+    python -m benchmarks.instructions guards     # what guards add; exit code 1 beyond their bounds
 """
