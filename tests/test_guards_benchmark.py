@@ -6,11 +6,24 @@ from random import Random
 
 import pytest
 
-from benchmarks.macro.guards import MOST, beginnings, check, patterns, stage_memory, words
+from benchmarks.macro.guards import (
+    EXPOSURE,
+    MOST,
+    TOKEN_SECONDS,
+    TOKENS,
+    VERDICT_SECONDS,
+    beginnings,
+    check,
+    patterns,
+    stage_memory,
+    words,
+)
 from benchmarks.macro.running import Fault
 from gai_fast.guards.automaton import Automaton, compile_rules
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.program import Rule, Words
+from gai_fast.guards.stages.pieces import Passed, Piece, Pieces, Rules
+from gai_fast.guards.verdicts import JudgeVerdict
 from gai_fast.guards.waits import read_pattern
 
 STEPS = 100
@@ -26,6 +39,24 @@ def test_a_figure_beyond_its_bound_fails() -> None:
 
 def test_a_stream_that_holds_nothing_keeps_little() -> None:
     assert stage_memory(50) <= MOST["memory"] * 1024
+
+
+def test_a_judge_within_its_exposure_delays_no_token() -> None:
+    pieces = Pieces([Rules("stop", str, EXPOSURE)])
+    waiting: list[tuple[int, Piece]] = []
+    sent = asked = 0
+    for now in range(int(TOKENS * TOKEN_SECONDS * 1000)):
+        while waiting and waiting[0][0] <= now:
+            pieces.judged(waiting.pop(0)[1], JudgeVerdict(flagged=False))
+        number, rest = divmod(now, int(TOKEN_SECONDS * 1000))
+        if not rest:
+            pieces.add(number, f"{number:03} ", 0, "text", now_ms=now)
+        for piece in pieces.asks(now):
+            waiting.append((now + int(VERDICT_SECONDS * 1000), piece))
+            asked += 1
+        sent += sum(isinstance(each, Passed) for each in pieces.take())
+        assert sent == number + 1, "as it comes"
+    assert asked > TOKENS / 20
 
 
 @pytest.mark.parametrize("kind", ["patterns", "words"])

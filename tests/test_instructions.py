@@ -20,6 +20,7 @@ from benchmarks.instructions.__main__ import (
     load_baseline,
     requires_all,
 )
+from benchmarks.instructions.guards import Added, compare_guards, measure_guards
 from benchmarks.instructions.path import (
     ANSWERED,
     BURST,
@@ -161,6 +162,33 @@ def test_a_kept_response_may_cost_so_many_times_as_much() -> None:
     lines, fine = compare_state(well | {"chain": Ratio(126.0, 100.0, 1.25)})
     assert not fine
     assert [line.startswith("chain") for line in lines if line.endswith("too much")] == [True]
+
+
+@pytest.mark.timeout(1200)
+def test_guards_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavailable) -> None:
+    """The bounds of docs/performance.md, in instructions: answers, the first text, the search, and building lists."""
+    for program in ("valgrind", "cc"):
+        if shutil.which(program) is None:
+            unavailable(program)
+    if MODULES == "interpreted":
+        unavailable("the compiled modules (make install)")
+    lines, fine = compare_guards(measure_guards(tmp_path))
+    assert fine, "\n".join(lines)
+    assert len(lines) == 8
+
+
+def test_a_guard_may_cost_so_many_times_as_much_or_so_much_more() -> None:
+    well = {"lists": Ratio(150.0, 100.0, 1.5), "first": Added(1500.0, 1000.0, 500)}
+    lines, fine = compare_guards(well)
+    assert fine
+    assert [line.split()[1:] for line in lines[1:]] == [
+        ["150", "100", "1.500", "1.50"],
+        ["1,500", "1,000", "+500", "500"],
+    ]
+    for name, each in (("lists", Ratio(151.0, 100.0, 1.5)), ("first", Added(1501.0, 1000.0, 500))):
+        lines, fine = compare_guards(well | {name: each})
+        assert not fine
+        assert [line.split()[0] for line in lines if line.endswith("too much")] == [name]
 
 
 def test_what_must_be_linear_is_and_the_case_that_is_not_is_seen(cost: type) -> None:

@@ -1,11 +1,11 @@
-"""`python -m benchmarks.instructions check | accept | sealed | state | sessions`; see the package's docstring."""
+"""`python -m benchmarks.instructions check | accept | sealed | state | sessions | guards`; see the package's docstring."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.instructions.cases import QUADRATIC, STEPPED
 from benchmarks.instructions.counting import Cost, environment, measure, run_cases
+from benchmarks.instructions.guards import compare_guards, measure_guards, run_lists
 from benchmarks.instructions.path import measure_path, path_environment, serve
 from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
 from benchmarks.instructions.sessions import measure_sessions
@@ -156,6 +157,18 @@ def sessions() -> tuple[list[str], bool]:
         return compare_state(measure_sessions(Path(folder)))
 
 
+def guards() -> tuple[list[str], bool]:
+    """Counts what guards add to requests. Returns the table, and whether nothing costs more than it may.
+
+    Raises:
+        RuntimeError: As `accept`.
+    """
+    if MODULES == "interpreted":
+        raise RuntimeError("count on a build whose modules are compiled: make install")
+    with TemporaryDirectory() as folder:
+        return compare_guards(measure_guards(Path(folder)))
+
+
 def write(path: Path, where: str, costs: Mapping[str, Cost]) -> str:
     """Replaces an environment's entry in a baseline."""
     baseline: dict[str, Any] = load_baseline(path)
@@ -167,10 +180,26 @@ def write(path: Path, where: str, costs: Mapping[str, Cost]) -> str:
     return f"accepted {len(costs)} cases for {where}"
 
 
+COUNTS: Mapping[str, Callable[[], tuple[list[str], bool]]] = MappingProxyType(
+    {
+        "check": check,
+        "accept": lambda: (accept(), True),
+        "sealed": sealed,
+        "state": state,
+        "sessions": sessions,
+        "guards": guards,
+    }
+)
+"""By command, what counts: it returns a table, and whether its figures are within their bounds."""
+
+
 def main(arguments: list[str]) -> int:
     match arguments:
         case ["run", marks]:
             run_cases(marks)
+            return 0
+        case ["lists", marks]:
+            run_lists(marks)
             return 0
         case ["serve", marks, configuration]:
             serve(marks, configuration)
@@ -178,16 +207,13 @@ def main(arguments: list[str]) -> int:
         case ["serve-by-turns", marks, configuration]:
             serve_by_turns(marks, configuration)
             return 0
-        case ["check" | "accept" | "sealed" | "state" | "sessions" as command]:
+        case [command] if command in COUNTS:
             pass
         case _:
-            print(
-                "usage: python -m benchmarks.instructions check | accept | sealed | state | sessions", file=sys.stderr
-            )
+            print(f"usage: python -m benchmarks.instructions {' | '.join(COUNTS)}", file=sys.stderr)
             return 2
-    counts = {"check": check, "sealed": sealed, "state": state, "sessions": sessions}
     try:
-        lines, fine = counts.get(command, lambda: (accept(), True))()
+        lines, fine = COUNTS[command]()
     except RuntimeError as problem:
         print(problem, file=sys.stderr)
         return 1

@@ -124,9 +124,17 @@ def words(random: Random) -> list[str]:
     return sorted({"".join(random.choices("bcdfghjklmnpqrstvwxz", k=random.randint(5, 9))) for _ in range(WORDS)})
 
 
-def beginnings(random: Random, size: int) -> str:
-    """Returns a text of the beginnings of words and patterns, which needs many states."""
-    entries = [*words(Random(2)), *[each.partition("[")[0] for each in patterns(Random(1))]]
+def beginnings(random: Random, size: int, share: float = 1.0) -> str:
+    """Returns a text of the beginnings of words and patterns, which needs many states.
+
+    Args:
+        random: Chooses them.
+        size: The least length of the text.
+        share: How much of the lists is used.
+    """
+    entries: list[str] = []
+    for each in (words(Random(2)), [each.partition("[")[0] for each in patterns(Random(1))]):
+        entries += each[: int(len(each) * share)]
     found: list[str] = []
     while size > 0:
         entry = random.choice(entries)

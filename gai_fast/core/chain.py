@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Protocol
+
+from msgspec import Struct
 
 from gai_fast.model.errors import GaiFastError
 from gai_fast.model.events import Event, FinishReason
@@ -51,8 +52,7 @@ class Stop(GaiFastError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class StreamInfo:
+class StreamInfo(Struct, frozen=True):
     """Facts about a stream that a processor may know before the first event.
 
     Args:
@@ -130,6 +130,18 @@ class Processor(ABC):
         What waits for a verdict stays held.
         """
         return self.flush(now_ms)
+
+    def announce(self, finish: Event, now_ms: int = 0) -> Event:
+        """Looks at what a provider says beside the `finish` that comes next, while it may still wait for a verdict.
+
+        Args:
+            finish: The `finish`, which has `provider_metadata`.
+            now_ms: As for `process`.
+
+        Returns:
+            The `finish` as it will pass.
+        """
+        return finish
 
     def connect(self, wake: Callable[[], None] | None) -> None:  # noqa: B027  # most wait for nothing
         """Receives the function that flushes the chain as soon as an event has become due by itself.
@@ -232,6 +244,12 @@ class Chain:
     def waiting(self) -> int:
         """The characters that wait for a verdict."""
         return sum([each.waiting for each in self._processors])
+
+    def announce(self, finish: Event, now_ms: int = 0) -> Event:
+        """Shows the processors a `finish` with `provider_metadata` before it comes; as `Processor.announce`."""
+        for each in self._processors:
+            finish = each.announce(finish, now_ms)
+        return finish
 
     def connect(self, wake: Callable[[], None] | None) -> None:
         """Connects the processors with the stream that runs them; as `Processor.connect`."""

@@ -417,6 +417,8 @@ class LegalStream:
                 self._emit({"type": "text.delta", "text": held})
         if answer.halves:
             self._emit_all(rest(answer.halves))
+        if "provider_metadata" in finish:
+            chain.announce(finish, self._now_ms)
         self._held_finish = finish
         self._emit_held_finish(chain)
 

@@ -4,8 +4,8 @@ Text outside a match stays as it came, with its own escapes. Held is what a stri
 escape or a word that is not whole; what is between strings passes at once.
 
 Arguments may be no JSON: the input of a custom tool is a text, and a model may write anything. They are JSON as long as
-they begin as an object, an array or a string, and nothing but numbers, `true`, `false`, `null` and punctuation stands
-between their strings. From where they are not, they are one text, with its quotation marks and backslashes.
+they begin as an object, an array or a string, and nothing but numbers, `_WORDS` and punctuation stands between their
+strings. From where they are not, they are one text, with its quotation marks and backslashes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _BEGINS: Final = frozenset('{["')
 _FOREIGN: Final = re.compile(r"[^ \t\r\n{}\[\],:0-9.+-]")
 """What may stand between strings as a word of JSON at most."""
 _LETTERS: Final = re.compile(r"[A-Za-z]*")
-_WORDS: Final = ("true", "false", "null", "e", "E")
-"""The words between strings; the last two are parts of numbers."""
+_WORDS: Final = ("true", "false", "null", "NaN", "Infinity", "e", "E")
+"""The words between strings; the last two are parts of numbers. `NaN` and `Infinity` are no JSON, but many clients read
+them, and the escapes behind them."""
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _ESCAPE: Final = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[^u]")
 _HEX: Final = frozenset("0123456789abcdefABCDEF")

@@ -215,6 +215,7 @@ class Automaton:
         """The length up to which no thread is too long."""
         nodes = [node for entry in program.entries if not entry.lead for node in entry.nodes]
         self._first = self._context(tuple(nodes), (0,) * len(self._leads))
+        self._start = self._state((), (), self._first)
 
     def scan(self, *, holds: bool = True) -> Scan:
         """Returns the search of one text.
@@ -235,7 +236,9 @@ class Automaton:
 
     def start(self) -> SearchState:
         """Returns the state at the beginning of a text."""
-        return self._state((), (), self._first)
+        if self._start.generation != self.generation:
+            self._start = self._state((), (), self._first)
+        return self._start
 
     # -- contexts --
 

@@ -219,6 +219,8 @@ class InputCheck:
 
     def let_through(self) -> LetThrough | None:
         """Returns what is let through. None if guards have found nothing, and nothing is to be said."""
+        if not self._found and not self._unjudged and self._placeholders is None:
+            return None
         said: list[Event] = []
         for guard in self._guards:
             action = guard.settings.action

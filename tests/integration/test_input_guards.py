@@ -349,6 +349,28 @@ async def test_a_caller_without_a_request_left_is_refused_before_a_guard_looks(n
 
 
 @on_uvloop
+@pytest.mark.parametrize("text", [TEXT, f"{'x ' * LIMITS.slice}{TEXT}"])
+async def test_a_request_that_a_guard_stops_counts_as_a_request(net: Net, text: str) -> None:
+    upstream = Upstream("hi")
+    limits = KeyLimits(requests_per_minute=2, tokens_per_minute=100_000)
+    key = KeySettings("ann", (key_digest("sk-ann-0123456789"),), limits=limits)
+    stop = dataclasses.replace(WORDS, action="stop")
+    gateway = await guarded(net, upstream, stop, keys=(key,))
+    headers = {"authorization": "Bearer sk-ann-0123456789"}
+    for path in (NATIVE, "/v1/chat/completions"):
+        body = {"model": "m", "query": text} if path == NATIVE else {"model": "m", "messages": messages(text)}
+        refused = await gateway.ask("POST", path, body, headers)
+        assert (refused.status, refused.headers.get("retry-after")) == (400, None)
+    refused = await gateway.ask("POST", NATIVE, {"model": "m", "query": "hi"}, headers)
+    assert (refused.status, refused.error["reason"]) == (429, "requests_per_minute")
+    used = gateway.running.engine.ledger.limit_status(key)
+    assert used is not None
+    assert [(each.limit, each.remaining) for each in used.rates] == [(2, 0), (100_000, 100_000)]
+    assert upstream.bodies == []
+    assert gateway.running.engine.streams == {}
+
+
+@on_uvloop
 async def test_tokens_are_counted_of_what_goes_up(net: Net) -> None:
     bodies: list[Any] = []
 

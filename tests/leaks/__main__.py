@@ -32,6 +32,7 @@ def run(first: int, begin: int) -> tuple[Counter[str], list[str]]:
     for seed in range(first + begin, first + begin + SHARE):
         case = make(seed)
         counts.update((case.route, case.dialect, case.form, *["without a match"] * case.is_plain))
+        counts.update(["judged"] * (case.judged is not None) + ["own words"] * bool(case.own))
         counts["matches"] += matches_in(case)
         try:
             wrong = faults(case)

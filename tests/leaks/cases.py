@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, Literal
 
-from tests.leaks.oracle import Wanted
+from tests.leaks.oracle import MARK, Judged, Wanted, placeholders
 from tests.leaks.upstreams import DIALECTS, Said
 from tests.readers import LACKS, READERS
 
@@ -54,6 +55,17 @@ FILLER: Final = (
 TOKENS: Final = ("Der ", "Hund ", "mit ", "grünem ", "Hut ", "lief. ", "漢字 ", "\U0001f388 ", "Wo? ")
 """Texts without a match, none of which ends with the beginning of one."""
 PLAIN: Final = 0.1
+JUDGED: Final = 0.25
+"""How many cases have a judge."""
+OWN: Final = 0.25
+"""How many cases have own words that come back."""
+OWN_WORDS: Final = (
+    ("email", "a@x.com"), ("email", "b@x.com"), ("phone", "+49 30 1234567"), ("api_key", "sk-" + "aB3" * 8),
+    ("url_credentials", 'anna:"\\'), ("ip", "10.0.0.1"), *[("card", f"{number}") for number in range(12)],
+)  # fmt: skip
+"""Kinds and own words; of one kind there are more than nine."""
+SPELLED: Final = ("<EMAIL_1", "<EMAIL_", "EMAIL_1>", "<email_1>", "<EMAIL_01>", "<EMAIL_99>", "<<EMAIL_1>", "<CARD_1")
+"""What is no placeholder, or only nearly."""
 
 
 @dataclass
@@ -69,6 +81,9 @@ class Case:
         pieces: The pieces of the answer, in order.
         reads: The sizes of the reads of the upstream's body; they repeat.
         is_plain: Whether no piece holds a match, or the beginning of one at its end.
+        judged: The guard with a judge. None if there is none.
+        own: The kind and the own words of each match of the request, in its order.
+        said: The request's text, for numbers that are skipped.
     """
 
     seed: int
@@ -80,11 +95,20 @@ class Case:
     pieces: list[Said] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
     is_plain: bool = False
+    judged: Judged | None = None
+    own: Sequence[tuple[str, str]] = ()
+    said: str = ""
 
     @property
     def stops(self) -> bool:
         """Whether a guard stops streams."""
-        return any(each.action == "stop" for each in self.guards)
+        is_judged = self.judged is not None and self.judged.action == "stop"
+        return is_judged or any(each.action == "stop" for each in self.guards)
+
+    @property
+    def placeholders(self) -> dict[str, str]:
+        """The own words of each placeholder."""
+        return placeholders(self.own, self.said)
 
 
 def make(seed: int) -> Case:
@@ -97,6 +121,15 @@ def make(seed: int) -> Case:
         route = "streamed"  # other formats are not begun again once they have content
     guards, planted = _guards(random)
     case = Case(seed, dialect, form, route, guards, is_plain=random.random() < PLAIN)
+    if random.random() < JUDGED:
+        case.judged = Judged(random.choices(ACTIONS, (6, 2, 2))[0], random.random() < 0.5, random.random() < 0.1)
+        planted += [MARK] * (1 + len(planted) // 4)
+        if random.random() < 0.5:
+            case.guards = []
+    if random.random() < OWN:
+        case.own = random.choices(OWN_WORDS, k=random.randint(1, 30))
+        case.said = random.choice(("", "Is <EMAIL_1> or <CARD_3> known?"))
+        planted += [*case.placeholders, *SPELLED]
     has = DIALECTS[dialect][1] - LACKS.get(form, frozenset())
     if "calls" in LACKS.get(form, ()):
         has = has - {"call"}
@@ -115,7 +148,9 @@ def make(seed: int) -> Case:
                 pieces = ['{"q": "', *pieces, '"}']
             text = "".join(pieces)
         else:
-            text = _arguments(random, planted) if channel == "call" else _text(random, planted)
+            # A mark in arguments ends the stream, whatever the action is: that is a case of its own.
+            unmarked = [each for each in planted if each != MARK]
+            text = _arguments(random, unmarked) if channel == "call" else _text(random, planted)
             pieces = _cut(random, text)
         case.texts[channel] = text
         case.pieces += [(channel, "")] * (channel == "call")

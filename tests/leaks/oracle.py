@@ -1,7 +1,8 @@
 """What must stand in a whole text once guards have seen it, by others' code.
 
 Patterns are judged by RE2 with `longest_match`, cards and accounts by python-stdnum, addresses by `ipaddress`; forms of
-kinds by `re`, place by place. Nothing of `gai_fast` is imported.
+kinds by `re`, place by place. Own words come back by a replacement in the whole text. Nothing of `gai_fast` is
+imported.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -33,6 +34,25 @@ class Wanted:
     kinds: tuple[str, ...] = ()
 
 
+MARK = "\u00a7"
+"""What judges of cases flag: one character, so that no piece of a text can cut it."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A guard with a judge that flags each `MARK`.
+
+    Args:
+        action: What happens to a mark.
+        is_patient: Whether answers come in the order of the questions.
+        fails: Whether the judge fails at a question, and the guard is closed then.
+    """
+
+    action: Literal["mask", "stop", "flag"]
+    is_patient: bool
+    fails: bool = False
+
+
 @dataclass(frozen=True)
 class Seen:
     """A text behind guards.
@@ -48,8 +68,17 @@ class Seen:
     matches: int
 
 
-def seen(text: str, guards: Sequence[Wanted]) -> Seen:
-    """Returns what guards let through of a whole text, one behind the other."""
+def seen(
+    text: str, guards: Sequence[Wanted], judged: Judged | None = None, own: Mapping[str, str] | None = None
+) -> Seen:
+    """Returns what guards let through of a whole text, one behind the other, then a judge, with own words put back.
+
+    Args:
+        text: The text.
+        guards: The guards.
+        judged: The guard with a judge. None if there is none.
+        own: The own words of each placeholder.
+    """
     stopped, count = False, 0
     for guard in guards:
         parts: list[str] = []
@@ -67,7 +96,36 @@ def seen(text: str, guards: Sequence[Wanted]) -> Seen:
         else:
             parts.append(text[at:])
         text = "".join(parts)
-    return Seen(text, stopped, count)
+    if judged is not None and MARK in text:
+        count += text.count(MARK)
+        if judged.action == "stop":
+            stopped, text = True, text.partition(MARK)[0]
+        elif judged.action == "mask":
+            text = text.replace(MARK, "[policy]")
+    return Seen(restored(text, own), stopped, count) if own else Seen(text, stopped, count)
+
+
+def placeholders(own: Sequence[tuple[str, str]], said: str) -> dict[str, str]:
+    """Returns the own words of each placeholder.
+
+    Args:
+        own: The kind and the own words of each match, in the order of the conversation.
+        said: The text of the conversation, whose numbers are skipped.
+    """
+    found: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for kind, value in dict.fromkeys(own):
+        number = numbers.get(kind, 0) + 1
+        while f"<{kind.upper()}_{number}>" in said:
+            number += 1
+        numbers[kind] = number
+        found[f"<{kind.upper()}_{number}>"] = value
+    return found
+
+
+def restored(text: str, own: Mapping[str, str]) -> str:
+    """Returns a whole text with own words in place of their placeholders."""
+    return re.sub("<[A-Z_]+_[0-9]+>", lambda found: own.get(found[0], found[0]), text)
 
 
 def matches(text: str, guard: Wanted) -> Iterator[Span]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 from gai_fast.core.chain import Chain, StreamInfo
@@ -12,13 +13,15 @@ from gai_fast.core.transcript import Transcript
 from gai_fast.formats import get_format
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.building import build
+from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.output import output_stage
+from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import GuardSettings
+from gai_fast.model.settings import GuardSettings, JudgeSettings
 from gai_fast.providers import get_provider
-from tests.guarding import Counts
+from tests.guarding import Answering, Counts
 from tests.leaks.cases import Case
-from tests.leaks.oracle import Wanted, seen
+from tests.leaks.oracle import MARK, Seen, Wanted, seen
 from tests.leaks.upstreams import DIALECTS
 from tests.readers import LACKS, READERS, ClientState
 from tests.unit.formats.streams import context
@@ -39,9 +42,91 @@ def active(wanted: Wanted) -> ActiveGuard:
     return made
 
 
-def body_of(case: Case, guards: Sequence[Wanted]) -> bytes:
-    """Returns what the client of a case receives."""
-    stage = output_stage([active(each) for each in guards], StreamInfo("s"), None, Counts())
+def issued(case: Case) -> Placeholders | None:
+    """Returns the placeholders that the upstream of a case has got. None if it has got none."""
+    if not case.own:
+        return None
+    made = Placeholders([case.said])
+    for kind, value in case.own:
+        made.issue(kind, value)
+    assert {name: made.value(name) for name in case.placeholders} == case.placeholders
+    return made
+
+
+class Judging:
+    """The judge of a case, and the clock: it answers late, in the order of the questions or in another one.
+
+    Args:
+        case: The case.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.now = 0
+        self.asked = Answering()
+        self.has_failed = False
+        self._judged = case.judged
+        self._random = Random(case.seed)
+
+    def guards(self) -> list[ActiveGuard]:
+        """Returns the guard with the judge, if there is one."""
+        if self._judged is None:
+            return []
+        judge = JudgeSettings(url="http://x", fails_open=self._judged.action == "flag")
+        settings = GuardSettings("p", "http", action=self._judged.action, category="policy", judge=judge)
+        return [ActiveGuard(settings, judge=self.asked)]
+
+    def pause(self, relay: Relay) -> None:
+        """Lets time pass, and some answers come."""
+        if self._judged is None:
+            return
+        self.now += self._random.choice((0, 1, 60, 200))
+        for _ in range(self._random.choice((0, 0, 1, 2))):
+            self.answer(relay)
+        relay.tick(self.now)
+
+    def finish(self, relay: Relay) -> None:
+        """Lets all answers come, and those to what is asked then."""
+        while self.asked.asked:
+            self.answer(relay)
+            self.now += 1
+            relay.tick(self.now)
+
+    def answer(self, relay: Relay) -> None:
+        """Gives one answer."""
+        waiting = self.asked.asked
+        judged = self._judged
+        if not waiting or judged is None:
+            return
+        asked = waiting.pop(0 if judged.is_patient else self._random.randrange(len(waiting)))
+        if asked.is_cancelled:
+            return
+        if judged.fails and self._random.random() < 0.3:
+            self.has_failed = True
+            asked.answered(Failed("late", "no verdict in time"))
+        else:
+            asked.answered(_verdict(asked.question))
+        relay.tick(self.now)
+
+
+def _verdict(question: Question) -> JudgeVerdict:
+    text = question.text
+    spans = tuple((at, at + 1) for at, each in enumerate(text) if each == MARK)
+    return JudgeVerdict(bool(spans), spans=spans)
+
+
+def body_of(case: Case, guards: Sequence[Wanted], judging: Judging | None = None) -> bytes:
+    """Returns what the client of a case receives.
+
+    Args:
+        case: The case.
+        guards: The guards that find matches.
+        judging: The judge, which makes own words come back too. None: neither of them is there.
+    """
+    active_guards = [active(each) for each in guards]
+    if judging is not None:
+        active_guards += judging.guards()
+    own = None if judging is None else issued(case)
+    stage = output_stage(active_guards, StreamInfo("s"), own, Counts())
     form = get_format(case.form)
     sink: Any = form.whole(context()) if case.route == "whole" else form.encoder("sse", context())
     attempts = [1] if case.route in ("restarted", "continued") else []
@@ -52,12 +137,14 @@ def body_of(case: Case, guards: Sequence[Wanted]) -> bytes:
         failed=lambda error: bool(attempts) and bool(attempts.pop()),
         transcript=Transcript() if case.route == "continued" else None,
     )
+    pause: Callable[[Relay], None] = (lambda relay: None) if judging is None else judging.pause
     frames = DIALECTS[case.dialect][0](case.pieces)
     body: bytes = b""
     relay.receive_head(200, {"content-type": "text/event-stream"})
     if attempts:
         for frame in frames[: len(frames) // 2]:
-            relay.receive_data(frame)
+            relay.receive_data(frame, 0 if judging is None else judging.now)
+            pause(relay)
             body += sink.take()
         relay.receive_eof(CUT)
         if not relay.is_over:
@@ -71,14 +158,20 @@ def body_of(case: Case, guards: Sequence[Wanted]) -> bytes:
     at = number = 0
     while at < len(data):
         size = case.reads[number % len(case.reads)]
-        relay.receive_data(data[at : at + size])
+        relay.receive_data(data[at : at + size], 0 if judging is None else judging.now)
+        pause(relay)
         body += sink.take()
         at += size
         number += 1
     relay.receive_eof()
+    if judging is not None:
+        judging.finish(relay)
     body += sink.take()
     assert relay.fault is None, relay.fault
-    assert relay.error is None, relay.error
+    if judging is not None and judging.has_failed and relay.error is not None:
+        assert relay.error.reason == "guard_failed"
+    else:
+        assert relay.error is None, relay.error
     return bytes(body)
 
 
@@ -93,8 +186,13 @@ def read(case: Case, body: bytes) -> ClientState:
 
 def faults(case: Case) -> list[str]:
     """Returns what is wrong with what the client of a case has got: nothing, if all is right."""
-    body = body_of(case, case.guards)
-    if case.is_plain and body != (unguarded := body_of(case, ())):
+    judging = Judging(case)
+    body = body_of(case, case.guards, judging)
+    if judging.has_failed and case.judged is not None and case.judged.action != "flag":
+        return _faults_of_failed(case, body)
+    # At a new beginning, text without a verdict is dropped; a failure that is open has a warning.
+    is_same = case.judged is None or (case.route != "restarted" and not judging.has_failed)
+    if case.is_plain and is_same and body != (unguarded := body_of(case, ())):
         return [f"{frames_in(body)} frames in place of {frames_in(unguarded)}, or others"]
     state = read(case, body)
     lacks = LACKS.get(case.form, frozenset())
@@ -103,18 +201,39 @@ def faults(case: Case) -> list[str]:
     for channel, text in case.texts.items():
         if channel == "call":
             given = [arguments for _, arguments in state.calls.values()]
-            expected = _masked(json.loads(text), case.guards)
+            expected = _masked(json.loads(text), case)
             if len(given) != 1 or json.loads(given[0]) != expected:
                 found.append(f"call: {given} for {expected}")
             continue
-        wanted = seen(text, case.guards)
+        wanted = _seen(text, case)
         stopped = stopped or wanted.stopped
         given_text = _text_of(case, state, channel)
-        if given_text != wanted.text:
+        # What stands before a stop and has no verdict is dropped.
+        is_right = given_text == wanted.text
+        if wanted.stopped and case.judged is not None:
+            is_right = wanted.text.startswith(given_text)
+        if not is_right:
             found.append(f"{channel}: {given_text!r} for {wanted.text!r}")
     if "finish_reason" not in lacks and (state.finish_reason == "content_filter") is not stopped:
         found.append(f"finish_reason: {state.finish_reason}")
     return found
+
+
+def _faults_of_failed(case: Case, body: bytes) -> list[str]:
+    """Returns what is wrong with an answer whose judge has failed: a mark, or what a guard does not let through."""
+    wanted = [_seen(text, case).text for channel, text in case.texts.items() if channel != "call"]
+    try:
+        state = read(case, body)
+    except (AssertionError, KeyError, ValueError):  # one object is an error then
+        return [f"a mark in {body!r}"] if MARK in body.decode() and case.judged is not None else []
+    given = state.text
+    if given and not any(each.startswith(given) for each in (*wanted, "".join(wanted))):
+        return [f"after a failure: {given!r} for {wanted!r}"]
+    return []
+
+
+def _seen(text: str, case: Case) -> Seen:
+    return seen(text, case.guards, case.judged, case.placeholders)
 
 
 def frames_in(body: bytes) -> int:
@@ -124,7 +243,7 @@ def frames_in(body: bytes) -> int:
 
 def matches_in(case: Case) -> int:
     """Returns the number of matches in the texts of a case."""
-    return sum(seen(text, case.guards).matches for channel, text in case.texts.items() if channel != "call")
+    return sum(_seen(text, case).matches for channel, text in case.texts.items() if channel != "call")
 
 
 def _text_of(case: Case, state: ClientState, channel: str) -> str:
@@ -133,18 +252,18 @@ def _text_of(case: Case, state: ClientState, channel: str) -> str:
     if channel == "refusal" and case.form in ("gai", "openai", "responses"):
         return state.refusal
     if {"text", "refusal"} <= case.texts.keys() and case.form not in ("gai", "openai", "responses"):
-        both = [seen(case.texts[each], case.guards).text for each in ("text", "refusal")]
+        both = [_seen(case.texts[each], case).text for each in ("text", "refusal")]
         if state.text == "".join(both):
             return both[0] if channel == "text" else both[1]
     return state.text
 
 
-def _masked(value: Any, guards: Sequence[Wanted]) -> Any:
+def _masked(value: Any, case: Case) -> Any:
     """Returns a JSON value in which each string and each key is a text of its own."""
     if isinstance(value, str):
-        return seen(value, guards).text
+        return _seen(value, case).text
     if isinstance(value, list):
-        return [_masked(each, guards) for each in value]
+        return [_masked(each, case) for each in value]
     if isinstance(value, dict):
-        return {_masked(key, guards): _masked(each, guards) for key, each in value.items()}
+        return {_masked(key, case): _masked(each, case) for key, each in value.items()}
     return value

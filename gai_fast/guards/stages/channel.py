@@ -135,7 +135,13 @@ class GuardLine:
     @property
     def holds(self) -> bool:
         """Whether text is held, or events wait behind it."""
-        return bool(self._marks) or self._search.held > 0
+        return bool(self._marks) or self._is_undecided
+
+    @property
+    def _is_undecided(self) -> bool:
+        """Whether text is held, or a match grows whose replacement was not sent."""
+        search = self._search
+        return search.held > 0 or (self.guard.action == "mask" and search.certain is not None)
 
     def take(self, items: Sequence[Item]) -> list[Item]:
         """Returns what leaves of the next items, or of earlier ones."""
@@ -172,7 +178,7 @@ class GuardLine:
                 self._pass(piece, out)
             elif self._meet(piece, out):
                 return True
-        if self._is_json and not self._search.held:
+        if self._is_json and not self._is_undecided:
             self._passed = self._fed
         while self._marks and self._marks[0][0] <= self._passed:
             out.append(self._marks.popleft()[1])

@@ -4,12 +4,12 @@ Owns what an event is to a judge. `pieces.py` has the order and the pieces; `net
 guards with automata have let through.
 
 1. Text, reasoning, refusals and the arguments of calls are judged as they come; server tools, results of tools, blocks
-   of the provider, and the titles of citations at once, each event as one piece. JSON is judged with its characters in
-   place of their escapes: a judge reads texts.
+   of the provider, the titles of citations, and what stands beside `finish` at once, each event as one piece. JSON is
+   judged with its characters in place of their escapes: a judge reads texts.
 2. Other events wait behind the text of their choice. A `safety` that stops the stream waits for nothing: text that has
    no verdict by then is dropped.
 3. What a mask has changed loses what does not fit any more (`changed.py`). Citations and blocks of the provider with a
-   match are left out.
+   match are left out, and so is what stands beside `finish`.
 4. `finish`, `error` and `stream.reset` drop all text without a verdict, and give up the questions. The end of a whole
    answer does not come before its verdicts (`holds`).
 5. A stream has one warning of a guard without a verdict, on its input or its output.
@@ -38,6 +38,8 @@ _CHANNELS: Final[dict[str, Channel]] = {
     "tool.call.delta": "tool_call",
 }
 _QUOTED: Final = ("title", "cited_text")
+_BESIDE: Final = "finish.beside"
+"""The type of what stands in for the metadata of a `finish` while they are judged. It is never sent."""
 
 
 class _Answer:
@@ -71,6 +73,7 @@ class JudgeStage(Processor):
         self._changed: dict[int, Changed] = {}  # by choice
         self._wake: Callable[[], None] | None = None
         self._is_over = False
+        self._drops_metadata = False
         self._warned = frozenset([each.get("guard", "") for each in stream.said if each["type"] == "warning"])
 
     # -- events --
@@ -89,7 +92,7 @@ class JudgeStage(Processor):
             if kind != "start":
                 self._drop()
                 self._changed.clear()
-            return (event,)
+            return (_without_metadata(event) if self._drops_metadata and kind == "finish" else event,)
         if kind == "safety" and event["safety"].get("action") == "stop":
             return (event,)
         self._add(kind, event, event.get("choice", 0), now_ms)
@@ -145,6 +148,14 @@ class JudgeStage(Processor):
         self._pieces.finish()
         return self._let_through(now_ms)
 
+    def announce(self, finish: Event, now_ms: int = 0) -> Event:
+        """Has judged what stands beside a `finish`, which waits for the verdict."""
+        self._drops_metadata = True  # until they are let through
+        beside: Event = {"type": _BESIDE}
+        text = unescaped(_json(finish["provider_metadata"]))
+        self._pieces.add_whole(beside, text, finish.get("choice", 0), "text", now_ms)
+        return finish
+
     def connect(self, wake: Callable[[], None] | None) -> None:
         """Receives what wakes the stream. At its end all questions are given up."""
         self._wake = wake
@@ -184,6 +195,9 @@ class JudgeStage(Processor):
         """Returns an event that was let through, as it fits to what was sent before. None if it is left out."""
         event = cast(Event, passed.event)
         kind = event["type"]
+        if kind == _BESIDE:
+            self._drops_metadata = passed.is_masked  # a text that is replaced by nothing does not come here
+            return None
         if kind not in DELTAS:
             if passed.is_masked:
                 return None
@@ -232,6 +246,10 @@ def rules_of(guard: ActiveGuard) -> Rules:
     judge = settings.judge
     assert judge is not None
     return Rules(settings.action, settings.replacement_of, judge.max_exposure, judge.fails_open)
+
+
+def _without_metadata(finish: Event) -> Event:
+    return cast(Event, {key: value for key, value in finish.items() if key != "provider_metadata"})
 
 
 def _json(value: Any) -> str:

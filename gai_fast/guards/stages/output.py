@@ -171,6 +171,10 @@ class Stages(Processor):
         """Releases the stages, up to one that still waits for a verdict."""
         return self._chain.release(now_ms)
 
+    def announce(self, finish: Event, now_ms: int = 0) -> Event:
+        """Announces the `finish` to all stages."""
+        return self._chain.announce(finish, now_ms)
+
     def connect(self, wake: Callable[[], None] | None) -> None:
         """Connects the stages with the stream."""
         self._chain.connect(wake)

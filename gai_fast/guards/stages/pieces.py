@@ -7,7 +7,8 @@ Rules:
 
 1. Each judge gets the same text, in pieces of its own. A piece is asked for at `limits.judged_first` characters or
    `limits.judged_wait` after its first one; the next at `limits.judged_growth` times the last one's size, up to
-   `limits.judged_usual`, or after as long. A piece is all that waits, so a judge that is behind gets larger pieces.
+   `limits.judged_usual`, or after as long. A piece is all that waits, so a judge that is behind gets larger pieces. Of
+   a mask's, a word that has begun at the end is in the next piece: its replacement is not a part of a word.
 2. With a piece goes what stands before it in its channel: at most `limits.judged_context` characters, from behind the
    last piece that was flagged. One piece, one request; each judge has at most `limits.judged_at_once` of a stream.
 3. An event leaves once all judges have let its text through, in the order of its choice. A judge lets through what its
@@ -16,7 +17,8 @@ Rules:
 5. Text, reasoning and refusals end where another channel of their choice begins: what waits is then asked for. The
    arguments of a call are one piece, asked for and let through once the call is complete, never before their verdict.
 6. A piece that is flagged is masked in its spans, as far as it adds them; without such spans as a whole. A flagged call
-   is stopped. A stop and a failure count as soon as they come. Text that has no verdict by then is dropped.
+   is stopped. A stop and a failure count as soon as they come, other verdicts behind those on the pieces before. Text
+   that has no verdict by then is dropped.
 7. Spans that lie in what went along, and were flagged there meanwhile, are no new match.
 """
 
@@ -27,6 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gai_fast.guards.characters import UNBOUNDED, contains, is_word
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict
 
@@ -123,9 +126,10 @@ class Piece:
         text: The text, with what went before.
         context: The number of its characters that went before.
         ready_ms: When it was to be asked for; it may have had to wait for others.
+        flagged: The verdict that flags it, until those on the pieces before it have come.
     """
 
-    __slots__ = ("channel", "choice", "context", "end", "is_judged", "judge", "ready_ms", "text", "track")
+    __slots__ = ("channel", "choice", "context", "end", "flagged", "is_judged", "judge", "ready_ms", "text", "track")
 
     def __init__(self, track: _Track, text: str, context: int, end: int, ready_ms: int) -> None:
         self.track = track
@@ -137,6 +141,7 @@ class Piece:
         self.end = end  # in the place
         self.ready_ms = ready_ms
         self.is_judged = False
+        self.flagged: JudgeVerdict | None = None
 
     @property
     def size(self) -> int:
@@ -221,6 +226,8 @@ class _Track:
         since: When the first of them came, in milliseconds.
         target: The size at which they are asked for.
         is_ripe: Whether they are to be asked for.
+        keeps_words: Whether a word that has begun at their end waits for the next piece.
+        is_whole: Whether they end the text, for now.
         ready: When they were to be asked for first, in milliseconds. -1 before the next `asks`.
         context: The text before them that goes along.
         cut: The characters that it has been asked about.
@@ -234,7 +241,9 @@ class _Track:
         "cut",
         "flagged",
         "is_ripe",
+        "is_whole",
         "judged",
+        "keeps_words",
         "out",
         "parts",
         "place",
@@ -251,7 +260,8 @@ class _Track:
         self.parts: list[str] = []
         self.size = self.since = self.cut = self.judged = self.flagged = 0
         self.target = LIMITS.judged_first
-        self.is_ripe = False
+        self.is_ripe = self.is_whole = False
+        self.keeps_words = side.rules.action == "mask" and not place.leaves_whole
         self.ready = -1
         self.context = ""
         self.out: deque[Piece] = deque()
@@ -263,7 +273,7 @@ class _Track:
             self.side.ripe.append(self)
 
     def piece(self, now_ms: int) -> Piece:
-        """Returns the next piece: rules 1 and 2."""
+        """Returns the next piece: rules 1 and 2. What is left is asked for next, unless it is a word that has begun."""
         taken: list[str] = []
         size = 0
         for part in self.parts:
@@ -272,10 +282,17 @@ class _Track:
             taken.append(part)
             size += len(part)
         del self.parts[: len(taken)]
+        added = "".join(taken)
+        begun = _begun_word(added) if self.keeps_words and not self.is_whole and not self.parts else 0
+        if begun:
+            size -= begun
+            self.parts.append(added[size:])
+            self.since = now_ms
+            added = added[:size]
         self.size -= size
         self.cut += size
         self.target = min(size * LIMITS.judged_growth, LIMITS.judged_usual)
-        text = self.context + "".join(taken)
+        text = self.context + added
         piece = Piece(self, text, len(self.context), self.cut, now_ms if self.ready < 0 else self.ready)
         self.context = text[-LIMITS.judged_context :]
         self.side.asked += size
@@ -284,6 +301,8 @@ class _Track:
         self.out.append(piece)
         self.is_ripe = False
         self.ready = -1
+        if not begun:
+            self.ripen()
         return piece
 
     def flag(self, end: int) -> None:
@@ -459,7 +478,8 @@ class Pieces:
             while side.free and side.ripe:
                 track = side.ripe.popleft()
                 found.append(track.piece(now_ms))
-                track.ripen()  # the rest of a large text
+                if track.size and not track.is_ripe:
+                    self._timers.append((now_ms, track))
             for track in side.ripe:
                 if track.ready < 0:
                     track.ready = now_ms
@@ -490,11 +510,17 @@ class Pieces:
             if not side.has_failed:
                 side.has_failed = True
                 self._out.append(Warned(side.judge))
-        elif verdict.flagged:
+        elif verdict.flagged and side.rules.action == "stop":
             self._flag(piece, verdict)
-        if not self.is_over:
-            while track.out and track.out[0].is_judged:
+        elif verdict.flagged:
+            piece.flagged = verdict
+        while not self.is_over and track.out and track.out[0].is_judged:
+            first = track.out[0]
+            if first.flagged is not None:
+                self._flag(first, first.flagged)
+            if not self.is_over:
                 track.advance(track.out.popleft().end)
+        if not self.is_over:
             for choice in self._queues:
                 self._release(choice)
 
@@ -539,6 +565,7 @@ class Pieces:
                 track.since = now_ms
                 self._timers.append((now_ms, track))
             track.parts.append(part)
+            track.is_whole = False
             track.size += len(part)
             track.side.pending += len(part)
             if track.size >= track.target and not place.is_call:
@@ -639,7 +666,18 @@ class Pieces:
 
 def _ripen(place: _Place) -> None:
     for track in place.tracks:
+        track.is_whole = True
         track.ripen()
+
+
+def _begun_word(text: str) -> int:
+    """Returns the length of the word at a text's end, which may go on. 0 if there is none, or nothing before it."""
+    at = len(text)
+    while at > 0 and is_word(ord(text[at - 1])) and not contains(UNBOUNDED, ord(text[at - 1])):
+        at -= 1
+        if len(text) - at > LIMITS.judged_context:
+            return 0
+    return len(text) - at if at > 0 else 0
 
 
 def _waits(timer: tuple[int, _Track]) -> bool:

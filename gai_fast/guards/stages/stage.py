@@ -103,6 +103,12 @@ class GuardStage(Processor):
             for call_id in list(choice.calls):
                 yield from self._sent(choice, choice.calls.pop(call_id), None)
 
+    def announce(self, finish: Event, now_ms: int = 0) -> Event:
+        """Returns a `finish` as it will pass, for judges behind this stage. Its matches are told when it comes."""
+        beside = finish["provider_metadata"]
+        seen, _ = self._value(beside, Channel(self._guards, finish.get("choice", 0), is_json=True, is_told=True))
+        return finish if seen is beside else cast(Event, {**finish, "provider_metadata": seen})
+
     # -- texts --
 
     def _delta(self, kind: str, event: Event) -> Iterator[Event]:

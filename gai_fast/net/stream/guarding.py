@@ -134,7 +134,7 @@ class StreamGuards:
         """
         known, found = self._built(), list[tuple[GuardSettings, Automaton]]()
         for each in settings.guards:
-            if each.judge is None and _find(known, each) is None:
+            if each.judge is None and _find([*known, *found], each) is None:
                 try:
                     found.append((each, build(each, pause=breathe)))
                 except ValueError as problem:

@@ -3,8 +3,9 @@
 Owns what of it is done at once. `guards/input.py` has what guards do, `passages.py` where texts stand.
 
 1. A caller without a request or a stream left is refused before a guard looks, however small the body is.
-2. Short texts that only need to be searched take no task. Others are searched a turn of the loop at a time.
-3. A request in which guards find nothing goes on as it was planned: nothing of it is rewritten.
+2. A request that a guard stops counts as a request without tokens: nobody tries for free what a guard finds.
+3. Short texts that only need to be searched take no task. Others are searched a turn of the loop at a time.
+4. A request in which guards find nothing goes on as it was planned: nothing of it is rewritten.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.input import InputCheck
 from gai_fast.guards.limits import LIMITS
+from gai_fast.ledger import NO_DEMAND
+from gai_fast.model.errors import Error
 from gai_fast.net.stream.guarding import new_texts
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.requests.early import EarlyChecks, read_rest
@@ -51,7 +54,11 @@ class InputGuards:
             return partial(self._wait, passage, looking)
         texts = passage.texts()
         check = self._check(passage, looking, texts)
-        if check.judges or check.size > LIMITS.slice or not check.turn():
+        try:
+            waits = bool(check.judges) or check.size > LIMITS.slice or not check.turn()
+        except Error as problem:
+            return partial(self._refuse, passage, problem)
+        if waits:
             return partial(self._go_on, passage, texts, check)
         _use(passage, texts, check)
         if passage.rest is not None:
@@ -76,12 +83,28 @@ class InputGuards:
 
     async def _go_on(self, passage: Passage, texts: Sequence[Text], check: InputCheck) -> None:
         engine = self._engine
-        await engine.guarding.finish(check)
+        try:
+            await engine.guarding.finish(check)
+        except Error as problem:
+            await self._refuse(passage, problem)
         if passage.is_long:
             await engine.targets.beside.do(partial(_use, passage, texts, check), passage.incoming.http.caller)
         else:
             _use(passage, texts, check)
         await self._plan_beside(passage, check)
+
+    async def _refuse(self, passage: Passage, problem: Error) -> None:
+        """Refuses a request, which counts if a guard stops it: rule 2.
+
+        Args:
+            passage: The request.
+            problem: Why it is not let through.
+        """
+        key, ledger = passage.incoming.http.key, self._engine.ledger
+        if key is not None and passage.stream_id and problem.code == "content_filtered":
+            await ledger.take(key, passage.stream_id, NO_DEMAND)
+            ledger.settle(passage.stream_id, 0)
+        raise problem
 
     async def _plan_beside(self, passage: Passage, check: InputCheck) -> None:
         if passage.rest is not None:

@@ -45,6 +45,7 @@ def masked(text: str, size: int, replacement: str = "[secret]") -> str:
         ('{"a": \'sk-abcd\'}', '{"a": \'[secret]\'}'),
         ('["a"] é"sk-abcd', '["a"] é"[secret]'),
         ('["a"] nul', None),
+        (r'{"n": [NaN, -Infinity], "a": "\u0073k-abcd"}', '{"n": [NaN, -Infinity], "a": "[secret]"}'),
         ('["a"] true', None),
         ("null", None),
         ('"é漢\U0001f600 sk-abcd\U0001f600"', '"é漢\U0001f600 [secret]\U0001f600"'),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gai_fast.core.chain import Chain, Processor, StreamInfo
+from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.output import output_stage
 from gai_fast.guards.verdicts import JudgeVerdict
@@ -67,6 +69,59 @@ def test_a_masked_call_is_counted_once() -> None:
     assert counts.all == [("mask", "names", "output")]
     through(made, call(arguments='{"a":"kestrel"}'))
     assert len(counts.all) == 2
+
+
+def test_a_mask_that_grows_holds_what_comes_behind_it_and_the_end() -> None:
+    """Its text is held no more, but its replacement was not sent: a judge behind it must see that."""
+    answering = Answering()
+    guard = matching("patterns", patterns=("sk-[a-z]{4,}",))
+    chain = Chain([stage(guard, judging(answering, "mask"))])
+    given = [*chain.process(text("the sk-abcd")), *chain.process({"type": "citations", "citations": [{"uri": "u"}]})]
+    assert (given, chain.holds) == ([], True)
+    given += chain.release()
+    assert answering.texts == ["the [patterns]"]
+    answering.answer(FINE)
+    given += [*chain.flush(0), *chain.process(finish())]
+    assert said(given) == ["the ", "[patterns]", "mask", "citations", "finish"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "action", "is_kept"),
+    [
+        (FINE, "mask", True),
+        (JudgeVerdict(flagged=True, spans=((3, 5),)), "mask", False),
+        (JudgeVerdict(flagged=True), "mask", False),
+        (JudgeVerdict(flagged=True), "flag", True),
+        (JudgeVerdict(flagged=True), "stop", False),
+    ],
+)
+@pytest.mark.parametrize("replacement", ["", "[x]"])
+def test_a_judge_sees_what_stands_beside_finish(
+    verdict: JudgeVerdict, action: Any, is_kept: bool, replacement: str
+) -> None:
+    answering = Answering()
+    judge = judging(answering, action)
+    judge = ActiveGuard(replace(judge.settings, replacement=replacement), judge=answering)
+    chain = Chain([stage(matching(), judge)])
+    scene = Scene(chain=chain, provider="perplexity")
+    scene.say(chunk("Hi"), chunk(finish="stop", related_questions=["A kestrel?"]), "[DONE]")
+    assert not [each for each in scene.sink.take() if each["type"] == "finish"]
+    assert answering.texts == ['{"related_questions":["A [words]?"]}', "Hi"]
+    answering.answer(FINE, at=1)
+    answering.answer(verdict)
+    scene.relay.tick(0)
+    events: list[Any] = scene.sink.take()
+    assert [each["type"] for each in events][-2:] == ["finish", "done"]
+    assert "finish.beside" not in [each["type"] for each in events]
+    assert ("A [words]?" in repr(events)) is is_kept
+    assert "kestrel" not in repr(events)
+    assert events[-2]["finish_reason"] == ("content_filter" if action == "stop" else "stop")
+
+
+def test_a_flag_that_grows_holds_nothing() -> None:
+    chain = Chain([stage(matching("patterns", patterns=("sk-[a-z]{4,}",), action="flag"))])
+    given = [*chain.process(text("the sk-abcd")), *chain.process({"type": "citations", "citations": [{"uri": "u"}]})]
+    assert (said(given), chain.holds) == (["the sk-abcd", "citations"], False)
 
 
 @pytest.mark.parametrize("is_call", [False, True])

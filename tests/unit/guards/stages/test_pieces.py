@@ -466,6 +466,58 @@ def test_a_match_that_went_along_is_not_reported_again() -> None:
     assert sum(isinstance(each, JudgedMatch) for each in stream.left) == 1
 
 
+@pytest.mark.parametrize("action", ["mask", "flag"])
+def test_a_verdict_that_overtakes_another_flags_nothing_anew(action: pieces.Action) -> None:
+    """The second piece is flagged for what went along, which the verdict on the first is about to flag."""
+    stream = Stream(rules(action))
+    stream.add("A kestrel flew over the old town. ")
+    stream.add("Nobody saw it, not even the keeper of the lighthouse, who slept until noon.")
+    assert len(stream.asked) == 2
+    stream.judge(JudgeVerdict(flagged=True, spans=((2, 9),)), at=1)
+    assert not [each for each in stream.left if isinstance(each, JudgedMatch)]
+    stream.judge(JudgeVerdict(flagged=True, spans=((2, 9),)))
+    [match] = [each for each in stream.left if isinstance(each, JudgedMatch)]
+    assert match.action == action
+    said = "[]" if action == "mask" else "kestrel"
+    assert stream.text.startswith(f"A {said} flew over the old town. Nobody saw it, ")
+    stream.pieces.finish()
+    stream.go_on()
+    while stream.asked:
+        stream.judge()
+    assert stream.text.endswith("until noon.")
+
+
+def test_a_masks_pieces_end_between_words() -> None:
+    stream = Stream(rules("mask"))
+    stream.add("It was Black")
+    stream.go_on(100)
+    assert stream.texts == ["It was "]
+    assert stream.due() == 200, "the rest is asked for as soon as any text"
+    stream.go_on(50)
+    stream.add("wood who came")
+    stream.go_on(50)
+    assert stream.texts == ["It was ", "It was Blackwood who "]
+    stream.judge()
+    stream.judge(JudgeVerdict(flagged=True, spans=((7, 16),)))
+    stream.go_on(100)
+    assert stream.texts == ["came"], "a word alone does not wait again"
+    stream.judge()
+    assert stream.text == "It was [] who came"
+
+
+def test_a_word_that_ends_its_text_is_asked_for_with_it() -> None:
+    stream = Stream(rules("mask"))
+    stream.add("It was Black")
+    stream.add("hm", "reasoning")
+    stream.add("漢字", choice=1)
+    stream.go_on(100)
+    assert stream.texts == ["It was Black", "hm", "漢字"]
+    stream.add(" at last")
+    stream.pieces.finish()
+    stream.go_on()
+    assert stream.texts[-1] == "It was Black at last"
+
+
 def test_two_judges_mask_one_place_once() -> None:
     stream = Stream(rules("mask"), rules("mask"))
     stream.add("a" * 32)
