@@ -1,4 +1,4 @@
-"""`python -m benchmarks.instructions check | accept | sealed | state | sessions | guards`; see the package's docstring."""
+"""`python -m benchmarks.instructions`; the package's docstring has the commands."""
 
 from __future__ import annotations
 
