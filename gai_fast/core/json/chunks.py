@@ -22,6 +22,7 @@ from gai_fast.model.errors import Malformed
 
 _loads: Final = orjson.loads
 _CONTAINERS: Final = LIMITS.chunk_containers
+_UNREAD_CHUNKS: Final = LIMITS.unread_chunks
 
 WRONG_SHAPE: Final[tuple[type[Exception], ...]] = (
     AttributeError,
@@ -190,7 +191,7 @@ class UnreadChunks:
 def keep_unread(kept: UnreadChunks | None, data: str) -> UnreadChunks:
     """Keeps a chunk that comes before any content. The first one creates the collection, which is returned."""
     if kept is None:
-        kept = UnreadChunks(LIMITS.unread_chunks)
+        kept = UnreadChunks(_UNREAD_CHUNKS)
     kept.keep(data)
     return kept
 

@@ -60,6 +60,7 @@ from gai_fast.providers.answers.room import too_many
 from gai_fast.providers.answers.tool_calls import ToolCall, ToolCalls
 from gai_fast.providers.requests.api import API
 
+_CONTENT_BLOCKS: Final = LIMITS.content_blocks
 _END: Final = "[DONE]"
 
 _STATUSES: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
@@ -570,8 +571,8 @@ class ResponsesAdapter(ProviderAdapter):
     # -- items --
 
     def _new(self, kind: str, identifier: str, index: int | None) -> _Item:
-        if len(self._items.unfinished) >= LIMITS.content_blocks:
-            raise too_many("content_blocks", LIMITS.content_blocks)
+        if len(self._items.unfinished) >= _CONTENT_BLOCKS:
+            raise too_many("content_blocks", _CONTENT_BLOCKS)
         self.room.take(len(kind) + len(identifier), 8)
         item = _Item(kind, identifier, len(self._items.begun), index)
         self._items.begin(item)
@@ -651,8 +652,8 @@ class ResponsesAdapter(ProviderAdapter):
         return item.parts.get((kind, index)) or self._new_part(item, kind, index)
 
     def _new_part(self, item: _Item, kind: str, index: int) -> _Part:
-        if len(item.parts) >= LIMITS.content_blocks:
-            raise too_many("content_blocks", LIMITS.content_blocks)
+        if len(item.parts) >= _CONTENT_BLOCKS:
+            raise too_many("content_blocks", _CONTENT_BLOCKS)
         self.room.take(0, 8)
         part = item.parts[kind, index] = _Part(item.place, self._sent.characters)
         return part
