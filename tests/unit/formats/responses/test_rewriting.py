@@ -155,11 +155,14 @@ def test_openais_own_form_says_what_any_other_says(response: bytes, kept: KeptAn
     ],
 )
 def test_an_object_that_begins_an_answer_says_what_any_other_says(response: bytes, kept: KeptAnswer) -> None:
-    """A CR makes another form of a frame."""
+    """A CR makes another form of a frame. A frame that is not read says already what it must."""
     head = b'event: response.created\ndata: {"type":"response.created","response":'
     own = rewrite_frame(head + response + b"}\n\n", kept, is_kept=True)
     other = rewrite_frame(head + response + b"}\n\r\n", kept, is_kept=True)
-    assert own is not None
+    if own is None:
+        assert other is None
+        assert rewrite(response, kept, is_kept=True) == response
+        return
     assert other is not None
     assert own.response == other.response == rewrite(response, kept, is_kept=True)
     assert own.written == head + own.response + b"}\n\n" == other.written.replace(b"\r", b"")
