@@ -654,7 +654,10 @@ class ResponseTable(Generic[Value]):
             self._remove(next(iter(self._kept)))
             dropped += 1
         self._kept[name] = record, until
-        self._of_callers.setdefault(caller, OrderedDict())[name] = None
+        own = self._of_callers.get(caller)
+        if own is None:
+            own = self._of_callers[caller] = OrderedDict()
+        own[name] = None
         self._sizes[caller] = self._sizes.get(caller, 0) + size
         self.size += size
         for item in record.items:

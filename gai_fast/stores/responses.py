@@ -94,6 +94,7 @@ class KeptResponses:
     Attributes:
         not_kept: The numbers of responses that this process could not keep, by the reason.
         dropped: The number of responses that were dropped for newer ones of this process.
+        is_on: Whether responses are kept.
     """
 
     def __init__(self, backend: Backend | None, health: Health, clock: Callable[[], float]) -> None:
@@ -117,14 +118,10 @@ class KeptResponses:
         of_all = settings.max_bytes or (LIMITS.responses_memory if in_memory else LIMITS.responses_kept)
         share = max(of_all // LIMITS.responses_share, LIMITS.responses_share_least)
         of_caller = settings.max_bytes_per_caller
-        self._settings = settings
+        self.is_on = settings.store
+        self._ttl = settings.ttl
         self._budget = ResponseBudget(min(of_caller or share, of_all), of_all)
         self._budget_of_anonymous = ResponseBudget(min(of_caller or of_all, of_all), of_all)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether responses are kept."""
-        return self._settings.store
 
     def keep(self, caller: str, kept: KeptResponse) -> bool | asyncio.Future[bool]:
         """Keeps a response, and replaces one with its id. Never raises.
@@ -142,7 +139,7 @@ class KeptResponses:
         record = record_of(caller, kept, budget.of_caller, is_here=backend is None)
         if record is None:
             return self._unkept("size")
-        ttl = self._settings.ttl
+        ttl = self._ttl
         if backend is None:
             self.dropped += self._table.keep(record, ttl, budget)
             return True

@@ -186,14 +186,19 @@ def test_a_plain_object_is_cut(native: ModuleType, members: dict[str, Any], at: 
 
 @given(inner=st.dictionaries(st.text("ab_ }", max_size=3), VALUES, max_size=6), damage=DAMAGE, blanks=st.booleans())
 def test_placed_members_are_those_of_a_parser(
-    native: ModuleType, inner: dict[str, Any], damage: list[tuple[float, str]], blanks: bool
+    both: tuple[ModuleType, ModuleType], inner: dict[str, Any], damage: list[tuple[float, str]], blanks: bool
 ) -> None:
+    native, pure = both
     data = json.dumps({"type": "x", "a": inner, "b": 1}, ensure_ascii=False, separators=None if blanks else (",", ":"))
     for place, character in damage:
         at = int(place * len(data))
         data = data[:at] + character + data[at + 1 :]
     frame = b"data: %b\n\n" % data.encode()
-    places = native.frame_members(frame, (b"b", b"a"), (b"a", b"b", b"ab"))
+    names: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((b"b", b"a"), (b"a", b"b", b"ab"))
+    places = native.frame_members(frame, *names)
+    for said in ((b'"b":1',), (b'"a":{', b'"ab":true'), (b'"type":"x"', b'"b":')):
+        found = pure.frame_members(frame, *names, b"", (b"x", b"data: {"), said)
+        assert native.frame_members(frame, *names, b"", (b"x", b"data: {"), said) == (places if found is None else ())
     if places is None or b'"a"' not in frame:  # what cannot be read is not looked at
         assert not places
         return

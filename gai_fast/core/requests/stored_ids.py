@@ -84,6 +84,7 @@ _NUMBER_MOST: Final = 9
 """The bounds of the lengths of a stream's id in an item's, and of the item's number."""
 _OWN_ITEM: Final = re.compile(rf"[a-z]+_([A-Za-z0-9_-]{{{_STREAM_LEAST},{_STREAM_MOST}}})_[0-9]{{1,{_NUMBER_MOST}}}")
 """The id that this gateway gives to an item: the kind, the stream's id and the item's number."""
+_OWN_RESPONSE: Final = re.compile(rf"{_RESPONSE}[A-Za-z0-9_-]{{{_STREAM_LEAST},{_STREAM_MOST}}}")
 
 
 def stored_ids(value: Any) -> list[StoredId]:
@@ -167,21 +168,25 @@ def response_of_item(identifier: str) -> str:
 
 
 def is_item_of(identifier: str, response: str) -> bool:
-    """Returns whether an id says that its item is one of a response, whose items have ids of this gateway's form.
+    """Returns whether an id says that its item is one of a response.
 
     Args:
         identifier: The item's id.
-        response: The response's id.
+        response: The response's id, of this gateway's form: `is_response`.
     """
     # As `response_of_item`, for each item of each answer that is kept: the pattern takes four times as long.
-    stream_id = response.removeprefix(_RESPONSE)
+    stream_id = response[len(_RESPONSE) :]
+    if stream_id not in identifier:  # an upstream's item
+        return False
     kind, found, number = identifier.partition(f"_{stream_id}_")
-    if not found or not identifier.isascii() or not response.startswith(_RESPONSE):
+    if not found or not identifier.isascii() or len(number) > _NUMBER_MOST:
         return False
-    if not _STREAM_LEAST <= len(stream_id) <= _STREAM_MOST or len(number) > _NUMBER_MOST:
-        return False
-    is_own = kind.isalpha() and kind.islower() and number.isdigit()
-    return is_own and stream_id.replace("-", "0").replace("_", "0").isalnum()
+    return kind.isalpha() and kind.islower() and number.isdigit()
+
+
+def is_response(identifier: str) -> bool:
+    """Returns whether an id has the form of `own_response_id`, as those of upstreams may."""
+    return _OWN_RESPONSE.fullmatch(identifier) is not None
 
 
 def is_of_input(identifier: str) -> bool:

@@ -8,7 +8,8 @@ found by the structure of the JSON: a tool's schema may have members of the same
 2. An object that cannot be read, such as one with a name twice, passes as it came, and is not kept.
 3. Nearly all frames are one line of data, in which a kernel finds the members (`frame_members`); nothing is parsed but
    the id, the status and the items of the last object. What the kernel leaves is read line by line. The object of
-   `response.in_progress` equals that of `response.created`, and is compared with it.
+   `response.in_progress` equals that of `response.created`, and is compared with it. Of a frame of OpenAI's own form
+   that begins an answer not even that is needed, if a search finds no other value than the gateway's.
 """
 
 from __future__ import annotations
@@ -32,10 +33,19 @@ _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _HARMLESS: Final = rb"\\u00"
 _NO_ASCII: Final = bytes(range(128)) + b"?" * 128
 _RESPONSE: Final = b'"response"'
-_OUTER: Final = (b"type", b"response")
+# Tuples of any length: mypyc makes one of a fixed length anew for each call of a kernel.
+_OUTER: Final[tuple[bytes, ...]] = (b"type", b"response")
 _OUTER_PLACES: Final = 2 * len(_OUTER)
-_INNER: Final = (b"id", b"status", b"output", b"store", b"previous_response_id")
+_INNER: Final[tuple[bytes, ...]] = (b"id", b"status", b"output", b"store", b"previous_response_id")
 """The members that `rewrite_frame` reads, whose places it has in this order."""
+_BEGINNINGS: Final[tuple[bytes, ...]] = (
+    b'event: response.created\ndata: {"type":"response.created",',
+    b'event: response.in_progress\ndata: {"type":"response.in_progress",',
+    b'event: response.queued\ndata: {"type":"response.queued",',
+)
+"""Of frames that do not end an answer, whatever their object says."""
+_AS_KEPT: Final[tuple[bytes, ...]] = (b'"store":true', b'"previous_response_id":null')
+_OTHERWISE: Final[tuple[bytes, ...]] = ()
 _ENDS: Final = frozenset({b'"response.completed"', b'"response.incomplete"', b'"response.failed"'})
 _END_TYPE: Final = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _STORE: Final = b'"store"'
@@ -117,9 +127,11 @@ def rewrite_frame(raw: bytes, kept: KeptAnswer, *, is_kept: bool, before: Rewrit
         before: A frame of this answer that did not end it. An object that equals the one in it is not read again.
 
     Returns:
-        The frame. None if it has no `response` object that can be read: it passes as it is.
+        The frame. None if it passes as it is: it has no `response` object that can be read, or begins the answer and
+        says what it must.
     """
-    places = frame_members(raw, _OUTER, _INNER, b"" if before is None else before.given)
+    as_kept = _AS_KEPT if is_kept and kept.parent is None else _OTHERWISE
+    places = frame_members(raw, _OUTER, _INNER, b"" if before is None else before.given, _BEGINNINGS, as_kept)
     if places is None:
         return _rewrite_lines(raw, kept, is_kept=is_kept)
     if not places:  # nearly all

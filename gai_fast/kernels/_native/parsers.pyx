@@ -1189,7 +1189,10 @@ cdef struct Search:
     int count
 
 
-def frame_members(bytes frame not None, tuple outer not None, tuple inner not None, bytes known not None=b""):
+def frame_members(
+    bytes frame not None, tuple outer not None, tuple inner not None, bytes known not None=b"", tuple heads not None=(),
+    tuple said not None=(),
+):
     """See `gai_fast.kernels._pure.shapes.frame_members`."""
     cdef Reading reading
     cdef Search search
@@ -1207,6 +1210,8 @@ def frame_members(bytes frame not None, tuple outer not None, tuple inner not No
     quoted[0] = quoted[size + 1] = c'"'
     memcpy(quoted + 1, PyBytes_AS_STRING(name), size)
     if memmem(begin, end - begin, quoted, size + 2) is NULL:  # nearly all
+        return ()
+    if said and begins_with_one(begin, end, heads) and says_only(begin, end, said):
         return ()
     search.origin = begin
     search.outer = len(outer)
@@ -1244,6 +1249,36 @@ def frame_members(bytes frame not None, tuple outer not None, tuple inner not No
     return made
 
 
+cdef bint begins_with_one(const uint8_t *begin, const uint8_t *end, tuple heads) except -1:
+    cdef bytes head
+    for head in heads:
+        if PyBytes_GET_SIZE(head) <= end - begin and not memcmp(begin, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head)):
+            return True
+    return False
+
+
+cdef bint says_only(const uint8_t *begin, const uint8_t *end, tuple said) except -1:
+    """Returns whether no member has the name of one of these members, but another value. A search finds the names."""
+    cdef bytes member
+    cdef const uint8_t *text
+    cdef const uint8_t *at
+    cdef Py_ssize_t size, named
+    for member in said:
+        text = <const uint8_t *>PyBytes_AS_STRING(member)
+        size = PyBytes_GET_SIZE(member)
+        at = <const uint8_t *>memchr(text + 1, c'"', size - 1) if size else NULL
+        if at is NULL:
+            raise ValueError("a member's text begins with a name in quotes")
+        named = at + 1 - text
+        at = <const uint8_t *>memmem(begin, end - begin, text, named)
+        while at is not NULL:
+            if end - at < size or memcmp(at + named, text + named, size - named):
+                return False
+            at += 1
+            at = <const uint8_t *>memmem(at, end - at, text, named)
+    return True
+
+
 cdef bint place_members(Reading *reading, Search *search, int first, int last) noexcept:
     """Moves over an object and places the members with names from `first` to `last`; returns False if it cannot.
 
@@ -1251,7 +1286,9 @@ cdef bint place_members(Reading *reading, Search *search, int first, int last) n
     """
     cdef Name seen[LISTED]
     cdef Name *name
-    cdef uint64_t marks = 0, mark
+    cdef uint64_t[4] marks = [0, 0, 0, 0]
+    cdef uint64_t mark
+    cdef size_t place
     cdef int count = 0, found, i
     if not took(reading, c"{"):
         return False
@@ -1267,12 +1304,14 @@ cdef bint place_members(Reading *reading, Search *search, int first, int last) n
         name.size = reading.at - name.text
         reading.at += 1
         # Names with other marks differ: few are compared.
-        mark = <uint64_t>1 << ((name.size + 7 * name.text[0] + 13 * name.text[name.size // 2]) & 63)
-        if marks & mark:
+        place = name.size + 7 * name.text[0] + 13 * name.text[name.size // 2]
+        mark = <uint64_t>1 << (place & 63)
+        place = place >> 6 & 3
+        if marks[place] & mark:
             for i in range(count):
                 if is_name(&seen[i], name):
                     return False
-        marks |= mark
+        marks[place] |= mark
         count += 1
         if not took(reading, c":") or not is_left(reading):
             return False

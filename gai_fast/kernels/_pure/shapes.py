@@ -77,7 +77,12 @@ def cut_member(text: bytes, name: bytes) -> tuple[str, bytes, bytes] | None:
 
 
 def frame_members(
-    frame: bytes, outer: tuple[bytes, ...], inner: tuple[bytes, ...], known: bytes = b""
+    frame: bytes,
+    outer: tuple[bytes, ...],
+    inner: tuple[bytes, ...],
+    known: bytes = b"",
+    heads: tuple[bytes, ...] = (),
+    said: tuple[bytes, ...] = (),
 ) -> tuple[int, ...] | None:
     """Finds members of the object in a frame of SSE, and members of an object in it; nothing is parsed.
 
@@ -86,21 +91,38 @@ def frame_members(
         outer: The names of members of the frame's object, without escapes. The last one holds the inner object.
         inner: The names of members of that object.
         known: An inner object whose members are known.
+        heads: Beginnings of frames that are not read if they say nothing but `said`.
+        said: Members as JSON without white space. A frame says nothing else if no member of these names, in any
+            object, has another value. A name with escapes is another name.
 
     Returns:
         Where each value begins and ends, in the order of the names; -1 for a member that is missing. Without those of
-        `inner` if the inner object is `known`. Empty if there is no inner object. `None` if the frame has another form,
-        is not JSON, or cannot be read cheaply. In Python the result is `None` if the frame has the name of the inner
-        object. The native implementation returns `None` if two members of an object have the same name, a name has
-        escapes or characters beyond ASCII, an object has more than 64 members or a value more than 32 levels, and for
-        numbers that readers read differently.
+        `inner` if the inner object is `known`. Empty if there is no inner object, or the frame is not read. `None` if
+        the frame has another form, is not JSON, or cannot be read cheaply. In Python the result is `None` if the frame
+        has the name of the inner object, and is to be read. The native implementation returns `None` if two members of
+        an object have the same name, a name has escapes or characters beyond ASCII, an object has more than 64 members
+        or a value more than 32 levels, and for numbers that readers read differently.
 
     Raises:
-        ValueError: No outer name, more than 16 names in all, or the object's has more than 30 bytes.
+        ValueError: No outer name, more than 16 names in all, or the object's has more than 30 bytes. Or a member of
+            `said` does not begin with its name in quotes.
     """
     if not outer or len(outer) + len(inner) > _SOUGHT or len(outer[-1]) > _OBJECT_NAME:
         raise ValueError(f"1 to {_SOUGHT} names are sought, the object's has at most {_OBJECT_NAME} bytes")
-    return None if frame.find(b'"%b"' % outer[-1]) >= 0 else ()
+    if frame.find(b'"%b"' % outer[-1]) < 0:
+        return ()
+    return () if said and frame.startswith(heads) and _says_only(frame, said) else None
+
+
+def _says_only(frame: bytes, said: tuple[bytes, ...]) -> bool:
+    """Returns whether no member has the name of one of these members, but another value."""
+    for member in said:
+        named = member.find(b'"', 1) + 1
+        if not named:
+            raise ValueError("a member's text begins with a name in quotes")
+        if re.search(b"%b(?!%b)" % (re.escape(member[:named]), re.escape(member[named:])), frame) is not None:
+            return False
+    return True
 
 
 _BLANKS: Final = rb"[ \t\r\n]*"

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from gai_fast.core.requests.stored_ids import is_item_of, own_item_id
+from gai_fast.core.requests.stored_ids import is_item_of, is_response
 from gai_fast.formats import ClientRequest, KeptAnswer
 from gai_fast.formats.responses.chain import indexed_ids, own_items
 from gai_fast.kernels import Piece, encode_json, parse_exact
@@ -80,12 +80,13 @@ class AnswerKeeping(Keeping):
             cast("ResponseEvents | PassedEvents", output).leave_off()  # rule 3
         if is_refused or not answer.identifier:
             return None
-        record = self._record(spec)
+        is_ours = is_response(answer.identifier)
+        record = self._record(spec, is_ours=is_ours)
         if self._newest is not None:
             self._newest.note(record, self._before)
         if not answer.is_kept:
             return None
-        if not KEPT_ID.fullmatch(answer.identifier):  # an upstream's, which nothing could name
+        if not is_ours and not KEPT_ID.fullmatch(answer.identifier):  # an upstream's, which nothing could name
             self._is_lost = True
             return None
         kept = self._responses.keep(self._caller, record)
@@ -99,13 +100,15 @@ class AnswerKeeping(Keeping):
         """Works as `Keeping.last`."""
         return self.answer.without(pieces) if self._is_lost else pieces
 
-    def _record(self, spec: StreamSpec) -> KeptResponse:
+    def _record(self, spec: StreamSpec, *, is_ours: bool) -> KeptResponse:
+        """Returns what is kept. `is_ours`: the response's id has the gateway's form, as an upstream's may."""
         answer = self.answer
         identifier = answer.identifier
-        if is_item_of(own_item_id("msg", identifier.removeprefix("resp_"), 0), identifier):
-            # An item whose id contains the response's id is found without an index: nearly all are.
-            named = dict.fromkeys([*self._items, *answer.items])
-            items = [each for each in named if not is_item_of(each, identifier)]
+        if is_ours:
+            # An item whose id contains the response's id is found without an index: nearly all of the gateway's are.
+            items = [each for each in (*self._items, *answer.items) if not is_item_of(each, identifier)]
+            if len(items) > 1:
+                items = list(dict.fromkeys(items))
         else:
             items = indexed_ids(identifier, parse_exact(self._input.decode()), [{"id": each} for each in answer.items])
         provider = spec.model.upstream.provider.partition(":")[0]

@@ -9,6 +9,7 @@ import pytest
 from gai_fast.core.requests.stored_ids import (
     is_item_of,
     is_of_input,
+    is_response,
     may_name_another,
     own_item_id,
     referenced_items,
@@ -169,4 +170,5 @@ def test_an_item_may_name_another_if_it_lacks_content() -> None:
 def test_an_item_is_one_of_the_response_that_its_id_names(stream: str, kind: str, number: str) -> None:
     identifier = f"{kind}_{stream}_{number}"
     for response in (f"resp_{stream}", stream, f"resp_{stream}_1", f"resp_{stream[1:]}", "resp_", ""):
-        assert is_item_of(identifier, response) is (response_of_item(identifier) == response != "")
+        is_one = is_response(response) and is_item_of(identifier, response)
+        assert is_one is (response_of_item(identifier) == response != "")

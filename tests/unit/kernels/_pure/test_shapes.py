@@ -211,6 +211,43 @@ def test_a_known_object_is_compared(native: ModuleType) -> None:
     assert native.frame_members(frame % known + b" ", OUTER, INNER, known) is None
 
 
+HEADS, SAID = (b"event: a\n", b"data: {"), (b'"store":true', b'"id":null')
+
+
+@pytest.mark.parametrize(
+    ("frame", "is_read"),
+    [
+        (b'data: {"response":{"store":true,"id":null,"a":{"store":true}}}\n\n', False),
+        (b'event: a\ndata: {"response":{}}\n\n', False),
+        (b'event: b\ndata: {"response":{}}\n\n', True),
+        (b'data: {"response":{"store":false}}\n\n', True),
+        (b'data: {"response":{"id":null,"store": true}}\n\n', True),
+        (b'data: {"response":{"a":{"store":tru}}}\n\n', True),
+        (b'data: {"response":{"store":true,"a":[{"store":false}]}}\n\n', True),
+        (b'data: {"response":{"store":true,"id":"r"}}\n\n', True),
+        (b'data: {"response":{"store":true,"a":"store"}}\n\n', True),
+        (b'data: {"response":{"stor\\u0065":false,"a":"\\"store\\":false"}}\n\n', False),
+        (b'data: {"response":{"a":"\\"store"}}\n\n', True),
+        (b'data: {"response":{"store":true,"id":', True),
+        (b'data: {"response":{"store', False),
+        (b'data: {"response""id"id":null', True),
+    ],
+)
+def test_a_frame_that_says_nothing_else_is_not_read(kernels: ModuleType, frame: bytes, is_read: bool) -> None:
+    found = kernels.frame_members(frame, OUTER, INNER, b"", HEADS, SAID)
+    assert found == (kernels.frame_members(frame, OUTER, INNER) if is_read else ())
+    for heads, said in ((HEADS, ()), ((), SAID), ((), ())):
+        assert kernels.frame_members(frame, OUTER, INNER, b"", heads, said) == kernels.frame_members(
+            frame, OUTER, INNER
+        )
+
+
+@pytest.mark.parametrize("member", [b"", b'"', b"store", b'"store'])
+def test_what_a_frame_says_begins_with_a_name(kernels: ModuleType, member: bytes) -> None:
+    with pytest.raises(ValueError, match="begins with a name"):
+        kernels.frame_members(b'data: {"response":{}}\n\n', OUTER, INNER, b"", HEADS, (member,))
+
+
 def test_the_number_of_sought_names_is_bounded(kernels: ModuleType) -> None:
     for outer, inner in (((), ()), ((b"a",) * 8, (b"b",) * 9), ((b"a" * 31,), ())):
         with pytest.raises(ValueError, match="1 to 16 names are sought"):
