@@ -33,9 +33,8 @@ ROUNDS: Final = 3
 FIRSTS: Final = 10
 """Answers whose beginnings are counted, of which the cheapest counts."""
 FIRST: Final = {"nothing found": 140_000, "input masked": 275_000}
-"""Instructions that guards may add before the first text, by what they find in the request, which is planned again
-where they mask it. It takes 170,000 without them. A processor does so many in less than 0.1 ms; the bound of time is
-0.3 ms."""
+"""Instructions that guards may add before the first text, by what they find in the request: it is planned again if
+they mask it. Without guards there are 170,000. The bound of time is 0.3 ms."""
 SHARE: Final = 0.02
 """How much of the lists is built and searched: `re` takes minutes for all of them here."""
 UNSEEN: Final = 2_000

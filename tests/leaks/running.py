@@ -147,7 +147,7 @@ def body_of(case: Case, guards: Sequence[Wanted], judging: Judging | None = None
             pause(relay)
             body += sink.take()
         relay.receive_eof(CUT)
-        if not relay.is_over:
+        if not relay.is_over and not attempts:  # a whole answer may wait for a verdict
             relay.begin(
                 get_provider(case.dialect).adapter("m"),
                 sink,
