@@ -21,7 +21,7 @@ from gai_fast.model.settings import GuardSettings, JudgeSettings
 from gai_fast.providers import get_provider
 from tests.guarding import Answering, Counts
 from tests.leaks.cases import Case
-from tests.leaks.oracle import MARK, Seen, Wanted, seen
+from tests.leaks.oracle import MARK, Seen, Wanted, restored, seen
 from tests.leaks.upstreams import DIALECTS
 from tests.readers import LACKS, READERS, ClientState
 from tests.unit.formats.streams import context
@@ -211,7 +211,7 @@ def faults(case: Case) -> list[str]:
         # What stands before a stop and has no verdict is dropped.
         is_right = given_text == wanted.text
         if wanted.stopped and case.judged is not None:
-            is_right = wanted.text.startswith(given_text)
+            is_right = _begins(text, case, given_text)
         if not is_right:
             found.append(f"{channel}: {given_text!r} for {wanted.text!r}")
     if "finish_reason" not in lacks and (state.finish_reason == "content_filter") is not stopped:
@@ -219,17 +219,23 @@ def faults(case: Case) -> list[str]:
     return found
 
 
+def _begins(text: str, case: Case, given: str) -> bool:
+    """Returns whether a client has got a beginning of what guards let through of a text."""
+    through = seen(text, case.guards, case.judged).text
+    return any(restored(through[:size], case.placeholders) == given for size in range(len(through) + 1))
+
+
 def _faults_of_failed(case: Case, body: bytes) -> list[str]:
     """Returns what is wrong with an answer whose judge has failed: a mark, or what a guard does not let through."""
-    wanted = [_seen(text, case).text for channel, text in case.texts.items() if channel != "call"]
+    texts = [text for channel, text in case.texts.items() if channel in ("text", "refusal")]
     try:
         state = read(case, body)
     except (AssertionError, KeyError, ValueError):  # one object is an error then
         return [f"a mark in {body!r}"] if MARK in body.decode() and case.judged is not None else []
     given = state.text
-    if given and not any(each.startswith(given) for each in (*wanted, "".join(wanted))):
-        return [f"after a failure: {given!r} for {wanted!r}"]
-    return []
+    # Some formats join a text and a refusal.
+    is_right = not given or len(texts) > 1 or any(_begins(each, case, given) for each in texts)
+    return [] if is_right and MARK not in given else [f"after a failure: {given!r} for {texts!r}"]
 
 
 def _seen(text: str, case: Case) -> Seen:

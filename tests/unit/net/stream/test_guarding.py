@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import parse_request
@@ -104,7 +105,7 @@ async def test_a_stream_has_a_stage_if_a_guard_looks_at_its_output_or_own_words_
     assert through.query == "a [words] to <EMAIL_1>"
     assert let is not None
     assert len(let.said) == 2
-    assert made.processor(dataclasses.replace(INFO, placeholders=let.placeholders)) is not None
+    assert made.processor(structs.replace(INFO, placeholders=let.placeholders)) is not None
     same, nothing = await made.let_through(request, StreamInfo(model="other", caller="ann"))
     assert same.query == "a kestrel to <EMAIL_1>"
     assert nothing is not None
