@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gai_fast.guards.characters import is_word
 from gai_fast.guards.stages import pieces
 from gai_fast.guards.stages.pieces import Ended, JudgedMatch, Outcome, Passed, Piece, Pieces, Rules, Warned
 from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict
@@ -698,7 +699,11 @@ class Watched:
                 assert piece.context == 0
                 assert set(own) <= self.complete
             else:
-                assert piece.text in self.texts[piece.choice, piece.channel, ""]
+                text = self.texts[piece.choice, piece.channel, ""]
+                assert piece.text in text
+                behind = text[text.index(own[-1]) + 1 :]
+                if self.judges[piece.judge].action == "mask" and all(is_word(ord(each)) for each in behind):
+                    self.pending[piece.judge].update(dict.fromkeys(behind, self.now))  # a word that has begun
             self.asked.append(piece)
         counts = Counter(piece.judge for piece in self.asked)
         assert all(count <= LIMITS.judged_at_once for count in counts.values())
