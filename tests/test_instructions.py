@@ -20,7 +20,8 @@ from benchmarks.instructions.__main__ import (
     load_baseline,
     requires_all,
 )
-from benchmarks.instructions.guards import Added, compare_guards, measure_guards
+from benchmarks.instructions.bounds import Added, Ratio, compare_bounds
+from benchmarks.instructions.guards import measure_guards
 from benchmarks.instructions.path import (
     ANSWERED,
     BURST,
@@ -33,7 +34,6 @@ from benchmarks.instructions.path import (
     path_environment,
 )
 from benchmarks.instructions.sealed import ALONE, AT_ONCE, Pair, compare_sealed
-from benchmarks.instructions.state import Ratio, compare_state
 from gai_fast import decode
 from gai_fast.kernels import MODULES, ChunkedBody
 
@@ -153,13 +153,13 @@ def test_a_sealed_store_may_cost_an_event_some_per_cent(kind: str) -> None:
 
 def test_a_kept_response_may_cost_so_many_times_as_much() -> None:
     well = {"kept": Ratio(115.0, 100.0, 1.15), "chain": Ratio(90.0, 100.0, 1.25)}
-    lines, fine = compare_state(well)
+    lines, fine = compare_bounds(well)
     assert fine
     assert [line.split()[1:] for line in lines[1:]] == [
         ["115", "100", "1.150", "1.15"],
         ["90", "100", "0.900", "1.25"],
     ]
-    lines, fine = compare_state(well | {"chain": Ratio(126.0, 100.0, 1.25)})
+    lines, fine = compare_bounds(well | {"chain": Ratio(126.0, 100.0, 1.25)})
     assert not fine
     assert [line.startswith("chain") for line in lines if line.endswith("too much")] == [True]
 
@@ -172,21 +172,21 @@ def test_guards_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavaila
             unavailable(program)
     if MODULES == "interpreted":
         unavailable("the compiled modules (make install)")
-    lines, fine = compare_guards(measure_guards(tmp_path))
+    lines, fine = compare_bounds(measure_guards(tmp_path))
     assert fine, "\n".join(lines)
     assert len(lines) == 8
 
 
 def test_a_guard_may_cost_so_many_times_as_much_or_so_much_more() -> None:
     well = {"lists": Ratio(150.0, 100.0, 1.5), "first": Added(1500.0, 1000.0, 500)}
-    lines, fine = compare_guards(well)
+    lines, fine = compare_bounds(well)
     assert fine
     assert [line.split()[1:] for line in lines[1:]] == [
         ["150", "100", "1.500", "1.50"],
         ["1,500", "1,000", "+500", "500"],
     ]
     for name, each in (("lists", Ratio(151.0, 100.0, 1.5)), ("first", Added(1501.0, 1000.0, 500))):
-        lines, fine = compare_guards(well | {name: each})
+        lines, fine = compare_bounds(well | {name: each})
         assert not fine
         assert [line.split()[0] for line in lines if line.endswith("too much")] == [name]
 

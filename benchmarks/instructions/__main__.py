@@ -11,13 +11,14 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
+from benchmarks.instructions.bounds import compare_bounds
 from benchmarks.instructions.cases import QUADRATIC, STEPPED
 from benchmarks.instructions.counting import Cost, environment, measure, run_cases
-from benchmarks.instructions.guards import compare_guards, measure_guards, run_lists
+from benchmarks.instructions.guards import measure_guards, run_lists
 from benchmarks.instructions.path import measure_path, path_environment, serve
 from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
 from benchmarks.instructions.sessions import measure_sessions
-from benchmarks.instructions.state import compare_state, measure_state
+from benchmarks.instructions.state import measure_state
 from gai_fast.kernels import MODULES
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -144,7 +145,7 @@ def state() -> tuple[list[str], bool]:
         RuntimeError: It cannot be counted here.
     """
     with TemporaryDirectory() as folder:
-        return compare_state(measure_state(Path(folder)))
+        return compare_bounds(measure_state(Path(folder)))
 
 
 def sessions() -> tuple[list[str], bool]:
@@ -154,7 +155,7 @@ def sessions() -> tuple[list[str], bool]:
         RuntimeError: It cannot be counted here.
     """
     with TemporaryDirectory() as folder:
-        return compare_state(measure_sessions(Path(folder)))
+        return compare_bounds(measure_sessions(Path(folder)))
 
 
 def guards() -> tuple[list[str], bool]:
@@ -166,7 +167,7 @@ def guards() -> tuple[list[str], bool]:
     if MODULES == "interpreted":
         raise RuntimeError("count on a build whose modules are compiled: make install")
     with TemporaryDirectory() as folder:
-        return compare_guards(measure_guards(Path(folder)))
+        return compare_bounds(measure_guards(Path(folder)))
 
 
 def write(path: Path, where: str, costs: Mapping[str, Cost]) -> str:

@@ -12,16 +12,16 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from ctypes import CDLL
 from pathlib import Path
 from random import Random
-from typing import Final, NamedTuple
+from typing import Final
 
+from benchmarks.instructions.bounds import Added, Ratio
 from benchmarks.instructions.counting import ROOT, TIMEOUT, build_marks, counted_environment, mark_of, read
 from benchmarks.instructions.path import BODY_END, BURST, NATIVE, UPSTREAMS, Server, Upstream, answer_of, one_by_one
-from benchmarks.instructions.state import Ratio
 from benchmarks.macro.guards import KINDS, MOST, TRANSFORM, beginnings, patterns, words
 from benchmarks.macro.scenarios import WORDS
 
@@ -58,14 +58,6 @@ _PII: Final = f"kinds = {json.dumps(KINDS)}"
 _TEXT: Final = b'"type":"text.delta"'
 
 
-class Added(NamedTuple):
-    """A cost, what it is compared with, and how much more it may be."""
-
-    cost: float
-    beside: float
-    most: float
-
-
 def measure_guards(folder: Path) -> dict[str, Ratio | Added]:
     """Returns the instructions of each pair.
 
@@ -88,20 +80,6 @@ def measure_guards(folder: Path) -> dict[str, Ratio | Added]:
         for name, query in (("nothing found", PLAIN_QUERY), ("input masked", OWN_QUERY)):
             found[f"to the first text, {name}"] = Added(server.first_text("all", query), plain, FIRST[name])
     return found
-
-
-def compare_guards(found: Mapping[str, Ratio | Added]) -> tuple[list[str], bool]:
-    """Returns the table, and whether nothing costs more than it may."""
-    lines = [f"{'':48} {'cost':>12} {'beside':>12} {'':>10} {'most':>10}"]
-    all_fine = True
-    for name, each in found.items():
-        is_ratio = isinstance(each, Ratio)
-        figure = each.cost / each.beside if is_ratio else each.cost - each.beside
-        note = "" if figure <= each.most else "  too much"
-        shown = f"{figure:10.3f} {each.most:10.2f}" if is_ratio else f"{figure:+10,.0f} {each.most:10,.0f}"
-        lines.append(f"{name:48} {each.cost:12,.0f} {each.beside:12,.0f} {shown}{note}")
-        all_fine = all_fine and not note
-    return lines, all_fine
 
 
 def _guards(folder: Path) -> str:

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from benchmarks.instructions.bounds import Ratio
 from benchmarks.instructions.path import BODY_END, CHAT, NATIVE, Server, at_once
-from benchmarks.instructions.state import Ratio
 
 PROVIDER: Final = "openai-compatible"
 NAME: Final = "agent"
@@ -24,6 +24,7 @@ REQUESTS: Final = 18
 """Requests of a round: in turn, each key has two of them."""
 ROUNDS: Final = 5
 """Counts of so many requests, of which the smallest one counts."""
+_SESSION: Final = b"\r\nx-gai-session: "
 _TARGETS: Final = ("east", "west", "north")
 _KEYS: Final = ("ONE_KEY", "ANOTHER_KEY", "THIRD_KEY")
 
@@ -54,7 +55,7 @@ def _cost(folder: Path, balance: str, key_by: str, path: str, header: str = "") 
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{header}"
     request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
     with ExitStack() as stack:
-        return _Server(stack, folder, balance, key_by).least(request)
+        return _Server(stack, folder, balance, key_by).least(request, is_named=bool(header))
 
 
 class _Server(Server):
@@ -84,8 +85,13 @@ class _Server(Server):
         model = f'[[model]]\nname = "{NAME}"\nbalance = "{self._balance}"\ntargets = [{targets}]\n'
         return "".join(["[server]\nport = 0\naccess_log = false\n", *upstreams, model])
 
-    def least(self, request: bytes) -> float:
-        """Returns the instructions of one request, of the cheapest round."""
+    def least(self, request: bytes, *, is_named: bool) -> float:
+        """Returns the instructions of one request, of the cheapest round.
+
+        Args:
+            request: The request.
+            is_named: Whether its session has a name, which the answer then tells.
+        """
         (piece,) = at_once(PROVIDER)
         counts = []
         with self.connected() as client:
@@ -97,7 +103,8 @@ class _Server(Server):
                 answer = b""
                 while not answer.endswith(BODY_END):
                     answer += self.receive(client)
-                if not answer.startswith(b"HTTP/1.1 200 ") or b" tok" not in answer:
+                is_well = answer.startswith(b"HTTP/1.1 200 ") and b" tok" in answer
+                if not is_well or (_SESSION in answer.lower()) is not is_named:
                     raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")
                 if number >= WARM_UP and (number - WARM_UP) % REQUESTS == 0:
                     counts.append(self.counted().without_libc)

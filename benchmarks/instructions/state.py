@@ -11,8 +11,9 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from benchmarks.instructions.bounds import Ratio
 from benchmarks.instructions.cases import ANSWERS, named
 from benchmarks.instructions.path import BODY_END, RESPONSES, UPSTREAMS, Server, Upstream, answer_of
 from benchmarks.websocket import handshake, message
@@ -36,14 +37,6 @@ _COMPLETED: Final = b'{"type":"response.completed"'
 _DATA: Final = b"data: "
 
 
-class Ratio(NamedTuple):
-    """A cost, what it is compared with, and how many times as much it may be."""
-
-    cost: float
-    beside: float
-    most: float
-
-
 def measure_state(folder: Path) -> dict[str, Ratio]:
     """Returns the instructions of each pair.
 
@@ -59,18 +52,6 @@ def measure_state(folder: Path) -> dict[str, Ratio]:
         chains = {name: ratio for provider in _NAMES for name, ratio in server.chain(provider)}
         sockets = {name: ratio for provider in _NAMES for name, ratio in server.socket(provider)}
         return kept | chains | sockets
-
-
-def compare_state(ratios: Mapping[str, Ratio]) -> tuple[list[str], bool]:
-    """Returns the table, and whether nothing costs more than it may."""
-    lines = [f"{'':58} {'cost':>12} {'beside':>12} {'ratio':>6} {'most':>5}"]
-    all_fine = True
-    for name, (cost, beside, most) in ratios.items():
-        ratio = cost / beside
-        note = "" if ratio <= most else "  too much"
-        lines.append(f"{name:58} {cost:12,.0f} {beside:12,.0f} {ratio:6.3f} {most:5.2f}{note}")
-        all_fine = all_fine and not note
-    return lines, all_fine
 
 
 class _Responses(Server):
