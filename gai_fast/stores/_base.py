@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from gai_fast.formats import Framing
+from gai_fast.model.errors import Error
 from gai_fast.model.events import SCHEMA
 
 CALLS: Final = "upstream"
@@ -90,6 +91,11 @@ class Ending(NamedTuple):
     def is_lost(self) -> bool:
         """Whether the stream's worker was gone before its end. A client may have seen events that are not stored."""
         return self.error is not None and self.error.get("reason") == "worker_lost"
+
+
+def damaged() -> Error:
+    """Returns the error of a copy whose bytes are not what a gateway wrote."""
+    return Error("internal", "the store's copy of this stream is damaged", reason="log_damaged")
 
 
 class Closing(NamedTuple):

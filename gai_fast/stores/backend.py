@@ -137,6 +137,10 @@ class CopyChange(msgspec.Struct, frozen=True, gc=False):
     epoch: int = 0
 
 
+LAST_EPOCH: Final = 1 << 53
+"""The least number that is no epoch: a script of Redis counts to it."""
+
+
 class Owner(NamedTuple):
     """The owner of a copy.
 

@@ -33,9 +33,9 @@ from typing import Any, Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, begins_with_gap, frames_after
+from gai_fast.stores._base import CALLS, begins_with_gap, damaged, frames_after
 from gai_fast.stores.alive import Alive
-from gai_fast.stores.backend import Backend, CopyTail, LogCopy, Owner, Record, StoreError
+from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
@@ -46,8 +46,9 @@ _DAMAGED: Final = CopyTail([], is_damaged=True)
 
 
 _Work = Callable[[], Coroutine[Any, Any, None]]
-Close = Callable[[StreamLog, int, bool], None]
-"""Ends a log that was taken over. Its arguments are the log, the epoch of its copy, and whether it is cancelled."""
+Close = Callable[[StreamLog, bool], Callable[[int], None]]
+"""Makes the end of a log, from the log and whether it is cancelled; what it returns ends the log once its copy is taken
+over, and takes the new epoch. Raises an `Error` for a log that is damaged."""
 
 
 @dataclass(slots=True, eq=False)
@@ -252,15 +253,22 @@ class Mirrors:
         if self.close_log is None or log.header.format == CALLS or not _can_be_taken_over(mirror):
             log.break_off(_worker_lost())
             return
+        try:
+            close = self.close_log(log, mirror.is_cancelled)  # nothing is owned that cannot be closed
+        except Error as problem:
+            log.break_off(problem)
+            return
         stream_id, position = log.header.stream_id, mirror.position
         if await self._backend.take_over(stream_id, mirror.epoch, position, log.header, self._own):
             self._mirrors.pop(stream_id, None)
             if not log.is_over:  # it may have been broken off during the call
-                self.close_log(log, mirror.epoch + 1, mirror.is_cancelled)
+                close(mirror.epoch + 1)
             return
         copy = await self._backend.load(stream_id)
         if copy is None:
             log.break_off(_worker_lost())
+        elif copy.lost > position:
+            log.break_off(_ran_ahead())  # who resumes gets the gap
         else:
             self._note_owner(mirror, Owner(copy.worker, copy.epoch))
 
@@ -291,7 +299,7 @@ class Mirrors:
         if misfit is not None:
             log.break_off(await self._why(log, misfit))
         elif news.is_damaged:
-            log.break_off(_damaged())
+            log.break_off(damaged())
         elif news.is_sealed:
             log.break_off(store_sealed())
         elif news.ending is not None and mirror.position < log.last_seq:
@@ -327,7 +335,7 @@ class Mirrors:
         if misfit.after > log.last_seq:
             copy = await self._backend.load(log.header.stream_id)
             if copy is not None and copy.lost <= log.last_seq:
-                return _damaged()
+                return damaged()
         return _ran_ahead()
 
     # -- all of them --
@@ -405,7 +413,12 @@ class Mirrors:
                 mirror.kept_at = now
             elif mirror.worker in gone or not self._backend.is_copy:  # without copies, the worker itself has answered
                 if mirror.log.watchers:
-                    await self._part(mirror)
+                    try:
+                        await self._part(mirror)
+                    except StoreError as problem:
+                        if problem.fault != "damaged":
+                            raise
+                        mirror.log.break_off(self._refusal(problem))  # the others go on
                 elif now - mirror.watched_at >= SHARED.lease_renewal:  # whoever has found it just now watches it next
                     self._drop(mirror)
             elif now - mirror.kept_at >= LIMITS.mirror_patience:
@@ -435,7 +448,7 @@ class Mirrors:
         """Notes why a copy could not be read; returns the error of its request."""
         if problem.fault == "damaged":
             self._note(problem)
-            return _damaged()
+            return damaged()
         return self._health.refusal(problem)
 
     def _note(self, problem: StoreError) -> None:
@@ -470,7 +483,10 @@ def _mirror_of(log: StreamLog, copy: LogCopy | None) -> _Mirror:
 
 def _can_be_taken_over(mirror: _Mirror) -> bool:
     """Returns whether a copy has epochs, and there are numbers for a new owner's events."""
-    return mirror.epoch > 0 and mirror.position < EVENT_NUMBERS - 2 * LIMITS.takeover_step * LIMITS.takeover_steps
+    return (
+        0 < mirror.epoch < LAST_EPOCH
+        and mirror.position < EVENT_NUMBERS - 2 * LIMITS.takeover_step * LIMITS.takeover_steps
+    )
 
 
 def _behind() -> Error:
@@ -483,7 +499,3 @@ def _ran_ahead() -> Error:
 
 def _worker_lost() -> Error:
     return Error("network", "the worker that ran this stream is gone", reason="worker_lost")
-
-
-def _damaged() -> Error:
-    return Error("internal", "the store's copy of this stream is damaged", reason="log_damaged")

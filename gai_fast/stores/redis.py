@@ -68,6 +68,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import LogHeader
 from gai_fast.stores.backend import (
     CLAIMS,
+    LAST_EPOCH,
     RESPONSES,
     Backend,
     CopyChange,
@@ -245,7 +246,7 @@ _MARK: Final = b"0-1"
 _NUMBERS: Final = 1 << 63
 """Exclusive upper bound of the numbers of entries."""
 _EPOCH: Final = 16
-"""The most digits of an epoch: a script counts to 2^53."""
+"""The most digits of an epoch (`LAST_EPOCH`)."""
 _WITHOUT_COPY: Final = frozenset(("XADD", "EVAL"))
 """Commands whose reply is null if the copy does not exist."""
 
@@ -767,7 +768,8 @@ def _head(stream_id: str) -> str:
 
 def _read_epoch(text: bytes | None) -> int:
     """Returns the epoch in a head. 0 if there is none, as of a copy of an earlier release, or it is damaged."""
-    return int(text) if text is not None and text.isdigit() and len(text) <= _EPOCH else 0
+    epoch = int(text) if text is not None and text.isdigit() and len(text) <= _EPOCH else 0
+    return epoch if epoch < LAST_EPOCH and text == b"%d" % epoch else 0  # scripts compare texts
 
 
 def _lease(worker: str) -> str:

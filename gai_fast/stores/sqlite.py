@@ -39,6 +39,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.stores._base import LogHeader
 from gai_fast.stores.backend import (
     CLAIMS,
+    LAST_EPOCH,
     RESPONSES,
     Backend,
     CopyChange,
@@ -840,7 +841,7 @@ def _kept(connection: sqlite3.Connection, stream_ids: Collection[str]) -> Mappin
 
 def _read_epoch(epoch: object) -> int:
     """Returns an epoch. 0, as of a copy without an owner, if the row is damaged."""
-    return epoch if isinstance(epoch, int) and epoch >= 0 else 0
+    return epoch if isinstance(epoch, int) and 0 <= epoch < LAST_EPOCH else 0
 
 
 def _drop_former(connection: sqlite3.Connection, stream_id: str, epoch: int) -> None:

@@ -157,7 +157,7 @@ class Store:
                 self._backend, self.memory, self._settings, self._health, self.worker, self._clock, self._leave_to_other
             )
             if self.closing_of is not None:
-                self._mirrors.close_log = partial(self._close_log, self._journal, self.closing_of)
+                self._mirrors.close_log = partial(self._closing, self._journal, self.closing_of)
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
                 upkeep.append(self._messages.serve(self.hear))
@@ -223,20 +223,24 @@ class Store:
         else:
             self._mirrors.adopt(log)
 
-    def _close_log(
-        self, journal: Journal, closing_of: ClosingOf, log: StreamLog, epoch: int, is_cancelled: bool
-    ) -> None:
-        """Ends a log that was taken over; as `mirror.Close`.
+    def _closing(
+        self, journal: Journal, closing_of: ClosingOf, log: StreamLog, is_cancelled: bool
+    ) -> Callable[[int], None]:
+        """Makes the end of a log; as `mirror.Close`.
 
         With `before_send` no client has seen an event that is not stored. Otherwise the events of the end have numbers
         that no client has seen.
         """
         gap = 0 if journal.is_ahead else owners_number(log.last_seq)
         piece, last_seq, ending = closing_of(log, gap, is_cancelled)
-        journal.go_on(log, epoch)
-        if piece:
-            log.append(piece, last_seq)
-        log.end(ending)
+
+        def close(epoch: int) -> None:
+            journal.go_on(log, epoch)
+            if piece:
+                log.append(piece, last_seq)
+            log.end(ending)
+
+        return close
 
     def find_here(self, stream_id: str) -> StreamLog | None:
         """Returns the log of a stream from the memory of this process. None if it is not there."""

@@ -12,7 +12,7 @@ Owns the events of such an end. The store decides who closes a log, and once for
 from __future__ import annotations
 
 import sys
-from typing import Final
+from typing import Final, cast
 
 from gai_fast.formats import get_format
 from gai_fast.kernels import parse_exact
@@ -22,7 +22,7 @@ from gai_fast.net.logs.publication import ending_of
 from gai_fast.net.logs.view import NATIVE, Representation, takeover_gap, written
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Ending, StreamLog
-from gai_fast.stores._base import Closing, add_text, data_lines
+from gai_fast.stores._base import Closing, add_text, damaged, data_lines
 
 _ENDS: Final = ("finish", "error")
 
@@ -34,6 +34,9 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool) -> Closing:
         log: The log, with all that is stored.
         gap: The number of the log's `stream.gap`. 0 if no client has seen an event that is not stored.
         is_cancelled: Whether a client cancels the stream.
+
+    Raises:
+        Error: `internal`, reason `log_damaged`: a format or an event of the log is none.
     """
     header, last_seq = log.header, log.last_seq
     lost = Error("network", "the worker that ran this stream is gone", reason="worker_lost").payload()
@@ -50,18 +53,26 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool) -> Closing:
         events.append({"type": "finish", "seq": seq, "finish_reason": "cancelled"})
     else:
         events.append({"type": "error", "seq": seq, "error": lost})
-    form = Representation(get_format(header.format), header.framing, header.envelope)
+    try:
+        form = Representation(get_format(header.format), header.framing, header.envelope)
+    except ValueError:
+        raise damaged() from None
     piece = written(header, form, now_ms, *events, done(is_cancelled), ids=True)
     return Closing(piece, seq, ending._replace(has_content=last_seq > 1))  # the first event is `start`
 
 
 def _end_in(log: StreamLog) -> Event:
-    """Returns the last event of a log, if it is a `finish` or an `error`. Empty if it is not."""
+    """Returns the last event of a log, if it is a `finish` or an `error`. Empty if not. Raises as `closing_of`."""
     for piece in log.read(max(0, log.last_seq - 1), 1).pieces:
         for data in data_lines(piece):
-            event: Event = parse_exact(data.decode())
-            if event["type"] in _ENDS:
-                return event
+            try:
+                event = parse_exact(data.decode())
+            except ValueError:
+                raise damaged() from None
+            if not isinstance(event, dict):
+                raise damaged()
+            if event.get("type") in _ENDS:
+                return cast(Event, event)
     return NO_EVENT
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -666,9 +666,12 @@ def closed(process: Process) -> list[tuple[StreamLog, int, bool]]:
     """The logs that this process closes, with their epochs, and whether they are cancelled. Their ends are written."""
     closed: list[tuple[StreamLog, int, bool]] = []
 
-    def close(log: StreamLog, epoch: int, is_cancelled: bool) -> None:
-        closed.append((log, epoch, is_cancelled))
-        log.end(FINISHED)
+    def close(log: StreamLog, is_cancelled: bool) -> Callable[[int], None]:
+        def end(epoch: int) -> None:
+            closed.append((log, epoch, is_cancelled))
+            log.end(FINISHED)
+
+        return end
 
     process.mirrors.close_log = close
     return closed

@@ -159,3 +159,18 @@ def test_what_a_log_drops_behind_a_gap_leaves_the_text_of_the_gap(memory: LogMem
     backlog = log.read(0, 10**9)
     assert backlog.lost > last_seq
     assert backlog.text == "Hello ü😀" + "." * (backlog.lost - last_seq)
+
+
+@pytest.mark.parametrize("last", [b"{bad", b"[1]", b'"\xff"', b"1"])
+def test_a_log_whose_last_event_is_none_is_damaged(memory: LogMemory, last: bytes) -> None:
+    log = memory.create(LogHeader(ID, "", "m", "gai", "sse"))
+    log.append(b"data: " + last + b"\n\n", 1)
+    with pytest.raises(Error) as caught:
+        closing_of(log, STEP, False)
+    assert caught.value.reason == "log_damaged"
+
+
+def test_a_log_of_an_unknown_format_is_damaged(memory: LogMemory) -> None:
+    with pytest.raises(Error) as caught:
+        closing_of(memory.create(LogHeader(ID, "", "m", "newer", "sse")), STEP, False)
+    assert caught.value.reason == "log_damaged"
