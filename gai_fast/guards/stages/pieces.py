@@ -17,8 +17,8 @@ Rules:
 5. Text, reasoning and refusals end where another channel of their choice begins: what waits is then asked for. The
    arguments of a call are one piece, asked for and let through once the call is complete, never before their verdict.
 6. A piece that is flagged is masked in its spans, as far as it adds them; without such spans as a whole. A flagged call
-   is stopped. A stop and a failure count as soon as they come, other verdicts behind those on the pieces before. Text
-   that has no verdict by then is dropped.
+   is stopped. Verdicts count as soon as they come, but one with a span in what went along behind those on the pieces
+   before. Text that has no verdict by then is dropped.
 7. Spans that lie in what went along, and were flagged there meanwhile, are no new match.
 """
 
@@ -510,7 +510,7 @@ class Pieces:
             if not side.has_failed:
                 side.has_failed = True
                 self._out.append(Warned(side.judge))
-        elif verdict.flagged and side.rules.action == "stop":
+        elif verdict.flagged and (side.rules.action == "stop" or not _reaches_back(piece, verdict)):
             self._flag(piece, verdict)
         elif verdict.flagged:
             piece.flagged = verdict
@@ -670,14 +670,24 @@ def _ripen(place: _Place) -> None:
         track.ripen()
 
 
+def _reaches_back(piece: Piece, verdict: JudgeVerdict) -> bool:
+    """Returns whether a verdict also flags what went along."""
+    return any(begin < piece.context for begin, _ in verdict.spans)
+
+
 def _begun_word(text: str) -> int:
-    """Returns the length of the word at a text's end, which may go on. 0 if there is none, or nothing before it."""
+    """Returns the length of the word at a text's end, which may go on. 0 if there is none, or only blanks before it.
+
+    It begins behind white space: an address or a number is not cut at its dots.
+    """
     at = len(text)
-    while at > 0 and is_word(ord(text[at - 1])) and not contains(UNBOUNDED, ord(text[at - 1])):
+    if not is_word(ord(text[-1])):
+        return 0
+    while at > 0 and not text[at - 1].isspace() and not contains(UNBOUNDED, ord(text[at - 1])):
         at -= 1
         if len(text) - at > LIMITS.judged_context:
             return 0
-    return len(text) - at if at > 0 else 0
+    return len(text) - at if text[:at].strip() else 0
 
 
 def _waits(timer: tuple[int, _Track]) -> bool:

@@ -48,8 +48,8 @@ from gai_fast.providers.requests.api import API
 _END: Final = "[DONE]"
 _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _STREAMED_AUDIO: Final = "pcm16"
-_KEPT_WORD: Final[int] = LIMITS.kept_word
 """The only audio format that OpenAI streams in this dialect."""
+_KEPT_WORD: Final[int] = LIMITS.kept_word
 
 
 class Choice:

@@ -506,6 +506,26 @@ def test_a_masks_pieces_end_between_words() -> None:
     assert stream.text == "It was [] who came"
 
 
+@pytest.mark.parametrize("last", ["anna@example.com", "555-123-4567", "re\u0301sume\u0301s"])
+def test_an_address_a_number_and_a_word_with_marks_are_in_one_piece(last: str) -> None:
+    pieces = Pieces([rules("mask")])
+    pieces.add(a := {"type": "text.delta"}, f"Please write to her at once, {last}", 0, "text", "", 0)
+    asked = [each for at in (0, 100, 200, 300) for each in pieces.asks(at)]
+    assert a
+    assert any(each.text[each.context :].endswith(last) for each in asked), [each.text for each in asked]
+
+
+def test_a_flag_counts_before_the_verdict_on_an_earlier_piece() -> None:
+    pieces = Pieces([rules("flag")])
+    pieces.add({}, "A first piece of a text, and so on. ", 0, "text", "", 0)
+    first = pieces.asks(100)
+    pieces.add({}, "A second piece of this text, and so on. ", 0, "text", "", 100)
+    (second,) = pieces.asks(200)
+    assert first
+    pieces.judged(second, JudgeVerdict(True, spans=((second.context, second.context + 3),)))
+    assert [type(each).__name__ for each in pieces.take() if not isinstance(each, Passed)] == ["JudgedMatch"]
+
+
 def test_a_word_that_ends_its_text_is_asked_for_with_it() -> None:
     stream = Stream(rules("mask"))
     stream.add("It was Black")
