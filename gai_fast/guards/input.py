@@ -229,7 +229,7 @@ class InputCheck:
                 self._counts.acted(guard.name, "input", action)
             if guard.name in self._unjudged:
                 said.append(unjudged(guard.name))
-        return LetThrough(tuple(said), self._placeholders) if said or self._placeholders is not None else None
+        return LetThrough(tuple(said), self._placeholders)
 
     def _note(self, guard: ActiveGuard, found: str, score: float | None = None) -> None:
         categories = self._found.setdefault(guard.name, {})

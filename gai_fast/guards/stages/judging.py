@@ -153,7 +153,8 @@ class JudgeStage(Processor):
         self._drops_metadata = True  # until they are let through
         beside: Event = {"type": _BESIDE}
         text = unescaped(_json(finish["provider_metadata"]))
-        self._pieces.add_whole(beside, text, finish.get("choice", 0), "text", now_ms)
+        # It waits for its verdict whatever may be exposed: so does the `finish`.
+        self._pieces.add_whole(beside, text, finish.get("choice", 0), "text", now_ms, exposes=False)
         return finish
 
     def connect(self, wake: Callable[[], None] | None) -> None:

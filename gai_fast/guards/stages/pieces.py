@@ -181,6 +181,7 @@ class _Place:
     """One channel of one choice, one call, or the text of one event. Its characters are numbered from 0.
 
     Attributes:
+        exposes: Whether the text may leave before its verdict, as far as a judge allows it.
         leaves_whole: Whether no part of the text leaves alone: a call is complete, and another event cannot be cut.
         tracks: The progress of each judge.
         holding: The tracks of judges that hold text.
@@ -197,6 +198,7 @@ class _Place:
         "edited",
         "edits",
         "end",
+        "exposes",
         "holding",
         "is_call",
         "leaves_whole",
@@ -209,6 +211,7 @@ class _Place:
         self.choice = choice
         self.channel: Channel = channel
         self.is_call = channel == "tool_call"
+        self.exposes = not self.is_call
         self.leaves_whole = leaves_whole or self.is_call
         self.end = self.out = self.edited = 0
         self.stop: int | None = None
@@ -408,11 +411,23 @@ class Pieces:
                 self._put(held, place, now_ms)
         self._release(choice)
 
-    def add_whole(self, event: Any, text: str, choice: int, channel: Channel, now_ms: int = 0) -> None:
-        """Adds an event whose text comes at once, and is one piece; as `add`. It ends no channel of the choice."""
+    def add_whole(
+        self, event: Any, text: str, choice: int, channel: Channel, now_ms: int = 0, *, exposes: bool = True
+    ) -> None:
+        """Adds an event whose text comes at once, and is one piece; as `add`. It ends no channel of the choice.
+
+        Args:
+            event: As for `add`.
+            text: As for `add`.
+            choice: As for `add`.
+            channel: As for `add`.
+            now_ms: As for `add`.
+            exposes: Whether the text may leave before its verdict, as far as a judge allows it.
+        """
         if self.is_over:
             return
         place = _Place(choice, channel, self._sides, leaves_whole=True)
+        place.exposes = place.exposes and exposes
         self._put(_Held(event, text, place), place, now_ms)
         _ripen(place)
         self._release(choice)
@@ -641,7 +656,8 @@ class Pieces:
         for track in place.holding:
             if held.end > track.judged:
                 side = track.side
-                if place.is_call or side.exposed + held.end - max(held.start, track.judged) > side.rules.max_exposure:
+                out = side.exposed + held.end - max(held.start, track.judged)
+                if not place.exposes or out > side.rules.max_exposure:
                     return False
         return True
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NoReturn
 
 from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard
@@ -93,12 +94,15 @@ class InputGuards:
             _use(passage, texts, check)
         await self._plan_beside(passage, check)
 
-    async def _refuse(self, passage: Passage, problem: Error) -> None:
+    async def _refuse(self, passage: Passage, problem: Error) -> NoReturn:
         """Refuses a request, which counts if a guard stops it: rule 2.
 
         Args:
             passage: The request.
             problem: Why it is not let through.
+
+        Raises:
+            Error: The problem; or a limit refuses the request first.
         """
         key, ledger = passage.incoming.http.key, self._engine.ledger
         if key is not None and passage.stream_id and problem.code == "content_filtered":

@@ -96,11 +96,12 @@ def test_a_mask_that_grows_holds_what_comes_behind_it_and_the_end() -> None:
     ],
 )
 @pytest.mark.parametrize("replacement", ["", "[x]"])
+@pytest.mark.parametrize("exposure", [0, 1000])
 def test_a_judge_sees_what_stands_beside_finish(
-    verdict: JudgeVerdict, action: Any, is_kept: bool, replacement: str
+    verdict: JudgeVerdict, action: Any, is_kept: bool, replacement: str, exposure: int
 ) -> None:
     answering = Answering()
-    judge = judging(answering, action)
+    judge = judging(answering, action, max_exposure=exposure)
     judge = ActiveGuard(replace(judge.settings, replacement=replacement), judge=answering)
     chain = Chain([stage(matching(), judge)])
     scene = Scene(chain=chain, provider="perplexity")
