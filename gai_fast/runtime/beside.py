@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS
-from gai_fast.runtime.breathing import begin_work, end_work
+from gai_fast.runtime.breathing import begin_work, breathe, end_work
 from gai_fast.runtime.limits import LIMITS
 
 LARGE_REQUESTS: Final = "large_requests"
@@ -123,6 +123,7 @@ def breathing(work: Callable[[], _T]) -> _T:
     """Does work in this thread, which lets the loop go on where it breathes (`breathing.py`)."""
     begin_work()
     try:
+        breathe()  # the thread waited
         return work()
     finally:
         end_work()

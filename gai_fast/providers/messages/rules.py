@@ -71,6 +71,7 @@ class MessagesPairs(Mend):
         kept: list[Any] = []
         left: list[str] = []
         for at, message in enumerate(messages):
+            breathe()
             blocks = _blocks(message)
             before = _ids(messages[at - 1], "tool_use") if at else frozenset()
             after = _ids(messages[at + 1], "tool_result") if at + 1 < len(messages) else frozenset()

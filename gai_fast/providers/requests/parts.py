@@ -116,6 +116,7 @@ def with_own_ids(request: Request) -> Request:
     own = _OwnIds(repeated, used)
     kept: list[Message] = []
     for message in request.messages:
+        breathe()
         if isinstance(message, ToolMessage):
             kept.append(own.result(message))
         elif isinstance(message, AssistantMessage) and not isinstance(message.content, str):
@@ -197,6 +198,7 @@ def paired(request: Request, changes: Changes) -> Request:
     left: list[str] = []
     called: set[str] = set()
     for at, message in enumerate(request.messages):
+        breathe()
         if isinstance(message, ToolMessage):
             if message.call_id in called:
                 called.discard(message.call_id)
