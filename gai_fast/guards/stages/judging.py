@@ -106,7 +106,9 @@ class JudgeStage(Processor):
             pieces.add(event, text, choice, channel, event.get("call_id", ""), now_ms)
         elif kind == "tool.call" and not pieces.complete(choice, event["call_id"]):
             pieces.end_prose(choice)
-            pieces.add_whole(event, _json(event["tool_call"].get("input")), choice, "tool_call", now_ms)
+            given = event["tool_call"].get("input")
+            text = given if isinstance(given, str) else _json(given)
+            pieces.add_whole(event, text, choice, "tool_call", now_ms)
         elif kind == "server_tool":
             pieces.add_whole(event, _json(event["server_tool"]), choice, "tool_call", now_ms)
         elif kind == "tool.result":

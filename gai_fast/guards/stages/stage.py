@@ -244,7 +244,7 @@ class GuardStage(Processor):
                 yield event
                 return
         whole = Channel(self._guards, choice.number, is_json=True, is_told=channel is not None)
-        given, said = self._value(call.get("input"), whole)
+        given, said = self._arguments(call.get("input"), whole)
         if _stops(said):
             yield from self._in_turn(choice, said)
         changed = cast(Event, {**event, "tool_call": {**call, "input": given}})
@@ -259,6 +259,16 @@ class GuardStage(Processor):
         if fitting is not None:
             yield fitting
 
+    def _arguments(self, value: Any, channel: Channel) -> tuple[Any, list[Item]]:
+        """As `_value`, of a call's arguments: those that are a text are searched as their deltas are.
+
+        A text may be the input of a custom tool, or what is no JSON but for a `NaN` in it: clients read its escapes.
+        """
+        if not isinstance(value, str):
+            return self._value(value, channel)
+        masked, said = _passed(value, channel)
+        return (value if _stops(said) else masked), said
+
     def _value(self, value: Any, channel: Channel) -> tuple[Any, list[Item]]:
         """Returns a JSON value in which each string and key is a text of its own, and what guards say of it.
 
@@ -269,11 +279,7 @@ class GuardStage(Processor):
             channel: A new channel of JSON.
         """
         text = value.text if isinstance(value, JSONText) else encode_json(value).decode()
-        items = [*channel.take(text)]
-        if not items or not isinstance(items[-1], Stopped):
-            items += channel.end()
-        said: list[Item] = [each for each in items if not isinstance(each, str)]
-        masked = "".join([each for each in items if isinstance(each, str)])
+        masked, said = _passed(text, channel)
         if masked == text or _stops(said):
             return value, said
         if text[0] not in _HAS_STRINGS:
@@ -286,6 +292,15 @@ class GuardStage(Processor):
         if choice is None:
             choice = self._choices[number] = _Choice(number)
         return choice
+
+
+def _passed(text: str, channel: Channel) -> tuple[str, list[Item]]:
+    """Returns what passes of a whole text through a new channel, and what guards say of it."""
+    items = [*channel.take(text)]
+    if not items or not isinstance(items[-1], Stopped):
+        items += channel.end()
+    said: list[Item] = [each for each in items if not isinstance(each, str)]
+    return "".join([each for each in items if isinstance(each, str)]), said
 
 
 def _stops(items: Sequence[Item]) -> bool:

@@ -146,10 +146,12 @@ def test_a_call_without_deltas_and_a_server_tool_and_titles_are_judged() -> None
     made = Judged()
     tool: Any = {"type": "server_tool", "server_tool": {"name": "web_search", "input": {"q": "birds"}}}
     cited: Any = {"type": "citations", "citations": [{"uri": "u", "title": "A"}, {"cited_text": "B"}]}
-    made.add(call(arguments='{"a":1}'), tool, cited)
-    assert made.texts == ['{"a":1}', '{"name":"web_search","input":{"q":"birds"}}', "A\nB"]
-    assert [each.question.channel for each in made.judge.asked] == ["tool_call", "tool_call", "text"]
-    assert kinds(made.answer() + made.answer() + made.answer()) == ["tool.call", "server_tool", "citations"]
+    own: Any = {"type": "tool.call", "call_id": "c2", "tool_call": {"name": "grep", "input": 'a "b"'}}
+    made.add(call(arguments='{"a":1}'), own, tool, cited)
+    assert made.texts == ['{"a":1}', 'a "b"', '{"name":"web_search","input":{"q":"birds"}}', "A\nB"]
+    assert [each.question.channel for each in made.judge.asked] == ["tool_call", "tool_call", "tool_call", "text"]
+    given = made.answer() + made.answer() + made.answer() + made.answer()
+    assert kinds(given) == ["tool.call", "tool.call", "server_tool", "citations"]
 
 
 @pytest.mark.parametrize("title", ["titles A", "A"])

@@ -176,6 +176,28 @@ def test_what_replaces_a_match_is_escaped_in_json_alone() -> None:
         assert "".join(each["arguments"] for each in given if each["type"] == "tool.call.delta") == restored
 
 
+@pytest.mark.parametrize("with_deltas", [True, False])
+@pytest.mark.parametrize(
+    ("arguments", "masked"),
+    [
+        (r'{"n": NaN, "bird": "\u006bestrel"}', '{"n": NaN, "bird": "[words]"}'),
+        (r'grep "\u006bestrel" kestrel', r'grep "\u006bestrel" [words]'),
+        ("", ""),
+    ],
+    ids=["no JSON but read as such", "a text", "nothing"],
+)
+def test_arguments_that_are_a_text_are_searched_as_their_deltas_are(
+    arguments: str, masked: str, with_deltas: bool
+) -> None:
+    complete: Any = {"type": "tool.call", "call_id": "call_1", "tool_call": {"name": "weather", "input": arguments}}
+    deltas = [call_start(), call_delta(arguments)] if with_deltas else []
+    given = through(stage(matching()), *deltas, complete)
+    assert [each["tool_call"]["input"] for each in given if each["type"] == "tool.call"] == [masked]
+    if with_deltas:
+        assert "".join(each["arguments"] for each in given if each["type"] == "tool.call.delta") == masked
+    assert said(given).count("mask") == (masked != arguments)
+
+
 def test_a_block_of_the_provider_and_an_address_stay_as_they_are() -> None:
     block: Event = {"type": "provider.block", "provider": "demo", "block": {"a": ["<EMAIL_1>"]}}
     citing: Event = {"type": "citations", "citations": [{"uri": "x:<EMAIL_1>", "title": "<EMAIL_1>"}]}
