@@ -1,11 +1,11 @@
 // A chat with the AI SDK's useChat that survives a reload: it keeps the messages of whoever writes, and an answer once
-// it is whole. The address has `api`, the gateway's route, and `id`, the chat.
+// it is whole. The address has `api`, the gateway's route, `id`, the chat, and perhaps `model`.
 import { useChat } from "@ai-sdk/react";
 import { DefaultChatTransport } from "ai";
 import { useEffect } from "react";
 import { createRoot } from "react-dom/client";
 
-const { api, id } = Object.fromEntries(new URLSearchParams(location.search));
+const { api, id, model = "fake" } = Object.fromEntries(new URLSearchParams(location.search));
 window.ends = []; // the metadata of every answer that has ended
 
 function Chat() {
@@ -13,7 +13,7 @@ function Chat() {
     id,
     messages: JSON.parse(sessionStorage.getItem(id) ?? "[]"),
     resume: true,
-    transport: new DefaultChatTransport({ api, body: { model: "fake" } }),
+    transport: new DefaultChatTransport({ api, body: { model } }),
     onFinish: ({ message }) => window.ends.push(message.metadata ?? null),
   });
   useEffect(() => {
