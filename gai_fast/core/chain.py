@@ -236,6 +236,11 @@ class Chain:
                 return
 
     @property
+    def size(self) -> int:
+        """The number of processors. Each of them may end the stream once."""
+        return len(self._processors)
+
+    @property
     def holds(self) -> bool:
         """Whether a processor holds text or waits for a verdict."""
         return any(each.holds for each in self._processors)

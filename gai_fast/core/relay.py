@@ -401,12 +401,18 @@ class Relay(LegalStream):
             self.state = State.CUT
             return
         try:
-            if isinstance(problem, Stop) and not self.is_over:
-                self._stop(problem.finish_reason, problem.reason)
-                return
-            if isinstance(problem, Error) and not self.is_over:
-                self._fail(problem)
-                return
+            for _ in range(1 if self._chain is None else 1 + self._chain.size):
+                if self.is_over:
+                    break
+                try:
+                    if isinstance(problem, Stop):
+                        self._stop(problem.finish_reason, problem.reason)
+                        return
+                    if isinstance(problem, Error):
+                        self._fail(problem)
+                        return
+                except (Stop, Error) as other:  # what a processor held is decided at the end, and ends the stream too
+                    problem = other
         except Inexpressible:
             self.state = State.CUT
             return

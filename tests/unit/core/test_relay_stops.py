@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
@@ -81,6 +82,34 @@ def test_a_stop_at_any_event_is_a_finish_of_the_gateways_own(kind: str, before: 
     assert scene.relay.end["finish_reason"] == "content_filter"
     assert scene.retries == 1, "no other attempt is made"
     assert (scene.relay.error, scene.relay.fault) == (None, None)
+
+
+@pytest.mark.parametrize("ends", [stop, failed], ids=["a stop", "a failure"])
+@pytest.mark.parametrize("others", [stop, failed], ids=["after a stop", "after a failure"])
+@pytest.mark.parametrize("by", ["an event", "the clock", "the upstream's error"])
+def test_what_is_decided_at_the_end_ends_the_stream_once_more(
+    ends: Callable[[], Exception], others: Callable[[], Exception], by: str
+) -> None:
+    """A processor finds at the `finish` or `error` that another one, or the upstream, brings about what it held ends it."""
+    judged = Judged()
+    first = [Stopping(kind, ends) for kind in ("finish", "error")]
+    scene = scene_of(*first, Stopping("reasoning.delta", others), judged)
+    scene.say(chunk("Hello"))
+    if by == "an event":
+        scene.say({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"reasoning_content": "hm"}}]})
+    elif by == "the clock":
+        judged.due = 0
+        judged.allow(0, others())
+        scene.relay.tick(1)
+    else:
+        scene.relay.receive_eof(CUT)
+    *_, end, done = legal(scene)
+    assert scene.relay.fault is None
+    assert end["type"] == done["type"].replace("done", "error" if scene.relay.error else "finish")
+    if end["type"] == "error":
+        assert end["error"]["reason"] == "guard_failed"
+    else:
+        assert (end["finish_reason"], end["reason"]) == ("content_filter", "guard")
 
 
 def test_a_stop_is_charged_as_a_cancel_and_says_so() -> None:
