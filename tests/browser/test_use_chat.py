@@ -1,4 +1,4 @@
-"""`useChat` of the AI SDK, unmodified, over the gateway: its page is reloaded amid an answer; what guards do is shown."""
+"""`useChat` of the AI SDK, unmodified, over the gateway: a page is reloaded amid an answer, and shows what guards do."""
 
 from __future__ import annotations
 

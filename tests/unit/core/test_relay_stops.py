@@ -90,7 +90,7 @@ def test_a_stop_at_any_event_is_a_finish_of_the_gateways_own(kind: str, before: 
 def test_what_is_decided_at_the_end_ends_the_stream_once_more(
     ends: Callable[[], Exception], others: Callable[[], Exception], by: str
 ) -> None:
-    """A processor finds at the `finish` or `error` that another one, or the upstream, brings about what it held ends it."""
+    """At the `finish` or `error` that another one, or the upstream, brings about, a processor finds what it held."""
     judged = Judged()
     first = [Stopping(kind, ends) for kind in ("finish", "error")]
     scene = scene_of(*first, Stopping("reasoning.delta", others), judged)
