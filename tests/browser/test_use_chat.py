@@ -1,4 +1,4 @@
-"""`useChat` of the AI SDK, unmodified, over the gateway: a page is reloaded amid an answer, and shows what guards do."""
+"""`useChat` of the AI SDK, unmodified, over the gateway: a reload amid an answer, and what guards do to one."""
 
 from __future__ import annotations
 
