@@ -44,8 +44,9 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
 9. Copies and claims of earlier releases lack some of the checksums, and are read without them. Their heads lack the
    owner, so they are never taken over.
 10. `XADD` cannot compare. So the key of a log has the epoch in its name: a take-over renames it, and a former owner's
-   `XADD` finds no key. All other writes of a copy are scripts that compare the owner in the head. A copy that is not
-   found under its key counts as missing; only the script that begins a copy finds that it has another owner.
+   `XADD` finds no key. All other writes of a copy are scripts that compare the owner in the head; so are those of
+   records after the first epoch, which may have two owners if the server has lost a take-over. A copy that is not found
+   under its key counts as missing; only the script that begins a copy finds that it has another owner.
 """
 
 from __future__ import annotations
@@ -154,6 +155,12 @@ redis.call('RENAME', KEYS[2], log_key(ARGV[6], own))
 return 1"""
 )
 """Makes a worker the owner, if the copy is as it was read: the epoch, and the last number of an entry or a gap."""
+_ADD: Final = (
+    _IS_OWN
+    + """\
+return redis.call('XADD', KEYS[2], 'NOMKSTREAM', unpack(ARGV, 3))"""
+)
+"""Adds a record or an end after the first epoch: rule 10."""
 _LIFE: Final = (
     _IS_OWN
     + """\
@@ -858,14 +865,23 @@ def _commands(change: CopyChange) -> list[Command]:
             fields: tuple[str | int | bytes, ...] = ("after", after, "piece", piece)
             if not change.is_sealed:
                 fields = (*fields, "sum", checksum(piece, change.stream_id, after, last_seq))
-            commands.append(("XADD", log, "NOMKSTREAM", f"{last_seq}-0", *fields))
+            commands.append(_entry(change, f"{last_seq}-0", *fields))
     if change.ending is not None:
         end, ending = f"{change.last_seq}-2", ending_text(change.ending)
         check = checksum(ending, change.stream_id, "end", change.last_seq)
-        commands.append(("XADD", log, "NOMKSTREAM", end, "ending", ending, "sum", check))
+        commands.append(_entry(change, end, "ending", ending, "sum", check))
     if change.keep is not None and change.header is None:
         commands.append(("EVAL", _LIFE, 2, head, log, *owner, int(change.keep * 1000)))
     return commands
+
+
+def _entry(change: CopyChange, *entry: str | int | bytes) -> Command:
+    """Returns the command that adds an entry to a log: rule 10."""
+    stream_id, epoch = change.stream_id, change.epoch
+    log = _log(stream_id, epoch)
+    if epoch <= 1:
+        return ("XADD", log, "NOMKSTREAM", *entry)
+    return ("EVAL", _ADD, 2, _head(stream_id), log, change.worker, epoch, *entry)
 
 
 def _news(entries: Sequence[_Entry], stream_id: str, asked: int, after: int) -> CopyTail:

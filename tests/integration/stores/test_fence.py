@@ -218,6 +218,35 @@ async def test_of_two_that_write_a_lost_copy_again_the_higher_epoch_wins(open_an
     assert (await loaded(new)).worker == "new"
 
 
+async def test_of_two_owners_of_one_epoch_whose_take_over_redis_has_lost_only_the_last_writes(
+    redis_server: RedisServer,
+) -> None:
+    old, first, second = (RedisBackend(redis_server.url) for _ in range(3))
+    for backend in (old, first, second):
+        await backend.open()
+    await begun(old)
+    copy = await loaded(first)
+    assert await first.take_over("s", 1, 3, copy.header, "first")
+    redis_server.command("HSET", "gai:{s}:head", "worker", "old", "epoch", "1")
+    redis_server.command("RENAME", "gai:{s}:log:2", "gai:{s}:log")
+    assert await second.take_over("s", 1, 3, copy.header, "second")
+    for parts in (
+        {"records": [Record(3, NEW, b"first")]},
+        {"ending": FINISHED, "last_seq": 3},
+        {"records": [Record(3, NEW, b"first")], "ending": FINISHED, "last_seq": NEW},
+    ):
+        assert await first.write([of("first", 2, keep=60, **parts)]) == {"s": "missing"}
+    again = changed("s", HEADER, "first", [Record(3, NEW, b"first")], 2, keep=60, caller="caller")
+    assert await first.write([again]) == {"s": "refused"}
+    more = of("second", 2, records=[Record(3, NEW + 9, b"second")], ending=FINISHED, last_seq=NEW + 9, keep=60)
+    for _ in range(2):
+        assert not await second.write([more]), "it may be written again"
+    news = CopyTail([*records(1, 3), Record(3, NEW + 9, b"second")], FINISHED)
+    assert await loaded(old) == LogCopy(HEADER, "second", 0, "", news, 2)
+    for backend in (old, first, second):
+        await backend.close()
+
+
 async def test_a_sealed_copy_names_its_new_owner_inside_too(tmp_path: Path) -> None:
     inner = SQLiteBackend(tmp_path / "store.db")
     backend = SealedBackend(inner, Seals(sealed_with(0)))
