@@ -180,6 +180,7 @@ class Mirrors:
             try:
                 await self._catch_up(mirror, copy.news, asks=asks or mirror.is_cancelled)
             finally:
+                mirror.is_cancelled = False  # its worker lives, and may refuse
                 is_dropped = not self._is_in_use(mirror) and not mirror.log.is_over
                 self._forget_unused(mirror)
         except StoreError as problem:

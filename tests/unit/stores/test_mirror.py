@@ -732,6 +732,18 @@ async def test_who_finds_a_log_without_its_worker_closes_it_at_once(
     assert (closed, log.ending) == ([(log, 2, is_cancelled)], FINISHED)
 
 
+async def test_a_cancel_that_is_refused_while_the_worker_lives_is_forgotten(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    store(world)
+    log = await process.mirrors.find("s", canceller="caller")
+    assert log is not None
+    Watching(log)
+    world.leases.clear()
+    await until(lambda: log.is_over)
+    assert closed == [(log, 2, False)]
+
+
 @pytest.mark.parametrize("why", ["an earlier release", "a shared call", "no numbers are left"])
 async def test_what_cannot_be_taken_over_breaks_off(
     process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], why: str
