@@ -33,7 +33,7 @@ from typing import Any, Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, begins_with_gap, damaged, frames_after
+from gai_fast.stores._base import CALLS, damaged, frames_after, kept_before_gap
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
@@ -296,7 +296,11 @@ class Mirrors:
         log = mirror.log
         if log.is_over or log.gate is not None:  # this process writes the copy now
             return
-        misfit = self._append(mirror, news.records)
+        try:
+            misfit = self._append(mirror, news.records)
+        except ValueError:
+            log.break_off(damaged())
+            return
         if misfit is not None:
             log.break_off(await self._why(log, misfit))
         elif news.is_damaged:
@@ -313,6 +317,9 @@ class Mirrors:
 
         A record may begin before the end of the log, if the copy was written again with other record boundaries, or if
         the log was adopted.
+
+        Raises:
+            ValueError: The event with which a new owner goes on cannot be read.
         """
         log = mirror.log
         for record in records:
@@ -325,8 +332,9 @@ class Mirrors:
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
                 if not piece:
                     return record
-                if not is_new and begins_with_gap(piece):
-                    log.void(record.after)
+                kept = None if is_new else kept_before_gap(piece)
+                if kept is not None:
+                    log.void(kept)
                 log.append(piece, record.last_seq)
             mirror.position = max(mirror.position, record.last_seq)
         return None

@@ -837,9 +837,10 @@ async def test_a_new_owner_is_known_although_the_former_one_lives(
 GAP = b'event: stream.gap\nid: s.1000\ndata: {"type":"stream.gap","seq":1000,"text":"xxx","from":4,"to":1000}\n\n'
 
 
+@pytest.mark.parametrize("is_written_again", [False, True])
 @pytest.mark.parametrize("last_seq", [3, 5])
 async def test_an_adopted_log_loses_what_is_void_and_goes_on_as_its_copy(
-    process: Process, world: World, last_seq: int
+    process: Process, world: World, last_seq: int, is_written_again: bool
 ) -> None:
     stored = store(world)
     said = write(world, 1, 3)
@@ -850,13 +851,31 @@ async def test_an_adopted_log_loses_what_is_void_and_goes_on_as_its_copy(
     process.mirrors.adopt(log)
     await until(lambda: process.mirrors.worker_of("s") == "there")
     assert not log.is_over
-    stored.records.append(Record(3, 1000, GAP))
+    if is_written_again:  # the store had lost it: its records have other boundaries
+        stored.records[:] = [Record(0, 1000, said + GAP)]
+    else:
+        stored.records.append(Record(3, 1000, GAP))
     announce(world)
     await until(lambda: follower.heard == [1000])
     assert read(log) == said + GAP
     stored.ending = FINISHED
     await until(lambda: follower.has_ended)
     assert (log.ending, await process.mirrors.find("s")) == (FINISHED, log)
+
+
+async def test_an_adopted_log_whose_copy_goes_on_with_a_damaged_event_breaks_off(
+    process: Process, world: World
+) -> None:
+    log = process.memory.create(store(world).header)
+    for seq in range(1, 6):
+        log.append(frame(seq), seq)
+    process.mirrors.adopt(log)
+    await until(lambda: process.mirrors.worker_of("s") == "there")
+    world.copies["s"].records.append(Record(3, 1000, GAP.replace(b'"from":4', b'"from":"')))
+    announce(world)
+    await until(lambda: log.is_over)
+    assert log.broken is not None
+    assert log.broken.reason == "log_damaged"
 
 
 @pytest.mark.parametrize("has_ended", [True, False])
