@@ -593,7 +593,10 @@ class Engine(EngineCallbacks):
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
         session, publication = self.streams.get(stream_id), self.durable.publication(stream_id)
         if session is not None and publication is not None:
-            session.client_lost()
+            try:
+                session.client_lost()
+            except Exception as problem:  # noqa: BLE001  # rule 2 of `session.py`; the journal goes on with other logs
+                self.broke(session, problem)
             publication.leave_to_other()
 
     def broke(self, session: Session, fault: Exception) -> None:
