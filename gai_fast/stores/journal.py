@@ -232,6 +232,7 @@ class Journal:
             else:
                 changes.append(change)
                 size += sum(len(record.piece) for record in change.records) + SHARED.log_block_cost
+                size += len(change.request or b"")
         self._takes_all = not self._changed
         return changes
 
@@ -288,6 +289,7 @@ class Journal:
             if copying.is_complete:
                 self._changed.pop(copying, None)
                 self._forget(copying)
+                copying.log.request = None
                 size = copying.copied + LIMITS.log_stream_cost
                 caller = copying.log.header.caller
                 due = self.clock() + self._ttl
@@ -550,6 +552,7 @@ class _Copying:
         self.is_begun = True
         self.is_complete = ending is not None
         last_seq = self._held[-1][1] if self._held else log.last_seq
+        request = log.request if header is not None or log.request is None else b""
         return CopyChange(
             self.stream_id,
             header,
@@ -561,6 +564,7 @@ class _Copying:
             keep,
             caller=log.header.caller,
             epoch=self.epoch,
+            request=request,
         )
 
     def publish(self) -> None:

@@ -197,17 +197,24 @@ class Store:
 
     # -- logs --
 
-    def create(self, header: LogHeader) -> StreamLog:
+    @property
+    def keeps_requests(self) -> bool:
+        """Whether another worker may go on with a stream whose worker is gone."""
+        return self._settings.takeover and self._backend is not None and self._backend.is_copy
+
+    def create(self, header: LogHeader, request: bytes | None = None) -> StreamLog:
         """Makes the log of a new stream.
 
         Args:
             header: Describes the stream.
+            request: What a new owner of the stream needs to go on. None if there is none.
 
         Raises:
             Overloaded: There is no room for another stream.
         """
         log = self.memory.create(header)
         if self._journal is not None:
+            log.request = request
             self._journal.begin(log)
         return log
 
