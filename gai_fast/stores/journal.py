@@ -129,17 +129,22 @@ class Journal:
             log.watch(copying)
         self.changed(copying)
 
-    def go_on(self, log: StreamLog, epoch: int) -> None:
-        """Writes to a copy that this process has taken over. Its new pieces can be read once the store has them.
+    def go_on(self, log: StreamLog, epoch: int, *, is_end: bool) -> None:
+        """Writes to a copy that this process has taken over.
 
         Args:
             log: The log; it has all that the copy has.
             epoch: The copy's epoch.
+            is_end: Whether only its end follows, which can be read once the store has it.
         """
         if self._is_stopped:
             log.is_degraded = True
             return
-        copying = self._copies[log.header.stream_id] = log.gate = _Copying(self, log, epoch)
+        copying = self._copies[log.header.stream_id] = _Copying(self, log, epoch)
+        if is_end or self.is_ahead:
+            log.gate = copying
+        else:
+            log.watch(copying)
         copying.take_over()
 
     def changed(self, copying: _Copying) -> None:

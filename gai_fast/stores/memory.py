@@ -64,7 +64,7 @@ class StreamLog:
         followed_at: When another process last reported over the bus that it follows the log. Not set if the store
             records followers.
         is_left: Whether this process wrote the log until another one took the stream over.
-        request: What a new owner of the stream needs to go on, until the end is taken for writing. None if there is none.
+        request: What a new owner of the stream needs to go on. None if there is none, and after the end.
         gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
 

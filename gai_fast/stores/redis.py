@@ -882,9 +882,12 @@ def _commands(change: CopyChange) -> list[Command]:
         header = header_text(change.header, change.worker)
         check = checksum(header, change.stream_id, "header")
         values = header, int((change.keep or 0.0) * 1000), check, _log(change.stream_id)
-        record = () if not change.request else (change.request + _check_of_request(change.request, change.stream_id),)
-        begun = (head, log, *kept) if record else (head, log)
-        commands.append(("EVAL", _BEGIN, len(begun), *begun, *owner, *values, *record))
+        keys: tuple[str, ...] = (head, log)
+        asked: tuple[bytes, ...] = ()
+        if change.request:
+            keys = (head, log, request)
+            asked = (change.request + _check_of_request(change.request, change.stream_id),)
+        commands.append(("EVAL", _BEGIN, len(keys), *keys, *owner, *values, *asked))
     lost = 0
     if change.gap is not None:  # before the records after the gap, so that a concurrent reader finds no hole
         lost, text = change.gap.lost, gap_text(change.gap)
