@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -206,3 +208,44 @@ async def test_three_workers_may_be_lost_and_nothing_of_the_request_stays(
     assert kinds(got).count("stream.gap") == 3
     assert len(mock.requests) == 4
     assert numbers(got) == sorted({*numbers(got)})
+
+
+def process_of(server: Server, stream_id: str) -> int:
+    """Returns the worker that a stream's id names: by its number, behind 22 random characters and 4 of the server."""
+    return server.workers_in_order[int(stream_id[26:], 16) - 1]
+
+
+async def test_a_stream_of_a_killed_worker_goes_on_in_another_one_of_its_server(
+    net: Net, folder: Path, url: str
+) -> None:
+    async with Mock(deltas=300, rate=60) as mock:
+        configure(folder, mock)
+        text = await whole(mock, net, folder)
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        async with serving(net, folder, "--port", "0", "--workers", "3", "--store", url) as server:
+            async with streaming(server.host, BODY) as (stream_id, early, rest):
+                os.kill(process_of(server, stream_id), signal.SIGKILL)
+                early += await rest.read()
+            got = frames(early)
+            while got[-1][1]["type"] != "done":
+                path = f"/api/v1/streams/{stream_id}?after={[name for name, _ in got if name][-1]}"
+                got += frames(await get(server.host, path))
+            for _ in range(2):
+                answer = await get(server.host, f"/api/v1/streams/{stream_id}", method="DELETE")
+                assert json.loads(answer.partition(b"\r\n\r\n")[2])["state"] == "finished", answer
+    assert said(got) == text
+    assert len(mock.requests) == 2
+
+
+async def test_any_worker_cancels_a_stream_that_goes_on_in_another_one(net: Net, folder: Path, url: str) -> None:
+    async with Mock(deltas=100_000, rate=60) as mock:
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        async with serving(net, folder, "--port", "0", "--workers", "3", "--store", url) as server:
+            async with streaming(server.host, BODY) as (stream_id, _, _):
+                os.kill(process_of(server, stream_id), signal.SIGKILL)
+            path = f"/api/v1/streams/{stream_id}"
+            follower = asyncio.create_task(get(server.host, path))
+            await until_answered(lambda: asyncio.sleep(0, len(mock.requests) == 2))
+            answer = await get(server.host, path, method="DELETE")
+            assert answer.startswith(b"HTTP/1.1 202 "), answer
+            assert frames(await follower)[-2][1]["finish_reason"] == "cancelled"
