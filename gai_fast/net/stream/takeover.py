@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
@@ -33,10 +33,9 @@ from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_after
-from gai_fast.net.logs.publication import Generation
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
-from gai_fast.net.stream.session import TAKEN_OVER
+from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.processors import Chain
 from gai_fast.runtime.clock import now_ms
@@ -114,11 +113,11 @@ class TakeOvers:
         self._durable = durable
         self._make_chain = make_chain
         self._may_move = may_move
-        self._beginning: list[Generation] = []
+        self._beginning: list[Session] = []
 
     def has_room(self) -> bool:
         """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`."""
-        self._beginning = [each for each in self._beginning if each.metrics is None and not each.has_content]
+        self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
         return len(self._beginning) < LIMITS.takeovers_at_once
 
     def record_of(self, spec: StreamSpec) -> bytes | None:
@@ -195,7 +194,7 @@ class TakeOvers:
             log.append(end.piece, end.last_seq)
             log.end(end.ending)
             return
-        self._beginning.append(session)
+        self._beginning.append(cast("Session", session))
         _log.warning("stream %s: goes on here, its worker is gone", log.header.stream_id)
 
     def _spec(

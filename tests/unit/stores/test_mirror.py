@@ -832,6 +832,83 @@ async def test_a_new_owner_is_known_although_the_former_one_lives(
     assert closed == [(log, 3, False)]
 
 
+# ---- streams that go on ----------------------------------------------------------------------------------------------
+
+
+class GoingOn:
+    """What goes on with streams in this process."""
+
+    def __init__(self, process: Process) -> None:
+        self.asked: list[tuple[StreamLog, int, bytes]] = []
+        self.begun: list[int] = []
+        self.has_room = True
+        process.mirrors.go_on = self.go_on
+        process.mirrors.has_room = lambda: self.has_room
+
+    def go_on(self, log: StreamLog, epoch: int, request: bytes) -> Callable[[int], None] | None:
+        self.asked.append((log, epoch, request))
+        return None if request == b"refused" else self.begun.append
+
+
+async def test_a_stream_whose_worker_is_gone_goes_on_here_and_its_followers_stay(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world)
+    stored.request = b"request"
+    said = write(world, 1, 3)
+    log = await process.found()
+    follower = Watching(log)
+    world.leases.clear()
+    await until(lambda: bool(going_on.begun))
+    assert (going_on.asked, going_on.begun, closed) == ([(log, 1, b"request")], [2], [])
+    assert (stored.worker, stored.epoch, log.is_over) == ("here", 2, False)
+    stored.records.append(Record(3, 4, frame(4)))
+    announce(world)
+    log.append(frame(5), 5)
+    await asyncio.sleep(0.05)
+    assert read(log) == said + frame(5), "this process writes it now"
+    assert (process.mirrors.worker_of("s"), follower.heard[-1]) == (None, 5)
+    assert process.memory.find("s") is log
+
+
+async def test_who_finds_a_stream_without_its_worker_makes_it_go_on(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = b"request"
+    log = await process.found()
+    assert (going_on.begun, closed, log.is_over, process.memory.find("s")) == ([2], [], False, log)
+
+
+@pytest.mark.parametrize("request_", [None, b"damaged", b"refused", b"request"])
+async def test_what_does_not_go_on_is_closed(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], request_: bytes | None
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = request_
+    is_cancelled = request_ == b"request"
+    log = await process.mirrors.find("s", canceller="caller" if is_cancelled else None)
+    assert log is not None
+    assert closed == [(log, 2, is_cancelled)]
+    assert going_on.begun == []
+    assert process.health.problem is None
+
+
+async def test_without_room_followers_wait_until_there_is_some(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = b"request"
+    going_on.has_room = False
+    log = await process.found()
+    Watching(log)
+    looks = world.looks
+    await until(lambda: world.looks > looks + 2)
+    assert (log.is_over, going_on.asked, closed, stored.epoch) == (False, [], [], 1)
+    going_on.has_room = True
+    await until(lambda: bool(going_on.begun))
+
+
 # ---- logs that this process wrote ------------------------------------------------------------------------------------
 
 GAP = b'event: stream.gap\nid: s.1000\ndata: {"type":"stream.gap","seq":1000,"text":"xxx","from":4,"to":1000}\n\n'
