@@ -120,9 +120,12 @@ class DurableStreams:
         self._publications[stream_id] = publication
         try:
             session = self._start(spec, publication, stream_id, clock, said)
-        except Exception:
+        except Exception as problem:  # as in `publish`
             self._publications.pop(stream_id, None)
-            raise
+            if isinstance(problem, Error):
+                raise
+            _log.error("stream %s does not go on: a bug", stream_id, exc_info=problem)
+            raise Error("internal", "the gateway failed to go on with this stream") from None
         log.append(piece, encoder.seq)
         publication.begin(session)
         for follower in self.followers:

@@ -44,6 +44,8 @@ from gai_fast.stores._base import damaged, data_lines
 
 _log: Final = logging.getLogger("gai_fast.engine")
 _ENDS: Final = ("finish", "error")
+_FUNCTIONS: Final = "python"
+"""The provider whose answers come from functions of the process itself."""
 
 
 class MakeChain(Protocol):
@@ -127,6 +129,8 @@ class TakeOvers:
             return None
         if spec.credential is not None or not self._may_move(spec, header.stream_id):
             return None
+        if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
+            return None
         try:
             record = _encode(
                 _Record(
@@ -185,11 +189,7 @@ class TakeOvers:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
         try:
             session = self._durable.go_on(spec, clock, log, said, piece)
-        except Exception as problem:  # noqa: BLE001  # any exception: a log without an end would count as running forever
-            error = problem
-            if not isinstance(error, Error):
-                _log.error("stream %s is not taken over: a bug", log.header.stream_id, exc_info=problem)
-                error = Error("internal", "the gateway failed to go on with this stream")
+        except Error as error:
             end = closing_of(log, number, False, error)
             log.append(end.piece, end.last_seq)
             log.end(end.ending)

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ from tests.waiting import until_answered
 
 Events = list[tuple[str, dict[str, Any]]]
 BODY = json.dumps({**QUERY, "model": "m", "resumable": True}).encode()
-SYNC = '[store]\nsync = "before_send"\n'
+STORES = {
+    "batched": "",
+    "before_send": '[store]\nsync = "before_send"\n',
+    "sealed": '[store.encryption]\nkeys = ["file:seal"]\n',
+}
 
 
 def said(events: Events) -> str:
@@ -55,6 +60,10 @@ async def whole(mock: Mock, net: Net, folder: Path) -> str:
         text = said(frames(await get(server.host, "/api/v1/stream", BODY)))
     mock.requests.clear()
     return text
+
+
+async def is_asked(mock: Mock, times: int) -> bool:
+    return len(mock.requests) == times
 
 
 class Scene:
@@ -93,13 +102,14 @@ async def killed(
         await asyncio.gather(follower, return_exceptions=True)
 
 
-@pytest.mark.parametrize("sync", ["batched", "before_send"])
-async def test_an_answer_that_repeats_itself_goes_on(net: Net, folder: Path, url: str, sync: str) -> None:
+@pytest.mark.parametrize("store", STORES)
+async def test_an_answer_that_repeats_itself_goes_on(net: Net, folder: Path, url: str, store: str) -> None:
+    (folder / "seal").write_text("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")
     async with Mock(deltas=200, rate=60) as mock:
         configure(folder, mock)
         text = await whole(mock, net, folder)
-        more = SYNC if sync == "before_send" else ""
-        async with killed(net, folder, url, mock, 'on_midstream_failure = "continue"', more=more) as scene:
+        wish = 'on_midstream_failure = "continue"'
+        async with killed(net, folder, url, mock, wish, more=STORES[store]) as scene:
             followed = frames(await scene.follower)
             last = scene.had[-1][0]
             resumed = await scene.got(last)
@@ -114,7 +124,7 @@ async def test_an_answer_that_repeats_itself_goes_on(net: Net, folder: Path, url
     assert said([*kept, *resumed]) == text
     assert numbers(again) == sorted({*numbers(again)})
     assert again[-2][1]["continued"] == "verified"
-    assert (len(kept) == len(scene.had)) or sync == "batched", "no client has what is not stored"
+    assert (len(kept) == len(scene.had)) or store != "before_send", "no client has what is not stored"
 
 
 async def test_an_answer_without_content_is_asked_again(net: Net, folder: Path, url: str) -> None:
@@ -168,7 +178,7 @@ async def test_what_does_not_go_on_ends_with_its_worker(net: Net, folder: Path, 
 async def test_a_client_cancels_a_stream_that_goes_on(net: Net, folder: Path, url: str) -> None:
     stream = 'on_midstream_failure = "continue"'
     async with Mock(deltas=100_000, rate=60) as mock, killed(net, folder, url, mock, stream) as scene:
-        await until_answered(lambda: asyncio.sleep(0, len(mock.requests) == 2))
+        await until_answered(partial(is_asked, mock, 2))
         arguments = ("--port", "0", "--store", url)
         async with serving(net, folder, *arguments) as third:
             answer = await get(third.host, f"/api/v1/streams/{scene.stream_id}", method="DELETE")
@@ -194,7 +204,7 @@ async def test_three_workers_may_be_lost_and_nothing_of_the_request_stays(
         for number in range(2, 4):
             async with serving(net, folder, *arguments) as server:
                 follower = asyncio.create_task(get(server.host, f"/api/v1/streams/{stream_id}"))
-                await until_answered(lambda: asyncio.sleep(0, len(mock.requests) == number))  # noqa: B023
+                await until_answered(partial(is_asked, mock, number))
                 await asyncio.sleep(0.5)
                 server.process.kill()
                 await server.ended()
@@ -245,7 +255,7 @@ async def test_any_worker_cancels_a_stream_that_goes_on_in_another_one(net: Net,
                 os.kill(process_of(server, stream_id), signal.SIGKILL)
             path = f"/api/v1/streams/{stream_id}"
             follower = asyncio.create_task(get(server.host, path))
-            await until_answered(lambda: asyncio.sleep(0, len(mock.requests) == 2))
+            await until_answered(partial(is_asked, mock, 2))
             answer = await get(server.host, path, method="DELETE")
             assert answer.startswith(b"HTTP/1.1 202 "), answer
             assert frames(await follower)[-2][1]["finish_reason"] == "cancelled"

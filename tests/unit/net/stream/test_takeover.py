@@ -14,15 +14,17 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import LimitSettings, Settings, StoreSettings, StreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.stream.takeover import TakeOvers
+from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores._base import data_lines
 from tests.conftest import ChangeLimits
-from tests.unit.net.fakes import FakePool
+from tests.unit.net.fakes import FakeClient, FakePool
 from tests.unit.net.stream.test_durable import resumable
-from tests.unit.net.stream.test_targets import MODEL
+from tests.unit.net.stream.test_targets import MODEL, UPSTREAM
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("pools")
@@ -103,8 +105,9 @@ async def test_a_record_has_the_request_and_no_credential() -> None:
         {"log_header": LogHeader("s1", "", "m", "openai", "sse")},
         {"request": parse_request(b'{"query":"hi","extra":{"a":"%b"}}' % (b"x" * 99_999))},
         {"credential": object()},
+        {"model": dataclasses.replace(MODEL, upstream=dataclasses.replace(UPSTREAM, provider="python:m:f"))},
     ],
-    ids=["no log", "a whole answer", "a dialect", "another log", "too long", "a credential"],
+    ids=["no log", "a whole answer", "a dialect", "another log", "too long", "a credential", "functions"],
 )
 async def test_a_stream_that_no_other_worker_could_go_on_with_has_no_record(
     change: dict[str, Any], change_limits: ChangeLimits
@@ -220,7 +223,15 @@ async def test_without_content_the_request_is_asked_again_whatever_the_model_wis
 
 @pytest.mark.parametrize(
     "why",
-    ["a fourth worker", "an unknown model", "a lost beginning", "its end", "a damaged record", "the model's wish"],
+    [
+        "a fourth worker",
+        "an unknown model",
+        "a lost beginning",
+        "its end",
+        "a damaged record",
+        "the model's wish",
+        "processors",
+    ],
 )
 async def test_what_cannot_go_on_is_closed(why: str) -> None:
     engine = engine_with("error" if why == "the model's wish" else "continue")
@@ -228,7 +239,10 @@ async def test_what_cannot_go_on_is_closed(why: str) -> None:
     log = logged(engine, START, text(LONG), *ends, model="other" if why == "an unknown model" else "m")
     if why == "a lost beginning":
         log.trim(0)
+    processed = b'{"query":"hi","response_format":{"type":"json"},"json_snapshots":1}'
     kept = b'{"request":{"query":1}}' if why == "a damaged record" else record(engine)
+    if why == "processors":
+        kept = record(engine, processed)
     epoch = 4 if why == "a fourth worker" else 3
     assert engine.takeovers.going_on(log, epoch, log.last_seq + NUMBER, kept) is None
     await engine.close()
@@ -283,4 +297,21 @@ async def test_a_stream_that_goes_on_waits_for_a_follower_as_one_that_was_starte
     assert publication._stream.on_disconnect == "detach"
     spec: StreamSpec = engine.streams["s1"].spec
     assert (spec.caller, spec.is_retry, spec.sharing) == ("", False, None)
+    await engine.close()
+
+
+async def test_who_has_waited_for_the_stream_follows_it() -> None:
+    engine = engine_with()
+    log, client = logged(engine, START, text(LONG)), FakeClient()
+    view = view_of(log.header, Representation(get_format("gai"), "sse"), 2, now_ms)
+    follower = engine.durable.follow(log, client, view, 2, StreamSettings())
+    follower.begin()
+    await gone_on(engine, log)
+    publication = engine.durable.publication("s1")
+    assert publication is not None
+    assert (publication.followers, publication._timer) == (1, None)
+    answer(engine, LONG, " more")
+    sent = b"".join(each for each in client.calls if isinstance(each, bytes))
+    assert [json.loads(data)["type"] for data in data_lines(sent)][:3] == ["stream.gap", "warning", "text.delta"]
+    assert publication.followers == 0
     await engine.close()
