@@ -46,6 +46,7 @@ LARGER_CLASSES = {
     "net.upstream.connection_pool:ConnectionPool": "its figures are attributes, read by the scrape of metrics",
     "formats.messages.stream:Messages": "its attributes are the state of one message, block by block",
     "net.stream.session:Session": "its methods are what the relay, the attempts and the two lanes call on a stream",
+    "core.relay:Relay": "each method is something that happens to a stream; its base has what its client gets of it",
     "core.legal_stream:LegalStream": "one method for each kind of event, most of them of a few lines",
     "stores.sealed:SealedBackend": "one method for each of a backend's, most of them calls of the inner one",
     "server.pass_through.transfer:Transfer": "as a session for a stream: attempts, response and figures of one",
@@ -68,7 +69,7 @@ CATCHES_ALL = {
     "net.stream.session",  # the code that drives a stream: one stream
     "net.stream.intake",  # a read: one stream
     "net.stream.streams",  # the start and the figures of a stream: one stream; raised again
-    "net.stream.durable",  # the start of a stream: its log ends; raised again
+    "net.stream.durable",  # the start of a stream: its log ends; raised again as an error
     "net.stream.written_exchange",  # a request that is written: one stream
     "net.stream.targets",  # an adapter that builds a request: one stream
     "net.upstream.connection",  # a read: one exchange

@@ -532,6 +532,7 @@ STORE: Final[Mapping[str, Key]] = {
     "max_bytes": whole("Bytes kept of all streams, per worker; those that ended first are dropped first.", 65536),
     "max_stream_bytes": whole("Bytes kept of one stream; its oldest frames are dropped first.", 4096),
     "sync": choice("Whether a stream's bytes are stored in batches after they are sent, or before.", *_SYNC),
+    "takeover": switch("Whether streams go on when their worker is gone; keeps requests until the end."),
     "limits_on_failure": choice("Whether keys with limits are admitted or refused while the store fails.", *_FAILURE),
     "encryption": Key(
         "The keys that seal the store; needs the extra seal.",

@@ -397,6 +397,31 @@ class LegalStream:
             early, answer.early_warnings = answer.early_warnings, []
             self._emit_all(early)
 
+    def _recall(self, event: Event) -> None:
+        """Notes an event that its sink has: another worker has written it.
+
+        Raises:
+            IllegalTransition: The event may not follow those before it.
+        """
+        kind = event["type"]
+        step = _STEPS[self.state].get(kind)
+        if step is None:
+            raise IllegalTransition(self.state, kind)
+        answer, key = self._answer, step.key
+        if key is not None:
+            text: str = event[key]  # type: ignore[literal-required]  # the key depends on the type
+            answer.characters += len(text)
+        elif step.is_media:
+            answer.characters += characters_of_media(event)
+        if kind == "stream.reset":
+            answer.characters, self.delivered = 0, False
+            if answer.transcript is not None:
+                answer.transcript.forget()
+        elif answer.transcript is not None and not step.is_around:
+            answer.transcript.take(event)
+        self.delivered = self.delivered or key is not None or step.is_content
+        self.state = step.state
+
     def _send_processed(self, processed: Event) -> None:
         """Writes an event from the processors to the sink."""
         self._has_sent_delta = self._has_sent_delta or processed["type"] in DELTAS

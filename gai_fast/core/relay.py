@@ -31,7 +31,7 @@ Rules (docs/events.md, "Ends"):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, cast
 
 from gai_fast.core.account import Account
@@ -82,7 +82,7 @@ class Relay(LegalStream):
             or no attempt is under way.
     """
 
-    __slots__ = ("_failure", "completed", "error", "failed", "fault")
+    __slots__ = ("_announced", "_failure", "completed", "error", "failed", "fault")
 
     def __init__(
         self,
@@ -107,6 +107,7 @@ class Relay(LegalStream):
         self.completed: Callable[[], None] | None = None
         """Called for each chunk that comes when all choices have a finish reason: rule 3. As `failed`."""
         self._failure: Error | None = None
+        self._announced: Event | None = None  # written behind the next `start`
         self.error: Error | None = None
         """The error that ended the stream, if there is one."""
         self.fault: Exception | None = None
@@ -123,6 +124,22 @@ class Relay(LegalStream):
             account=account,
         )
         self._use(answer, sink, deltas, frames, upstream)
+
+    def resume(self, said: Sequence[Event], failure: Error, announced: Event) -> None:
+        """Goes on with the stream of a worker that is gone; `begin` must follow. Nothing was received before.
+
+        Args:
+            said: The events that its log has, in order. No end is among them.
+            failure: The failure of the attempt that is gone.
+            announced: Written behind the next `start`, if there is one.
+
+        Raises:
+            IllegalTransition: The events are none of a stream.
+        """
+        for event in said:
+            self._recall(event)
+        self._failure = failure
+        self._announced = announced
 
     def begin(
         self,
@@ -152,6 +169,8 @@ class Relay(LegalStream):
         if self.is_over:
             return
         deltas = self._copied_sink(deltas, self._answer.transcript)
+        if self.has_content:
+            self._announced = None
         answer = self._answer.next_attempt(
             adapter,
             deltas=deltas,
@@ -160,6 +179,8 @@ class Relay(LegalStream):
             account=account,
             goes_on=continued is not None,
         )
+        if continued is None and self._announced is not None:
+            answer.early_warnings.append({**self._announced})
         self._use(answer, sink, deltas, frames, upstream)
         self._relate(continued)
         failure = self._failure

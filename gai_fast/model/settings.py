@@ -643,6 +643,8 @@ class StoreSettings(_Snapshot):
     """The size of one log; its oldest frames are dropped first, and a follower that needs them gets `stream.gap`."""
     sync: Literal["batched", "before_send"] = "batched"
     """Whether a stream's bytes are written in batches after they were sent, or before."""
+    takeover: bool = True
+    """Whether another worker goes on with a stream whose worker is gone. The store then has its request meanwhile."""
     limits_on_failure: Literal["fail_open", "fail_closed"] = "fail_open"
     """Whether requests of keys with limits are admitted or refused while the store cannot be reached."""
     encryption: SealSettings = SealSettings()

@@ -303,6 +303,16 @@ class Limits:
     rsa_exponent: int = 2**32
     """The largest public exponent of an RSA key: 65537 is usual, and the time of a check grows with it."""
 
+    takeovers: int = 3
+    """Workers that may be lost by one stream before it ends: an answer that ends workers should not end all of them."""
+
+    takeovers_at_once: int = 64
+    """Streams that a worker takes over and that have no content yet. Others wait: most upstreams would refuse 1,000
+    prompts at once."""
+
+    takeover_request: int = 16 * MIB
+    """Bytes of a stream's request that the store keeps until the end. Longer ones end with their worker."""
+
     log_headroom: int = 512 * KIB
     """Bytes that one read of an upstream may add to a log: 256 KiB with uvloop, written in frames twice as long."""
 

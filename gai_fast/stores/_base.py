@@ -236,23 +236,31 @@ def data_lines(block: bytes) -> Iterator[bytes]:
             yield line
 
 
-def begins_with_gap(block: bytes) -> bool:
-    """Returns whether a block of a log begins with `stream.gap`: a new owner of the stream goes on with it.
-
-    Args:
-        block: As for `data_lines`.
-    """
-    return next(data_lines(block), b"").startswith(_GAP)
-
-
 class _Delta(msgspec.Struct):
-    """The fields of a `text.delta` or a `stream.gap` that `add_text` reads."""
+    """The fields of a `text.delta` or a `stream.gap` that are read."""
 
     text: str | None = None
     choice: Any = None
+    first: int = msgspec.field(name="from", default=1)
 
 
 _read_delta: Final = msgspec.json.Decoder(_Delta).decode
+
+
+def kept_before_gap(block: bytes) -> int | None:
+    """Returns the number of the last event that counts before a `stream.gap`: a new owner of the stream goes on there.
+
+    Args:
+        block: As for `data_lines`.
+
+    Returns:
+        None if the block does not begin with such an event.
+
+    Raises:
+        ValueError: The event cannot be read: the copy of a log may be damaged.
+    """
+    data = next(data_lines(block), b"")
+    return _read_delta(data).first - 1 if data.startswith(_GAP) else None
 
 
 def add_text(text: bytearray, block: bytes) -> bool:

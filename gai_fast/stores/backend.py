@@ -121,6 +121,8 @@ class CopyChange(msgspec.Struct, frozen=True, gc=False):
         is_dropped: Removes the copy. Only `worker` and `epoch` may be set too.
         caller: The caller of the stream, as in its header.
         is_sealed: Whether the records are sealed, so that a store needs no checksum to find a damaged one.
+        request: What a new owner of the stream needs to go on: begun with `header`, and gone with the end. Without
+            `header`, an empty value says that the copy has one. None if it has none.
     """
 
     stream_id: str
@@ -135,6 +137,7 @@ class CopyChange(msgspec.Struct, frozen=True, gc=False):
     caller: str = ""
     is_sealed: bool = False
     epoch: int = 0
+    request: bytes | None = None
 
 
 LAST_EPOCH: Final = 1 << 53
@@ -332,6 +335,10 @@ class Backend(Records):
         Returns:
             Whether it owns the copy now. If not, the copy has changed since, has ended, or is gone.
         """
+
+    async def request_of(self, stream_id: str) -> bytes | None:
+        """Returns the request of a stream that has not ended; as in `CopyChange`. None if there is none."""
+        return None
 
     @abstractmethod
     async def load(self, stream_id: str) -> LogCopy | None:

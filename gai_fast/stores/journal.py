@@ -129,17 +129,22 @@ class Journal:
             log.watch(copying)
         self.changed(copying)
 
-    def go_on(self, log: StreamLog, epoch: int) -> None:
-        """Writes to a copy that this process has taken over. Its new pieces can be read once the store has them.
+    def go_on(self, log: StreamLog, epoch: int, *, is_end: bool) -> None:
+        """Writes to a copy that this process has taken over.
 
         Args:
             log: The log; it has all that the copy has.
             epoch: The copy's epoch.
+            is_end: Whether only its end follows, which can be read once the store has it.
         """
         if self._is_stopped:
             log.is_degraded = True
             return
-        copying = self._copies[log.header.stream_id] = log.gate = _Copying(self, log, epoch)
+        copying = self._copies[log.header.stream_id] = _Copying(self, log, epoch)
+        if is_end or self.is_ahead:
+            log.gate = copying
+        else:
+            log.watch(copying)
         copying.take_over()
 
     def changed(self, copying: _Copying) -> None:
@@ -232,6 +237,7 @@ class Journal:
             else:
                 changes.append(change)
                 size += sum(len(record.piece) for record in change.records) + SHARED.log_block_cost
+                size += len(change.request or b"")
         self._takes_all = not self._changed
         return changes
 
@@ -288,6 +294,7 @@ class Journal:
             if copying.is_complete:
                 self._changed.pop(copying, None)
                 self._forget(copying)
+                copying.log.request = None
                 size = copying.copied + LIMITS.log_stream_cost
                 caller = copying.log.header.caller
                 due = self.clock() + self._ttl
@@ -550,6 +557,7 @@ class _Copying:
         self.is_begun = True
         self.is_complete = ending is not None
         last_seq = self._held[-1][1] if self._held else log.last_seq
+        request = log.request if header is not None or log.request is None else b""
         return CopyChange(
             self.stream_id,
             header,
@@ -561,6 +569,7 @@ class _Copying:
             keep,
             caller=log.header.caller,
             epoch=self.epoch,
+            request=request,
         )
 
     def publish(self) -> None:

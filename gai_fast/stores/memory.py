@@ -64,6 +64,7 @@ class StreamLog:
         followed_at: When another process last reported over the bus that it follows the log. Not set if the store
             records followers.
         is_left: Whether this process wrote the log until another one took the stream over.
+        request: What a new owner of the stream needs to go on. None if there is none, and after the end.
         gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
 
@@ -85,6 +86,7 @@ class StreamLog:
         "is_degraded",
         "is_left",
         "last_seq",
+        "request",
     )
 
     def __init__(self, memory: LogMemory, header: LogHeader) -> None:
@@ -97,6 +99,7 @@ class StreamLog:
         self.is_left = False
         self.followed_at = -math.inf
         self.gate: LogGate | None = None
+        self.request: bytes | None = None
         self._memory = memory
         self._watchers: tuple[LogWatcher, ...] = ()  # replaced, not changed: a watcher may leave during a loop over it
         self._blocks: deque[tuple[bytes, int]] = _deque()  # bytes, and the number of the last event in them

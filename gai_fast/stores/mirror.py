@@ -9,12 +9,12 @@ Owns the mirrors and the tasks that fill them. `alive.py` decides whether a work
    whose streams have not ended. A mirror without watchers is dropped after a while, and made again when it is needed.
 3. A record must begin at the end of the mirror; otherwise the mirror is broken off. If the copy has dropped the missing
    records, the followers resume and get a new mirror with an explicit gap. Otherwise the copy is damaged.
-4. If a worker is gone, the copies that somebody asks for are read to their ends once more, and closed: this process
-   takes the copy over and writes its end, once for all. If another process is faster, its end is read. A copy that
-   cannot be taken over, such as one of an earlier release, breaks off with `worker_lost`. A mirror without watchers is
-   dropped: who asks next finds that the worker is gone. If a worker lives, the store may have lost its copy, or
-   may not show it to this process. The followers wait for `limits.mirror_patience` until the copy is written again;
-   then they must resume.
+4. If a worker is gone, the copies that somebody asks for are read to their ends once more. This process takes such a
+   copy over, and goes on with its stream or writes its end, once for all. If another process is faster, its events are
+   read. A copy that cannot be taken over, such as one of an earlier release, breaks off with `worker_lost`. A mirror
+   without watchers is dropped: who asks next finds that the worker is gone. If a worker lives, the store may have lost
+   its copy, or may not show it to this process. The followers wait for `limits.mirror_patience` until the copy is
+   written again; then they must resume.
 5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
 6. Every read is limited (`limits.mirror_streams`, `mirror_reads`). The filling task reads the rest.
 7. A log of this process whose copy has another owner is adopted: from then on it is a mirror, and its followers stay.
@@ -33,7 +33,7 @@ from typing import Any, Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, begins_with_gap, damaged, frames_after
+from gai_fast.stores._base import CALLS, damaged, frames_after, kept_before_gap
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
@@ -49,6 +49,9 @@ _Work = Callable[[], Coroutine[Any, Any, None]]
 Close = Callable[[StreamLog, bool], Callable[[int], None]]
 """Makes the end of a log, from the log and whether it is cancelled; what it returns ends the log once its copy is taken
 over, and takes the new epoch. Raises an `Error` for a log that is damaged."""
+GoOn = Callable[[StreamLog, int, bytes], Callable[[int], None] | None]
+"""Goes on with a stream, from its log, the copy's epoch and its request; what it returns begins once the copy is taken
+over, and takes the new epoch. None if the log is to be closed. Raises as `Close`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,6 +70,10 @@ class _Mirror:
     """The last time at which the store had its copy, in monotonic seconds."""
     is_cancelled: bool = False
     """Whether its caller cancels the stream."""
+    is_taken: bool = False
+    """Whether this process has taken the copy over, and writes it."""
+    is_closing: bool = False
+    """Whether it writes nothing but the end."""
 
 
 class Mirrors:
@@ -81,10 +88,14 @@ class Mirrors:
 
     Attributes:
         close_log: Ends a log that was taken over: rule 4. None if copies are not taken over.
+        go_on: Goes on with the stream of a log that was taken over. None if such logs are only closed.
+        has_room: Returns whether one more stream may be gone on with now. Until then its followers wait.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str, alive: Alive) -> None:
         self.close_log: Close | None = None
+        self.go_on: GoOn | None = None
+        self.has_room: Callable[[], bool] = lambda: True
         self._own = own
         self._alive = alive
         self._backend = backend
@@ -180,6 +191,7 @@ class Mirrors:
             try:
                 await self._catch_up(mirror, copy.news, asks=asks or mirror.is_cancelled)
             finally:
+                mirror.is_cancelled = False  # its worker lives, and may refuse
                 is_dropped = not self._is_in_use(mirror) and not mirror.log.is_over
                 self._forget_unused(mirror)
         except StoreError as problem:
@@ -202,7 +214,7 @@ class Mirrors:
     def _is_in_use(self, mirror: _Mirror) -> bool:
         """Returns whether a log has ended, is filled, or is written by this process after a take-over."""
         log = mirror.log
-        return log.ending is not None or log.gate is not None or log.header.stream_id in self._mirrors
+        return log.ending is not None or mirror.is_taken or log.header.stream_id in self._mirrors
 
     def _forget_unused(self, mirror: _Mirror) -> None:
         if not self._is_in_use(mirror):
@@ -225,7 +237,7 @@ class Mirrors:
         is_asked = asks and is_complete and not mirror.log.is_over
         if is_asked and (is_own or await self._alive.is_gone(mirror.worker)):
             await self._part(mirror)
-            await self._until_closed(mirror.log)
+            await self._until_closed(mirror)
         if self._is_in_use(mirror) or mirror.log.is_over:
             return
         await self._backend.note_followers([mirror.log.header.stream_id])
@@ -246,23 +258,31 @@ class Mirrors:
         return False
 
     async def _part(self, mirror: _Mirror) -> None:
-        """Ends a mirror whose worker is gone, once the mirror has all that the worker wrote: rule 4."""
+        """Goes on without a worker that is gone, once its mirror has all that the worker wrote: rule 4."""
         log = mirror.log
+        if self.go_on is not None and not self.has_room():
+            return
         if not await self._read_on(mirror) or log.is_over:
             return
         if self.close_log is None or log.header.format == CALLS or not _can_be_taken_over(mirror):
             log.break_off(_worker_lost())
             return
         try:
-            close = self.close_log(log, mirror.is_cancelled)  # nothing is owned that cannot be closed
+            begin = await self._going_on(mirror)
+            if mirror.log.is_over:
+                return
+            if begin is None:
+                begin = self.close_log(log, mirror.is_cancelled)  # nothing is owned that cannot be closed
+                mirror.is_closing = True
         except Error as problem:
             log.break_off(problem)
             return
         stream_id, position = log.header.stream_id, mirror.position
         if await self._backend.take_over(stream_id, mirror.epoch, position, log.header, self._own):
             self._mirrors.pop(stream_id, None)
+            mirror.is_taken = True
             if not log.is_over:  # it may have been broken off during the call
-                close(mirror.epoch + 1)
+                begin(mirror.epoch + 1)
             return
         copy = await self._backend.load(stream_id)
         if copy is None:
@@ -272,17 +292,32 @@ class Mirrors:
         else:
             self._note_owner(mirror, Owner(copy.worker, copy.epoch))
 
+    async def _going_on(self, mirror: _Mirror) -> Callable[[int], None] | None:
+        """Returns what goes on with a stream. None if its log is to be closed. Raises as `Close`."""
+        if self.go_on is None or mirror.is_cancelled:
+            return None
+        try:
+            request = await self._backend.request_of(mirror.log.header.stream_id)
+        except StoreError as problem:
+            if problem.fault != "damaged":
+                raise
+            self._note(problem)
+            return None
+        if request is None or mirror.is_cancelled or mirror.log.is_over:
+            return None
+        return self.go_on(mirror.log, mirror.epoch, request)
+
     def _note_owner(self, mirror: _Mirror, owner: Owner) -> None:
         """Notes the owner of a copy, which another process may have taken over."""
         if owner.epoch:
             mirror.worker, mirror.epoch = owner
 
-    async def _until_closed(self, log: StreamLog) -> None:
+    async def _until_closed(self, mirror: _Mirror) -> None:
         """Waits for the end of a log that this process closes, so that requests for its state find the end."""
-        over = UntilOver()
+        log, over = mirror.log, UntilOver()
         log.watch(over)
         try:
-            if log.gate is not None and not log.is_over:
+            if mirror.is_taken and mirror.is_closing and not log.is_over:
                 async with asyncio.timeout(LIMITS.store_answer):
                     await over.event.wait()
         except TimeoutError:
@@ -293,9 +328,13 @@ class Mirrors:
     async def _add(self, mirror: _Mirror, news: CopyTail) -> None:
         """Adds news to a mirror's log, or ends the log."""
         log = mirror.log
-        if log.is_over or log.gate is not None:  # this process writes the copy now
+        if log.is_over or mirror.is_taken:
             return
-        misfit = self._append(mirror, news.records)
+        try:
+            misfit = self._append(mirror, news.records)
+        except ValueError:
+            log.break_off(damaged())
+            return
         if misfit is not None:
             log.break_off(await self._why(log, misfit))
         elif news.is_damaged:
@@ -312,6 +351,9 @@ class Mirrors:
 
         A record may begin before the end of the log, if the copy was written again with other record boundaries, or if
         the log was adopted.
+
+        Raises:
+            ValueError: The event with which a new owner goes on cannot be read.
         """
         log = mirror.log
         for record in records:
@@ -324,8 +366,9 @@ class Mirrors:
                 piece = record.piece if is_new else frames_after(record.piece, log.header, log.last_seq)
                 if not piece:
                     return record
-                if not is_new and begins_with_gap(piece):
-                    log.void(record.after)
+                kept = None if is_new else kept_before_gap(piece)
+                if kept is not None:
+                    log.void(kept)
                 log.append(piece, record.last_seq)
             mirror.position = max(mirror.position, record.last_seq)
         return None

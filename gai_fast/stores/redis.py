@@ -10,6 +10,7 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
 | `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for dropped events and its `sum:<lost>`, |
 | | `worker` and `epoch`: the copy's owner; |
 | | `followed`: the time at which the stream was last followed |
+| `gai:{<stream id>}:request` | the request of a stream that has not ended, with a checksum as a record has |
 | `gai:<kind>:<name>` | a record: its value, a line end, and a checksum over value and place in eight hex digits |
 | `gai:lasting` | a set: `<kind>:<name>` of the records without a time to live; some may be gone |
 | `gai:worker:<name>` | a worker's lease |
@@ -44,8 +45,9 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
 9. Copies and claims of earlier releases lack some of the checksums, and are read without them. Their heads lack the
    owner, so they are never taken over.
 10. `XADD` cannot compare. So the key of a log has the epoch in its name: a take-over renames it, and a former owner's
-   `XADD` finds no key. All other writes of a copy are scripts that compare the owner in the head. A copy that is not
-   found under its key counts as missing; only the script that begins a copy finds that it has another owner.
+   `XADD` finds no key. All other writes of a copy are scripts that compare the owner in the head; so are those of
+   records after the first epoch, which may have two owners if the server has lost a take-over. A copy that is not found
+   under its key counts as missing; only the script that begins a copy finds that it has another owner.
 """
 
 from __future__ import annotations
@@ -128,6 +130,7 @@ redis.call('HSET', KEYS[1], 'header', ARGV[3], 'sum', ARGV[5], 'worker', ARGV[1]
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 if redis.call('TYPE', KEYS[2]).ok == 'stream' then redis.call('DEL', KEYS[2]) end
 redis.call('XADD', KEYS[2], '0-1', 'begun', '1')
+if KEYS[3] then redis.call('SET', KEYS[3], ARGV[7], 'PX', ARGV[4]) end
 return redis.call('PEXPIRE', KEYS[2], ARGV[4])"""
 )
 """Begins a copy, and deletes the rest of an earlier one. No other command creates the keys of a copy. If the server
@@ -154,21 +157,33 @@ redis.call('RENAME', KEYS[2], log_key(ARGV[6], own))
 return 1"""
 )
 """Makes a worker the owner, if the copy is as it was read: the epoch, and the last number of an entry or a gap."""
+_ADD: Final = (
+    _IS_OWN
+    + """\
+return redis.call('XADD', KEYS[2], 'NOMKSTREAM', unpack(ARGV, 3))"""
+)
+"""Adds a record or an end after the first epoch: rule 10."""
 _LIFE: Final = (
     _IS_OWN
     + """\
 if redis.call('PEXPIRE', KEYS[2], ARGV[3]) == 0 then return nil end
+if KEYS[3] then redis.call('PEXPIRE', KEYS[3], ARGV[3]) end
 return redis.call('PEXPIRE', KEYS[1], ARGV[3])"""
+)
+_FORGET_REQUEST: Final = (
+    _IS_OWN
+    + """\
+return redis.call('UNLINK', KEYS[2])"""
 )
 _DROP: Final = """\
 local owner = redis.call('HMGET', KEYS[1], 'worker', 'epoch')
 if owner[2] and (owner[1] ~= ARGV[1] or owner[2] ~= ARGV[2]) then return 0 end
-return redis.call('UNLINK', KEYS[1], KEYS[2])"""
+return redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])"""
 """Removes a copy for its owner."""
 _DROP_ANY: Final = (
     _LOG_KEY
     + """\
-return redis.call('UNLINK', KEYS[1], log_key(ARGV[1], redis.call('HGET', KEYS[1], 'epoch')))"""
+return redis.call('UNLINK', KEYS[1], KEYS[2], log_key(ARGV[1], redis.call('HGET', KEYS[1], 'epoch')))"""
 )
 _OWNER: Final = (
     _LOG_KEY
@@ -316,6 +331,17 @@ class RedisBackend(Backend):
         if is_own:
             self._note_epoch(stream_id, epoch + 1)
         return is_own
+
+    async def request_of(self, stream_id: str) -> bytes | None:
+        """Returns the request of a stream that has not ended."""
+        async with self.client.turn():
+            found: bytes | None = await self.client.ask("GET", _request(stream_id))
+        if found is None:
+            return None
+        value = found[:-_CHECK]
+        if found[-_CHECK:] != _check_of_request(value, stream_id):
+            raise StoreError("damaged", "the request of a stream is damaged")
+        return value
 
     def _note_epoch(self, stream_id: str, epoch: int) -> None:
         """Remembers the epoch of a copy, which is in the name of its log."""
@@ -766,6 +792,10 @@ def _head(stream_id: str) -> str:
     return f"gai:{{{stream_id}}}:head"
 
 
+def _request(stream_id: str) -> str:
+    return f"gai:{{{stream_id}}}:request"
+
+
 def _read_epoch(text: bytes | None) -> int:
     """Returns the epoch in a head. 0 if there is none, as of a copy of an earlier release, or it is damaged."""
     epoch = int(text) if text is not None and text.isdigit() and len(text) <= _EPOCH else 0
@@ -817,6 +847,11 @@ def _opened(found: bytes, kind: str, name: str) -> bytes:
     raise StoreError("damaged", "a record of the store is damaged")
 
 
+def _check_of_request(value: bytes, stream_id: str) -> bytes:
+    """Returns the line end and checksum that follow the request of a stream."""
+    return b"\n%08x" % checksum(value, stream_id, "request")
+
+
 def _check_of_response(value: bytes, name: str) -> bytes:
     """Returns the line end and checksum that follow the value of a kept response."""
     return b"\n%08x" % checksum(value, RESPONSES, name)
@@ -835,18 +870,24 @@ def _opened_response(found: bytes, name: str) -> bytes:
 
 
 def _commands(change: CopyChange) -> list[Command]:
-    log, head = _log(change.stream_id, change.epoch), _head(change.stream_id)
+    log, head, request = _log(change.stream_id, change.epoch), _head(change.stream_id), _request(change.stream_id)
     owner = change.worker, change.epoch
     if change.is_dropped:
         if not change.epoch:
-            return [("EVAL", _DROP_ANY, 1, head, log)]
-        return [("EVAL", _DROP, 2, head, log, *owner)]
+            return [("EVAL", _DROP_ANY, 2, head, request, log)]
+        return [("EVAL", _DROP, 3, head, log, request, *owner)]
     commands: list[Command] = []
+    kept = () if change.request is None else (request,)
     if change.header is not None:
         header = header_text(change.header, change.worker)
         check = checksum(header, change.stream_id, "header")
         values = header, int((change.keep or 0.0) * 1000), check, _log(change.stream_id)
-        commands.append(("EVAL", _BEGIN, 2, head, log, *owner, *values))
+        keys: tuple[str, ...] = (head, log)
+        asked: tuple[bytes, ...] = ()
+        if change.request:
+            keys = (head, log, request)
+            asked = (change.request + _check_of_request(change.request, change.stream_id),)
+        commands.append(("EVAL", _BEGIN, len(keys), *keys, *owner, *values, *asked))
     lost = 0
     if change.gap is not None:  # before the records after the gap, so that a concurrent reader finds no hole
         lost, text = change.gap.lost, gap_text(change.gap)
@@ -858,14 +899,26 @@ def _commands(change: CopyChange) -> list[Command]:
             fields: tuple[str | int | bytes, ...] = ("after", after, "piece", piece)
             if not change.is_sealed:
                 fields = (*fields, "sum", checksum(piece, change.stream_id, after, last_seq))
-            commands.append(("XADD", log, "NOMKSTREAM", f"{last_seq}-0", *fields))
+            commands.append(_entry(change, f"{last_seq}-0", *fields))
     if change.ending is not None:
         end, ending = f"{change.last_seq}-2", ending_text(change.ending)
         check = checksum(ending, change.stream_id, "end", change.last_seq)
-        commands.append(("XADD", log, "NOMKSTREAM", end, "ending", ending, "sum", check))
+        commands.append(_entry(change, end, "ending", ending, "sum", check))
+        if kept:
+            commands.append(("EVAL", _FORGET_REQUEST, 2, head, request, *owner))
     if change.keep is not None and change.header is None:
-        commands.append(("EVAL", _LIFE, 2, head, log, *owner, int(change.keep * 1000)))
+        keys = (head, log, *kept)
+        commands.append(("EVAL", _LIFE, len(keys), *keys, *owner, int(change.keep * 1000)))
     return commands
+
+
+def _entry(change: CopyChange, *entry: str | int | bytes) -> Command:
+    """Returns the command that adds an entry to a log: rule 10."""
+    stream_id, epoch = change.stream_id, change.epoch
+    log = _log(stream_id, epoch)
+    if epoch <= 1:
+        return ("XADD", log, "NOMKSTREAM", *entry)
+    return ("EVAL", _ADD, 2, _head(stream_id), log, change.worker, epoch, *entry)
 
 
 def _news(entries: Sequence[_Entry], stream_id: str, asked: int, after: int) -> CopyTail:

@@ -195,6 +195,14 @@ class SealedBackend(Backend):
             self._plain_logs.add(stream_id)  # rule 4
         return is_own
 
+    async def request_of(self, stream_id: str) -> bytes | None:
+        """Returns the request of a stream that was loaded, opened."""
+        known = self._known.get(stream_id)
+        value = None if known is None else await self._inner.request_of(stream_id)
+        if value is None or known is None or not known.is_sealed:
+            return value
+        return self.seals.open(place_of("log.request", stream_id, known.caller), value)
+
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, opened."""
         copy = await self._inner.load(stream_id)

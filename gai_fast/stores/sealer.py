@@ -178,8 +178,8 @@ class Sealer:
             StoreError: There is no key.
         """
         stream_id: str
-        (stream_id, header, worker, records, gap, ending, last_seq, keep, is_dropped, caller_name, _, epoch) = astuple(
-            change
+        (stream_id, header, worker, records, gap, ending, last_seq, keep, is_dropped, caller_name, _, epoch, asked) = (
+            astuple(change)
         )
         if is_dropped:
             return change
@@ -196,11 +196,15 @@ class Sealer:
             place = _numbers(VERSION, False, begin, end) + rest
             sealed.append(Record(begin, end, _sealed(self, place, record.piece)))
         if header is None and gap is None and ending is None:  # nearly always
-            return CopyChange(stream_id, None, worker, sealed, None, None, 0, keep, is_sealed=True, epoch=epoch)
+            return CopyChange(
+                stream_id, None, worker, sealed, None, None, 0, keep, is_sealed=True, epoch=epoch, request=asked
+            )
         caller, name = rest[:_DIGEST_ENDS], rest[_NAME_BEGINS:]
         if header is not None:
             value = _sealed(self, _HEADER_NUMBERS + caller + _HEADER_KIND + name, header_text(header, worker))
             header = _json((worker, stream_id, caller.hex(), header.model, FORMAT, header.framing, None, value, None))
+        if asked:
+            asked = _sealed(self, place_of("log.request", stream_id, caller), asked)
         if gap is not None:
             value = _sealed(self, place_of("log.text", stream_id, caller, gap.after, gap.lost), gap_text(gap))
             text = f"{gap.after}:{gap.lost}:{b2a_base64(value, newline=False).decode()};"
@@ -209,7 +213,19 @@ class Sealer:
             place = _numbers(VERSION, True, 0, last_seq) + caller + _END_KIND + name
             outer = {"sealed": _sealed(self, place, ending_text(ending)), "last_seq": last_seq}
             ending = _json((ending.state, None, None, outer, True))
-        return CopyChange(stream_id, header, worker, sealed, gap, ending, last_seq, keep, is_sealed=True, epoch=epoch)
+        return CopyChange(
+            stream_id,
+            header,
+            worker,
+            sealed,
+            gap,
+            ending,
+            last_seq,
+            keep,
+            is_sealed=True,
+            epoch=epoch,
+            request=asked,
+        )
 
     def _begin_writer(self) -> None:
         """Draws the random bytes of a writer: rule 3. Draws nothing without keys."""

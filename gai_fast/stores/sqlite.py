@@ -106,6 +106,10 @@ _OWNER_COLUMNS: Final = (
     "ALTER TABLE streams ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0",
 )
 """Makes tables 2 to tables 3. Processes of the earlier release go on to write copies without an owner."""
+_REQUEST_TABLE: Final = "CREATE TABLE IF NOT EXISTS requests (stream INTEGER PRIMARY KEY, value BLOB NOT NULL)"
+"""Files of earlier releases lack it, and these go on to read this one."""
+_PARTS: Final = ("records", "gaps", "requests")
+"""The tables of what a copy has beside its row in `streams`."""
 _IS_OWN: Final = "worker = ? AND epoch = ?"
 _TAKE_OVER: Final = """
 UPDATE streams SET header = :header, worker = :worker, epoch = epoch + 1
@@ -189,6 +193,10 @@ class SQLiteBackend(Backend):
             return connection.execute(_TAKE_OVER, {**values, "now": _ms_from_now(0.0)}).rowcount == 1
 
         return await self._writer.transact(take_over)
+
+    async def request_of(self, stream_id: str) -> bytes | None:
+        """Returns the request of a stream that has not ended."""
+        return await self._reader.call(lambda connection: _request_of(connection, stream_id))
 
     async def load(self, stream_id: str) -> LogCopy | None:
         """Returns the copy of a log, or the first part of a long copy."""
@@ -367,6 +375,7 @@ class SQLiteBackend(Backend):
                 connection.execute(f"PRAGMA user_version={_SCHEMA}")
             elif schema != _SCHEMA:
                 raise StoreError("unsuitable", f"{self._path} is of another release (tables {schema}, not {_SCHEMA})")
+            connection.execute(_REQUEST_TABLE)
             for statement in _RESPONSE_TABLES:  # files of earlier releases have none, and these go on to read this one
                 connection.execute(statement)
             connection.execute("INSERT OR REPLACE INTO leases VALUES ('', 0)")  # fails if it cannot be written
@@ -426,6 +435,8 @@ class SQLiteBackend(Backend):
             connection.execute(add, (key, last_seq, after, row))
         if change.gap is not None:
             _write_gap(connection, key, stream_id, change.gap)
+        if change.request is not None:
+            _write_request(connection, key, change)
         return True
 
     def _key(self, connection: sqlite3.Connection, stream_id: str) -> int | None:
@@ -447,7 +458,7 @@ class SQLiteBackend(Backend):
             left -= connection.execute(f"DELETE FROM records WHERE rowid IN ({some})", (key, left)).rowcount
             if left <= 0:
                 break
-            connection.execute("DELETE FROM gaps WHERE stream = ?", (key,))
+            _remove_parts(connection, key)
             connection.execute("DELETE FROM streams WHERE key = ?", (key,))
             left -= 1
         some = "SELECT key FROM claims WHERE expires_ms <= ? LIMIT ?"
@@ -848,8 +859,29 @@ def _drop_former(connection: sqlite3.Connection, stream_id: str, epoch: int) -> 
     """Removes a copy of a lower epoch: rule 4 of `backend.py`."""
     former = "SELECT key FROM streams WHERE id = ? AND epoch < ?"
     for (key,) in connection.execute(former, (stream_id, epoch)).fetchall():
-        for table, column in (("records", "stream"), ("gaps", "stream"), ("streams", "key")):
-            connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (key,))
+        _remove_parts(connection, key)
+        connection.execute("DELETE FROM streams WHERE key = ?", (key,))
+
+
+def _remove_parts(connection: sqlite3.Connection, key: int) -> None:
+    """Removes what a copy has beside its row."""
+    for table in _PARTS:
+        connection.execute(f"DELETE FROM {table} WHERE stream = ?", (key,))
+
+
+def _write_request(connection: sqlite3.Connection, key: int, change: CopyChange) -> None:
+    """Writes the request of a stream that begins, or removes that of one that ends."""
+    if change.ending is not None:
+        connection.execute("DELETE FROM requests WHERE stream = ?", (key,))
+    elif change.header is not None and change.request:
+        sealed = _seal(change.request, change.stream_id, "request")
+        connection.execute("INSERT OR REPLACE INTO requests VALUES (?, ?)", (key, sealed))
+
+
+def _request_of(connection: sqlite3.Connection, stream_id: str) -> bytes | None:
+    find = "SELECT value FROM requests JOIN streams ON stream = key WHERE id = ? AND expires_ms > ?"
+    row = connection.execute(find, (stream_id, _ms_from_now(0.0))).fetchone()
+    return None if row is None else _open_sealed(row[0], stream_id, "request")
 
 
 def _note_followers(connection: sqlite3.Connection, stream_ids: Collection[str]) -> None:

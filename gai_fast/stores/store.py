@@ -56,6 +56,11 @@ ClosingOf = Callable[[StreamLog, int, bool], Closing]
 """Returns the end of a log whose owner is gone. Its arguments are the log, with all that is stored; the number of its
 `stream.gap`, or 0 for none; and whether the stream is cancelled."""
 
+GoingOn = Callable[[StreamLog, int, int, bytes], Callable[[], None] | None]
+"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; the owner's epoch; the
+number of the log's `stream.gap`; and the stream's request. It returns what begins to go on once the log's copy is taken
+over, or None if the log is closed instead."""
+
 Durability = Literal["memory", "durable", "degraded"]
 """The loss if this process ends: all that its memory holds; the last 30 ms; all since the store has failed."""
 
@@ -107,6 +112,10 @@ class Store:
         """Stops the upstream of a stream that another process has taken over. Its argument is the stream's id."""
         self.closing_of: ClosingOf | None = None
         """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
+        self.going_on: GoingOn | None = None
+        """Goes on with a stream whose owner is gone; set before `open`. None if all such logs are closed."""
+        self.has_room: Callable[[], bool] = _always
+        """Returns whether this process may go on with one more such stream now."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # the tasks of `abandon`
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
@@ -158,6 +167,9 @@ class Store:
             )
             if self.closing_of is not None:
                 self._mirrors.close_log = partial(self._closing, self._journal, self.closing_of)
+            if self.going_on is not None and self._settings.takeover:
+                self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on)
+                self._mirrors.has_room = self.has_room
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
                 upkeep.append(self._messages.serve(self.hear))
@@ -197,17 +209,24 @@ class Store:
 
     # -- logs --
 
-    def create(self, header: LogHeader) -> StreamLog:
+    @property
+    def keeps_requests(self) -> bool:
+        """Whether another worker may go on with a stream whose worker is gone."""
+        return self._settings.takeover and self._backend is not None and self._backend.is_copy
+
+    def create(self, header: LogHeader, request: bytes | None = None) -> StreamLog:
         """Makes the log of a new stream.
 
         Args:
             header: Describes the stream.
+            request: What a new owner of the stream needs to go on. None if there is none.
 
         Raises:
             Overloaded: There is no room for another stream.
         """
         log = self.memory.create(header)
         if self._journal is not None:
+            log.request = request
             self._journal.begin(log)
         return log
 
@@ -235,12 +254,27 @@ class Store:
         piece, last_seq, ending = closing_of(log, gap, is_cancelled)
 
         def close(epoch: int) -> None:
-            journal.go_on(log, epoch)
+            journal.go_on(log, epoch, is_end=True)
             if piece:
                 log.append(piece, last_seq)
             log.end(ending)
 
         return close
+
+    def _go_on(
+        self, journal: Journal, going_on: GoingOn, log: StreamLog, epoch: int, request: bytes
+    ) -> Callable[[int], None] | None:
+        """Goes on with a stream; as `mirror.GoOn`."""
+        begin = going_on(log, epoch, owners_number(log.last_seq), request)
+        if begin is None:
+            return None
+
+        def go_on(own: int) -> None:
+            log.request = request
+            journal.go_on(log, own, is_end=False)
+            begin()
+
+        return go_on
 
     def find_here(self, stream_id: str) -> StreamLog | None:
         """Returns the log of a stream from the memory of this process. None if it is not there."""
@@ -592,6 +626,10 @@ class Store:
             except Exception as problem:  # noqa: BLE001  # rule 3
                 self._health.broke("what is past its time was not removed from the store", problem)
             await asyncio.sleep(SHARED.store_poll if has_more else LIMITS.store_sweep_interval)
+
+
+def _always() -> bool:
+    return True
 
 
 def owners_number(last_seq: int) -> int:

@@ -219,6 +219,16 @@ class ResponseEvents(DialectEncoder):
             self._emit("response.created", {"response": response})
             self._emit("response.in_progress", {"response": response})
 
+    def _join(self, event: Event) -> bool:
+        """Numbers on from a log, if the event is an end that the log lacked; returns whether it is.
+
+        Then the follower has the response's start.
+        """
+        is_end = self._follows and not self._started and event.get("seq", 1) > 1
+        if is_end:
+            self._number = event["seq"] - 1
+        return is_end
+
     def prepare(self) -> None:
         """Writes a response that nothing is generated for."""
         self._started = True
@@ -241,6 +251,7 @@ class ResponseEvents(DialectEncoder):
 
     def _finish(self, event: Event) -> None:
         outcome = outcome_of(event)
+        self._join(event)
         if self._has_audio:
             self._emit("response.audio.done", {})
         self._output.finish(is_complete=outcome.status == "completed")
@@ -252,13 +263,8 @@ class ResponseEvents(DialectEncoder):
         self._emit_last(outcome.event, response)
 
     def _error(self, event: Event) -> None:
-        """Writes the failure of the response, or of reading its log.
-
-        If the log lacks this failure, the follower already has the response's start.
-        """
-        if self._follows and not self._started and event.get("seq", 1) > 1:
-            self._number = event["seq"] - 1
-        else:
+        """Writes the failure of the response, or of reading its log."""
+        if not self._join(event):
             self._begin()
         error = Error.from_payload(event["error"])
         if not self._error_sent:

@@ -16,7 +16,9 @@ the client. Arms no timer and has no callbacks: the session calls.
    at the same model.
 4. The first attempt waits while no target's speed is known: see `balance.py`, rule 4.
 5. If no event comes within `hedge_after`, a second target is asked, once in a stream: see `hedge.py`.
-6. A model may think for minutes. Where another target or model is left and the request asks for no reasoning, an
+6. The stream of a worker that is gone goes on with an attempt that is no retry (`resume`). A delivered text that is
+   shorter than `limits.repeated_text` is no prefill then: a repetition could not be told from it.
+7. A model may think for minutes. Where another target or model is left and the request asks for no reasoning, an
    upstream that is silent is given up sooner; within an answer too, if another attempt could go on with it. The
    operator's own times hold.
 """
@@ -31,6 +33,7 @@ from typing import Final
 
 from gai_fast.core.account import Account, Bill
 from gai_fast.core.legal_stream import State
+from gai_fast.core.limits import LIMITS
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.relay import Relay
 from gai_fast.core.requests.reasoning import asks_for_reasoning
@@ -77,7 +80,9 @@ class Attempts:
 
     __slots__ = (
         "_candidates",
+        "_goes_on",
         "_has_less",
+        "_least_prefill",
         "_loop",
         "_mends",
         "_meter",
@@ -125,6 +130,8 @@ class Attempts:
         self._meter = meter
         self._loop = loop
         self._mends = wish == "continue" or (wish == "restart" and spec.can_reset)
+        self._goes_on = False  # whether the first attempt goes on from the content of a worker that is gone
+        self._least_prefill = 1  # characters
         self._has_less = False  # whether it was asked again without a member that the upstream refuses
         self._won: Hedge | None = None  # the hedge that becomes the attempt
         self._retries = 0  # without those of the exchange under way
@@ -228,13 +235,29 @@ class Attempts:
         self._next = spec, continued
         return delay
 
+    def resume(self, *, goes_on: bool) -> bool:
+        """Begins with an attempt that replaces the one of a worker that is gone: rule 6.
+
+        Args:
+            goes_on: Whether content was delivered.
+
+        Returns:
+            Whether it may begin: it may not if the content can neither be continued nor made void.
+        """
+        self._goes_on = goes_on
+        self._least_prefill = LIMITS.repeated_text
+        return not goes_on or self._is_mended()
+
     def next(self, receiver: Receiver, relay: Relay) -> Attempt:
         """Makes the first attempt, the planned one, or another one if the planned one cannot be made.
 
         Raises:
             Error: No attempt can be made; nothing was sent.
         """
-        if self.attempt is None:
+        if self._goes_on:
+            self._goes_on = False
+            self._next = self.spec, self._continuation(self.spec, goes_on=True)
+        elif self.attempt is None:
             return self.first(receiver, self._loop.time())
         if self._won is not None:
             self._candidates.at_target = 1
@@ -508,7 +531,7 @@ class Attempts:
             return None
         if self.attempt is not None and spec is self.spec and self.attempt.continued == "verified":
             return "verified"
-        can_prefill = spec.model.prefill and bool(self.transcript.text)
+        can_prefill = spec.model.prefill and len(self.transcript.text or "") >= self._least_prefill
         return "prefill" if can_prefill else "verified"
 
     def _may_be_repeated(self) -> bool:

@@ -27,19 +27,21 @@ from gai_fast.stores._base import Closing, add_text, damaged, data_lines
 _ENDS: Final = ("finish", "error")
 
 
-def closing_of(log: StreamLog, gap: int, is_cancelled: bool) -> Closing:
+def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None = None) -> Closing:
     """Returns the end of a log; as `stores.store.ClosingOf`.
 
     Args:
         log: The log, with all that is stored.
         gap: The number of the log's `stream.gap`. 0 if no client has seen an event that is not stored.
         is_cancelled: Whether a client cancels the stream.
+        error: The error of the end. None if its worker is gone, and no other goes on.
 
     Raises:
         Error: `internal`, reason `log_damaged`: a format or an event of the log is none.
     """
     header, last_seq = log.header, log.last_seq
-    lost = Error("network", "the worker that ran this stream is gone", reason="worker_lost").payload()
+    error = error or Error("network", "the worker that ran this stream is gone", reason="worker_lost")
+    lost = error.payload()
     ending = Ending("cancelled", "cancelled") if is_cancelled else Ending("failed", error=lost)
     if header.framing == "json":
         return Closing(b"", last_seq, Ending("finished") if last_seq else ending._replace(has_content=False))
@@ -47,7 +49,7 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool) -> Closing:
         return Closing(b"", last_seq, ending_of(end, has_content=True))
     events: list[Event] = []
     if gap and header.format == NATIVE:
-        events.append(_gap_after(log, gap))
+        events.append(gap_after(log, gap))
     seq = max(last_seq, gap) + 1
     if is_cancelled:
         events.append({"type": "finish", "seq": seq, "finish_reason": "cancelled"})
@@ -76,7 +78,7 @@ def _end_in(log: StreamLog) -> Event:
     return NO_EVENT
 
 
-def _gap_after(log: StreamLog, number: int) -> Event:
+def gap_after(log: StreamLog, number: int) -> Event:
     """Returns the event that voids what clients have beyond a log.
 
     Args:

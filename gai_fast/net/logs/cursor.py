@@ -130,6 +130,12 @@ class LogCursor(ClientCallbacks, ABC):
             self._publication.add(self)
         self.log.watch(self)
 
+    def meet(self, publication: Published) -> None:
+        """Joins the publication of a stream that runs in this process from now on."""
+        if not self.is_over and self._publication is None:
+            self._publication = publication
+            publication.add(self)
+
     def _balance(self) -> None:
         """Makes the publication read `is_slow` and `position` again."""
         if self._publication is not None:

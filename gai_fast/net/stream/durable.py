@@ -10,13 +10,14 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import randrange
 from typing import Final, cast
 
 from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from gai_fast.model.settings import ANONYMOUS, StreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
@@ -30,8 +31,10 @@ from gai_fast.stores import LogHeader, Store, StreamLog
 
 _log: Final = logging.getLogger("gai_fast.engine")
 
-Start = Callable[[StreamSpec, Client, str, Clock], Generation]
+Start = Callable[[StreamSpec, Client, str, Clock, Sequence[Event] | None], Generation]
 """Starts a stream; as `Engine.start`."""
+RecordOf = Callable[[StreamSpec], bytes | None]
+"""Returns what another worker needs to go on with a stream. None if none can."""
 
 
 class DurableStreams:
@@ -58,6 +61,8 @@ class DurableStreams:
         self.timers = timers
         self.followers = Followers()
         """The clients of durable streams."""
+        self.record_of: RecordOf | None = None
+        """Set if other workers may go on with streams of this one."""
         self._start = start
         self._store = store
         self._ledger = ledger
@@ -83,11 +88,12 @@ class DurableStreams:
         """
         header = cast("LogHeader", spec.log_header)
         stream_id = header.stream_id
-        log = self._store.create(header)
+        record = None if self.record_of is None else self.record_of(spec)
+        log = self._store.create(header, record)
         publication = Publication(_Runner(self, header.caller), log, cast("Numbered", spec.output), spec.model.stream)
         try:
             self._publications[stream_id] = publication
-            publication.begin(self._start(spec, publication, stream_id, clock))
+            publication.begin(self._start(spec, publication, stream_id, clock, None))
         except Exception as problem:  # any exception: a log without an end would count as running forever
             publication.refused(
                 problem if isinstance(problem, Error) else Error("internal", "the gateway failed to start this stream")
@@ -95,6 +101,39 @@ class DurableStreams:
             self._publications.pop(stream_id, None)
             raise
         return publication
+
+    def go_on(self, spec: StreamSpec, clock: Clock, log: StreamLog, said: Sequence[Event], piece: bytes) -> Generation:
+        """Goes on with the stream of a worker that is gone. Its followers in this process stay.
+
+        Args:
+            spec: The attempt. Its output has written `piece`.
+            clock: As for `Engine.start`.
+            log: The stream's log, which this process writes now.
+            said: As for `Session`.
+            piece: The frames that say so.
+
+        Raises:
+            Error: As `Engine.start`. Nothing was written.
+        """
+        stream_id, encoder = log.header.stream_id, cast("Numbered", spec.output)
+        publication = Publication(_Runner(self, log.header.caller), log, encoder, spec.model.stream)
+        self._publications[stream_id] = publication
+        try:
+            session = self._start(spec, publication, stream_id, clock, said)
+        except Exception as problem:  # as in `publish`
+            self._publications.pop(stream_id, None)
+            if isinstance(problem, Error):
+                raise
+            _log.error("stream %s does not go on: a bug", stream_id, exc_info=problem)
+            raise Error("internal", "the gateway failed to go on with this stream") from None
+        log.append(piece, encoder.seq)
+        publication.begin(session)
+        for follower in self.followers:
+            if follower.log is log:
+                follower.meet(publication)
+        if not publication.followers:
+            publication.await_follower()
+        return session
 
     def publication(self, stream_id: str) -> Publication | None:
         """Returns a durable stream that runs in this process. `None` if there is none with this id."""

@@ -14,6 +14,8 @@ output.
 5. After its finish reason an answer waits `late_events` for usage and the end mark. Only further deltas, which some
    servers send, begin the wait again.
 6. An answer that is kept (`StreamSpec.keeping`) is kept before its client has read its end, which says so.
+7. The stream of a worker that is gone goes on from its log, as if an attempt had failed. Nothing is asked before the
+   next turn of the loop.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ from gai_fast.net.stream.timers import StreamTimers
 from gai_fast.runtime.timers import Timers
 
 # Constants: an enum attribute costs 75 ns on 3.11, and every read needs one; see `connection.py`.
+TAKEN_OVER: Final = "taken_over"
+"""The reason of the events with which a new owner of a stream goes on."""
 _IDLE: Final[State] = State.IDLE
 _STREAMING: Final[State] = State.STREAMING
 perf_counter: Final = time.perf_counter  # a constant: looking up a global name costs 30 ns
@@ -106,6 +110,7 @@ class Session(ReadStream):
         stream_id: The stream's id.
         clock: The clock, shared with the output.
         loop: The loop.
+        said: The events that the stream's log has, if another worker has run it: rule 7. None for a new stream.
 
     Raises:
         Error: No upstream can serve the request; nothing was sent.
@@ -130,6 +135,7 @@ class Session(ReadStream):
         stream_id: str,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
+        said: Sequence[Event] | None = None,
     ) -> None:
         self.stream_id = stream_id
         self.transport = spec.transport
@@ -160,7 +166,7 @@ class Session(ReadStream):
         )
         self.attempts = Attempts(targets, spec, stream_id, self._meter, loop, now)
         self.intake = Intake(self, self.attempts, self._delivery, self._meter, self._timers, clock)
-        attempt = None if self.attempts.waits() else self.attempts.first(self.intake, now)
+        attempt = None if said is not None or self.attempts.waits() else self.attempts.first(self.intake, now)
         is_made = False
         try:
             self._use_output(spec.output)
@@ -168,7 +174,9 @@ class Session(ReadStream):
             self.relay.completed = self._completed
             if spec.trace is not None and spec.trace.output is not None:
                 self.relay.watch(spec.trace.output)
-            if attempt is None:
+            if said is not None:
+                self._resume(said)
+            elif attempt is None:
                 self._ask_later(LIMITS.unmeasured_check)
             self.arm()
             is_made = True
@@ -176,6 +184,14 @@ class Session(ReadStream):
             if not is_made:  # no other object refers to the open request
                 self.attempts.close_exchange()
                 self.attempts.leave("failed")
+
+    def _resume(self, said: Sequence[Event]) -> None:
+        """Goes on with the stream of a worker that is gone: rule 7."""
+        lost = Error("network", "the worker that ran this stream is gone", reason="worker_lost")
+        self.relay.resume(said, lost, {"type": "warning", "reason": TAKEN_OVER})
+        if not self.attempts.resume(goes_on=self.relay.delivered):
+            raise lost
+        self._ask_later(0.0)
 
     @property
     def spec(self) -> StreamSpec:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -22,6 +22,7 @@ from gai_fast.guards.active import Guards
 from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, Settings, UpstreamSettings, figure_label
@@ -36,6 +37,7 @@ from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.guarding import Built, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
+from gai_fast.net.stream.takeover import TakeOvers
 from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection_pool import ConnectionShare, no_share
@@ -237,6 +239,15 @@ class Engine(EngineCallbacks):
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
         )  # last: opens connections
         """Chooses and asks the models' targets."""
+        self.takeovers = TakeOvers(self.targets, self.durable, self.chain, self._may_move)
+        """Goes on with streams whose workers are gone."""
+        self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
+        if self.store.keeps_requests:
+            self.durable.record_of = self.takeovers.record_of
+
+    def _may_move(self, spec: StreamSpec, stream_id: str) -> bool:
+        """Returns whether another worker could go on with a stream that begins here."""
+        return self.guards is None and stream_id not in self.ledger.reservations
 
     @property
     def active(self) -> dict[str, int]:
@@ -416,7 +427,9 @@ class Engine(EngineCallbacks):
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
 
-    def start(self, spec: StreamSpec, client: Client, stream_id: str, clock: Clock) -> Session:
+    def start(
+        self, spec: StreamSpec, client: Client, stream_id: str, clock: Clock, said: Sequence[Event] | None = None
+    ) -> Session:
         """Starts a stream.
 
         Args:
@@ -424,6 +437,7 @@ class Engine(EngineCallbacks):
             client: The response.
             stream_id: The stream's id, never used before.
             clock: Shared with the spec's output.
+            said: As for `Session`.
 
         Raises:
             Error: This upstream cannot serve the request; nothing was sent.
@@ -435,7 +449,9 @@ class Engine(EngineCallbacks):
         try:
             if self.limits is not None:
                 self.limits.check(stream_id, caller, self.running, self.streams_of(caller))
-            session = Session(self, self.targets, spec, client, stream_id=stream_id, clock=clock, loop=self._loop)
+            session = Session(
+                self, self.targets, spec, client, stream_id=stream_id, clock=clock, loop=self._loop, said=said
+            )
             self.streams[stream_id] = session
             _count(self._active, spec.transport)
             _count(self._callers, caller)
@@ -593,7 +609,10 @@ class Engine(EngineCallbacks):
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
         session, publication = self.streams.get(stream_id), self.durable.publication(stream_id)
         if session is not None and publication is not None:
-            session.client_lost()
+            try:
+                session.client_lost()
+            except Exception as problem:  # noqa: BLE001  # rule 2 of `session.py`; the journal goes on with other logs
+                self.broke(session, problem)
             publication.leave_to_other()
 
     def broke(self, session: Session, fault: Exception) -> None:

@@ -143,9 +143,13 @@ class DurableRoutes:
     async def _cancel_there(self, incoming: Incoming, others: OwningWorkers) -> Reply:
         try:
             state = await others.cancel(incoming.tail, incoming.http.caller)
-        except Error:  # the worker is gone; a store may know how the stream ended
+        except Error:  # the worker is gone; a store may know how the stream ended, or who goes on with it
             log = await self._engine.store.find(incoming.tail, canceller=incoming.http.caller)
-            if log is None or _seen_by(incoming, log).ending is None:
+            if log is not None and not _seen_by(incoming, log).is_over:
+                await self._engine.store.cancel(log)
+                if log.ending is not None and log.ending.state == "cancelled":
+                    return incoming.json_reply(cancelled(incoming.tail), status=202)
+            if log is None or log.ending is None:
                 raise
             state = state_of(log)
         if state is None:

@@ -322,7 +322,20 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
         check_readable(log)
     if lost is not None:
         return final_response(response, "failed", lost)
+    is_cancelled = ending is not None and ending.state == "cancelled"
+    if is_cancelled and log.header.is_numbered and not response.get("output"):
+        response = _as_it_began(log, response)
     return response if pending_status is None else final_response(response, pending_status)
+
+
+def _as_it_began(log: StreamLog, response: dict[str, Any]) -> dict[str, Any]:
+    """Returns a cancelled response without output with the members of its start: another worker may have closed it."""
+    pieces = _without_closing(log, log.read(0, SHARED.held_answer).pieces)
+    begun = last_response(pieces) or _queued(log.header)
+    own: dict[str, Any] = {
+        name: response[name] for name in ("status", "output", "usage", "store", "x_gai") if name in response
+    }
+    return {**response, **begun, **own}
 
 
 def _without_closing(log: StreamLog, pieces: Sequence[bytes]) -> list[bytes]:

@@ -21,7 +21,7 @@ from gai_fast.net.logs.closing import closing_of
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, Seals, Store, StreamLog, open_store
 from gai_fast.stores._base import add_text
-from gai_fast.stores.backend import Backend, CopyChange, CopyTail, Gap, LogCopy, Owner, Record
+from gai_fast.stores.backend import Backend, CopyChange, CopyTail, Gap, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.messages import UntilOver
 from gai_fast.stores.redis import RedisBackend
 from gai_fast.stores.sealed import SealedBackend
@@ -216,6 +216,103 @@ async def test_of_two_that_write_a_lost_copy_again_the_higher_epoch_wins(open_an
         assert unwritten in ({"s": "missing"}, {"s": "refused"})
     assert await new.write([replace(again["new"], worker="third")]) == {"s": "refused"}, "at one epoch the first wins"
     assert (await loaded(new)).worker == "new"
+
+
+REQUEST = b'{"query":"\xc3\xa4\\n"}\r\n'
+
+
+async def test_a_request_stands_beside_its_copy_until_the_end(open_another: Open) -> None:
+    old, new = await open_another(), await open_another()
+    begin = changed("s", HEADER, "old", records(1, 3), keep=60, caller="caller", request=REQUEST)
+    for _ in range(2):
+        assert not await old.write([begin]), "it may be written again"
+    await begun_without_request(old)
+    copy = await loaded(new)
+    assert await new.request_of("s") == REQUEST
+    assert await new.load("t") is not None
+    assert await new.request_of("t") is None
+    assert not await old.write([of("old", 1, records=records(4, 4), keep=60, request=b"")])
+    assert await new.take_over("s", 1, 4, copy.header, "new")
+    await old.write([of("old", 1, ending=FINISHED, last_seq=4, keep=60, request=b"")])
+    await old.write([of("old", 1, is_dropped=True)])
+    assert await new.request_of("s") == REQUEST, "only the owner ends it"
+    assert not await new.write([of("new", 2, ending=FINISHED, last_seq=4, keep=60, request=b"")])
+    assert await new.request_of("s") is None
+    assert (await loaded(old)).news.ending == FINISHED
+
+
+async def begun_without_request(backend: Backend) -> None:
+    header = HEADER._replace(stream_id="t")
+    assert not await backend.write([changed("t", header, "old", keep=60, caller="caller")])
+
+
+@pytest.mark.parametrize("by", ["its owner", "anyone", "a higher epoch"])
+async def test_a_request_goes_with_its_copy(open_another: Open, by: str) -> None:
+    backend = await open_another()
+    begin = changed("s", HEADER, "old", records(1, 3), keep=60, caller="caller", request=REQUEST)
+    await backend.write([begin])
+    await loaded(backend)
+    if by == "a higher epoch":
+        await backend.write([replace(begin, epoch=2, worker="new", request=b"other")])
+        assert await backend.request_of("s") == b"other"
+        return
+    await backend.write([CopyChange("s", is_dropped=True) if by == "anyone" else of("old", 1, is_dropped=True)])
+    assert await backend.request_of("s") is None
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+async def test_a_sealed_request_shows_nothing_and_a_damaged_one_is_damage(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    server: RedisServer | None = request.getfixturevalue("redis_server") if kind == "redis" else None
+    inner: Backend = SQLiteBackend(tmp_path / "s.db") if server is None else RedisBackend(server.url)
+    backend = SealedBackend(inner, Seals(sealed_with(0)))
+    await backend.open()
+    for stream_id in "st":
+        header = HEADER._replace(stream_id=stream_id)
+        begin = changed(stream_id, header, "old", keep=60, caller="caller", request=REQUEST)
+        await backend.write([begin])
+        assert await backend.load(stream_id) is not None
+    sealed = await inner.request_of("s")
+    assert sealed is not None
+    assert (len(sealed), b"query" in sealed) == (len(REQUEST) + OVERHEAD, False)
+    await inner.write([changed("t", HEADER._replace(stream_id="t"), "old", keep=60, request=sealed, epoch=2)])
+    with pytest.raises(StoreError, match="damaged"):
+        await backend.request_of("t")  # it is another stream's
+    if server is not None:
+        server.command("APPEND", "gai:{s}:request", "x")
+        with pytest.raises(StoreError, match="damaged"):
+            await inner.request_of("s")
+    await backend.close()
+
+
+async def test_of_two_owners_of_one_epoch_whose_take_over_redis_has_lost_only_the_last_writes(
+    redis_server: RedisServer,
+) -> None:
+    old, first, second = (RedisBackend(redis_server.url) for _ in range(3))
+    for backend in (old, first, second):
+        await backend.open()
+    await begun(old)
+    copy = await loaded(first)
+    assert await first.take_over("s", 1, 3, copy.header, "first")
+    redis_server.command("HSET", "gai:{s}:head", "worker", "old", "epoch", "1")
+    redis_server.command("RENAME", "gai:{s}:log:2", "gai:{s}:log")
+    assert await second.take_over("s", 1, 3, copy.header, "second")
+    for parts in (
+        {"records": [Record(3, NEW, b"first")]},
+        {"ending": FINISHED, "last_seq": 3},
+        {"records": [Record(3, NEW, b"first")], "ending": FINISHED, "last_seq": NEW},
+    ):
+        assert await first.write([of("first", 2, keep=60, **parts)]) == {"s": "missing"}
+    again = changed("s", HEADER, "first", [Record(3, NEW, b"first")], 2, keep=60, caller="caller")
+    assert await first.write([again]) == {"s": "refused"}
+    more = of("second", 2, records=[Record(3, NEW + 9, b"second")], ending=FINISHED, last_seq=NEW + 9, keep=60)
+    for _ in range(2):
+        assert not await second.write([more]), "it may be written again"
+    news = CopyTail([*records(1, 3), Record(3, NEW + 9, b"second")], FINISHED)
+    assert await loaded(old) == LogCopy(HEADER, "second", 0, "", news, 2)
+    for backend in (old, first, second):
+        await backend.close()
 
 
 async def test_a_sealed_copy_names_its_new_owner_inside_too(tmp_path: Path) -> None:

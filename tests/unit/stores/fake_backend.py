@@ -42,6 +42,7 @@ class Stored:
     keep: float = 0.0
     epoch: int = 1
     is_damaged: bool = False
+    request: bytes | None = None
 
     @property
     def last_seq(self) -> int:
@@ -122,6 +123,7 @@ class FakeBackend(Backend):
         if change.header is not None and (stored is None or stored.epoch < change.epoch):
             assert isinstance(change.header, LogHeader)
             stored = world.copies[change.stream_id] = Stored(change.header, change.worker, epoch=change.epoch)
+            stored.request = change.request
         elif not is_own:
             return "refused"
         if stored is None:
@@ -133,6 +135,8 @@ class FakeBackend(Backend):
             stored.gaps.append(change.gap)
             stored.records = [record for record in stored.records if record.last_seq > lost]
         stored.ending = change.ending or stored.ending
+        if change.ending is not None and change.request is not None:
+            stored.request = None
         stored.keep = stored.keep if change.keep is None else change.keep
         return None
 
@@ -145,6 +149,12 @@ class FakeBackend(Backend):
             return False
         stored.worker, stored.epoch = worker, epoch + 1
         return True
+
+    async def request_of(self, stream_id: str) -> bytes | None:
+        stored = (await self._reach()).copies.get(stream_id)
+        if stored is not None and stored.request == b"damaged":
+            raise StoreError("damaged", "it is damaged")
+        return None if stored is None else stored.request
 
     async def load(self, stream_id: str) -> LogCopy | None:
         world = await self._reach()

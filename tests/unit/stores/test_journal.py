@@ -763,6 +763,26 @@ async def test_other_bounds_hold_for_the_copies_of_streams_that_end_from_then_on
     assert kept == [10.0]
 
 
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_is_written_with_the_header_and_goes_with_the_end(make: Make, world: World) -> None:
+    process = make()
+    log = process.memory.create(LogHeader("s", "caller", "m", "gai", "sse"))
+    log.request = b"request"
+    process.journal.begin(log)
+    fill(log, 1, 3)
+    await until(lambda: "s" in world.copies)
+    assert world.copies["s"].request == b"request"
+    world.copies.clear()
+    fill(log, 4, 5)
+    await until(lambda: "s" in world.copies and world.copies["s"].last_seq == 5)
+    assert world.copies["s"].request == b"request", "the store had lost it"
+    log.end(FINISHED)
+    await written(process, log)
+    assert (world.copies["s"].request, log.request) == (None, None)
+
+
 # ---- another owner ---------------------------------------------------------------------------------------------------
 
 
@@ -820,7 +840,7 @@ async def test_a_copy_that_was_taken_over_is_written_on_and_read_once_it_is_stor
     log.publish(b"".join(record.piece for record in stored.records), 3)
     stored.epoch = 2
     world.gate.clear()
-    process.journal.go_on(log, 2)
+    process.journal.go_on(log, 2, is_end=True)
     log.append(frame(1000), 1000)
     log.end(FINISHED)
     await asyncio.sleep(0.02)
@@ -829,6 +849,28 @@ async def test_a_copy_that_was_taken_over_is_written_on_and_read_once_it_is_stor
     await until(lambda: log.is_over)
     assert (log.last_seq, stored.records[-1]) == (1000, Record(3, 1000, frame(1000)))
     assert (stored.ending, stored.keep) == (FINISHED, 600)
+
+
+@pytest.mark.parametrize("sync", ["batched", "before_send"])
+async def test_a_stream_that_goes_on_is_copied_as_any_other(make: Make, world: World, sync: str) -> None:
+    owner, process = make(), make(sync=sync)
+    fill(owner.begin(), 1, 3)
+    await until(lambda: bool(world.copies) and world.copies["s"].last_seq == 3)
+    stored = world.copies["s"]
+    log = process.memory.create(stored.header)
+    log.publish(b"".join(record.piece for record in stored.records), 3)
+    stored.epoch = 2
+    world.gate.clear()
+    process.journal.go_on(log, 2, is_end=False)
+    log.append(frame(1000), 1000)
+    await asyncio.sleep(0.02)
+    assert log.last_seq == (1000 if sync == "batched" else 3)
+    world.gate.set()
+    await until(lambda: stored.last_seq == log.last_seq == 1000)
+    log.append(frame(1001), 1001)
+    log.end(FINISHED)
+    await written(process, log)
+    assert (log.gate is None) == (sync == "batched")
 
 
 async def test_before_send_the_end_is_written_with_the_last_piece(make: Make, world: World) -> None:

@@ -732,6 +732,18 @@ async def test_who_finds_a_log_without_its_worker_closes_it_at_once(
     assert (closed, log.ending) == ([(log, 2, is_cancelled)], FINISHED)
 
 
+async def test_a_cancel_that_is_refused_while_the_worker_lives_is_forgotten(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    store(world)
+    log = await process.mirrors.find("s", canceller="caller")
+    assert log is not None
+    Watching(log)
+    world.leases.clear()
+    await until(lambda: log.is_over)
+    assert closed == [(log, 2, False)]
+
+
 @pytest.mark.parametrize("why", ["an earlier release", "a shared call", "no numbers are left"])
 async def test_what_cannot_be_taken_over_breaks_off(
     process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], why: str
@@ -820,14 +832,92 @@ async def test_a_new_owner_is_known_although_the_former_one_lives(
     assert closed == [(log, 3, False)]
 
 
+# ---- streams that go on ----------------------------------------------------------------------------------------------
+
+
+class GoingOn:
+    """What goes on with streams in this process."""
+
+    def __init__(self, process: Process) -> None:
+        self.asked: list[tuple[StreamLog, int, bytes]] = []
+        self.begun: list[int] = []
+        self.has_room = True
+        process.mirrors.go_on = self.go_on
+        process.mirrors.has_room = lambda: self.has_room
+
+    def go_on(self, log: StreamLog, epoch: int, request: bytes) -> Callable[[int], None] | None:
+        self.asked.append((log, epoch, request))
+        return None if request == b"refused" else self.begun.append
+
+
+async def test_a_stream_whose_worker_is_gone_goes_on_here_and_its_followers_stay(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world)
+    stored.request = b"request"
+    said = write(world, 1, 3)
+    log = await process.found()
+    follower = Watching(log)
+    world.leases.clear()
+    await until(lambda: bool(going_on.begun))
+    assert (going_on.asked, going_on.begun, closed) == ([(log, 1, b"request")], [2], [])
+    assert (stored.worker, stored.epoch, log.is_over) == ("here", 2, False)
+    stored.records.append(Record(3, 4, frame(4)))
+    announce(world)
+    log.append(frame(5), 5)
+    await asyncio.sleep(0.05)
+    assert read(log) == said + frame(5), "this process writes it now"
+    assert (process.mirrors.worker_of("s"), follower.heard[-1]) == (None, 5)
+    assert process.memory.find("s") is log
+
+
+async def test_who_finds_a_stream_without_its_worker_makes_it_go_on(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = b"request"
+    log = await process.found()
+    assert (going_on.begun, closed, log.is_over, process.memory.find("s")) == ([2], [], False, log)
+
+
+@pytest.mark.parametrize("request_", [None, b"damaged", b"refused", b"request"])
+async def test_what_does_not_go_on_is_closed(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], request_: bytes | None
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = request_
+    is_cancelled = request_ == b"request"
+    log = await process.mirrors.find("s", canceller="caller" if is_cancelled else None)
+    assert log is not None
+    assert closed == [(log, 2, is_cancelled)]
+    assert going_on.begun == []
+    assert process.health.problem is None
+
+
+async def test_without_room_followers_wait_until_there_is_some(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = b"request"
+    going_on.has_room = False
+    log = await process.found()
+    Watching(log)
+    looks = world.looks
+    await until(lambda: world.looks > looks + 2)
+    assert (log.is_over, going_on.asked, closed, stored.epoch) == (False, [], [], 1)
+    going_on.has_room = True
+    await until(lambda: bool(going_on.begun))
+
+
 # ---- logs that this process wrote ------------------------------------------------------------------------------------
 
 GAP = b'event: stream.gap\nid: s.1000\ndata: {"type":"stream.gap","seq":1000,"text":"xxx","from":4,"to":1000}\n\n'
 
 
+@pytest.mark.parametrize("is_written_again", [False, True])
 @pytest.mark.parametrize("last_seq", [3, 5])
 async def test_an_adopted_log_loses_what_is_void_and_goes_on_as_its_copy(
-    process: Process, world: World, last_seq: int
+    process: Process, world: World, last_seq: int, is_written_again: bool
 ) -> None:
     stored = store(world)
     said = write(world, 1, 3)
@@ -838,13 +928,31 @@ async def test_an_adopted_log_loses_what_is_void_and_goes_on_as_its_copy(
     process.mirrors.adopt(log)
     await until(lambda: process.mirrors.worker_of("s") == "there")
     assert not log.is_over
-    stored.records.append(Record(3, 1000, GAP))
+    if is_written_again:  # the store had lost it: its records have other boundaries
+        stored.records[:] = [Record(0, 1000, said + GAP)]
+    else:
+        stored.records.append(Record(3, 1000, GAP))
     announce(world)
     await until(lambda: follower.heard == [1000])
     assert read(log) == said + GAP
     stored.ending = FINISHED
     await until(lambda: follower.has_ended)
     assert (log.ending, await process.mirrors.find("s")) == (FINISHED, log)
+
+
+async def test_an_adopted_log_whose_copy_goes_on_with_a_damaged_event_breaks_off(
+    process: Process, world: World
+) -> None:
+    log = process.memory.create(store(world).header)
+    for seq in range(1, 6):
+        log.append(frame(seq), seq)
+    process.mirrors.adopt(log)
+    await until(lambda: process.mirrors.worker_of("s") == "there")
+    world.copies["s"].records.append(Record(3, 1000, GAP.replace(b'"from":4', b'"from":"')))
+    announce(world)
+    await until(lambda: log.is_over)
+    assert log.broken is not None
+    assert log.broken.reason == "log_damaged"
 
 
 @pytest.mark.parametrize("has_ended", [True, False])

@@ -156,3 +156,22 @@ async def test_a_stream_that_has_ended_is_followed_without_its_publication(engin
     engine.durable.follow(log, client, view, 0, StreamSettings()).begin()
     assert client.calls[-1] == ("end", b"")
     await engine.close()
+
+
+async def test_a_bug_at_the_end_of_a_stream_that_another_worker_has_ends_nothing_else(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be raised in the journal, which then gave up all streams of the batch."""
+
+    class Faulty:
+        def ended(self, *_: Any, **__: Any) -> None:
+            raise ZeroDivisionError
+
+    session, _ = publish(engine, resumable())
+    session.spec.keeping = Faulty()  # type: ignore[assignment]  # a bug of another part
+    publication = engine.durable.publication("s1")
+    assert publication is not None
+    engine.leave_to_other("s1")
+    assert "stream s1 failed: a bug of the gateway" in caplog.text
+    assert (engine.streams, engine.durable.publication("s1"), publication.metrics()) == ({}, None, session.metrics)
+    await engine.close()

@@ -134,6 +134,29 @@ async def test_a_response_that_another_worker_closed_has_failed_and_was_never_ke
     assert body_of(await answer_to(stream.routes.delete, ask_for()))["deleted"]
 
 
+async def test_a_response_that_another_worker_closed_as_cancelled_has_what_it_began_with() -> None:
+    stream = Fixture(streamed(text("Hi"), ids=True, stream_id=STREAM_ID, echo={"metadata": {"a": "b"}}))
+    former, number = response_of(stream.log), stream.log.last_seq + (1 << 20)
+    piece, last_seq, ending = closing_of(stream.log, number, True)
+    [frame] = piece.split(b"\n\n")[:-1]
+    data = json.loads(frame.partition(b"data: ")[2])
+    assert (data["type"], data["sequence_number"]) == ("response.incomplete", last_seq) == (data["type"], number + 1)
+    stream.log.append(piece, last_seq)
+    stream.log.end(ending)
+    result = body_of(await answer_to(stream.routes.retrieve, ask_for()))
+    assert former["metadata"] == {"a": "b"}
+    assert result == {**former, "status": "cancelled"}
+
+
+async def test_a_response_that_was_cancelled_before_it_said_anything_is_as_its_client_got_it() -> None:
+    body = streamed(finish("cancelled"), DONE, ids=True, stream_id=STREAM_ID, echo={"metadata": {"a": "b"}})
+    stream = Fixture(body)
+    stream.log.last_seq = 2
+    stream.log.end(Ending("cancelled", "cancelled"))
+    data = [json.loads(each.partition(b"data: ")[2]) for each in body.split(b"\n\n")[:-1]]
+    assert body_of(await answer_to(stream.routes.retrieve, ask_for())) == data[-1]["response"]
+
+
 @pytest.mark.parametrize("body", [b"", streamed(text("Hi"))], ids=["nothing", "a part"])
 @pytest.mark.parametrize(
     "problem", [Error("overloaded", "no", reason="store_sealed"), Error("internal", "no", reason="log_damaged")]

@@ -1,0 +1,294 @@
+"""Takes over durable streams whose workers are gone: this worker goes on with them.
+
+Owns the record of a stream's request, which the store keeps beside its log, and which of these streams go on.
+`stores/mirror.py` decides when a worker is gone and who takes a stream over, `attempts.py` how an answer goes on, and
+`logs/closing.py` has the end of streams that do not.
+
+1. A worker that is gone is a failed attempt, reason `worker_lost`. Without content the request is asked again. With
+   content, `on_midstream_failure` decides.
+2. The stream goes on with `stream.gap`, whose text is that of the whole log: it voids what clients have and the log
+   has not. No other owner uses its number (`stores.store.owners_number`).
+3. The record has the request as it left the gates, which it does not pass again, and no credential. Streams that need
+   more have none: guards and a caller's own credential or reservation belong to the worker that began them.
+4. The settings are those of this worker. A model that it does not have ends the stream.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+
+from gai_fast.core.requests.reading import characters, parse_request
+from gai_fast.formats import StreamContext, StreamEncoder, get_format
+from gai_fast.model.errors import Error
+from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event
+from gai_fast.model.request import Request
+from gai_fast.model.settings import ModelSettings
+from gai_fast.net.attempts.spec import Clock, StreamSpec
+from gai_fast.net.limits import LIMITS
+from gai_fast.net.logs.closing import closing_of, gap_after
+from gai_fast.net.logs.view import NATIVE, read_event
+from gai_fast.net.stream.durable import DurableStreams
+from gai_fast.net.stream.session import TAKEN_OVER, Session
+from gai_fast.net.stream.targets import Targets
+from gai_fast.processors import Chain
+from gai_fast.runtime.clock import now_ms
+from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores._base import damaged, data_lines
+
+_log: Final = logging.getLogger("gai_fast.engine")
+_ENDS: Final = ("finish", "error")
+_FUNCTIONS: Final = "python"
+"""The provider whose answers come from functions of the process itself."""
+
+
+class MakeChain(Protocol):
+    """Makes the processors of a stream; as `Engine.chain`."""
+
+    def __call__(
+        self,
+        request: Request,
+        stream_id: str,
+        request_id: str,
+        trace_id: str | None = None,
+        model: str = "",
+        caller: str = "",
+    ) -> Chain | None:
+        """Makes the processors of a stream."""
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    """What the store keeps of a stream's request.
+
+    Args:
+        request: The native request.
+        dialect: As `StreamSpec` has it, like the members below.
+        can_reset: As above.
+        is_agent: As above.
+        unsupported: As above.
+        left_out: As above.
+        endpoint: As above.
+        transport: As above.
+        home: As above.
+    """
+
+    request: msgspec.Raw
+    dialect: str
+    can_reset: bool
+    is_agent: bool
+    unsupported: Any
+    left_out: list[str]
+    endpoint: str
+    transport: str
+    home: str
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(_Record).decode
+
+
+class TakeOvers:
+    """The streams that this worker takes over.
+
+    Args:
+        targets: The models' targets, and the settings.
+        durable: The durable streams of this process.
+        make_chain: Makes the processors of a stream.
+        may_move: Returns whether another worker could go on with a stream that begins here: rule 3. Its arguments are
+            the spec and the stream's id.
+    """
+
+    def __init__(
+        self,
+        targets: Targets,
+        durable: DurableStreams,
+        make_chain: MakeChain,
+        may_move: Callable[[StreamSpec, str], bool],
+    ) -> None:
+        self._targets = targets
+        self._durable = durable
+        self._make_chain = make_chain
+        self._may_move = may_move
+        self._beginning: list[Session] = []
+
+    def has_room(self) -> bool:
+        """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`."""
+        self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
+        return len(self._beginning) < LIMITS.takeovers_at_once
+
+    def record_of(self, spec: StreamSpec) -> bytes | None:
+        """Returns the record of a stream that begins here. None if no other worker could go on with it."""
+        header, request = spec.log_header, spec.request
+        if header is None or not isinstance(request, Request) or header.format != NATIVE or spec.hold:
+            return None
+        if spec.credential is not None or not self._may_move(spec, header.stream_id):
+            return None
+        if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
+            return None
+        try:
+            record = _encode(
+                _Record(
+                    msgspec.Raw(_encode(request)),
+                    spec.dialect,
+                    spec.can_reset,
+                    spec.is_agent,
+                    spec.unsupported,
+                    [*spec.left_out],
+                    spec.endpoint,
+                    spec.transport,
+                    spec.home,
+                )
+            )
+        except (TypeError, ValueError):  # a lone surrogate
+            return None
+        return record if len(record) <= LIMITS.takeover_request else None
+
+    def going_on(self, log: StreamLog, epoch: int, number: int, record: bytes) -> Callable[[], None] | None:
+        """Goes on with a stream; as `stores.store.GoingOn`.
+
+        Args:
+            log: The log, with all that is stored.
+            epoch: The epoch of the worker that is gone: how often the stream has begun.
+            number: The number of the log's `stream.gap`.
+            record: The output of `record_of`.
+
+        Returns:
+            What begins to go on, once this worker owns the log. None if the log is closed instead.
+
+        Raises:
+            Error: `internal`, reason `log_damaged`: an event of the log is none.
+        """
+        header = log.header
+        model = self._targets.settings.model(header.model)
+        if epoch > LIMITS.takeovers or model is None or log.lost or header.format != NATIVE or header.framing == "json":
+            return None
+        said = _events_of(log)
+        if said and said[-1]["type"] in _ENDS:
+            return None
+        try:
+            kept = _decode(record)
+            spec, encoder, clock = self._spec(header, model, kept, is_numbered=bool(said))
+        except (Error, ValueError):
+            return None
+        if _has_content(said) and not _is_mended(spec):
+            return None
+        encoder.event(gap_after(log, number))
+        if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
+            encoder.event({"type": "warning", "reason": TAKEN_OVER})
+        return partial(self._begin, spec, clock, log, said, number, encoder.take())
+
+    def _begin(
+        self, spec: StreamSpec, clock: Clock, log: StreamLog, said: list[Event], number: int, piece: bytes
+    ) -> None:
+        """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
+        try:
+            session = self._durable.go_on(spec, clock, log, said, piece)
+        except Error as error:
+            end = closing_of(log, number, False, error)
+            log.append(end.piece, end.last_seq)
+            log.end(end.ending)
+            return
+        self._beginning.append(cast("Session", session))
+        _log.warning("stream %s: goes on here, its worker is gone", log.header.stream_id)
+
+    def _spec(
+        self, header: LogHeader, model: ModelSettings, kept: _Record, *, is_numbered: bool
+    ) -> tuple[StreamSpec, StreamEncoder, Clock]:
+        """Returns the attempt, its output, and the clock of both.
+
+        Args:
+            header: Describes the stream.
+            model: Its model.
+            kept: Its request.
+            is_numbered: Whether the log has events: the first one has the envelope.
+
+        Raises:
+            Error: The request cannot be served here.
+        """
+        request = parse_request(bytes(kept.request))
+        stream_id, caller = header.stream_id, header.caller
+        if model.stream.on_disconnect == "cancel":  # nobody who started it is there
+            model = replace(model, stream=replace(model.stream, on_disconnect="detach"))
+        clock = Clock(now_ms)
+        context = StreamContext(
+            stream_id,
+            header.request_id,
+            header.trace_id,
+            header.model,
+            clock,
+            header.envelope,
+            timestamps=model.stream.timestamps,
+            ids=True,
+        )
+        encoder = get_format(NATIVE).encoder("ndjson" if header.framing == "ndjson" else "sse", context)
+        if is_numbered:
+            encoder.event({"type": "start", "seq": 1})
+            encoder.take()
+        spec = StreamSpec(
+            self._targets.with_target(model, kept.home),
+            request,
+            encoder,
+            encoder,
+            can_reset=kept.can_reset,
+            dialect=kept.dialect,
+            left_out=kept.left_out,
+            unsupported=kept.unsupported,
+            is_agent=kept.is_agent,
+            prompt_characters=characters(request),
+            caller=caller,
+            log_header=header,
+            chain=self._make_chain(request, stream_id, header.request_id, header.trace_id, header.model, caller),
+            request_id=header.request_id,
+            trace_id=header.trace_id,
+            endpoint=kept.endpoint,
+            transport=kept.transport,
+            home=kept.home,
+        )
+        return spec, encoder, clock
+
+
+def _events_of(log: StreamLog) -> list[Event]:
+    """Returns the events of a log that belong to its answer, without numbers and envelopes.
+
+    Raises:
+        Error: `internal`, reason `log_damaged`: an event is none.
+    """
+    events: list[Event] = []
+    for piece in log.read(0, sys.maxsize).pieces:
+        for data in data_lines(piece):
+            try:
+                event: Any = read_event(data)
+                kind = event["type"]
+            except (ValueError, TypeError, KeyError):
+                raise damaged() from None
+            if kind != "stream.gap":
+                for key in _OF_THE_LOG:
+                    event.pop(key, None)
+                events.append(event)
+    return events
+
+
+_OF_THE_LOG: Final = frozenset({"seq", *ENVELOPE_KEYS})
+
+
+def _has_content(said: list[Event]) -> bool:
+    """Returns whether events have content that is not void."""
+    has_content = False
+    for event in said:
+        has_content = event["type"] != "stream.reset" and (has_content or event["type"] not in NO_CONTENT)
+    return has_content
+
+
+def _is_mended(spec: StreamSpec) -> bool:
+    """Returns whether content that clients have may be continued, or made void.
+
+    A transcript compares what upstreams send, and a log has what processors made of it.
+    """
+    wish = spec.model.stream.on_midstream_failure
+    return (wish == "continue" and spec.chain is None) or (wish == "restart" and spec.can_reset)

@@ -1,0 +1,261 @@
+"""Streams whose worker is killed go on in another one: what their clients and their upstreams see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.cli.mock.command import Mock
+from gai_fast.stores.redis import RedisBackend
+from tests.integration.gateway import QUERY, Net
+from tests.integration.processes import Server, configure, serving
+from tests.integration.stores.conftest import MakeBackend
+from tests.integration.stores.test_serve import folder as folder
+from tests.integration.stores.test_serve import frames, get, streaming
+from tests.waiting import until_answered
+
+Events = list[tuple[str, dict[str, Any]]]
+BODY = json.dumps({**QUERY, "model": "m", "resumable": True}).encode()
+STORES = {
+    "batched": "",
+    "before_send": '[store]\nsync = "before_send"\n',
+    "sealed": '[store.encryption]\nkeys = ["file:seal"]\n',
+}
+
+
+def said(events: Events) -> str:
+    """Returns the text that a client has at the end: a gap voids what came since its `from`."""
+    text = ""
+    for _, event in events:
+        if event["type"] == "text.delta":
+            text += event["text"]
+        elif event["type"] == "stream.gap":
+            text = event["text"]
+        elif event["type"] == "stream.reset":
+            text = ""
+    return text
+
+
+def kinds(events: Events) -> list[str]:
+    """Returns the types of events, without deltas."""
+    return [event["type"] for _, event in events if event["type"] != "text.delta"]
+
+
+def numbers(events: Events) -> list[int]:
+    return [int(name.rpartition(".")[2]) for name, _ in events if name]
+
+
+async def whole(mock: Mock, net: Net, folder: Path) -> str:
+    """Returns the text of the upstream's answer."""
+    async with serving(net, folder, "--port", "0") as server:
+        text = said(frames(await get(server.host, "/api/v1/stream", BODY)))
+    mock.requests.clear()
+    return text
+
+
+async def is_asked(mock: Mock, times: int) -> bool:
+    return len(mock.requests) == times
+
+
+class Scene:
+    """Two servers over one store. The first one is killed amid a stream that is followed in both."""
+
+    def __init__(self, second: Server, stream_id: str, early: bytes, follower: asyncio.Task[bytes]) -> None:
+        self.second = second
+        self.stream_id = stream_id
+        self.had = frames(early)
+        self.follower = follower
+
+    async def got(self, after: str = "", more: str = "") -> Events:
+        """Returns what a client gets that comes back."""
+        query = f"?after={after}{more}" if after else more.replace("&", "?")
+        return frames(await get(self.second.host, f"/api/v1/streams/{self.stream_id}{query}"))
+
+
+@asynccontextmanager
+async def killed(
+    net: Net, folder: Path, url: str, mock: Mock, stream: str, model: str = "", more: str = ""
+) -> AsyncIterator[Scene]:
+    configure(folder, mock, more=f"{model}\n[stream]\n{stream}\n{more}")
+    arguments = ("--port", "0", "--store", url)
+    async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+        async with streaming(first.host, BODY) as (stream_id, early, rest):
+            follower = asyncio.create_task(get(second.host, f"/api/v1/streams/{stream_id}"))
+
+            async def is_known() -> bool:
+                return b" 200 " in (await get(second.host, f"/api/v1/streams/{stream_id}", method="HEAD"))[:20]
+
+            await until_answered(is_known)
+            first.process.kill()
+            early += await rest.read()
+            await first.ended()
+        yield Scene(second, stream_id, early, follower)
+        await asyncio.gather(follower, return_exceptions=True)
+
+
+@pytest.mark.parametrize("store", STORES)
+async def test_an_answer_that_repeats_itself_goes_on(net: Net, folder: Path, url: str, store: str) -> None:
+    (folder / "seal").write_text("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")
+    async with Mock(deltas=200, rate=60) as mock:
+        configure(folder, mock)
+        text = await whole(mock, net, folder)
+        wish = 'on_midstream_failure = "continue"'
+        async with killed(net, folder, url, mock, wish, more=STORES[store]) as scene:
+            followed = frames(await scene.follower)
+            last = scene.had[-1][0]
+            resumed = await scene.got(last)
+            again = await scene.got()
+            assert len(mock.requests) == 2
+    assert said(followed) == said(again) == text
+    assert kinds(followed) == kinds(again) == ["start", "stream.gap", "warning", "finish", "done"]
+    gap = next(event for _, event in again if event["type"] == "stream.gap")
+    assert gap["reason"] == "taken_over"
+    assert said(again[: gap["from"] - 1]) == gap["text"]
+    kept = [each for each in scene.had if each[0] and int(each[0].rpartition(".")[2]) < gap["from"]]
+    assert said([*kept, *resumed]) == text
+    assert numbers(again) == sorted({*numbers(again)})
+    assert again[-2][1]["continued"] == "verified"
+    assert (len(kept) == len(scene.had)) or store != "before_send", "no client has what is not stored"
+
+
+async def test_an_answer_without_content_is_asked_again(net: Net, folder: Path, url: str) -> None:
+    async with Mock(deltas=20, rate=0) as mock:
+        configure(folder, mock)
+        text = await whole(mock, net, folder)
+        mock.ttft = 60
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            reply = await get(first.host, "/api/v1/streams", BODY)
+            stream_id = json.loads(reply.partition(b"\r\n\r\n")[2])["id"]
+
+            async def is_known() -> bool:
+                return b" 200 " in (await get(second.host, f"/api/v1/streams/{stream_id}", method="HEAD"))[:20]
+
+            await until_answered(is_known)
+            first.process.kill()
+            await first.ended()
+            mock.ttft = 0
+            got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
+            assert len(mock.requests) == 2
+    assert said(got) == text
+    assert kinds(got) == ["stream.gap", "start", "warning", "finish", "done"]
+
+
+async def test_a_restart_voids_what_clients_have(net: Net, folder: Path, url: str) -> None:
+    async with Mock(deltas=200, rate=60) as mock:
+        configure(folder, mock)
+        text = await whole(mock, net, folder)
+        async with killed(net, folder, url, mock, 'on_midstream_failure = "restart"') as scene:
+            got = frames(await scene.follower)
+    assert said(got) == text
+    assert kinds(got) == ["start", "stream.gap", "stream.reset", "start", "warning", "finish", "done"]
+    assert next(event["reason"] for _, event in got if event["type"] == "stream.reset") == "worker_lost"
+
+
+@pytest.mark.parametrize("why", ["error", "takeover", "differs"])
+async def test_what_does_not_go_on_ends_with_its_worker(net: Net, folder: Path, url: str, why: str) -> None:
+    stream = f'on_midstream_failure = "{"error" if why == "error" else "continue"}"'
+    more = "[store]\ntakeover = false\n" if why == "takeover" else ""
+    async with Mock(deltas=400, rate=60) as mock, killed(net, folder, url, mock, stream, more=more) as scene:
+        if why == "differs":
+            mock.deltas = 5
+        got = frames(await scene.follower)
+        assert got == await scene.got()
+    assert got[-2][1]["error"]["reason"] == "worker_lost"
+    assert kinds(got)[-3:] == (["warning", "error", "done"] if why == "differs" else ["stream.gap", "error", "done"])
+    assert len(mock.requests) == 1 + (why == "differs")
+
+
+async def test_a_client_cancels_a_stream_that_goes_on(net: Net, folder: Path, url: str) -> None:
+    stream = 'on_midstream_failure = "continue"'
+    async with Mock(deltas=100_000, rate=60) as mock, killed(net, folder, url, mock, stream) as scene:
+        await until_answered(partial(is_asked, mock, 2))
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as third:
+            answer = await get(third.host, f"/api/v1/streams/{scene.stream_id}", method="DELETE")
+            assert answer.startswith(b"HTTP/1.1 202 "), answer
+        got = frames(await scene.follower)
+    assert got[-2][1]["finish_reason"] == "cancelled"
+
+
+async def test_three_workers_may_be_lost_and_nothing_of_the_request_stays(
+    net: Net, folder: Path, url: str, make_backend: MakeBackend
+) -> None:
+    async with Mock(deltas=300, rate=100) as mock:
+        configure(folder, mock)
+        text = await whole(mock, net, folder)
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, streaming(first.host, BODY) as (stream_id, _, _):
+            first.process.kill()
+            await first.ended()
+        backend = make_backend()
+        await backend.open()
+        assert await backend.request_of(stream_id) is not None
+        for number in range(2, 4):
+            async with serving(net, folder, *arguments) as server:
+                follower = asyncio.create_task(get(server.host, f"/api/v1/streams/{stream_id}"))
+                await until_answered(partial(is_asked, mock, number))
+                await asyncio.sleep(0.5)
+                server.process.kill()
+                await server.ended()
+                await asyncio.gather(follower, return_exceptions=True)
+        async with serving(net, folder, *arguments) as last:
+            got = frames(await get(last.host, f"/api/v1/streams/{stream_id}"))
+        assert await backend.request_of(stream_id) is None
+        if isinstance(backend, RedisBackend):
+            assert await backend.client.ask("KEYS", "*:request") == []
+    assert said(got) == text
+    assert kinds(got).count("stream.gap") == 3
+    assert len(mock.requests) == 4
+    assert numbers(got) == sorted({*numbers(got)})
+
+
+def process_of(server: Server, stream_id: str) -> int:
+    """Returns the worker that a stream's id names: by its number, behind 22 random characters and 4 of the server."""
+    return server.workers_in_order[int(stream_id[26:], 16) - 1]
+
+
+async def test_a_stream_of_a_killed_worker_goes_on_in_another_one_of_its_server(
+    net: Net, folder: Path, url: str
+) -> None:
+    async with Mock(deltas=300, rate=60) as mock:
+        configure(folder, mock)
+        text = await whole(mock, net, folder)
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        async with serving(net, folder, "--port", "0", "--workers", "3", "--store", url) as server:
+            async with streaming(server.host, BODY) as (stream_id, early, rest):
+                os.kill(process_of(server, stream_id), signal.SIGKILL)
+                early += await rest.read()
+            got = frames(early)
+            while got[-1][1]["type"] != "done":
+                path = f"/api/v1/streams/{stream_id}?after={[name for name, _ in got if name][-1]}"
+                got += frames(await get(server.host, path))
+            for _ in range(2):
+                answer = await get(server.host, f"/api/v1/streams/{stream_id}", method="DELETE")
+                assert json.loads(answer.partition(b"\r\n\r\n")[2])["state"] == "finished", answer
+    assert said(got) == text
+    assert len(mock.requests) == 2
+
+
+async def test_any_worker_cancels_a_stream_that_goes_on_in_another_one(net: Net, folder: Path, url: str) -> None:
+    async with Mock(deltas=100_000, rate=60) as mock:
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        async with serving(net, folder, "--port", "0", "--workers", "3", "--store", url) as server:
+            async with streaming(server.host, BODY) as (stream_id, _, _):
+                os.kill(process_of(server, stream_id), signal.SIGKILL)
+            path = f"/api/v1/streams/{stream_id}"
+            follower = asyncio.create_task(get(server.host, path))
+            await until_answered(partial(is_asked, mock, 2))
+            answer = await get(server.host, path, method="DELETE")
+            assert answer.startswith(b"HTTP/1.1 202 "), answer
+            assert frames(await follower)[-2][1]["finish_reason"] == "cancelled"

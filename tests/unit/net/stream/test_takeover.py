@@ -1,0 +1,317 @@
+"""`gai_fast/net/stream/takeover.py`: which streams of lost workers go on, from which record, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.core.requests.reading import parse_request
+from gai_fast.formats import StreamContext, get_format
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import LimitSettings, Settings, StoreSettings, StreamSettings
+from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.logs.view import Representation, view_of
+from gai_fast.net.stream.streams import Engine
+from gai_fast.net.stream.takeover import TakeOvers
+from gai_fast.runtime.clock import now_ms
+from gai_fast.server.admission.server_limits import ServerLimits
+from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores._base import data_lines
+from tests.conftest import ChangeLimits
+from tests.unit.net.fakes import FakeClient, FakePool
+from tests.unit.net.stream.test_durable import resumable
+from tests.unit.net.stream.test_targets import MODEL, UPSTREAM
+from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("pools")
+
+SSE = {"content-type": "text/event-stream"}
+START = {"type": "start", "model": "m", "provider": "p", "stream_id": "s1"}
+LONG = "a text that is long enough, and more"
+NUMBER = 1 << 20
+
+
+def engine_with(wish: Any = "continue", **model: Any) -> Engine:
+    stream = StreamSettings(on_midstream_failure=wish, on_disconnect="cancel")
+    named = dataclasses.replace(MODEL, stream=stream, **model)
+    return Engine(Settings(models={"m": named}), asyncio.get_running_loop())
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"type": "text.delta", "text": value}
+
+
+def logged(engine: Engine, *events: dict[str, Any], **header: Any) -> StreamLog:
+    fields = {"model": "m", "format": "gai", "framing": "sse", **header}
+    log = engine.store.create(LogHeader("s1", "", **fields))
+    encoder = get_format("gai").encoder("sse", StreamContext("s1", "r", None, "m", lambda: 1, ids=True))
+    for seq, event in enumerate(events, 1):
+        encoder.event(event)
+        log.append(encoder.take(), seq)
+    return log
+
+
+def record(engine: Engine, body: bytes = b'{"query":"hi"}', **more: Any) -> bytes:
+    kept = engine.takeovers.record_of(dataclasses.replace(resumable(), request=parse_request(body), **more))
+    assert kept is not None
+    return kept
+
+
+async def gone_on(engine: Engine, log: StreamLog) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Goes on with a stream; returns the new events of its log, and the request."""
+    begin = engine.takeovers.going_on(log, 1, log.last_seq + NUMBER, record(engine))
+    assert begin is not None
+    begin()
+    await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
+    pool = FakePool.made[0]
+    return events_of(log), json.loads(pool.asked[0][3])
+
+
+def events_of(log: StreamLog) -> list[dict[str, Any]]:
+    return [json.loads(data) for piece in log.read(0, 10**9).pieces for data in data_lines(piece)]
+
+
+def answer(engine: Engine, *pieces: str) -> None:
+    """Plays the upstream's answer."""
+    receiver = FakePool.made[0].asked[-1][4]
+    receiver.head_received(200, SSE)
+    for piece in pieces:
+        chunk = {"choices": [{"index": 0, "delta": {"content": piece}}]}
+        receiver.body_received(f"data: {json.dumps(chunk)}\n\n".encode())
+    receiver.body_received(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+
+
+# ---- the record ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_record_has_the_request_and_no_credential() -> None:
+    engine = engine_with()
+    kept = record(engine, '{"query":"ä","extra":{"a":1.10},"temperature":1}'.encode())
+    assert json.loads(kept)["request"]["query"] == "ä"
+    assert b"sk-canary" not in kept
+    await engine.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"log_header": None},
+        {"hold": True},
+        {"request": {"messages": []}},
+        {"log_header": LogHeader("s1", "", "m", "openai", "sse")},
+        {"request": parse_request(b'{"query":"hi","extra":{"a":"%b"}}' % (b"x" * 99_999))},
+        {"credential": object()},
+        {"model": dataclasses.replace(MODEL, upstream=dataclasses.replace(UPSTREAM, provider="python:m:f"))},
+    ],
+    ids=["no log", "a whole answer", "a dialect", "another log", "too long", "a credential", "functions"],
+)
+async def test_a_stream_that_no_other_worker_could_go_on_with_has_no_record(
+    change: dict[str, Any], change_limits: ChangeLimits
+) -> None:
+    change_limits(takeover_request=50_000)
+    engine = engine_with()
+    assert engine.takeovers.record_of(resumable()) is not None
+    assert engine.takeovers.record_of(dataclasses.replace(resumable(), **change)) is None
+    await engine.close()
+
+
+async def test_a_stream_with_a_reservation_stays_with_its_worker() -> None:
+    engine = engine_with()
+    engine.ledger.reservations["s1"] = 1
+    assert engine.takeovers.record_of(resumable()) is None
+    engine.ledger.reservations.clear()
+    await engine.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "takeover", "keeps"), [("memory://", True, False), ("sqlite", True, True), ("sqlite", False, False)]
+)
+async def test_only_a_store_outside_keeps_records(tmp_path: Any, url: str, takeover: bool, keeps: bool) -> None:
+    url = f"sqlite:///{tmp_path}/s.db" if url == "sqlite" else url
+    engine = Engine(Settings(store=StoreSettings(url, takeover=takeover)), asyncio.get_running_loop())
+    assert (engine.durable.record_of is not None) == keeps
+    await engine.close()
+
+
+# ---- what goes on ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_long_text_is_a_prefill() -> None:
+    engine = engine_with(prefill=True)
+    log = logged(engine, START, text(LONG))
+    events, asked = await gone_on(engine, log)
+    assert [(each["type"], each.get("seq")) for each in events[2:]] == [
+        ("stream.gap", 2 + NUMBER),
+        ("warning", 3 + NUMBER),
+    ]
+    assert (events[2]["text"], events[2]["from"], events[2]["reason"]) == (LONG, 3, "taken_over")
+    assert asked["messages"][-1] == {"role": "assistant", "content": LONG}
+    answer(engine, " to say")
+    assert [(each["type"], each.get("text")) for each in events_of(log)[4:5]] == [("text.delta", " to say")]
+    finish = events_of(log)[-2]
+    assert (finish["type"], finish["continued"]) == ("finish", "prefill")
+    assert log.ending is not None
+    assert log.ending.state == "finished"
+    await engine.close()
+
+
+async def test_a_short_text_is_compared_although_the_model_takes_a_prefill() -> None:
+    engine = engine_with(prefill=True)
+    log = logged(engine, START, text("Hel"), text("lo"))
+    _, asked = await gone_on(engine, log)
+    assert [each["role"] for each in asked["messages"]] == ["user"]
+    answer(engine, "Hello", " you")
+    assert [each.get("text") for each in events_of(log) if each["type"] == "text.delta"] == ["Hel", "lo", " you"]
+    assert events_of(log)[-2]["continued"] == "verified"
+    await engine.close()
+
+
+async def test_a_call_in_progress_is_compared_and_keeps_the_id_that_the_client_has() -> None:
+    engine = engine_with(prefill=True)
+    called = {"type": "tool.call.start", "index": 0, "call_id": "first", "tool_call": {"name": "f"}}
+    part = {"type": "tool.call.delta", "index": 0, "call_id": "first", "arguments": '{"a"'}
+    log = logged(engine, START, called, part)
+    _, asked = await gone_on(engine, log)
+    assert [each["role"] for each in asked["messages"]] == ["user"]
+    receiver = FakePool.made[0].asked[-1][4]
+    receiver.head_received(200, SSE)
+    call = {"index": 0, "id": "second", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    for delta in ({"tool_calls": [call]}, {}):
+        finish = None if delta else "tool_calls"
+        chunk = {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+        receiver.body_received(f"data: {json.dumps(chunk)}\n\n".encode())
+    receiver.body_received(b"data: [DONE]\n\n")
+    *_, last, whole, finish_event, _ = events_of(log)
+    assert (last["type"], last["call_id"], last["arguments"]) == ("tool.call.delta", "first", ":1}")
+    assert (whole["type"], whole["call_id"], whole["tool_call"]["input"]) == ("tool.call", "first", {"a": 1})
+    assert finish_event["finish_reason"] == "tool_calls"
+    await engine.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "kinds"),
+    [
+        ((), ["stream.gap", "start", "warning", "text.delta", "finish", "done"]),
+        ((START,), ["start", "stream.gap", "stream.reset", "start", "warning", "text.delta", "finish", "done"]),
+        (
+            (START, text("void"), {"type": "stream.reset", "reason": "network"}),
+            ["start", "text.delta", "stream.reset", "stream.gap", "start", "warning", "text.delta", "finish", "done"],
+        ),
+    ],
+    ids=["nothing", "a start", "a reset"],
+)
+@pytest.mark.parametrize("wish", ["error", "continue"])
+async def test_without_content_the_request_is_asked_again_whatever_the_model_wishes(
+    wish: str, said: tuple[dict[str, Any], ...], kinds: list[str]
+) -> None:
+    engine = engine_with(wish)
+    log = logged(engine, *said)
+    await gone_on(engine, log)
+    answer(engine, "new")
+    events = events_of(log)
+    assert [each["type"] for each in events] == kinds
+    numbered = [each["seq"] for each in events if "seq" in each]
+    assert numbered == sorted({*numbered})
+    assert log.ending is not None
+    assert log.ending.state == "finished"
+    await engine.close()
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "a fourth worker",
+        "an unknown model",
+        "a lost beginning",
+        "its end",
+        "a damaged record",
+        "the model's wish",
+        "processors",
+    ],
+)
+async def test_what_cannot_go_on_is_closed(why: str) -> None:
+    engine = engine_with("error" if why == "the model's wish" else "continue")
+    ends = [{"type": "finish", "finish_reason": "stop"}] if why == "its end" else []
+    log = logged(engine, START, text(LONG), *ends, model="other" if why == "an unknown model" else "m")
+    if why == "a lost beginning":
+        log.trim(0)
+    processed = b'{"query":"hi","response_format":{"type":"json"},"json_snapshots":1}'
+    kept = b'{"request":{"query":1}}' if why == "a damaged record" else record(engine)
+    if why == "processors":
+        kept = record(engine, processed)
+    epoch = 4 if why == "a fourth worker" else 3
+    assert engine.takeovers.going_on(log, epoch, log.last_seq + NUMBER, kept) is None
+    await engine.close()
+
+
+async def test_a_log_whose_events_are_none_is_damaged() -> None:
+    engine = engine_with()
+    log = logged(engine)
+    log.append(b'id: s1.1\ndata: {"type":\n\n', 1)
+    with pytest.raises(Error) as caught:
+        engine.takeovers.going_on(log, 1, NUMBER, record(engine))
+    assert caught.value.reason == "log_damaged"
+    await engine.close()
+
+
+async def test_a_stream_that_is_refused_here_ends_with_that_error() -> None:
+    engine = engine_with()
+    engine.limits = ServerLimits(LimitSettings(streams=1))
+    engine.transfers["other"] = ("", lambda error: None)
+    log = logged(engine, START, text(LONG))
+    begin = engine.takeovers.going_on(log, 1, 2 + NUMBER, record(engine))
+    assert begin is not None
+    begin()
+    assert [each["type"] for each in events_of(log)[2:]] == ["stream.gap", "error", "done"]
+    assert log.ending is not None
+    assert log.ending.error is not None
+    assert log.ending.error["code"] == "overloaded"
+    assert engine.durable.publication("s1") is None
+    engine.transfers.clear()
+    await engine.close()
+
+
+async def test_a_few_streams_are_taken_over_at_once(change_limits: ChangeLimits) -> None:
+    change_limits(takeovers_at_once=1)
+    engine = engine_with()
+    takeovers: TakeOvers = engine.takeovers
+    assert takeovers.has_room()
+    log = logged(engine, START, text(LONG))
+    await gone_on(engine, log)
+    assert not takeovers.has_room()
+    answer(engine, LONG)
+    assert takeovers.has_room()
+    await engine.close()
+
+
+async def test_a_stream_that_goes_on_waits_for_a_follower_as_one_that_was_started_without() -> None:
+    engine = engine_with()
+    log = logged(engine, START, text(LONG))
+    await gone_on(engine, log)
+    publication = engine.durable.publication("s1")
+    assert publication is not None
+    assert publication._stream.on_disconnect == "detach"
+    spec: StreamSpec = engine.streams["s1"].spec
+    assert (spec.caller, spec.is_retry, spec.sharing) == ("", False, None)
+    await engine.close()
+
+
+async def test_who_has_waited_for_the_stream_follows_it() -> None:
+    engine = engine_with()
+    log, client = logged(engine, START, text(LONG)), FakeClient()
+    view = view_of(log.header, Representation(get_format("gai"), "sse"), 2, now_ms)
+    follower = engine.durable.follow(log, client, view, 2, StreamSettings())
+    follower.begin()
+    await gone_on(engine, log)
+    publication = engine.durable.publication("s1")
+    assert publication is not None
+    assert (publication.followers, publication._timer) == (1, None)
+    answer(engine, LONG, " more")
+    sent = b"".join(each for each in client.calls if isinstance(each, bytes))
+    assert [json.loads(data)["type"] for data in data_lines(sent)][:3] == ["stream.gap", "warning", "text.delta"]
+    assert publication.followers == 0
+    await engine.close()
