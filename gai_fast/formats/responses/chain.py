@@ -476,7 +476,7 @@ class _Answer(msgspec.Struct):
 class _Output(msgspec.Struct):
     """The items of a `response`; the other members are skipped."""
 
-    output: Any = None
+    output: list[Any] = []
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
@@ -495,10 +495,9 @@ def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
     """
     if structure is None and len(kept.response) <= LIMITS.parsed_bytes:  # nearly all
         try:
-            items = _OUTPUT.decode(kept.response).output
-            return items if isinstance(items, list) else []
-        except _UNREADABLE:
-            pass  # by the items alone, below
+            return _OUTPUT.decode(kept.response).output
+        except _UNREADABLE:  # or no list: read apart below
+            pass
     try:
         output = bytes(_ANSWER.decode(kept.response).output)
     except _UNREADABLE:
