@@ -295,7 +295,7 @@ def containers_in(values: Iterable[Any]) -> int:
             breathe()
         counted += 1
         value = waiting.pop()
-        if isinstance(value, dict):  # compiled, one line for both takes more than twice as long
+        if isinstance(value, dict):  # compiled, one line for both takes a third longer
             waiting += [each for each in value.values() if isinstance(each, (dict, list))]
         else:
             waiting += [each for each in value if isinstance(each, (dict, list))]
