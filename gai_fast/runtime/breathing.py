@@ -37,6 +37,6 @@ def end_work() -> None:
 
 def breathe() -> None:
     """Lets the loop go on, if this thread works beside it and has not breathed for `limits.breath`."""
-    if _work.threads and get_ident() in _work.threads and perf_counter() - _work.breathed_at >= _BREATH:
+    if _work.threads and perf_counter() - _work.breathed_at >= _BREATH and get_ident() in _work.threads:
         sleep(0)
         _work.breathed_at = perf_counter()

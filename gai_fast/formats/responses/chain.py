@@ -283,20 +283,23 @@ def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
     return ItemMark(place, provider, is_reasoning=False) if kind and kind not in _UNDERSTOOD else None
 
 
-class _Turn(NamedTuple):
+class _Turn:
     """A turn of a conversation.
 
-    Attributes:
+    Args:
         status: The status of its answer; empty for the request's own items.
         kept: What is kept of it; None if nothing is.
         begin: The index of the first item of its answer.
         end: The index behind the last.
     """
 
-    status: str
-    kept: Kept | None
-    begin: int
-    end: int
+    __slots__ = ("begin", "end", "kept", "status")
+
+    def __init__(self, status: str, kept: Kept | None, begin: int, end: int) -> None:
+        self.status = status
+        self.kept = kept
+        self.begin = begin
+        self.end = end
 
 
 class _Conversation:
@@ -469,7 +472,15 @@ class _Answer(msgspec.Struct):
     tools: Raw = _NOTHING
 
 
+@mypyc_attr(native_class=False)
+class _Output(msgspec.Struct):
+    """The items of a `response`; the other members are skipped. Compiled, msgspec would refuse values for `Any`."""
+
+    output: list[Any] = []
+
+
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
+_OUTPUT: Final = msgspec.json.Decoder(_Output)
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 _VALUE: Final = msgspec.json.Decoder()
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
@@ -482,6 +493,11 @@ def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
         kept: The response.
         structure: As for `joined`.
     """
+    if structure is None and len(kept.response) <= LIMITS.parsed_bytes:  # nearly all
+        try:
+            return _OUTPUT.decode(kept.response).output
+        except _UNREADABLE:  # or no list: read apart below
+            pass
     try:
         output = bytes(_ANSWER.decode(kept.response).output)
     except _UNREADABLE:

@@ -80,6 +80,7 @@ class Found(NamedTuple):
         holding: The responses with the items that are kept, by the items' ids.
         is_upstreams: As for `Turn`.
         may_go_up: An upstream may know the items that are not kept.
+        size: The bytes of the kept responses that it names.
     """
 
     turns: Sequence[KeptResponse]
@@ -89,6 +90,7 @@ class Found(NamedTuple):
     holding: Mapping[str, KeptResponse]
     is_upstreams: bool
     may_go_up: bool
+    size: int
 
 
 class WholeRequest(NamedTuple):
@@ -138,7 +140,7 @@ class Chains:
         assert body is not None
         incoming = passage.incoming
         found = await self._find(passage, body)
-        added = sum([_size(kept) for kept in (*found.turns, *found.holding.values())])
+        added = found.size
         if added > LIMITS.early_check:
             await self._look(incoming, passage.key)
         beside = self._engine.targets.beside
@@ -182,7 +184,8 @@ class Chains:
         ours = parent or "" if is_known else ""
         is_upstreams = parent is not None and not is_known
         may_go_up = bool(needed) and passage.may_go_up()
-        return Found(turns, ours, own, named, holding, is_upstreams, may_go_up)
+        size = sum([len(kept.input) + len(kept.response) for kept in (*turns, *holding.values())])
+        return Found(turns, ours, own, named, holding, is_upstreams, may_go_up, size)
 
     async def _holding(self, passage: Passage, ids: Sequence[str]) -> Mapping[str, KeptResponse]:
         """Returns the responses with items, by the items' ids: rule 1."""
@@ -253,7 +256,7 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> WholeRequest:
         containers = containers_in(sent.values())
     else:
         containers += containers_in([own[at] for at in replaced])
-    if sum([_size(kept) for kept in (*found.turns, *found.holding.values())]) > LIMITS.long_conversation:
+    if found.size > LIMITS.long_conversation:
         containers = max(containers, LIMITS.turn_passed + 1)  # it is read and written beside the loop
     is_upstreams = found.is_upstreams or any(each.is_needed and each.place not in replaced for each in found.named)
     return WholeRequest(sent, marks, containers, Turn(found.parent, own, is_upstreams, found.turns), unknown)
@@ -315,7 +318,3 @@ def _parent(body: Mapping[str, Any]) -> str | None:
         text = f"`{_PARENT}` and `conversation` exclude each other: send one of them"
         raise Error("invalid_request", text, reason="conversation", param=_PARENT)
     return parent
-
-
-def _size(kept: KeptResponse) -> int:
-    return len(kept.input) + len(kept.response)

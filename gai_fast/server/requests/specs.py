@@ -289,14 +289,16 @@ def containers_in(values: Iterable[Any]) -> int:
         values: The values.
     """
     counted = 0
-    waiting = [value for value in values if isinstance(value, (dict, list))]
+    waiting: list[dict[Any, Any] | list[Any]] = [value for value in values if isinstance(value, (dict, list))]
     while waiting and counted <= LIMITS.translated_containers:
         if not counted % _BREATHS:
             breathe()
         counted += 1
         value = waiting.pop()
-        inner = value.values() if isinstance(value, dict) else value
-        waiting += [each for each in inner if isinstance(each, (dict, list))]
+        if isinstance(value, dict):  # compiled, one line for both takes a third longer
+            waiting += [each for each in value.values() if isinstance(each, (dict, list))]
+        else:
+            waiting += [each for each in value if isinstance(each, (dict, list))]
     return counted
 
 

@@ -52,7 +52,7 @@ SAID = {
     "content": [{"type": "output_text", "text": "yo"}],
 }
 SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "completed"}
-NOTHING = Found((), "", [], (), {}, is_upstreams=False, may_go_up=False)
+NOTHING = Found((), "", [], (), {}, is_upstreams=False, may_go_up=False, size=0)
 
 
 def kept(identifier: str = RESPONSE, parent: str = "", *output: Any, **members: Any) -> KeptResponse:
