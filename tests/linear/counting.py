@@ -18,7 +18,7 @@ from ctypes import CDLL
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from benchmarks.instructions.counting import ROOT, build_marks
@@ -65,6 +65,10 @@ def _caches(modules: int) -> list[Callable[[], None]]:
 
 def _steps(work: Work) -> int:
     """Returns the steps of work, without the look at a text's depth by the pure kernels: few brackets need none."""
+    return (_traced if sys.version_info < (3, 12) else _monitored)(work)
+
+
+def _traced(work: Work) -> int:
     counted = 0
 
     def note(frame: FrameType, event: str, argument: Any) -> Any:
@@ -80,6 +84,31 @@ def _steps(work: Work) -> int:
         work()
     finally:
         sys.settrace(before)
+    return counted
+
+
+def _monitored(work: Work) -> int:
+    """Jumps count, too: they are the only steps of a comprehension in one line. Takes two thirds of the time."""
+    counted = 0
+    monitoring = sys.monitoring
+    events, tool = monitoring.events, monitoring.PROFILER_ID
+
+    def note(code: CodeType, place: int, target: int = 0) -> object:
+        nonlocal counted
+        if code is _depth.__code__:
+            return monitoring.DISABLE
+        counted += 1
+        return None
+
+    monitoring.use_tool_id(tool, "steps")
+    try:
+        for event in (events.PY_START, events.LINE, events.JUMP):
+            monitoring.register_callback(tool, event, note)
+        monitoring.set_events(tool, events.PY_START | events.LINE | events.JUMP)
+        work()
+    finally:
+        monitoring.set_events(tool, 0)
+        monitoring.free_tool_id(tool)
     return counted
 
 
