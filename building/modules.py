@@ -1,6 +1,7 @@
 """The modules that mypyc compiles, in one library so that they call each other directly, a C file each."""
 
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension
@@ -18,6 +19,10 @@ one of a subclass (tests/test_architecture.py).
 COLD = "-freorder-blocks-and-partition"
 """Code for failures stands behind the code of requests (csrc/cold.h), which then takes fewer lines of the caches. Clang
 refuses the option.
+"""
+STABLE = "-DPy_LIMITED_API=0x030B0000"
+"""The shims call nothing beyond the stable ABI, so half of Python's header will do, which each of them reads anew. An
+interpreter without a global lock has no stable ABI.
 """
 FOLDER = "build/mypyc"
 
@@ -62,5 +67,8 @@ def translated() -> list[Extension]:
     library.depends += ["csrc/cold.h", *sources, *library.sources]
     for extension in extensions:  # which share a list of options; a warning of a later compiler is no reason to be slow
         extension.extra_compile_args = [*extension.extra_compile_args, HIDDEN, NO_STUBS, "-Wno-error"]
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        for shim in shims:
+            shim.extra_compile_args.append(STABLE)
     library.extra_compile_args += ["-include", "cold.h", COLD]
     return [*shims, library]
