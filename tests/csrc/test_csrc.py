@@ -99,9 +99,15 @@ def build(target: Target, objects: list[Path]) -> Callable[[Path], Path]:
     return built
 
 
+@pytest.fixture(scope="session")
+def ran(target: Target, build: Callable[[Path], Path]) -> Callable[[Path], subprocess.CompletedProcess[str]]:
+    """Runs a program on the target, once."""
+    return cache(lambda program: target.run(build(program)))
+
+
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
-def test_a_program_finds_nothing_wrong(program: Path, target: Target, build: Callable[[Path], Path]) -> None:
-    result = target.run(build(program))
+def test_a_program_finds_nothing_wrong(program: Path, ran: Callable[[Path], subprocess.CompletedProcess[str]]) -> None:
+    result = ran(program)
     assert result.returncode == 0, result.stderr
 
 
@@ -116,11 +122,13 @@ def test_a_program_that_reads_too_far_is_seen(target: Target, build: Callable[[P
     assert "wrong.c:2" in result.stderr
 
 
-def test_vectors_are_among_the_forms_that_are_tested(target: Target, build: Callable[[Path], Path]) -> None:
+def test_vectors_are_among_the_forms_that_are_tested(
+    target: Target, ran: Callable[[Path], subprocess.CompletedProcess[str]]
+) -> None:
     """A form that is not found is not tested either; the import of the kernels says which are there."""
     machine = target.compile("-dumpmachine").stdout
     vectors = "neon" if machine.startswith(("aarch64", "arm64")) else "sse"
-    assert target.run(build(HERE / "test_simd.c")).stdout.split() == ["scalar", vectors]
+    assert ran(HERE / "test_simd.c").stdout.split() == ["scalar", vectors]
 
 
 def test_a_compiler_below_the_floor_is_refused_and_says_what_to_do(target: Target) -> None:
