@@ -5,7 +5,7 @@ from pathlib import Path
 
 from setuptools import Extension
 
-from building.switch import SANITIZE
+from building.switch import LEVEL, SANITIZE
 
 KERNELS = {
     "encoders": ("loops", "simd_scalar", "simd_vector"),
@@ -37,7 +37,7 @@ request, and 4 % fewer misses of the instruction cache.
 def extensions() -> list[Extension]:
     """Returns the kernels as extensions in Cython."""
     # A sanitizer names lines: -g1 will do. With CPython's own -g a kernel takes a third longer to compile.
-    options = ["-O0", "-g1"] if SANITIZE else ["-O3", "-g0"]
+    options = ["-O0", "-g1"] if SANITIZE else [f"-O{LEVEL}", "-g0"]
     checks = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if SANITIZE else []
     return [
         Extension(

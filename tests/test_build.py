@@ -107,9 +107,7 @@ def build(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, unavailable:
     shutil.copytree(ROOT / "building", tmp_path / "building", ignore=built_files)
     kernels = tmp_path / "building/kernels.py"
     table = re.compile(r"^KERNELS = \{.*?^\}$", re.M | re.S)
-    script = table.sub('KERNELS = {"sockets": ()}', kernels.read_text(), count=1)
-    # What is compiled never runs.
-    kernels.write_text(script.replace('"-O3"', '"-O0"'))
+    kernels.write_text(table.sub('KERNELS = {"sockets": ()}', kernels.read_text(), count=1))
     modules = tmp_path / "building/modules.py"
     modules.write_text(modules.read_text().replace('opt_level="1"', 'opt_level="0"'))
     (tmp_path / "building/compiled.txt").write_text("runtime/clock\nruntime/made\n")
@@ -121,7 +119,8 @@ def build(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, unavailable:
         return subprocess.run(
             [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
             cwd=tmp_path,
-            env={**kept, "MYPY_CACHE_DIR": types, **variables},
+            # What is compiled never runs.
+            env={**kept, "MYPY_CACHE_DIR": types, "GAI_FAST_LEVEL": "0", **variables},
             capture_output=True,
             text=True,
             timeout=400,
