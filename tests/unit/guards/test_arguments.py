@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.guards.arguments import ArgumentSearch, escaped, unescaped
@@ -155,7 +155,6 @@ def replaced(value: Any) -> Any:
 
 
 @given(values, st.booleans(), sizes)
-@settings(max_examples=200)
 def test_any_json_over_any_cut_is_the_same_value_with_its_matches_replaced(
     value: Any, is_ascii: bool, sizes: list[int]
 ) -> None:

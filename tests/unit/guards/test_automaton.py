@@ -30,7 +30,7 @@ many = st.lists(patterns_of("a", "k", r"\d", r"\w", r"\W", "[^1]", "é", "[a-é]
 
 
 @given(few, st.text(alphabet="abc\n", max_size=24), sizes)
-@settings(max_examples=300)
+@settings(max_examples=settings().max_examples * 3 // 2)
 def test_any_cut_finds_what_re2_finds_in_the_whole_text(patterns: list[str], text: str, sizes: list[int]) -> None:
     automaton = automaton_of(*patterns)
     found = searched(automaton.scan(), cut(text, sizes))
@@ -39,7 +39,7 @@ def test_any_cut_finds_what_re2_finds_in_the_whole_text(patterns: list[str], tex
 
 
 @given(many, st.booleans(), st.text(alphabet="aAkK\u212aßẞsSſ1é -\n\U0001f600", max_size=16), sizes)
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 4)
 def test_classes_and_case_are_re2s(patterns: list[str], fold: bool, text: str, sizes: list[int]) -> None:
     patterns = [f"(?i){each}" if fold else each for each in patterns]
     automaton = automaton_of(*patterns)
@@ -68,7 +68,7 @@ def undecided(patterns: list[str], text: str, alphabet: str, longest: int) -> in
     st.text(alphabet="ab", min_size=1, max_size=8),
     sizes,
 )
-@settings(max_examples=100)
+@settings(max_examples=settings().max_examples // 2)
 def test_exactly_what_may_become_a_match_is_held(patterns: list[str], text: str, sizes: list[int]) -> None:
     rules = automaton_of(*patterns)
     assume(sum(each.node.positions() for each in pattern_rules(patterns)) <= 6)
@@ -183,7 +183,7 @@ def test_long_texts_without_a_space(size: int) -> None:
 
 
 @given(few, st.text(alphabet="abc", max_size=24), st.integers(1, 9), st.integers(1, 40))
-@settings(max_examples=100)
+@settings(max_examples=settings().max_examples // 2)
 def test_a_long_text_is_searched_in_turns(patterns: list[str], text: str, size: int, steps: int) -> None:
     automaton = automaton_of(*patterns)
     former = {name: getattr(LIMITS, name) for name in ("slice", "turn_steps")}

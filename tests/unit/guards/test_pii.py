@@ -117,7 +117,7 @@ ALPHABETS = {
 
 @pytest.mark.parametrize("kind", FORMS)
 @given(data=st.data(), sizes=sizes)
-@settings(max_examples=150)
+@settings(max_examples=settings().max_examples * 3 // 4)
 def test_a_kind_is_what_its_row_of_the_table_says(kind: str, data: st.DataObject, sizes: list[int]) -> None:
     text = "".join(data.draw(st.lists(ALPHABETS[kind], max_size=16)))
     assert found(kind, text, sizes) == judged(kind, text)
@@ -165,7 +165,7 @@ def test_an_address_is_found_however_it_is_written(address: ipaddress.IPv4Addres
 
 
 @given(st.text(alphabet="0123456789abcdef:.", min_size=2, max_size=24))
-@settings(max_examples=300)
+@settings(max_examples=settings().max_examples * 3 // 2)
 def test_what_ipaddress_takes_is_an_address(text: str) -> None:
     assert (found("ip", text) == [text]) == is_address(text)
 

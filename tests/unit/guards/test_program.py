@@ -103,7 +103,7 @@ def judged_words(words: list[str], text: str) -> list[str]:
     st.text(alphabet="aAbBéÉ漢か -_1\n", max_size=24),
     sizes,
 )
-@settings(max_examples=300)
+@settings(max_examples=settings().max_examples * 3 // 2)
 def test_words_are_what_their_definition_says(words: list[str], text: str, sizes: list[int]) -> None:
     found = searched(compile_rules([Words("words", words)]).scan(), cut(text, sizes))
     assert [text[start:end] for start, end in spans(found)] == judged_words(words, text)

@@ -35,7 +35,7 @@ def test_a_pattern_matches_what_it_matches_for_re2(pattern: str) -> None:
 
 
 @given(st.text(alphabet="ab0|()[]{}?*+.,^-\\dwn1", max_size=8))
-@settings(max_examples=400)
+@settings(max_examples=settings().max_examples * 2)
 def test_what_is_accepted_re2_accepts_too_and_matches_alike(pattern: str) -> None:
     try:
         rules = pattern_rules([pattern])

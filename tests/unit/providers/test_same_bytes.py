@@ -215,7 +215,7 @@ def sent(api_name: str, dialect: str, body: dict[str, Any]) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("dialect", CLIENTS)
 @pytest.mark.parametrize("api_name", [name for name in APIS if not name.endswith((":completions", ":generate"))])
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=settings().max_examples * 3 // 20, derandomize=True)
 @given(data=st.data())
 def test_each_turn_begins_with_the_turn_before(api_name: str, dialect: str, data: st.DataObject) -> None:
     """Of a conversation with marks each turn has one at least, anywhere: also where a native request has no place."""

@@ -462,7 +462,7 @@ def stores_of(kind: str, folder: Path) -> list[Backend | None]:
 def test_every_store_keeps_the_same(kind: str, tmp_path: Path) -> None:
     folders = iter(range(10**6))
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=settings().max_examples // 8)
     @given(st.lists(ops(), max_size=40))
     def through(trace: list[Op]) -> None:
         folder = tmp_path / f"{next(folders)}"

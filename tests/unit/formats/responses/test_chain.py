@@ -353,7 +353,7 @@ def conversations(draw: st.DrawFn) -> list[tuple[list[Any], list[Any]]]:
     return turns
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=settings().max_examples // 2, derandomize=True)
 @given(turns=conversations())
 def test_the_whole_is_what_a_client_would_have_sent(turns: list[tuple[list[Any], list[Any]]]) -> None:
     chain = [kept(*output, given=own) for own, output in turns[:-1]]

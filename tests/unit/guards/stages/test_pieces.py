@@ -755,7 +755,6 @@ class Watched:
         assert (self.pieces.holds, self.pieces.waiting, self.pieces.due_ms) == (False, 0, None)
 
 
-@settings(max_examples=200, deadline=None)
 @given(judges=JUDGES, steps=STEPS, flags=st.booleans())
 def test_whatever_comes_when_the_order_and_the_bounds_hold(
     judges: list[Rules], steps: list[tuple[str, int, str, int]], flags: bool
@@ -769,7 +768,7 @@ def test_whatever_comes_when_the_order_and_the_bounds_hold(
     watched.end()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples * 3 // 4)
 @given(
     sizes=st.lists(st.integers(1, 50), min_size=1, max_size=30),
     found=st.sets(st.integers(0, 400), max_size=12),
@@ -814,7 +813,6 @@ def test_a_mask_changes_the_marked_characters_alone(
     assert sorted(unmasked) == unmasked, "in order"
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=30),
     judges=st.lists(
