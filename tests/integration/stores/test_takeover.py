@@ -211,7 +211,11 @@ async def test_three_workers_may_be_lost_and_nothing_of_the_request_stays(
                 await asyncio.gather(follower, return_exceptions=True)
         async with serving(net, folder, *arguments) as last:
             got = frames(await get(last.host, f"/api/v1/streams/{stream_id}"))
-        assert await backend.request_of(stream_id) is None
+
+        async def is_forgotten() -> bool:
+            return await backend.request_of(stream_id) is None
+
+        await until_answered(is_forgotten)
         if isinstance(backend, RedisBackend):
             assert await backend.client.ask("KEYS", "*:request") == []
     assert said(got) == text

@@ -12,7 +12,7 @@ import pytest
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.errors import Internal
 from gai_fast.model.settings import LimitSettings, Settings, StreamSettings
-from gai_fast.net.attempts.spec import Clock, StreamSpec
+from gai_fast.net.attempts.spec import Clock, Keeping, StreamSpec
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
@@ -163,12 +163,12 @@ async def test_a_bug_at_the_end_of_a_stream_that_another_worker_has_ends_nothing
 ) -> None:
     """It would be raised in the journal, which then gave up all streams of the batch."""
 
-    class Faulty:
-        def ended(self, *_: Any, **__: Any) -> None:
+    class Faulty(Keeping):
+        def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> None:
             raise ZeroDivisionError
 
     session, _ = publish(engine, resumable())
-    session.spec.keeping = Faulty()  # type: ignore[assignment]  # a bug of another part
+    session.spec.keeping = Faulty()
     publication = engine.durable.publication("s1")
     assert publication is not None
     engine.leave_to_other("s1")
