@@ -189,7 +189,12 @@ class TakeOvers:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
         try:
             session = self._durable.go_on(spec, clock, log, said, piece)
-        except Error as error:
+        except Exception as problem:  # noqa: BLE001  # any: a log without an end would count as running forever
+            if isinstance(problem, Error):
+                error = problem
+            else:
+                _log.exception("stream %s: a bug of ours kept it from going on", log.header.stream_id)
+                error = Error("internal", "the gateway failed to go on with this stream")
             end = closing_of(log, number, False, error)
             log.append(end.piece, end.last_seq)
             log.end(end.ending)

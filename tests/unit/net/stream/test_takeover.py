@@ -315,3 +315,16 @@ async def test_who_has_waited_for_the_stream_follows_it() -> None:
     assert [json.loads(data)["type"] for data in data_lines(sent)][:3] == ["stream.gap", "warning", "text.delta"]
     assert publication.followers == 0
     await engine.close()
+
+
+async def test_a_log_whose_events_are_no_stream_has_an_end() -> None:
+    engine = engine_with()
+    log = logged(engine, text("no start"))
+    begin = engine.takeovers.going_on(log, 1, log.last_seq + NUMBER, record(engine))
+    assert begin is not None
+    begin()
+    *_, error, done = events_of(log)
+    assert (error["error"]["code"], done["type"]) == ("internal", "done")
+    assert log.ending is not None
+    assert log.ending.state == "failed"
+    await engine.close()
