@@ -134,6 +134,16 @@ async def stream_end(peer: Peer, message: dict[str, Any]) -> None:
     await peer.send(event(reply(message, said("ok"))), b"0\r\n\r\n")
 
 
+@on_uvloop
+async def test_a_tool_that_fails_shows_no_secret(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        await send(peer, reply(message, {**said(f"refused: {SECRET}"), "isError": True}))
+
+    upstream = await started(net, ScriptedServer(answer))
+    client = client_of(net, upstream.url, {"authorization": SECRET})
+    assert await called(client) == ToolResult("refused: ***", is_error=True)
+
+
 # ---- faults ----------------------------------------------------------------------------------------------------------
 
 

@@ -275,9 +275,8 @@ async def test_what_a_process_leaves_behind_is_killed(net: Net, tmp_path: Path) 
     client, folder = client_of(net, tmp_path, "forks and exits")
     with pytest.raises(ToolServerError, match="its process has ended"):
         await called(client)
-    await client.close()
     assert len(lines(folder, "pids")) == 2
-    await until_ended(folder)
+    await until_ended(folder)  # before anything else is asked
 
 
 @on_uvloop

@@ -132,7 +132,6 @@ class HTTPWire(Wire):
     async def ask(self, request: ToolRequest, agreed: Agreement | None) -> ServerReply:
         body = request_bytes(request.id, request.method, request.params)
         answer = _Answer(self, request, agreed)
-        request.was_sent = True  # from now on a connection may have it
         self._begin(answer, "POST", self._headers_of(request, agreed), body, request.is_repeatable)
         try:
             while isinstance(outcome := await answer.outcome, _Cut):
@@ -141,6 +140,7 @@ class HTTPWire(Wire):
                 self._begin(answer, "GET", self._resuming(outcome.last_id, agreed), b"", True)
             return outcome
         except asyncio.CancelledError:
+            request.was_sent = answer.was_sent
             answer.give_up()
             if agreed is not None and not agreed.is_stateless:
                 self._later(self._cancel(request, agreed))
@@ -292,25 +292,20 @@ class _Accepted(_Response):
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         self._status = status
-        if not 200 <= status < 300:
+        if 200 <= status < 300:
+            self.outcome.set_result(None)
+            if self.exchange is not None:
+                self.exchange.limit_silence(LIMITS.stream_end)
+        else:
             self._wire.told_to_wait(headers)
-            self._end(self.refusal(status))
+            self.give_up()
+            self.outcome.set_exception(self.refusal(status))
 
-    def body_received(self, data: bytes) -> None:
-        self._end(None)  # there should be none
+    def body_received(self, data: bytes) -> None: ...
 
     def exchange_ended(self, error: Error | None) -> None:
-        self._end(None if error is None else self.failure(error))
-
-    def _end(self, problem: ToolServerError | None) -> None:
-        if self.outcome.done():
-            return
-        if self.exchange is not None and not self.exchange.is_complete:
-            self.give_up()
-        if problem is None:
-            self.outcome.set_result(None)
-        else:
-            self.outcome.set_exception(problem)
+        if error is not None and not self.outcome.done():
+            self.outcome.set_exception(self.failure(error))
 
 
 class _Answer(_Response):
@@ -377,6 +372,11 @@ class _Answer(_Response):
             self.outcome.set_result(self._resumed)  # once more
         else:
             self._fail(self.failure(error))
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the server may have got the request."""
+        return self._resumed is not None or (self.exchange is not None and self.exchange.sent)
 
     # -- one JSON message --
 

@@ -176,10 +176,15 @@ def readable(text: str, secrets: Collection[bytes] = ()) -> str:
         text: The text.
         secrets: Texts that the server was sent and may repeat.
     """
+    line = " ".join("".join(each if each.isprintable() else " " for each in without(secrets, text)).split())
+    return line if len(line) <= LIMITS.tool_problem else f"{line[: LIMITS.tool_problem - 1]}…"
+
+
+def without(secrets: Collection[bytes], text: str) -> str:
+    """Returns a text with asterisks in place of secrets."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret.decode(), "***")
-    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    return line if len(line) <= LIMITS.tool_problem else f"{line[: LIMITS.tool_problem - 1]}…"
+    return text
 
 
 def depth_of(value: Any) -> int:

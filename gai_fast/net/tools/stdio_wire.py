@@ -18,7 +18,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gai_fast.kernels import LineFramer
@@ -71,7 +71,7 @@ class StdioWire(Wire):
         if self._process is not None and self._process.is_running:
             return False
         self._end()
-        process = self._process = _Process(self._loop, self._launched())
+        process = self._process = _Process(self._loop, self._launched(), self._lost)
         await process.connect()
         return True
 
@@ -83,7 +83,7 @@ class StdioWire(Wire):
             request.was_sent = True
             return await outcome
         except asyncio.CancelledError:
-            if process.is_running and request.method != "initialize":
+            if process.is_running and agreed is not None:
                 process.write(notice_bytes("notifications/cancelled", {"requestId": request.id}))
             raise
         finally:
@@ -116,22 +116,39 @@ class StdioWire(Wire):
             why = problem.strerror if isinstance(problem, OSError) else "it holds a null character"
             raise ToolServerError(f"its command cannot be run: {why}", "unreachable") from None
 
+    def _lost(self, process: _Process) -> None:
+        if self._process is process:
+            self._end()  # what it has left behind, too
+
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            self._ended(process)
-
-    def _ended(self, process: _Process) -> None:
-        task = self._loop.create_task(process.end())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+            task = self._loop.create_task(process.end())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
 
 class _Process(asyncio.Protocol):
-    """A process that runs, and the protocol of its standard output."""
+    """A process, and the protocol of its standard output.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes]) -> None:
-        self.is_running = True
+    Args:
+        loop: The loop.
+        process: The process.
+        lost: Called once it has closed its output.
+
+    Attributes:
+        is_running: Whether it can be asked.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        process: subprocess.Popen[bytes],
+        lost: Callable[[_Process], object],
+    ) -> None:
+        self.is_running = False
+        self._is_lost = False
+        self._lost = lost
         self._loop = loop
         self._process = process
         self._lines = LineFramer(LIMITS.tool_message)
@@ -144,6 +161,7 @@ class _Process(asyncio.Protocol):
         """Connects the loop to its pipes."""
         self._output, _ = await self._loop.connect_read_pipe(lambda: self, self._process.stdout)
         self._input, _ = await self._loop.connect_write_pipe(asyncio.BaseProtocol, self._process.stdin)
+        self.is_running = not self._is_lost
 
     def expect(self, request: ToolRequest, *, answers_questions: bool) -> asyncio.Future[ServerReply]:
         """Notes a request; returns its answer."""
@@ -214,8 +232,10 @@ class _Process(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose("its process has ended")
+        self._lost(self)
 
     def _lose(self, text: str, fault: Any = "lost") -> None:
+        self._is_lost = True
         self.is_running = False
         for request, outcome in self._requests.values():
             if not outcome.done():

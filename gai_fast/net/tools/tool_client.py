@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from gai_fast.net.tools.protocol import (
     is_older,
     meta_of_stateless,
 )
-from gai_fast.net.tools.rpc import CODES, ToolServerError, depth_of, error_of
+from gai_fast.net.tools.rpc import CODES, ToolServerError, depth_of, error_of, without
 from gai_fast.net.tools.tool_list import OfferedTool, ToolList, ToolListReader
 from gai_fast.net.tools.tool_results import ToolResult, check_complete, read_result
 from gai_fast.net.tools.wire import OnProgress, ToolRequest, Wire, within
@@ -211,7 +212,10 @@ class ToolClient:
             headers = [("mcp-name", header_text(tool.name)), *values_for(tool.headers, arguments)]
         except ValueError as problem:
             raise ToolServerError(str(problem), "argument") from None
-        return read_result(await self._asked(_CALL, params, headers, on_progress), self._max_result)
+        result = read_result(await self._asked(_CALL, params, headers, on_progress), self._max_result)
+        if result.is_error:  # a tool may quote what it was sent
+            return replace(result, value=without(self._wire.secrets, result.value), parts=())
+        return result
 
     async def _asked(
         self,
