@@ -145,6 +145,10 @@ def on_call(message):
     answers = [json.loads(sys.stdin.readline()) for _ in range(2)]
     said(message, json.dumps([sorted(each) for each in answers]))
 """,
+    "deaf": """
+def on_call(message):
+    time.sleep(600)
+""",
     "tells": """
 def discover(message):
     send({"id": message["id"], "error": {"code": -32021, "message": os.environ["T"]}})
@@ -306,3 +310,35 @@ async def test_secrets_of_its_environment_are_cut_out(net: Net, tmp_path: Path) 
     with pytest.raises(ToolServerError) as raised:
         await client.connect()
     assert str(raised.value) == "it answers: *** (code -32021)"
+
+
+@on_uvloop
+async def test_a_close_that_is_cancelled_kills_the_process_at_once(net: Net, tmp_path: Path) -> None:
+    client, folder = client_of(net, tmp_path, "hangs")
+    assert await called(client) == ToolResult("ok")
+    task = asyncio.ensure_future(client.close())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until_ended(folder)
+
+
+@on_uvloop
+async def test_a_process_that_does_not_read_is_asked_for_nothing_more(
+    net: Net, tmp_path: Path, change_limits: ChangeLimits
+) -> None:
+    change_limits(exit_wait=0.2)
+    client, folder = client_of(net, tmp_path, "deaf")
+    tool = (await client.list_tools()).tools["t"]
+    calls = [asyncio.ensure_future(client.call(tool, {"a": "x" * 200_000})) for _ in range(20)]
+    done, late = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        with pytest.raises(ToolServerError, match="its process does not read its standard input") as raised:
+            await task
+        assert (raised.value.fault, raised.value.may_have_run) == ("unreachable", False)
+    for task in late:
+        task.cancel()
+    await asyncio.wait(late)
+    await client.close()
+    await until_ended(folder)

@@ -127,9 +127,11 @@ class HTTPWire(Wire):
     # ---- as a way to a server
 
     async def start(self) -> bool:
+        """Returns False: connections are made by requests."""
         return False
 
     async def ask(self, request: ToolRequest, agreed: Agreement | None) -> ServerReply:
+        """As `Wire.ask`: rules 1 to 7."""
         body = request_bytes(request.id, request.method, request.params)
         answer = _Answer(self, request, agreed)
         self._begin(answer, "POST", self._headers_of(request, agreed), body, request.is_repeatable)
@@ -142,15 +144,17 @@ class HTTPWire(Wire):
         except asyncio.CancelledError:
             request.was_sent = answer.was_sent
             answer.give_up()
-            if agreed is not None and not agreed.is_stateless:
+            if request.was_sent and agreed is not None and not agreed.is_stateless:
                 self._later(self._cancel(request, agreed))
             raise
 
     async def tell(self, method: str, agreed: Agreement) -> None:
+        """As `Wire.tell`."""
         await self._post(notice_bytes(method, {}), agreed)
 
     async def close(self, agreed: Agreement | None) -> None:
-        if agreed is not None and agreed.session is not None and self._is_free:
+        """As `Wire.close`; a session ends by DELETE, within `limits.farewell` seconds."""
+        if agreed is not None and agreed.session is not None:
             self._later(self._leave(agreed))
         if self._tasks:
             await asyncio.gather(*self._tasks)
@@ -171,9 +175,16 @@ class HTTPWire(Wire):
 
     # ---- requests
 
-    @property
-    def _is_free(self) -> bool:
-        return self._timers.clock() >= self._until
+    def _check_pause(self, *, may_have_run: bool = False) -> None:
+        """Checks rule 7.
+
+        Raises:
+            ToolServerError: The server has asked for a pause.
+        """
+        left = self._until - self._timers.clock()
+        if left > 0:
+            text = f"it has asked for a pause, which ends in {math.ceil(left)} s"
+            raise ToolServerError(text, "wait", may_have_run=may_have_run)
 
     def _begin(
         self,
@@ -188,9 +199,7 @@ class HTTPWire(Wire):
         Raises:
             ToolServerError: The server has asked for a pause.
         """
-        if not self._is_free:
-            text = f"it has asked for a pause, which ends in {math.ceil(self._until - self._timers.clock())} s"
-            raise ToolServerError(text, "wait", may_have_run=method == "GET")
+        self._check_pause(may_have_run=method == "GET")
         answer.exchange = self._pool.open_once(method, self._path, headers, body, answer, None, -1, is_repeatable)
 
     def _headers_of(self, request: ToolRequest, agreed: Agreement | None) -> list[tuple[str, str]]:
@@ -203,8 +212,9 @@ class HTTPWire(Wire):
         """Sends a message that has no answer.
 
         Raises:
-            ToolServerError: The server has refused it, or does not answer.
+            ToolServerError: The server has refused it, does not answer, or has asked for a pause.
         """
+        self._check_pause()
         done = _Accepted(self, agreed)
         headers = [*self._headers, *(_POST if body else ()), *_session_headers(agreed)]
         try:

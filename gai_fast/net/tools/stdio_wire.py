@@ -68,6 +68,7 @@ class StdioWire(Wire):
         )
 
     async def start(self) -> bool:
+        """As `Wire.start`: starts the process if none runs."""
         if self._process is not None and self._process.is_running:
             return False
         self._end()
@@ -76,6 +77,7 @@ class StdioWire(Wire):
         return True
 
     async def ask(self, request: ToolRequest, agreed: Agreement | None) -> ServerReply:
+        """As `Wire.ask`."""
         process = self._running()
         outcome = process.expect(request, answers_questions=agreed is not None and not agreed.is_stateless)
         try:
@@ -84,15 +86,18 @@ class StdioWire(Wire):
             return await outcome
         except asyncio.CancelledError:
             if process.is_running and agreed is not None:
-                process.write(notice_bytes("notifications/cancelled", {"requestId": request.id}))
+                with contextlib.suppress(ToolServerError):
+                    process.write(notice_bytes("notifications/cancelled", {"requestId": request.id}))
             raise
         finally:
             process.forget(request)
 
     async def tell(self, method: str, agreed: Agreement) -> None:
+        """As `Wire.tell`."""
         self._running().write(notice_bytes(method, {}))
 
     async def close(self, agreed: Agreement | None) -> None:
+        """As `Wire.close`: rule 3."""
         self._end()
         if self._ending:
             await asyncio.gather(*self._ending)
@@ -186,7 +191,24 @@ class _Process(asyncio.Protocol):
         self._input.write(line + b"\n")
 
     async def end(self) -> None:
-        """Ends it: rule 3. Cannot be cancelled for longer than it takes."""
+        """Ends it: rule 3. If this is cancelled, it is killed at once."""
+        try:
+            await self._finish()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        """Kills it if it still runs, and closes its output."""
+        if self._process.poll() is None:
+            self._signal(signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LIMITS.exit_wait)
+        if self._output is not None:
+            self._output.close()
+        elif self._process.stdout is not None:
+            self._process.stdout.close()
+
+    async def _finish(self) -> None:
         self._lose("it is being ended")
         if self._input is not None:
             if not self._input.is_closing():
@@ -198,10 +220,6 @@ class _Process(asyncio.Protocol):
             if not await self._has_exited():
                 self._signal(signal.SIGKILL)
                 await self._has_exited()
-        if self._output is not None:
-            self._output.close()
-        elif self._process.stdout is not None:
-            self._process.stdout.close()
 
     async def _has_exited(self) -> bool:
         """Waits `limits.exit_wait` seconds for its end, and kills what it leaves behind."""
@@ -221,6 +239,8 @@ class _Process(asyncio.Protocol):
     # -- as a protocol --
 
     def data_received(self, data: bytes) -> None:
+        if self._is_lost:
+            return
         try:
             for line in self._lines.feed(data):
                 if line.data is not None:
