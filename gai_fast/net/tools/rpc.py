@@ -35,7 +35,7 @@ class ToolServerError(GaiFastError):
             sent is not the protocol), `refused` (its own error), `lost` (the connection or the process ended), `late`,
             `session` (its session has ended, and the request was not handled), `argument` (the request cannot be sent),
             `answer` (a result that the client cannot use).
-        may_have_run: Whether the server may have done what it was asked for.
+        may_have_run: Whether the outcome is unknown: the server may have done what it was asked for.
         status: The HTTP status, if it has refused by one.
         code: The code of its own error.
         data: The data of its own error.

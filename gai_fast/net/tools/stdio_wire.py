@@ -3,10 +3,9 @@
 Owns the process: its start, its end, and what it may leave behind. It must not know the meaning of methods.
 
 1. A line of the output that is no message is ignored: many servers log there.
-2. The process has a session of its own, so that Ctrl-C does not reach it, and its children can be ended with it.
-3. It is ended so: its input ends; after `limits.exit_wait` it gets SIGTERM, after as long again SIGKILL. Whatever it
-   has started, and has left its group, is killed then: a child cannot outlive it, unless it has made a session of its
-   own.
+2. The process has a session and a group of its own: Ctrl-C does not reach it, and its children end with it.
+3. It is ended so: its input ends; after `limits.exit_wait` its group gets SIGTERM, after as long again SIGKILL. Once it
+   has ended, what is left of its group is killed. Only a child with a group of its own can outlive it.
 4. A process that has ended is started anew by the next request. What it was asked for is not sent again.
 5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
 """
