@@ -33,7 +33,7 @@ SERVED := $(if $(filter pure,$(BUILD))$(wildcard $(VENV)/.compiled-auto $(VENV)/
 BESIDE := +@$(MAKE) -s -j2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-long leaks sanitize test-local programs bench bench-quick bench-others wheels clean
+.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-long leaks sanitize test-local programs mcp bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -74,7 +74,7 @@ exhaustive: install  ## recordings, kernels, faults, resumes at every cut; pause
 		tests/integration/stores/test_fence.py $(RACES) $(ARGS)
 	@PYTHON=$(VENV)/bin/python ci/test.sh -m long tests/linear
 
-# What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and those below up to `programs`.
+# What takes minutes and rarely breaks is not part of `.ci/run`: the target above, and those below up to `mcp`.
 soak: install  ## ten minutes of streams, kills and failures, and a table of what was lost (MINUTES=, STORE=memory|sqlite|redis, SEED=)
 	@$(VENV)/bin/python -m tests.soak --minutes $(MINUTES) --store $(STORE) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
@@ -101,6 +101,9 @@ test-local: install $(LOCAL)/.installed  ## the tests of a real model on this ma
 
 programs: complete  ## run the programs of programs/README.md, unmodified, through the gateway, and print a table (long; ARGS="--only codex")
 	@$(VENV)/bin/python -m programs $(ARGS)
+
+mcp: install  ## the public conformance suite of MCP, from npm, against our client
+	@PYTHON=$(VENV)/bin/python ci/mcp.sh
 
 bench: complete  ## measure gai-fast beside other servers, table and benchmarks/results/report.html (an hour; GAI_FAST_REQUIRE_ALL=1: none may be missing)
 	@$(VENV)/bin/python -m benchmarks.macro $(ARGS)

@@ -73,6 +73,7 @@ COMMANDS: Final = {
     "config": "config",
     "key": "keys.key",
     "guard": "guard",
+    "tools": "tools.command",
     "completion": "completion",
     "version": "version",
 }

@@ -68,5 +68,14 @@ class Limits:
     guarded_text: int = 16 * MIB
     """A text that `gai-fast guard test` reads: longer than any conversation."""
 
+    sample_depth: int = 16
+    """Levels of the arguments that `gai-fast tools probe --all` makes from a schema: a schema may refer to itself."""
+
+    sample_values: int = 4096
+    """Values that it makes: each level of a schema that refers to itself may ask for many."""
+
+    sample_length: int = 1024
+    """Characters, or items, that it makes if a schema asks for so many at least."""
+
 
 LIMITS: Final = Limits()

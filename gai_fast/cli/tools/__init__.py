@@ -1,0 +1,1 @@
+"""`gai-fast tools`: servers of tools."""

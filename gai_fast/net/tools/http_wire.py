@@ -1,0 +1,480 @@
+"""Streamable HTTP: each message to the server is a POST of its own, over a pool of connections.
+
+Owns requests, the two forms of their responses, and streams that are resumed. It must not know the meaning of methods.
+
+1. A request that is not repeatable is never sent again by a connection; `tools/call` is none.
+2. A response is one JSON message, or a stream of events that ends with it (2025-11-25, "Sending Messages", 5 and 6).
+3. A stream of a session that ends without the answer is resumed by a GET with `Last-Event-ID`, if an event had an id,
+   after the time that the server has named. Without sessions a stream cannot be resumed.
+4. A cancelled request closes its connection; with sessions, where that means nothing, the server is told as well.
+5. 404 to a request with a session's id means that the session has ended.
+6. A redirect is not followed: the server's secrets are for its own address.
+7. After a response with `Retry-After` nothing is sent until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from gai_fast.kernels import SSEParser
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
+from gai_fast.model.retry_after import retry_after_ms
+from gai_fast.model.settings import Peer
+from gai_fast.net.attempts.recording import secrets_of
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.protocol import Agreement
+from gai_fast.net.tools.rpc import (
+    Notice,
+    ServerMessage,
+    ServerQuestion,
+    ServerReply,
+    ToolServerError,
+    answer_bytes,
+    notice_bytes,
+    read_messages,
+    request_bytes,
+)
+from gai_fast.net.tools.wire import ToolRequest, Wire
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.net.upstream.http_request import Origin, encode_request
+from gai_fast.net.upstream.pool import UpstreamPool
+from gai_fast.runtime.timers import Timers
+
+_JSON: Final = "application/json"
+_EVENTS: Final = "text/event-stream"
+_POST: Final = (("content-type", _JSON), ("accept", f"{_JSON}, {_EVENTS}"))
+_OURS: Final = frozenset({"content-type", "accept", "mcp-session-id", "mcp-protocol-version", "last-event-id"})
+"""Headers that a configuration cannot set; so are those that begin with `_OF_CALLS`."""
+_OF_CALLS: Final = ("mcp-method", "mcp-name", "mcp-param-")
+_VISIBLE: Final = re.compile(r"[!-~]+")
+_EVENT_ID: Final = re.compile(r"[ -~]+")
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,60}")
+_MS: Final = 1e-3
+
+
+def tool_server_address(url: str) -> tuple[str, str]:
+    """Splits the URL of a server.
+
+    Returns:
+        The URL of its host, and the path with its query.
+
+    Raises:
+        ValueError: It cannot be used. The text does not repeat it: it may hold a secret.
+    """
+    try:
+        parts = urlsplit(url)
+        Origin.parse(urlunsplit((parts.scheme, parts.netloc, "", "", "")))
+    except ValueError:
+        raise ValueError("it must begin with http:// or https://, and name a host without a password") from None
+    if "#" in url:
+        raise ValueError("it must not have a fragment")
+    path = parts.path or "/"
+    return f"{parts.scheme}://{parts.netloc}", f"{path}?{parts.query}" if parts.query else path
+
+
+class HTTPWire(Wire):
+    """The way to a server on HTTP.
+
+    Args:
+        peer: Its host: the URL without a path.
+        path: The path, and query, of all requests.
+        headers: Headers of all requests; they may hold a secret.
+        timers: The loop's timers.
+        loop: The running loop.
+
+    Raises:
+        ValueError: The peer, the path or a header is not acceptable. No text has the value of a header.
+    """
+
+    has_headers = True
+
+    def __init__(
+        self,
+        peer: Peer,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        for name in headers:
+            if name.lower() in _OURS or name.lower().startswith(_OF_CALLS):
+                raise ValueError(f"the header {name!r} is set by the client itself")
+        self._headers = tuple(headers.items())
+        encode_request(Origin.parse(peer.url), "POST", path, self._headers, b"")  # what is refused is refused here
+        query = path.partition("?")[2]
+        self.secrets = secrets_of(None, headers) | ({query.encode()} if len(query) >= SHARED.secret else set())
+        self._path = path
+        self._loop = loop
+        self._timers = timers
+        self._pool = UpstreamPool(
+            peer,
+            timers=timers,
+            max_connections=LIMITS.tool_connections,
+            pool_wait=peer.connect_timeout,
+            loop=loop,
+        )
+        self._until = 0.0  # rule 7, by the timers' clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- as a way to a server
+
+    async def start(self) -> bool:
+        """Returns False: connections are made by requests."""
+        return False
+
+    async def ask(self, request: ToolRequest, agreed: Agreement | None) -> ServerReply:
+        """As `Wire.ask`: rules 1 to 7."""
+        body = request_bytes(request.id, request.method, request.params)
+        answer = _Answer(self, request, agreed)
+        self._begin(answer, "POST", self._headers_of(request, agreed), body, request.is_repeatable)
+        try:
+            while isinstance(outcome := await answer.outcome, _Cut):
+                await asyncio.sleep(outcome.wait)
+                answer = _Answer(self, request, agreed, outcome)
+                self._begin(answer, "GET", self._resuming(outcome.last_id, agreed), b"", True)
+            return outcome
+        except asyncio.CancelledError:
+            request.was_sent = answer.was_sent
+            answer.give_up()
+            if request.was_sent and agreed is not None and not agreed.is_stateless:
+                self._later(self._cancel(request, agreed))
+            raise
+
+    async def tell(self, method: str, agreed: Agreement) -> None:
+        """As `Wire.tell`."""
+        await self._post(notice_bytes(method, {}), agreed)
+
+    async def close(self, agreed: Agreement | None) -> None:
+        """As `Wire.close`; a session ends by DELETE, within `limits.farewell` seconds."""
+        if agreed is not None and agreed.session is not None:
+            self._later(self._leave(agreed))
+        if self._tasks:
+            await asyncio.gather(*self._tasks)
+        await self._pool.close()
+
+    # ---- for answers
+
+    def told_to_wait(self, headers: Mapping[str, str]) -> None:
+        """Notes a response with `Retry-After`."""
+        asked = {name: value for name, value in headers.items() if name.startswith("retry-after")}
+        wait = retry_after_ms(asked, "", int(time.time() / _MS))
+        if wait:
+            self._until = max(self._until, self._timers.clock() + min(wait, SHARED.retry_after_ms) * _MS)
+
+    def reply_to(self, question: ServerQuestion, agreed: Agreement) -> None:
+        """Answers a request of the server's."""
+        self._later(self._post(answer_bytes(question), agreed))
+
+    # ---- requests
+
+    def _check_pause(self, *, may_have_run: bool = False) -> None:
+        """Checks rule 7.
+
+        Raises:
+            ToolServerError: The server has asked for a pause.
+        """
+        left = self._until - self._timers.clock()
+        if left > 0:
+            text = f"it has asked for a pause, which ends in {math.ceil(left)} s"
+            raise ToolServerError(text, "wait", may_have_run=may_have_run)
+
+    def _begin(
+        self,
+        answer: _Answer,
+        method: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        is_repeatable: bool,
+    ) -> None:
+        """Sends a request.
+
+        Raises:
+            ToolServerError: The server has asked for a pause.
+        """
+        self._check_pause(may_have_run=method == "GET")
+        answer.exchange = self._pool.open_once(method, self._path, headers, body, answer, None, -1, is_repeatable)
+
+    def _headers_of(self, request: ToolRequest, agreed: Agreement | None) -> list[tuple[str, str]]:
+        return [*self._headers, *_POST, *_session_headers(agreed), *request.headers]
+
+    def _resuming(self, last_id: str, agreed: Agreement | None) -> list[tuple[str, str]]:
+        return [*self._headers, ("accept", _EVENTS), *_session_headers(agreed), ("last-event-id", last_id)]
+
+    async def _post(self, body: bytes, agreed: Agreement, method: str = "POST") -> None:
+        """Sends a message that has no answer.
+
+        Raises:
+            ToolServerError: The server has refused it, does not answer, or has asked for a pause.
+        """
+        self._check_pause()
+        done = _Accepted(self, agreed)
+        headers = [*self._headers, *(_POST if body else ()), *_session_headers(agreed)]
+        try:
+            done.exchange = self._pool.open_once(method, self._path, headers, body, done, None, -1, False)
+            await done.outcome
+        except asyncio.CancelledError:
+            done.give_up()
+            raise
+
+    async def _cancel(self, request: ToolRequest, agreed: Agreement) -> None:
+        await self._post(notice_bytes("notifications/cancelled", {"requestId": request.id}), agreed)
+
+    async def _leave(self, agreed: Agreement) -> None:
+        await self._post(b"", agreed, "DELETE")
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Sends something whose outcome does not matter, within `limits.farewell` seconds."""
+        task = self._loop.create_task(self._quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with asyncio.timeout(LIMITS.farewell):
+                await work
+        except (ToolServerError, TimeoutError):
+            pass
+
+
+def _session_headers(agreed: Agreement | None) -> list[tuple[str, str]]:
+    """Returns the headers of a session; without one, requests have their own."""
+    if agreed is None or agreed.is_stateless:
+        return []
+    session = [] if agreed.session is None else [("mcp-session-id", agreed.session)]
+    return [("mcp-protocol-version", agreed.version), *session]
+
+
+class _Cut(NamedTuple):
+    """A stream that has ended without its answer, and can be resumed: the id of its last event, and the seconds until
+    then."""
+
+    last_id: str
+    wait: float
+
+
+class _Response(Receiver):
+    """One request and its response."""
+
+    def __init__(self, wire: HTTPWire, agreed: Agreement | None) -> None:
+        self.exchange: OpenExchange | None = None
+        self._wire = wire
+        self._agreed = agreed
+        self._status = 0
+
+    def give_up(self) -> None:
+        """Aborts."""
+        if self.exchange is not None:
+            self.exchange.close()
+
+    def refusal(self, status: int) -> ToolServerError:
+        """Returns the error of a status."""
+        if status == 404 and self._agreed is not None and self._agreed.session is not None:
+            return ToolServerError("its session has ended", "session", status=status)
+        text = f"it answers with status {status}{_HINTS.get(status, '')}"
+        return ToolServerError(text, "status", status=status, may_have_run=status >= 500)
+
+    def failure(self, error: Error) -> ToolServerError:
+        """Returns the error of an exchange."""
+        if error.reason == "redirect":  # rule 6; connections refuse it themselves
+            return ToolServerError("it answers with a redirect, which is not followed: check its URL", "status")
+        was_sent = self.exchange is not None and self.exchange.sent
+        fault: Any = "lost" if was_sent else "unreachable"
+        return ToolServerError(str(error), fault, may_have_run=was_sent)
+
+
+_HINTS: Final = {401: ": check its credential", 403: ": check its credential", 405: ": check its URL"}
+
+
+class _Accepted(_Response):
+    """The response to a message that has no answer: its status counts."""
+
+    def __init__(self, wire: HTTPWire, agreed: Agreement) -> None:
+        super().__init__(wire, agreed)
+        self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None:
+        self._status = status
+        if 200 <= status < 300:
+            self.outcome.set_result(None)
+            if self.exchange is not None:
+                self.exchange.limit_silence(LIMITS.stream_end)
+        else:
+            self._wire.told_to_wait(headers)
+            self.give_up()
+            self.outcome.set_exception(self.refusal(status))
+
+    def body_received(self, data: bytes) -> None: ...
+
+    def exchange_ended(self, error: Error | None) -> None:
+        if error is not None and not self.outcome.done():
+            self.outcome.set_exception(self.failure(error))
+
+
+class _Answer(_Response):
+    """The response to a request, or the rest of one.
+
+    Args:
+        wire: The way to the server.
+        request: The request.
+        agreed: The protocol.
+        resumed: What is resumed. None for a request.
+    """
+
+    def __init__(
+        self, wire: HTTPWire, request: ToolRequest, agreed: Agreement | None, resumed: _Cut | None = None
+    ) -> None:
+        super().__init__(wire, agreed)
+        self.outcome: asyncio.Future[ServerReply | _Cut] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._resumed = resumed
+        self._session: str | None = None
+        self._body = bytearray()
+        self._events: SSEParser | None = None
+        self._last_id = "" if resumed is None else resumed.last_id
+        self._questions = LIMITS.answered_pings
+
+    # -- as a receiver --
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None:
+        self._status = status
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        length = headers.get("content-length", "")
+        if status >= 400:
+            self._wire.told_to_wait(headers)
+        if 200 <= status < 300 and media_type == _EVENTS:
+            self._events = SSEParser(LIMITS.tool_message)
+        elif media_type != _JSON or not self._has_message(status):
+            self._fail(self._refused(status, media_type))
+            return
+        elif length.isdigit() and int(length) > LIMITS.tool_message:
+            self._fail_as_too_large()
+            return
+        session = headers.get("mcp-session-id")
+        if session is not None and len(session) <= LIMITS.session_id and _VISIBLE.fullmatch(session):
+            self._session = session
+
+    def body_received(self, data: bytes) -> None:
+        if self.outcome.done():
+            self.give_up()  # it goes on after its answer
+        elif self._events is not None:
+            self._feed(self._events, data)
+        else:
+            self._body += data
+            if len(self._body) > LIMITS.tool_message:
+                self._fail_as_too_large()
+
+    def exchange_ended(self, error: Error | None) -> None:
+        if self.outcome.done():
+            return
+        if self._events is not None:
+            self._cut(self._events, error)
+        elif error is None:
+            self._read_body()
+        elif self._resumed is not None and not self._status:
+            self.outcome.set_result(self._resumed)  # once more
+        else:
+            self._fail(self.failure(error))
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the server may have got the request."""
+        return self._resumed is not None or (self.exchange is not None and self.exchange.sent)
+
+    # -- one JSON message --
+
+    def _read_body(self) -> None:
+        try:
+            messages = read_messages(bytes(self._body))
+        except ToolServerError as problem:
+            problem.may_have_run = True
+            self._fail(problem if self._status < 400 else self.refusal(self._status))
+            return
+        for message in messages:
+            self._handle(message, is_alone=True)
+        if not self.outcome.done():
+            other = ToolServerError("it answers another request", "form", may_have_run=True)
+            self._fail(self.refusal(self._status) if self._status >= 400 else other)
+
+    # -- a stream of events --
+
+    def _feed(self, events: SSEParser, data: bytes) -> None:
+        try:
+            for event in events.feed(data):
+                if event.type == "message" and event.data:
+                    for message in read_messages(event.data.encode("utf-8", "replace")):
+                        self._handle(message, is_alone=False)
+        except ToolServerError as problem:
+            problem.may_have_run = True
+            self._fail(problem)
+        except ValueError:
+            self._fail_as_too_large()
+        if self.outcome.done() and self.exchange is not None:
+            self.exchange.limit_silence(LIMITS.stream_end)
+
+    def _cut(self, events: SSEParser, error: Error | None) -> None:
+        """Ends a stream that has no answer: rule 3."""
+        last_id = events.last_event_id or self._last_id
+        is_usable = bool(last_id) and len(last_id) <= LIMITS.session_id and _EVENT_ID.fullmatch(last_id)
+        if is_usable and self._agreed is not None and not self._agreed.is_stateless:
+            before = LIMITS.resumption if self._resumed is None else self._resumed.wait
+            wait = before if events.retry is None else events.retry * _MS
+            self.outcome.set_result(_Cut(last_id, max(wait, LIMITS.resumption_least)))
+        else:
+            text = "it ends its stream without an answer" if error is None else str(error)
+            self._fail(ToolServerError(text, "lost", may_have_run=True))
+
+    # -- both --
+
+    def _handle(self, message: ServerMessage, *, is_alone: bool) -> None:
+        if isinstance(message, Notice):
+            self._request.noticed(message)
+        elif isinstance(message, ServerQuestion):
+            if self._agreed is not None and not self._agreed.is_stateless and self._questions:
+                self._questions -= 1
+                self._wire.reply_to(message, self._agreed)
+        elif not self.outcome.done() and (  # the first answer counts
+            message.id == self._request.id or (message.id is None and message.error is not None and is_alone)
+        ):
+            self.outcome.set_result(message._replace(session=self._session))
+
+    def _has_message(self, status: int) -> bool:
+        """Whether the body of a response with this status may be an answer; of others the status says all."""
+        if status in _WITHOUT_BODY or status in _SAY_ALL:
+            return False
+        return self._resumed is None and self.refusal(status).fault != "session"
+
+    def _refused(self, status: int, media_type: str) -> ToolServerError:
+        if self._resumed is not None:
+            text = f"its stream cannot be resumed: it answers with status {status}"
+            return ToolServerError(text, "lost", status=status, may_have_run=True)
+        if not 200 <= status < 300:
+            return self.refusal(status)
+        if status in _WITHOUT_BODY or not media_type:
+            text = "it answers without a body"
+        else:
+            shown = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another type"
+            text = f"it answers with {shown}, neither JSON nor a stream of events: check its URL"
+        return ToolServerError(text, "form", may_have_run=True)
+
+    def _fail_as_too_large(self) -> None:
+        text = f"it sends a message of more than {LIMITS.tool_message} bytes (limit tool_message)"
+        self._fail(ToolServerError(text, "form", may_have_run=True))
+
+    def _fail(self, problem: ToolServerError) -> None:
+        if not self.outcome.done():
+            self._body.clear()
+            if self.exchange is not None and not self.exchange.is_complete:
+                self.give_up()
+            self.outcome.set_exception(problem)
+
+
+_WITHOUT_BODY: Final = frozenset({202, 204, 205})
+_SAY_ALL: Final = frozenset({401, 403, 407, 429})

@@ -1,0 +1,113 @@
+"""Limits of tools: what their servers may send, and how long they may take.
+
+Only this folder uses them. `serve` without tools imports nothing of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gai_fast.model.limits import KIB, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds, unless the name says otherwise."""
+
+    # ---- the list of tools
+
+    listed_tools: int = 512
+    """Tools of one server: four times as many as any provider accepts in a request (128)."""
+
+    list_pages: int = 64
+    """Pages of one list: eight tools a page fill the list. A server may name a next page for ever."""
+
+    tool_name: int = 128
+    """Characters of a tool's name: the most that the protocol recommends."""
+
+    tool_description: int = 4 * KIB
+    """Bytes of a tool's description: a page of text, which each turn of a model pays for."""
+
+    tool_schema: int = 64 * KIB
+    """Bytes of the schema of a tool's arguments: some 16,000 tokens of each turn of a model."""
+
+    tool_depth: int = 64
+    """Nesting of schemas and arguments: as of a request's body."""
+
+    message_envelope: int = 8
+    """Levels of a message around the deepest of these: a batch, the message, its result, the list, a tool, and three
+    to spare."""
+
+    list_cursor: int = 4 * KIB
+    """Characters of the name of a next page; they are sent back."""
+
+    # ---- messages
+
+    tool_arguments: int = 256 * KIB
+    """Bytes of the arguments of a call: more than a model writes in one answer."""
+
+    tool_message: int = 8 * MIB
+    """Bytes of a whole body, of an event and of a line: as of an event of an upstream. A result of 1 MiB may stand in
+    it twice, and its images beside it."""
+
+    tool_result: int = 64 * KIB
+    """Bytes that are kept of a result by default: some 16,000 tokens."""
+
+    tool_result_most: int = 1 * MIB
+    """The most that can be kept: more than the context of most models."""
+
+    tool_problem: int = 2 * KIB
+    """Characters of a server's own description of a failure, as of an upstream's."""
+
+    tool_progress: int = 1000
+    """Notices of progress of a call; later ones are dropped and no longer renew its time: a server that reports
+    progress for ever does not hold a call for ever."""
+
+    session_id: int = 1 * KIB
+    """Characters of the id of a session, or of an event; each request repeats them. Ids are mostly UUIDs, or tokens of
+    some hundred characters."""
+
+    answered_pings: int = 16
+    """Questions of a server, during one call, that are answered: a ping each 30 s of a call of 8 minutes."""
+
+    # ---- times
+
+    tool_connect: float = 5.0
+    """Seconds for DNS, TCP and TLS together by default: as of an upstream."""
+
+    tool_timeout: float = 30.0
+    """Seconds of a call by default, from its start or the last notice of progress."""
+
+    discovery: float = 5.0
+    """Seconds until a process that does not answer `server/discover` is also asked to begin a session: processes of
+    before 2026 may ignore what they do not know. A later answer still counts."""
+
+    farewell: float = 2.0
+    """Seconds for what a server is told at the end: that a call is cancelled, or its session over."""
+
+    resumption: float = 1.0
+    """Seconds until a cut stream is resumed, if its server has named no time."""
+
+    resumption_least: float = 0.05
+    """The shortest time: a server that closes each stream at once is asked 20 times a second."""
+
+    stream_end: float = 1.0
+    """Seconds that a stream may stay open after its result. Its connection is kept for the next request, if it ends."""
+
+    # ---- connections and processes
+
+    tool_connections: int = 32
+    """Connections to one server: 16 calls at a time, and as many notices beside them."""
+
+    unread_input: int = 1 * MIB
+    """Bytes that a process may leave unread: four of the largest calls. Further calls fail at once."""
+
+    exit_wait: float = 2.0
+    """Seconds in which a process must end once its input has ended, and again after SIGTERM; then it is killed."""
+
+    exit_check: float = 0.01
+    """Seconds between two looks whether it has ended."""
+
+
+LIMITS: Final = Limits()

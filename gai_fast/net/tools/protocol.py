@@ -1,0 +1,153 @@
+"""Which protocol a server speaks: MCP 2026-07-28, else a session of 2025-03-26 to 2025-11-25. Sans-IO.
+
+1. `server/discover` comes first. Its result names 2026-07-28: the server is asked without sessions.
+2. The server knows 2026-07-28, and refuses the request by one of its codes: so it refuses, but for `version`, which
+   names the protocols that it speaks; if 2026-07-28 is one, it is asked once more.
+3. Every other error means an older server, and so does a result that is none of `server/discover`: `initialize` begins
+   a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gai_fast.model.version import __version__
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.rpc import CODES, ToolServerError, readable
+
+STATELESS: Final = "2026-07-28"
+"""The protocol without sessions."""
+WITH_SESSIONS: Final = ("2025-11-25", "2025-06-18", "2025-03-26")
+"""Protocols with sessions; the newest is offered."""
+
+_INFO: Final = {"name": "gai-fast", "version": __version__}
+_PREFIX: Final = "io.modelcontextprotocol/"
+_OF_STATELESS: Final = frozenset({CODES["header"], CODES["capability"], CODES["version"]})
+_NO_COMMON: Final = "it speaks no protocol of this client: 2025-03-26 to 2025-11-25, 2026-07-28"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What a client and a server agree on.
+
+    Attributes:
+        version: The protocol's date.
+        server: The server's name and version, as it says itself, for people; may be empty.
+        session: The session's id on HTTP. None if there is none.
+    """
+
+    version: str
+    server: str = ""
+    session: str | None = None
+
+    @property
+    def is_stateless(self) -> bool:
+        """Whether there are no sessions."""
+        return self.version == STATELESS
+
+
+def meta_of_stateless() -> dict[str, Any]:
+    """Returns what each request without a session has in `_meta`."""
+    return {
+        f"{_PREFIX}protocolVersion": STATELESS,
+        f"{_PREFIX}clientInfo": _INFO,
+        f"{_PREFIX}clientCapabilities": {},
+    }
+
+
+def is_older(problem: ToolServerError, *, is_process: bool) -> bool:
+    """Returns whether a failed `server/discover` means a server of before 2026-07-28.
+
+    Args:
+        problem: What has failed.
+        is_process: Whether the server is a process: it may ignore what it does not know.
+    """
+    if problem.fault == "late":
+        return is_process
+    return problem.status is not None and 400 <= problem.status < 500 and problem.status not in _OF_ANY
+
+
+_OF_ANY: Final = frozenset({401, 403, 407, 408, 429})
+"""Refusals that say nothing of the protocol."""
+
+
+def initialize_params() -> dict[str, Any]:
+    """Returns the parameters of `initialize`."""
+    return {"protocolVersion": WITH_SESSIONS[0], "capabilities": {}, "clientInfo": _INFO}
+
+
+def after_discovery(result: Mapping[str, Any]) -> Agreement | None:
+    """Reads the result of `server/discover`.
+
+    Returns:
+        The agreement. None: a session is begun.
+
+    Raises:
+        ToolServerError: There is no common protocol.
+    """
+    versions = result.get("supportedVersions")
+    if not isinstance(versions, list):
+        return None
+    if STATELESS in versions:
+        meta = result.get("_meta")
+        info = meta.get(f"{_PREFIX}serverInfo") if isinstance(meta, dict) else None
+        return Agreement(STATELESS, _named(info or result.get("serverInfo")))
+    _check_older(versions)
+    return None
+
+
+def after_refusal(problem: ToolServerError, *, is_last: bool) -> Agreement | None:
+    """Reads an error of `server/discover`.
+
+    Args:
+        problem: The error, which has a code.
+        is_last: Whether `server/discover` is not asked again.
+
+    Returns:
+        An agreement: `server/discover` is asked again. None: a session is begun.
+
+    Raises:
+        ToolServerError: The server speaks 2026-07-28 and refuses, or there is no common protocol.
+    """
+    if problem.code not in _OF_STATELESS:
+        return None
+    versions = problem.data.get("supported") if isinstance(problem.data, dict) else None
+    if problem.code != CODES["version"] or not isinstance(versions, list):
+        raise problem
+    if STATELESS in versions:
+        if is_last:
+            raise problem
+        return Agreement(STATELESS)
+    _check_older(versions)
+    return None
+
+
+def after_initialize(result: Mapping[str, Any], session: str | None) -> Agreement:
+    """Reads the result of `initialize`.
+
+    Args:
+        result: The result.
+        session: The session's id on HTTP. None if there is none.
+
+    Raises:
+        ToolServerError: There is no common protocol.
+    """
+    version = result.get("protocolVersion")
+    if version not in WITH_SESSIONS:
+        raise ToolServerError(_NO_COMMON, "form")
+    return Agreement(str(version), _named(result.get("serverInfo")), session)
+
+
+def _check_older(versions: list[Any]) -> None:
+    if not any(each in versions for each in WITH_SESSIONS):
+        raise ToolServerError(_NO_COMMON, "form")
+
+
+def _named(info: Any) -> str:
+    """Returns a server's name and version on one line."""
+    if not isinstance(info, dict):
+        return ""
+    words = [info.get(key) for key in ("name", "version")]
+    return readable(" ".join(word for word in words if isinstance(word, str)))[: LIMITS.tool_name]

@@ -1,0 +1,196 @@
+"""Messages of JSON-RPC 2.0, as MCP uses them. Sans-IO.
+
+Owns what is a message. It must not know methods, protocols and ways to a server. Deliberate differences from JSON-RPC:
+
+1. Our ids are whole numbers; an answer with another type of id is nobody's.
+2. A batch is read as its messages, whatever the protocol: 2025-03-26 allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from gai_fast.core.requests.reading import decode_json
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error, GaiFastError
+from gai_fast.net.tools.limits import LIMITS
+
+Fault = Literal["unreachable", "wait", "status", "form", "refused", "lost", "late", "session", "argument", "answer"]
+
+CODES: Final = {"parse": -32700, "method": -32601, "header": -32020, "capability": -32021, "version": -32022}
+"""Codes of errors: JSON-RPC 2.0, 5.1; MCP 2026-07-28, "Error Codes"."""
+
+_DECODER: Final = msgspec.json.Decoder()
+
+
+class ToolServerError(GaiFastError):
+    """A server of tools that did not do what it was asked for.
+
+    Args:
+        text: What happened, for people; never holds a secret.
+        fault: `unreachable` (no connection), `wait` (it has asked for a pause), `status` (of HTTP), `form` (what it
+            sent is not the protocol), `refused` (its own error), `lost` (the connection or the process ended), `late`,
+            `session` (its session has ended, and the request was not handled), `argument` (the request cannot be sent),
+            `answer` (a result that the client cannot use).
+        may_have_run: Whether the outcome is unknown: the server may have done what it was asked for.
+        status: The HTTP status, if it has refused by one.
+        code: The code of its own error.
+        data: The data of its own error.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        fault: Fault,
+        *,
+        may_have_run: bool = False,
+        status: int | None = None,
+        code: int | None = None,
+        data: Any = None,
+    ) -> None:
+        super().__init__(text)
+        self.fault = fault
+        self.may_have_run = may_have_run
+        self.status = status
+        self.code = code
+        self.data = data
+
+
+class ServerReply(NamedTuple):
+    """The answer to a request.
+
+    Attributes:
+        id: The request's. None if it is no whole number: an error of a server that could not read the request.
+        result: The result. None for an error.
+        error: The error's members. None for a result.
+        session: The id of the session that it begins on HTTP. None if it begins none.
+    """
+
+    id: int | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    session: str | None = None
+
+
+class Notice(NamedTuple):
+    """A notification."""
+
+    method: str
+    params: dict[str, Any]
+
+
+class ServerQuestion(NamedTuple):
+    """A request of the server's."""
+
+    id: int | str
+    method: str
+
+
+ServerMessage = ServerReply | Notice | ServerQuestion
+
+
+def request_bytes(id: int, method: str, params: Mapping[str, Any]) -> bytes:
+    """Returns a request as JSON on one line."""
+    return encode_json({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+
+
+def notice_bytes(method: str, params: Mapping[str, Any]) -> bytes:
+    """Returns a notification as JSON on one line."""
+    return encode_json({"jsonrpc": "2.0", "method": method, **({"params": params} if params else {})})
+
+
+def answer_bytes(question: ServerQuestion) -> bytes:
+    """Returns the answer to a request of the server's: a ping is answered, nothing else is known."""
+    if question.method == "ping":
+        return encode_json({"jsonrpc": "2.0", "id": question.id, "result": {}})
+    error = {"code": CODES["method"], "message": "Method not found"}
+    return encode_json({"jsonrpc": "2.0", "id": question.id, "error": error})
+
+
+def read_messages(data: bytes) -> list[ServerMessage]:
+    """Returns the messages in a body, an event or a line.
+
+    Args:
+        data: One message as JSON, or a batch.
+
+    Raises:
+        ToolServerError: It is not JSON, nested too deep, or no message. Nothing of it is in the text.
+    """
+    try:
+        value = decode_json(_DECODER, data, LIMITS.tool_depth + LIMITS.message_envelope)
+    except Error as problem:
+        text = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
+        raise ToolServerError(
+            f"it sends JSON that is {text}" if text else "it sends what is not JSON", "form"
+        ) from None
+    return [_message(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def _message(value: Any) -> ServerMessage:
+    if not isinstance(value, dict):
+        raise _no_message()
+    method, number = value.get("method"), value.get("id")
+    if isinstance(method, str):
+        params = value.get("params")
+        if number is None:
+            return Notice(method, params if isinstance(params, dict) else {})
+        if isinstance(number, str) or type(number) is int:
+            return ServerQuestion(number, method)
+        raise _no_message()
+    result, error = value.get("result"), value.get("error")
+    known = number if type(number) is int else None
+    if isinstance(error, dict) and "result" not in value:
+        return ServerReply(known, None, error)
+    if isinstance(result, dict) and "error" not in value:
+        return ServerReply(known, result, None)
+    raise _no_message()
+
+
+def _no_message() -> ToolServerError:
+    return ToolServerError("it sends JSON that is no message of JSON-RPC 2.0", "form")
+
+
+def error_of(reply: ServerReply, secrets: Collection[bytes] = ()) -> ToolServerError:
+    """Returns the error of a reply that is one.
+
+    Args:
+        reply: The reply.
+        secrets: Texts that the server was sent and may repeat; they are cut out.
+    """
+    error = reply.error or {}
+    code, message = error.get("code"), error.get("message")
+    text = readable(message, secrets) if isinstance(message, str) else ""
+    number = code if type(code) is int else None
+    shown = "an error without a message" if not text else f"the error {text!r}" if number is None else text
+    where = "" if number is None else f" (code {number})"
+    return ToolServerError(f"it answers: {shown}{where}", "refused", code=number, data=error.get("data"))
+
+
+def readable(text: str, secrets: Collection[bytes] = ()) -> str:
+    """Returns a server's text for people: one line, without secrets, at most `limits.tool_problem` characters.
+
+    Args:
+        text: The text.
+        secrets: Texts that the server was sent and may repeat.
+    """
+    line = " ".join("".join(each if each.isprintable() else " " for each in without(secrets, text)).split())
+    return line if len(line) <= LIMITS.tool_problem else f"{line[: LIMITS.tool_problem - 1]}…"
+
+
+def without(secrets: Collection[bytes], text: str) -> str:
+    """Returns a text with asterisks in place of secrets."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret.decode(), "***")
+    return text
+
+
+def depth_of(value: Any) -> int:
+    """Returns how deep a value of JSON is nested: 0 without arrays and objects."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, (dict, list))]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth

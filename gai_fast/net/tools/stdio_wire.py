@@ -1,0 +1,284 @@
+"""A server of tools that is a process: a message is a line of its standard input or output.
+
+Owns the process: its start, its end, and what it may leave behind. It must not know the meaning of methods.
+
+1. A line of the output that is no message is ignored: many servers log there.
+2. The process has a session and a group of its own: Ctrl-C does not reach it, and its children end with it.
+3. It is ended so: its input ends; after `limits.exit_wait` its group gets SIGTERM, after as long again SIGKILL. Once it
+   has ended, what is left of its group is killed. Only a child with a group of its own can outlive it.
+4. A process that has ended is started anew by the next request. What it was asked for is not sent again.
+5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gai_fast.kernels import LineFramer
+from gai_fast.model.limits import SHARED
+from gai_fast.net.attempts.recording import secrets_of
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.protocol import Agreement
+from gai_fast.net.tools.rpc import (
+    Notice,
+    ServerQuestion,
+    ServerReply,
+    ToolServerError,
+    answer_bytes,
+    notice_bytes,
+    read_messages,
+    request_bytes,
+)
+from gai_fast.net.tools.wire import ToolRequest, Wire
+
+
+class StdioWire(Wire):
+    """The way to a process.
+
+    Args:
+        command: The program and its arguments.
+        env: Its environment; values may be secrets. None means this process's own.
+        shows_errors: Whether its standard error is this process's own. If not, it is discarded: it may hold secrets.
+        loop: The running loop.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        shows_errors: bool = False,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._command = [*command]
+        self._env = env
+        self._shows_errors = shows_errors
+        self._loop = loop
+        self._process: _Process | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self.secrets = frozenset(
+            text for value in (env or {}).values() if len(value) >= SHARED.secret for text in secrets_of(value, {})
+        )
+
+    async def start(self) -> bool:
+        """As `Wire.start`: starts the process if none runs."""
+        if self._process is not None and self._process.is_running:
+            return False
+        self._end()
+        process = self._process = _Process(self._loop, self._launched(), self._lost)
+        await process.connect()
+        return True
+
+    async def ask(self, request: ToolRequest, agreed: Agreement | None) -> ServerReply:
+        """As `Wire.ask`."""
+        process = self._running()
+        outcome = process.expect(request, answers_questions=agreed is not None and not agreed.is_stateless)
+        try:
+            process.write(request_bytes(request.id, request.method, request.params))
+            request.was_sent = True
+            return await outcome
+        except asyncio.CancelledError:
+            if process.is_running and agreed is not None:
+                with contextlib.suppress(ToolServerError):
+                    process.write(notice_bytes("notifications/cancelled", {"requestId": request.id}))
+            raise
+        finally:
+            process.forget(request)
+
+    async def tell(self, method: str, agreed: Agreement) -> None:
+        """As `Wire.tell`."""
+        self._running().write(notice_bytes(method, {}))
+
+    async def close(self, agreed: Agreement | None) -> None:
+        """As `Wire.close`: rule 3."""
+        self._end()
+        if self._ending:
+            await asyncio.gather(*self._ending)
+
+    def _running(self) -> _Process:
+        if self._process is None or not self._process.is_running:
+            raise ToolServerError("its process has ended", "session")
+        return self._process
+
+    def _launched(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=None if self._shows_errors else subprocess.DEVNULL,
+                env=self._env,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as problem:
+            why = problem.strerror if isinstance(problem, OSError) else "it holds a null character"
+            raise ToolServerError(f"its command cannot be run: {why}", "unreachable") from None
+
+    def _lost(self, process: _Process) -> None:
+        if self._process is process:
+            self._end()  # what it has left behind, too
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            task = self._loop.create_task(process.end())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+
+class _Process(asyncio.Protocol):
+    """A process, and the protocol of its standard output.
+
+    Args:
+        loop: The loop.
+        process: The process.
+        lost: Called once it has closed its output.
+
+    Attributes:
+        is_running: Whether it can be asked.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        process: subprocess.Popen[bytes],
+        lost: Callable[[_Process], object],
+    ) -> None:
+        self.is_running = False
+        self._is_lost = False
+        self._lost = lost
+        self._loop = loop
+        self._process = process
+        self._lines = LineFramer(LIMITS.tool_message)
+        self._requests: dict[int, tuple[ToolRequest, asyncio.Future[ServerReply]]] = {}
+        self._questions = 0  # that may still be answered
+        self._input: asyncio.WriteTransport | None = None
+        self._output: asyncio.ReadTransport | None = None
+
+    async def connect(self) -> None:
+        """Connects the loop to its pipes."""
+        self._output, _ = await self._loop.connect_read_pipe(lambda: self, self._process.stdout)
+        self._input, _ = await self._loop.connect_write_pipe(asyncio.BaseProtocol, self._process.stdin)
+        self.is_running = not self._is_lost
+
+    def expect(self, request: ToolRequest, *, answers_questions: bool) -> asyncio.Future[ServerReply]:
+        """Notes a request; returns its answer."""
+        outcome: asyncio.Future[ServerReply] = self._loop.create_future()
+        self._requests[request.id] = request, outcome
+        self._questions = LIMITS.answered_pings if answers_questions else 0
+        return outcome
+
+    def forget(self, request: ToolRequest) -> None:
+        """Drops a request that has ended."""
+        self._requests.pop(request.id, None)
+
+    def write(self, line: bytes) -> None:
+        """Writes a message.
+
+        Raises:
+            ToolServerError: The process does not read.
+        """
+        assert self._input is not None
+        if self._input.get_write_buffer_size() > LIMITS.unread_input:
+            raise ToolServerError("its process does not read its standard input", "unreachable")
+        self._input.write(line + b"\n")
+
+    async def end(self) -> None:
+        """Ends it: rule 3. If this is cancelled, it is killed at once."""
+        try:
+            await self._finish()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        """Kills it if it still runs, and closes its output."""
+        if self._process.poll() is None:
+            self._signal(signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LIMITS.exit_wait)
+        if self._output is not None:
+            self._output.close()
+        elif self._process.stdout is not None:
+            self._process.stdout.close()
+
+    async def _finish(self) -> None:
+        self._lose("it is being ended")
+        if self._input is not None:
+            if not self._input.is_closing():
+                self._input.abort()
+        elif self._process.stdin is not None:
+            self._process.stdin.close()
+        if not await self._has_exited():
+            self._signal(signal.SIGTERM)
+            if not await self._has_exited():
+                self._signal(signal.SIGKILL)
+                await self._has_exited()
+
+    async def _has_exited(self) -> bool:
+        """Waits `limits.exit_wait` seconds for its end, and kills what it leaves behind."""
+        until = self._loop.time() + LIMITS.exit_wait
+        while self._process.poll() is None:
+            if self._loop.time() >= until:
+                return False
+            await asyncio.sleep(LIMITS.exit_check)
+        self._signal(signal.SIGKILL)  # at once: later its id may be another's
+        return True
+
+    def _signal(self, number: int) -> None:
+        """Sends a signal to its group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: the latter for a group that has ended
+            os.killpg(self._process.pid, number)
+
+    # -- as a protocol --
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_lost:
+            return
+        try:
+            for line in self._lines.feed(data):
+                if line.data is not None:
+                    self._take(line.data)
+        except ValueError:
+            text = f"it sends a line of more than {LIMITS.tool_message} bytes (limit tool_message)"
+            self._lose(text, "form")
+            self._signal(signal.SIGKILL)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose("its process has ended")
+        self._lost(self)
+
+    def _lose(self, text: str, fault: Any = "lost") -> None:
+        self._is_lost = True
+        self.is_running = False
+        for request, outcome in self._requests.values():
+            if not outcome.done():
+                outcome.set_exception(ToolServerError(text, fault, may_have_run=request.was_sent))
+
+    def _take(self, line: str) -> None:
+        try:
+            messages = read_messages(line.encode())
+        except ToolServerError:
+            return  # rule 1
+        for message in messages:
+            if isinstance(message, Notice):
+                self._notice(message)
+            elif isinstance(message, ServerQuestion):
+                if self._questions and self.is_running:
+                    self._questions -= 1
+                    with contextlib.suppress(ToolServerError):
+                        self.write(answer_bytes(message))
+            elif message.id is not None and message.id in self._requests:
+                _, outcome = self._requests[message.id]
+                if not outcome.done():
+                    outcome.set_result(message)
+
+    def _notice(self, notice: Notice) -> None:
+        token = notice.params.get("progressToken")
+        if type(token) is int and token in self._requests:
+            self._requests[token][0].noticed(notice)

@@ -1,0 +1,258 @@
+"""A client of one server of tools: agrees on a protocol, lists tools and calls them.
+
+Owns the order of requests, and which of them are sent again:
+
+1. What server and client have agreed on counts until the session, or the process, has ended.
+2. A request that the server did not handle because its session has ended is sent again, once, in a new one.
+3. A call that the server refuses because headers are missing or wrong is sent again, once, by a new list: the tool's
+   schema has changed (2026-07-28, "Client Behavior"). No other call is ever sent again.
+4. A list whose further page is refused is begun anew, once: it has changed in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from gai_fast.kernels import encode_json
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.param_headers import header_text, values_for
+from gai_fast.net.tools.protocol import (
+    STATELESS,
+    Agreement,
+    after_discovery,
+    after_initialize,
+    after_refusal,
+    initialize_params,
+    is_older,
+    meta_of_stateless,
+)
+from gai_fast.net.tools.rpc import CODES, ToolServerError, depth_of, error_of, without
+from gai_fast.net.tools.tool_list import OfferedTool, ToolList, ToolListReader
+from gai_fast.net.tools.tool_results import ToolResult, check_complete, read_result
+from gai_fast.net.tools.wire import OnProgress, ToolRequest, Wire, within
+
+_CALL: Final = "tools/call"
+_DISCOVER: Final = "server/discover"
+_NO_META: Final[Mapping[str, Any]] = {}
+
+
+class ToolClient:
+    """A client of one server. Belongs to one loop. After use, `close` must be awaited.
+
+    Args:
+        wire: The way to the server.
+        timeout: Seconds for each answer, anew after each notice of progress.
+        max_result: Bytes that are kept of a result.
+    """
+
+    def __init__(
+        self, wire: Wire, *, timeout: float = LIMITS.tool_timeout, max_result: int = LIMITS.tool_result
+    ) -> None:
+        self._wire = wire
+        self._timeout = timeout
+        self._max_result = max_result
+        self._ids = itertools.count(1)
+        self._agreed: Agreement | None = None
+        self._agreeing = asyncio.Lock()
+
+    async def connect(self) -> Agreement:
+        """Returns what was agreed on with the server; asks it if nothing was.
+
+        Raises:
+            ToolServerError: The server cannot be reached, or speaks no protocol of this client.
+        """
+        async with self._agreeing:
+            if await self._wire.start():
+                self._agreed = None
+            if self._agreed is None:
+                self._agreed = await self._discovered() or await self._initialized()
+            return self._agreed
+
+    async def list_tools(self) -> ToolList:
+        """Returns the server's tools.
+
+        Raises:
+            ToolServerError: There is no list.
+        """
+        agreed = await self.connect()
+        reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", False
+        while True:
+            try:
+                page = await self._asked("tools/list", {"cursor": cursor} if cursor else {})
+            except ToolServerError as problem:
+                if problem.fault != "refused" or not cursor or is_again:
+                    raise
+                reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", True  # rule 4
+                continue
+            check_complete(page)
+            following = reader.feed(page)
+            if following is None:
+                return reader.read()
+            cursor = following
+
+    async def call(
+        self,
+        tool: OfferedTool,
+        arguments: Mapping[str, Any],
+        *,
+        meta: Mapping[str, Any] = _NO_META,
+        on_progress: OnProgress | None = None,
+    ) -> ToolResult:
+        """Calls a tool. If the call is cancelled, the server is told.
+
+        Args:
+            tool: A tool of the list.
+            arguments: Its arguments.
+            meta: Further members of `_meta`.
+            on_progress: Called for each notice of progress, `limits.tool_progress` times at most.
+
+        Raises:
+            ToolServerError: There is no result; `may_have_run` says whether the tool may have run.
+        """
+        if depth_of(arguments) > LIMITS.tool_depth:
+            text = f"the arguments are nested deeper than {LIMITS.tool_depth} levels (limit tool_depth)"
+            raise ToolServerError(text, "argument")
+        if len(encode_json(arguments)) > LIMITS.tool_arguments:
+            text = f"the arguments have more than {LIMITS.tool_arguments} bytes (limit tool_arguments)"
+            raise ToolServerError(text, "argument")
+        try:
+            return await self._called(tool, arguments, meta, on_progress)
+        except ToolServerError as problem:
+            if problem.code != CODES["header"]:
+                raise
+            changed = (await self.list_tools()).tools.get(tool.name)
+            if changed is None or changed.headers == tool.headers:
+                raise
+        return await self._called(changed, arguments, meta, on_progress)
+
+    async def close(self) -> None:
+        """Ends running requests, the session, and the process if the server is one. Returns when they have ended."""
+        agreed, self._agreed = self._agreed, None
+        await self._wire.close(agreed)
+
+    # ---- the protocol
+
+    async def _discovered(self) -> Agreement | None:
+        """Returns what was agreed on without a session. None: a session must be begun."""
+        is_process = not self._wire.has_headers
+        seconds = min(LIMITS.discovery, self._timeout) if is_process else self._timeout
+        for is_last in (False, True):
+            params = {"_meta": meta_of_stateless()}
+            request = self._request(_DISCOVER, params, None, () if is_process else _headers_of(_DISCOVER))
+            try:
+                reply = await within(seconds, request, partial(self._wire.ask, request, None))
+                if reply.result is not None:
+                    return after_discovery(reply.result)
+                if after_refusal(error_of(reply, self._wire.secrets), is_last=is_last) is None:
+                    return None
+            except ToolServerError as problem:
+                if not is_older(problem, is_process=is_process):
+                    raise
+                return None
+        return None
+
+    async def _initialized(self) -> Agreement:
+        """Begins a session."""
+        request = self._request("initialize", initialize_params(), None)
+        agreed = await within(self._timeout, request, partial(self._begin_session, request))
+        if isinstance(agreed, Agreement):
+            return agreed
+        # A process that was slow to start may be of today after all.
+        discovered = None if self._wire.has_headers else await self._discovered()
+        if discovered is None:
+            raise agreed
+        return discovered
+
+    async def _begin_session(self, request: ToolRequest) -> Agreement | ToolServerError:
+        """Returns what was agreed on, or the server's refusal."""
+        reply = await self._wire.ask(request, None)
+        if reply.result is None:
+            return error_of(reply, self._wire.secrets)
+        agreed = after_initialize(reply.result, reply.session)
+        await self._wire.tell("notifications/initialized", agreed)
+        return agreed
+
+    # ---- requests
+
+    def _repeats_arguments(self, agreed: Agreement) -> bool:
+        """Whether headers of requests repeat what is in their bodies."""
+        return self._wire.has_headers and agreed.is_stateless
+
+    def _request(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        agreed: Agreement | None,
+        headers: Sequence[tuple[str, str]] = (),
+        on_progress: OnProgress | None = None,
+    ) -> ToolRequest:
+        number = next(self._ids)
+        written = dict(params)
+        if agreed is not None and agreed.is_stateless:
+            written["_meta"] = {**params.get("_meta", {}), **meta_of_stateless()}
+        if method == _CALL:
+            written["_meta"]["progressToken"] = number
+        is_repeatable = method != _CALL
+        return ToolRequest(number, method, written, headers, is_repeatable=is_repeatable, on_progress=on_progress)
+
+    async def _called(
+        self,
+        tool: OfferedTool,
+        arguments: Mapping[str, Any],
+        meta: Mapping[str, Any],
+        on_progress: OnProgress | None,
+    ) -> ToolResult:
+        params = {"name": tool.name, "arguments": arguments, "_meta": {**meta}}
+        try:
+            headers = [("mcp-name", header_text(tool.name)), *values_for(tool.headers, arguments)]
+        except ValueError as problem:
+            raise ToolServerError(str(problem), "argument") from None
+        result = read_result(await self._asked(_CALL, params, headers, on_progress), self._max_result)
+        if result.is_error:  # a tool may quote what it was sent
+            return replace(result, value=without(self._wire.secrets, result.value), parts=())
+        return result
+
+    async def _asked(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        headers: Sequence[tuple[str, str]] = (),
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, Any]:
+        """Returns the result of a request: rule 2."""
+        try:
+            return await self._asked_once(method, params, headers, on_progress)
+        except ToolServerError as problem:
+            if problem.fault != "session":
+                raise
+        return await self._asked_once(method, params, headers, on_progress)
+
+    async def _asked_once(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        headers: Sequence[tuple[str, str]],
+        on_progress: OnProgress | None,
+    ) -> dict[str, Any]:
+        agreed = await self.connect()
+        more = [*_headers_of(method), *headers] if self._repeats_arguments(agreed) else []
+        request = self._request(method, params, agreed, more, on_progress)
+        try:
+            reply = await within(self._timeout, request, partial(self._wire.ask, request, agreed))
+        except ToolServerError as problem:
+            if problem.fault == "session" and self._agreed is agreed:  # another request may have begun a new one
+                self._agreed = None
+            raise
+        if reply.result is None:
+            raise error_of(reply, self._wire.secrets)
+        return reply.result
+
+
+def _headers_of(method: str) -> list[tuple[str, str]]:
+    """Returns the headers that a request without a session has (2026-07-28, "Request Metadata")."""
+    return [("mcp-protocol-version", STATELESS), ("mcp-method", method)]

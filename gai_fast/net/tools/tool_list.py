@@ -1,0 +1,147 @@
+"""The list of a server's tools, page by page. Sans-IO.
+
+A tool that breaks a bound, or a rule of the protocol, is left out with its reason; the others can be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gai_fast.kernels import encode_json
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.param_headers import ParamHeader, headers_in
+from gai_fast.net.tools.rpc import ToolServerError, depth_of, readable
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedTool:
+    """A tool of a server.
+
+    Attributes:
+        name: Its name there.
+        description: For the model; may be empty.
+        schema: The JSON Schema of its arguments, an object's. No reference in it is followed.
+        schema_bytes: Bytes of the schema.
+        is_read_only: Whether the server calls it read-only.
+        is_idempotent: Whether the server calls it idempotent, or read-only.
+        headers: The arguments that requests repeat as headers.
+    """
+
+    name: str
+    description: str
+    schema: Mapping[str, Any]
+    schema_bytes: int
+    is_read_only: bool = False
+    is_idempotent: bool = False
+    headers: tuple[ParamHeader, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolList:
+    """The tools of a server.
+
+    Attributes:
+        tools: Those that can be used, by name, in the server's order.
+        left_out: The others: each name for people, and the reason.
+    """
+
+    tools: Mapping[str, OfferedTool]
+    left_out: tuple[tuple[str, str], ...]
+
+
+class ToolListReader:
+    """Reads the pages of one list.
+
+    Args:
+        has_headers: Whether `x-mcp-header` counts: on HTTP, from 2026-07-28 on.
+    """
+
+    def __init__(self, has_headers: bool) -> None:
+        self._has_headers = has_headers
+        self._tools: dict[str, OfferedTool] = {}
+        self._left_out: list[tuple[str, str]] = []
+        self._beyond = 0
+        self._pages = 0
+
+    def feed(self, page: Mapping[str, Any]) -> str | None:
+        """Reads the result of a `tools/list`.
+
+        Returns:
+            The cursor of the next page. None if the list is complete.
+
+        Raises:
+            ToolServerError: It has no list of tools.
+        """
+        tools = page.get("tools")
+        if not isinstance(tools, list):
+            raise ToolServerError("its list of tools is none", "form")
+        for each in tools:
+            if len(self._tools) + len(self._left_out) >= LIMITS.listed_tools:
+                self._beyond += 1
+            else:
+                self._add(each)
+        self._pages += 1
+        cursor = page.get("nextCursor")
+        if not isinstance(cursor, str) or self._beyond:
+            return None
+        if self._pages >= LIMITS.list_pages or len(cursor) > LIMITS.list_cursor:
+            self._left_out.append(("…", f"the list has more than {LIMITS.list_pages} pages (limit list_pages)"))
+            return None
+        return cursor
+
+    def read(self) -> ToolList:
+        """Returns the list so far."""
+        left_out = list(self._left_out)
+        if self._beyond:
+            left_out.append(("…", f"the list has more than {LIMITS.listed_tools} tools (limit listed_tools)"))
+        return ToolList(dict(self._tools), tuple(left_out))
+
+    def _add(self, value: Any) -> None:
+        name = value.get("name") if isinstance(value, dict) else None
+        shown = readable(name)[: LIMITS.tool_name] if isinstance(name, str) else "?"
+        try:
+            tool = self._tool(value, name)
+            if tool.name in self._tools:
+                raise ValueError("another tool has its name")
+            self._tools[tool.name] = tool
+        except ValueError as problem:
+            self._left_out.append((shown, str(problem)))
+
+    def _tool(self, value: Any, name: Any) -> OfferedTool:
+        """Returns a tool.
+
+        Raises:
+            ValueError: It cannot be used. The text says why, and holds nothing of it.
+        """
+        if not isinstance(name, str) or not name or not name.isprintable() or len(name) > LIMITS.tool_name:
+            raise ValueError(f"its name is no text of 1 to {LIMITS.tool_name} printable characters")
+        description = value.get("description") or ""
+        if not isinstance(description, str):
+            raise ValueError("its description is no text")
+        if len(description.encode("utf-8", "replace")) > LIMITS.tool_description:
+            raise ValueError(f"its description has more than {LIMITS.tool_description} bytes (limit tool_description)")
+        schema = value.get("inputSchema")
+        if not isinstance(schema, dict) or schema.get("type", "object") != "object":
+            raise ValueError("its `inputSchema` is not the schema of an object")
+        if depth_of(schema) > LIMITS.tool_depth:
+            raise ValueError(f"its schema is nested deeper than {LIMITS.tool_depth} levels (limit tool_depth)")
+        size = len(encode_json(schema))
+        if size > LIMITS.tool_schema:
+            raise ValueError(f"its schema has more than {LIMITS.tool_schema} bytes (limit tool_schema)")
+        hints = value.get("annotations")
+        hints = hints if isinstance(hints, dict) else _NONE
+        is_read_only = hints.get("readOnlyHint") is True
+        return OfferedTool(
+            name,
+            description,
+            schema,
+            size,
+            is_read_only,
+            is_read_only or hints.get("idempotentHint") is True,
+            headers_in(schema) if self._has_headers else (),
+        )
+
+
+_NONE: Final[dict[str, Any]] = {}

@@ -1,0 +1,162 @@
+"""The result of a call: `CallToolResult` → text, structured content, images. Sans-IO.
+
+1. Structured content is any JSON; without it the texts are the result, joined by line ends.
+2. A link, or an embedded text, is a text: its URI, and the text. A blob is named by its URI and type.
+3. The result has at most `most` bytes. A text is cut at a character, structured content as its JSON text; an image or
+   a sound that does not fit is left out.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from gai_fast.kernels import encode_json
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.rpc import ToolServerError
+
+PartKind = Literal["text", "image", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultPart:
+    """A part of a result.
+
+    Attributes:
+        kind: What it is.
+        text: The text, or the Base64 of an image or a sound.
+        media_type: The type of an image or a sound; empty for a text.
+    """
+
+    kind: PartKind
+    text: str
+    media_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool returned.
+
+    Attributes:
+        value: The structured content, else the text.
+        parts: All parts, if one of them is no text; else none.
+        is_error: Whether the tool itself has failed.
+        is_truncated: Whether something of it was left out.
+    """
+
+    value: Any
+    parts: tuple[ResultPart, ...] = ()
+    is_error: bool = False
+    is_truncated: bool = False
+
+
+def read_result(result: Mapping[str, Any], most: int = LIMITS.tool_result) -> ToolResult:
+    """Reads the result of a `tools/call`.
+
+    Args:
+        result: The result.
+        most: Bytes to keep: as `max_result`.
+
+    Raises:
+        ToolServerError: The result is none, or the tool asks for input first.
+    """
+    check_complete(result)
+    content = result.get("content", [])
+    if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
+        raise ToolServerError("its result has no list of content", "form", may_have_run=True)
+    is_error = result.get("isError") is True
+    room = _Room(most)
+    texts = [_text_of(each) for each in content]
+    if "structuredContent" in result and not is_error:
+        value = result["structuredContent"]
+        written = encode_json(value)
+        if len(written) > most:
+            return ToolResult(room.cut(written.decode()), is_truncated=True)
+        room.left -= len(written)
+    else:
+        value = room.cut("\n".join(text for text in texts if text is not None))
+    parts = [
+        part
+        for each, text in zip(content, texts, strict=True)
+        for part in [ResultPart("text", text) if text is not None else room.media(each)]
+        if part is not None
+    ]
+    has_media = any(part.kind != "text" for part in parts)
+    if has_media and room.is_cut and isinstance(value, str):
+        parts = [ResultPart("text", value), *[part for part in parts if part.kind != "text"]]
+    return ToolResult(value, tuple(parts) if has_media else (), is_error, room.is_cut)
+
+
+def check_complete(result: Mapping[str, Any]) -> None:
+    """Checks the type of a result (2026-07-28, "ResultType").
+
+    Raises:
+        ToolServerError: It is not complete.
+    """
+    kind = result.get("resultType", "complete")
+    if kind == "input_required":
+        raise ToolServerError("it asks for input before it answers, which this client does not give", "answer")
+    if kind != "complete":
+        raise ToolServerError("its result is of a type that this client does not know", "answer", may_have_run=True)
+
+
+class _Room:
+    """The bytes that are left for a result."""
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+        self.is_cut = False
+
+    def cut(self, text: str) -> str:
+        """Returns the part of a text that fits."""
+        data = text.encode("utf-8", "replace")
+        if len(data) > self.left:
+            data = data[: self.left]
+            self.is_cut = True
+        self.left -= len(data)
+        return data.decode("utf-8", "ignore")
+
+    def media(self, item: Mapping[str, Any]) -> ResultPart | None:
+        """Returns an image or a sound, or None if it does not fit or is none."""
+        kind, data, media_type = item.get("type"), item.get("data"), item.get("mimeType")
+        if (
+            not isinstance(kind, str)
+            or kind not in _MEDIA
+            or not isinstance(data, str)
+            or not isinstance(media_type, str)
+        ):
+            raise ToolServerError("a part of its result is of no known form", "form", may_have_run=True)
+        try:
+            binascii.a2b_base64(data, strict_mode=True)
+        except ValueError:
+            text = "an image of its result is not in Base64"
+            raise ToolServerError(text, "form", may_have_run=True) from None
+        if len(data) > self.left:
+            self.is_cut = True
+            return None
+        self.left -= len(data)
+        return ResultPart(_MEDIA[kind], data, media_type[: LIMITS.tool_name])
+
+
+_MEDIA: Final[Mapping[str, PartKind]] = {"image": "image", "audio": "audio"}
+
+
+def _text_of(item: Mapping[str, Any]) -> str | None:
+    """Returns the text of a part. None if it may be an image or a sound."""
+    kind = item.get("type")
+    text: Any = item.get("text")
+    if kind == "resource_link":
+        text = item.get("uri")
+    elif kind == "resource":
+        inner = item.get("resource")
+        if isinstance(inner, dict):
+            text = inner.get("text")
+            if not isinstance(text, str):
+                text = f"{inner.get('uri', '')} {inner.get('mimeType', '')}".strip()
+    elif kind != "text":
+        return None
+    if not isinstance(text, str):
+        raise ToolServerError("a part of its result is of no known form", "form", may_have_run=True)
+    return text

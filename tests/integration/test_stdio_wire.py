@@ -1,0 +1,344 @@
+"""Servers of tools that are processes: `net/tools/stdio_wire.py`. Whatever they do, they end with their client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.net.tools.protocol import STATELESS
+from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.stdio_wire import StdioWire
+from gai_fast.net.tools.tool_client import ToolClient
+from gai_fast.net.tools.tool_results import ToolResult
+from gai_fast.net.tools.wire import ToolProgress
+from tests.conftest import ChangeLimits
+from tests.integration.gateway import Net, on_both_loops, on_uvloop
+from tests.limits import LIMITS
+from tests.waiting import until
+
+# What all servers have: a call is `on_call(message)`. Each notes its process, and what it has started, in a file.
+SERVER = """
+import json, os, signal, sys, time
+FOLDER = sys.argv[1]
+def note(name, text=1):
+    with open(os.path.join(FOLDER, name), "a") as file:
+        file.write(str(text) + "\\n")
+def send(value):
+    sys.stdout.write((value if isinstance(value, str) else json.dumps(value)) + "\\n")
+    sys.stdout.flush()
+def reply(message, result):
+    send({"jsonrpc": "2.0", "id": message["id"], "result": result})
+def said(message, text):
+    reply(message, {"content": [{"type": "text", "text": text}]})
+def refuse(message, code):
+    send({"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": "no"}})
+def discover(message):
+    reply(message, {"supportedVersions": ["2026-07-28"], "capabilities": {}})
+def initialize(message):
+    reply(message, {"protocolVersion": "2025-06-18", "capabilities": {}})
+def on_call(message):
+    said(message, "ok")
+def at_end():
+    pass
+def main():
+    note("pids", os.getpid())
+    for line in sys.stdin:
+        message = json.loads(line)
+        method = message.get("method")
+        note("asked", method)
+        if method == "server/discover":
+            discover(message)
+        elif method == "initialize":
+            initialize(message)
+        elif method == "tools/list":
+            reply(message, {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]})
+        elif method == "tools/call":
+            on_call(message)
+    at_end()
+"""
+PROGRAMS = {
+    "good": "",
+    "logs": """
+def on_call(message):
+    for line in ("INFO: a log", "", "{", "[1]", "{}", "\\x00", '{"jsonrpc": "2.0", "id": 99, "result": {}}'):
+        send(line)
+    said(message, "ok")
+""",
+    "floods": """
+def on_call(message):
+    step = {"progressToken": message["params"]["_meta"]["progressToken"], "progress": 1}
+    for _ in range(5000):
+        send({"method": "notifications/progress", "params": step})
+        send({"method": "notifications/message", "params": {}})
+    said(message, "ok")
+""",
+    "exits": """
+def on_call(message):
+    sys.exit(3)
+""",
+    "silent": """
+def on_call(message):
+    note("called")
+""",
+    "large": """
+def on_call(message):
+    for _ in range(50):
+        sys.stdout.write("x" * (1 << 20))
+    sys.stdout.flush()
+    time.sleep(600)
+""",
+    "hangs": """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def at_end():
+    time.sleep(600)
+""",
+    "forks": """
+def on_call(message):
+    if not os.fork():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        note("pids", os.getpid())
+        note("forked")
+        time.sleep(600)
+    said(message, "ok")
+""",
+    "forks and exits": """
+def on_call(message):
+    if not os.fork():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.close(1)
+        note("pids", os.getpid())
+        note("forked")
+        time.sleep(600)
+    while not os.path.exists(os.path.join(FOLDER, "forked")):
+        time.sleep(0.01)
+    os._exit(0)
+""",
+    "old": """
+def discover(message):
+    refuse(message, -32601)
+""",
+    "old and silent": """
+def discover(message):
+    pass
+""",
+    "slow to start": """
+def discover(message):
+    if not os.path.exists(os.path.join(FOLDER, "late")):
+        note("late")
+        return
+    reply(message, {"supportedVersions": ["2026-07-28"]})
+def initialize(message):
+    refuse(message, -32601)
+""",
+    "pings": """
+def discover(message):
+    refuse(message, -32601)
+def on_call(message):
+    send({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+    send({"jsonrpc": "2.0", "id": 2, "method": "roots/list"})
+    answers = [json.loads(sys.stdin.readline()) for _ in range(2)]
+    said(message, json.dumps([sorted(each) for each in answers]))
+""",
+    "deaf": """
+def on_call(message):
+    time.sleep(600)
+""",
+    "tells": """
+def discover(message):
+    send({"id": message["id"], "error": {"code": -32021, "message": os.environ["T"]}})
+""",
+    "ends at once": """
+def main():
+    note("pids", os.getpid())
+    print("no such server")
+""",
+}
+
+
+def client_of(
+    net: Net, folder: Path, program: str, env: Mapping[str, str] | None = None, **options: Any
+) -> tuple[ToolClient, Path]:
+    source = folder / "server.py"
+    source.write_text(f"{SERVER}\n{PROGRAMS[program]}\nmain()\n")
+    wire = StdioWire([sys.executable, "-S", str(source), str(folder)], env, loop=asyncio.get_running_loop())
+    client = ToolClient(wire, **options)
+    net.stack.push_async_callback(client.close)
+    return client, folder
+
+
+async def called(client: ToolClient, **options: Any) -> ToolResult:
+    return await client.call((await client.list_tools()).tools["t"], {}, **options)
+
+
+def lines(folder: Path, name: str) -> list[str]:
+    return (folder / name).read_text().split() if (folder / name).exists() else []
+
+
+def is_alive(pid: str) -> bool:
+    """Whether a process runs; one that has ended and is not reaped does not."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+async def until_ended(folder: Path) -> None:
+    """Returns once every process that has noted itself has ended."""
+    assert lines(folder, "pids")
+    await until(lambda: not any(map(is_alive, lines(folder, "pids"))))
+
+
+@on_both_loops
+@pytest.mark.parametrize("program", ["good", "logs", "floods"])
+async def test_a_process_is_asked_whatever_it_logs(net: Net, tmp_path: Path, program: str) -> None:
+    client, folder = client_of(net, tmp_path, program)
+    found: list[ToolProgress] = []
+    assert await called(client, on_progress=found.append) == ToolResult("ok")
+    assert len(found) == (LIMITS.tool_progress if program == "floods" else 0)
+    assert (await client.connect()).version == STATELESS
+    await client.close()
+    assert lines(folder, "asked") == ["server/discover", "tools/list", "tools/call"]
+    assert not any(map(is_alive, lines(folder, "pids")))
+
+
+@on_both_loops
+async def test_a_process_that_exits_under_a_call_is_started_anew_by_the_next_request(net: Net, tmp_path: Path) -> None:
+    client, folder = client_of(net, tmp_path, "exits")
+    for number in (1, 2):
+        with pytest.raises(ToolServerError, match="its process has ended") as raised:
+            await called(client)
+        assert (raised.value.fault, raised.value.may_have_run) == ("lost", True)
+        assert lines(folder, "asked").count("tools/call") == number
+    assert len(lines(folder, "pids")) == 2
+
+
+@on_uvloop
+async def test_a_process_that_ends_at_once_is_an_error_each_time(net: Net, tmp_path: Path) -> None:
+    client, folder = client_of(net, tmp_path, "ends at once")
+    for _ in range(2):
+        with pytest.raises(ToolServerError, match="its process has ended"):
+            await client.connect()
+    assert 2 <= len(lines(folder, "pids")) <= 4
+
+
+@on_uvloop
+async def test_a_command_that_cannot_be_run_is_an_error(net: Net, tmp_path: Path) -> None:
+    for command in ([str(tmp_path / "missing")], ["a\0b"], [str(tmp_path)]):
+        client = ToolClient(StdioWire(command, loop=asyncio.get_running_loop()))
+        with pytest.raises(ToolServerError, match="its command cannot be run") as raised:
+            await client.connect()
+        assert (raised.value.fault, raised.value.may_have_run) == ("unreachable", False)
+        await client.close()
+
+
+@on_both_loops
+async def test_a_late_or_cancelled_call_is_told_to_the_process(net: Net, tmp_path: Path) -> None:
+    client, folder = client_of(net, tmp_path, "silent", timeout=1.0)
+    tool = (await client.list_tools()).tools["t"]
+    task = asyncio.ensure_future(client.call(tool, {}))
+    await until(lambda: lines(folder, "called"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(ToolServerError, match="it does not answer within 1 s"):
+        await client.call(tool, {})
+    await until(lambda: lines(folder, "asked").count("notifications/cancelled") == 2)
+
+
+@on_uvloop
+async def test_a_line_without_end_ends_the_process(net: Net, tmp_path: Path) -> None:
+    client, folder = client_of(net, tmp_path, "large")
+    with pytest.raises(ToolServerError, match=r"it sends a line of more than 8388608 bytes"):
+        await called(client)
+    await until_ended(folder)
+
+
+@on_both_loops
+@pytest.mark.parametrize("program", ["hangs", "forks"])
+async def test_a_process_that_will_not_end_is_killed_with_its_children(
+    net: Net, tmp_path: Path, change_limits: ChangeLimits, program: str
+) -> None:
+    change_limits(exit_wait=0.2)
+    client, folder = client_of(net, tmp_path, program)
+    assert await called(client) == ToolResult("ok")
+    await until(lambda: program == "hangs" or lines(folder, "forked"))
+    await client.close()
+    await until_ended(folder)
+
+
+@on_uvloop
+async def test_what_a_process_leaves_behind_is_killed(net: Net, tmp_path: Path) -> None:
+    client, folder = client_of(net, tmp_path, "forks and exits")
+    with pytest.raises(ToolServerError, match="its process has ended"):
+        await called(client)
+    assert len(lines(folder, "pids")) == 2
+    await until_ended(folder)  # before anything else is asked
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    ("program", "version"),
+    [("old", "2025-06-18"), ("old and silent", "2025-06-18"), ("slow to start", STATELESS)],
+)
+async def test_a_process_has_the_protocol_that_it_answers_to(
+    net: Net, tmp_path: Path, change_limits: ChangeLimits, program: str, version: str
+) -> None:
+    if program != "old":
+        change_limits(discovery=0.5)
+    client, _ = client_of(net, tmp_path, program)
+    assert (await client.connect()).version == version
+    assert await called(client) == ToolResult("ok")
+
+
+@on_uvloop
+async def test_questions_of_a_process_are_answered(net: Net, tmp_path: Path) -> None:
+    client, _ = client_of(net, tmp_path, "pings")
+    assert (await called(client)).value == '[["id", "jsonrpc", "result"], ["error", "id", "jsonrpc"]]'
+
+
+@on_uvloop
+async def test_secrets_of_its_environment_are_cut_out(net: Net, tmp_path: Path) -> None:
+    client, _ = client_of(net, tmp_path, "tells", {"T": "sk-canary-0123456789"})
+    with pytest.raises(ToolServerError) as raised:
+        await client.connect()
+    assert str(raised.value) == "it answers: *** (code -32021)"
+
+
+@on_uvloop
+async def test_a_close_that_is_cancelled_kills_the_process_at_once(net: Net, tmp_path: Path) -> None:
+    client, folder = client_of(net, tmp_path, "hangs")
+    assert await called(client) == ToolResult("ok")
+    task = asyncio.ensure_future(client.close())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until_ended(folder)
+
+
+@on_uvloop
+async def test_a_process_that_does_not_read_is_asked_for_nothing_more(
+    net: Net, tmp_path: Path, change_limits: ChangeLimits
+) -> None:
+    change_limits(exit_wait=0.2)
+    client, folder = client_of(net, tmp_path, "deaf")
+    tool = (await client.list_tools()).tools["t"]
+    calls = [asyncio.ensure_future(client.call(tool, {"a": "x" * 200_000})) for _ in range(20)]
+    done, late = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        with pytest.raises(ToolServerError, match="its process does not read its standard input") as raised:
+            await task
+        assert (raised.value.fault, raised.value.may_have_run) == ("unreachable", False)
+    for task in late:
+        task.cancel()
+    await asyncio.wait(late)
+    await client.close()
+    await until_ended(folder)

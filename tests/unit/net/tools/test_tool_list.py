@@ -1,0 +1,97 @@
+"""`gai_fast/net/tools/tool_list.py`: what is offered, and why the rest is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.tool_list import ToolList, ToolListReader
+from tests.limits import LIMITS
+
+OBJECT = {"type": "object"}
+
+
+def deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        schema = {"properties": schema}
+    return schema
+
+
+def listed(*tools: Any, has_headers: bool = True) -> ToolList:
+    reader = ToolListReader(has_headers)
+    assert reader.feed({"tools": [*tools]}) is None
+    return reader.read()
+
+
+def test_a_tool_has_its_hints_and_its_schema() -> None:
+    tools = listed(
+        {"name": "a", "inputSchema": OBJECT, "annotations": {"readOnlyHint": True}, "description": "Reads."},
+        {"name": "b", "inputSchema": {}, "annotations": {"idempotentHint": True, "readOnlyHint": "true"}},
+        {"name": "c", "inputSchema": OBJECT, "annotations": 1, "description": None},
+    ).tools
+    assert [(each.is_read_only, each.is_idempotent) for each in tools.values()] == [
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
+    assert (tools["a"].description, tools["a"].schema, tools["a"].schema_bytes) == ("Reads.", OBJECT, 17)
+
+
+@pytest.mark.parametrize(
+    ("tool", "reason"),
+    [
+        ("x", "its name is no text"),
+        ({"inputSchema": OBJECT}, "its name is no text"),
+        ({"name": "", "inputSchema": OBJECT}, "its name is no text"),
+        ({"name": "x" * 129, "inputSchema": OBJECT}, "its name is no text of 1 to 128 printable characters"),
+        ({"name": "a\nb", "inputSchema": OBJECT}, "its name is no text"),
+        ({"name": "a", "inputSchema": OBJECT, "description": 1}, "its description is no text"),
+        ({"name": "a", "inputSchema": OBJECT, "description": "é" * 2049}, "its description has more than 4096 bytes"),
+        ({"name": "a"}, "its `inputSchema` is not the schema of an object"),
+        ({"name": "a", "inputSchema": {"type": "string"}}, "its `inputSchema` is not the schema of an object"),
+        ({"name": "a", "inputSchema": {"title": "x" * 65_536}}, "its schema has more than 65536 bytes"),
+        ({"name": "a", "inputSchema": deep(65)}, "its schema is nested deeper than 64 levels"),
+        ({"name": "a", "inputSchema": {"x-mcp-header": ""}}, "x-mcp-header is not the name of a header"),
+        ({"name": "ok", "inputSchema": OBJECT}, "another tool has its name"),
+    ],
+    ids=range(13),
+)
+def test_a_tool_that_breaks_a_bound_is_left_out_alone(tool: Any, reason: str) -> None:
+    found = listed({"name": "ok", "inputSchema": deep(64)}, tool, {"name": "last", "inputSchema": OBJECT})
+    assert [*found.tools] == ["ok", "last"]
+    [(name, why)] = found.left_out
+    assert why.startswith(reason)
+    assert name.isprintable()
+
+
+def test_headers_count_on_http_alone() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number", "x-mcp-header": "A"}}}
+    assert [*listed({"name": "a", "inputSchema": schema}, has_headers=False).tools] == ["a"]
+    assert listed({"name": "a", "inputSchema": schema}).tools == {}
+
+
+def test_a_list_has_at_most_so_many_tools() -> None:
+    reader = ToolListReader(True)
+    tools = [{"name": f"t{number}", "inputSchema": OBJECT} for number in range(10_000)]
+    assert reader.feed({"tools": tools, "nextCursor": "more"}) is None
+    found = reader.read()
+    assert len(found.tools) == LIMITS.listed_tools
+    assert found.left_out == (("…", "the list has more than 512 tools (limit listed_tools)"),)
+
+
+def test_a_list_has_at_most_so_many_pages() -> None:
+    reader = ToolListReader(True)
+    for _ in range(LIMITS.list_pages - 1):
+        assert reader.feed({"tools": [], "nextCursor": "again"}) == "again"
+    assert reader.feed({"tools": [], "nextCursor": "again"}) is None
+    assert reader.read().left_out == (("…", "the list has more than 64 pages (limit list_pages)"),)
+    assert ToolListReader(True).feed({"tools": [], "nextCursor": "x" * 5000}) is None
+    assert ToolListReader(True).feed({"tools": [], "nextCursor": 1}) is None
+
+
+def test_what_is_no_list_is_refused() -> None:
+    with pytest.raises(ToolServerError, match="its list of tools is none"):
+        ToolListReader(True).feed({"tools": {}})

@@ -1,0 +1,74 @@
+"""`gai_fast/net/tools/tool_results.py`: texts, structured content, images, and bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.tool_results import ResultPart, ToolResult, read_result
+
+PIXEL = "iVBORw0KGgo="
+IMAGE = {"type": "image", "data": PIXEL, "mimeType": "image/png"}
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"type": "text", "text": value}
+
+
+@pytest.mark.parametrize(
+    ("result", "read"),
+    [
+        ({"content": [text("a"), text("b")]}, ToolResult("a\nb")),
+        ({"content": []}, ToolResult("")),
+        ({}, ToolResult("")),
+        ({"content": [text("{}")], "structuredContent": {"a": [1]}}, ToolResult({"a": [1]})),
+        ({"content": [], "structuredContent": None}, ToolResult(None)),
+        ({"content": [text("no")], "structuredContent": {"a": 1}, "isError": True}, ToolResult("no", is_error=True)),
+        ({"content": [text("a")], "isError": 1}, ToolResult("a")),
+        ({"content": [{"type": "resource_link", "uri": "file:///a"}]}, ToolResult("file:///a")),
+        ({"content": [{"type": "resource", "resource": {"uri": "u", "text": "t"}}]}, ToolResult("t")),
+        (
+            {"content": [{"type": "resource", "resource": {"uri": "u", "blob": "AA==", "mimeType": "a/b"}}]},
+            ToolResult("u a/b"),
+        ),
+        (
+            {"content": [text("a"), IMAGE]},
+            ToolResult("a", (ResultPart("text", "a"), ResultPart("image", PIXEL, "image/png"))),
+        ),
+        (
+            {"content": [{**IMAGE, "type": "audio", "mimeType": "audio/wav"}], "structuredContent": 1},
+            ToolResult(1, (ResultPart("audio", PIXEL, "audio/wav"),)),
+        ),
+    ],
+    ids=range(12),
+)
+def test_a_result_is_read(result: dict[str, Any], read: ToolResult) -> None:
+    assert read_result(result) == read
+
+
+def test_a_result_is_cut() -> None:
+    assert read_result({"content": [text("aé")]}, 2) == ToolResult("a", is_truncated=True)
+    assert read_result({"content": [], "structuredContent": {"a": 1}}, 3) == ToolResult('{"a', is_truncated=True)
+    assert read_result({"content": [text("abc"), IMAGE]}, 10) == ToolResult("abc", is_truncated=True)
+    cut = read_result({"content": [text("a"), IMAGE, IMAGE]}, len(PIXEL) + 1)
+    assert cut == ToolResult("a", (ResultPart("text", "a"), ResultPart("image", PIXEL, "image/png")), False, True)
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ({"content": {}}, "its result has no list of content"),
+        ({"content": ["a"]}, "its result has no list of content"),
+        ({"content": [{"type": "text"}]}, "a part of its result is of no known form"),
+        ({"content": [{"type": "video"}]}, "a part of its result is of no known form"),
+        ({"content": [{"type": []}]}, "a part of its result is of no known form"),
+        ({"content": [{**IMAGE, "data": "no base64!"}]}, "an image of its result is not in Base64"),
+        ({"resultType": "input_required", "inputRequests": {}}, "it asks for input before it answers"),
+        ({"resultType": "task"}, "its result is of a type that this client does not know"),
+    ],
+)
+def test_what_is_no_result_is_refused(result: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ToolServerError, match=reason):
+        read_result(result)
