@@ -254,6 +254,7 @@ class Store:
         piece, last_seq, ending = closing_of(log, gap, is_cancelled)
 
         def close(epoch: int) -> None:
+            log.request = b""  # if the copy has a request, it goes with the end
             journal.go_on(log, epoch, is_end=True)
             if piece:
                 log.append(piece, last_seq)
