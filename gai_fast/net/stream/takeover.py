@@ -189,12 +189,9 @@ class TakeOvers:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
         try:
             session = self._durable.go_on(spec, clock, log, said, piece)
-        except Exception as problem:  # noqa: BLE001  # any: a log without an end would count as running forever
-            if isinstance(problem, Error):
-                error = problem
-            else:
-                _log.exception("stream %s: a bug of ours kept it from going on", log.header.stream_id)
-                error = Error("internal", "the gateway failed to go on with this stream")
+        except Error as error:
+            if error.__cause__ is not None:
+                _log.error("stream %s: a bug keeps it from going on", log.header.stream_id, exc_info=error.__cause__)
             end = closing_of(log, number, False, error)
             log.append(end.piece, end.last_seq)
             log.end(end.ending)
