@@ -190,8 +190,6 @@ class TakeOvers:
         try:
             session = self._durable.go_on(spec, clock, log, said, piece)
         except Error as error:
-            if error.__cause__ is not None:
-                _log.error("stream %s: a bug keeps it from going on", log.header.stream_id, exc_info=error.__cause__)
             end = closing_of(log, number, False, error)
             log.append(end.piece, end.last_seq)
             log.end(end.ending)
