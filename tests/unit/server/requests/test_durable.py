@@ -363,9 +363,9 @@ class GoneWorker(OtherWorker):
 
 
 @pytest.mark.parametrize(
-    ("ending", "caller", "status"), [(Ending("finished"), "", 200), (Ending("finished"), "bob", 404), (None, "", 502)]
+    ("ending", "caller", "status"), [(Ending("finished"), "", 200), (Ending("finished"), "bob", 404), (None, "", 202)]
 )
-async def test_of_a_stream_that_ended_before_its_worker_was_gone_the_end_is_reported(
+async def test_a_stream_whose_worker_is_gone_has_its_end_or_is_cancelled_where_it_goes_on(
     ending: Ending | None, caller: str, status: int
 ) -> None:
     """The store has it, as a GET shows; to cancel such a stream again is no error."""
