@@ -221,6 +221,10 @@ class Ledger(ABC):
         if caps.spend is not None:
             self.reservations[stream_id] = reserved
 
+    def counts(self, stream_id: str) -> bool:
+        """Returns whether a stream counts for a limit of its key."""
+        return stream_id in self._tickets
+
     def grow(self, stream_id: str, reservation: Reservation, then: Grown) -> None:
         """Reserves more for a stream under way, whose reservation is used up.
 

@@ -137,6 +137,7 @@ class Journal:
             epoch: The copy's epoch.
             is_end: Whether only its end follows, which can be read once the store has it.
         """
+        log.is_left = False  # another one may have taken it over from this process before
         if self._is_stopped:
             log.is_degraded = True
             return
@@ -290,6 +291,8 @@ class Journal:
                 copying.begin_again()
             else:
                 copying.publish()
+                if copying.log.request:
+                    copying.log.request = b""  # the store has it; it may be as large as a body
             copying.log.is_degraded = copying.is_behind
             if copying.is_complete:
                 self._changed.pop(copying, None)
@@ -557,7 +560,9 @@ class _Copying:
         self.is_begun = True
         self.is_complete = ending is not None
         last_seq = self._held[-1][1] if self._held else log.last_seq
-        request = log.request if header is not None or log.request is None else b""
+        request = log.request
+        if request is not None:
+            request = b"" if header is None else request or None
         return CopyChange(
             self.stream_id,
             header,

@@ -89,13 +89,15 @@ class Mirrors:
     Attributes:
         close_log: Ends a log that was taken over: rule 4. None if copies are not taken over.
         go_on: Goes on with the stream of a log that was taken over. None if such logs are only closed.
-        has_room: Returns whether one more stream may be gone on with now. Until then its followers wait.
+        has_room: Returns whether one more stream may be gone on with now, beside so many whose take-over is under way.
+            Until then its followers wait.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str, alive: Alive) -> None:
         self.close_log: Close | None = None
         self.go_on: GoOn | None = None
-        self.has_room: Callable[[], bool] = lambda: True
+        self.has_room: Callable[[int], bool] = lambda taking: True
+        self._taking = 0  # streams that are gone on with once the store has answered
         self._own = own
         self._alive = alive
         self._backend = backend
@@ -260,7 +262,7 @@ class Mirrors:
     async def _part(self, mirror: _Mirror) -> None:
         """Goes on without a worker that is gone, once its mirror has all that the worker wrote: rule 4."""
         log = mirror.log
-        if self.go_on is not None and not self.has_room():
+        if self.go_on is not None and not mirror.is_cancelled and not self.has_room(self._taking):
             return
         if not await self._read_on(mirror) or log.is_over:
             return
@@ -278,11 +280,18 @@ class Mirrors:
             log.break_off(problem)
             return
         stream_id, position = log.header.stream_id, mirror.position
-        if await self._backend.take_over(stream_id, mirror.epoch, position, log.header, self._own):
+        if not mirror.is_closing and not self.has_room(self._taking):
+            return
+        self._taking += 1
+        try:
+            is_taken = await self._backend.take_over(stream_id, mirror.epoch, position, log.header, self._own)
+        finally:
+            self._taking -= 1
+        if is_taken:
             self._mirrors.pop(stream_id, None)
             mirror.is_taken = True
             if not log.is_over:  # it may have been broken off during the call
-                begin(mirror.epoch + 1)
+                self._begin_own(mirror, begin)
             return
         copy = await self._backend.load(stream_id)
         if copy is None:
@@ -291,6 +300,13 @@ class Mirrors:
             log.break_off(_ran_ahead())  # who resumes gets the gap
         else:
             self._note_owner(mirror, Owner(copy.worker, copy.epoch))
+
+    def _begin_own(self, mirror: _Mirror, begin: Callable[[int], None]) -> None:
+        """Goes on with a stream that this process has taken over, or ends it if it was cancelled meanwhile."""
+        if mirror.is_cancelled and not mirror.is_closing and self.close_log is not None:
+            mirror.is_closing = True
+            begin = self.close_log(mirror.log, True)
+        begin(mirror.epoch + 1)
 
     async def _going_on(self, mirror: _Mirror) -> Callable[[int], None] | None:
         """Returns what goes on with a stream. None if its log is to be closed. Raises as `Close`."""

@@ -463,6 +463,8 @@ class SQLiteBackend(Backend):
             left -= 1
         some = "SELECT key FROM claims WHERE expires_ms <= ? LIMIT ?"
         claims = connection.execute(f"DELETE FROM claims WHERE key IN ({some})", (now, step)).rowcount
+        # An earlier build that sweeps this file knows no requests.
+        connection.execute("DELETE FROM requests WHERE stream NOT IN (SELECT key FROM streams)")
         # Leases of gone workers, and leases from before a restart of the machine.
         stale = "DELETE FROM leases WHERE worker != '' AND NOT renewed BETWEEN ? AND ?"
         connection.execute(stale, _around_now(SHARED.lease_lost))

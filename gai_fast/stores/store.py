@@ -114,8 +114,8 @@ class Store:
         """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
         self.going_on: GoingOn | None = None
         """Goes on with a stream whose owner is gone; set before `open`. None if all such logs are closed."""
-        self.has_room: Callable[[], bool] = _always
-        """Returns whether this process may go on with one more such stream now."""
+        self.has_room: Callable[[int], bool] = _always
+        """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # the tasks of `abandon`
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
@@ -629,7 +629,7 @@ class Store:
             await asyncio.sleep(SHARED.store_poll if has_more else LIMITS.store_sweep_interval)
 
 
-def _always() -> bool:
+def _always(taking: int) -> bool:
     return True
 
 

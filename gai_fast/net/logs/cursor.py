@@ -131,8 +131,8 @@ class LogCursor(ClientCallbacks, ABC):
         self.log.watch(self)
 
     def meet(self, publication: Published) -> None:
-        """Joins the publication of a stream that runs in this process from now on."""
-        if not self.is_over and self._publication is None:
+        """Joins the publication of a stream that runs in this process from now on, in place of a former one."""
+        if not self.is_over and self._publication is not publication:
             self._publication = publication
             publication.add(self)
 

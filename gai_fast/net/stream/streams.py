@@ -247,7 +247,7 @@ class Engine(EngineCallbacks):
 
     def _may_move(self, spec: StreamSpec, stream_id: str) -> bool:
         """Returns whether another worker could go on with a stream that begins here."""
-        return self.guards is None and stream_id not in self.ledger.reservations
+        return self.guards is None and not self.ledger.counts(stream_id)
 
     @property
     def active(self) -> dict[str, int]:

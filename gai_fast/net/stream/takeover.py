@@ -9,13 +9,15 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 2. The stream goes on with `stream.gap`, whose text is that of the whole log: it voids what clients have and the log
    has not. No other owner uses its number (`stores.store.owners_number`).
 3. The record has the request as it left the gates, which it does not pass again, and no credential. Streams that need
-   more have none: guards and a caller's own credential or reservation belong to the worker that began them.
+   more have none: guards, a caller's own credential and limits of its key belong to the worker that began them, and so
+   does the body of a dialect's route. What a client wrote for its provider alone is recorded if it names no secret.
 4. The settings are those of this worker. A model that it does not have ends the stream.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,7 +45,7 @@ from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores._base import damaged, data_lines
 
 _log: Final = logging.getLogger("gai_fast.engine")
-_ENDS: Final = ("finish", "error")
+_ENDS: Final = ("finish", "error", "done")
 _FUNCTIONS: Final = "python"
 """The provider whose answers come from functions of the process itself."""
 
@@ -117,10 +119,14 @@ class TakeOvers:
         self._may_move = may_move
         self._beginning: list[Session] = []
 
-    def has_room(self) -> bool:
-        """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`."""
+    def has_room(self, taking: int) -> bool:
+        """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`.
+
+        Args:
+            taking: The streams whose take-over is under way.
+        """
         self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
-        return len(self._beginning) < LIMITS.takeovers_at_once
+        return len(self._beginning) + taking < LIMITS.takeovers_at_once
 
     def record_of(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a stream that begins here. None if no other worker could go on with it."""
@@ -128,6 +134,10 @@ class TakeOvers:
         if header is None or not isinstance(request, Request) or header.format != NATIVE or spec.hold:
             return None
         if spec.credential is not None or not self._may_move(spec, header.stream_id):
+            return None
+        if spec.other is not None or spec.translated is not None or spec.keeping is not None or spec.is_kept:
+            return None  # of a dialect's route
+        if _has_secret(request):
             return None
         if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
             return None
@@ -168,17 +178,17 @@ class TakeOvers:
         model = self._targets.settings.model(header.model)
         if epoch > LIMITS.takeovers or model is None or log.lost or header.format != NATIVE or header.framing == "json":
             return None
-        said = _events_of(log)
-        if said and said[-1]["type"] in _ENDS:
+        said = _events_of(log, all_of_them=model.stream.on_midstream_failure != "error" or _has_reset(log))
+        if any(event["type"] in _ENDS for event in said):
             return None
         try:
             kept = _decode(record)
             spec, encoder, clock = self._spec(header, model, kept, is_numbered=bool(said))
+            if _has_content(said) and not _is_mended(spec):
+                return None
+            encoder.event(gap_after(log, number))
         except (Error, ValueError):
             return None
-        if _has_content(said) and not _is_mended(spec):
-            return None
-        encoder.event(gap_after(log, number))
         if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
             encoder.event({"type": "warning", "reason": TAKEN_OVER})
         return partial(self._begin, spec, clock, log, said, number, encoder.take())
@@ -253,8 +263,25 @@ class TakeOvers:
         return spec, encoder, clock
 
 
-def _events_of(log: StreamLog) -> list[Event]:
+def _has_secret(request: Request) -> bool:
+    """Returns whether what a client wrote for its provider alone has a member that may be a credential."""
+    options = [getattr(tool, "options", None) for tool in request.tools]
+    given = [each for each in (request.extra, request.provider_options, *options) if each]
+    return bool(given) and _SECRET.search(_encode(given)) is not None
+
+
+_SECRET: Final = re.compile(
+    rb'"[^"]*(?:api[_-]?key|authorization|token|secret|password|credentials?|subscription[_-]key)"\s*:', re.IGNORECASE
+)
+"""A member of JSON whose name says that its value is a credential."""
+
+
+def _events_of(log: StreamLog, *, all_of_them: bool) -> list[Event]:
     """Returns the events of a log that belong to its answer, without numbers and envelopes.
+
+    Args:
+        log: The log.
+        all_of_them: Whether those behind the first content are needed too.
 
     Raises:
         Error: `internal`, reason `log_damaged`: an event is none.
@@ -271,9 +298,16 @@ def _events_of(log: StreamLog) -> list[Event]:
                 for key in _OF_THE_LOG:
                     event.pop(key, None)
                 events.append(event)
+                if not all_of_them and kind not in NO_CONTENT:
+                    return events
     return events
 
 
+def _has_reset(log: StreamLog) -> bool:
+    return any(_RESET in piece for piece in log.read(0, sys.maxsize).pieces)
+
+
+_RESET: Final = b'"type":"stream.reset"'
 _OF_THE_LOG: Final = frozenset({"seq", *ENVELOPE_KEYS})
 
 

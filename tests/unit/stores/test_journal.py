@@ -766,6 +766,14 @@ async def test_other_bounds_hold_for_the_copies_of_streams_that_end_from_then_on
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 
+async def test_a_log_that_was_left_to_another_worker_is_this_ones_when_it_goes_on(make: Make) -> None:
+    process = make()
+    log = process.memory.create(LogHeader("s", "caller", "m", "gai", "sse"))
+    log.is_left = True
+    process.journal.go_on(log, 3, is_end=False)
+    assert not log.is_left, "its end would not be written"
+
+
 async def test_a_request_is_written_with_the_header_and_goes_with_the_end(make: Make, world: World) -> None:
     process = make()
     log = process.memory.create(LogHeader("s", "caller", "m", "gai", "sse"))
@@ -777,7 +785,7 @@ async def test_a_request_is_written_with_the_header_and_goes_with_the_end(make: 
     world.copies.clear()
     fill(log, 4, 5)
     await until(lambda: "s" in world.copies and world.copies["s"].last_seq == 5)
-    assert world.copies["s"].request == b"request", "the store had lost it"
+    assert world.copies["s"].request is None, "it is in the store alone, which has lost it"
     log.end(FINISHED)
     await written(process, log)
     assert (world.copies["s"].request, log.request) == (None, None)

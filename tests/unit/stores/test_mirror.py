@@ -843,7 +843,7 @@ class GoingOn:
         self.begun: list[int] = []
         self.has_room = True
         process.mirrors.go_on = self.go_on
-        process.mirrors.has_room = lambda: self.has_room
+        process.mirrors.has_room = lambda taking: self.has_room and not taking
 
     def go_on(self, log: StreamLog, epoch: int, request: bytes) -> Callable[[int], None] | None:
         self.asked.append((log, epoch, request))

@@ -12,7 +12,7 @@ import pytest
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import LimitSettings, Settings, StoreSettings, StreamSettings
+from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings, StoreSettings, StreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.stream.streams import Engine
@@ -105,9 +105,21 @@ async def test_a_record_has_the_request_and_no_credential() -> None:
         {"log_header": LogHeader("s1", "", "m", "openai", "sse")},
         {"request": parse_request(b'{"query":"hi","extra":{"a":"%b"}}' % (b"x" * 99_999))},
         {"credential": object()},
+        {"is_kept": True},
+        {"other": lambda model, spec: spec},
         {"model": dataclasses.replace(MODEL, upstream=dataclasses.replace(UPSTREAM, provider="python:m:f"))},
     ],
-    ids=["no log", "a whole answer", "a dialect", "another log", "too long", "a credential", "functions"],
+    ids=[
+        "no log",
+        "a whole answer",
+        "a dialect",
+        "another log",
+        "too long",
+        "a credential",
+        "a kept answer",
+        "a dialect's route",
+        "functions",
+    ],
 )
 async def test_a_stream_that_no_other_worker_could_go_on_with_has_no_record(
     change: dict[str, Any], change_limits: ChangeLimits
@@ -119,11 +131,29 @@ async def test_a_stream_that_no_other_worker_could_go_on_with_has_no_record(
     await engine.close()
 
 
-async def test_a_stream_with_a_reservation_stays_with_its_worker() -> None:
+async def test_a_stream_that_counts_for_a_limit_of_its_key_stays_with_its_worker() -> None:
     engine = engine_with()
-    engine.ledger.reservations["s1"] = 1
+    key = KeySettings("anna", (), limits=KeyLimits(streams=1))
+    await engine.ledger.take(key, "s1")
     assert engine.takeovers.record_of(resumable()) is None
-    engine.ledger.reservations.clear()
+    engine.ledger.settle("s1", 0)
+    assert engine.takeovers.record_of(resumable()) is not None
+    await engine.close()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"extra": {"mcp_servers": [{"url": "https://x", "authorization_token": "t"}]}},
+        {"provider_options": {"openai": {"api_key": "t"}}},
+    ],
+)
+async def test_a_request_with_a_secret_for_its_provider_stays_with_its_worker(more: dict[str, Any]) -> None:
+    engine = engine_with()
+    request = parse_request(json.dumps({"query": 'say "token": x', **more}).encode())
+    assert engine.takeovers.record_of(dataclasses.replace(resumable(), request=request)) is None
+    plain = parse_request(b'{"query":"say \\"token\\": x","extra":{"max_tokens":1,"note":"\\"token\\": x"}}')
+    assert engine.takeovers.record_of(dataclasses.replace(resumable(), request=plain)) is not None
     await engine.close()
 
 
@@ -279,12 +309,13 @@ async def test_a_few_streams_are_taken_over_at_once(change_limits: ChangeLimits)
     change_limits(takeovers_at_once=1)
     engine = engine_with()
     takeovers: TakeOvers = engine.takeovers
-    assert takeovers.has_room()
+    assert takeovers.has_room(0)
+    assert not takeovers.has_room(1), "another one is on its way"
     log = logged(engine, START, text(LONG))
     await gone_on(engine, log)
-    assert not takeovers.has_room()
+    assert not takeovers.has_room(0)
     answer(engine, LONG)
-    assert takeovers.has_room()
+    assert takeovers.has_room(0)
     await engine.close()
 
 
@@ -327,4 +358,23 @@ async def test_a_log_whose_events_are_no_stream_has_an_end() -> None:
     assert (error["error"]["code"], done["type"]) == ("internal", "done")
     assert log.ending is not None
     assert log.ending.state == "failed"
+    await engine.close()
+
+
+async def test_a_worker_that_has_lost_a_stream_may_go_on_with_it_again_and_its_clients_stay() -> None:
+    engine = engine_with(prefill=True)
+    log = logged(engine, START, text(LONG))
+    await gone_on(engine, log)
+    client = FakeClient()
+    view = view_of(log.header, Representation(get_format("gai"), "sse"), 2, now_ms)
+    follower = engine.durable.follow(log, client, view, 2, StreamSettings())
+    follower.begin()
+    engine.leave_to_other("s1")  # another worker has it
+    begin = engine.takeovers.going_on(log, 2, log.last_seq + NUMBER, record(engine))
+    assert begin is not None
+    begin()
+    publication = engine.durable.publication("s1")
+    assert publication is not None
+    assert publication.followers == 1
+    assert not follower.is_over
     await engine.close()
