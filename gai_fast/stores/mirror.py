@@ -108,12 +108,15 @@ class Mirrors:
         self._tasks: dict[_Work, asyncio.Task[None]] = {}
         self._is_closed = False
 
-    async def find(self, stream_id: str, *, asks: bool = True, canceller: str | None = None) -> StreamLog | None:
+    async def find(
+        self, stream_id: str, *, asks: bool = True, caller: str | None = None, canceller: str | None = None
+    ) -> StreamLog | None:
         """Returns a log with all that the store has of a stream. None if there is no such stream.
 
         Args:
             stream_id: The stream's id.
-            asks: Whether the log is to have an end if its worker is gone.
+            asks: Whether the stream is to go on, or to end, if its worker is gone.
+            caller: Who asks: nobody makes another caller's stream go on. None for who may.
             canceller: The caller who cancels the stream, if it is theirs and its worker is gone. None to leave it.
 
         Raises:
@@ -124,7 +127,8 @@ class Mirrors:
             raise out_of_reach()
         loading = self._loading.get(stream_id)
         if loading is None:
-            loading = self._begin_loading(stream_id, self._load(stream_id, asks=asks, canceller=canceller))
+            load = self._load(stream_id, asks=asks, caller=caller, canceller=canceller)
+            loading = self._begin_loading(stream_id, load)
         return await asyncio.shield(loading)  # another request may wait for it too
 
     def adopt(self, log: StreamLog) -> None:
@@ -180,7 +184,7 @@ class Mirrors:
         if not task.cancelled():
             task.exception()  # marks it as retrieved: the callers of `find` may all have been cancelled
 
-    async def _load(self, stream_id: str, *, asks: bool, canceller: str | None) -> StreamLog | None:
+    async def _load(self, stream_id: str, *, asks: bool, caller: str | None, canceller: str | None) -> StreamLog | None:
         try:
             copy = await self._backend.load(stream_id)
             here = self._memory.find(stream_id)  # the stream may have begun in this process during the call
@@ -190,6 +194,7 @@ class Mirrors:
                 raise StoreError("damaged", "a copy is kept under the id of another stream")
             mirror = self._begin(copy)
             mirror.is_cancelled = canceller == copy.header.caller
+            asks = asks and caller in (None, copy.header.caller)
             try:
                 await self._catch_up(mirror, copy.news, asks=asks or mirror.is_cancelled)
             finally:

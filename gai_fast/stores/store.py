@@ -282,14 +282,21 @@ class Store:
         return self.memory.find(stream_id)
 
     async def find(
-        self, stream_id: str, *, is_running: bool = False, asks: bool = True, canceller: str | None = None
+        self,
+        stream_id: str,
+        *,
+        is_running: bool = False,
+        asks: bool = True,
+        caller: str | None = None,
+        canceller: str | None = None,
     ) -> StreamLog | None:
         """Returns the log of a stream of any process. None if there is no such stream, or its log was removed.
 
         Args:
             stream_id: The stream's id.
             is_running: Whether the stream is known to run, so that its copy will appear.
-            asks: Whether the log is to have an end if its worker is gone.
+            asks: Whether the stream is to go on, or to end, if its worker is gone.
+            caller: Who asks: nobody makes another caller's stream go on. None for who may.
             canceller: The caller who cancels the stream, if it is theirs and its worker is gone. None to leave it.
 
         Raises:
@@ -299,7 +306,7 @@ class Store:
         if log is not None or self._mirrors is None or self._backend is None:
             return log
         for wait in _WAITS if is_running else await self._second_look(stream_id):
-            log = await self._mirrors.find(stream_id, asks=asks, canceller=canceller)
+            log = await self._mirrors.find(stream_id, asks=asks, caller=caller, canceller=canceller)
             if log is not None or not self._backend.is_copy:
                 return log
             await asyncio.sleep(wait)

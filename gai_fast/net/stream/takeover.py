@@ -264,10 +264,11 @@ class TakeOvers:
 
 
 def _has_secret(request: Request) -> bool:
-    """Returns whether what a client wrote for its provider alone has a member that may be a credential."""
+    """Returns whether what a client wrote for its provider alone has a member that may be a credential, or is long."""
     options = [getattr(tool, "options", None) for tool in request.tools]
     given = [each for each in (request.extra, request.provider_options, *options) if each]
-    return bool(given) and _SECRET.search(_encode(given)) is not None
+    text = _encode(given) if given else b""
+    return len(text) > LIMITS.takeover_options or _SECRET.search(text) is not None
 
 
 _SECRET: Final = re.compile(

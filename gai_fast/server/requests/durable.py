@@ -276,9 +276,9 @@ class DurableRoutes:
             Error: As `with_log`.
         """
         try:
-            canceller = None if end is None else incoming.http.caller
-            asks = incoming.http.method != "HEAD"
-            log = await self._engine.store.find(stream_id, asks=asks, canceller=canceller)
+            caller, asks = incoming.http.caller, incoming.http.method != "HEAD"
+            canceller = None if end is None else caller
+            log = await self._engine.store.find(stream_id, asks=asks, caller=caller, canceller=canceller)
             if log is None and self.others is not None:
                 running = await self.others.running(stream_id, incoming.http.caller)
                 if running is not None and not running.is_durable:
@@ -313,7 +313,7 @@ class DurableRoutes:
         if session is not None:
             return session.caller == caller
         try:
-            log = self._engine.store.find_here(stream_id) or await self._engine.store.find(stream_id)
+            log = self._engine.store.find_here(stream_id) or await self._engine.store.find(stream_id, caller=caller)
             if log is not None:
                 return not log.is_over and log.header.caller == caller
             return self.others is not None and await self.others.running(stream_id, caller) is not None

@@ -132,7 +132,7 @@ class ResponseRoutes:
         if log is None and session is not None and session.caller == caller:
             raise _running()
         try:
-            log = await self._engine.store.find(stream_id, canceller=caller)
+            log = await self._engine.store.find(stream_id, caller=caller, canceller=caller)
             if log is None and others is not None:
                 running = await others.running(stream_id, caller)
                 if running is not None and not running.is_durable:

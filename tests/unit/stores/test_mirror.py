@@ -880,6 +880,18 @@ async def test_who_finds_a_stream_without_its_worker_makes_it_go_on(
     assert (going_on.begun, closed, log.is_over, process.memory.find("s")) == ([2], [], False, log)
 
 
+async def test_another_caller_makes_no_stream_go_on(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = b"request"
+    log = await process.mirrors.find("s", caller="another")
+    assert (going_on.begun, closed, stored.epoch) == ([], [], 1)
+    assert log is not None
+    Watching(log)
+    await until(lambda: going_on.begun == [2])
+
+
 @pytest.mark.parametrize("request_", [None, b"damaged", b"refused", b"request"])
 async def test_what_does_not_go_on_is_closed(
     process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], request_: bytes | None

@@ -146,6 +146,7 @@ async def test_a_stream_that_counts_for_a_limit_of_its_key_stays_with_its_worker
     [
         {"extra": {"mcp_servers": [{"url": "https://x", "authorization_token": "t"}]}},
         {"provider_options": {"openai": {"api_key": "t"}}},
+        {"extra": {"note": "x" * 16_384}},
     ],
 )
 async def test_a_request_with_a_secret_for_its_provider_stays_with_its_worker(more: dict[str, Any]) -> None:

@@ -223,7 +223,13 @@ class Elsewhere:
         return None
 
     async def find(
-        self, stream_id: str, *, is_running: bool = False, asks: bool = True, canceller: str | None = None
+        self,
+        stream_id: str,
+        *,
+        is_running: bool = False,
+        asks: bool = True,
+        caller: str | None = None,
+        canceller: str | None = None,
     ) -> StreamLog | None:
         self.is_known_to_run = is_running
         try:
