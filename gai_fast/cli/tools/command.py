@@ -65,6 +65,7 @@ class _Probe:
         self._target = target
         self._calls_all = calls_all
         self._width = 0
+        self._shown = target[0]  # of a URL its host alone: a path or a query may be a secret
 
     async def run(self) -> None:
         """Asks the server. A failure is in `failures`."""
@@ -76,7 +77,7 @@ class _Probe:
         try:
             await self._ask(client)
         except ToolServerError as problem:
-            self.failures.append(str(problem))
+            self.failures.append(f"{self._shown}: {problem}")
         finally:
             await client.close()
 
@@ -99,6 +100,7 @@ class _Probe:
             host, path = tool_server_address(first)
         except ValueError as problem:
             raise click.BadParameter(str(problem), param_hint="URL") from None
+        self._shown = host
         peer = Peer(host, connect_timeout=LIMITS.tool_connect)
         return HTTPWire(peer, path, {}, timers=TimerWheel(loop), loop=loop)
 

@@ -66,7 +66,7 @@ class MakeChain(Protocol):
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
-    """What the store keeps of a stream's request.
+    """The record of a stream's request in the store.
 
     Args:
         request: The native request.

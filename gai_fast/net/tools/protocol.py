@@ -30,7 +30,7 @@ _NO_COMMON: Final = "it speaks no protocol of this client: 2025-03-26 to 2025-11
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What a client and a server agree on.
+    """The protocol and the session of a client and a server.
 
     Attributes:
         version: The protocol's date.

@@ -6,7 +6,7 @@ Owns the process: its start, its end, and what it may leave behind. It must not 
 2. The process has a session and a group of its own: Ctrl-C does not reach it, and its children end with it.
 3. It is ended so: its input ends; after `limits.exit_wait` its group gets SIGTERM, after as long again SIGKILL. Once it
    has ended, what is left of its group is killed. Only a child with a group of its own can outlive it.
-4. A process that has ended is started anew by the next request. What it was asked for is not sent again.
+4. A process that has ended is started again by the next request. What it was asked for is not sent again.
 5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
 """
 

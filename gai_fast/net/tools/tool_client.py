@@ -6,7 +6,7 @@ Owns the order of requests, and which of them are sent again:
 2. A request that the server did not handle because its session has ended is sent again, once, in a new one.
 3. A call that the server refuses because headers are missing or wrong is sent again, once, by a new list: the tool's
    schema has changed (2026-07-28, "Client Behavior"). No other call is ever sent again.
-4. A list whose further page is refused is begun anew, once: it has changed in between.
+4. A list whose further page is refused is begun again, once: it has changed in between.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ToolClient:
 
     Args:
         wire: The way to the server.
-        timeout: Seconds for each answer, anew after each notice of progress.
+        timeout: Seconds for each answer, from its request or the last notice of progress.
         max_result: Bytes that are kept of a result.
     """
 

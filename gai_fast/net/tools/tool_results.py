@@ -37,7 +37,7 @@ class ResultPart:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned.
+    """The result of a tool.
 
     Attributes:
         value: The structured content, else the text.

@@ -153,7 +153,7 @@ class Wire(ABC):
 
 
 async def within(seconds: float, request: ToolRequest, asked: Callable[[], Awaitable[_T]]) -> _T:
-    """Waits for an answer, anew after each notice of progress.
+    """Waits for an answer. Each notice of progress begins the wait again.
 
     Args:
         seconds: The longest wait.

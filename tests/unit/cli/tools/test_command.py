@@ -81,9 +81,11 @@ def test_with_all_every_tool_is_called_and_what_fails_is_named(run: Run, folder:
 def test_a_server_that_cannot_be_reached_is_an_error(run: Run) -> None:
     result = run("tools", "probe", f"http://127.0.0.1:{free_port()}/mcp")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: cannot connect to 127.0.0.1:")
+    assert result.stderr.startswith("error: http://127.0.0.1:")
+    assert ": cannot connect to 127.0.0.1:" in result.stderr
     result = run("tools", "probe", "no-such-command")
-    assert (result.exit_code, result.stderr) == (1, "error: its command cannot be run: No such file or directory\n")
+    text = "error: no-such-command: its command cannot be run: No such file or directory\n"
+    assert (result.exit_code, result.stderr) == (1, text)
 
 
 @pytest.mark.parametrize(
