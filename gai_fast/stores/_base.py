@@ -53,6 +53,7 @@ class LogHeader(NamedTuple):
         envelope: `compact` or `full`. None for the framing's default.
         request_id: The id of the request that started the stream, for the envelope of other formats.
         trace_id: The 32 hex digits of the request's `traceparent`. None if it had none.
+        handovers: How often a worker that stopped let the stream go, and another one took it over.
     """
 
     stream_id: str
@@ -63,6 +64,7 @@ class LogHeader(NamedTuple):
     envelope: Literal["compact", "full"] | None = None
     request_id: str = ""
     trace_id: str | None = None
+    handovers: int = 0
 
     @property
     def is_numbered(self) -> bool:

@@ -21,6 +21,8 @@ Owns the time and content of each write, the pieces that wait for the store, and
    once. The end is written together with the last piece.
 10. If the store refuses a copy, it has another owner: this process was taken for gone. The log's pieces that are not
    written are dropped, the copy is never written or removed again, and `refused` is called.
+11. A copy that is let go is written to the end of its log, which grows no more. Then it has no owner, and is never
+    written or removed again.
 """
 
 from __future__ import annotations
@@ -147,6 +149,29 @@ class Journal:
         else:
             log.watch(copying)
         copying.take_over()
+
+    async def let_go(self, log: StreamLog) -> bool:
+        """Lets the copy of a log go: rule 11.
+
+        Args:
+            log: The log.
+
+        Returns:
+            Whether it has no owner now. If not, it is not written any more, or has another owner.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        stream_id = log.header.stream_id
+        copying = self._copies.get(stream_id)
+        if copying is None:
+            return False
+        copying.written = asyncio.get_running_loop().create_future()
+        copying.forget_touch()  # there is always something to write, so that it is settled
+        self.changed(copying)
+        if not await copying.written:
+            return False
+        return await self._backend.take_over(stream_id, copying.epoch, log.last_seq, log.header, "")
 
     def changed(self, copying: _Copying) -> None:
         """Adds a log to the next batch."""
@@ -305,6 +330,11 @@ class Journal:
                 self._ended_size += size
             elif copying.has_more:
                 self.changed(copying)
+            elif copying.written is not None:
+                copying.is_given_up = True
+                self._changed.pop(copying, None)
+                copying.note_written(is_written=True)
+                self._forget(copying)
         self._recover()
         now = self.clock()
         while self._ended and self._ended[0].due <= now:
@@ -392,6 +422,7 @@ class Journal:
 
     def _forget(self, copying: _Copying) -> None:
         copying.drop_pieces()
+        copying.note_written(is_written=False)
         copying.log.unwatch(copying)
         self._copies.pop(copying.stream_id, None)  # it may have been forgotten while its last batch failed
 
@@ -443,6 +474,7 @@ class _Copying:
         "is_given_up",
         "log",
         "stream_id",
+        "written",
     )
 
     def __init__(self, journal: Journal, log: StreamLog, epoch: int = 1) -> None:
@@ -458,7 +490,9 @@ class _Copying:
         self.is_complete = False
         """Whether the end was taken for writing."""
         self.is_given_up = False
-        """Whether nothing more is written: rule 6."""
+        """Whether nothing more is written: rules 6 and 11."""
+        self.written: asyncio.Future[bool] | None = None
+        """Done once all of a log that is let go is written, or it is not written any more: rule 11. None before."""
         self._journal = journal
         self._pieces: list[tuple[bytes, int]] = []  # each with the number of its last event
         self._size = 0
@@ -520,6 +554,11 @@ class _Copying:
         self._written, self._lost = self.log.last_seq, self.log.lost
         self.copied = self.log.size
         self._journal.changed(self)
+
+    def note_written(self, *, is_written: bool) -> None:
+        """Notes whether all of a log that is let go is written. Only the first call counts."""
+        if self.written is not None and not self.written.done():
+            self.written.set_result(is_written)
 
     def drop_held(self) -> None:
         """Drops the pieces that cannot be read yet, and the end behind them."""

@@ -50,8 +50,8 @@ Close = Callable[[StreamLog, bool], Callable[[int], None]]
 """Makes the end of a log, from the log and whether it is cancelled; what it returns ends the log once its copy is taken
 over, and takes the new epoch. Raises an `Error` for a log that is damaged."""
 GoOn = Callable[[StreamLog, int, bytes], Callable[[int], None] | None]
-"""Goes on with a stream, from its log, the copy's epoch and its request; what it returns begins once the copy is taken
-over, and takes the new epoch. None if the log is to be closed. Raises as `Close`."""
+"""Goes on with a stream, from its log, how often it has begun without handovers, and its request; what it returns
+begins once the copy is taken over, and takes the new epoch. None if the log is to be closed. Raises as `Close`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +68,8 @@ class _Mirror:
     """The last time at which it had a watcher, in monotonic seconds."""
     kept_at: float
     """The last time at which the store had its copy, in monotonic seconds."""
+    header_epoch: int
+    """The epoch of the copy as the log's header was read."""
     is_cancelled: bool = False
     """Whether its caller cancels the stream."""
     is_taken: bool = False
@@ -161,6 +163,11 @@ class Mirrors:
         mirror = self._mirrors.get(stream_id)
         return None if mirror is None else mirror.worker
 
+    @property
+    def is_taking_over(self) -> bool:
+        """Whether a take-over is under way."""
+        return self._taking > 0
+
     async def close(self) -> None:
         """Breaks off every mirror."""
         self._is_closed = True
@@ -210,6 +217,7 @@ class Mirrors:
         try:
             copy = await self._backend.load(log.header.stream_id)
             if copy is not None:
+                log.header = copy.header
                 mirror = _mirror_of(log, copy)
                 await self._catch_up(mirror, copy.news, asks=bool(log.watchers))
         except StoreError as problem:
@@ -274,8 +282,13 @@ class Mirrors:
         if self.close_log is None or log.header.format == CALLS or not _can_be_taken_over(mirror):
             log.break_off(_worker_lost())
             return
+        if not await self._has_header(mirror):
+            return
+        header = log.header
+        if not mirror.worker:
+            header = header._replace(handovers=header.handovers + 1)
         try:
-            begin = await self._going_on(mirror)
+            begin = await self._going_on(mirror, mirror.epoch - header.handovers)
             if mirror.log.is_over:
                 return
             if begin is None:
@@ -289,12 +302,13 @@ class Mirrors:
             return
         self._taking += 1
         try:
-            is_taken = await self._backend.take_over(stream_id, mirror.epoch, position, log.header, self._own)
+            is_taken = await self._backend.take_over(stream_id, mirror.epoch, position, header, self._own)
         finally:
             self._taking -= 1
         if is_taken:
             self._mirrors.pop(stream_id, None)
             mirror.is_taken = True
+            log.header = header
             if not log.is_over:  # it may have been broken off during the call
                 self._begin_own(mirror, begin)
             return
@@ -313,7 +327,16 @@ class Mirrors:
             begin = self.close_log(mirror.log, True)
         begin(mirror.epoch + 1)
 
-    async def _going_on(self, mirror: _Mirror) -> Callable[[int], None] | None:
+    async def _has_header(self, mirror: _Mirror) -> bool:
+        """Reads the header again if the copy was taken over since. Returns whether it is that of the mirror's epoch."""
+        if mirror.header_epoch != mirror.epoch:
+            copy = await self._backend.load(mirror.log.header.stream_id)
+            if copy is None or copy.epoch != mirror.epoch:
+                return False
+            mirror.log.header, mirror.header_epoch = copy.header, copy.epoch
+        return True
+
+    async def _going_on(self, mirror: _Mirror, begun: int) -> Callable[[int], None] | None:
         """Returns what goes on with a stream. None if its log is to be closed. Raises as `Close`."""
         if self.go_on is None or mirror.is_cancelled:
             return None
@@ -326,7 +349,7 @@ class Mirrors:
             return None
         if request is None or mirror.is_cancelled or mirror.log.is_over:
             return None
-        return self.go_on(mirror.log, mirror.epoch, request)
+        return self.go_on(mirror.log, begun, request)
 
     def _note_owner(self, mirror: _Mirror, owner: Owner) -> None:
         """Notes the owner of a copy, which another process may have taken over."""
@@ -541,8 +564,8 @@ def _mirror_of(log: StreamLog, copy: LogCopy | None) -> _Mirror:
     """Returns the mirror for a copy, of which nothing is read yet but the text of its dropped events."""
     now = time.monotonic()
     if copy is None:
-        return _Mirror(log, "", 0, 0, now, now)
-    return _Mirror(log, copy.worker, copy.epoch, copy.lost, now, now)
+        return _Mirror(log, "", 0, 0, now, now, 0)
+    return _Mirror(log, copy.worker, copy.epoch, copy.lost, now, now, copy.epoch)
 
 
 def _can_be_taken_over(mirror: _Mirror) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -57,8 +57,8 @@ ClosingOf = Callable[[StreamLog, int, bool], Closing]
 `stream.gap`, or 0 for none; and whether the stream is cancelled."""
 
 GoingOn = Callable[[StreamLog, int, int, bytes], Callable[[], None] | None]
-"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; the owner's epoch; the
-number of the log's `stream.gap`; and the stream's request. It returns what begins to go on once the log's copy is taken
+"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; how often the stream
+has begun, without handovers; the number of the log's `stream.gap`; and the stream's request. It returns what begins to go on once the log's copy is taken
 over, or None if the log is closed instead."""
 
 Durability = Literal["memory", "durable", "degraded"]
@@ -263,10 +263,10 @@ class Store:
         return close
 
     def _go_on(
-        self, journal: Journal, going_on: GoingOn, log: StreamLog, epoch: int, request: bytes
+        self, journal: Journal, going_on: GoingOn, log: StreamLog, begun: int, request: bytes
     ) -> Callable[[int], None] | None:
         """Goes on with a stream; as `mirror.GoOn`."""
-        begin = going_on(log, epoch, owners_number(log.last_seq), request)
+        begin = going_on(log, begun, owners_number(log.last_seq), request)
         if begin is None:
             return None
 
@@ -276,6 +276,35 @@ class Store:
             begin()
 
         return go_on
+
+    @property
+    def is_taking_over(self) -> bool:
+        """Whether a stream is being taken over, so that this process may run it in a moment."""
+        return self._mirrors is not None and self._mirrors.is_taking_over
+
+    async def let_go(self, logs: Collection[StreamLog]) -> None:
+        """Lets streams of this process go, so that any other process goes on with them at once.
+
+        A stream that the store does not have within `limits.handover` counts as that of a lost worker.
+
+        Args:
+            logs: Their logs, to which nothing is appended any more.
+        """
+        journal = self._journal
+        if journal is None or not logs:
+            return
+        leaving = [asyncio.ensure_future(journal.let_go(log)) for log in logs]
+        _, late = await asyncio.wait(leaving, timeout=LIMITS.handover)
+        for task in late:
+            task.cancel()
+        outcomes = await asyncio.gather(*leaving, return_exceptions=True)
+        for problem in outcomes:
+            if isinstance(problem, Exception) and not isinstance(problem, StoreError):
+                self._health.broke("a stream was not handed over", problem)
+        count = outcomes.count(True)
+        logger.info("streams that other workers go on with: %d", count)
+        if count < len(outcomes):
+            logger.warning("streams that count as those of a lost worker: %d", len(outcomes) - count)
 
     def find_here(self, stream_id: str) -> StreamLog | None:
         """Returns the log of a stream from the memory of this process. None if it is not there."""

@@ -705,11 +705,25 @@ class Engine(EngineCallbacks):
         Args:
             until: The deadline for the followers' last frames, in seconds of the loop's clock.
         """
+        self.takeovers.is_closing = True
         for session in list(self.streams.values()):
             if self.durable.publication(session.stream_id) is None and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
         self._end_transfers()
         self.durable.disconnect_followers(until)
+
+    def let_go(self) -> Awaitable[None]:
+        """Lets the durable streams go that other workers go on with. Their upstreams stop at once.
+
+        Call it after `disconnect_clients`, once no follower is left. Awaiting the result lets the store note it.
+        """
+        logs: list[StreamLog] = []
+        for session in list(self.streams.values()):
+            publication = self.durable.publication(session.stream_id)
+            if publication is not None and self.takeovers.lets_go(session, publication.log):
+                self.leave_to_other(session.stream_id)
+                logs.append(publication.log)
+        return self.store.let_go(logs)
 
     def _end_transfers(self) -> None:
         for _, fail in list(self.transfers.values()):

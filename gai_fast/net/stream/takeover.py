@@ -12,6 +12,7 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    more have none: guards, a caller's own credential and limits of its key belong to the worker that began them, and so
    does the body of a dialect's route. What a client wrote for its provider alone is recorded if it names no secret.
 4. The settings are those of this worker. A model that it does not have ends the stream.
+5. A worker that stops lets such streams go. They do not count for `limits.takeovers`.
 """
 
 from __future__ import annotations
@@ -117,7 +118,21 @@ class TakeOvers:
         self._durable = durable
         self._make_chain = make_chain
         self._may_move = may_move
+        self.is_closing = False
+        """Whether this process stops, so that it begins with no more streams."""
         self._beginning: list[Session] = []
+
+    def lets_go(self, session: Session, log: StreamLog) -> bool:
+        """Returns whether other workers would go on with a stream that runs here: rule 5.
+
+        Args:
+            session: The stream.
+            log: Its log.
+        """
+        model = self._targets.settings.model(log.header.model)
+        if log.request is None or log.lost or model is None or session.last_event:
+            return False
+        return not session.has_content or _is_mended(replace(session.spec, model=model))
 
     def has_room(self, taking: int) -> bool:
         """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`.
@@ -126,7 +141,7 @@ class TakeOvers:
             taking: The streams whose take-over is under way.
         """
         self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
-        return len(self._beginning) + taking < LIMITS.takeovers_at_once
+        return not self.is_closing and len(self._beginning) + taking < LIMITS.takeovers_at_once
 
     def record_of(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a stream that begins here. None if no other worker could go on with it."""
@@ -159,12 +174,12 @@ class TakeOvers:
             return None
         return record if len(record) <= LIMITS.takeover_request else None
 
-    def going_on(self, log: StreamLog, epoch: int, number: int, record: bytes) -> Callable[[], None] | None:
+    def going_on(self, log: StreamLog, begun: int, number: int, record: bytes) -> Callable[[], None] | None:
         """Goes on with a stream; as `stores.store.GoingOn`.
 
         Args:
             log: The log, with all that is stored.
-            epoch: The epoch of the worker that is gone: how often the stream has begun.
+            begun: How often the stream has begun, without handovers.
             number: The number of the log's `stream.gap`.
             record: The output of `record_of`.
 
@@ -176,7 +191,7 @@ class TakeOvers:
         """
         header = log.header
         model = self._targets.settings.model(header.model)
-        if epoch > LIMITS.takeovers or model is None or log.lost or header.format != NATIVE or header.framing == "json":
+        if begun > LIMITS.takeovers or model is None or log.lost or header.format != NATIVE or header.framing == "json":
             return None
         said = _events_of(log, all_of_them=model.stream.on_midstream_failure != "error" or _has_reset(log))
         if any(event["type"] in _ENDS for event in said):
