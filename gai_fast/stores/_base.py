@@ -114,6 +114,22 @@ class Closing(NamedTuple):
     ending: Ending
 
 
+class TakeOver(NamedTuple):
+    """A stream's change of its owner.
+
+    Args:
+        former: The name of the worker that is gone. Empty if it has let the stream go.
+        worker: The name of the new owner.
+        epoch: The new owner's epoch.
+        waited: Seconds since the former owner was last known here to live, or since the stream was asked for.
+    """
+
+    former: str
+    worker: str
+    epoch: int
+    waited: float
+
+
 class Backlog(NamedTuple):
     """Bytes of a stream after a certain event.
 

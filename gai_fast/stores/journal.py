@@ -140,6 +140,7 @@ class Journal:
             is_end: Whether only its end follows, which can be read once the store has it.
         """
         log.is_left = False  # another one may have taken it over from this process before
+        log.takeovers = epoch - 1
         if self._is_stopped:
             log.is_degraded = True
             return
@@ -381,7 +382,11 @@ class Journal:
         log.is_left, log.is_degraded = True, False
         self._changed.pop(copying, None)
         self._forget(copying)
-        logger.warning("stream %s: another worker has taken it over, so it ends here", copying.stream_id)
+        logger.warning(
+            "stream %s: another worker has taken it over from epoch %d, so it ends here",
+            copying.stream_id,
+            copying.epoch,
+        )
         self._refused(log)
 
     def _give_up(self, problem: Exception) -> None:

@@ -33,7 +33,7 @@ from typing import Any, Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, damaged, frames_after, kept_before_gap
+from gai_fast.stores._base import CALLS, TakeOver, damaged, frames_after, kept_before_gap
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
@@ -46,12 +46,13 @@ _DAMAGED: Final = CopyTail([], is_damaged=True)
 
 
 _Work = Callable[[], Coroutine[Any, Any, None]]
-Close = Callable[[StreamLog, bool], Callable[[int], None]]
-"""Makes the end of a log, from the log and whether it is cancelled; what it returns ends the log once its copy is taken
-over, and takes the new epoch. Raises an `Error` for a log that is damaged."""
-GoOn = Callable[[StreamLog, int, bytes], Callable[[int], None] | None]
-"""Goes on with a stream, from its log, how often it has begun without handovers, and its request; what it returns
-begins once the copy is taken over, and takes the new epoch. None if the log is to be closed. Raises as `Close`."""
+Begin = Callable[[TakeOver], None]
+"""Called once a copy is taken over: goes on with its stream, or ends its log."""
+Close = Callable[[StreamLog, bool], Begin]
+"""Makes the end of a log, from the log and whether it is cancelled. Raises an `Error` for a log that is damaged."""
+GoOn = Callable[[StreamLog, int, bytes], Begin | None]
+"""Goes on with a stream, from its log, how often it has begun without handovers, and its request. None if
+the log is to be closed. Raises as `Close`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -320,12 +321,12 @@ class Mirrors:
         else:
             self._note_owner(mirror, Owner(copy.worker, copy.epoch))
 
-    def _begin_own(self, mirror: _Mirror, begin: Callable[[int], None]) -> None:
+    def _begin_own(self, mirror: _Mirror, begin: Begin) -> None:
         """Goes on with a stream that this process has taken over, or ends it if it was cancelled meanwhile."""
         if mirror.is_cancelled and not mirror.is_closing and self.close_log is not None:
             mirror.is_closing = True
             begin = self.close_log(mirror.log, True)
-        begin(mirror.epoch + 1)
+        begin(TakeOver(mirror.worker, self._own, mirror.epoch + 1, time.monotonic() - mirror.kept_at))
 
     async def _has_header(self, mirror: _Mirror) -> bool:
         """Reads the header again if the copy was taken over since. Returns whether it is that of the mirror's epoch."""
@@ -336,7 +337,7 @@ class Mirrors:
             mirror.log.header, mirror.header_epoch = copy.header, copy.epoch
         return True
 
-    async def _going_on(self, mirror: _Mirror, begun: int) -> Callable[[int], None] | None:
+    async def _going_on(self, mirror: _Mirror, begun: int) -> Begin | None:
         """Returns what goes on with a stream. None if its log is to be closed. Raises as `Close`."""
         if self.go_on is None or mirror.is_cancelled:
             return None
@@ -355,6 +356,7 @@ class Mirrors:
         """Notes the owner of a copy, which another process may have taken over."""
         if owner.epoch:
             mirror.worker, mirror.epoch = owner
+            mirror.log.takeovers = owner.epoch - 1
 
     async def _until_closed(self, mirror: _Mirror) -> None:
         """Waits for the end of a log that this process closes, so that requests for its state find the end."""
@@ -565,6 +567,7 @@ def _mirror_of(log: StreamLog, copy: LogCopy | None) -> _Mirror:
     now = time.monotonic()
     if copy is None:
         return _Mirror(log, "", 0, 0, now, now, 0)
+    log.takeovers = max(0, copy.epoch - 1)
     return _Mirror(log, copy.worker, copy.epoch, copy.lost, now, now, copy.epoch)
 
 

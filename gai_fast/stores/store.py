@@ -28,7 +28,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
 from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
-from gai_fast.stores._base import Claim, Closing, LogHeader
+from gai_fast.stores._base import Claim, Closing, LogHeader, TakeOver
 from gai_fast.stores.alive import Alive, IsGone
 from gai_fast.stores.backend import CLAIMS, DROP, Backend, CopyChange, Records, StoreError, claim_text, read_claim
 from gai_fast.stores.health import Health, logger, out_of_reach
@@ -36,7 +36,7 @@ from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog
 from gai_fast.stores.messages import Hear, StoreMessages
-from gai_fast.stores.mirror import Mirrors
+from gai_fast.stores.mirror import Begin, Mirrors
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
 from gai_fast.stores.responses import KeptResponses
@@ -56,7 +56,7 @@ ClosingOf = Callable[[StreamLog, int, bool], Closing]
 """Returns the end of a log whose owner is gone. Its arguments are the log, with all that is stored; the number of its
 `stream.gap`, or 0 for none; and whether the stream is cancelled."""
 
-GoingOn = Callable[[StreamLog, int, int, bytes], Callable[[], None] | None]
+GoingOn = Callable[[StreamLog, int, int, bytes], Begin | None]
 """Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; how often the stream
 has begun, without handovers; the number of the log's `stream.gap`; and the stream's request. It returns what begins to go on once the log's copy is taken
 over, or None if the log is closed instead."""
@@ -114,6 +114,8 @@ class Store:
         """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
         self.going_on: GoingOn | None = None
         """Goes on with a stream whose owner is gone; set before `open`. None if all such logs are closed."""
+        self.closed: Callable[[StreamLog, TakeOver], None] | None = None
+        """Called as a log is closed whose owner is gone."""
         self.has_room: Callable[[int], bool] = _always
         """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""
         self._upkeep: list[asyncio.Task[None]] = []
@@ -242,9 +244,7 @@ class Store:
         else:
             self._mirrors.adopt(log)
 
-    def _closing(
-        self, journal: Journal, closing_of: ClosingOf, log: StreamLog, is_cancelled: bool
-    ) -> Callable[[int], None]:
+    def _closing(self, journal: Journal, closing_of: ClosingOf, log: StreamLog, is_cancelled: bool) -> Begin:
         """Makes the end of a log; as `mirror.Close`.
 
         With `before_send` no client has seen an event that is not stored. Otherwise the events of the end have numbers
@@ -253,27 +253,27 @@ class Store:
         gap = 0 if journal.is_ahead else owners_number(log.last_seq)
         piece, last_seq, ending = closing_of(log, gap, is_cancelled)
 
-        def close(epoch: int) -> None:
+        def close(taken: TakeOver) -> None:
             log.request = b""  # if the copy has a request, it goes with the end
-            journal.go_on(log, epoch, is_end=True)
+            journal.go_on(log, taken.epoch, is_end=True)
             if piece:
                 log.append(piece, last_seq)
             log.end(ending)
+            if self.closed is not None:
+                self.closed(log, taken)
 
         return close
 
-    def _go_on(
-        self, journal: Journal, going_on: GoingOn, log: StreamLog, begun: int, request: bytes
-    ) -> Callable[[int], None] | None:
+    def _go_on(self, journal: Journal, going_on: GoingOn, log: StreamLog, begun: int, request: bytes) -> Begin | None:
         """Goes on with a stream; as `mirror.GoOn`."""
         begin = going_on(log, begun, owners_number(log.last_seq), request)
         if begin is None:
             return None
 
-        def go_on(own: int) -> None:
+        def go_on(taken: TakeOver) -> None:
             log.request = request
-            journal.go_on(log, own, is_end=False)
-            begin()
+            journal.go_on(log, taken.epoch, is_end=False)
+            begin(taken)
 
         return go_on
 

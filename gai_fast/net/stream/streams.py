@@ -242,6 +242,7 @@ class Engine(EngineCallbacks):
         self.takeovers = TakeOvers(self.targets, self.durable, self.chain, self._may_move)
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
+        self.store.closed = self.takeovers.closed
         if self.store.keeps_requests:
             self.durable.record_of = self.takeovers.record_of
 
@@ -639,6 +640,8 @@ class Engine(EngineCallbacks):
         elif self._read_on:
             self._read_on.discard(session)
         self.durable.ended(session.stream_id)
+        if self.takeovers.continued:
+            self.takeovers.ended(session, outcome)
         returned = None if self.limits is None else self.limits.ended(session.stream_id, session.caller)
         sharing = session.spec.sharing
         try:

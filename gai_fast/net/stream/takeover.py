@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 import msgspec
 
@@ -31,6 +31,8 @@ from gai_fast.core.requests.reading import characters, parse_request
 from gai_fast.formats import StreamContext, StreamEncoder, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event
+from gai_fast.model.limits import OTHER
+from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
@@ -43,10 +45,13 @@ from gai_fast.net.stream.targets import Targets
 from gai_fast.processors import Chain
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import damaged, data_lines
+from gai_fast.stores._base import TakeOver, damaged, data_lines
+from gai_fast.stores.mirror import Begin
 
 _log: Final = logging.getLogger("gai_fast.engine")
 _ENDS: Final = ("finish", "error", "done")
+_Outcome = Literal["continued", "restarted", "retried", "closed", "differed", "refused"]
+"""What becomes of a stream of a worker that is gone, as it is counted."""
 _FUNCTIONS: Final = "python"
 """The provider whose answers come from functions of the process itself."""
 
@@ -118,6 +123,8 @@ class TakeOvers:
         self._durable = durable
         self._make_chain = make_chain
         self._may_move = may_move
+        self.continued: dict[str, _Continued] = {}
+        """Streams that go on from their content, by id, until their outcome is known."""
         self.is_closing = False
         """Whether this process stops, so that it begins with no more streams."""
         self._beginning: list[Session] = []
@@ -174,7 +181,7 @@ class TakeOvers:
             return None
         return record if len(record) <= LIMITS.takeover_request else None
 
-    def going_on(self, log: StreamLog, begun: int, number: int, record: bytes) -> Callable[[], None] | None:
+    def going_on(self, log: StreamLog, begun: int, number: int, record: bytes) -> Begin | None:
         """Goes on with a stream; as `stores.store.GoingOn`.
 
         Args:
@@ -201,26 +208,84 @@ class TakeOvers:
             spec, encoder, clock = self._spec(header, model, kept, is_numbered=bool(said))
             if _has_content(said) and not _is_mended(spec):
                 return None
-            encoder.event(gap_after(log, number))
+            gap = gap_after(log, number)
+            encoder.event(gap)
         except (Error, ValueError):
             return None
-        if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
+        outcome: _Outcome = "retried" if not _has_content(said) else "restarted"
+        if outcome == "restarted" and spec.model.stream.on_midstream_failure == "continue":
             encoder.event({"type": "warning", "reason": TAKEN_OVER})
-        return partial(self._begin, spec, clock, log, said, number, encoder.take())
+            outcome = "continued"
+        begin = partial(self._begin, spec, clock, log, said, number, encoder.take())
+        text = gap.get("text")
+        return partial(self._begin_as, begin, outcome, log, len(text) if isinstance(text, str) else 0)
 
     def _begin(
         self, spec: StreamSpec, clock: Clock, log: StreamLog, said: list[Event], number: int, piece: bytes
-    ) -> None:
+    ) -> Session | None:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
         try:
-            session = self._durable.go_on(spec, clock, log, said, piece)
+            return cast("Session", self._durable.go_on(spec, clock, log, said, piece))
         except Error as error:
             end = closing_of(log, number, False, error)
             log.append(end.piece, end.last_seq)
             log.end(end.ending)
+            return None
+
+    # -- sight --
+
+    def _begin_as(
+        self, begin: Callable[[], Session | None], outcome: _Outcome, log: StreamLog, kept: int, taken: TakeOver
+    ) -> None:
+        """Goes on with a stream, and counts its outcome as soon as it is known.
+
+        Args:
+            begin: Goes on, or returns None for a stream that it has ended.
+            outcome: What will be counted if it goes on.
+            log: The stream's log.
+            kept: Characters of the text that the log has.
+            taken: The change of the owner.
+        """
+        session = begin()
+        if session is None:
+            outcome = "refused"
+        else:
+            self._beginning.append(session)
+        _tell(log, outcome, kept, taken)
+        if session is None or outcome != "continued":
+            self._count(log, outcome)
+        elif session.metrics is None:
+            self.continued[session.stream_id] = continued = _Continued(session, log, self._went_on)
+            log.watch(continued)
+
+    def closed(self, log: StreamLog, taken: TakeOver) -> None:
+        """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
+        _tell(log, "closed", 0, taken)
+        self._count(log, "closed")
+
+    def ended(self, session: Session, outcome: Outcome) -> None:
+        """Counts a stream that ends before more of its content has come. Does nothing for any other stream.
+
+        Args:
+            session: The stream.
+            outcome: How it ends. Nothing is counted for one that another worker goes on with.
+        """
+        continued = self.continued.pop(session.stream_id, None)
+        if continued is None:
             return
-        self._beginning.append(cast("Session", session))
-        _log.warning("stream %s: goes on here, its worker is gone", log.header.stream_id)
+        continued.log.unwatch(continued)
+        if outcome != "disconnected":
+            has_differed = session.relay.error is not None and session.relay.error.reason == "worker_lost"
+            self._count(continued.log, "differed" if has_differed else "continued")
+
+    def _went_on(self, continued: _Continued) -> None:
+        del self.continued[continued.log.header.stream_id]
+        self._count(continued.log, "continued")
+
+    def _count(self, log: StreamLog, outcome: _Outcome) -> None:
+        counts, model = self._targets.tallies.takeovers, log.header.model
+        name = model if model in self._targets.settings.models else OTHER
+        counts[name, outcome] = counts.get((name, outcome), 0) + 1
 
     def _spec(
         self, header: LogHeader, model: ModelSettings, kept: _Record, *, is_numbered: bool
@@ -276,6 +341,43 @@ class TakeOvers:
             home=kept.home,
         )
         return spec, encoder, clock
+
+
+class _Continued:
+    """A stream that goes on from its content, until more of its content comes. A `LogWatcher`.
+
+    Args:
+        session: The stream.
+        log: Its log.
+        went_on: Called as more of it comes.
+    """
+
+    __slots__ = ("_after", "_session", "_went_on", "log")
+
+    def __init__(self, session: Session, log: StreamLog, went_on: Callable[[_Continued], None]) -> None:
+        self.log = log
+        self._session = session
+        self._after = cast("StreamEncoder", session.spec.output).seq
+        self._went_on = went_on
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """Notes that more has come."""
+        if last_seq > self._after and not self._session.last_event:
+            self.log.unwatch(self)
+            self._went_on(self)
+
+    def ended(self) -> None:
+        """Does nothing: the session has ended before."""
+
+
+def _tell(log: StreamLog, outcome: _Outcome, kept: int, taken: TakeOver) -> None:
+    """Writes the log line of a take-over."""
+    if taken.former:
+        level, former = logging.WARNING, f"worker {taken.former} is gone"
+    else:
+        level, former = logging.INFO, "its worker has let it go"
+    text = "stream %s: %s, after %.1f s worker %s has epoch %d: %s, %d characters kept"
+    _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, kept)
 
 
 def _has_secret(request: Request) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -14,12 +14,12 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores._base import CALLS
+from gai_fast.stores._base import CALLS, TakeOver
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import CopyTail, Gap, Record, StoreError
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
-from gai_fast.stores.mirror import Mirrors
+from gai_fast.stores.mirror import Begin, Mirrors
 from tests.conftest import ChangeLimits
 from tests.unit.stores.fake_backend import FakeBackend, Stored, World
 from tests.unit.stores.test_journal import Watching, frame
@@ -666,9 +666,9 @@ def closed(process: Process) -> list[tuple[StreamLog, int, bool]]:
     """The logs that this process closes, with their epochs, and whether they are cancelled. Their ends are written."""
     closed: list[tuple[StreamLog, int, bool]] = []
 
-    def close(log: StreamLog, is_cancelled: bool) -> Callable[[int], None]:
-        def end(epoch: int) -> None:
-            closed.append((log, epoch, is_cancelled))
+    def close(log: StreamLog, is_cancelled: bool) -> Begin:
+        def end(taken: TakeOver) -> None:
+            closed.append((log, taken.epoch, is_cancelled))
             log.end(FINISHED)
 
         return end
@@ -841,13 +841,18 @@ class GoingOn:
     def __init__(self, process: Process) -> None:
         self.asked: list[tuple[StreamLog, int, bytes]] = []
         self.begun: list[int] = []
+        self.taken: list[TakeOver] = []
         self.has_room = True
         process.mirrors.go_on = self.go_on
         process.mirrors.has_room = lambda taking: self.has_room and not taking
 
-    def go_on(self, log: StreamLog, epoch: int, request: bytes) -> Callable[[int], None] | None:
-        self.asked.append((log, epoch, request))
-        return None if request == b"refused" else self.begun.append
+    def go_on(self, log: StreamLog, begun: int, request: bytes) -> Begin | None:
+        self.asked.append((log, begun, request))
+        return None if request == b"refused" else self.begin
+
+    def begin(self, taken: TakeOver) -> None:
+        self.taken.append(taken)
+        self.begun.append(taken.epoch)
 
 
 async def test_a_stream_whose_worker_is_gone_goes_on_here_and_its_followers_stay(
@@ -919,6 +924,22 @@ async def test_without_room_followers_wait_until_there_is_some(
     assert (log.is_over, going_on.asked, closed, stored.epoch) == (False, [], [], 1)
     going_on.has_room = True
     await until(lambda: bool(going_on.begun))
+
+
+async def test_a_stream_that_was_let_go_goes_on_at_once_and_its_handovers_are_counted(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world)
+    stored.request = b"request"
+    log = await process.found()
+    Watching(log)
+    stored.epoch, stored.header = 7, stored.header._replace(handovers=5)  # another process took it over, and let it go
+    stored.worker = ""
+    await until(lambda: bool(going_on.begun))
+    assert (going_on.asked, going_on.begun, closed) == ([(log, 1, b"request")], [8], [])
+    assert (going_on.taken[0].former, going_on.taken[0].worker) == ("", "here")
+    assert (stored.worker, stored.header.handovers, log.header.handovers) == ("here", 6, 6)
+    assert not process.mirrors.is_taking_over
 
 
 # ---- logs that this process wrote ------------------------------------------------------------------------------------

@@ -13,14 +13,14 @@ from gai_fast.core.requests.reading import parse_request
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings, StoreSettings, StreamSettings
-from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.stream.takeover import TakeOvers
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import data_lines
+from gai_fast.stores._base import TakeOver, data_lines
 from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeClient, FakePool
 from tests.unit.net.stream.test_durable import resumable
@@ -33,6 +33,7 @@ SSE = {"content-type": "text/event-stream"}
 START = {"type": "start", "model": "m", "provider": "p", "stream_id": "s1"}
 LONG = "a text that is long enough, and more"
 NUMBER = 1 << 20
+TAKEN = TakeOver("former", "here", 2, 0.5)
 
 
 def engine_with(wish: Any = "continue", **model: Any) -> Engine:
@@ -46,8 +47,8 @@ def text(value: str) -> dict[str, Any]:
 
 
 def logged(engine: Engine, *events: dict[str, Any], **header: Any) -> StreamLog:
-    fields = {"model": "m", "format": "gai", "framing": "sse", **header}
-    log = engine.store.create(LogHeader("s1", "", **fields))
+    fields = {"stream_id": "s1", "model": "m", "format": "gai", "framing": "sse", **header}
+    log = engine.store.create(LogHeader(caller="", **fields))
     encoder = get_format("gai").encoder("sse", StreamContext("s1", "r", None, "m", lambda: 1, ids=True))
     for seq, event in enumerate(events, 1):
         encoder.event(event)
@@ -61,11 +62,11 @@ def record(engine: Engine, body: bytes = b'{"query":"hi"}', **more: Any) -> byte
     return kept
 
 
-async def gone_on(engine: Engine, log: StreamLog) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+async def gone_on(engine: Engine, log: StreamLog, **more: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Goes on with a stream; returns the new events of its log, and the request."""
-    begin = engine.takeovers.going_on(log, 1, log.last_seq + NUMBER, record(engine))
+    begin = engine.takeovers.going_on(log, 1, log.last_seq + NUMBER, record(engine, **more))
     assert begin is not None
-    begin()
+    begin(TAKEN)
     await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
     pool = FakePool.made[0]
     return events_of(log), json.loads(pool.asked[0][3])
@@ -296,7 +297,7 @@ async def test_a_stream_that_is_refused_here_ends_with_that_error() -> None:
     log = logged(engine, START, text(LONG))
     begin = engine.takeovers.going_on(log, 1, 2 + NUMBER, record(engine))
     assert begin is not None
-    begin()
+    begin(TAKEN)
     assert [each["type"] for each in events_of(log)[2:]] == ["stream.gap", "error", "done"]
     assert log.ending is not None
     assert log.ending.error is not None
@@ -354,7 +355,7 @@ async def test_a_log_whose_events_are_no_stream_has_an_end() -> None:
     log = logged(engine, text("no start"))
     begin = engine.takeovers.going_on(log, 1, log.last_seq + NUMBER, record(engine))
     assert begin is not None
-    begin()
+    begin(TAKEN)
     *_, error, done = events_of(log)
     assert (error["error"]["code"], done["type"]) == ("internal", "done")
     assert log.ending is not None
@@ -373,9 +374,125 @@ async def test_a_worker_that_has_lost_a_stream_may_go_on_with_it_again_and_its_c
     engine.leave_to_other("s1")  # another worker has it
     begin = engine.takeovers.going_on(log, 2, log.last_seq + NUMBER, record(engine))
     assert begin is not None
-    begin()
+    begin(TAKEN)
     publication = engine.durable.publication("s1")
     assert publication is not None
     assert publication.followers == 1
     assert not follower.is_over
+    await engine.close()
+
+
+# ---- a worker that stops ---------------------------------------------------------------------------------------------
+
+
+async def running(engine: Engine, *said: str) -> StreamLog:
+    """Starts a durable stream that has a record."""
+    publication = engine.durable.publish(dataclasses.replace(resumable(), can_reset=True), Clock(now_ms))
+    publication.log.request = b"request"
+    for each in said:
+        receiver = FakePool.made[0].asked[-1][4]
+        receiver.head_received(200, SSE)
+        chunk = {"choices": [{"index": 0, "delta": {"content": each}}]}
+        receiver.body_received(f"data: {json.dumps(chunk)}\n\n".encode())
+    return publication.log
+
+
+@pytest.mark.parametrize(
+    ("wish", "said", "is_let_go"),
+    [("error", (), True), ("error", ("x",), False), ("continue", ("x",), True), ("restart", ("x",), True)],
+)
+async def test_a_stream_is_let_go_if_another_worker_goes_on_with_it(
+    wish: str, said: tuple[str, ...], is_let_go: bool
+) -> None:
+    engine = engine_with(wish)
+    log = await running(engine, *said)
+    engine.disconnect_clients(0.0)
+    assert not engine.takeovers.has_room(0), "it begins with no more streams"
+    await engine.let_go()
+    assert (log.is_over, [*engine.streams]) == ((False, []) if is_let_go else (False, ["s1"]))
+    await engine.close()
+    assert (log.ending is None) == is_let_go
+
+
+@pytest.mark.parametrize("why", ["no record", "no model", "plain"])
+async def test_a_stream_that_no_worker_goes_on_with_is_not_let_go(why: str) -> None:
+    engine = engine_with()
+    if why == "plain":
+        engine.start(dataclasses.replace(resumable(), log_header=None), FakeClient(), "s1", Clock(now_ms))
+    else:
+        log = await running(engine)
+        if why == "no record":
+            log.request = None
+        else:
+            engine.targets.settings = dataclasses.replace(engine.settings, models={})
+    await engine.let_go()
+    assert [*engine.streams] == ["s1"]
+    await engine.close()
+
+
+async def test_handovers_do_not_count_as_lost_workers() -> None:
+    engine = engine_with()
+    log = logged(engine, START, text(LONG))
+    assert engine.takeovers.going_on(log, 3, log.last_seq + NUMBER, record(engine)) is not None
+    assert engine.takeovers.going_on(log, 4, log.last_seq + NUMBER, record(engine)) is None
+    await engine.close()
+
+
+# ---- sight -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "events", "answers", "outcome"),
+    [
+        ("continue", [START, text(LONG)], [LONG, " more"], "continued"),
+        ("continue", [START, text(LONG)], ["another text"], "differed"),
+        ("restart", [START, text(LONG)], [], "restarted"),
+        ("error", [START], [], "retried"),
+    ],
+)
+async def test_each_outcome_is_counted_once_and_has_a_log_line(
+    wish: str, events: list[dict[str, Any]], answers: list[str], outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_with(wish)
+    log = logged(engine, *events)
+    await gone_on(engine, log, can_reset=True)
+    if answers:
+        assert engine.tallies.takeovers == {}
+        answer(engine, *answers)
+    assert engine.tallies.takeovers == {("m", outcome): 1}
+    assert not engine.takeovers.continued
+    kept = len(LONG) if len(events) > 1 else 0
+    begun = "continued" if outcome == "differed" else outcome
+    [line] = [each.message for each in caplog.records if "stream s1" in each.message]
+    assert line == (
+        f"stream s1: worker former is gone, after 0.5 s worker here has epoch 2: {begun}, {kept} characters kept"
+    )
+    assert caplog.records[-1].levelname == "WARNING"
+    await engine.close()
+
+
+async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    engine = engine_with()
+    engine.limits = ServerLimits(LimitSettings(streams=1))
+    engine.transfers["other"] = ("", lambda error: None)
+    log = logged(engine, START, text(LONG), model="m")
+    begin = engine.takeovers.going_on(log, 1, 2 + NUMBER, record(engine))
+    assert begin is not None
+    begin(TAKEN._replace(former=""))
+    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN)
+    assert engine.tallies.takeovers == {("m", "refused"): 1, ("other", "closed"): 1}
+    let_go, closed = [each for each in caplog.records if " has epoch 2: " in each.message]
+    assert (let_go.levelname, closed.levelname) == ("INFO", "WARNING")
+    assert "its worker has let it go" in let_go.message
+    engine.transfers.clear()
+    await engine.close()
+
+
+async def test_a_stream_that_leaves_before_its_content_comes_is_not_counted() -> None:
+    engine = engine_with()
+    log = logged(engine, START, text(LONG))
+    await gone_on(engine, log)
+    engine.leave_to_other("s1")
+    assert (engine.tallies.takeovers, engine.takeovers.continued, log.watchers) == ({}, {}, 0)
     await engine.close()
