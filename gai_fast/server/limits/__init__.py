@@ -276,8 +276,8 @@ class Limits:
     costs no stream."""
 
     worker_end: float = 2.95
-    """Seconds after `grace` after which a worker that has not ended is killed: `closing`, the end of a process, and what
-    a slow store takes until it has the streams that others go on with (`handover` of stores)."""
+    """Seconds after `grace` after which a worker that has not ended is killed: `closing`, the end of a process, and
+    `handover` of stores."""
 
     peer_responses: int = 2
     """Reads of kept responses that a worker has under way: each answer has `store_reply` and one response at most,
