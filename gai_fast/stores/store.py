@@ -57,9 +57,9 @@ ClosingOf = Callable[[StreamLog, int, bool], Closing]
 `stream.gap`, or 0 for none; and whether the stream is cancelled."""
 
 GoingOn = Callable[[StreamLog, int, int, bytes], Begin | None]
-"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; how often the stream has
-begun, without handovers; the number of the log's `stream.gap`; and the stream's request. It returns what begins to go on
-once the log's copy is taken over, or None if the log is closed instead."""
+"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; how often the stream
+has begun, without handovers; the number of the log's `stream.gap`; and the stream's request. It returns what begins to
+go on once the log's copy is taken over, or None if the log is closed instead."""
 
 Durability = Literal["memory", "durable", "degraded"]
 """The loss if this process ends: all that its memory holds; the last 30 ms; all since the store has failed."""
