@@ -239,12 +239,16 @@ class Engine(EngineCallbacks):
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
         )  # last: opens connections
         """Chooses and asks the models' targets."""
-        self.takeovers = TakeOvers(self.targets, self.durable, self.chain, self._may_move)
+        self.takeovers = TakeOvers(self.targets, self.durable, self.chain, self._trace_on, self._may_move)
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
         self.store.closed = self.takeovers.closed
         if self.store.keeps_requests:
             self.durable.record_of = self.takeovers.record_of
+
+    def _trace_on(self, context: str) -> Trace | None:
+        """Begins the trace of a stream that goes on here."""
+        return None if self.telemetry is None else self.telemetry.go_on(context)
 
     def _may_move(self, spec: StreamSpec, stream_id: str) -> bool:
         """Returns whether another worker could go on with a stream that begins here."""

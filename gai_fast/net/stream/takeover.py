@@ -42,6 +42,7 @@ from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
+from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import LogHeader, StreamLog
@@ -84,6 +85,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         endpoint: As above.
         transport: As above.
         home: As above.
+        span: `Trace.context` of its request. Empty if it is not traced.
     """
 
     request: msgspec.Raw
@@ -95,6 +97,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     endpoint: str
     transport: str
     home: str
+    span: str = ""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -108,6 +111,8 @@ class TakeOvers:
         targets: The models' targets, and the settings.
         durable: The durable streams of this process.
         make_chain: Makes the processors of a stream.
+        make_trace: Begins the trace of a stream that goes on here, as `Telemetry.go_on`. Returns None if nothing is
+            traced.
         may_move: Returns whether another worker could go on with a stream that begins here: rule 3. Its arguments are
             the spec and the stream's id.
     """
@@ -117,11 +122,13 @@ class TakeOvers:
         targets: Targets,
         durable: DurableStreams,
         make_chain: MakeChain,
+        make_trace: Callable[[str], Trace | None],
         may_move: Callable[[StreamSpec, str], bool],
     ) -> None:
         self._targets = targets
         self._durable = durable
         self._make_chain = make_chain
+        self._make_trace = make_trace
         self._may_move = may_move
         self.continued: dict[str, _Continued] = {}
         """Streams that go on from their content, by id, until their outcome is known."""
@@ -175,6 +182,7 @@ class TakeOvers:
                     spec.endpoint,
                     spec.transport,
                     spec.home,
+                    "" if spec.trace is None else spec.trace.context,
                 )
             )
         except (TypeError, ValueError):  # a lone surrogate
@@ -335,6 +343,7 @@ class TakeOvers:
             log_header=header,
             chain=self._make_chain(request, stream_id, header.request_id, header.trace_id, header.model, caller),
             request_id=header.request_id,
+            trace=self._make_trace(kept.span),
             trace_id=header.trace_id,
             endpoint=kept.endpoint,
             transport=kept.transport,

@@ -260,7 +260,9 @@ def _difference(text: str, wanted: str) -> str:
     doubled = [word for word, count in Counter(words).items() if count > 1]
     lost = [word for word in all_ if word not in {*words}]
     at = next((at for at, pair in enumerate(zip(text, wanted, strict=False)) if pair[0] != pair[1]), len(text))
-    return f"lost {lost[:5]}, doubled {doubled[:5]}, differs at {at} of {len(wanted)}: {text[max(0, at - 20) : at + 20]!r}"
+    return (
+        f"lost {lost[:5]}, doubled {doubled[:5]}, differs at {at} of {len(wanted)}: {text[max(0, at - 20) : at + 20]!r}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.stream.takeover import TakeOvers
+from gai_fast.otel.trace import Trace
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, StreamLog
@@ -34,6 +35,17 @@ START = {"type": "start", "model": "m", "provider": "p", "stream_id": "s1"}
 LONG = "a text that is long enough, and more"
 NUMBER = 1 << 20
 TAKEN = TakeOver("former", "here", 2, 0.5)
+
+
+class Recorder:
+    """Takes nothing."""
+
+    def put(self, spans: bytes, count: int) -> None: ...
+
+    def observe(self, instrument: Any, labels: Any, value: float) -> None: ...
+
+    def new_span_id(self) -> str:
+        return "cd" * 8
 
 
 def engine_with(wish: Any = "continue", **model: Any) -> Engine:
@@ -495,4 +507,17 @@ async def test_a_stream_that_leaves_before_its_content_comes_is_not_counted() ->
     await gone_on(engine, log)
     engine.leave_to_other("s1")
     assert (engine.tallies.takeovers, engine.takeovers.continued, log.watchers) == ({}, {}, 0)
+    await engine.close()
+
+
+async def test_a_stream_goes_on_in_the_trace_of_its_request() -> None:
+    engine = engine_with()
+    about = {"parent_id": "", "state": "", "is_sampled": True, "route": "/r", "with_content": False}
+    trace = Trace(Recorder(), "ab" * 16, **about)
+    kept = record(engine, trace=trace)
+    assert json.loads(kept)["span"] == trace.context
+    asked: list[str] = []
+    engine.takeovers._make_trace = asked.append
+    assert engine.takeovers.going_on(logged(engine, START), 1, NUMBER, kept) is not None
+    assert asked == [trace.context]
     await engine.close()
