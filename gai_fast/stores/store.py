@@ -300,7 +300,7 @@ class Store:
         outcomes = await asyncio.gather(*leaving, return_exceptions=True)
         for problem in outcomes:
             if isinstance(problem, Exception) and not isinstance(problem, StoreError):
-                self._health.broke("a stream was not handed over", problem)
+                logger.error("a stream was not handed over: a bug", exc_info=problem)
         count = outcomes.count(True)
         logger.info("streams that other workers go on with: %d", count)
         if count < len(outcomes):

@@ -32,6 +32,7 @@ class Reader:
         errors: The reasons of errors that it was sent.
         cuts: How often its connection was cut.
         gaps: How often it was sent that something is void.
+        retries: How often it was told when to come back.
         faults: What no reader may be sent, in words.
         stream_id: The stream. Empty until it is known.
     """
@@ -41,7 +42,7 @@ class Reader:
         self.text = ""
         self.ends = 0
         self.errors: list[str] = []
-        self.cuts = self.gaps = 0
+        self.cuts = self.gaps = self.retries = 0
         self.faults: list[str] = []
         self.stream_id = ""
         self._host = host
@@ -102,6 +103,8 @@ class Reader:
         for line in lines:
             if line.startswith(b"id: "):
                 self._number(line[4:].decode())
+            elif line.startswith(b"retry: "):
+                self.retries += 1
             elif line.startswith((b"data: ", b"{")):
                 self._event(line.removeprefix(b"data: "))
 
