@@ -4,7 +4,7 @@
 
 As an operator does it: the successor is started on the same descriptor, and the old server gets SIGTERM when the new
 one is up. Clients ask all the time, on new connections and on kept ones. Each server runs streams that are longer than
-its `grace`: plain ones, which end, and durable ones, whose clients follow them by id at the successor. Some durable ones
+its `grace`: plain ones, which end, and durable ones, whose clients follow them by id at the successor. Some of these
 outlast five restarts. The exit code is 1 where a request was not answered, such a stream did not end or go on as
 promised, or a client that follows by id was sent an error.
 """
