@@ -189,7 +189,7 @@ class Outlive:
         words = self._random.randint(60, 200)
         number = self._tally["streams"]
         self._tally["streams"] += 1
-        answer = Answer(f"{self._sync} {number}", words, [])
+        answer = Answer(f"{self._sync}-{number}", words, [])
         answer.kills = [self._random.randint(1, len(answer.text) - 1) for _ in range(self._random.randint(1, 2))]
         answer.kills.sort()
         self._upstream.answers[answer.tag] = answer

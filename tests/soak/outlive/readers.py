@@ -58,9 +58,10 @@ class Reader:
 
     async def start(self, body: Mapping[str, Any], key: str) -> None:
         """Begins a stream, and reads it to its end. Asks again with its key as long as it does not know the id."""
-        while not self.ends and not self.stream_id:
+        while not self.ends and not self.stream_id and not self.faults:
             await self._read("POST", "/api/v1/stream", body, {"idempotency-key": key})
-        await self.follow(self.stream_id)
+        if self.stream_id:
+            await self.follow(self.stream_id)
 
     async def follow(self, stream_id: str) -> None:
         """Reads a stream to its end."""
