@@ -168,8 +168,8 @@ def span(
         events,
     ]
     if link is not None:
-        trace_id, span_id = map(bytes.fromhex, link)
-        parts.append(field(b"\x6a", b"\x0a\x10" + trace_id + b"\x12\x08" + span_id))
+        linked = b"\x0a\x10" + bytes.fromhex(link[0]) + b"\x12\x08" + bytes.fromhex(link[1])
+        parts.append(field(b"\x6a", linked))
     if error is not None:
         parts.append(field(b"\x7a", text(b"\x12", error) + b"\x18" + varint(_ERROR)))
     parts.append(b"\x85\x01\x01\x00\x00\x00")  # flags: sampled

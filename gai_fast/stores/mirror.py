@@ -390,6 +390,9 @@ class Mirrors:
         elif news.ending is not None and mirror.position < log.last_seq:
             log.break_off(_behind())
         elif news.ending is not None:
+            if log.last_seq >= LIMITS.takeover_step:  # it was taken over, perhaps since the last look at its owner
+                for owner in (await self._backend.kept([log.header.stream_id])).values():
+                    self._note_owner(mirror, owner)
             log.end(news.ending)
 
     def _append(self, mirror: _Mirror, records: Sequence[Record]) -> Record | None:

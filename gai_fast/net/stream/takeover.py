@@ -144,7 +144,7 @@ class TakeOvers:
             log: Its log.
         """
         model = self._targets.settings.model(log.header.model)
-        if log.request is None or log.lost or model is None or session.last_event:
+        if log.request is None or log.lost or model is None or session.relay.is_over:
             return False
         return not session.has_content or _is_mended(replace(session.spec, model=model))
 
@@ -371,7 +371,7 @@ class _Continued:
 
     def advanced(self, piece: bytes, last_seq: int) -> None:
         """Notes that more has come."""
-        if last_seq > self._after and not self._session.last_event:
+        if last_seq > self._after and not self._session.relay.is_over:
             self.log.unwatch(self)
             self._went_on(self)
 

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,9 +61,9 @@ async def until_asked(mock: Mock, times: int) -> None:
     await until(lambda: len(mock.requests) >= times and mock.requests[-1].deltas > 50)
 
 
-async def state_of(server: Server, stream_id: str) -> dict[str, object]:
-    answer = await get(server.host, f"/api/v1/streams/{stream_id}?format=json")
-    state: dict[str, object] = json.loads(answer.partition(b"\r\n\r\n")[2])
+async def state_of(server: Server, stream_id: str) -> dict[str, Any]:
+    answer = await server.ask("GET", f"/api/v1/streams/{stream_id}", None, {"accept": "application/json"})
+    state: dict[str, Any] = answer.json
     return state
 
 
@@ -90,6 +91,9 @@ async def test_a_stream_outlasts_more_servers_than_it_may_lose(net: Net, folder:
             mock.rate = 0
             await client
             again = frames(await get(server.host, f"/api/v1/streams/{stream_id}"))
+            assert (await state_of(server, stream_id))["takeovers"] == RESTARTS
+            metrics = (await server.ask("GET", "/metrics")).body.decode()
+        assert 'gai_fast_takeovers_total{model="m",outcome="continued"} 1.0' in metrics
         assert len(mock.requests) == RESTARTS + 1
     assert said(had) == said(again) == text
     assert kinds(had) == kinds(again) == ["start", *["stream.gap", "warning"] * RESTARTS, "finish", "done"]

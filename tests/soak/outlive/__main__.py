@@ -9,8 +9,9 @@ Half of the streams have an upstream with prefill, the others one that repeats i
 stream and two followers, in formats that change from stream to stream, come back after each cut.
 
 The exit code is 1 if a reader lacks a word, has one twice, has two ends or an error; if a stream was asked for more
-often than it was begun or taken over; or if no server of it was killed. With `batched` a reader of another format than
-`gai` may be told `log_behind`: such ends are counted.
+often than it was begun or taken over; or if no server of it was killed. Two ends are allowed, and counted: with
+`batched` a reader of another format than `gai` may be told `log_behind`, and a stream whose server was killed before
+the store had it is unknown.
 """
 
 from __future__ import annotations
@@ -215,6 +216,9 @@ class Outlive:
         del self._upstream.answers[answer.tag]
 
     async def _judge(self, answer: Answer, readers: Sequence[Reader]) -> None:
+        if readers[0].is_unknown and answer.asked == 1:
+            self._tally["never stored"] += 1  # its server was killed before: all that it had said is lost
+            return
         state = await self._state(readers[0].stream_id)
         what = f"{answer.tag} ({readers[0].stream_id}, lost {answer.lost}, {state})"
         takeovers = state.get("takeovers", 0)

@@ -34,6 +34,7 @@ class Reader:
         gaps: How often it was sent that something is void.
         retries: How often it was told when to come back.
         faults: What no reader may be sent, in words.
+        is_unknown: Whether it was told that there is no such stream.
         stream_id: The stream. Empty until it is known.
     """
 
@@ -44,6 +45,7 @@ class Reader:
         self.errors: list[str] = []
         self.cuts = self.gaps = self.retries = 0
         self.faults: list[str] = []
+        self.is_unknown = False
         self.stream_id = ""
         self._host = host
         self._random = random
@@ -94,7 +96,9 @@ class Reader:
 
     async def _take(self, reply: Reply) -> None:
         if reply.status != 200:
-            self.faults.append(f"status {reply.status}: {(await reply.rest())[:200]!r}")
+            body = await reply.rest()
+            self.is_unknown = reply.status == 404 or b'"reason":"idempotency_expired"' in body
+            self.faults.append(f"status {reply.status}: {body[:200]!r}")
             return
         while not reply.ended:
             self._feed(await reply.read())
@@ -175,6 +179,8 @@ def _messages(event: dict[str, Any]) -> _Read:
 def _responses(event: dict[str, Any]) -> _Read:
     if event["type"] == "response.output_text.delta":
         return "text", event["delta"]
+    if event["type"] == "error":
+        return "error", _reason(event)
     if event["type"] == "response.failed":
         return "error", _reason(event["response"]["error"])
     return ("end", "") if event["type"] == "response.completed" else _NONE

@@ -942,6 +942,20 @@ async def test_a_stream_that_was_let_go_goes_on_at_once_and_its_handovers_are_co
     assert not process.mirrors.is_taking_over
 
 
+async def test_how_often_a_stream_was_taken_over_is_known_at_its_end(process: Process, world: World) -> None:
+    stored = store(world)
+    write(world, 1, 3)
+    log = await process.found()
+    Watching(log)
+    assert log.takeovers == 0
+    stored.epoch = 3
+    stored.records.append(Record(3, 1 << 21, frame(1 << 21)))
+    stored.ending = FINISHED
+    announce(world)
+    await until(lambda: log.is_over)
+    assert log.takeovers == 2
+
+
 # ---- logs that this process wrote ------------------------------------------------------------------------------------
 
 GAP = b'event: stream.gap\nid: s.1000\ndata: {"type":"stream.gap","seq":1000,"text":"xxx","from":4,"to":1000}\n\n'
