@@ -18,7 +18,8 @@ Owns the time and content of each write, the pieces that wait for the store, and
 8. If the store has lost writes, all copies begin again from the memory of this process: the copies of running streams,
    and of ended streams whose logs are still in memory.
 9. With `before_send` a piece of a log can be read once the store has it. While the store fails, pieces can be read at
-   once. The end is written together with the last piece.
+   once. The end is written together with the last piece. The first piece of a new owner always waits for the store: the
+   numbers of the next owner begin above all that is stored, and so above all that clients have seen.
 10. If the store refuses a copy, it has another owner: this process was taken for gone. The log's pieces that are not
    written are dropped, the copy is never written or removed again, and `refused` is called.
 11. A copy that is let go is written to the end of its log, which grows no more. Then it has no owner, and is never
@@ -144,11 +145,8 @@ class Journal:
         if self._is_stopped:
             log.is_degraded = True
             return
-        copying = self._copies[log.header.stream_id] = _Copying(self, log, epoch)
-        if is_end or self.is_ahead:
-            log.gate = copying
-        else:
-            log.watch(copying)
+        copying = log.gate = self._copies[log.header.stream_id] = _Copying(self, log, epoch)
+        copying.opens = not (is_end or self.is_ahead)
         copying.take_over()
 
     async def let_go(self, log: StreamLog) -> bool:
@@ -317,6 +315,8 @@ class Journal:
                 copying.begin_again()
             else:
                 copying.publish()
+                if copying.opens:
+                    copying.open()
                 if copying.log.request:
                     copying.log.request = b""  # the store has it; it may be as large as a body
             copying.log.is_degraded = copying.is_behind
@@ -478,6 +478,7 @@ class _Copying:
         "is_complete",
         "is_given_up",
         "log",
+        "opens",
         "stream_id",
         "written",
     )
@@ -496,6 +497,8 @@ class _Copying:
         """Whether the end was taken for writing."""
         self.is_given_up = False
         """Whether nothing more is written: rules 6 and 11."""
+        self.opens = False
+        """Whether it is the log's gate for the first piece only."""
         self.written: asyncio.Future[bool] | None = None
         """Done once all of a log that is let go is written, or it is not written any more: rule 11. None before."""
         self._journal = journal
@@ -628,6 +631,13 @@ class _Copying:
     def publish_all(self) -> None:
         """Publishes every held piece."""
         self._publish_up_to(math.inf)
+
+    def open(self) -> None:
+        """Becomes the log's watcher, once the first piece is written: rule 9."""
+        self.opens = False
+        self.publish_all()
+        self.log.gate = None
+        self.log.watch(self)
 
     def _publish_up_to(self, seq: float) -> None:
         while self._held and self._held[0][1] <= seq:

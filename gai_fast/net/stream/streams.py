@@ -239,16 +239,12 @@ class Engine(EngineCallbacks):
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
         )  # last: opens connections
         """Chooses and asks the models' targets."""
-        self.takeovers = TakeOvers(self.targets, self.durable, self.chain, self._trace_on, self._may_move)
+        self.takeovers = TakeOvers(self.targets, self.durable, self.chain, partial(_trace_on, self), self._may_move)
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
         self.store.closed = self.takeovers.closed
         if self.store.keeps_requests:
             self.durable.record_of = self.takeovers.record_of
-
-    def _trace_on(self, context: str) -> Trace | None:
-        """Begins the trace of a stream that goes on here."""
-        return None if self.telemetry is None else self.telemetry.go_on(context)
 
     def _may_move(self, spec: StreamSpec, stream_id: str) -> bool:
         """Returns whether another worker could go on with a stream that begins here."""
@@ -770,6 +766,11 @@ class Engine(EngineCallbacks):
         guards = self.guarding.close
         closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, guards, self.store.close)
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
+
+
+def _trace_on(engine: Engine, context: str) -> Trace | None:
+    """Begins the trace of a stream that goes on here."""
+    return None if engine.telemetry is None else engine.telemetry.go_on(context)
 
 
 def _count(counts: dict[str, Count], name: str) -> None:

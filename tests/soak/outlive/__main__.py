@@ -33,7 +33,7 @@ from tests.integration.forked import ForkedProcess
 from tests.integration.stores.servers import RedisServer
 from tests.integration.test_cli import environment
 from tests.soak.client import Connection, CutError
-from tests.soak.outlive.readers import FORMATS, LOG_BEHIND, Reader
+from tests.soak.outlive.readers import BEHIND, FORMATS, Reader
 from tests.soak.outlive.upstream import Answer, WordsUpstream
 
 SERVERS: Final = 3
@@ -233,7 +233,7 @@ class Outlive:
             self._tally["cuts"] += reader.cuts
             self._tally["gaps"] += reader.gaps
             who = f"{what}, a reader of {reader.name} with {reader.cuts} cuts"
-            is_behind = any(LOG_BEHIND in each or "lost: ask for all" in each for each in reader.errors)
+            is_behind = any(each in BEHIND for each in reader.errors)
             if is_behind and self._sync == "batched" and reader.form != "gai":
                 self._tally["log_behind"] += 1
                 continue

@@ -15,7 +15,12 @@ BACK: Final = 0.2
 """The longest wait of a client before it comes back, in seconds."""
 FORMATS: Final = ("gai", "gai ndjson", "openai", "completions", "anthropic", "responses", "simple", "vercel", "agui")
 """What readers ask for: each format whose frames have words, in SSE; `gai` in NDJSON too."""
-LOG_BEHIND: Final = "log_behind"
+BEHIND: Final = (
+    "log_behind",
+    "the log has not reached the event that this client has seen",
+    "this client has seen events that the log has lost: ask for all of it",
+)
+"""The reason of an error, or its text in formats without one, that a client gets who has what the log has not."""
 
 
 class Reader:
