@@ -225,8 +225,7 @@ class TakeOvers:
             encoder.event({"type": "warning", "reason": TAKEN_OVER})
             outcome = "continued"
         begin = partial(self._begin, spec, clock, log, said, number, encoder.take())
-        text = gap.get("text")
-        return partial(self._begin_as, begin, outcome, log, len(text) if isinstance(text, str) else 0)
+        return partial(self._begin_as, begin, outcome, log, _kept(gap))
 
     def _begin(
         self, spec: StreamSpec, clock: Clock, log: StreamLog, said: list[Event], number: int, piece: bytes
@@ -268,7 +267,7 @@ class TakeOvers:
 
     def closed(self, log: StreamLog, taken: TakeOver) -> None:
         """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
-        _tell(log, "closed", 0, taken)
+        _tell(log, "closed", _kept(gap_after(log, 0)) if log.header.format == NATIVE else 0, taken)
         self._count(log, "closed")
 
     def ended(self, session: Session, outcome: Outcome) -> None:
@@ -377,6 +376,12 @@ class _Continued:
 
     def ended(self) -> None:
         """Does nothing: the session has ended before."""
+
+
+def _kept(gap: Event) -> int:
+    """Returns the characters of a log's text, from its gap."""
+    text: Any = gap.get("text")
+    return len(text) if isinstance(text, str) else 0
 
 
 def _tell(log: StreamLog, outcome: _Outcome, kept: int, taken: TakeOver) -> None:

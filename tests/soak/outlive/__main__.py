@@ -216,8 +216,8 @@ class Outlive:
         del self._upstream.answers[answer.tag]
 
     async def _judge(self, answer: Answer, readers: Sequence[Reader]) -> None:
-        if readers[0].is_unknown and answer.asked == 1:
-            self._tally["never stored"] += 1  # its server was killed before: all that it had said is lost
+        if readers[0].is_unknown and (not readers[0].stream_id or answer.asked == 1):
+            self._tally["never stored"] += 1  # no server went on with it
             return
         state = await self._state(readers[0].stream_id)
         what = f"{answer.tag} ({readers[0].stream_id}, lost {answer.lost}, {state})"
@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _soak(options: argparse.Namespace) -> int:
     random, tally = Random(options.seed), Counter[str]()
     cases = [(store, sync) for store in options.stores.split(",") for sync in options.sync.split(",")]
-    faults: list[str] = []
+    faults = 0
     for number, (store, sync) in enumerate(cases):
         began, before = time.monotonic(), tally.copy()
         kills = options.kills // len(cases) + (number < options.kills % len(cases))
@@ -302,11 +302,12 @@ async def _soak(options: argparse.Namespace) -> int:
             finally:
                 if redis is not None:
                     redis.kill()
-        faults += [f"{store} {each}" for each in outlive.faults]
+        faults += len(outlive.faults)
         counted = {key: count - before[key] for key, count in sorted(tally.items()) if count != before[key]}
-        print(f"{store}, {sync}, seed {options.seed}: {time.monotonic() - began:.0f} s, {counted}", flush=True)
+        text = f"{store}, {sync}, seed {options.seed}: {time.monotonic() - began:.0f} s, {counted}"
+        print(text, *outlive.faults[:10], sep="\n  ", flush=True)
     is_enough = tally["kills"] >= options.kills
-    print(f"faults: {len(faults)}" + ("" if is_enough else ", and too few kills"), *faults[:20], sep="\n  ")
+    print(f"faults: {faults}" + ("" if is_enough else ", and too few kills"))
     return 1 if faults or not is_enough else 0
 
 
