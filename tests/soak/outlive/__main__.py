@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import socket
 import sys
 import tempfile
@@ -163,6 +164,7 @@ class Outlive:
             return
         for each in lost:
             each.lost += 1
+            each.is_running = False  # until another server asks
         del answer.kills[0]
         self._left -= 1
         self._is_killing = True
@@ -279,6 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.seed is None:
         options.seed = SystemRandom().randrange(1_000_000)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its servers end with it
     return asyncio.run(_soak(options))
 
 
