@@ -123,6 +123,28 @@ async def test_a_second_signal_lets_streams_go_at_once(net: Net, folder: Path, u
     assert kinds(got) == ["start", "stream.gap", "warning", "finish", "done"]
 
 
+async def test_a_stream_that_was_let_go_is_cancelled_by_its_client_and_asked_for_by_nobody(
+    net: Net, folder: Path, url: str
+) -> None:
+    async with Mock(deltas=DELTAS, rate=200) as mock:
+        configure(folder, mock, grace=0.1, more=WISH)
+        async with successors(net, folder, url) as start:
+            server = await start()
+            stream_id = await begun(server)
+            await until_asked(mock, 1)
+            successor = await start()
+            server.signal()
+            assert await server.ended() == 0
+            path = f"/api/v1/streams/{stream_id}"
+            assert (await get(successor.host, path, method="HEAD")).startswith(b"HTTP/1.1 200 ")
+            answer = await get(successor.host, path, method="DELETE")
+            assert answer.startswith(b"HTTP/1.1 202 "), answer
+            got = frames(await get(successor.host, path))
+            assert len(mock.requests) == 1
+    assert kinds(got) == ["start", "stream.gap", "finish", "done"]
+    assert got[-2][1]["finish_reason"] == "cancelled"
+
+
 async def test_an_answer_without_content_is_asked_again_by_the_successor(net: Net, folder: Path, url: str) -> None:
     async with Mock(deltas=20, rate=0, ttft=60) as mock:
         configure(folder, mock, grace=0.1)
