@@ -708,7 +708,6 @@ class Engine(EngineCallbacks):
         Args:
             until: The deadline for the followers' last frames, in seconds of the loop's clock.
         """
-        self.takeovers.is_closing = True
         for session in list(self.streams.values()):
             if self.durable.publication(session.stream_id) is None and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
@@ -720,6 +719,7 @@ class Engine(EngineCallbacks):
 
         Call it after `disconnect_clients`, once no follower is left. Awaiting the result lets the store note it.
         """
+        self.takeovers.is_closing = True
         logs: list[StreamLog] = []
         for session in list(self.streams.values()):
             publication = self.durable.publication(session.stream_id)
