@@ -442,21 +442,28 @@ class LegalStream:
                 self._emit({"type": "text.delta", "text": held})
         if answer.halves:
             self._emit_all(rest(answer.halves))
-        if "provider_metadata" in finish:
-            chain.announce(finish, self._now_ms)
         self._held_finish = finish
+        if "provider_metadata" in finish:
+            self._release(chain)  # text stands before what is said beside the end, for judges too
+            chain.announce(finish, self._now_ms)
         self._emit_held_finish(chain)
 
     def _emit_held_finish(self, chain: Chain) -> None:
         """Emits the end of the answer, unless the processors still hold text."""
         finish = self._held_finish
-        if finish is not None and chain.holds:
-            for processed in chain.release(self._now_ms):
-                self._send_processed(processed)
-        if finish is not None and not chain.holds:
+        if finish is None:
+            return
+        self._release(chain)
+        if not chain.holds:
             self._held_finish = None
             self._emit(finish)
             self._emit_done(is_finished=True)
+
+    def _release(self, chain: Chain) -> None:
+        """Emits the text that processors hold until more comes: none does."""
+        if chain.holds:
+            for processed in chain.release(self._now_ms):
+                self._send_processed(processed)
 
     def _write(self, event: Event) -> None:
         try:
