@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from gai_fast.core.chain import Processor, StreamInfo
 from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
-from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
+from gai_fast.guards.active import ActiveGuard, Guards
 from gai_fast.guards.automaton import Automaton
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck, LetThrough
@@ -54,8 +54,8 @@ class GuardError(GaiFastError, ValueError):
     """A guard of a configuration cannot be used; the text names it."""
 
 
-class GuardTallies(GuardCounts):
-    """Counts what the guards of one process do.
+class GuardTallies:
+    """Counts what the guards of one process do; as `GuardCounts`.
 
     Attributes:
         actions: Matches, by guard, side and action.
