@@ -36,6 +36,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
+from mypy_extensions import i64
+
 from gai_fast.guards import waits
 from gai_fast.guards.characters import joined
 from gai_fast.guards.classes import NEAR, Classes
@@ -686,35 +688,36 @@ class Scan:
         classes = automaton.classes
         near, far = classes.near, classes.far
         state = self._state
-        size = len(text)
-        while at < size:
-            code = ord(text[at])
+        place: i64 = at
+        size: i64 = len(text)
+        while place < size:
+            code: i64 = ord(text[place])
             sort = near[code] if code < NEAR else far.get(code, "")
             if not sort:
                 sort = classes.classes_of(code)
                 if len(sort) != 1:
                     # Ages count characters of the text: what counts otherwise needs registers.
                     if state.ages:
-                        state = self._registered(state, self._base + at)
+                        state = self._registered(state, self._base + place)
                     if sort:
-                        state = self._read_several(text, at, state, sort)
+                        state = self._read_several(text, place, state, sort)
                     else:
-                        self._ignore(self._base + at)
-                    at += 1
+                        self._ignore(self._base + place)
+                    place += 1
                     continue
             edge = state.edges.get(sort)
             if edge is None:
                 edge = automaton.edge(state, sort)
                 if automaton.steps > steps:
-                    size = at + 1
+                    size = place + 1
             if edge.kind == PLAIN:
                 state = cast(SearchState, edge)
             else:
-                start = self._base + at
+                start = self._base + place
                 state = self._changed(state, edge, sort, text, start, self._counted(start))
-            at += 1
+            place += 1
         self._state = state
-        return at
+        return place
 
     def _read_several(self, text: str, at: int, state: SearchState, sorts: str) -> SearchState:
         """Reads a character that is compared as several. A match of some of them is one of the character."""

@@ -3,9 +3,9 @@
 A class is known by its sets: those of the program that contain it, the neighbours, and the letters of leads. Code
 points are classified when a text first has them, because Unicode has a million of them.
 
-Classes have numbers, and a class is the character whose code point is its number: a dictionary finds what belongs to a
-character in a third of the instructions that it takes for a number. What is compared as several characters has a
-string of their classes, and what does not count an empty one.
+Classes have numbers, and a class is the character whose code point is its number: dictionaries find characters, whose
+hash is known, sooner than numbers. What is compared as several characters has a string of their classes, and what does
+not count an empty one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Classes:
         self.far: dict[int, str] = {}
         """The classes of other code points."""
         self.sets: list[frozenset[int]] = []
-        """The sets of each class by its number: indexes of the program's; from `beside` on neighbours, from `letters` on letters."""
+        """The sets of each class: indexes of the program's; from `beside` on neighbours, from `letters` on letters."""
         self.beside = len(program.sets)
         self.letters = self.beside + len(program.neighbours)
         self._program = program
