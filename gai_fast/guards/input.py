@@ -200,6 +200,11 @@ class InputCheck:
         return self._placeholders is not None
 
     @property
+    def placeholders(self) -> Placeholders | None:
+        """The placeholders. None if there are none."""
+        return self._placeholders
+
+    @property
     def changed(self) -> list[int]:
         """The places of the texts that are not as they came."""
         return [place for place, text in enumerate(self.texts) if text != self._given[place]]

@@ -34,12 +34,13 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
         log: The log, with all that is stored.
         gap: The number of the log's `stream.gap`. 0 if no client has seen an event that is not stored.
         is_cancelled: Whether a client cancels the stream.
-        error: The error of the end. None if its worker is gone, and no other goes on.
+        error: The error of the end, or the reason of a cancelled one. None if its worker is gone, and no other goes on.
 
     Raises:
         Error: `internal`, reason `log_damaged`: a format or an event of the log is none.
     """
     header, last_seq = log.header, log.last_seq
+    reason = None if error is None else error.reason
     error = error or Error("network", "the worker that ran this stream is gone", reason="worker_lost")
     lost = error.payload()
     ending = Ending("cancelled", "cancelled") if is_cancelled else Ending("failed", error=lost)
@@ -52,7 +53,8 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
         events.append(gap_after(log, gap))
     seq = max(last_seq, gap) + 1
     if is_cancelled:
-        events.append({"type": "finish", "seq": seq, "finish_reason": "cancelled"})
+        finish: Event = {"type": "finish", "seq": seq, "finish_reason": "cancelled"}
+        events.append(finish if reason is None else {**finish, "reason": reason})
     else:
         events.append({"type": "error", "seq": seq, "error": lost})
     try:

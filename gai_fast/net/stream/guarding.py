@@ -21,7 +21,7 @@ from gai_fast.guards.automaton import Automaton
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck, LetThrough
 from gai_fast.guards.outcomes import TOKENS, closed
-from gai_fast.guards.restore import Placeholders
+from gai_fast.guards.restore import Placeholders, Restorer
 from gai_fast.guards.stages.output import output_stage
 from gai_fast.model.errors import GaiFastError
 from gai_fast.model.request import Request
@@ -227,13 +227,33 @@ class StreamGuards:
             return request, None
         if names_tokens(request):
             raise closed(looking[0].name, TOKENS)
+        request, check = await self._checked(request, looking, info)
+        return request, check.let_through()
+
+    async def hidden(self, request: Request, info: StreamInfo) -> tuple[Request, Placeholders | None]:
+        """Puts placeholders in place of own words again, in a request that guards have let through (`own_words`).
+
+        Args:
+            request: The request.
+            info: Whose request it is.
+
+        Returns:
+            The request, and its placeholders. None if there are none.
+        """
+        guards = self.guards
+        active = () if guards is None else guards.for_request(info.model, info.caller)
+        hiding = [each for each in active if each.sees("input") and each.settings.restore]
+        request, check = await self._checked(request, hiding, info)
+        return request, check.placeholders
+
+    async def _checked(
+        self, request: Request, looking: Sequence[ActiveGuard], info: StreamInfo
+    ) -> tuple[Request, InputCheck]:
         texts = texts_of(request)
         check = self.check(looking, [string for text in texts for string in text.strings], info)
         await self.finish(check)
         new = new_texts(texts, check)
-        if new is not None:
-            request = with_texts(request, new.sent, new.left_out)
-        return request, check.let_through()
+        return request if new is None else with_texts(request, new.sent, new.left_out), check
 
     async def finish(self, check: InputCheck) -> None:
         """Finishes a check; as `InputChecks.run`.
@@ -259,6 +279,23 @@ def _find(known: Built, guard: GuardSettings) -> Automaton | None:
 def _lists(guard: GuardSettings) -> tuple[object, ...]:
     """Returns all that an automaton depends on."""
     return guard.use, guard.category_of(), guard.normalize, guard.kinds, guard.patterns, guard.words
+
+
+def own_words(request: Request, placeholders: Placeholders) -> Request:
+    """Returns a request with the caller's own words in place of placeholders.
+
+    Args:
+        request: The request as it goes up.
+        placeholders: Its placeholders. A number that its text had before was not issued.
+    """
+    restorer = Restorer(placeholders)
+    own: dict[Path, Any] = {}
+    for text in texts_of(request):
+        strings = [restorer.restored([*restorer.feed(each), *restorer.end()]) for each in text.strings]
+        if strings != text.strings:
+            own[text.path] = text.with_strings(strings)
+    changed: Request = with_texts(request, own, ())
+    return changed
 
 
 def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:

@@ -37,7 +37,7 @@ from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.guarding import Built, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
-from gai_fast.net.stream.takeover import TakeOvers
+from gai_fast.net.stream.takeover import KeyHome, TakeOvers
 from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection_pool import ConnectionShare, no_share
@@ -212,6 +212,9 @@ class Engine(EngineCallbacks):
         self.store.responses.use(settings.responses)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
+        self.ledger.name(self.store.worker)
+        self.key_home: Callable[[str], KeyHome] = _no_home
+        """Returns where the key of a caller is; set by a server."""
         self.durable = DurableStreams(self.start, self.store, self.ledger, self.timers, loop, settings.limits.drains)
         """The durable streams of this process, and their followers."""
         self.answers: SharedAnswers | None = None
@@ -239,15 +242,11 @@ class Engine(EngineCallbacks):
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
         )  # last: opens connections
         """Chooses and asks the models' targets."""
-        self.takeovers = TakeOvers(self.targets, self.durable, self.chain, self._may_move)
+        self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
         if self.store.keeps_requests:
             self.durable.record_of = self.takeovers.record_of
-
-    def _may_move(self, spec: StreamSpec, stream_id: str) -> bool:
-        """Returns whether another worker could go on with a stream that begins here."""
-        return self.guards is None and not self.ledger.counts(stream_id)
 
     @property
     def active(self) -> dict[str, int]:
@@ -749,6 +748,10 @@ class Engine(EngineCallbacks):
         guards = self.guarding.close
         closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, guards, self.store.close)
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
+
+
+def _no_home(caller: str) -> KeyHome:
+    return ""
 
 
 def _count(counts: dict[str, Count], name: str) -> None:

@@ -5,13 +5,17 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 `logs/closing.py` has the end of streams that do not.
 
 1. A worker that is gone is a failed attempt, reason `worker_lost`. Without content the request is asked again. With
-   content, `on_midstream_failure` decides.
+   content, `on_midstream_failure` decides. Processors are new ones (rule 10 of `core/relay.py`).
 2. The stream goes on with `stream.gap`, whose text is that of the whole log: it voids what clients have and the log
    has not. No other owner uses its number (`stores.store.owners_number`).
-3. The record has the request as it left the gates, which it does not pass again, and no credential. Streams that need
-   more have none: guards, a caller's own credential and limits of its key belong to the worker that began them, and so
-   does the body of a dialect's route. What a client wrote for its provider alone is recorded if it names no secret.
-4. The settings are those of this worker. A model that it does not have ends the stream.
+3. The record has the request as it left the gates, which it does not pass again, and no credential. Own words stand in
+   it in place of a guard's placeholders, which are made again: as many, or the stream ends. Streams that
+   need more have no record: a caller's own credential belongs to the worker that began them, and so does the body of a
+   dialect's route. What a client wrote for its provider alone is recorded if it names no secret.
+4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
+   key that the configuration has no more has no limits.
+5. A place and a reservation are taken before the log is. A limit of the server leaves the stream to another one, a
+   limit of its key ends it. What the lost worker has of the key is released.
 """
 
 from __future__ import annotations
@@ -19,15 +23,18 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 import msgspec
 
+from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import characters, parse_request
 from gai_fast.formats import StreamContext, StreamEncoder, get_format
+from gai_fast.guards.input import LetThrough
+from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event
 from gai_fast.model.request import Request
@@ -37,12 +44,18 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_after
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
+from gai_fast.net.stream.guarding import StreamGuards, own_words
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.processors import Chain
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import damaged, data_lines
+from gai_fast.stores._base import GoesOn, NoRoom, Refusal, damaged, data_lines
+from gai_fast.stores.backend import Owner
+from gai_fast.stores.stored_keys import REVOKED
+
+if TYPE_CHECKING:
+    from gai_fast.net.stream.streams import StreamLimits
 
 _log: Final = logging.getLogger("gai_fast.engine")
 _ENDS: Final = ("finish", "error", "done")
@@ -50,10 +63,39 @@ _FUNCTIONS: Final = "python"
 """The provider whose answers come from functions of the process itself."""
 
 
-class MakeChain(Protocol):
-    """Makes the processors of a stream; as `Engine.chain`."""
+KeyHome = Literal["", "file", "store"]
+"""Where a caller's key is: nowhere, in the configuration, or in the store, where admins make and revoke keys."""
 
-    def __call__(
+
+class Host(Protocol):
+    """The part of the engine that admits streams, and makes their processors.
+
+    Attributes:
+        guarding: Puts placeholders in place of own words.
+        key_home: Returns where the key of a caller is.
+        ledger: The limits of keys.
+        limits: The limits of the server. None without a server.
+    """
+
+    guarding: StreamGuards
+    key_home: Callable[[str], KeyHome]
+    ledger: Ledger
+    limits: StreamLimits | None
+
+    @property
+    def running(self) -> int:
+        """The number of streams."""
+
+    def streams_of(self, caller: str) -> int:
+        """Returns the number of a caller's streams."""
+
+    def admission(self, stream_id: str, caller: str) -> Coroutine[object, object, None] | None:
+        """Admits a stream by the limits of the server; as `Engine.admission`."""
+
+    def cancel_admission(self, stream_id: str, caller: str) -> None:
+        """Takes back the admission of a stream by all limits."""
+
+    def chain(
         self,
         request: Request,
         stream_id: str,
@@ -61,6 +103,7 @@ class MakeChain(Protocol):
         trace_id: str | None = None,
         model: str = "",
         caller: str = "",
+        let: LetThrough | None = None,
     ) -> Chain | None:
         """Makes the processors of a stream."""
 
@@ -78,6 +121,10 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         endpoint: As above.
         transport: As above.
         home: As above.
+        said: What guards have said of the request: the events behind `start`.
+        hidden: The number of own words in place of which guards have put placeholders.
+        reserved: The spend that its key had to have left, and what was reserved.
+        is_stored_key: Whether its key is one of the store.
     """
 
     request: msgspec.Raw
@@ -89,6 +136,10 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     endpoint: str
     transport: str
     home: str
+    said: list[Any] = []
+    hidden: int = 0
+    reserved: tuple[int, int] = (0, 0)
+    is_stored_key: bool = False
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -99,24 +150,15 @@ class TakeOvers:
     """The streams that this worker takes over.
 
     Args:
+        host: The engine.
         targets: The models' targets, and the settings.
         durable: The durable streams of this process.
-        make_chain: Makes the processors of a stream.
-        may_move: Returns whether another worker could go on with a stream that begins here: rule 3. Its arguments are
-            the spec and the stream's id.
     """
 
-    def __init__(
-        self,
-        targets: Targets,
-        durable: DurableStreams,
-        make_chain: MakeChain,
-        may_move: Callable[[StreamSpec, str], bool],
-    ) -> None:
+    def __init__(self, host: Host, targets: Targets, durable: DurableStreams) -> None:
+        self._host = host
         self._targets = targets
         self._durable = durable
-        self._make_chain = make_chain
-        self._may_move = may_move
         self._beginning: list[Session] = []
 
     def has_room(self, taking: int) -> bool:
@@ -133,7 +175,7 @@ class TakeOvers:
         header, request = spec.log_header, spec.request
         if header is None or not isinstance(request, Request) or header.format != NATIVE or spec.hold:
             return None
-        if spec.credential is not None or not self._may_move(spec, header.stream_id):
+        if spec.credential is not None:
             return None
         if spec.other is not None or spec.translated is not None or spec.keeping is not None or spec.is_kept:
             return None  # of a dialect's route
@@ -141,6 +183,9 @@ class TakeOvers:
             return None
         if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
             return None
+        let = spec.let or LetThrough()
+        if let.placeholders is not None:
+            request = own_words(request, let.placeholders)
         try:
             record = _encode(
                 _Record(
@@ -153,53 +198,106 @@ class TakeOvers:
                     spec.endpoint,
                     spec.transport,
                     spec.home,
+                    [*let.said],
+                    0 if let.placeholders is None else len(let.placeholders),
+                    self._host.ledger.reservation_of(header.stream_id),
+                    self._host.key_home(spec.caller) == "store",
                 )
             )
         except (TypeError, ValueError):  # a lone surrogate
             return None
         return record if len(record) <= LIMITS.takeover_request else None
 
-    def going_on(self, log: StreamLog, epoch: int, number: int, record: bytes) -> Callable[[], None] | None:
+    async def going_on(self, log: StreamLog, owner: Owner, number: int, record: bytes) -> GoesOn | Refusal:
         """Goes on with a stream; as `stores.store.GoingOn`.
 
         Args:
             log: The log, with all that is stored.
-            epoch: The epoch of the worker that is gone: how often the stream has begun.
+            owner: The worker that is gone, and how often the stream has begun.
             number: The number of the log's `stream.gap`.
             record: The output of `record_of`.
 
-        Returns:
-            What begins to go on, once this worker owns the log. None if the log is closed instead.
-
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
+            NoRoom: A limit of this server is reached.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
-        if epoch > LIMITS.takeovers or model is None or log.lost or header.format != NATIVE or header.framing == "json":
-            return None
+        if owner.epoch > LIMITS.takeovers or model is None or log.lost:
+            return Refusal()
+        if header.format != NATIVE or header.framing == "json":
+            return Refusal()
         said = _events_of(log, all_of_them=model.stream.on_midstream_failure != "error" or _has_reset(log))
         if any(event["type"] in _ENDS for event in said):
-            return None
+            return Refusal()
         try:
             kept = _decode(record)
-            spec, encoder, clock = self._spec(header, model, kept, is_numbered=bool(said))
+            spec, encoder, clock = await self._spec(header, model, kept, is_numbered=bool(said))
             if _has_content(said) and not _is_mended(spec):
-                return None
+                return Refusal()
             encoder.event(gap_after(log, number))
         except (Error, ValueError):
-            return None
+            return Refusal()
         if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
             encoder.event({"type": "warning", "reason": TAKEN_OVER})
-        return partial(self._begin, spec, clock, log, said, number, encoder.take())
+        piece = encoder.take()
+        if spec.chain is not None:
+            spec.chain.number_after(encoder.seq)
+        refusal = await self._admitted(header, kept, owner)
+        if refusal is not None:
+            return refusal
+        withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
+        return GoesOn(partial(self._begin, spec, clock, log, said, number, piece), withdraw)
+
+    async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> Refusal | None:
+        """Takes a place for a stream, among those of the server and of its key: rule 5.
+
+        Raises:
+            NoRoom: A limit of this server is reached, or the limits of keys cannot be asked.
+        """
+        host, stream_id, caller = self._host, header.stream_id, header.caller
+        if kept.is_stored_key and not host.key_home(caller):
+            return Refusal(Error("unauthorized", "the key of this stream was revoked", reason=REVOKED), True)
+        is_admitted = False
+        try:
+            await self._take_place(stream_id, caller)
+            await host.ledger.take_on(caller, stream_id, Reservation(*kept.reserved), owner.worker)
+            is_admitted = True
+        except Error as refused:
+            if refused.code != "rate_limited":
+                raise NoRoom from None
+            return Refusal(refused)
+        finally:
+            if not is_admitted:
+                host.cancel_admission(stream_id, caller)
+        return None
+
+    async def _take_place(self, stream_id: str, caller: str) -> None:
+        """Takes a place among the streams of the server.
+
+        Raises:
+            NoRoom: There is none.
+        """
+        host, limits = self._host, self._host.limits
+        if limits is None:
+            return
+        try:
+            if limits.ledger is None:
+                limits.check(stream_id, caller, host.running, host.streams_of(caller))
+            elif (asking := host.admission(stream_id, caller)) is not None:
+                await asking
+        except Error:
+            raise NoRoom from None
 
     def _begin(
         self, spec: StreamSpec, clock: Clock, log: StreamLog, said: list[Event], number: int, piece: bytes
     ) -> None:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
+        header = log.header
         try:
             session = self._durable.go_on(spec, clock, log, said, piece)
         except Error as error:
+            self._host.cancel_admission(header.stream_id, header.caller)
             end = closing_of(log, number, False, error)
             log.append(end.piece, end.last_seq)
             log.end(end.ending)
@@ -207,7 +305,7 @@ class TakeOvers:
         self._beginning.append(cast("Session", session))
         _log.warning("stream %s: goes on here, its worker is gone", log.header.stream_id)
 
-    def _spec(
+    async def _spec(
         self, header: LogHeader, model: ModelSettings, kept: _Record, *, is_numbered: bool
     ) -> tuple[StreamSpec, StreamEncoder, Clock]:
         """Returns the attempt, its output, and the clock of both.
@@ -223,6 +321,15 @@ class TakeOvers:
         """
         request = parse_request(bytes(kept.request))
         stream_id, caller = header.stream_id, header.caller
+        let: LetThrough | None = None
+        if kept.said or kept.hidden:
+            let = LetThrough(tuple(kept.said))
+        if kept.hidden:
+            info = StreamInfo(stream_id, model=header.model, caller=caller)
+            request, placeholders = await self._host.guarding.hidden(request, info)
+            if placeholders is None or len(placeholders) != kept.hidden:
+                raise Error("internal", "the guards of this stream are others now")
+            let = LetThrough(tuple(kept.said), placeholders)
         if model.stream.on_disconnect == "cancel":  # nobody who started it is there
             model = replace(model, stream=replace(model.stream, on_disconnect="detach"))
         clock = Clock(now_ms)
@@ -253,7 +360,7 @@ class TakeOvers:
             prompt_characters=characters(request),
             caller=caller,
             log_header=header,
-            chain=self._make_chain(request, stream_id, header.request_id, header.trace_id, header.model, caller),
+            chain=self._host.chain(request, stream_id, header.request_id, header.trace_id, header.model, caller, let),
             request_id=header.request_id,
             trace_id=header.trace_id,
             endpoint=kept.endpoint,
@@ -321,9 +428,6 @@ def _has_content(said: list[Event]) -> bool:
 
 
 def _is_mended(spec: StreamSpec) -> bool:
-    """Returns whether content that clients have may be continued, or made void.
-
-    A transcript compares what upstreams send, and a log has what processors made of it.
-    """
+    """Returns whether content that clients have may be continued, or made void."""
     wish = spec.model.stream.on_midstream_failure
-    return (wish == "continue" and spec.chain is None) or (wish == "restart" and spec.can_reset)
+    return wish == "continue" or (wish == "restart" and spec.can_reset)

@@ -23,7 +23,8 @@ from typing import Any, Final
 from gai_fast.config.stored_keys import key_of
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import KeySettings, Settings
+from gai_fast.model.settings import KeySettings, Settings, figure_label
+from gai_fast.net.stream.takeover import KeyHome
 from gai_fast.server.admission.callers import StoredCallers, end_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.stores.backend import StoreError
@@ -32,8 +33,6 @@ from gai_fast.stores.stored_keys import Edit, StoredKey, StoredKeys
 _log: Final = logging.getLogger("gai_fast.server")
 _OUT_OF_REACH: Final = ("slow", "unreachable", "refused", "busy")
 """The faults of a store that may hold keys and cannot be asked. After any other one the server starts, closed."""
-REVOKED: Final = "key_revoked"
-"""The reason of the end of a revoked key's streams."""
 
 
 class RunTimeKeys:
@@ -84,6 +83,10 @@ class RunTimeKeys:
     def stored(self, name: str) -> StoredKey | None:
         """Returns the record of a key; None if there is none, or the file has the name."""
         return None if self.is_of_file(name) else self._known.get(name)
+
+    def home_of(self, name: str) -> KeyHome:
+        """Returns where the key of a caller is."""
+        return "file" if self.is_of_file(figure_label(name)) else "store" if name in self._known else ""
 
     def is_of_file(self, name: str) -> bool:
         """Returns whether the file has a key or an issuer of this name."""

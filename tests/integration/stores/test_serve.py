@@ -201,14 +201,14 @@ async def address_of(server: Process) -> str:
 
 @asynccontextmanager
 async def streaming(
-    url: str, body: bytes = BODY, path: str = "/api/v1/stream"
+    url: str, body: bytes = BODY, path: str = "/api/v1/stream", until: bytes = b".20\n"
 ) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
     """Starts a resumable stream; gives its id, the beginning of its answer, and the rest."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\nidempotency-key: k\r\n"
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-    early = await reader.readuntil(b".20\n")
+    early = await reader.readuntil(until)
     yield early.partition(b"\nid: ")[2].partition(b".")[0].decode(), early, reader
     writer.close()
 

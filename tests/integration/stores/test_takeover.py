@@ -19,8 +19,8 @@ from gai_fast.stores.redis import RedisBackend
 from tests.integration.gateway import QUERY, Net
 from tests.integration.processes import Server, configure, serving
 from tests.integration.stores.conftest import MakeBackend
+from tests.integration.stores.test_serve import AS_STATE, frames, get, streaming
 from tests.integration.stores.test_serve import folder as folder
-from tests.integration.stores.test_serve import frames, get, streaming
 from tests.waiting import until_answered
 
 Events = list[tuple[str, dict[str, Any]]]
@@ -83,18 +83,20 @@ class Scene:
 
 @asynccontextmanager
 async def killed(
-    net: Net, folder: Path, url: str, mock: Mock, stream: str, model: str = "", more: str = ""
+    net: Net, folder: Path, url: str, mock: Mock, stream: str, model: str = "", more: str = "", body: bytes = BODY
 ) -> AsyncIterator[Scene]:
     configure(folder, mock, more=f"{model}\n[stream]\n{stream}\n{more}")
     arguments = ("--port", "0", "--store", url)
     async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
-        async with streaming(first.host, BODY) as (stream_id, early, rest):
+        async with streaming(first.host, body, until=b".4\n") as (stream_id, early, rest):
             follower = asyncio.create_task(get(second.host, f"/api/v1/streams/{stream_id}"))
 
-            async def is_known() -> bool:
-                return b" 200 " in (await get(second.host, f"/api/v1/streams/{stream_id}", method="HEAD"))[:20]
+            async def is_stored() -> bool:
+                answer = await second.ask("GET", f"/api/v1/streams/{stream_id}", headers=AS_STATE)
+                last = str(answer.json["last_event_id"]) if answer.status == 200 else "."
+                return int(last.rpartition(".")[2] or 0) >= 4
 
-            await until_answered(is_known)
+            await until_answered(is_stored)
             first.process.kill()
             early += await rest.read()
             await first.ended()
@@ -159,6 +161,80 @@ async def test_a_restart_voids_what_clients_have(net: Net, folder: Path, url: st
     assert said(got) == text
     assert kinds(got) == ["start", "stream.gap", "stream.reset", "start", "warning", "finish", "done"]
     assert next(event["reason"] for _, event in got if event["type"] == "stream.reset") == "worker_lost"
+
+
+PROCESSORS = {
+    "words": '[[guard]]\nname = "g"\nuse = "words"\nwords = ["stream"]\n',
+    "a judge": '[[guard]]\nname = "g"\nuse = "python"\npython = "streams:judge"\non = ["output"]\naction = "mask"\n',
+    "a judge that is late": (
+        '[[guard]]\nname = "g"\nuse = "python"\npython = "streams:late"\non = ["output"]\n'
+        'action = "flag"\nmax_exposure = 200\n'
+    ),
+    "processors": '[[processor]]\nuse = "transform"\nreplace = {stream = "river", stones = "rocks"}\n',
+}
+STREAMS = """
+import time
+
+def judge(asked):
+    text, spans = asked["text"], []
+    at = text.find("stream")
+    while at >= 0:
+        spans.append([at, at + 6])
+        at = text.find("stream", at + 6)
+    return {"flagged": bool(spans), "category": "stream", "spans": spans}
+
+def late(asked):
+    time.sleep(0.2)
+    return {"flagged": "stream" in asked["text"], "category": "stream"}
+"""
+
+
+@pytest.mark.parametrize("wish", ["continue", "restart"])
+@pytest.mark.parametrize("use", PROCESSORS)
+async def test_an_answer_goes_on_behind_new_processors(net: Net, folder: Path, url: str, use: str, wish: str) -> None:
+    (folder / "streams.py").write_text(STREAMS)
+    async with Mock(deltas=200, rate=60) as mock:
+        configure(folder, mock, more=PROCESSORS[use])
+        async with serving(net, folder, "--port", "0") as server:
+            alone = frames(await get(server.host, "/api/v1/stream", BODY))
+        mock.requests.clear()
+        stream = f'on_midstream_failure = "{wish}"'
+        async with killed(net, folder, url, mock, stream, more=PROCESSORS[use]) as scene:
+            followed = frames(await scene.follower)
+            assert followed == await scene.got()
+            assert len(mock.requests) == 2
+    assert said(followed) == said(alone)
+    assert (" stream " in said(alone)) == (use == "a judge that is late")
+    assert followed[-2][1]["type"] == "finish"
+    assert followed[-2][1].get("continued") == ("verified" if wish == "continue" else None)
+    assert numbers(followed) == sorted({*numbers(followed)})
+    if wish == "continue":
+        assert kinds(followed).count("safety") == kinds(alone).count("safety")
+
+
+async def test_own_words_are_hidden_from_the_provider_of_the_new_owner_too(
+    net: Net, folder: Path, url: str, make_backend: MakeBackend
+) -> None:
+    more = '[[guard]]\nname = "pii"\nuse = "pii"\nkinds = ["email"]\nrestore = true\non = ["input", "output"]\n'
+    more += '[[guard]]\nname = "name"\nuse = "words"\nwords = ["Anna"]\non = ["input"]\n'
+    asked = {**QUERY, "query": "Anna: b@sea.example to a@sea.example and b@sea.example", "model": "m"}
+    body = json.dumps({**asked, "resumable": True}).encode()
+    stream = 'on_midstream_failure = "continue"'
+    async with (
+        Mock(deltas=200, rate=60) as mock,
+        killed(net, folder, url, mock, stream, more=more, body=body) as scene,
+    ):
+        backend = make_backend()
+        await backend.open()
+        record = await backend.request_of(scene.stream_id)
+        followed = frames(await scene.follower)
+        first, second = (request.body for request in mock.requests)
+    assert first == second
+    assert first["messages"][-1]["content"] == "[words]: <EMAIL_1> to <EMAIL_2> and <EMAIL_1>"
+    assert record is None or b"[words]: b@sea.example to a@sea.example and b@sea.example" in record
+    assert followed[-2][1]["continued"] == "verified"
+    assert kinds(followed)[:3] == ["start", "safety", "safety"]
+    assert kinds(followed).count("safety") == 2
 
 
 @pytest.mark.parametrize("why", ["error", "takeover", "differs"])
