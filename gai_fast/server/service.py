@@ -83,7 +83,7 @@ class Service:
         self.keys = RunTimeKeys(engine.store.keys, settings)
         self.keys.changed = self._keys_changed
         self.keys.revoked = self._revoked
-        engine.key_home = self.keys.home_of
+        engine.takeovers.key_home = self.keys.home_of
         engine.ledger.use(_limited(settings), settings.prices.currency)
         self._access_log = AccessLog(engine.streams)
         engine.sinks += [metrics, self._spend, self._access_log]

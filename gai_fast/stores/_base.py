@@ -124,7 +124,7 @@ class GoesOn(NamedTuple):
     withdraw: Callable[[], None]
 
 
-class Refusal(NamedTuple):
+class EndsInstead(NamedTuple):
     """Why a stream does not go on.
 
     Args:

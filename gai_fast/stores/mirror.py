@@ -33,7 +33,7 @@ from typing import Any, Final, NamedTuple
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, NoRoom, Refusal, damaged, frames_after, kept_before_gap
+from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, damaged, frames_after, kept_before_gap
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
@@ -62,7 +62,7 @@ class Succession(NamedTuple):
     is_end: bool
 
 
-Close = Callable[[StreamLog, Refusal], Succession]
+Close = Callable[[StreamLog, EndsInstead], Succession]
 """Ends a log. Raises an `Error` for a log that is damaged."""
 GoOn = Callable[[StreamLog, Owner, bytes], Awaitable[Succession]]
 """Goes on with a stream, or ends it; its arguments are the log, the copy's owner and the stream's request. Raises as
@@ -339,12 +339,12 @@ class Mirrors:
         if mirror.is_cancelled and not mirror.is_closing and self.close_log is not None:
             next_step.withdraw()
             mirror.is_closing = True
-            next_step = self.close_log(mirror.log, Refusal(is_cancelled=True))
+            next_step = self.close_log(mirror.log, EndsInstead(is_cancelled=True))
         next_step.begin(mirror.epoch + 1)
 
     async def _next_step(self, mirror: _Mirror) -> Succession:
         """Returns what follows in a log once this process owns its copy. Raises as `GoOn`."""
-        log, refusal = mirror.log, Refusal(is_cancelled=mirror.is_cancelled)
+        log, refusal = mirror.log, EndsInstead(is_cancelled=mirror.is_cancelled)
         assert self.close_log is not None
         if self.go_on is None or mirror.is_cancelled:
             return self.close_log(log, refusal)  # nothing is owned that cannot be closed

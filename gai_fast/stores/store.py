@@ -28,7 +28,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
 from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
-from gai_fast.stores._base import Claim, Closing, GoesOn, LogHeader, Refusal
+from gai_fast.stores._base import Claim, Closing, EndsInstead, GoesOn, LogHeader
 from gai_fast.stores.alive import Alive, IsGone
 from gai_fast.stores.backend import (
     CLAIMS,
@@ -64,9 +64,9 @@ _SECOND_LOOK: Final = (0.1, 0.0)
 
 ClosingOf = Callable[[StreamLog, int, bool, Error | None], Closing]
 """Returns the end of a log whose owner is gone. Its arguments are the log, with all that is stored; the number of its
-`stream.gap`, or 0 for none; whether the stream is cancelled; and its error, as in `Refusal`."""
+`stream.gap`, or 0 for none; whether the stream is cancelled; and its error, as in `EndsInstead`."""
 
-GoingOn = Callable[[StreamLog, Owner, int, bytes], Awaitable[GoesOn | Refusal]]
+GoingOn = Callable[[StreamLog, Owner, int, bytes], Awaitable[GoesOn | EndsInstead]]
 """Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; the owner; the number
 of the log's `stream.gap`; and the stream's request. It may raise `NoRoom`."""
 
@@ -251,7 +251,7 @@ class Store:
         else:
             self._mirrors.adopt(log)
 
-    def _closing(self, journal: Journal, closing_of: ClosingOf, log: StreamLog, refusal: Refusal) -> Succession:
+    def _closing(self, journal: Journal, closing_of: ClosingOf, log: StreamLog, refusal: EndsInstead) -> Succession:
         """Makes the end of a log; as `mirror.Close`.
 
         With `before_send` no client has seen an event that is not stored. Otherwise the events of the end have numbers
@@ -274,7 +274,7 @@ class Store:
     ) -> Succession:
         """Goes on with a stream; as `mirror.GoOn`."""
         found = await going_on(log, owner, owners_number(log.last_seq), request)
-        if isinstance(found, Refusal):
+        if isinstance(found, EndsInstead):
             return close(log, found)
 
         def go_on(own: int) -> None:

@@ -37,7 +37,7 @@ from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.guarding import Built, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
-from gai_fast.net.stream.takeover import KeyHome, TakeOvers
+from gai_fast.net.stream.takeover import TakeOvers
 from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.net.upstream.connection_pool import ConnectionShare, no_share
@@ -213,8 +213,6 @@ class Engine(EngineCallbacks):
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
         self.ledger.name(self.store.worker)
-        self.key_home: Callable[[str], KeyHome] = _no_home
-        """Returns where the key of a caller is; set by a server."""
         self.durable = DurableStreams(self.start, self.store, self.ledger, self.timers, loop, settings.limits.drains)
         """The durable streams of this process, and their followers."""
         self.answers: SharedAnswers | None = None
@@ -748,10 +746,6 @@ class Engine(EngineCallbacks):
         guards = self.guarding.close
         closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, guards, self.store.close)
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
-
-
-def _no_home(caller: str) -> KeyHome:
-    return ""
 
 
 def _count(counts: dict[str, Count], name: str) -> None:

@@ -50,7 +50,7 @@ from gai_fast.net.stream.targets import Targets
 from gai_fast.processors import Chain
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import GoesOn, NoRoom, Refusal, damaged, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, damaged, data_lines
 from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
 
@@ -67,18 +67,16 @@ KeyHome = Literal["", "file", "store"]
 """Where a caller's key is: nowhere, in the configuration, or in the store, where admins make and revoke keys."""
 
 
-class Host(Protocol):
+class TakeOverHost(Protocol):
     """The part of the engine that admits streams, and makes their processors.
 
     Attributes:
         guarding: Puts placeholders in place of own words.
-        key_home: Returns where the key of a caller is.
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
     """
 
     guarding: StreamGuards
-    key_home: Callable[[str], KeyHome]
     ledger: Ledger
     limits: StreamLimits | None
 
@@ -153,9 +151,13 @@ class TakeOvers:
         host: The engine.
         targets: The models' targets, and the settings.
         durable: The durable streams of this process.
+
+    Attributes:
+        key_home: Returns where the key of a caller is. Set by a server.
     """
 
-    def __init__(self, host: Host, targets: Targets, durable: DurableStreams) -> None:
+    def __init__(self, host: TakeOverHost, targets: Targets, durable: DurableStreams) -> None:
+        self.key_home: Callable[[str], KeyHome] = lambda caller: ""
         self._host = host
         self._targets = targets
         self._durable = durable
@@ -201,14 +203,14 @@ class TakeOvers:
                     [*let.said],
                     0 if let.placeholders is None else len(let.placeholders),
                     self._host.ledger.reservation_of(header.stream_id),
-                    self._host.key_home(spec.caller) == "store",
+                    self.key_home(spec.caller) == "store",
                 )
             )
         except (TypeError, ValueError):  # a lone surrogate
             return None
         return record if len(record) <= LIMITS.takeover_request else None
 
-    async def going_on(self, log: StreamLog, owner: Owner, number: int, record: bytes) -> GoesOn | Refusal:
+    async def going_on(self, log: StreamLog, owner: Owner, number: int, record: bytes) -> GoesOn | EndsInstead:
         """Goes on with a stream; as `stores.store.GoingOn`.
 
         Args:
@@ -224,20 +226,20 @@ class TakeOvers:
         header = log.header
         model = self._targets.settings.model(header.model)
         if owner.epoch > LIMITS.takeovers or model is None or log.lost:
-            return Refusal()
+            return EndsInstead()
         if header.format != NATIVE or header.framing == "json":
-            return Refusal()
+            return EndsInstead()
         said = _events_of(log, all_of_them=model.stream.on_midstream_failure != "error" or _has_reset(log))
         if any(event["type"] in _ENDS for event in said):
-            return Refusal()
+            return EndsInstead()
         try:
             kept = _decode(record)
             spec, encoder, clock = await self._spec(header, model, kept, is_numbered=bool(said))
             if _has_content(said) and not _is_mended(spec):
-                return Refusal()
+                return EndsInstead()
             encoder.event(gap_after(log, number))
         except (Error, ValueError):
-            return Refusal()
+            return EndsInstead()
         if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
             encoder.event({"type": "warning", "reason": TAKEN_OVER})
         piece = encoder.take()
@@ -249,15 +251,15 @@ class TakeOvers:
         withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
         return GoesOn(partial(self._begin, spec, clock, log, said, number, piece), withdraw)
 
-    async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> Refusal | None:
+    async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> EndsInstead | None:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
 
         Raises:
             NoRoom: A limit of this server is reached, or the limits of keys cannot be asked.
         """
         host, stream_id, caller = self._host, header.stream_id, header.caller
-        if kept.is_stored_key and not host.key_home(caller):
-            return Refusal(Error("unauthorized", "the key of this stream was revoked", reason=REVOKED), True)
+        if kept.is_stored_key and not self.key_home(caller):
+            return EndsInstead(Error("unauthorized", "the key of this stream was revoked", reason=REVOKED), True)
         is_admitted = False
         try:
             await self._take_place(stream_id, caller)
@@ -266,7 +268,7 @@ class TakeOvers:
         except Error as refused:
             if refused.code != "rate_limited":
                 raise NoRoom from None
-            return Refusal(refused)
+            return EndsInstead(refused)
         finally:
             if not is_admitted:
                 host.cancel_admission(stream_id, caller)

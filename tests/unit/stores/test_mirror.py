@@ -14,7 +14,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores._base import CALLS, NoRoom, Refusal
+from gai_fast.stores._base import CALLS, EndsInstead, NoRoom
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import CopyTail, Gap, Record, StoreError
 from gai_fast.stores.health import Health
@@ -666,7 +666,7 @@ def closed(process: Process) -> list[tuple[StreamLog, int, bool]]:
     """The logs that this process closes, with their epochs, and whether they are cancelled. Their ends are written."""
     closed: list[tuple[StreamLog, int, bool]] = []
 
-    def close(log: StreamLog, refusal: Refusal) -> Succession:
+    def close(log: StreamLog, refusal: EndsInstead) -> Succession:
         def end(epoch: int) -> None:
             closed.append((log, epoch, refusal.is_cancelled))
             log.end(FINISHED)
@@ -852,7 +852,7 @@ class GoingOn:
         if request == b"full":
             raise NoRoom
         if request == b"refused" and self._mirrors.close_log is not None:
-            return self._mirrors.close_log(log, Refusal())
+            return self._mirrors.close_log(log, EndsInstead())
         return Succession(self.begun.append, self._withdraw, is_end=False)
 
     def _withdraw(self) -> None:

@@ -31,7 +31,7 @@ from gai_fast.net.stream.takeover import KeyHome, TakeOvers
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import GoesOn, NoRoom, Refusal, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, data_lines
 from gai_fast.stores.backend import Owner
 from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeClient, FakePool
@@ -408,7 +408,7 @@ async def test_what_cannot_go_on_is_closed(why: str) -> None:
         log.trim(0)
     kept = b'{"request":{"query":1}}' if why == "a damaged record" else record(engine)
     epoch = 4 if why == "a fourth worker" else 3
-    assert await engine.takeovers.going_on(log, Owner("lost", epoch), log.last_seq + NUMBER, kept) == Refusal()
+    assert await engine.takeovers.going_on(log, Owner("lost", epoch), log.last_seq + NUMBER, kept) == EndsInstead()
     await engine.close()
 
 
@@ -493,7 +493,7 @@ async def test_a_stream_whose_key_has_nothing_left_ends_with_that_error(limits: 
     await engine.ledger.take(key, "another", Demand(0, Reservation(1, 10)))
     log = logged(engine, START, text(LONG), caller="anna")
     found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, kept)
-    assert isinstance(found, Refusal)
+    assert isinstance(found, EndsInstead)
     assert found.error is not None
     assert (found.error.code, found.error.reason) == ("rate_limited", "streams" if limits.streams else "spend")
     await engine.close()
@@ -503,13 +503,13 @@ async def test_a_stream_whose_key_has_nothing_left_ends_with_that_error(limits: 
 async def test_a_stream_of_a_key_that_is_gone_goes_on_unless_it_was_revoked(was: KeyHome) -> None:
     engine = engine_with()
     homes: dict[str, KeyHome] = {"anna": was}
-    engine.key_home = lambda caller: homes.get(caller, "")
+    engine.takeovers.key_home = lambda caller: homes.get(caller, "")
     kept = keyed(engine)
     homes.clear()
     log = logged(engine, START, text(LONG), caller="anna")
     found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, kept)
-    assert isinstance(found, Refusal) == (was == "store")
-    if isinstance(found, Refusal):
+    assert isinstance(found, EndsInstead) == (was == "store")
+    if isinstance(found, EndsInstead):
         assert found.is_cancelled
         assert found.error is not None
         assert found.error.reason == "key_revoked"
