@@ -237,6 +237,49 @@ async def test_own_words_are_hidden_from_the_provider_of_the_new_owner_too(
     assert kinds(followed).count("safety") == 2
 
 
+def keyed() -> str:
+    """Returns a model with a price, and keys: of two callers with limits, and of an admin."""
+    limits = 'requests_per_minute = 1\nstreams = 1\nspend = {amount = 1000, period = "total"}\n'
+    keys = [f'[[key]]\nname = "{name}"\nsecret = "file:{name}"\n{limits}' for name in ("anna", "bob")]
+    admin = '[[key]]\nname = "admin"\nrole = "admin"\nsecret = "file:admin"\n'
+    return "price = {input = 0, output = 1000}\n" + "".join(keys) + admin
+
+
+def write_keys(folder: Path) -> None:
+    for name in ("anna", "bob", "admin"):
+        (folder / name).write_text(name * 8)
+
+
+async def spend_of(server: Server) -> dict[str, tuple[float, int]]:
+    """Returns what each key has spent, and its requests."""
+    headers = {"x-api-key": "admin" * 8}
+    rows = (await server.ask("GET", "/admin/v1/spend?by=key", None, headers)).json["data"]
+    return {row["key"]: (float(row["amount"]), row["requests"]) for row in rows}
+
+
+async def test_a_key_with_limits_has_its_place_and_its_spend_with_the_new_owner(
+    net: Net, folder: Path, url: str
+) -> None:
+    """It may make one request a minute, and has one stream."""
+    write_keys(folder)
+    more = f'{keyed()}[stream]\non_midstream_failure = "continue"\n'
+    async with Mock(deltas=300, rate=80) as mock:
+        configure(folder, mock, more=more)
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            alone = await get(second.host, "/api/v1/stream", BODY, key="bob" * 8)
+            async with streaming(first.host, BODY, until=b".200\n", key="anna" * 8) as (stream_id, _, _):
+                first.process.kill()
+                await first.ended()
+            got = frames(await get(second.host, f"/api/v1/streams/{stream_id}", key="anna" * 8))
+            spent = await spend_of(second)
+    assert said(got) == said(frames(alone))
+    assert got[-2][1]["continued"] == "verified"
+    whole = spent["bob"][0]
+    assert whole < spent["anna"][0] < 2 * whole, "what the lost worker has charged, and a whole answer"
+    assert (spent["anna"][1], spent["bob"][1]) == (1, 1)
+
+
 @pytest.mark.parametrize("why", ["error", "takeover", "differs"])
 async def test_what_does_not_go_on_ends_with_its_worker(
     net: Net, folder: Path, url: str, make_backend: MakeBackend, why: str
@@ -245,7 +288,7 @@ async def test_what_does_not_go_on_ends_with_its_worker(
     more = "[store]\ntakeover = false\n" if why == "takeover" else ""
     async with Mock(deltas=400, rate=60) as mock, killed(net, folder, url, mock, stream, more=more) as scene:
         if why == "differs":
-            mock.deltas = 5
+            mock.deltas = 2
         got = frames(await scene.follower)
         assert got == await scene.got()
         backend = make_backend()
