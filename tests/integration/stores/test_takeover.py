@@ -93,8 +93,8 @@ async def killed(
 
             async def is_stored() -> bool:
                 answer = await second.ask("GET", f"/api/v1/streams/{stream_id}", headers=AS_STATE)
-                last = str(answer.json["last_event_id"]) if answer.status == 200 else "."
-                return int(last.rpartition(".")[2] or 0) >= 4
+                last = answer.json["last_event_id"] if answer.status == 200 else None
+                return last is not None and int(last.rpartition(".")[2]) >= 4
 
             await until_answered(is_stored)
             first.process.kill()
@@ -313,6 +313,23 @@ async def test_a_client_cancels_a_stream_that_goes_on(net: Net, folder: Path, ur
             assert answer.startswith(b"HTTP/1.1 202 "), answer
         got = frames(await scene.follower)
     assert got[-2][1]["finish_reason"] == "cancelled"
+
+
+async def test_who_cancels_a_stream_while_it_is_taken_over_ends_it(net: Net, folder: Path, url: str) -> None:
+    """Another one has asked for it just before, whose search finds the log."""
+    async with Mock(deltas=100_000, rate=60) as mock:
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, streaming(first.host, BODY) as (stream_id, _, _):
+            first.process.kill()
+            await first.ended()
+        async with serving(net, folder, *arguments) as second:
+            path = f"/api/v1/streams/{stream_id}"
+            follower = asyncio.create_task(get(second.host, path))
+            await asyncio.sleep(0)
+            answer = await get(second.host, path, method="DELETE")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["state"] == "cancelled", answer
+            assert frames(await follower)[-2][1]["finish_reason"] == "cancelled"
 
 
 async def test_three_workers_may_be_lost_and_nothing_of_the_request_stays(
