@@ -20,8 +20,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event, done
 from gai_fast.net.logs.publication import ending_of
 from gai_fast.net.logs.view import NATIVE, Representation, takeover_gap, written
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
-from gai_fast.stores import Ending, StreamLog
+from gai_fast.stores import Backlog, Ending, StreamLog
 from gai_fast.stores._base import Closing, add_text, damaged, data_lines
 
 _ENDS: Final = ("finish", "error")
@@ -87,9 +88,20 @@ def gap_after(log: StreamLog, number: int) -> Event:
         log: The log.
         number: The event's number.
     """
-    backlog = log.read(0, sys.maxsize)
+    return gap_behind(log.read(0, sys.maxsize), log.last_seq, number)
+
+
+def gap_behind(backlog: Backlog, last_seq: int, number: int) -> Event:
+    """Returns the event as `gap_after`; may work beside the loop.
+
+    Args:
+        backlog: All that the log has.
+        last_seq: The number of its last event.
+        number: The event's number.
+    """
     text = bytearray((backlog.text or "").encode())
     is_known = not backlog.lost or backlog.text is not None
     for piece in backlog.pieces:
+        breathe()
         is_known = add_text(text, piece) and is_known
-    return takeover_gap(number, log.last_seq, text.decode() if is_known else None)
+    return takeover_gap(number, last_seq, text.decode() if is_known else None)

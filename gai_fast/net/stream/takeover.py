@@ -23,10 +23,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -36,20 +36,21 @@ from gai_fast.formats import StreamContext, StreamEncoder, get_format
 from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error
-from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event
+from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.closing import closing_of, gap_after
+from gai_fast.net.logs.closing import closing_of, gap_behind
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.guarding import StreamGuards, own_words
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.processors import Chain
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
-from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores import Backlog, LogHeader, StreamLog
 from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, damaged, data_lines
 from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
@@ -229,15 +230,18 @@ class TakeOvers:
             return EndsInstead()
         if header.format != NATIVE or header.framing == "json":
             return EndsInstead()
-        said = _events_of(log, all_of_them=model.stream.on_midstream_failure != "error" or _has_reset(log))
-        if any(event["type"] in _ENDS for event in said):
-            return EndsInstead()
+        is_all = model.stream.on_midstream_failure != "error"
+        work = partial(_read, log.read(0, sys.maxsize), log.last_seq, number, record, all_of_them=is_all)
+        is_small = log.size + len(record) <= LIMITS.takeover_turn
+        found = work() if is_small else await self._targets.beside.do(work, header.caller)
+        if isinstance(found, EndsInstead):
+            return found
+        kept, request, said, gap = found
         try:
-            kept = _decode(record)
-            spec, encoder, clock = await self._spec(header, model, kept, is_numbered=bool(said))
+            spec, encoder, clock = await self._spec(header, model, kept, request, is_numbered=bool(said))
             if _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
-            encoder.event(gap_after(log, number))
+            encoder.event(gap)
         except (Error, ValueError):
             return EndsInstead()
         if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
@@ -308,20 +312,20 @@ class TakeOvers:
         _log.warning("stream %s: goes on here, its worker is gone", log.header.stream_id)
 
     async def _spec(
-        self, header: LogHeader, model: ModelSettings, kept: _Record, *, is_numbered: bool
+        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request, *, is_numbered: bool
     ) -> tuple[StreamSpec, StreamEncoder, Clock]:
         """Returns the attempt, its output, and the clock of both.
 
         Args:
             header: Describes the stream.
             model: Its model.
-            kept: Its request.
+            kept: Its record.
+            request: The request of that.
             is_numbered: Whether the log has events: the first one has the envelope.
 
         Raises:
             Error: The request cannot be served here.
         """
-        request = parse_request(bytes(kept.request))
         stream_id, caller = header.stream_id, header.caller
         let: LetThrough | None = None
         if kept.said or kept.hidden:
@@ -386,39 +390,101 @@ _SECRET: Final = re.compile(
 """A member of JSON whose name says that its value is a credential."""
 
 
-def _events_of(log: StreamLog, *, all_of_them: bool) -> list[Event]:
-    """Returns the events of a log that belong to its answer, without numbers and envelopes.
+class _Found(NamedTuple):
+    """What the store has of a stream.
+
+    Attributes:
+        kept: Its record.
+        request: The request of that.
+        said: The events of its log.
+        gap: The event that voids what clients have beyond the log.
+    """
+
+    kept: _Record
+    request: Request
+    said: list[Event]
+    gap: Event
+
+
+def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of_them: bool) -> _Found | EndsInstead:
+    """Reads what the store has of a stream; it may do so beside the loop.
 
     Args:
-        log: The log.
-        all_of_them: Whether those behind the first content are needed too.
+        backlog: All that the log has.
+        last_seq: The number of its last event.
+        number: The number of the `stream.gap`.
+        record: The output of `TakeOvers.record_of`.
+        all_of_them: Whether the events behind the first content are needed too.
+
+    Returns:
+        What the store has. If the log has its end, or the record is damaged, the stream ends instead.
 
     Raises:
         Error: `internal`, reason `log_damaged`: an event is none.
     """
+    all_of_them = all_of_them or any(_RESET in piece for piece in backlog.pieces)
+    said = _events_of(backlog.pieces, all_of_them=all_of_them)
+    if any(event["type"] in _ENDS for event in said):
+        return EndsInstead()
+    try:
+        kept = _decode(record)
+        request = parse_request(bytes(kept.request))
+    except (Error, ValueError):
+        return EndsInstead()
+    return _Found(kept, request, said, gap_behind(backlog, last_seq, number))
+
+
+def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:
+    """Returns the events of a log that belong to its answer, without numbers and envelopes, adjacent deltas as one.
+
+    Args:
+        pieces: All that the log has.
+        all_of_them: As for `_read`.
+
+    Raises:
+        Error: As `_read`.
+    """
     events: list[Event] = []
-    for piece in log.read(0, sys.maxsize).pieces:
-        for data in data_lines(piece):
-            try:
-                event: Any = read_event(data)
-                kind = event["type"]
-            except (ValueError, TypeError, KeyError):
-                raise damaged() from None
-            if kind != "stream.gap":
-                for key in _OF_THE_LOG:
-                    event.pop(key, None)
-                events.append(event)
-                if not all_of_them and kind not in NO_CONTENT:
-                    return events
+    run: list[str] = []  # the texts of the last event, if it is a delta
+    for number, data in enumerate(data for piece in pieces for data in data_lines(piece)):
+        if not number % _BREATHS:
+            breathe()
+        try:
+            event: Any = read_event(data)
+            kind = event["type"]
+        except (ValueError, TypeError, KeyError):
+            raise damaged() from None
+        if kind == "stream.gap":
+            continue
+        for own in _OF_THE_LOG:
+            event.pop(own, None)
+        key = DELTAS.get(kind)
+        text = "" if key is None else event.pop(key, "")
+        if run and event == events[-1]:
+            run.append(text)
+            continue
+        _end_run(events, run)
+        if key is not None:
+            run.append(text)
+        events.append(event)
+        if not all_of_them and kind not in NO_CONTENT:
+            break
+    _end_run(events, run)
     return events
 
 
-def _has_reset(log: StreamLog) -> bool:
-    return any(_RESET in piece for piece in log.read(0, sys.maxsize).pieces)
+def _end_run(events: list[Event], run: list[str]) -> None:
+    """Gives the last event its text, if it is a delta."""
+    if run:
+        last = cast("dict[str, Any]", events[-1])
+        last[DELTAS[last["type"]]] = "".join(run)
+        run.clear()
 
 
+_BREATHS: Final = 64
+"""Events between two breaths."""
 _RESET: Final = b'"type":"stream.reset"'
-_OF_THE_LOG: Final = frozenset({"seq", *ENVELOPE_KEYS})
+_OF_THE_LOG: Final = frozenset({"seq", "from_seq", "logprobs", *ENVELOPE_KEYS})
 
 
 def _has_content(said: list[Event]) -> bool:

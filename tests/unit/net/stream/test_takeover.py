@@ -244,7 +244,7 @@ async def test_a_call_in_progress_is_compared_and_keeps_the_id_that_the_client_h
     ],
     ids=["nothing", "a start", "a reset"],
 )
-@pytest.mark.parametrize("wish", ["error", "continue"])
+@pytest.mark.parametrize("wish", ["error", "continue", "restart"])
 async def test_without_content_the_request_is_asked_again_whatever_the_model_wishes(
     wish: str, said: tuple[dict[str, Any], ...], kinds: list[str]
 ) -> None:
@@ -258,6 +258,20 @@ async def test_without_content_the_request_is_asked_again_whatever_the_model_wis
     assert numbered == sorted({*numbered})
     assert log.ending is not None
     assert log.ending.state == "finished"
+    await engine.close()
+
+
+async def test_a_large_log_is_read_beside_the_loop(change_limits: ChangeLimits) -> None:
+    change_limits(takeover_turn=0)
+    engine = engine_with()
+    reasoned = {"type": "reasoning.delta", "text": "Hm"}
+    log = logged(engine, START, reasoned, reasoned, *[text(each) for each in "Hello"], {"type": "usage"})
+    await gone_on(engine, log)
+    receiver = FakePool.made[0].asked[-1][4]
+    receiver.head_received(200, SSE)
+    for delta in ({"reasoning_content": "HmHm"}, {"content": "Hel"}, {"content": "lo you"}):
+        receiver.body_received(f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta}]})}\n\n".encode())
+    assert (events_of(log)[-1]["type"], events_of(log)[-1]["text"]) == ("text.delta", " you")
     await engine.close()
 
 
