@@ -16,12 +16,13 @@ import pytest
 
 from gai_fast.cli.mock.command import Mock
 from gai_fast.stores.redis import RedisBackend
-from tests.integration.gateway import QUERY, Net
+from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, QUERY, SSE_HEAD, Net, Peer, delta
 from tests.integration.processes import Server, configure, serving
 from tests.integration.stores.conftest import MakeBackend
 from tests.integration.stores.test_serve import AS_STATE, frames, get, streaming
 from tests.integration.stores.test_serve import folder as folder
 from tests.waiting import until_answered
+from tests.wire import chunk
 
 Events = list[tuple[str, dict[str, Any]]]
 BODY = json.dumps({**QUERY, "model": "m", "resumable": True}).encode()
@@ -150,6 +151,40 @@ async def test_an_answer_without_content_is_asked_again(net: Net, folder: Path, 
             assert len(mock.requests) == 2
     assert said(got) == text
     assert kinds(got) == ["stream.gap", "start", "warning", "finish", "done"]
+
+
+@pytest.mark.parametrize("wish", ["error", "continue"])
+async def test_an_answer_that_has_only_begun_begins_again(net: Net, folder: Path, url: str, wish: str) -> None:
+    asked = 0
+
+    async def model(peer: Peer) -> None:
+        nonlocal asked
+        await peer.request()
+        asked += 1
+        await peer.send(SSE_HEAD, chunk(delta("", delta={"role": "assistant"})))
+        if asked == 1:
+            await peer.request()  # it thinks until its client is gone
+        await peer.send(chunk(delta("Hello")), chunk(FINISH + DONE) + LAST_CHUNK)
+
+    upstream = await net.upstream(model)
+    (folder / "gai-fast.toml").write_text(
+        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{upstream.url}/v1"\n'
+        f'[[model]]\nname = "m"\nupstream = "up"\n[stream]\non_midstream_failure = "{wish}"\n'
+    )
+    arguments = ("--port", "0", "--store", url)
+    async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+        async with streaming(first.host, BODY, until=b".1\n") as (stream_id, _, _):
+
+            async def is_stored() -> bool:
+                answer = await second.ask("GET", f"/api/v1/streams/{stream_id}", headers=AS_STATE)
+                return answer.status == 200 and answer.json["last_event_id"] is not None
+
+            await until_answered(is_stored)
+            first.process.kill()
+            await first.ended()
+        got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
+    assert kinds(got) == ["start", "stream.gap", "stream.reset", "start", "warning", "finish", "done"]
+    assert said(got) == "Hello"
 
 
 async def test_a_restart_voids_what_clients_have(net: Net, folder: Path, url: str) -> None:
