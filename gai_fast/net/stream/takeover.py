@@ -32,6 +32,7 @@ import msgspec
 
 from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import characters, parse_request
+from gai_fast.core.session import NamedSession
 from gai_fast.formats import StreamContext, StreamEncoder, get_format
 from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import Ledger, Reservation
@@ -124,6 +125,8 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         hidden: The number of own words in place of which guards have put placeholders.
         reserved: The spend that its key had to have left, and what was reserved.
         is_stored_key: Whether its key is one of the store.
+        session: The session that its client has named. Providers get the name.
+        is_large: As of `StreamSpec`.
     """
 
     request: msgspec.Raw
@@ -139,6 +142,8 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     hidden: int = 0
     reserved: tuple[int, int] = (0, 0)
     is_stored_key: bool = False
+    session: tuple[str, str] | None = None
+    is_large: bool = False
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -205,6 +210,8 @@ class TakeOvers:
                     0 if let.placeholders is None else len(let.placeholders),
                     self._host.ledger.reservation_of(header.stream_id),
                     self.key_home(spec.caller) == "store",
+                    spec.session,
+                    spec.is_large,
                 )
             )
         except (TypeError, ValueError):  # a lone surrogate
@@ -371,6 +378,8 @@ class TakeOvers:
             trace_id=header.trace_id,
             endpoint=kept.endpoint,
             transport=kept.transport,
+            is_large=kept.is_large,
+            session=None if kept.session is None else NamedSession(*kept.session),
             home=kept.home,
         )
         return spec, encoder, clock

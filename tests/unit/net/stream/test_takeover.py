@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gai_fast.core.requests.reading import parse_request
+from gai_fast.core.session import NamedSession
 from gai_fast.core.transcript import Repetition
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.guards.outcomes import safety
@@ -258,6 +259,15 @@ async def test_without_content_the_request_is_asked_again_whatever_the_model_wis
     assert numbered == sorted({*numbered})
     assert log.ending is not None
     assert log.ending.state == "finished"
+    await engine.close()
+
+
+async def test_the_provider_gets_the_name_of_the_session_from_the_new_owner_too() -> None:
+    engine = engine_with()
+    session = NamedSession("chat-7", "0" * 16)
+    await gone_on(engine, logged(engine), record(engine, session=session, is_large=True))
+    spec = engine.streams["s1"].spec
+    assert (spec.session, spec.is_large) == (session, True)
     await engine.close()
 
 
