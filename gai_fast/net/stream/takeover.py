@@ -76,11 +76,13 @@ class TakeOverHost(Protocol):
         guarding: Puts placeholders in place of own words.
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
+        streams: The running streams, by id.
     """
 
     guarding: StreamGuards
     ledger: Ledger
     limits: StreamLimits | None
+    streams: dict[str, Session]
 
     @property
     def running(self) -> int:
@@ -181,7 +183,7 @@ class TakeOvers:
     def record_of(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a stream that begins here. None if no other worker could go on with it."""
         header, request = spec.log_header, spec.request
-        if header is None or not isinstance(request, Request) or header.format != NATIVE or spec.hold:
+        if header is None or not isinstance(request, Request) or not (header.format == NATIVE or spec.hold):
             return None
         if spec.credential is not None:
             return None
@@ -235,32 +237,33 @@ class TakeOvers:
         model = self._targets.settings.model(header.model)
         if owner.epoch > LIMITS.takeovers or model is None or log.lost:
             return EndsInstead()
-        if header.format != NATIVE or header.framing == "json":
+        is_whole = header.framing == "json"
+        if log.last_seq if is_whole else header.format != NATIVE:
             return EndsInstead()
         is_all = model.stream.on_midstream_failure != "error"
         work = partial(_read, log.read(0, sys.maxsize), log.last_seq, number, record, all_of_them=is_all)
         is_small = log.size + len(record) <= LIMITS.takeover_turn
-        found = work() if is_small else await self._targets.beside.do(work, header.caller)
+        try:
+            found = work() if is_small else await self._targets.beside.do(work, header.caller)
+        except Error as problem:
+            if problem.code == "overloaded":
+                raise NoRoom from None
+            raise
         if isinstance(found, EndsInstead):
             return found
         kept, request, said, gap = found
         try:
-            spec, encoder, clock = await self._spec(header, model, kept, request, is_numbered=bool(said))
+            spec, context = await self._spec(header, model, kept, request)
             if _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
-            encoder.event(gap)
+            piece = b"" if is_whole else _announced(spec, said, gap)
         except (Error, ValueError):
             return EndsInstead()
-        if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
-            encoder.event({"type": "warning", "reason": TAKEN_OVER})
-        piece = encoder.take()
-        if spec.chain is not None:
-            spec.chain.number_after(encoder.seq)
         refusal = await self._admitted(header, kept, owner)
         if refusal is not None:
             return refusal
         withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
-        return GoesOn(partial(self._begin, spec, clock, log, said, number, piece), withdraw)
+        return GoesOn(partial(self._begin, spec, context, log, said, number, piece), withdraw)
 
     async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> EndsInstead | None:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
@@ -303,32 +306,35 @@ class TakeOvers:
             raise NoRoom from None
 
     def _begin(
-        self, spec: StreamSpec, clock: Clock, log: StreamLog, said: list[Event], number: int, piece: bytes
+        self, spec: StreamSpec, context: StreamContext, log: StreamLog, said: list[Event], number: int, piece: bytes
     ) -> None:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
         header = log.header
         try:
-            session = self._durable.go_on(spec, clock, log, said, piece)
+            publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
         except Error as error:
             self._host.cancel_admission(header.stream_id, header.caller)
             end = closing_of(log, number, False, error)
-            log.append(end.piece, end.last_seq)
+            if end.piece:
+                log.append(end.piece, end.last_seq)
             log.end(end.ending)
             return
-        self._beginning.append(cast("Session", session))
+        context.metrics = publication.measured  # of a whole answer
+        session = self._host.streams.get(header.stream_id)
+        if session is not None:
+            self._beginning.append(session)
         _log.warning("stream %s: goes on here, its worker is gone", log.header.stream_id)
 
     async def _spec(
-        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request, *, is_numbered: bool
-    ) -> tuple[StreamSpec, StreamEncoder, Clock]:
-        """Returns the attempt, its output, and the clock of both.
+        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request
+    ) -> tuple[StreamSpec, StreamContext]:
+        """Returns the attempt, and the context of its output.
 
         Args:
             header: Describes the stream.
             model: Its model.
             kept: Its record.
             request: The request of that.
-            is_numbered: Whether the log has events: the first one has the envelope.
 
         Raises:
             Error: The request cannot be served here.
@@ -356,15 +362,14 @@ class TakeOvers:
             timestamps=model.stream.timestamps,
             ids=True,
         )
-        encoder = get_format(NATIVE).encoder("ndjson" if header.framing == "ndjson" else "sse", context)
-        if is_numbered:
-            encoder.event({"type": "start", "seq": 1})
-            encoder.take()
+        is_whole, form = header.framing == "json", get_format(header.format)
+        encoder = None if is_whole else form.encoder("ndjson" if header.framing == "ndjson" else "sse", context)
         spec = StreamSpec(
             self._targets.with_target(model, kept.home),
             request,
+            form.whole(context) if encoder is None else encoder,
             encoder,
-            encoder,
+            hold=is_whole,
             can_reset=kept.can_reset,
             dialect=kept.dialect,
             left_out=kept.left_out,
@@ -382,7 +387,7 @@ class TakeOvers:
             session=None if kept.session is None else NamedSession(*kept.session),
             home=kept.home,
         )
-        return spec, encoder, clock
+        return spec, context
 
 
 def _has_secret(request: Request) -> bool:
@@ -397,6 +402,26 @@ _SECRET: Final = re.compile(
     rb'"[^"]*(?:api[_-]?key|authorization|token|secret|password|credentials?|subscription[_-]key)"\s*:', re.IGNORECASE
 )
 """A member of JSON whose name says that its value is a credential."""
+
+
+def _announced(spec: StreamSpec, said: Sequence[Event], gap: Event) -> bytes:
+    """Returns the frames with which a stream goes on.
+
+    Args:
+        spec: The attempt. Its output goes on behind them.
+        said: What its log has. The first event has the envelope.
+        gap: The event that voids what clients have beyond the log.
+    """
+    encoder = cast("StreamEncoder", spec.output)
+    if said:
+        encoder.event({"type": "start", "seq": 1})
+        encoder.take()
+    encoder.event(gap)
+    if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
+        encoder.event({"type": "warning", "reason": TAKEN_OVER})
+    if spec.chain is not None:
+        spec.chain.number_after(encoder.seq)
+    return encoder.take()
 
 
 class _Found(NamedTuple):
@@ -496,7 +521,7 @@ _RESET: Final = b'"type":"stream.reset"'
 _OF_THE_LOG: Final = frozenset({"seq", "from_seq", "logprobs", *ENVELOPE_KEYS})
 
 
-def _has_content(said: list[Event]) -> bool:
+def _has_content(said: Sequence[Event]) -> bool:
     """Returns whether events have content that is not void."""
     has_content = False
     for event in said:

@@ -187,6 +187,32 @@ async def test_an_answer_that_has_only_begun_begins_again(net: Net, folder: Path
     assert said(got) == "Hello"
 
 
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_whole_answer_is_asked_for_again(net: Net, folder: Path, url: str, waits: bool) -> None:
+    asked, headers = {**QUERY, "model": "m", "stream": False}, {"idempotency-key": "k"}
+    async with Mock(deltas=20, ttft=60) as mock:
+        configure(folder, mock)
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            lost = asyncio.create_task(first.ask("POST", "/api/v1/stream", asked, headers))
+            await until_answered(partial(is_asked, mock, 1))
+            again = asyncio.create_task(second.ask("POST", "/api/v1/stream", asked, headers)) if waits else None
+            await asyncio.sleep(0.3)  # the first batch is written
+            first.process.kill()
+            await first.ended()
+            mock.ttft = 0
+            if again is None:
+                again = asyncio.create_task(second.ask("POST", "/api/v1/stream", asked, headers))
+            answer = await again
+            assert (answer.status, len(mock.requests)) == (200, 2)
+            repeated = await second.ask("POST", "/api/v1/stream", asked, headers)
+            assert repeated.json == answer.json
+            assert len(mock.requests) == 2
+            lost.cancel()
+            await asyncio.gather(lost, return_exceptions=True)
+    assert len(answer.json["text"].split()) == 20
+
+
 async def test_a_restart_voids_what_clients_have(net: Net, folder: Path, url: str) -> None:
     async with Mock(deltas=200, rate=60) as mock:
         configure(folder, mock)

@@ -120,7 +120,6 @@ async def test_a_record_has_the_request_and_no_credential() -> None:
     "change",
     [
         {"log_header": None},
-        {"hold": True},
         {"request": {"messages": []}},
         {"log_header": LogHeader("s1", "", "m", "openai", "sse")},
         {"request": parse_request(b'{"query":"hi","extra":{"a":"%b"}}' % (b"x" * 99_999))},
@@ -131,7 +130,6 @@ async def test_a_record_has_the_request_and_no_credential() -> None:
     ],
     ids=[
         "no log",
-        "a whole answer",
         "a dialect",
         "another log",
         "too long",
@@ -259,6 +257,36 @@ async def test_without_content_the_request_is_asked_again_whatever_the_model_wis
     assert numbered == sorted({*numbered})
     assert log.ending is not None
     assert log.ending.state == "finished"
+    await engine.close()
+
+
+@pytest.mark.parametrize("name", ["gai", "openai"])
+async def test_a_whole_answer_is_asked_for_again(name: str) -> None:
+    engine = engine_with("error")
+    log, client = logged(engine, format=name, framing="json"), FakeClient()
+    follower = engine.durable.await_answer(log, client, is_first=False)
+    follower.begin()
+    kept = record(engine, hold=True, log_header=log.header)
+    await gone_on(engine, log, kept)
+    publication = engine.durable.publication("s1")
+    assert publication is not None
+    assert publication.followers == 1
+    answer(engine, "Hel", "lo")
+    assert log.last_seq == NUMBER
+    *_, (end, piece) = client.calls
+    assert end == "end"
+    assert b'"Hello"' in piece
+    assert log.ending is not None
+    assert log.ending.state == "finished"
+    await engine.close()
+
+
+async def test_a_whole_answer_that_is_stored_is_not_asked_for_again() -> None:
+    engine = engine_with()
+    log = logged(engine, framing="json")
+    log.append(b"{}", 1)
+    kept = record(engine, hold=True, log_header=log.header)
+    assert await engine.takeovers.going_on(log, Owner("lost", 1), NUMBER, kept) == EndsInstead()
     await engine.close()
 
 
