@@ -64,6 +64,7 @@ class RunTimeKeys:
         self.callers = StoredCallers({}, (), stored.was_used)
         self._stored = stored
         self._settings = settings
+        self._of_file = _names_of(settings)
         self._clock = clock
         self._wall = wall
         self._known: Mapping[str, StoredKey] = {}
@@ -90,12 +91,7 @@ class RunTimeKeys:
 
     def is_of_file(self, name: str) -> bool:
         """Returns whether the file has a key or an issuer of this name."""
-        return name in self._names_of_file
-
-    @property
-    def _names_of_file(self) -> set[str]:
-        settings = self._settings
-        return {key.name for key in settings.keys} | {issuer.name for issuer in settings.issuers}
+        return name in self._of_file
 
     async def open(self) -> None:
         """Reads the keys, and begins to look for changes.
@@ -127,6 +123,7 @@ class RunTimeKeys:
         if settings.key_defaults != self._settings.key_defaults:
             self._built.clear()
         self._settings = settings
+        self._of_file = _names_of(settings)
         self._build()
 
     async def change(self, name: str, edit: Edit) -> StoredKey | None:
@@ -212,7 +209,7 @@ class RunTimeKeys:
 
     def _build(self) -> None:
         """Makes the keys and the callers: rules 2 to 4."""
-        of_file = self._names_of_file
+        of_file = self._of_file
         keys: dict[str, KeySettings] = {}
         callers: dict[bytes, tuple[KeySettings, float]] = {}
         lost: set[bytes] = set()
@@ -243,6 +240,11 @@ class RunTimeKeys:
             digests = (stored.digest, stored.former) if stored.former else (stored.digest,)
             built = self._built[stored.name] = stored, key_of(stored.name, digests, stored.values, self._settings)
         return built[1]
+
+
+def _names_of(settings: Settings) -> frozenset[str]:
+    """Returns the names of the keys and issuers of a configuration."""
+    return frozenset([each.name for each in (*settings.keys, *settings.issuers)])
 
 
 def too_many_keys() -> Error:
