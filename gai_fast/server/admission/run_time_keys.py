@@ -244,7 +244,7 @@ class RunTimeKeys:
 
 def _names_of(settings: Settings) -> frozenset[str]:
     """Returns the names of the keys and issuers of a configuration."""
-    return frozenset([each.name for each in (*settings.keys, *settings.issuers)])
+    return frozenset([*[key.name for key in settings.keys], *[issuer.name for issuer in settings.issuers]])
 
 
 def too_many_keys() -> Error:
