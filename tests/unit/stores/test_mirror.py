@@ -16,7 +16,7 @@ from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from gai_fast.stores._base import CALLS, EndsInstead, NoRoom
 from gai_fast.stores.alive import Alive
-from gai_fast.stores.backend import CopyTail, Gap, Record, StoreError
+from gai_fast.stores.backend import CopyTail, Gap, Owner, Record, StoreError
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
 from gai_fast.stores.mirror import Mirrors, Succession
@@ -839,7 +839,7 @@ class GoingOn:
     """What goes on with streams in this process."""
 
     def __init__(self, process: Process) -> None:
-        self.asked: list[tuple[StreamLog, int, bytes]] = []
+        self.asked: list[tuple[StreamLog, Owner, bytes]] = []
         self.begun: list[int] = []
         self.withdrawn = 0
         self.has_room = True
@@ -847,8 +847,8 @@ class GoingOn:
         process.mirrors.go_on = self.go_on
         process.mirrors.has_room = lambda taking: self.has_room and not taking
 
-    async def go_on(self, log: StreamLog, epoch: int, request: bytes) -> Succession:
-        self.asked.append((log, epoch, request))
+    async def go_on(self, log: StreamLog, owner: Owner, request: bytes) -> Succession:
+        self.asked.append((log, owner, request))
         if request == b"full":
             raise NoRoom
         if request == b"refused" and self._mirrors.close_log is not None:
@@ -869,7 +869,7 @@ async def test_a_stream_whose_worker_is_gone_goes_on_here_and_its_followers_stay
     follower = Watching(log)
     world.leases.clear()
     await until(lambda: bool(going_on.begun))
-    assert (going_on.asked, going_on.begun, closed) == ([(log, 1, b"request")], [2], [])
+    assert (going_on.asked, going_on.begun, closed) == ([(log, Owner("there", 1), b"request")], [2], [])
     assert (stored.worker, stored.epoch, log.is_over) == ("here", 2, False)
     stored.records.append(Record(3, 4, frame(4)))
     announce(world)
