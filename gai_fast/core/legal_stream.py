@@ -15,7 +15,7 @@ from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain, Stop
 from gai_fast.core.requests.reading import characters_of_media
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
-from gai_fast.core.transcript import Transcript
+from gai_fast.core.transcript import Repetition, Transcript
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.events import DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, NO_EVENT, TYPES, Event, done
@@ -144,6 +144,7 @@ class LegalStream:
         "_held_finish",
         "_is_void",
         "_now_ms",
+        "_repetition",
         "_sink",
         "_stream_id",
         "_unwatched",
@@ -166,6 +167,7 @@ class LegalStream:
         self._has_sent_delta = False
         self._held_finish: Event | None = None  # the end of the answer, which waits for the processors
         self._now_ms: Any = 0  # an `int`; typed so, compiled code would make an object of it for each call
+        self._repetition: Repetition | None = None  # what the processors must repeat
         self._unwatched: tuple[EventSink, DeltaSink | None] | None = None
         self._watcher: EventSink | None = None
         self.state = State.IDLE
@@ -423,7 +425,14 @@ class LegalStream:
         self.state = step.state
 
     def _send_processed(self, processed: Event) -> None:
-        """Writes an event from the processors to the sink."""
+        """Writes an event from the processors to the sink, unless its client has it."""
+        if self._repetition is not None:
+            new = self._repetition.take(processed)
+            if new is None:
+                if self._chain is not None:
+                    self._chain.leave_out(processed)
+                return
+            processed = new
         self._has_sent_delta = self._has_sent_delta or processed["type"] in DELTAS
         self._write(processed)
 
@@ -537,6 +546,8 @@ class LegalStream:
         """Emits the complete calls of an incomplete answer. Returns its usage."""
         answer = self._answer
         transcript, answer.transcript = answer.transcript, None
+        if self._repetition is not None:
+            self._repetition.give_up()
         if self._held_finish is not None:  # the answer is complete, and so are its calls
             self._held_finish = None
             return self._partial_usage()

@@ -201,9 +201,9 @@ class InputCheck:
         return self.size > LIMITS.slice
 
     @property
-    def has_placeholders(self) -> bool:
-        """Whether placeholders stand in the texts."""
-        return self._placeholders is not None
+    def placeholders(self) -> Placeholders | None:
+        """The placeholders. None if there are none."""
+        return self._placeholders
 
     @property
     def changed(self) -> list[int]:

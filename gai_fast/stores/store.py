@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -28,15 +28,25 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
 from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
-from gai_fast.stores._base import Claim, Closing, LogHeader
+from gai_fast.stores._base import Claim, Closing, EndsInstead, GoesOn, LogHeader
 from gai_fast.stores.alive import Alive, IsGone
-from gai_fast.stores.backend import CLAIMS, DROP, Backend, CopyChange, Records, StoreError, claim_text, read_claim
+from gai_fast.stores.backend import (
+    CLAIMS,
+    DROP,
+    Backend,
+    CopyChange,
+    Owner,
+    Records,
+    StoreError,
+    claim_text,
+    read_claim,
+)
 from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog
 from gai_fast.stores.messages import Hear, StoreMessages
-from gai_fast.stores.mirror import Mirrors
+from gai_fast.stores.mirror import Close, Mirrors, Succession
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
 from gai_fast.stores.responses import KeptResponses
@@ -52,14 +62,13 @@ _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
 _SECOND_LOOK: Final = (0.1, 0.0)
 """Seconds after each lookup of a stream that may have just begun: its first batch takes `journal_interval`."""
 
-ClosingOf = Callable[[StreamLog, int, bool], Closing]
+ClosingOf = Callable[[StreamLog, int, bool, Error | None], Closing]
 """Returns the end of a log whose owner is gone. Its arguments are the log, with all that is stored; the number of its
-`stream.gap`, or 0 for none; and whether the stream is cancelled."""
+`stream.gap`, or 0 for none; whether the stream is cancelled; and its error, as in `EndsInstead`."""
 
-GoingOn = Callable[[StreamLog, int, int, bytes], Callable[[], None] | None]
-"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; the owner's epoch; the
-number of the log's `stream.gap`; and the stream's request. It returns what begins to go on once the log's copy is taken
-over, or None if the log is closed instead."""
+GoingOn = Callable[[StreamLog, Owner, int, bytes], Awaitable[GoesOn | EndsInstead]]
+"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; the owner; the number
+of the log's `stream.gap`; and the stream's request. It may raise `NoRoom`."""
 
 Durability = Literal["memory", "durable", "degraded"]
 """The loss if this process ends: all that its memory holds; the last 30 ms; all since the store has failed."""
@@ -166,10 +175,10 @@ class Store:
                 self._backend, self.memory, self._settings, self._health, self.worker, self._clock, self._leave_to_other
             )
             if self.closing_of is not None:
-                self._mirrors.close_log = partial(self._closing, self._journal, self.closing_of)
-            if self.going_on is not None and self._settings.takeover:
-                self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on)
-                self._mirrors.has_room = self.has_room
+                close = self._mirrors.close_log = partial(self._closing, self._journal, self.closing_of)
+                if self.going_on is not None and self._settings.takeover:
+                    self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on, close)
+                    self._mirrors.has_room = self.has_room
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
                 upkeep.append(self._messages.serve(self.hear))
@@ -242,16 +251,14 @@ class Store:
         else:
             self._mirrors.adopt(log)
 
-    def _closing(
-        self, journal: Journal, closing_of: ClosingOf, log: StreamLog, is_cancelled: bool
-    ) -> Callable[[int], None]:
+    def _closing(self, journal: Journal, closing_of: ClosingOf, log: StreamLog, refusal: EndsInstead) -> Succession:
         """Makes the end of a log; as `mirror.Close`.
 
         With `before_send` no client has seen an event that is not stored. Otherwise the events of the end have numbers
         that no client has seen.
         """
         gap = 0 if journal.is_ahead else owners_number(log.last_seq)
-        piece, last_seq, ending = closing_of(log, gap, is_cancelled)
+        piece, last_seq, ending = closing_of(log, gap, refusal.is_cancelled, refusal.error)
 
         def close(epoch: int) -> None:
             log.request = b""  # if the copy has a request, it goes with the end
@@ -260,22 +267,22 @@ class Store:
                 log.append(piece, last_seq)
             log.end(ending)
 
-        return close
+        return Succession(close, _nothing, is_end=True)
 
-    def _go_on(
-        self, journal: Journal, going_on: GoingOn, log: StreamLog, epoch: int, request: bytes
-    ) -> Callable[[int], None] | None:
+    async def _go_on(
+        self, journal: Journal, going_on: GoingOn, close: Close, log: StreamLog, owner: Owner, request: bytes
+    ) -> Succession:
         """Goes on with a stream; as `mirror.GoOn`."""
-        begin = going_on(log, epoch, owners_number(log.last_seq), request)
-        if begin is None:
-            return None
+        found = await going_on(log, owner, owners_number(log.last_seq), request)
+        if isinstance(found, EndsInstead):
+            return close(log, found)
 
         def go_on(own: int) -> None:
             log.request = request
             journal.go_on(log, own, is_end=False)
-            begin()
+            found.begin()
 
-        return go_on
+        return Succession(go_on, found.withdraw, is_end=False)
 
     def find_here(self, stream_id: str) -> StreamLog | None:
         """Returns the log of a stream from the memory of this process. None if it is not there."""
@@ -638,6 +645,10 @@ class Store:
 
 def _always(taking: int) -> bool:
     return True
+
+
+def _nothing() -> None:
+    """Gives nothing back."""
 
 
 def owners_number(last_seq: int) -> int:

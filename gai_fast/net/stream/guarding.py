@@ -204,14 +204,34 @@ class StreamGuards:
             return request, None
         if names_tokens(request):
             raise closed(looking[0].name, TOKENS)
+        request, check = await self._checked(request, looking, info)
+        return request, check.let_through()
+
+    async def hidden(self, request: Request, info: StreamInfo) -> tuple[Request, Placeholders | None]:
+        """Puts placeholders in place of own words again, in a request that guards have let through (`own_words`).
+
+        Args:
+            request: The request.
+            info: Whose request it is.
+
+        Returns:
+            The request, and its placeholders. None if there are none.
+        """
+        guards = self.guards
+        active = () if guards is None else guards.for_request(info.model, info.caller)
+        hiding = [each for each in active if each.sees("input") and each.settings.restore]
+        request, check = await self._checked(request, hiding, info)
+        return request, check.placeholders
+
+    async def _checked(
+        self, request: Request, looking: Sequence[ActiveGuard], info: StreamInfo
+    ) -> tuple[Request, InputCheck]:
         texts = texts_of(request)
         strings = [string for text in texts for string in text.strings]
         check = InputCheck(looking, strings, info, self.tallies)
         await self.finish(check)
         new = new_texts(texts, check)
-        if new is not None:
-            request = with_texts(request, new.sent, new.left_out)
-        return request, check.let_through()
+        return request if new is None else with_texts(request, new.sent, new.left_out), check
 
     async def finish(self, check: InputCheck) -> None:
         """Finishes a check; as `InputChecks.run`.

@@ -212,6 +212,7 @@ class Engine(EngineCallbacks):
         self.store.responses.use(settings.responses)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
+        self.ledger.name(self.store.worker)
         self.durable = DurableStreams(self.start, self.store, self.ledger, self.timers, loop, settings.limits.drains)
         """The durable streams of this process, and their followers."""
         self.answers: SharedAnswers | None = None
@@ -239,15 +240,11 @@ class Engine(EngineCallbacks):
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
         )  # last: opens connections
         """Chooses and asks the models' targets."""
-        self.takeovers = TakeOvers(self.targets, self.durable, self.chain, self._may_move)
+        self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
         if self.store.keeps_requests:
             self.durable.record_of = self.takeovers.record_of
-
-    def _may_move(self, spec: StreamSpec, stream_id: str) -> bool:
-        """Returns whether another worker could go on with a stream that begins here."""
-        return self.guards is None and not self.ledger.counts(stream_id)
 
     @property
     def active(self) -> dict[str, int]:
