@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
@@ -170,9 +170,10 @@ class Collector:
             self._clear()
         elif kind == "stream.gap":
             text = _text(event, "text")
-            self._texts["text.delta"] = [text]
-            self._parts = [part for part in self._parts if part["type"] != "text"]
-            self._text_part("text", text)
+            if text != "".join(self._texts["text.delta"]):
+                self._texts["text.delta"] = [text]
+                self._parts = [part for part in self._parts if part["type"] != "text"]
+                self._text_part("text", text)
         elif kind in self._others and not event.get("image", {}).get("partial"):
             self._grow(len(encode_json(event)))  # first: raises if it cannot be written
             self._parts.append({"type": "event", "event": event})
@@ -290,11 +291,15 @@ class Collector:
 
 
 class ReadCollector:
-    """Collects the events of a stream that a program also reads: if the answer is too large, only `result` fails."""
+    """Collects the events of a stream that a program also reads: if the answer is too large, only `result` fails.
+
+    Events that a new owner of the stream voids do not count: text, reasoning and calls.
+    """
 
     def __init__(self) -> None:
         self._collector = Collector()
         self._refusal: Error | None = None
+        self._numbered: list[Event] = []  # the collected events that may still be void
 
     def event(self, event: Event) -> None:
         """Adds one event. Order matters; unknown types are ignored.
@@ -308,10 +313,25 @@ class ReadCollector:
             if event["type"] == "stream.reset":
                 self._refusal = None
         try:
+            if event["type"] == "stream.gap" and event.get("reason") == _TAKEN_OVER:
+                self._void(event.get("from", 0))
             self._collector.event(event)
         except Error as refusal:
             self._refusal = refusal
             self._collector = Collector()  # frees the collected events: there will be no result
+        if self._refusal is not None or event["type"] == "stream.reset":
+            self._numbered.clear()
+        elif "seq" in event:
+            self._numbered.append(event)
+
+    def _void(self, first: int) -> None:
+        """Forgets the events from a number on."""
+        kept = [event for event in self._numbered if event["seq"] < first]
+        if len(kept) < len(self._numbered):
+            self._numbered = kept
+            self._collector = Collector()
+            for event in kept:
+                self._collector.event(event)
 
     def result(self) -> Result:
         """Returns the result.
@@ -323,6 +343,9 @@ class ReadCollector:
         if self._refusal is not None:
             raise self._refusal
         return result
+
+
+_TAKEN_OVER: Final = "taken_over"
 
 
 def _not_an_event(event: Any, problem: Exception) -> ValueError:

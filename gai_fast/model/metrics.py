@@ -36,14 +36,16 @@ class Tallies:
         hedges: Second targets that were asked because the first was silent.
         cache_requests: Requests that asked for the cache, by result.
         session_moves: Requests of sessions that did not go home, by model and reason; those that occurred.
+        takeovers: Streams of workers that are gone, by model and outcome; those that occurred.
     """
 
-    __slots__ = ("cache_requests", "hedges", "session_moves")
+    __slots__ = ("cache_requests", "hedges", "session_moves", "takeovers")
 
     def __init__(self) -> None:
         self.hedges = 0
         self.cache_requests = {"hit": 0, "joined": 0, "miss": 0}
         self.session_moves: dict[tuple[str, str], int] = {}
+        self.takeovers: dict[tuple[str, str], int] = {}
 
 
 class MetricsSink(Protocol):

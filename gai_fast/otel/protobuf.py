@@ -130,6 +130,7 @@ def span(
     known: bytes = b"",
     events: bytes = b"",
     error: str | None = None,
+    link: tuple[str, str] | None = None,
 ) -> bytes:
     """Returns a sampled span, as a field of `ScopeSpans`.
 
@@ -146,6 +147,7 @@ def span(
         known: More of them, encoded already, with `ATTRIBUTE`.
         events: Results of `event`.
         error: Why it failed. None if it did not fail.
+        link: The trace and the id of another span that it goes on from. None if there is none.
     """
     parts = [
         b"\x0a\x10",
@@ -165,6 +167,9 @@ def span(
         attributes(ATTRIBUTE, given),
         events,
     ]
+    if link is not None:
+        linked = b"\x0a\x10" + bytes.fromhex(link[0]) + b"\x12\x08" + bytes.fromhex(link[1])
+        parts.append(field(b"\x6a", linked))
     if error is not None:
         parts.append(field(b"\x7a", text(b"\x12", error) + b"\x18" + varint(_ERROR)))
     parts.append(b"\x85\x01\x01\x00\x00\x00")  # flags: sampled

@@ -67,6 +67,20 @@ class Telemetry:
             with_content=self.settings.content,
         )
 
+    def go_on(self, context: str) -> Trace:
+        """Begins the trace of a stream whose worker is gone: its spans are in the same trace, with a link to its span.
+
+        Args:
+            context: `Trace.context` of that worker. Empty if it traced nothing.
+        """
+        if not context:
+            return self.begin(None, None, route=None)
+        _, trace_id, span_id, flags = context.split("-")
+        former = Parent(trace_id, span_id, flags == "01")
+        trace = self.begin(former, "", route=None)
+        trace.former = former
+        return trace
+
     def new_span_id(self) -> str:
         """Works as `Recorder.new_span_id`; never all zero (W3C Trace Context, 3.2.2.4). Two are a trace's id."""
         while not self._ids:

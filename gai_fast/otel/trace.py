@@ -177,6 +177,7 @@ class Trace:
 
     Attributes:
         trace_id: 32 hex digits.
+        former: The span of a worker that is gone, whose stream goes on here. None if there is none.
         output: Collects the events that the client gets, for the span. None if it holds no content.
     """
 
@@ -196,6 +197,7 @@ class Trace:
         "_span_id",
         "_state",
         "_with_content",
+        "former",
         "output",
         "trace_id",
     )
@@ -213,6 +215,7 @@ class Trace:
     ) -> None:
         self._recorder = recorder
         self.trace_id = trace_id
+        self.former: Parent | None = None
         self._parent_id = parent_id
         self._state = state
         self._is_sampled = is_sampled
@@ -228,6 +231,12 @@ class Trace:
         self._pending: TracedAttempt | None = None  # the attempt that is not sent yet
         self._planned: list[tuple[str, dict[str, Value]]] = []  # events of the attempt that comes next
         self._events: list[tuple[str, float, dict[str, Value]]] = []
+
+    @property
+    def context(self) -> str:
+        """The request's span as `traceparent` has it, for another worker that goes on with its stream."""
+        span_id = self._span_id or self._parent_id
+        return f"00-{self.trace_id}-{span_id}-{'01' if self._is_sampled else '00'}" if span_id else ""
 
     # -- while it runs --
 
@@ -428,6 +437,7 @@ class Trace:
             known=_known(target).encoded,
             events=self._encoded(events),
             error=error,
+            link=None if self.former is None else self.former[:2],
         )
 
     def _count(

@@ -86,6 +86,7 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
             yield
         finally:
             if engine is None:
+                await service.engine.let_go()
                 await service.close()
             else:
                 service.detach()

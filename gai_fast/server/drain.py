@@ -8,8 +8,9 @@ Owns the order:
    accepted.
 3. The server accepts connections until `limits.drain_idle` before the end of `grace`: each accepted connection has this
    time to send its request, and is answered. Later connections wait in the kernel for a successor on the same socket.
-4. After `grace`, streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to read their last
-   bytes.
+4. After `grace`, the clients of durable streams are cut off, and other workers go on with these streams if they can:
+   see `Engine.let_go`. All other streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to
+   read their last bytes.
 5. A second signal to end applies rule 4 at once.
 """
 

@@ -258,9 +258,11 @@ class RunningServer:
         until = loop.time() + LIMITS.closing
         self.engine.disconnect_clients(loop.time() + LIMITS.final_frame)
         while True:
-            if not self.engine.durable.followers or loop.time() >= until:
+            is_settled = not self.engine.durable.followers and not self.engine.store.is_taking_over
+            if is_settled or loop.time() >= until:
                 break
             await asyncio.sleep(LIMITS.drain_check)
+        await self.engine.let_go()
         streams = self.service.close()
         others = [close_connections(each, until) for each in (*self.connections[:-1], self._entrance.refused)]
         ended = await asyncio.gather(streams, *others, self._close_general(until), return_exceptions=True)

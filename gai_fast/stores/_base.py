@@ -53,6 +53,7 @@ class LogHeader(NamedTuple):
         envelope: `compact` or `full`. None for the framing's default.
         request_id: The id of the request that started the stream, for the envelope of other formats.
         trace_id: The 32 hex digits of the request's `traceparent`. None if it had none.
+        handovers: How often a worker that stopped let the stream go, and another one took it over.
     """
 
     stream_id: str
@@ -63,6 +64,7 @@ class LogHeader(NamedTuple):
     envelope: Literal["compact", "full"] | None = None
     request_id: str = ""
     trace_id: str | None = None
+    handovers: int = 0
 
     @property
     def is_numbered(self) -> bool:
@@ -112,15 +114,31 @@ class Closing(NamedTuple):
     ending: Ending
 
 
+class TakeOver(NamedTuple):
+    """A stream's change of its owner.
+
+    Args:
+        former: The name of the worker that is gone. Empty if it has let the stream go.
+        worker: The name of the new owner.
+        epoch: The new owner's epoch.
+        waited: Seconds since the former owner was last known here to live, or since the stream was asked for.
+    """
+
+    former: str
+    worker: str
+    epoch: int
+    waited: float
+
+
 class GoesOn(NamedTuple):
     """How a stream goes on in this process.
 
     Args:
-        begin: Goes on: this process owns the copy of the stream's log.
+        begin: Goes on, once this process owns the copy of the stream's log.
         withdraw: Gives back what was taken for it: this process does not own the copy.
     """
 
-    begin: Callable[[], None]
+    begin: Callable[[TakeOver], None]
     withdraw: Callable[[], None]
 
 

@@ -7,7 +7,8 @@ the worker that its record in the store names. A stream's id names the worker th
 2. A process of another server on this machine is gone if the operating system reports that it has ended.
 3. Any other worker is gone if it has no lease: it has not reached the store for `limits.lease_lost`. Until then its
    streams do not end, and their followers wait.
-4. A process that stood still for half a lease, or whose clock was set by as much, cannot judge by leases: the other
+4. A stream whose owner has no name was let go: its owner is gone.
+5. A process that stood still for half a lease, or whose clock was set by as much, cannot judge by leases: the other
    workers may have stood still too, and may be about to renew theirs. For the duration of a lease it counts no worker
    as gone.
 """
@@ -54,7 +55,7 @@ class Alive:
         self._beat_at = time.monotonic(), time.time()
 
     def _notice_standstill(self) -> None:
-        """Starts the period of rule 4 if the last beat is too long ago."""
+        """Starts the period of rule 5 if the last beat is too long ago."""
         if self._beat_at is None:
             return
         now, wall = time.monotonic(), time.time()
@@ -62,7 +63,7 @@ class Alive:
             self._judges_from = now + SHARED.lease_lost
 
     async def _without_lease(self, workers: Collection[str]) -> set[str]:
-        """Returns the workers that are gone by their lease: rules 3 and 4."""
+        """Returns the workers that are gone by their lease: rules 3 and 5."""
         leased = await self._backend.leased(workers) if workers else ()
         self._notice_standstill()  # the process may have stood still during the call
         return set[str]() if time.monotonic() < self._judges_from else {*workers}.difference(leased)
@@ -115,11 +116,13 @@ class Alive:
         return bool(late) and not all(await asyncio.gather(*map(self.is_known_gone, late)))
 
     async def is_known_gone(self, worker: str) -> bool | None:
-        """Returns whether a worker is gone by rules 1 and 2. None if only its lease can decide.
+        """Returns whether a worker is gone by rules 1, 2 and 4. None if only its lease can decide.
 
         Args:
             worker: Its name, or the id of a stream that it began.
         """
+        if not worker:
+            return True
         is_gone = None if self.in_server is None else await self.in_server(worker)
         if is_gone is None and has_ended(process_of(worker)):
             return True

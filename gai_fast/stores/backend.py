@@ -7,7 +7,8 @@ a log or a record.
    names the event that it begins after, so a reader detects a hole.
 2. Every change can be written again after a failure: parts that are written already stay as they are.
 3. A copy has one owner: a worker and an epoch. The owner runs the stream, writes the copy, and holds a lease. If it is
-   gone (`alive.py`), another worker may take the copy over: the epoch rises by one.
+   gone (`alive.py`), another worker may take the copy over: the epoch rises by one. An owner that stops may let it go:
+   the owner is an empty name at the same epoch then.
 4. The store itself refuses each change of a worker that does not own the copy. If the store has lost a copy, its owner
    writes it again; of two that do so, the higher epoch wins, and at one epoch the first.
 5. A record is a small value that processes share, by kind and name. Outside this process it has a checksum over its
@@ -148,7 +149,7 @@ class Owner(NamedTuple):
     """The owner of a copy.
 
     Args:
-        worker: The name of the worker. Empty if `epoch` is 0.
+        worker: The name of the worker. Empty if it has let the copy go, or if `epoch` is 0.
         epoch: How often the copy was begun or taken over. 0 if an earlier release wrote it: it has no epochs.
     """
 
@@ -323,17 +324,17 @@ class Backend(Records):
     async def take_over(
         self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
     ) -> bool:
-        """Makes a worker the owner of a copy, at the next epoch; atomic over all processes.
+        """Makes a worker the owner of a copy, at the next epoch, or lets the copy go; atomic over all processes.
 
         Args:
             stream_id: The stream's id.
             epoch: The copy's epoch as it was read, from 1.
             last_seq: The number of the copy's last event as it was read.
             header: The copy's header as it was read. Its text, if it is sealed.
-            worker: The new owner.
+            worker: The new owner. Empty if the owner lets the copy go: the epoch stays.
 
         Returns:
-            Whether it owns the copy now. If not, the copy has changed since, has ended, or is gone.
+            Whether that is the owner now. If not, the copy has changed since, has ended, or is gone.
         """
 
     async def request_of(self, stream_id: str) -> bytes | None:
@@ -514,7 +515,9 @@ def check_size(value: bytes) -> None:
 
 def header_text(header: LogHeader | bytes, worker: str) -> bytes:
     """Encodes a header and its worker, for `read_header`, unless it is a text already."""
-    return header if isinstance(header, bytes) else orjson.dumps([worker, *header])
+    if isinstance(header, bytes):
+        return header
+    return orjson.dumps([worker, *(header if header.handovers else header[:-1])])  # earlier releases know none
 
 
 def read_header(text: bytes) -> tuple[LogHeader, str]:

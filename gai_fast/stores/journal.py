@@ -18,9 +18,12 @@ Owns the time and content of each write, the pieces that wait for the store, and
 8. If the store has lost writes, all copies begin again from the memory of this process: the copies of running streams,
    and of ended streams whose logs are still in memory.
 9. With `before_send` a piece of a log can be read once the store has it. While the store fails, pieces can be read at
-   once. The end is written together with the last piece.
+   once. The end is written together with the last piece. The first piece of a new owner always waits for the store: the
+   numbers of the next owner begin above all that is stored, and so above all that clients have seen.
 10. If the store refuses a copy, it has another owner: this process was taken for gone. The log's pieces that are not
    written are dropped, the copy is never written or removed again, and `refused` is called.
+11. A copy that is let go is written to the end of its log, which grows no more. Then it has no owner, and is never
+    written or removed again.
 """
 
 from __future__ import annotations
@@ -138,15 +141,36 @@ class Journal:
             is_end: Whether only its end follows, which can be read once the store has it.
         """
         log.is_left = False  # another one may have taken it over from this process before
+        log.takeovers = epoch - 1
         if self._is_stopped:
             log.is_degraded = True
             return
-        copying = self._copies[log.header.stream_id] = _Copying(self, log, epoch)
-        if is_end or self.is_ahead:
-            log.gate = copying
-        else:
-            log.watch(copying)
+        copying = log.gate = self._copies[log.header.stream_id] = _Copying(self, log, epoch)
+        copying.opens = not (is_end or self.is_ahead)
         copying.take_over()
+
+    async def let_go(self, log: StreamLog) -> bool:
+        """Lets the copy of a log go: rule 11.
+
+        Args:
+            log: The log.
+
+        Returns:
+            Whether it has no owner now. If not, it is not written any more, or has another owner.
+
+        Raises:
+            StoreError: The store cannot be used.
+        """
+        stream_id = log.header.stream_id
+        copying = self._copies.get(stream_id)
+        if copying is None:
+            return False
+        copying.written = asyncio.get_running_loop().create_future()
+        copying.forget_touch()  # there is always something to write, so that it is settled
+        self.changed(copying)
+        if not await copying.written:
+            return False
+        return await self._backend.take_over(stream_id, copying.epoch, log.last_seq, log.header, "")
 
     def changed(self, copying: _Copying) -> None:
         """Adds a log to the next batch."""
@@ -291,6 +315,8 @@ class Journal:
                 copying.begin_again()
             else:
                 copying.publish()
+                if copying.opens:
+                    copying.open()
                 if copying.log.request:
                     copying.log.request = b""  # the store has it; it may be as large as a body
             copying.log.is_degraded = copying.is_behind
@@ -305,6 +331,11 @@ class Journal:
                 self._ended_size += size
             elif copying.has_more:
                 self.changed(copying)
+            elif copying.written is not None:
+                copying.is_given_up = True
+                self._changed.pop(copying, None)
+                copying.note_written(is_written=True)
+                self._forget(copying)
         self._recover()
         now = self.clock()
         while self._ended and self._ended[0].due <= now:
@@ -351,7 +382,11 @@ class Journal:
         log.is_left, log.is_degraded = True, False
         self._changed.pop(copying, None)
         self._forget(copying)
-        logger.warning("stream %s: another worker has taken it over, so it ends here", copying.stream_id)
+        logger.warning(
+            "stream %s: another worker has taken it over from epoch %d, so it ends here",
+            copying.stream_id,
+            copying.epoch,
+        )
         self._refused(log)
 
     def _give_up(self, problem: Exception) -> None:
@@ -392,6 +427,7 @@ class Journal:
 
     def _forget(self, copying: _Copying) -> None:
         copying.drop_pieces()
+        copying.note_written(is_written=False)
         copying.log.unwatch(copying)
         self._copies.pop(copying.stream_id, None)  # it may have been forgotten while its last batch failed
 
@@ -442,7 +478,9 @@ class _Copying:
         "is_complete",
         "is_given_up",
         "log",
+        "opens",
         "stream_id",
+        "written",
     )
 
     def __init__(self, journal: Journal, log: StreamLog, epoch: int = 1) -> None:
@@ -458,7 +496,11 @@ class _Copying:
         self.is_complete = False
         """Whether the end was taken for writing."""
         self.is_given_up = False
-        """Whether nothing more is written: rule 6."""
+        """Whether nothing more is written: rules 6 and 11."""
+        self.opens = False
+        """Whether it is the log's gate for the first piece only."""
+        self.written: asyncio.Future[bool] | None = None
+        """Done once all of a log that is let go is written, or it is not written any more: rule 11. None before."""
         self._journal = journal
         self._pieces: list[tuple[bytes, int]] = []  # each with the number of its last event
         self._size = 0
@@ -520,6 +562,11 @@ class _Copying:
         self._written, self._lost = self.log.last_seq, self.log.lost
         self.copied = self.log.size
         self._journal.changed(self)
+
+    def note_written(self, *, is_written: bool) -> None:
+        """Notes whether all of a log that is let go is written. Only the first call counts."""
+        if self.written is not None and not self.written.done():
+            self.written.set_result(is_written)
 
     def drop_held(self) -> None:
         """Drops the pieces that cannot be read yet, and the end behind them."""
@@ -584,6 +631,13 @@ class _Copying:
     def publish_all(self) -> None:
         """Publishes every held piece."""
         self._publish_up_to(math.inf)
+
+    def open(self) -> None:
+        """Becomes the log's watcher, once the first piece is written: rule 9."""
+        self.opens = False
+        self.publish_all()
+        self.log.gate = None
+        self.log.watch(self)
 
     def _publish_up_to(self, seq: float) -> None:
         while self._held and self._held[0][1] <= seq:

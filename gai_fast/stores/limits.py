@@ -47,6 +47,10 @@ class Limits:
     store_retry_first: float = 0.1
     """Seconds before a failed batch is written again, doubled for each further failure."""
 
+    handover: float = 2.0
+    """Seconds in which the store of a server that stops must have its streams, so that others go on with them at once:
+    longer than a slow disk takes. Afterwards they count as those of a lost worker."""
+
     store_close: float = 3.0
     """Seconds for which a server that stops waits for its store to write the pending changes."""
 

@@ -64,6 +64,7 @@ class StreamLog:
         followed_at: When another process last reported over the bus that it follows the log. Not set if the store
             records followers.
         is_left: Whether this process wrote the log until another one took the stream over.
+        takeovers: How often the stream was taken over, as far as it is known here.
         request: What a new owner of the stream needs to go on. None if there is none, and after the end.
         gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
@@ -87,6 +88,7 @@ class StreamLog:
         "is_left",
         "last_seq",
         "request",
+        "takeovers",
     )
 
     def __init__(self, memory: LogMemory, header: LogHeader) -> None:
@@ -97,6 +99,7 @@ class StreamLog:
         self.broken: Error | None = None
         self.is_degraded = False
         self.is_left = False
+        self.takeovers = 0
         self.followed_at = -math.inf
         self.gate: LogGate | None = None
         self.request: bytes | None = None

@@ -33,7 +33,7 @@ from typing import Any, Final, NamedTuple
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, damaged, frames_after, kept_before_gap
+from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, TakeOver, damaged, frames_after, kept_before_gap
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
@@ -46,18 +46,20 @@ _DAMAGED: Final = CopyTail([], is_damaged=True)
 
 
 _Work = Callable[[], Coroutine[Any, Any, None]]
+Begin = Callable[[TakeOver], None]
+"""Called once a copy is taken over: goes on with its stream, or ends its log."""
 
 
 class Succession(NamedTuple):
     """What this process does with a log whose owner is gone, once it owns the log's copy.
 
     Attributes:
-        begin: Does it; takes the copy's new epoch.
+        begin: Does it.
         withdraw: Gives back what was taken for it, if this process does not become the owner.
         is_end: Whether the log only gets its end.
     """
 
-    begin: Callable[[int], None]
+    begin: Begin
     withdraw: Callable[[], None]
     is_end: bool
 
@@ -83,6 +85,8 @@ class _Mirror:
     """The last time at which it had a watcher, in monotonic seconds."""
     kept_at: float
     """The last time at which the store had its copy, in monotonic seconds."""
+    header_epoch: int
+    """The epoch of the copy as the log's header was read."""
     is_cancelled: bool = False
     """Whether its caller cancels the stream."""
     is_taken: bool = False
@@ -176,6 +180,11 @@ class Mirrors:
         mirror = self._mirrors.get(stream_id)
         return None if mirror is None else mirror.worker
 
+    @property
+    def is_taking_over(self) -> bool:
+        """Whether a take-over is under way."""
+        return bool(self._taking)
+
     async def close(self) -> None:
         """Breaks off every mirror."""
         self._is_closed = True
@@ -225,6 +234,7 @@ class Mirrors:
         try:
             copy = await self._backend.load(log.header.stream_id)
             if copy is not None:
+                log.header = copy.header
                 mirror = _mirror_of(log, copy)
                 await self._catch_up(mirror, copy.news, asks=bool(log.watchers))
         except StoreError as problem:
@@ -289,6 +299,8 @@ class Mirrors:
         if self.close_log is None or log.header.format == CALLS or not _can_be_taken_over(mirror):
             log.break_off(_worker_lost())
             return
+        if not await self._has_header(mirror):
+            return
         try:
             await self._succeed(mirror)
         except NoRoom:
@@ -305,22 +317,23 @@ class Mirrors:
             Error: As `Close`.
             NoRoom: As `GoOn`.
         """
-        log, position = mirror.log, mirror.position
+        log, position, header = mirror.log, mirror.position, mirror.log.header
+        if not mirror.worker:
+            header = header._replace(handovers=header.handovers + 1)
         next_step = await self._next_step(mirror)
         is_taken = False
         try:
             if log.is_over or mirror.position != position:
                 return
             mirror.is_closing = next_step.is_end
-            is_taken = await self._backend.take_over(
-                log.header.stream_id, mirror.epoch, position, log.header, self._own
-            )
+            is_taken = await self._backend.take_over(header.stream_id, mirror.epoch, position, header, self._own)
         finally:
             if not is_taken:
                 next_step.withdraw()
         if is_taken:
             self._mirrors.pop(log.header.stream_id, None)
             mirror.is_taken = True
+            log.header = header
             self._begin_own(mirror, next_step)
             return
         copy = await self._backend.load(log.header.stream_id)
@@ -340,7 +353,16 @@ class Mirrors:
             next_step.withdraw()
             mirror.is_closing = True
             next_step = self.close_log(mirror.log, EndsInstead(is_cancelled=True))
-        next_step.begin(mirror.epoch + 1)
+        next_step.begin(TakeOver(mirror.worker, self._own, mirror.epoch + 1, time.monotonic() - mirror.kept_at))
+
+    async def _has_header(self, mirror: _Mirror) -> bool:
+        """Reads the header again if the copy was taken over since. Returns whether it is that of the mirror's epoch."""
+        if mirror.header_epoch != mirror.epoch:
+            copy = await self._backend.load(mirror.log.header.stream_id)
+            if copy is None or copy.epoch != mirror.epoch:
+                return False
+            mirror.log.header, mirror.header_epoch = copy.header, copy.epoch
+        return True
 
     async def _next_step(self, mirror: _Mirror) -> Succession:
         """Returns what follows in a log once this process owns its copy. Raises as `GoOn`."""
@@ -369,6 +391,7 @@ class Mirrors:
         """Notes the owner of a copy, which another process may have taken over."""
         if owner.epoch:
             mirror.worker, mirror.epoch = owner
+            mirror.log.takeovers = owner.epoch - 1
 
     async def _until_closed(self, mirror: _Mirror) -> None:
         """Waits for the end of a log that this process closes, so that requests for its state find the end."""
@@ -402,6 +425,9 @@ class Mirrors:
         elif news.ending is not None and mirror.position < log.last_seq:
             log.break_off(_behind())
         elif news.ending is not None:
+            if log.last_seq >= LIMITS.takeover_step:  # it was taken over, perhaps since the last look at its owner
+                for owner in (await self._backend.kept([log.header.stream_id])).values():
+                    self._note_owner(mirror, owner)
             log.end(news.ending)
 
     def _append(self, mirror: _Mirror, records: Sequence[Record]) -> Record | None:
@@ -578,8 +604,9 @@ def _mirror_of(log: StreamLog, copy: LogCopy | None) -> _Mirror:
     """Returns the mirror for a copy, of which nothing is read yet but the text of its dropped events."""
     now = time.monotonic()
     if copy is None:
-        return _Mirror(log, "", 0, 0, now, now)
-    return _Mirror(log, copy.worker, copy.epoch, copy.lost, now, now)
+        return _Mirror(log, "", 0, 0, now, now, 0)
+    log.takeovers = max(0, copy.epoch - 1)
+    return _Mirror(log, copy.worker, copy.epoch, copy.lost, now, now, copy.epoch)
 
 
 def _can_be_taken_over(mirror: _Mirror) -> bool:

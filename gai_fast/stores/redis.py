@@ -151,12 +151,17 @@ for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
   if lost then seq = math.max(seq, tonumber(lost) or 0) end
 end
 if seq ~= tonumber(ARGV[3]) then return 0 end
+if ARGV[1] == '' then
+  redis.call('HSET', KEYS[1], 'header', ARGV[4], 'sum', ARGV[5], 'worker', '')
+  return 1
+end
 local own = string.format('%.0f', tonumber(epoch) + 1)
 redis.call('HSET', KEYS[1], 'header', ARGV[4], 'sum', ARGV[5], 'worker', ARGV[1], 'epoch', own)
 redis.call('RENAME', KEYS[2], log_key(ARGV[6], own))
 return 1"""
 )
-"""Makes a worker the owner, if the copy is as it was read: the epoch, and the last number of an entry or a gap."""
+"""Makes a worker the owner, if the copy is as it was read: the epoch, and the last number of an entry or a gap. Without
+a worker, the owner lets the copy go: the key of its log stays."""
 _ADD: Final = (
     _IS_OWN
     + """\
@@ -322,13 +327,13 @@ class RedisBackend(Backend):
     async def take_over(
         self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
     ) -> bool:
-        """Makes a worker the owner of a copy: rule 10."""
+        """Makes a worker the owner of a copy, or lets it go: rule 10."""
         text = header_text(header, worker)
         keys = _head(stream_id), _log(stream_id, epoch)
         values = worker, epoch, last_seq, text, checksum(text, stream_id, "header"), _log(stream_id)
         async with self.client.turn():
             is_own = bool(await self.client.ask("EVAL", _TAKE_OVER, 2, *keys, *values))
-        if is_own:
+        if is_own and worker:
             self._note_epoch(stream_id, epoch + 1)
         return is_own
 

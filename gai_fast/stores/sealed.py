@@ -183,10 +183,12 @@ class SealedBackend(Backend):
     async def take_over(
         self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
     ) -> bool:
-        """Makes a worker the owner of a copy. The header is sealed anew: it names the worker."""
+        """Makes a worker the owner of a copy, or lets it go. The header is sealed again: it names the worker."""
+        if stream_id not in self._known:
+            await self.load(stream_id)  # a copy of this process
         known = self._known.get(stream_id)
         if known is None:
-            return False  # it is read again, and then known
+            return False
         if known.is_sealed and isinstance(header, LogHeader):
             change = CopyChange(stream_id, header, worker, caller=header.caller, epoch=epoch + 1)
             header = self.seals.seal_change(change).header or b""

@@ -112,7 +112,7 @@ _PARTS: Final = ("records", "gaps", "requests")
 """The tables of what a copy has beside its row in `streams`."""
 _IS_OWN: Final = "worker = ? AND epoch = ?"
 _TAKE_OVER: Final = """
-UPDATE streams SET header = :header, worker = :worker, epoch = epoch + 1
+UPDATE streams SET header = :header, worker = :worker, epoch = epoch + (:worker != '')
 WHERE id = :id AND epoch = :epoch AND epoch > 0 AND ending IS NULL AND expires_ms > :now AND :last_seq = MAX(
     COALESCE((SELECT MAX(last_seq) FROM records WHERE stream = key), 0),
     COALESCE((SELECT MAX(lost) FROM gaps WHERE stream = key), 0))"""
@@ -185,7 +185,7 @@ class SQLiteBackend(Backend):
     async def take_over(
         self, stream_id: str, epoch: int, last_seq: int, header: LogHeader | bytes, worker: str
     ) -> bool:
-        """Makes a worker the owner of a copy."""
+        """Makes a worker the owner of a copy, or lets it go."""
         sealed = _seal(header_text(header, worker), stream_id)
 
         def take_over(connection: sqlite3.Connection) -> bool:

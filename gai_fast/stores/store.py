@@ -14,21 +14,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from secrets import randbelow
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
 from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
-from gai_fast.stores._base import Claim, Closing, EndsInstead, GoesOn, LogHeader
+from gai_fast.stores._base import Claim, Closing, EndsInstead, GoesOn, LogHeader, TakeOver
 from gai_fast.stores.alive import Alive, IsGone
 from gai_fast.stores.backend import (
     CLAIMS,
@@ -69,6 +69,20 @@ ClosingOf = Callable[[StreamLog, int, bool, Error | None], Closing]
 GoingOn = Callable[[StreamLog, Owner, int, bytes], Awaitable[GoesOn | EndsInstead]]
 """Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; the owner; the number
 of the log's `stream.gap`; and the stream's request. It may raise `NoRoom`."""
+
+
+class Closed(Protocol):
+    """Notes that a log was closed whose owner is gone."""
+
+    def __call__(self, log: StreamLog, taken: TakeOver, *, is_refused: bool) -> None:
+        """Notes it.
+
+        Args:
+            log: The log.
+            taken: The change of its owner.
+            is_refused: Whether the stream was not to go on here, for a limit or a key.
+        """
+
 
 Durability = Literal["memory", "durable", "degraded"]
 """The loss if this process ends: all that its memory holds; the last 30 ms; all since the store has failed."""
@@ -123,6 +137,8 @@ class Store:
         """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
         self.going_on: GoingOn | None = None
         """Goes on with a stream whose owner is gone; set before `open`. None if all such logs are closed."""
+        self.closed: Closed | None = None
+        """Called as a log is closed whose owner is gone."""
         self.has_room: Callable[[int], bool] = _always
         """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""
         self._upkeep: list[asyncio.Task[None]] = []
@@ -260,12 +276,14 @@ class Store:
         gap = 0 if journal.is_ahead else owners_number(log.last_seq)
         piece, last_seq, ending = closing_of(log, gap, refusal.is_cancelled, refusal.error)
 
-        def close(epoch: int) -> None:
+        def close(taken: TakeOver) -> None:
             log.request = b""  # if the copy has a request, it goes with the end
-            journal.go_on(log, epoch, is_end=True)
+            journal.go_on(log, taken.epoch, is_end=True)
             if piece:
                 log.append(piece, last_seq)
             log.end(ending)
+            if self.closed is not None:
+                self.closed(log, taken, is_refused=refusal.error is not None)
 
         return Succession(close, _nothing, is_end=True)
 
@@ -277,12 +295,41 @@ class Store:
         if isinstance(found, EndsInstead):
             return close(log, found)
 
-        def go_on(own: int) -> None:
+        def go_on(taken: TakeOver) -> None:
             log.request = request
-            journal.go_on(log, own, is_end=False)
-            found.begin()
+            journal.go_on(log, taken.epoch, is_end=False)
+            found.begin(taken)
 
         return Succession(go_on, found.withdraw, is_end=False)
+
+    @property
+    def is_taking_over(self) -> bool:
+        """Whether a stream is being taken over, so that this process may run it in a moment."""
+        return self._mirrors is not None and self._mirrors.is_taking_over
+
+    async def let_go(self, logs: Collection[StreamLog]) -> None:
+        """Lets streams of this process go, so that any other process goes on with them at once.
+
+        A stream that the store does not have within `limits.handover` counts as that of a lost worker.
+
+        Args:
+            logs: Their logs, to which nothing is appended any more.
+        """
+        journal = self._journal
+        if journal is None or not logs:
+            return
+        leaving = [asyncio.ensure_future(journal.let_go(log)) for log in logs]
+        _, late = await asyncio.wait(leaving, timeout=LIMITS.handover)
+        for task in late:
+            task.cancel()
+        outcomes = await asyncio.gather(*leaving, return_exceptions=True)
+        for problem in outcomes:
+            if isinstance(problem, Exception) and not isinstance(problem, StoreError):
+                logger.error("a stream was not handed over: a bug", exc_info=problem)
+        count = outcomes.count(True)
+        logger.info("streams that other workers go on with: %d", count)
+        if count < len(outcomes):
+            logger.warning("streams that count as those of a lost worker: %d", len(outcomes) - count)
 
     def find_here(self, stream_id: str) -> StreamLog | None:
         """Returns the log of a stream from the memory of this process. None if it is not there."""

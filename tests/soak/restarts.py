@@ -4,7 +4,9 @@
 
 As an operator does it: the successor is started on the same descriptor, and the old server gets SIGTERM when the new
 one is up. Clients ask all the time, on new connections and on kept ones. Each server runs streams that are longer than
-its `grace`. The exit code is 1 where a request was not answered, or such a stream did not end as promised.
+its `grace`: plain ones, which end, and durable ones, whose clients follow them by id at the successor. Some of these
+outlast five restarts. The exit code is 1 where a request was not answered, such a stream did not end or go on as
+promised, or a client that follows by id was sent an error.
 """
 
 from __future__ import annotations
@@ -28,14 +30,20 @@ import orjson
 import uvloop
 
 from gai_fast.cli.mock.command import Mock
+from gai_fast.cli.mock.dialects._base import WORDS
 from tests.integration.processes import configure
 from tests.soak.client import Connection, CutError, Reply, SilenceError
+from tests.soak.outlive.readers import Reader
 
 PATIENCE: Final = 30.0
 """Seconds for the start and the end of a server."""
 LONG: Final = 6
 """Streams that outlast the `grace` of each server; half of them are durable."""
+LONGEST: Final = 5
+"""Restarts that one stream of so many servers outlasts."""
 _QUERY: Final = {"model": "m", "query": "Hello"}
+_WHOLE: Final = " ".join(WORDS[number % len(WORDS)] for number in range(10_000))
+"""The beginning of the upstream's answer, longer than any stream here."""
 _ROOT: Final = Path(__file__).parents[2]
 
 
@@ -72,15 +80,20 @@ class Restarts:
         self._workers = workers
         self._grace = grace
         self._random = random
+        self._streams = 0
         self._is_over = False
 
     async def run(self, restarts: int) -> None:
         """Restarts the server so often while clients ask."""
         server = await self._start()
+        longest: list[asyncio.Task[None]] = []
         clients = [asyncio.create_task(self._ask_always(is_kept=is_kept)) for is_kept in (True, False) * 5]
         try:
             for number in range(restarts):
-                long = [asyncio.create_task(self._outlast(is_durable=bool(each % 2))) for each in range(LONG)]
+                long = [asyncio.create_task(self._outlast()) for _ in range(LONG // 2)]
+                long += [asyncio.create_task(self._go_on(1)) for _ in range(LONG // 2)]
+                if not number % LONGEST and number + LONGEST <= restarts:
+                    longest.append(asyncio.create_task(self._go_on(LONGEST)))
                 await asyncio.sleep(0.3)  # they run
                 successor = await self._start()
                 server.send_signal(signal.SIGTERM)
@@ -93,8 +106,12 @@ class Restarts:
                         f"server {number} ended with {code} after {time.monotonic() - began:.1f} s"
                     )
                 server = successor
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.gather(*longest)
         finally:
             self._is_over = True
+            for task in longest:
+                task.cancel()
             for result in await asyncio.gather(*clients, return_exceptions=True):
                 if isinstance(result, BaseException):
                     self.tally.others.append(repr(result))
@@ -126,25 +143,40 @@ class Restarts:
         if connection is not None:
             connection.close()
 
-    async def _outlast(self, *, is_durable: bool) -> None:
-        """Reads a stream that does not end by itself."""
+    async def _outlast(self) -> None:
+        """Reads a plain stream that does not end by itself."""
         connection = await Connection.open(self._host)
         try:
-            reply = await connection.ask("POST", "/api/v1/stream", {**_QUERY, "resumable": is_durable})
+            reply = await connection.ask("POST", "/api/v1/stream", _QUERY)
         except (CutError, SilenceError) as cut:
             self.tally.unanswered.append(f"a long stream: {cut!r}")
             return
         body = await _all_of(reply)
         connection.close()
         self.tally.answered["long streams"] += 1
-        if is_durable:  # cut off after a whole frame, which says when to come back
-            is_right = not reply.ended and body.endswith(b"\n\n") and b"\nretry: " in body.split(b"\n\n")[-2]
-        else:
-            events = [orjson.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: ")]
-            kinds = [each["type"] for each in events[-2:]]
-            is_right = reply.ended and kinds == ["error", "done"] and events[-2]["error"]["reason"] == "draining"
-        if not is_right:
-            self.tally.others.append(f"a {'durable' if is_durable else 'plain'} stream ended with {body[-300:]!r}")
+        events = [orjson.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: ")]
+        kinds = [each["type"] for each in events[-2:]]
+        if not (reply.ended and kinds == ["error", "done"] and events[-2]["error"]["reason"] == "draining"):
+            self.tally.others.append(f"a plain stream ended with {body[-300:]!r}")
+
+    async def _go_on(self, restarts: int) -> None:
+        """Follows a durable stream over some restarts, and cancels it."""
+        reader = Reader(self._host, "gai", self._random)
+        self._streams += 1
+        reading = asyncio.create_task(reader.start({**_QUERY, "resumable": True}, f"stream-{self._streams}"))
+        while reader.gaps < restarts and not reading.done():  # noqa: ASYNC110  # it sets no event
+            await asyncio.sleep(0.05)
+        if not reading.done():
+            connection = await Connection.open(self._host)
+            await (await connection.ask("DELETE", f"/api/v1/streams/{reader.stream_id}")).rest()
+            connection.close()
+        await reading
+        self.tally.answered["long streams"] += 1
+        self.tally.answered["handovers"] += reader.gaps
+        is_right = reader.gaps == restarts and reader.retries > 1 and reader.ends == 1 and reader.text
+        if not is_right or reader.faults or reader.errors or not _WHOLE.startswith(reader.text):
+            found = f"{reader.faults} {reader.errors}, {reader.gaps} gaps, {reader.retries} times to come back"
+            self.tally.others.append(f"a stream of {restarts} restarts: {found}, {reader.text[-100:]!r}")
 
 
 async def started(folder: Path, listening: int, workers: int) -> asyncio.subprocess.Process:
@@ -196,7 +228,8 @@ async def _soak(options: argparse.Namespace) -> int:
     ):
         folder = Path(name)
         async with Mock(deltas=100_000, rate=20) as mock:
-            configure(folder, mock, grace=options.grace)
+            more = f'[stream]\non_midstream_failure = "continue"\n[store]\nurl = "sqlite:///{name}/store.db"\n'
+            configure(folder, mock, grace=options.grace, more=more)
             restarts = Restarts(
                 folder, listening, workers=options.workers, grace=options.grace, random=Random(options.seed)
             )

@@ -26,4 +26,4 @@ async def test_no_request_is_unanswered_while_servers_follow_each_other_and_stre
             process.terminate()
             await process.wait()
     assert process.returncode == 0, output
-    assert "'long streams': 12" in output
+    assert "'long streams': 12, 'handovers': 6}" in output

@@ -310,7 +310,7 @@ class Reencoded:
         """
         if self._form.format.name == NATIVE:
             event["text"] = _kept(event["text"]) if "text" in event else ""
-        elif max(self._after, former) >= event["from"]:
+        elif former >= event["from"] or event["from"] <= self._after < event["seq"]:
             text = "this client has seen events that the log has lost: ask for all of it"
             raise Error("network", text, reason="log_behind")
 

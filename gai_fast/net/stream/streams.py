@@ -243,6 +243,7 @@ class Engine(EngineCallbacks):
         self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
+        self.store.closed = self.takeovers.closed
         if self.store.keeps_requests:
             self.durable.record_of = self.takeovers.record_of
 
@@ -483,6 +484,14 @@ class Engine(EngineCallbacks):
             return None
         return limits.admit(stream_id, caller, self.running, self.streams_of(caller))
 
+    def go_on_trace(self, context: str) -> Trace | None:
+        """Begins the trace of a stream that goes on here. Returns None if nothing is traced.
+
+        Args:
+            context: `Trace.context` of the request that the stream began with.
+        """
+        return None if self.telemetry is None else self.telemetry.go_on(context)
+
     def cancel_admission(self, stream_id: str, caller: str) -> None:
         """Takes back the admission of a stream by all limits. Does nothing if the stream runs, or has ended.
 
@@ -636,6 +645,8 @@ class Engine(EngineCallbacks):
         elif self._read_on:
             self._read_on.discard(session)
         self.durable.ended(session.stream_id)
+        if self.takeovers.continued:
+            self.takeovers.ended(session, outcome)
         returned = None if self.limits is None else self.limits.ended(session.stream_id, session.caller)
         sharing = session.spec.sharing
         try:
@@ -702,11 +713,25 @@ class Engine(EngineCallbacks):
         Args:
             until: The deadline for the followers' last frames, in seconds of the loop's clock.
         """
+        self.takeovers.is_closing = True
         for session in list(self.streams.values()):
             if self.durable.publication(session.stream_id) is None and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
         self._end_transfers()
         self.durable.disconnect_followers(until)
+
+    def let_go(self) -> Awaitable[None]:
+        """Lets the durable streams go that other workers go on with. Their upstreams stop at once.
+
+        Call it after `disconnect_clients`, once no follower is left. Awaiting the result lets the store note it.
+        """
+        logs: list[StreamLog] = []
+        for session in list(self.streams.values()):
+            publication = self.durable.publication(session.stream_id)
+            if publication is not None and self.takeovers.lets_go(session, publication.log):
+                self.leave_to_other(session.stream_id)
+                logs.append(publication.log)
+        return self.store.let_go(logs)
 
     def _end_transfers(self) -> None:
         for _, fail in list(self.transfers.values()):

@@ -16,6 +16,7 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is. A limit of the server leaves the stream to another one, a
    limit of its key ends it. What the lost worker has of the key is released.
+6. A worker that stops lets such streams go. They do not count for `limits.takeovers`.
 """
 
 from __future__ import annotations
@@ -38,22 +39,25 @@ from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
+from gai_fast.model.limits import OTHER
+from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.closing import closing_of, gap_behind
+from gai_fast.net.logs.closing import closing_of, gap_after, gap_behind
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.net.stream.new_texts import own_words
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
+from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Backlog, LogHeader, StreamLog
-from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, damaged, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, TakeOver, damaged, data_lines
 from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
 
@@ -62,6 +66,8 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("gai_fast.engine")
 _ENDS: Final = ("finish", "error", "done")
+_Outcome = Literal["continued", "restarted", "retried", "closed", "differed", "refused"]
+"""What becomes of a stream of a worker that is gone, as it is counted."""
 _FUNCTIONS: Final = "python"
 """The provider whose answers come from functions of the process itself."""
 
@@ -110,6 +116,9 @@ class TakeOverHost(Protocol):
     ) -> Chain | None:
         """Makes the processors of a stream."""
 
+    def go_on_trace(self, context: str) -> Trace | None:
+        """Begins the trace of a stream that goes on here; as `Telemetry.go_on`. Returns None if nothing is traced."""
+
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
     """The record of a stream's request in the store.
@@ -130,6 +139,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         is_stored_key: Whether its key is one of the store.
         session: The session that its client has named. Providers get the name.
         is_large: As of `StreamSpec`.
+        span: `Trace.context` of its request. Empty if it is not traced.
     """
 
     request: msgspec.Raw
@@ -147,6 +157,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     is_stored_key: bool = False
     session: tuple[str, str] | None = None
     is_large: bool = False
+    span: str = ""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -170,7 +181,23 @@ class TakeOvers:
         self._host = host
         self._targets = targets
         self._durable = durable
+        self.continued: dict[str, _Continued] = {}
+        """Streams that go on from their content, by id, until their outcome is known."""
+        self.is_closing = False
+        """Whether this process stops, so that it begins with no more streams."""
         self._beginning: list[Session] = []
+
+    def lets_go(self, session: Session, log: StreamLog) -> bool:
+        """Returns whether other workers would go on with a stream that runs here: rule 5.
+
+        Args:
+            session: The stream.
+            log: Its log.
+        """
+        model = self._targets.settings.model(log.header.model)
+        if log.request is None or log.lost or model is None or session.relay.is_over:
+            return False
+        return session.spec.hold or not session.has_content or _is_mended(replace(session.spec, model=model))
 
     def has_room(self, taking: int) -> bool:
         """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`.
@@ -179,7 +206,7 @@ class TakeOvers:
             taking: The streams whose take-over is under way.
         """
         self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
-        return len(self._beginning) + taking < LIMITS.takeovers_at_once
+        return not self.is_closing and len(self._beginning) + taking < LIMITS.takeovers_at_once
 
     def record_of(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a stream that begins here. None if no other worker could go on with it."""
@@ -215,6 +242,7 @@ class TakeOvers:
                     self.key_home(spec.caller) == "store",
                     spec.session,
                     spec.is_large,
+                    "" if spec.trace is None else spec.trace.context,
                 )
             )
         except (TypeError, ValueError):  # a lone surrogate
@@ -236,7 +264,8 @@ class TakeOvers:
         """
         header = log.header
         model = self._targets.settings.model(header.model)
-        if owner.epoch > LIMITS.takeovers or model is None or log.lost:
+        begun = owner.epoch - header.handovers - (not owner.worker)
+        if begun > LIMITS.takeovers or model is None or log.lost:
             return EndsInstead()
         is_whole = header.framing == "json"
         if log.last_seq if is_whole else header.format != NATIVE:
@@ -264,7 +293,8 @@ class TakeOvers:
         if refusal is not None:
             return refusal
         withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
-        return GoesOn(partial(self._begin, spec, context, log, said, number, piece), withdraw)
+        begin = partial(self._begin, spec, context, log, said, number, piece)
+        return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, _kept(gap)), withdraw)
 
     async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> EndsInstead | None:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
@@ -308,7 +338,7 @@ class TakeOvers:
 
     def _begin(
         self, spec: StreamSpec, context: StreamContext, log: StreamLog, said: list[Event], number: int, piece: bytes
-    ) -> None:
+    ) -> bool:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
         header = log.header
         try:
@@ -319,12 +349,65 @@ class TakeOvers:
             if end.piece:
                 log.append(end.piece, end.last_seq)
             log.end(end.ending)
-            return
+            return False
         context.metrics = publication.measured  # of a whole answer
-        session = self._host.streams.get(header.stream_id)
+        return True
+
+    # -- sight --
+
+    def _begin_as(
+        self, begin: Callable[[], bool], outcome: _Outcome, log: StreamLog, kept: int, taken: TakeOver
+    ) -> None:
+        """Goes on with a stream, and counts its outcome as soon as it is known.
+
+        Args:
+            begin: Goes on. Returns False for a stream that it has ended.
+            outcome: What will be counted if it goes on.
+            log: The stream's log.
+            kept: Characters of the text that the log has.
+            taken: The change of the owner.
+        """
+        if not begin():
+            outcome = "refused"
+        _tell(log, outcome, kept, taken)
+        session = self._host.streams.get(log.header.stream_id)
         if session is not None:
             self._beginning.append(session)
-        _log.warning("stream %s: goes on here, its worker is gone", log.header.stream_id)
+        if session is None or outcome != "continued":
+            self._count(log, outcome)
+        else:
+            self.continued[session.stream_id] = continued = _Continued(session, log, self._went_on)
+            log.watch(continued)
+
+    def closed(self, log: StreamLog, taken: TakeOver, *, is_refused: bool) -> None:
+        """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
+        outcome: _Outcome = "refused" if is_refused else "closed"
+        _tell(log, outcome, _kept(gap_after(log, 0)) if log.header.format == NATIVE else 0, taken)
+        self._count(log, outcome)
+
+    def ended(self, session: Session, outcome: Outcome) -> None:
+        """Counts a stream that ends before more of its content has come. Does nothing for any other stream.
+
+        Args:
+            session: The stream.
+            outcome: How it ends. Nothing is counted for one that another worker goes on with.
+        """
+        continued = self.continued.pop(session.stream_id, None)
+        if continued is None:
+            return
+        continued.log.unwatch(continued)
+        if outcome != "disconnected":
+            has_differed = session.relay.error is not None and session.relay.error.reason == "worker_lost"
+            self._count(continued.log, "differed" if has_differed else "continued")
+
+    def _went_on(self, continued: _Continued) -> None:
+        del self.continued[continued.log.header.stream_id]
+        self._count(continued.log, "continued")
+
+    def _count(self, log: StreamLog, outcome: _Outcome) -> None:
+        counts, model = self._targets.tallies.takeovers, log.header.model
+        name = model if model in self._targets.settings.models else OTHER
+        counts[name, outcome] = counts.get((name, outcome), 0) + 1
 
     async def _spec(
         self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request
@@ -381,6 +464,7 @@ class TakeOvers:
             log_header=header,
             chain=self._host.chain(request, stream_id, header.request_id, header.trace_id, header.model, caller, let),
             request_id=header.request_id,
+            trace=self._host.go_on_trace(kept.span),
             trace_id=header.trace_id,
             endpoint=kept.endpoint,
             transport=kept.transport,
@@ -389,6 +473,49 @@ class TakeOvers:
             home=kept.home,
         )
         return spec, context
+
+
+class _Continued:
+    """A stream that goes on from its content, until more of its content comes. A `LogWatcher`.
+
+    Args:
+        session: The stream.
+        log: Its log.
+        went_on: Called as more of it comes.
+    """
+
+    __slots__ = ("_after", "_session", "_went_on", "log")
+
+    def __init__(self, session: Session, log: StreamLog, went_on: Callable[[_Continued], None]) -> None:
+        self.log = log
+        self._session = session
+        self._after = cast("StreamEncoder", session.spec.output).seq
+        self._went_on = went_on
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """Notes that more has come."""
+        if last_seq > self._after and not self._session.relay.is_over:
+            self.log.unwatch(self)
+            self._went_on(self)
+
+    def ended(self) -> None:
+        """Does nothing: the session has ended before."""
+
+
+def _kept(gap: Event) -> int:
+    """Returns the characters of a log's text, from its gap."""
+    text: Any = gap.get("text")
+    return len(text) if isinstance(text, str) else 0
+
+
+def _tell(log: StreamLog, outcome: _Outcome, kept: int, taken: TakeOver) -> None:
+    """Writes the log line of a take-over."""
+    if taken.former:
+        level, former = logging.WARNING, f"worker {taken.former} is gone"
+    else:
+        level, former = logging.INFO, "its worker has let it go"
+    text = "stream %s: %s, after %.1f s worker %s has epoch %d: %s, %d characters kept"
+    _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, kept)
 
 
 def _has_secret(request: Request) -> bool:
@@ -528,6 +655,13 @@ def _has_content(said: Sequence[Event]) -> bool:
     for event in said:
         has_content = event["type"] != "stream.reset" and (has_content or event["type"] not in NO_CONTENT)
     return has_content
+
+
+def _outcome_of(spec: StreamSpec, said: Sequence[Event]) -> _Outcome:
+    """Returns what becomes of a stream that goes on."""
+    if not _has_content(said):
+        return "retried"
+    return "continued" if spec.model.stream.on_midstream_failure == "continue" else "restarted"
 
 
 def _is_mended(spec: StreamSpec) -> bool:

@@ -275,8 +275,9 @@ class Limits:
     """Seconds without one after which a worker is killed, so within ten: a loop that stands still for some seconds
     costs no stream."""
 
-    worker_end: float = 0.95
-    """Seconds after `grace` after which a worker that has not ended is killed: `closing`, and the end of a process."""
+    worker_end: float = 2.95
+    """Seconds after `grace` after which a worker that has not ended is killed: `closing`, the end of a process, and
+    `handover` of stores."""
 
     peer_responses: int = 2
     """Reads of kept responses that a worker has under way: each answer has `store_reply` and one response at most,

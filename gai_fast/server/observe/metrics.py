@@ -285,6 +285,7 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "hedges": lambda: {"": engine.tallies.hedges},
         "cache_requests": lambda: dict(engine.tallies.cache_requests),
         "session_moves": lambda: {f"{why} {model}": n for (model, why), n in engine.tallies.session_moves.items()},
+        "takeovers": lambda: {f"{how} {model}": n for (model, how), n in engine.tallies.takeovers.items()},
         "breaker_state": breaker_state,
         "upstream_connections": engine.upstreams.connections,
         "upstream_pool_waiting": engine.upstreams.waiting,
@@ -313,6 +314,7 @@ GAUGES: Final = {
     "session_moves": Reading(
         "Requests of sessions that did not go to their session's target or key.", "reason model", is_counter=True
     ),
+    "takeovers": Reading("Streams of workers that were gone.", "outcome model", is_counter=True),
     "breaker_state": Reading("0: closed, 1: probing with one request, 2: open.", "upstream", combine=max),
     "upstream_connections": Reading("Open connections, idle ones included.", "upstream"),
     "upstream_pool_waiting": Reading("Requests that wait for a connection, as max_connections are in use.", "upstream"),

@@ -183,6 +183,7 @@ def _answers() -> dict[str, Schema]:
                 "finish_reason": _or_null({"enum": sorted(FINISH_REASONS)}),
                 "usage": _or_null(_OBJECT),
                 "error": _or_null(_OBJECT),
+                "takeovers": _COUNT,
                 "durability": {"const": "degraded"},
             },
             more=False,

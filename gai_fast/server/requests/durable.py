@@ -400,6 +400,8 @@ def state_of(log: StreamLog) -> dict[str, Any]:
         state["finish_reason"], state["usage"], state["error"] = ending.finish_reason, ending.usage, ending.error
     elif log.broken is not None:
         state["state"], state["error"] = "failed", log.broken.payload()
+    if log.takeovers:
+        state["takeovers"] = log.takeovers
     if log.is_degraded:
         state["durability"] = "degraded"
     return state

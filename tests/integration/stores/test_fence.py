@@ -164,6 +164,25 @@ async def test_what_a_former_owner_writes_never_shortens_the_life_of_a_copy(open
     assert not await new.kept(["s"]), "whoever may remove it names no owner"
 
 
+async def test_a_copy_that_its_owner_lets_go_has_no_owner_until_it_is_taken_over(open_another: Open) -> None:
+    old, new = await open_another(), await open_another()
+    await begun(old)
+    assert not await old.take_over("s", 1, 2, HEADER, ""), "it has more than that"
+    assert await old.take_over("s", 1, 3, HEADER, "")
+    assert await old.take_over("s", 1, 3, HEADER, ""), "the reply was lost"
+    copy = await loaded(new)
+    assert copy == LogCopy(HEADER, "", 0, "", CopyTail(records(1, 3)), 1)
+    assert await new.kept(["s"]) == {"s": Owner("", 1)}
+    life = of("old", 1, keep=60)
+    assert [*(await old.write([life])).values()] in (["refused"], ["missing"])
+    header = HEADER._replace(handovers=1)
+    assert await new.take_over("s", 1, 3, header, "new")
+    assert not await old.take_over("s", 1, 3, HEADER, ""), "it has another owner"
+    assert not await new.write([of("new", 2, records=[Record(3, NEW, b"new")])])
+    assert (await loaded(old))[:2] == (header, "new")
+    assert await new.kept(["s"]) == {"s": Owner("new", 2)}
+
+
 async def test_a_copy_is_taken_over_as_it_was_read_or_not_at_all(open_another: Open) -> None:
     old, new = await open_another(), await open_another()
     await begun(old)

@@ -491,3 +491,53 @@ def test_blocks_count_against_the_limit_of_an_answer(change_limits: ChangeLimits
     change_limits(collected=1000)
     with pytest.raises(errors.Error, match="larger than 1000 characters"):
         collected(block(block={"data": "x" * 1001}))
+
+
+# ---- a new owner of the stream ---------------------------------------------------------------------------------------
+
+CALL = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input": {}}}
+
+
+def read(*events: dict[str, Any]) -> Result:
+    collector = ReadCollector()
+    for event in events:
+        collector.event(cast(Event, event))
+    return collector.result()
+
+
+def numbered(*events: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{**event, "seq": seq} for seq, event in enumerate(events, 1)]
+
+
+def taken_over(first: int, text: str) -> dict[str, Any]:
+    return {"type": "stream.gap", "seq": 1000, "from": first, "to": 1000, "text": text, "reason": "taken_over"}
+
+
+def test_all_that_a_new_owner_voids_is_forgotten() -> None:
+    start, thought, said = {"type": "start"}, text("Hmm", "reasoning.delta"), text("Hel")
+    void = [text("lo", "text.delta"), text("Oh", "reasoning.delta"), CALL]
+    result = read(*numbered(start, thought, said, *void), taken_over(4, "Hel"), text("p"))
+    assert (result.text, result.reasoning, result.tool_calls) == ("Help", "Hmm", [])
+    assert [part["type"] for part in result.message["content"]] == ["reasoning", "text"]
+    again = read(*numbered(start, thought, said, *void), taken_over(7, "Hello"), CALL | {"call_id": "d"})
+    assert (again.text, again.reasoning, [call.call_id for call in again.tool_calls]) == ("Hello", "HmmOh", ["c", "d"])
+
+
+def test_a_delta_that_is_void_in_part_leaves_the_text_of_the_log() -> None:
+    joined = {**text("lo wor"), "seq": 9, "from_seq": 3}
+    result = read(*numbered({"type": "start"}, text("Hel")), joined, taken_over(5, "Hello"), text("!"))
+    assert result.text == "Hello!"
+
+
+def test_a_second_owner_voids_what_the_first_had_sent() -> None:
+    first = taken_over(3, "Hel")
+    second = {**taken_over(1002, "Hello"), "seq": 3000, "to": 3000}
+    more = [{**text("lo"), "seq": 1001}, {**text("x"), "seq": 1002}, {**CALL, "seq": 1003}]
+    result = read(*numbered({"type": "start"}, text("Hel")), first, *more, second)
+    assert (result.text, result.tool_calls) == ("Hello", [])
+
+
+def test_what_a_reset_has_voided_is_not_collected_again() -> None:
+    reset = {"type": "stream.reset", "seq": 3}
+    result = read(*numbered({"type": "start"}, text("No")), reset, {**text("Yes"), "seq": 4}, taken_over(4, ""))
+    assert result.text == ""

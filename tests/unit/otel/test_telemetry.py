@@ -81,3 +81,12 @@ async def test_the_process_has_its_names_and_the_operators_win() -> None:
     assert exporter.metrics() == b""
     await source.close()
     assert exporter.spans == []
+
+
+def test_a_stream_of_a_worker_that_is_gone_goes_on_in_its_trace() -> None:
+    former = of(sample=1.0).begin(PARENT, None, route="/r")
+    trace = of(sample=0.0).go_on(former.context)
+    assert trace.former is not None
+    assert (trace.trace_id, trace.former.trace_id, trace.former.is_sampled) == (PARENT.trace_id, PARENT.trace_id, True)
+    assert former.context == f"00-{PARENT.trace_id}-{trace.former.span_id}-01"
+    assert of(sample=1.0).go_on("").former is None

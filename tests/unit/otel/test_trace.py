@@ -15,7 +15,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, ResponseFormat, TextPart, Tool, UserMessage
 from gai_fast.otel import protobuf
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
-from gai_fast.otel.trace import AnsweredRequest, Trace, TracedTarget
+from gai_fast.otel.trace import AnsweredRequest, Parent, Trace, TracedTarget
 from tests.limits import LIMITS
 from tests.otlp import read
 
@@ -366,3 +366,18 @@ def test_made_up_models_take_no_memory_for_ever(recorder: FakeRecorder) -> None:
         send(trace, TARGET._replace(model=f"m{number}", is_known=False))
         trace.stream_ended(StreamMetrics(duration=1.0))
     assert {figure[1]["gen_ai.request.model"] for figure in recorder.figures} == {"_OTHER"}
+
+
+def test_a_stream_that_goes_on_has_a_link_to_the_request_of_the_worker_that_is_gone(recorder: FakeRecorder) -> None:
+    former = traced(recorder)
+    assert former.context == f"00-{TRACE}-{1:016x}-01"
+    trace = traced(recorder, route=None, parent_id=f"{1:016x}")
+    trace.former = Parent(TRACE, f"{1:016x}", is_sampled=True)
+    send(trace)
+    trace.stream_ended(StreamMetrics(duration=1.0))
+    [span] = recorder.spans
+    [link] = span.links
+    assert (link.trace_id.hex(), link.span_id.hex()) == (TRACE, f"{1:016x}")
+    assert span.parent_span_id == link.span_id
+    assert trace.context == former.context, "who goes on with it next has a link to the same request"
+    assert traced(recorder, route=None, parent_id="").context == ""

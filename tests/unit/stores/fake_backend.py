@@ -147,7 +147,8 @@ class FakeBackend(Backend):
         stored = world.copies.get(stream_id)
         if stored is None or (stored.epoch, stored.last_seq, stored.ending) != (epoch, last_seq, None):
             return False
-        stored.worker, stored.epoch = worker, epoch + 1
+        assert isinstance(header, LogHeader)
+        stored.header, stored.worker, stored.epoch = header, worker, epoch + bool(worker)
         return True
 
     async def request_of(self, stream_id: str) -> bytes | None:

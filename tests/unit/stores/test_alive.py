@@ -54,6 +54,12 @@ async def test_a_process_of_this_machine_that_has_ended_is_gone_whatever_its_lea
     assert await alive.is_known_gone(ended) is True
 
 
+async def test_the_owner_of_a_stream_that_was_let_go_is_gone(alive: Alive, world: World) -> None:
+    world.fail()
+    assert await alive.gone([""]) == {""}
+    assert await alive.is_gone("")
+
+
 async def test_the_server_knows_its_workers_better_than_their_leases_tell(alive: Alive, world: World) -> None:
     result = {"busy": False, "killed": True}
 

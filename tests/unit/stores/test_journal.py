@@ -872,7 +872,7 @@ async def test_a_stream_that_goes_on_is_copied_as_any_other(make: Make, world: W
     process.journal.go_on(log, 2, is_end=False)
     log.append(frame(1000), 1000)
     await asyncio.sleep(0.02)
-    assert log.last_seq == (1000 if sync == "batched" else 3)
+    assert log.last_seq == 3, "what clients have seen of a new owner is stored"
     world.gate.set()
     await until(lambda: stored.last_seq == log.last_seq == 1000)
     log.append(frame(1001), 1001)
@@ -895,3 +895,59 @@ async def test_before_send_the_end_is_written_with_the_last_piece(make: Make, wo
         FINISHED,
     )
     await until(lambda: log.is_over)
+
+
+# ---- a copy that is let go -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sync", ["batched", "before_send"])
+async def test_a_copy_is_let_go_with_all_of_its_log(make: Make, world: World, sync: str) -> None:
+    process = make(sync=sync)
+    log = process.begin()
+    said = fill(log, 1, 3)
+    assert await process.journal.let_go(log)
+    stored = world.copies["s"]
+    assert (stored.worker, stored.epoch, stored.header, stored.ending) == ("", 1, log.header, None)
+    assert b"".join(record.piece for record in stored.records) == said
+    assert log.last_seq == 3
+    writes = len(world.batches)
+    process.journal.keep_alive(at_once=True)
+    log.break_off(Error("overloaded", "the end of the process"))
+    await asyncio.sleep(0.02)
+    assert len(world.batches) == writes, "nothing more is written or removed"
+    assert (stored.worker, [*world.copies]) == ("", ["s"])
+
+
+async def test_a_copy_that_is_written_already_is_let_go(make: Make, world: World) -> None:
+    process = make()
+    log = process.begin()
+    fill(log, 1, 2)
+    await until(lambda: "s" in world.copies and world.copies["s"].last_seq == 2)
+    assert await process.journal.let_go(log)
+    assert world.copies["s"].worker == ""
+
+
+async def test_a_copy_of_another_owner_is_not_let_go(make: Make, world: World) -> None:
+    process = make()
+    log = process.begin()
+    await until(lambda: "s" in world.copies)
+    world.copies["s"].worker, world.copies["s"].epoch = "other", 2
+    fill(log, 1, 2)
+    assert not await process.journal.let_go(log)
+    assert not await process.journal.let_go(log), "it is not copied any more"
+    assert (world.copies["s"].worker, world.copies["s"].epoch) == ("other", 2)
+
+
+async def test_a_store_that_fails_lets_nothing_go(make: Make, world: World) -> None:
+    process = make()
+    log = process.begin()
+    await until(lambda: "s" in world.copies)
+    fill(log, 1, 2)
+    world.fail()
+    letting = asyncio.ensure_future(process.journal.let_go(log))
+    await until(lambda: process.health.problem is not None)
+    letting.cancel()
+    await asyncio.wait([letting])
+    world.mend()
+    await until(lambda: world.copies["s"].last_seq == 2)
+    assert world.copies["s"].worker == "worker", "it counts as that of a lost worker"

@@ -14,7 +14,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores._base import CALLS, EndsInstead, NoRoom
+from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, TakeOver
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import CopyTail, Gap, Owner, Record, StoreError
 from gai_fast.stores.health import Health
@@ -667,8 +667,8 @@ def closed(process: Process) -> list[tuple[StreamLog, int, bool]]:
     closed: list[tuple[StreamLog, int, bool]] = []
 
     def close(log: StreamLog, refusal: EndsInstead) -> Succession:
-        def end(epoch: int) -> None:
-            closed.append((log, epoch, refusal.is_cancelled))
+        def end(taken: TakeOver) -> None:
+            closed.append((log, taken.epoch, refusal.is_cancelled))
             log.end(FINISHED)
 
         return Succession(end, lambda: None, is_end=True)
@@ -842,6 +842,7 @@ class GoingOn:
         self.asked: list[tuple[StreamLog, Owner, bytes]] = []
         self.begun: list[int] = []
         self.withdrawn = 0
+        self.taken: list[TakeOver] = []
         self.has_room = True
         self._mirrors = process.mirrors
         process.mirrors.go_on = self.go_on
@@ -853,10 +854,14 @@ class GoingOn:
             raise NoRoom
         if request == b"refused" and self._mirrors.close_log is not None:
             return self._mirrors.close_log(log, EndsInstead())
-        return Succession(self.begun.append, self._withdraw, is_end=False)
+        return Succession(self.begin, self._withdraw, is_end=False)
 
     def _withdraw(self) -> None:
         self.withdrawn += 1
+
+    def begin(self, taken: TakeOver) -> None:
+        self.taken.append(taken)
+        self.begun.append(taken.epoch)
 
 
 async def test_a_stream_whose_worker_is_gone_goes_on_here_and_its_followers_stay(
@@ -960,6 +965,36 @@ async def test_who_is_late_gives_back_what_was_taken_for_the_stream(
     monkeypatch.setattr(process.mirrors._backend, "take_over", too_late)
     log = await process.found()
     assert (going_on.withdrawn, going_on.begun, closed, log.is_over) == (1, [], [], False)
+
+
+async def test_a_stream_that_was_let_go_goes_on_at_once_and_its_handovers_are_counted(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world)
+    stored.request = b"request"
+    log = await process.found()
+    Watching(log)
+    stored.epoch, stored.header = 7, stored.header._replace(handovers=5)  # another process took it over, and let it go
+    stored.worker = ""
+    await until(lambda: bool(going_on.begun))
+    assert (going_on.asked, going_on.begun, closed) == ([(log, Owner("", 7), b"request")], [8], [])
+    assert (going_on.taken[0].former, going_on.taken[0].worker) == ("", "here")
+    assert (stored.worker, stored.header.handovers, log.header.handovers) == ("here", 6, 6)
+    assert not process.mirrors.is_taking_over
+
+
+async def test_how_often_a_stream_was_taken_over_is_known_at_its_end(process: Process, world: World) -> None:
+    stored = store(world)
+    write(world, 1, 3)
+    log = await process.found()
+    Watching(log)
+    assert log.takeovers == 0
+    stored.epoch = 3
+    stored.records.append(Record(3, 1 << 21, frame(1 << 21)))
+    stored.ending = FINISHED
+    announce(world)
+    await until(lambda: log.is_over)
+    assert log.takeovers == 2
 
 
 # ---- logs that this process wrote ------------------------------------------------------------------------------------

@@ -504,3 +504,59 @@ async def test_a_stream_knows_when_another_process_followed_it(make: Make, world
     log.followed_at = time.clock()  # over a bus
     time.advance(0.2)
     assert await here.followed_ago(log) == pytest.approx(0.2)
+
+
+async def test_streams_that_are_let_go_have_no_owner_and_the_others_stay(
+    make: Make, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    store = make()
+    await store.open()
+    gone, stays = store.create(header(), b"request"), store.create(header("t"))
+    gone.append(b"data: {}\n\n", 1)
+    await store.let_go([gone])
+    await until(lambda: "t" in world.copies)
+    assert (world.copies["s"].worker, world.copies["t"].worker) == ("", store.worker)
+    assert world.copies["s"].last_seq == 1
+    assert caplog.messages == ["streams that other workers go on with: 1"]
+    stays.end(FINISHED)
+    await store.close()
+    assert world.copies["s"].ending is None, "it goes on"
+    assert world.copies["t"].ending == FINISHED
+
+
+async def test_a_store_that_is_too_slow_has_lost_workers(
+    make: Make, world: World, change_limits: ChangeLimits, caplog: pytest.LogCaptureFixture
+) -> None:
+    change_limits(handover=0.05)
+    store = make()
+    await store.open()
+    log = store.create(header(), b"request")
+    await until(lambda: "s" in world.copies)
+    world.gate.clear()
+    await store.let_go([log])
+    assert caplog.messages == ["streams that count as those of a lost worker: 1"]
+    world.gate.set()
+    await store.close()
+    assert (world.copies["s"].worker, world.copies["s"].ending) == (store.worker, None)
+    assert store.worker not in world.leases
+    await store.let_go([log])
+
+
+async def test_a_bug_as_a_stream_is_let_go_harms_no_other(
+    make: Make, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = make()
+    await store.open()
+    logs = [store.create(header(), b"request"), store.create(header("t"), b"request")]
+    take_over = FakeBackend.take_over
+
+    async def fails(backend: FakeBackend, stream_id: str, *asked: Any) -> bool:
+        if stream_id == "s":
+            raise ZeroDivisionError
+        return await take_over(backend, stream_id, *asked)
+
+    monkeypatch.setattr(FakeBackend, "take_over", fails)
+    await store.let_go(logs)
+    assert (world.copies["s"].worker, world.copies["t"].worker) == (store.worker, "")
+    assert "a bug" in caplog.text

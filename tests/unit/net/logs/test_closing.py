@@ -132,7 +132,7 @@ def test_followers_in_other_formats_skip_the_gap_unless_they_have_what_is_void(
     piece, last_seq, _ = closing_of(log, 4 + STEP, False)
     wanted = Representation(get_format(form), framing)
     stored = b"".join(log.read(0, 10**9).pieces)
-    for after in (0, 4):
+    for after in (0, 4, 4 + STEP):
         view = view_of(log.header, wanted, after, lambda: 1)
         view.feed(stored + piece)
         sent = b"".join(view.take_pieces())

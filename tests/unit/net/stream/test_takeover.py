@@ -25,14 +25,16 @@ from gai_fast.model.settings import (
     StoreSettings,
     StreamSettings,
 )
-from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.stream.takeover import KeyHome, TakeOvers
+from gai_fast.otel.telemetry import Telemetry
+from gai_fast.otel.trace import Trace
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, TakeOver, data_lines
 from gai_fast.stores.backend import Owner
 from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeClient, FakePool
@@ -46,6 +48,18 @@ SSE = {"content-type": "text/event-stream"}
 START = {"type": "start", "model": "m", "provider": "p", "stream_id": "s1"}
 LONG = "a text that is long enough, and more"
 NUMBER = 1 << 20
+TAKEN = TakeOver("former", "here", 2, 0.5)
+
+
+class Recorder:
+    """Takes nothing."""
+
+    def put(self, spans: bytes, count: int) -> None: ...
+
+    def observe(self, instrument: Any, labels: Any, value: float) -> None: ...
+
+    def new_span_id(self) -> str:
+        return "cd" * 8
 
 
 def engine_with(wish: Any = "continue", processors: Any = (), **model: Any) -> Engine:
@@ -59,8 +73,8 @@ def text(value: str) -> dict[str, Any]:
 
 
 def logged(engine: Engine, *events: dict[str, Any], **header: Any) -> StreamLog:
-    fields = {"caller": "", "model": "m", "format": "gai", "framing": "sse", **header}
-    log = engine.store.create(LogHeader("s1", **fields))
+    fields = {"stream_id": "s1", "caller": "", "model": "m", "format": "gai", "framing": "sse", **header}
+    log = engine.store.create(LogHeader(**fields))
     encoder = get_format("gai").encoder("sse", StreamContext("s1", "r", None, "m", lambda: 1, ids=True))
     for seq, event in enumerate(events, 1):
         encoder.event(event)
@@ -78,14 +92,14 @@ async def begin(engine: Engine, log: StreamLog, epoch: int = 1, kept: bytes | No
     """Goes on with a stream."""
     found = await engine.takeovers.going_on(log, Owner("lost", epoch), log.last_seq + NUMBER, kept or record(engine))
     assert isinstance(found, GoesOn)
-    found.begin()
+    found.begin(TAKEN)
 
 
 async def gone_on(
-    engine: Engine, log: StreamLog, kept: bytes | None = None
+    engine: Engine, log: StreamLog, kept: bytes | None = None, **more: Any
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Goes on with a stream; returns the new events of its log, and the request."""
-    await begin(engine, log, kept=kept)
+    await begin(engine, log, kept=kept or record(engine, **more))
     await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
     pool = FakePool.made[0]
     return events_of(log), json.loads(pool.asked[0][3])
@@ -494,7 +508,7 @@ async def test_a_stream_that_is_refused_at_last_ends_with_that_error() -> None:
     found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, record(engine))
     assert isinstance(found, GoesOn)
     engine.transfers["other"] = ("", lambda error: None)
-    found.begin()
+    found.begin(TAKEN)
     assert [each["type"] for each in events_of(log)[2:]] == ["stream.gap", "error", "done"]
     assert log.ending is not None
     assert log.ending.error is not None
@@ -636,4 +650,152 @@ async def test_a_worker_that_has_lost_a_stream_may_go_on_with_it_again_and_its_c
     assert publication is not None
     assert publication.followers == 1
     assert not follower.is_over
+    await engine.close()
+
+
+# ---- a worker that stops ---------------------------------------------------------------------------------------------
+
+
+async def running(engine: Engine, *said: str) -> StreamLog:
+    """Starts a durable stream that has a record."""
+    publication = engine.durable.publish(dataclasses.replace(resumable(), can_reset=True), Clock(now_ms))
+    publication.log.request = b"request"
+    for each in said:
+        receiver = FakePool.made[0].asked[-1][4]
+        receiver.head_received(200, SSE)
+        chunk = {"choices": [{"index": 0, "delta": {"content": each}}]}
+        receiver.body_received(f"data: {json.dumps(chunk)}\n\n".encode())
+    return publication.log
+
+
+@pytest.mark.parametrize(
+    ("wish", "said", "is_let_go"),
+    [("error", (), True), ("error", ("x",), False), ("continue", ("x",), True), ("restart", ("x",), True)],
+)
+async def test_a_stream_is_let_go_if_another_worker_goes_on_with_it(
+    wish: str, said: tuple[str, ...], is_let_go: bool
+) -> None:
+    engine = engine_with(wish)
+    log = await running(engine, *said)
+    engine.disconnect_clients(0.0)
+    assert not engine.takeovers.has_room(0), "it begins with no more streams"
+    await engine.let_go()
+    assert (log.is_over, [*engine.streams]) == ((False, []) if is_let_go else (False, ["s1"]))
+    await engine.close()
+    assert (log.ending is None) == is_let_go
+
+
+@pytest.mark.parametrize("why", ["no record", "no model", "plain"])
+async def test_a_stream_that_no_worker_goes_on_with_is_not_let_go(why: str) -> None:
+    engine = engine_with()
+    if why == "plain":
+        engine.start(dataclasses.replace(resumable(), log_header=None), FakeClient(), "s1", Clock(now_ms))
+    else:
+        log = await running(engine)
+        if why == "no record":
+            log.request = None
+        else:
+            engine.targets.settings = dataclasses.replace(engine.settings, models={})
+    await engine.let_go()
+    assert [*engine.streams] == ["s1"]
+    await engine.close()
+
+
+async def test_handovers_do_not_count_as_lost_workers() -> None:
+    engine = engine_with()
+    log = logged(engine, START, text(LONG), handovers=6)
+    for owner, goes_on in (
+        (Owner("", 10), True),
+        (Owner("", 11), False),
+        (Owner("lost", 9), True),
+        (Owner("lost", 10), False),
+    ):
+        found = await engine.takeovers.going_on(log, owner, log.last_seq + NUMBER, record(engine))
+        assert isinstance(found, GoesOn) is goes_on
+    await engine.close()
+
+
+# ---- sight -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wish", "events", "answers", "outcome"),
+    [
+        ("continue", [START, text(LONG)], [LONG, " more"], "continued"),
+        ("continue", [START, text(LONG)], ["another text"], "differed"),
+        ("restart", [START, text(LONG)], [], "restarted"),
+        ("error", [START], [], "retried"),
+    ],
+)
+async def test_each_outcome_is_counted_once_and_has_a_log_line(
+    wish: str, events: list[dict[str, Any]], answers: list[str], outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = engine_with(wish)
+    log = logged(engine, *events)
+    await gone_on(engine, log, can_reset=True)
+    if answers:
+        assert engine.tallies.takeovers == {}
+        answer(engine, *answers)
+    assert engine.tallies.takeovers == {("m", outcome): 1}
+    assert not engine.takeovers.continued
+    kept = len(LONG) if len(events) > 1 else 0
+    begun = "continued" if outcome == "differed" else outcome
+    [line] = [each.message for each in caplog.records if "stream s1" in each.message]
+    assert line == (
+        f"stream s1: worker former is gone, after 0.5 s worker here has epoch 2: {begun}, {kept} characters kept"
+    )
+    assert caplog.records[-1].levelname == "WARNING"
+    await engine.close()
+
+
+async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    engine = engine_with()
+    engine.limits = ServerLimits(LimitSettings(streams=1))
+    log = logged(engine, START, text(LONG), model="m")
+    found = await engine.takeovers.going_on(log, Owner("", 1), 2 + NUMBER, record(engine))
+    assert isinstance(found, GoesOn)
+    engine.transfers["other"] = ("", lambda error: None)
+    found.begin(TAKEN._replace(former=""))
+    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN, is_refused=False)
+    engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, is_refused=True)
+    assert engine.tallies.takeovers == {("m", "refused"): 2, ("other", "closed"): 1}
+    let_go, closed, refused = [each for each in caplog.records if " has epoch 2: " in each.message]
+    assert ": refused, " in refused.message
+    assert (let_go.levelname, closed.levelname) == ("INFO", "WARNING")
+    assert "its worker has let it go" in let_go.message
+    engine.transfers.clear()
+    await engine.close()
+
+
+async def test_a_stream_that_leaves_before_its_content_comes_is_not_counted() -> None:
+    engine = engine_with()
+    log = logged(engine, START, text(LONG))
+    await gone_on(engine, log)
+    engine.leave_to_other("s1")
+    assert (engine.tallies.takeovers, engine.takeovers.continued, log.watchers) == ({}, {}, 0)
+    await engine.close()
+
+
+class Traced(Telemetry):
+    """Notes which traces go on."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def go_on(self, context: str) -> Trace:
+        self.asked.append(context)
+        return Trace(Recorder(), "ab" * 16, parent_id="", state="", is_sampled=False, route=None, with_content=False)
+
+
+async def test_a_stream_goes_on_in_the_trace_of_its_request() -> None:
+    engine = engine_with()
+    about = {"parent_id": "", "state": "", "is_sampled": True, "route": "/r", "with_content": False}
+    trace = Trace(Recorder(), "ab" * 16, **about)
+    kept = record(engine, trace=trace)
+    assert json.loads(kept)["span"] == trace.context
+    engine.telemetry = traced = Traced()
+    assert isinstance(await engine.takeovers.going_on(logged(engine, START), Owner("lost", 1), NUMBER, kept), GoesOn)
+    assert traced.asked == [trace.context]
+    engine.telemetry = None
     await engine.close()

@@ -170,6 +170,10 @@ async def test_the_state_tells_how_far_a_stream_is_and_how_it_ended() -> None:
     assert state_of(log) == {"id": ID, "state": "running", "model": "m", "last_event_id": f"{ID}.3", **rest}
     log.is_degraded = True
     assert state_of(log)["durability"] == "degraded"
+    assert "takeovers" not in state_of(log)
+    log.takeovers = 2
+    assert state_of(log)["takeovers"] == 2
+    log.takeovers = 0
     log.end(Ending("cancelled", "cancelled", {"input_tokens": 1}))
     assert state_of(log) | {"durability": 0} == {
         "id": ID,
