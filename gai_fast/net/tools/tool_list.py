@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gai_fast.kernels import encode_json
+from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import ParamHeader, headers_in
 from gai_fast.net.tools.rpc import ToolServerError, depth_of, readable
@@ -120,16 +121,16 @@ class ToolListReader:
         description = value.get("description") or ""
         if not isinstance(description, str):
             raise ValueError("its description is no text")
-        if len(description.encode("utf-8", "replace")) > LIMITS.tool_description:
-            raise ValueError(f"its description has more than {LIMITS.tool_description} bytes (limit tool_description)")
+        if len(description.encode("utf-8", "replace")) > SHARED.tool_description:
+            raise ValueError(f"its description has more than {SHARED.tool_description} bytes (limit tool_description)")
         schema = value.get("inputSchema")
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
             raise ValueError("its `inputSchema` is not the schema of an object")
-        if depth_of(schema) > LIMITS.tool_depth:
-            raise ValueError(f"its schema is nested deeper than {LIMITS.tool_depth} levels (limit tool_depth)")
+        if depth_of(schema) > SHARED.tool_depth:
+            raise ValueError(f"its schema is nested deeper than {SHARED.tool_depth} levels (limit tool_depth)")
         size = len(encode_json(schema))
-        if size > LIMITS.tool_schema:
-            raise ValueError(f"its schema has more than {LIMITS.tool_schema} bytes (limit tool_schema)")
+        if size > SHARED.tool_schema:
+            raise ValueError(f"its schema has more than {SHARED.tool_schema} bytes (limit tool_schema)")
         hints = value.get("annotations")
         hints = hints if isinstance(hints, dict) else _NONE
         is_read_only = hints.get("readOnlyHint") is True
