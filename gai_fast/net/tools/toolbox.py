@@ -1,0 +1,75 @@
+"""All tools of one configuration: which source has a tool, and their ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from gai_fast.model.settings import Settings, ToolSettings
+from gai_fast.net.tools.function_schema import read_function
+from gai_fast.net.tools.function_tool import FunctionTool
+from gai_fast.net.tools.http_tool import HTTPTool
+from gai_fast.net.tools.server_source import ServerSource
+from gai_fast.net.tools.tool_source import ToolSource
+from gai_fast.runtime.functions import import_function
+from gai_fast.runtime.timers import Timers
+
+
+class Toolbox:
+    """The sources of tools of one configuration, on one loop. After use, `close` must be awaited.
+
+    Args:
+        settings: The configuration.
+        timers: The loop's timers.
+        loop: The running loop.
+
+    Attributes:
+        servers: The servers, by label.
+        own: The gateway's own tools, by name.
+
+    Raises:
+        ValueError: A source cannot be made. The text names it.
+    """
+
+    def __init__(self, settings: Settings, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+        servers: dict[str, ServerSource] = {}
+        own: dict[str, ToolSource] = {}
+        try:
+            for server in settings.tool_servers:
+                name = server.name
+                servers[name] = ServerSource(server, timers, loop)
+            for tool in settings.tools:
+                name = tool.name
+                own[name] = _own(tool, timers, loop)
+        except ValueError as problem:
+            raise ValueError(f"tools {name!r}: {problem}") from None
+        self.servers: Mapping[str, ServerSource] = servers
+        self.own: Mapping[str, ToolSource] = own
+
+    @property
+    def sources(self) -> list[ToolSource]:
+        """All sources, in the order of the configuration."""
+        return [*self.servers.values(), *self.own.values()]
+
+    def source_of(self, address: str) -> ToolSource | None:
+        """Returns the source of a tool, or None if there is none.
+
+        Args:
+            address: `<server>.<tool>`, or the name of a tool of the gateway's own.
+        """
+        label, dot, _ = address.partition(".")
+        return self.servers.get(label) if dot else self.own.get(address)
+
+    async def close(self) -> None:
+        """Ends running calls, connections and processes."""
+        await asyncio.gather(*[source.close() for source in self.sources])
+
+
+def _own(tool: ToolSettings, timers: Timers, loop: asyncio.AbstractEventLoop) -> ToolSource:
+    if tool.function is not None:
+        function = import_function(tool.function.reference, Path(tool.function.folder))
+        return FunctionTool(tool, read_function(function))
+    if tool.url is None:
+        raise ValueError("it has neither a url nor a function")
+    return HTTPTool(tool, tool.url, timers, loop)
