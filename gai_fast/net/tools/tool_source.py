@@ -1,9 +1,8 @@
 """Where tools come from: what a run needs of a server of tools, of a web hook and of a function.
 
-Owns what holds for every call: the form of its arguments, how many run at a time, the breaker. It must not know how a
-tool is called.
+Owns what holds for every call: its checks, how many run at a time, the breaker. It must not know how a tool is called.
 
-1. Arguments have the schema's `required` and its top-level types; what is deeper, the tool itself checks.
+1. Arguments are checked before a call is made (`argument_check.py`).
 2. A source has at most `max_calls` calls at a time; further ones wait, first come, first served.
 3. The breaker is that of an upstream. Refusals by a status of 4xx concern a call alone.
 4. A status is an answer: a result that is an error.
@@ -17,15 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, BreakerSettings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.model.upstream_errors import classify
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream
+from gai_fast.net.tools.argument_check import ArgumentCheck
 from gai_fast.net.tools.limits import LIMITS
-from gai_fast.net.tools.rpc import ToolServerError, depth_of
+from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
@@ -83,6 +81,7 @@ class ToolSource(ABC):
         self.name = name
         self._places = asyncio.Semaphore(max_calls)
         self._waiting = 0
+        self._checks = ArgumentCheck()
         self._breaker = Breaker(BreakerSettings())
 
     @abstractmethod
@@ -114,7 +113,7 @@ class ToolSource(ABC):
         Raises:
             ToolServerError: There is no result.
         """
-        checked = checked_arguments(tool.offered.schema, arguments)
+        checked = self._checks.checked(tool.name, tool.offered.schema, arguments)
         await self._take_place()
         try:
             return await self._judged(tool, checked, meta, caller, on_progress)
@@ -176,55 +175,3 @@ def _is_fault_of_server(problem: ToolServerError) -> bool:
     if problem.status is not None:
         return is_fault_of_upstream(Error(classify("", (), problem.status)))
     return problem.fault in _OF_SERVERS
-
-
-def checked_arguments(schema: Mapping[str, Any], arguments: Any) -> Mapping[str, Any]:
-    """Returns the arguments of a call: rule 1.
-
-    Args:
-        schema: The JSON Schema of an object.
-        arguments: Any JSON.
-
-    Raises:
-        ToolServerError: `argument`: they are not usable. The text is for the model.
-    """
-    if not isinstance(arguments, dict):
-        raise ToolServerError("the arguments are no JSON object", "argument")
-    if depth_of(arguments) > SHARED.tool_depth:
-        text = f"the arguments are nested deeper than {SHARED.tool_depth} levels (limit tool_depth)"
-        raise ToolServerError(text, "argument")
-    if len(encode_json(arguments)) > LIMITS.tool_arguments:
-        text = f"the arguments have more than {LIMITS.tool_arguments} bytes (limit tool_arguments)"
-        raise ToolServerError(text, "argument")
-    required, properties = schema.get("required"), schema.get("properties")
-    for name in required if isinstance(required, list) else ():
-        if name not in arguments:
-            raise ToolServerError(f"the argument {name!r} is missing", "argument")
-    for name, value in arguments.items():
-        part = properties.get(name) if isinstance(properties, dict) else None
-        kinds = part.get("type") if isinstance(part, dict) else None
-        named = [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else []
-        if named and not any(_is_of(kind, value) for kind in named):
-            raise ToolServerError(
-                f"the argument {name!r} is not of the type {' or '.join(map(str, named))}", "argument"
-            )
-    return arguments
-
-
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-    "number": (int, float),
-}
-
-
-def _is_of(kind: Any, value: Any) -> bool:
-    """Returns whether a value is of a type of JSON Schema; of a type that is none, every value is."""
-    if kind == "integer":
-        return (type(value) is int) or (type(value) is float and value.is_integer())
-    if kind == "number" and isinstance(value, bool):
-        return False
-    return not isinstance(kind, str) or kind not in _TYPES or isinstance(value, _TYPES[kind])

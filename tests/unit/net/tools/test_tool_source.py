@@ -14,10 +14,9 @@ from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
-from gai_fast.net.tools.tool_source import GatewayTool, SourceList, ToolSource, checked_arguments
+from gai_fast.net.tools.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.wire import OnProgress
 from tests.conftest import ChangeLimits
-from tests.limits import LIMITS
 from tests.steady import JumpingLoop
 
 TOOL = GatewayTool("docs", OfferedTool("search", "", {"type": "object"}, 17), approve=False, idempotent=False)
@@ -57,52 +56,6 @@ def fails(fault: Any, **more: Any) -> Callable[[], Awaitable[ToolResult]]:
         raise ToolServerError("no", fault, **more)
 
     return answer
-
-
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {"a": {"type": "string"}, "n": {"type": ["integer", "null"]}, "x": {"type": "odd"}, "y": {}},
-    "required": ["a"],
-}
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{"a": ""}, {"a": "b", "n": 1}, {"a": "b", "n": 2.0}, {"a": "b", "n": None}, {"a": "b", "x": 1, "y": [], "z": 1}],
-)
-def test_arguments_of_the_right_types_are_taken(arguments: dict[str, Any]) -> None:
-    assert checked_arguments(SCHEMA, arguments) is arguments
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        ([], "the arguments are no JSON object"),
-        ("{}", "the arguments are no JSON object"),
-        ({}, "the argument 'a' is missing"),
-        ({"a": 1}, "the argument 'a' is not of the type string"),
-        ({"a": "b", "n": True}, "the argument 'n' is not of the type integer or null"),
-        ({"a": "b", "n": 1.5}, "the argument 'n' is not of the type integer or null"),
-        ({"a": "x" * LIMITS.tool_arguments}, r"more than 262144 bytes \(limit tool_arguments\)"),
-    ],
-)
-def test_other_arguments_are_refused(arguments: Any, problem: str) -> None:
-    with pytest.raises(ToolServerError, match=problem) as raised:
-        checked_arguments(SCHEMA, arguments)
-    assert (raised.value.fault, raised.value.may_have_run) == ("argument", False)
-
-
-def test_deep_arguments_are_refused() -> None:
-    deep: Any = {}
-    for _ in range(LIMITS.tool_depth):
-        deep = {"a": deep}
-    with pytest.raises(ToolServerError, match="nested deeper than 64 levels"):
-        checked_arguments({}, deep)
-
-
-@pytest.mark.parametrize("schema", [{}, {"required": "a", "properties": []}, {"properties": {"a": 1}}])
-def test_a_schema_of_an_odd_form_refuses_nothing(schema: dict[str, Any]) -> None:
-    assert checked_arguments(schema, {"a": 1}) == {"a": 1}
 
 
 def test_further_calls_wait_and_no_more_than_the_limit(change_limits: ChangeLimits) -> None:
@@ -161,6 +114,16 @@ def test_what_concerns_a_call_alone_leaves_the_breaker_closed(answer: Callable[[
             with suppress(ToolServerError):
                 await source.call(TOOL, {}, META, caller=f"caller{number % 2}")
         assert source.calls == 10
+
+    run(scenario())
+
+
+def test_arguments_are_checked_before_a_place_is_taken() -> None:
+    async def scenario() -> None:
+        source = Scripted(fails("lost"))
+        with pytest.raises(ToolServerError, match="the arguments are no JSON object"):
+            await source.call(TOOL, [], META)
+        assert source.calls == 0
 
     run(scenario())
 
