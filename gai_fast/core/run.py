@@ -169,7 +169,7 @@ class RunCall:
 
 
 class BeginCall(NamedTuple):
-    """Make a call; `Run.end_call` must follow, unless an `EndCall` comes first."""
+    """Make a call; `ToolRun.end_call` must follow, unless an `EndCall` comes first."""
 
     call: RunCall
 
@@ -180,8 +180,8 @@ class EndCall(NamedTuple):
     call: RunCall
 
 
-class Ask(NamedTuple):
-    """Ask for an approval; `Run.decide` must follow, or `Run.deny`.
+class AskApproval(NamedTuple):
+    """Ask for an approval; `ToolRun.decide` must follow, or `ToolRun.deny`.
 
     Attributes:
         call: The call.
@@ -208,7 +208,7 @@ class Decided(NamedTuple):
     reason: str
 
 
-class Ended(NamedTuple):
+class CallEnded(NamedTuple):
     """A call has its result."""
 
     call: RunCall
@@ -225,7 +225,7 @@ class Warn(NamedTuple):
 
 
 class BeginTurn(NamedTuple):
-    """Ask the model.
+    """AskApproval the model.
 
     Attributes:
         step: The turn, from 1.
@@ -246,14 +246,14 @@ class Finish(NamedTuple):
     finish_reason: str
 
 
-Action = BeginCall | EndCall | Ask | Decided | Ended | EndStep | Warn | BeginTurn | Finish
+Action = BeginCall | EndCall | AskApproval | Decided | CallEnded | EndStep | Warn | BeginTurn | Finish
 
 _CUT: Final = frozenset({"length", "content_filter", "cancelled"})
 """Reasons for which a turn has ended before its end."""
 
 
 @dataclass(slots=True)
-class Step:
+class RunStep:
     """One turn and its calls.
 
     Attributes:
@@ -269,7 +269,7 @@ class Step:
     without_tools: bool = False
 
 
-class Run:
+class ToolRun:
     """One run. Each method is something that happens, and returns what is to be done, in order.
 
     Args:
@@ -287,7 +287,7 @@ class Run:
         self, tools: Mapping[str, RunTool], client_tools: Collection[str], limits: RunLimits, stream_id: str
     ) -> None:
         self.state = RunState.TURN
-        self.steps = [Step(1)]
+        self.steps = [RunStep(1)]
         self._tools = tools
         self._client_tools = client_tools
         self._limits = limits
@@ -298,7 +298,7 @@ class Run:
         self._is_over = False  # the time, or the number of calls
 
     @property
-    def step(self) -> Step:
+    def step(self) -> RunStep:
         """The turn that streams, or whose calls are made."""
         return self.steps[-1]
 
@@ -515,7 +515,7 @@ class Run:
                 done.append(BeginCall(call))
         return done
 
-    def _ended_step(self, step: Step) -> list[Action]:
+    def _ended_step(self, step: RunStep) -> list[Action]:
         """Returns what follows a turn and its calls: rules 2 and 4."""
         own = [call for call in step.calls if not self._is_of_client(call)]
         self._counted += len(own)
@@ -528,9 +528,9 @@ class Run:
         self.state = RunState.ENDED
         return [*done, Finish(reason)]
 
-    def _next_turn(self, step: Step) -> list[Action]:
+    def _next_turn(self, step: RunStep) -> list[Action]:
         is_last = self._is_over or self._counted > self._limits.max_tool_calls or step.number >= self._limits.max_steps
-        self.steps.append(Step(step.number + 1, without_tools=is_last))
+        self.steps.append(RunStep(step.number + 1, without_tools=is_last))
         self.state = RunState.TURN
         return [*([Warn()] if is_last else []), BeginTurn(step.number + 1, is_last)]
 
@@ -546,7 +546,7 @@ class Run:
     def _end(self, call: RunCall, result: CallResult) -> list[Action]:
         call.phase = "ended"
         call.result = result
-        return [Ended(call)]
+        return [CallEnded(call)]
 
     # ---- one call
 
@@ -568,11 +568,11 @@ class Run:
             return f"the run has had its {self._limits.max_tool_calls} calls (max_tool_calls)"
         return ""
 
-    def _ask(self, call: RunCall) -> Ask:
+    def _ask(self, call: RunCall) -> AskApproval:
         call.phase = "asking"
         self._asked += 1
         call.approval_id = f"{self._stream_id}-{self._asked}"
-        return Ask(call, self._digest(call))
+        return AskApproval(call, self._digest(call))
 
     def _digest(self, call: RunCall) -> str:
         assert call.tool is not None
@@ -589,9 +589,9 @@ class Run:
 _OUT_OF_TIME: Final = "the call was not made to its end: the run has had its time (run_timeout)"
 
 
-def _step_of(record: Mapping[str, Any]) -> Step:
+def _step_of(record: Mapping[str, Any]) -> RunStep:
     calls = [_call_of(each) for each in record["calls"]]
-    return Step(record["number"], record["finish_reason"], calls, record["without_tools"])
+    return RunStep(record["number"], record["finish_reason"], calls, record["without_tools"])
 
 
 def _call_of(record: Mapping[str, Any]) -> RunCall:

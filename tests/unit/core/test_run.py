@@ -15,21 +15,21 @@ from gai_fast.core.run import (
     TRANSITIONS,
     Action,
     ApprovalError,
-    Ask,
+    AskApproval,
     BeginCall,
     BeginTurn,
+    CallEnded,
     CallResult,
     Decided,
     EndCall,
-    Ended,
     EndStep,
     Finish,
     IllegalStep,
-    Run,
     RunCall,
     RunLimits,
     RunState,
     RunTool,
+    ToolRun,
     Warn,
 )
 
@@ -43,8 +43,8 @@ CLIENT = {"screenshot"}
 OK = CallResult("ok")
 
 
-def run_of(**limits: Any) -> Run:
-    return Run(TOOLS, CLIENT, RunLimits(**{"asks": True, **limits}), "s")
+def run_of(**limits: Any) -> ToolRun:
+    return ToolRun(TOOLS, CLIENT, RunLimits(**{"asks": True, **limits}), "s")
 
 
 def told(actions: list[Action]) -> list[str]:
@@ -52,9 +52,9 @@ def told(actions: list[Action]) -> list[str]:
     words = []
     for each in actions:
         match each:
-            case BeginCall(call) | EndCall(call) | Ended(call):
-                words.append(f"{type(each).__name__} {call.call_id}")
-            case Ask(call, _):
+            case BeginCall(call) | EndCall(call) | CallEnded(call):
+                words.append(f"{type(each).__name__.removeprefix('Call')} {call.call_id}")
+            case AskApproval(call, _):
                 words.append(f"Ask {call.call_id}")
             case Decided(call, decision, by, reason):
                 words.append(" ".join(filter(None, ["Decided", call.call_id, decision, by, reason])))
@@ -69,7 +69,7 @@ def told(actions: list[Action]) -> list[str]:
     return words
 
 
-def asked(run: Run, *names: str) -> tuple[list[RunCall], list[str]]:
+def asked(run: ToolRun, *names: str) -> tuple[list[RunCall], list[str]]:
     """Notes calls `a`, `b`, … in the run's turn; returns them, and what is to be done at once."""
     done: list[str] = []
     for letter, name in zip("abcdefgh", names, strict=False):
@@ -217,10 +217,10 @@ class TestApprovals:
         assert told(run.end_call(write, OK)) == ["Ended a1"]
         assert (run.state, invoice.approval_id, purge.approval_id) == (RunState.WAITING, "s-1", "s-2")
 
-    def digest(self, run: Run, name: str = "invoice") -> tuple[RunCall, str]:
+    def digest(self, run: ToolRun, name: str = "invoice") -> tuple[RunCall, str]:
         asked(run, name)
         [ask] = run.end_turn("tool_calls")
-        assert isinstance(ask, Ask)
+        assert isinstance(ask, AskApproval)
         return ask.call, ask.digest
 
     def test_an_approved_call_is_made(self) -> None:
@@ -265,7 +265,7 @@ class TestApprovals:
 
 
 class TestRecords:
-    def again(self, run: Run) -> tuple[Run, list[str]]:
+    def again(self, run: ToolRun) -> tuple[ToolRun, list[str]]:
         """Returns a run that goes on from the record of another, and what is to be done."""
         other = run_of()
         return other, told(other.load(json.loads(json.dumps(run.record()))))
@@ -333,7 +333,7 @@ class Driver:
     def __init__(self, data: st.DataObject, limits: RunLimits) -> None:
         self.data = data
         self.limits = limits
-        self.run = Run(TOOLS, CLIENT, limits, "s")
+        self.run = ToolRun(TOOLS, CLIENT, limits, "s")
         self.turns = 1
         self.running: list[RunCall] = []
         self.asking: dict[str, tuple[RunCall, str]] = {}
@@ -354,12 +354,12 @@ class Driver:
                         assert self.begun[call.call_id] == 1, "never twice"
                 case EndCall(call):
                     self.running.remove(call)
-                case Ended(call):
+                case CallEnded(call):
                     self.running = [other for other in self.running if other is not call]
                     self.asking.pop(call.approval_id, None)
                     self.ended[call.call_id] += 1
                     assert self.ended[call.call_id] == 1
-                case Ask(call, digest):
+                case AskApproval(call, digest):
                     self.asking[call.approval_id] = call, digest
                 case Decided(call, _, _, _):
                     self.asking.pop(call.approval_id, None)
@@ -400,7 +400,7 @@ class Driver:
     def taken_over(self) -> list[Action]:
         """Goes on in another worker, which knows the record alone."""
         record = json.loads(json.dumps(self.run.record()))
-        self.run = Run(TOOLS, CLIENT, self.limits, "s")
+        self.run = ToolRun(TOOLS, CLIENT, self.limits, "s")
         self.running.clear()
         actions = self.run.load(record)
         calls = {call.approval_id: call for call in self.run.step.calls if call.phase == "asking"}
