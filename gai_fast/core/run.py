@@ -225,7 +225,7 @@ class Warn(NamedTuple):
 
 
 class BeginTurn(NamedTuple):
-    """AskApproval the model.
+    """Ask the model.
 
     Attributes:
         step: The turn, from 1.

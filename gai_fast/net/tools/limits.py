@@ -33,6 +33,15 @@ class Limits:
     list_cursor: int = 4 * KIB
     """Characters of the name of a next page; they are sent back."""
 
+    list_ttl: float = 60.0
+    """Seconds until a list is read anew, if its server names no time: a new tool is there within a minute."""
+
+    list_ttl_least: float = 1.0
+    """The shortest time that a server can name: its list is not read more than once a second."""
+
+    list_ttl_most: float = 86400.0
+    """The longest: a day, after which a server that has changed is noticed."""
+
     # ---- messages
 
     tool_arguments: int = 256 * KIB

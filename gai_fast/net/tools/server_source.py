@@ -62,7 +62,7 @@ class ServerSource(ToolSource):
             for name, each in listed.tools.items()
             if _matches(name, settings.tools)
         ]
-        return SourceList(tuple(tools), listed.left_out)
+        return SourceList(tuple(tools), listed.left_out, LIMITS.list_ttl if listed.ttl is None else listed.ttl)
 
     async def close(self) -> None:
         """As `ToolSource.close`."""

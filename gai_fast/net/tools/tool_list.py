@@ -46,10 +46,12 @@ class ToolList:
     Attributes:
         tools: Those that can be used, by name, in the server's order.
         left_out: The others: each name for people, and the reason.
+        ttl: Seconds for which the list holds, as the server says. None if it does not.
     """
 
     tools: Mapping[str, OfferedTool]
     left_out: tuple[tuple[str, str], ...]
+    ttl: float | None = None
 
 
 class ToolListReader:
@@ -65,6 +67,7 @@ class ToolListReader:
         self._left_out: list[tuple[str, str]] = []
         self._beyond = 0
         self._pages = 0
+        self._ttl: float | None = None
 
     def feed(self, page: Mapping[str, Any]) -> str | None:
         """Reads the result of a `tools/list`.
@@ -83,6 +86,10 @@ class ToolListReader:
                 self._beyond += 1
             else:
                 self._add(each)
+        ttl = page.get("ttlMs")
+        if isinstance(ttl, (int, float)) and not isinstance(ttl, bool) and ttl >= 0:
+            bounded = min(max(ttl * 1e-3, LIMITS.list_ttl_least), LIMITS.list_ttl_most)
+            self._ttl = bounded if self._ttl is None else min(self._ttl, bounded)
         self._pages += 1
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or self._beyond:
@@ -97,7 +104,7 @@ class ToolListReader:
         left_out = list(self._left_out)
         if self._beyond:
             left_out.append(("…", f"the list has more than {LIMITS.listed_tools} tools (limit listed_tools)"))
-        return ToolList(dict(self._tools), tuple(left_out))
+        return ToolList(dict(self._tools), tuple(left_out), self._ttl)
 
     def _add(self, value: Any) -> None:
         name = value.get("name") if isinstance(value, dict) else None

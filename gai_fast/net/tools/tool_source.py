@@ -63,10 +63,12 @@ class SourceList:
     Attributes:
         tools: Those that can be called, in the source's order.
         left_out: The others: each name for people, and the reason.
+        ttl: Seconds for which the list holds. None if it holds for ever.
     """
 
     tools: tuple[GatewayTool, ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    ttl: float | None = None
 
 
 class ToolSource(ABC):
