@@ -128,12 +128,14 @@ class CallResult:
         is_error: Whether it is an error.
         parts: As in `tool.result`, if one is no text; else none.
         is_truncated: Whether something of it was left out.
+        duration_ms: Milliseconds that the call has taken.
     """
 
     value: Any
     is_error: bool = False
     parts: tuple[Mapping[str, Any], ...] = ()
     is_truncated: bool = False
+    duration_ms: int = 0
 
 
 Phase = Literal["noted", "asking", "ready", "running", "ended"]
