@@ -154,7 +154,7 @@ class ToolBuilder:
 
     def _of_function(self, given: Value, title: str) -> dict[str, Any]:
         """Returns what a function says of itself. It is imported, so that a mistake is found now."""
-        from gai_fast.net.tools.function_schema import read_function  # nothing of that folder without tools
+        from gai_fast.net.toolbox.function_schema import read_function  # nothing of that folder without tools
 
         function = FunctionSettings(given.value, str(self._folder.resolve()))
         try:

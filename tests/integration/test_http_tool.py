@@ -1,4 +1,4 @@
-"""`net/tools/http_tool.py`: what a server of aiohttp is sent, and what becomes of its answer."""
+"""`net/toolbox/http_tool.py`: what a server of aiohttp is sent, and what becomes of its answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gai_fast.model.settings import Secret, ToolSettings
 from gai_fast.model.tool_functions import ToolMeta
-from gai_fast.net.tools.http_tool import HTTPTool
+from gai_fast.net.toolbox.http_tool import HTTPTool
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.runtime.timers import TimerWheel

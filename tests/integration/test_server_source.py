@@ -1,4 +1,4 @@
-"""`net/tools/server_source.py`: servers of tools as a configuration has them: of the package `mcp` over HTTP and as a
+"""`net/toolbox/server_source.py`: servers of tools as a configuration has them: of the package `mcp` over HTTP and as a
 process, and scripted ones that refuse a token."""
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import pytest
 
 from gai_fast.model.settings import IdentitySettings, Secret, ToolServerSettings
 from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.server_source import ServerSource, peer_of
 from gai_fast.net.tools.protocol import STATELESS
 from gai_fast.net.tools.rpc import ToolServerError
-from gai_fast.net.tools.server_source import ServerSource, peer_of
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import ToolProgress
 from gai_fast.runtime.timers import TimerWheel

@@ -13,7 +13,7 @@ from gai_fast.cli.limits import LIMITS
 
 if TYPE_CHECKING:
     from gai_fast.model.settings import ToolServerSettings
-    from gai_fast.net.tools.server_source import ServerSource
+    from gai_fast.net.toolbox.server_source import ServerSource
 
 
 async def check_tool_server(settings: ToolServerSettings) -> Check:
@@ -22,8 +22,8 @@ async def check_tool_server(settings: ToolServerSettings) -> Check:
     Args:
         settings: `[[tool_server]]`.
     """
+    from gai_fast.net.toolbox.server_source import ServerSource
     from gai_fast.net.tools.rpc import ToolServerError
-    from gai_fast.net.tools.server_source import ServerSource
     from gai_fast.runtime.timers import TimerWheel
 
     name, loop = f"tools.{settings.name}", asyncio.get_running_loop()

@@ -16,10 +16,10 @@ from gai_fast.cli.tools.ending import run_to_its_end
 from gai_fast.config.problems import nearest, shown
 from gai_fast.model.settings import Settings
 from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.tool_source import GatewayTool, ToolSource
+from gai_fast.net.toolbox.toolbox import Toolbox
 from gai_fast.net.tools.rpc import ToolServerError, readable
 from gai_fast.net.tools.tool_results import ToolResult
-from gai_fast.net.tools.tool_source import GatewayTool, ToolSource
-from gai_fast.net.tools.toolbox import Toolbox
 from gai_fast.net.tools.wire import ToolProgress
 from gai_fast.runtime.timers import TimerWheel
 

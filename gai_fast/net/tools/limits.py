@@ -1,6 +1,6 @@
 """Limits of tools: what their servers may send, and how long they may take.
 
-Only this folder uses them. `serve` without tools imports nothing of it.
+This folder and `net/toolbox/` use them. `serve` without tools imports nothing of either.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`gai_fast/net/tools/tool_source.py`: what holds for every call, whatever the tool is."""
+"""`gai_fast/net/toolbox/tool_source.py`: what holds for every call, whatever the tool is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from gai_fast.model.settings import BreakerSettings
 from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
-from gai_fast.net.tools.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.wire import OnProgress
 from tests.conftest import ChangeLimits
 from tests.steady import JumpingLoop

@@ -1,4 +1,4 @@
-"""`gai_fast/net/tools/model_names.py`: the names that models see are valid everywhere, and mean one tool each."""
+"""`gai_fast/net/toolbox/model_names.py`: the names that models see are valid everywhere, and mean one tool each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.net.tools.model_names import by_model_name, model_name
+from gai_fast.net.toolbox.model_names import by_model_name, model_name
 
 
 class Named(NamedTuple):

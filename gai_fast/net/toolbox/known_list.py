@@ -13,9 +13,9 @@ import logging
 import math
 from typing import Final
 
+from gai_fast.net.toolbox.tool_source import SourceList, ToolSource
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError
-from gai_fast.net.tools.tool_source import SourceList, ToolSource
 
 _log: Final = logging.getLogger("gai_fast.tools")
 _NONE: Final = SourceList(())

@@ -1,4 +1,4 @@
-"""`gai_fast/net/tools/function_schema.py`: what models see of a function, and what the function is called with."""
+"""`gai_fast/net/toolbox/function_schema.py`: what models see of a function, and what the function is called with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 import gai_fast
 from gai_fast.model.tool_functions import ToolMeta
-from gai_fast.net.tools.function_schema import read_function
+from gai_fast.net.toolbox.function_schema import read_function
 from gai_fast.net.tools.rpc import ToolServerError
 from tests.limits import LIMITS
 

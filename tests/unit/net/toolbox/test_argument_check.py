@@ -1,4 +1,4 @@
-"""`gai_fast/net/tools/argument_check.py`: what is wrong with arguments is said before the tool is asked."""
+"""`gai_fast/net/toolbox/argument_check.py`: what is wrong with arguments is said before the tool is asked."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.tools import argument_check
-from gai_fast.net.tools.argument_check import ArgumentCheck, checked_arguments
+from gai_fast.net.toolbox import argument_check
+from gai_fast.net.toolbox.argument_check import ArgumentCheck, checked_arguments
 from gai_fast.net.tools.rpc import ToolServerError
 from tests.limits import LIMITS
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 from gai_fast.model.settings import Peer, ToolServerSettings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.identity.token_source import TokenSource
+from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.http_wire import HTTPWire, tool_server_address
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.stdio_wire import StdioWire
 from gai_fast.net.tools.tool_client import ToolClient
 from gai_fast.net.tools.tool_results import ToolResult
-from gai_fast.net.tools.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.wire import OnProgress, Wire
 from gai_fast.runtime.timers import Timers
 

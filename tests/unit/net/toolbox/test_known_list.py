@@ -1,4 +1,4 @@
-"""`gai_fast/net/tools/known_list.py`: what runs are offered while a server is slow, dead, or changes its list."""
+"""`gai_fast/net/toolbox/known_list.py`: what runs are offered while a server is slow, dead, or changes its list."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gai_fast.net.tools.known_list import KnownList
+from gai_fast.net.toolbox.known_list import KnownList
+from gai_fast.net.toolbox.tool_source import SourceList
 from gai_fast.net.tools.rpc import ToolServerError
-from gai_fast.net.tools.tool_source import SourceList
 from tests.limits import LIMITS
 from tests.steady import JumpingLoop
-from tests.unit.net.tools.test_tool_source import TOOL, Scripted, fails
+from tests.unit.net.toolbox.test_tool_source import TOOL, Scripted, fails
 
 ONE = SourceList((TOOL,), ttl=5.0)
 TWO = SourceList((TOOL, TOOL), ttl=5.0)

@@ -1,4 +1,4 @@
-"""`gai_fast/net/tools/function_tool.py`: whatever a function does, its call has one outcome and harms no other."""
+"""`gai_fast/net/toolbox/function_tool.py`: whatever a function does, its call has one outcome and harms no other."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from gai_fast.model.settings import ToolSettings
 from gai_fast.model.tool_functions import ToolMeta
-from gai_fast.net.tools.function_schema import read_function
-from gai_fast.net.tools.function_tool import FunctionTool
+from gai_fast.net.toolbox.function_schema import read_function
+from gai_fast.net.toolbox.function_tool import FunctionTool
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_results import ToolResult
 

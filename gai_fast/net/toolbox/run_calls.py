@@ -22,11 +22,11 @@ from typing import Any, Final, Protocol
 from gai_fast.core.call_key import idempotency_key
 from gai_fast.core.run import CallResult, RunCall
 from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.tool_source import GatewayTool
+from gai_fast.net.toolbox.toolbox import Toolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError, readable
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult
-from gai_fast.net.tools.tool_source import GatewayTool
-from gai_fast.net.tools.toolbox import Toolbox
 from gai_fast.net.tools.wire import OnProgress, ToolProgress
 
 _log: Final = logging.getLogger("gai_fast.tools")

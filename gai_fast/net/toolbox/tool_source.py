@@ -21,7 +21,7 @@ from gai_fast.model.settings import ANONYMOUS, BreakerSettings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.model.upstream_errors import classify
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream
-from gai_fast.net.tools.argument_check import ArgumentCheck
+from gai_fast.net.toolbox.argument_check import ArgumentCheck
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool

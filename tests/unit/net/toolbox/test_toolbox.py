@@ -1,4 +1,4 @@
-"""`gai_fast/net/tools/toolbox.py`: each tool of a configuration has its source."""
+"""`gai_fast/net/toolbox/toolbox.py`: each tool of a configuration has its source."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from gai_fast.model.settings import FunctionSettings, Secret, Settings, ToolServerSettings, ToolSettings
 from gai_fast.model.tool_rules import AllowedTools, ToolPatterns
-from gai_fast.net.tools.function_tool import FunctionTool
-from gai_fast.net.tools.http_tool import HTTPTool
-from gai_fast.net.tools.server_source import ServerSource
-from gai_fast.net.tools.toolbox import Toolbox
+from gai_fast.net.toolbox.function_tool import FunctionTool
+from gai_fast.net.toolbox.http_tool import HTTPTool
+from gai_fast.net.toolbox.server_source import ServerSource
+from gai_fast.net.toolbox.toolbox import Toolbox
 from gai_fast.runtime.timers import TimerWheel
 
 SCHEMA = {"type": "object"}

@@ -1,4 +1,4 @@
-"""`gai_fast/net/tools/run_calls.py`: each call has one result, and is made once its record is stored."""
+"""`gai_fast/net/toolbox/run_calls.py`: each call has one result, and is made once its record is stored."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gai_fast.core.call_key import idempotency_key
 from gai_fast.core.run import BeginCall, BeginTurn, CallResult, EndCall, RunCall, RunLimits, RunTool, ToolRun
 from gai_fast.model.settings import Settings
 from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.run_calls import NotStored, RunCalls, RunIdentity
+from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
+from gai_fast.net.toolbox.toolbox import Toolbox
 from gai_fast.net.tools.rpc import ToolServerError
-from gai_fast.net.tools.run_calls import NotStored, RunCalls, RunIdentity
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult
-from gai_fast.net.tools.tool_source import GatewayTool, SourceList, ToolSource
-from gai_fast.net.tools.toolbox import Toolbox
 from gai_fast.net.tools.wire import OnProgress, ToolProgress
 from gai_fast.runtime.timers import TimerWheel
 from tests.limits import LIMITS

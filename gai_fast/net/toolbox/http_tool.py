@@ -21,15 +21,15 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Secret, ToolSettings
 from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.server_source import peer_of
+from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.http_wire import failure_of, tool_server_address
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import header_text
 from gai_fast.net.tools.pause import Pause
 from gai_fast.net.tools.rpc import ToolServerError
-from gai_fast.net.tools.server_source import peer_of
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
-from gai_fast.net.tools.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.wire import OnProgress
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.http_request import Origin, encode_request

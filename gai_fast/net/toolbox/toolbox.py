@@ -11,13 +11,13 @@ from typing import Final
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Settings, ToolSettings
 from gai_fast.model.tool_rules import AllowedTools
-from gai_fast.net.tools.function_schema import read_function
-from gai_fast.net.tools.function_tool import FunctionTool
-from gai_fast.net.tools.http_tool import HTTPTool
-from gai_fast.net.tools.known_list import KnownList
-from gai_fast.net.tools.model_names import by_model_name
-from gai_fast.net.tools.server_source import ServerSource
-from gai_fast.net.tools.tool_source import GatewayTool, ToolSource
+from gai_fast.net.toolbox.function_schema import read_function
+from gai_fast.net.toolbox.function_tool import FunctionTool
+from gai_fast.net.toolbox.http_tool import HTTPTool
+from gai_fast.net.toolbox.known_list import KnownList
+from gai_fast.net.toolbox.model_names import by_model_name
+from gai_fast.net.toolbox.server_source import ServerSource
+from gai_fast.net.toolbox.tool_source import GatewayTool, ToolSource
 from gai_fast.runtime.functions import import_function
 from gai_fast.runtime.timers import Timers
 

@@ -18,11 +18,11 @@ import msgspec
 from gai_fast.kernels import encode_json
 from gai_fast.model.settings import ToolSettings
 from gai_fast.model.tool_functions import ToolMeta
-from gai_fast.net.tools.function_schema import ToolFunction
-from gai_fast.net.tools.http_tool import own_tool
+from gai_fast.net.toolbox.function_schema import ToolFunction
+from gai_fast.net.toolbox.http_tool import own_tool
+from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.rpc import ToolServerError, readable
 from gai_fast.net.tools.tool_results import ToolResult
-from gai_fast.net.tools.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.wire import OnProgress
 from gai_fast.runtime.thread_pool import EndingError, NoThreadError, ThreadPool
 
