@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from gai_fast.library.sdk_streams import from_sdk
     from gai_fast.library.stream import Stream
     from gai_fast.model.metrics import MetricsSink, StreamMetrics
+    from gai_fast.model.tool_functions import ToolMeta, tool
     from gai_fast.processors.json_stream import JSONStreamProcessor
     from gai_fast.processors.usage import UsageAggregator
 
@@ -83,6 +84,7 @@ __all__ = [
     "StreamEventProcessor",
     "StreamMetrics",
     "Timeout",
+    "ToolMeta",
     "Unauthorized",
     "Unsupported",
     "UsageAggregator",
@@ -96,6 +98,7 @@ __all__ = [
     "encode_sse",
     "from_sdk",
     "read_events",
+    "tool",
 ]
 
 # Loaded at the first access: programs that only encode or decode need no asyncio, no configuration and no HTTP client.
@@ -107,9 +110,11 @@ _LATER = {
     "Stream": "gai_fast.library.stream",
     "StreamEventProcessor": "gai_fast.library.pipeline",
     "StreamMetrics": "gai_fast.model.metrics",
+    "ToolMeta": "gai_fast.model.tool_functions",
     "UsageAggregator": "gai_fast.processors.usage",
     "connect": "gai_fast.library.remote",
     "from_sdk": "gai_fast.library.sdk_streams",
+    "tool": "gai_fast.model.tool_functions",
 }
 
 

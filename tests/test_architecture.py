@@ -76,6 +76,7 @@ CATCHES_ALL = {
     "net.upstream.pool",  # a connect: one exchange
     "net.upstream.connection_pool",  # a request that is given a connection: one exchange
     "net.judges.functions",  # a user's function: its text is not judged
+    "net.toolbox.function_tool",  # a user's function: the result of its call
     "net.logs.cursor",  # one reader of a log
     "net.logs.follower",  # one follower
     "net.logs.whole_follower",  # one follower

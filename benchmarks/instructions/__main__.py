@@ -19,7 +19,7 @@ from benchmarks.instructions.path import measure_path, path_environment, serve
 from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
 from benchmarks.instructions.sessions import measure_sessions
 from benchmarks.instructions.state import measure_state
-from gai_fast.kernels import MODULES
+from gai_fast.kernels import IMPLEMENTATION, MODULES
 
 BASELINE = Path(__file__).with_name("baseline.json")
 PATH_BASELINE = Path(__file__).with_name("path_baseline.json")
@@ -93,8 +93,10 @@ def check() -> tuple[list[str], bool]:
     """Counts everything and compares it with the baselines. Returns the tables, and whether all figures equal them.
 
     Raises:
-        RuntimeError: It cannot be counted here.
+        RuntimeError: It cannot be counted here, or this build has no kernels.
     """
+    if IMPLEMENTATION == "pure":
+        raise RuntimeError("count on a build that has the native kernels: make install")
     costs, growths = measure()
     lines, fine = compare(costs, load_baseline(BASELINE), environment(), growths, is_required=requires_all())
     if MODULES == "interpreted":

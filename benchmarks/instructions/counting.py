@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from zlib import crc32
 
 from benchmarks.instructions.cases import CASES, COUNT, COUNTS, GROWTH_COUNT, GROWTHS
+from gai_fast.kernels import IMPLEMENTATION
 
 ROOT = Path(__file__).parents[2]
 MARKS = Path(__file__).with_name("marks.c")
@@ -74,7 +75,9 @@ def counted_form() -> str:
 
 
 def counted_environment() -> dict[str, str]:
-    """Returns the variables of a process that is counted."""
+    """Returns the variables of a process that is counted: it has the kernels that this process has."""
+    if IMPLEMENTATION == "pure":
+        return {"PYTHONHASHSEED": "0", "GAI_FAST_NO_EXTENSIONS": "1"}
     return {"PYTHONHASHSEED": "0", "GAI_FAST_REQUIRE_EXTENSIONS": "1", "GAI_FAST_SIMD": counted_form()}
 
 

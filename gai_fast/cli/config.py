@@ -33,6 +33,7 @@ from gai_fast.config import (
 from gai_fast.config.guard_keys import NEEDED, USES, USES_OF
 from gai_fast.config.identity import EXAMPLES as IDENTITY_EXAMPLES
 from gai_fast.config.identity import KEYS as IDENTITY_KEYS
+from gai_fast.config.tool_keys import WAY_OF, WAYS
 from gai_fast.config.values import LARGEST
 from gai_fast.model.settings import GuardSettings
 from gai_fast.processors import PROCESSORS, parameters, read_processor
@@ -116,6 +117,7 @@ def starter(upstreams: Sequence[Mapping[str, Value]]) -> str:
         *_models(known[0]["name"] if known else example),
         *_processors(),
         *_guards(known[0]["name"] if known else example),
+        *_tools(),
     ]
     return "\n".join(lines) + "\n"
 
@@ -208,6 +210,40 @@ def _guards(upstream: str) -> list[str]:
         lines += _comments("guard", own, upstream=upstream)
         shown |= {*own}
     return lines
+
+
+_TOOLS = {
+    "tool_server": ("Tools of servers that speak MCP, which the gateway may call.", ("docs", "local")),
+    "tool": ("Tools of yours: a web hook, or a function in Python.", ("weather", "invoice")),
+}
+"""Above the tables of tools: what they are, and a name for a table of each way."""
+
+
+def _tools() -> list[str]:
+    """Returns the lines of the tools, a table for each way; the first has the keys that all have."""
+    lines: list[str] = []
+    for section, (about, names) in _TOOLS.items():
+        lines += ["", f"# {about}"]
+        shown = {"name", "auth_command"}
+        for name, way in zip(names, WAYS[section], strict=True):
+            lines += ["", f"# [[{section}]]", f"# name = {toml(name)}"]
+            own = {key: each for key, each in _keys_of_way(section, way).items() if key not in shown}
+            lines += _comments(section, own)
+            shown |= {*own}
+    command = SECTIONS["tool_server"]["auth_command"]
+    lines += ["", "# A server with tokens in place of a header.", "# [[tool_server]]", '# name = "tickets"']
+    lines += [f"# url = {toml(SECTIONS['tool_server']['url'].example)}"]
+    return [*lines, f"# auth_command = {toml(command.example)}  # {command.about}"]
+
+
+def _keys_of_way(section: str, way: str) -> dict[str, Key]:
+    """Returns the keys of a table of tools that go with one of its ways."""
+    others = {each for each in WAYS[section] if each != way}
+    return {
+        name: key
+        for name, key in SECTIONS[section].items()
+        if name not in others and WAY_OF[section].get(name, way) == way
+    }
 
 
 def _keys_of_guard(use: str) -> dict[str, Key]:
@@ -325,6 +361,11 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         ],
         "processor": [_with_parameters(table) for table in loaded.processors],
         "guard": [_shown_guard(table, each) for table, each in zip(loaded.guards, loaded.settings.guards, strict=True)],
+        "tool_server": [_shown_tools("tool_server", table) for table in loaded.tool_servers],
+        "tool": [
+            _shown_tools("tool", table, description=each.description, approve=each.approve, idempotent=each.idempotent)
+            for table, each in zip(loaded.tools, loaded.settings.tools, strict=True)
+        ],
     }
 
 
@@ -337,6 +378,32 @@ def _shown_guard(table: Mapping[str, Value], guard: GuardSettings) -> dict[str, 
     if "headers" in table:
         shown["headers"] = _without_values(table["headers"])
     return {name: shown[name] for name in _keys_of_guard(guard.use)}
+
+
+def _shown_tools(section: str, table: Mapping[str, Value], **defaults: Any) -> dict[str, Value]:
+    """Returns the table of a server of tools, or of a tool, with its defaults; values that may be secrets are redacted.
+
+    Args:
+        section: The section.
+        table: The given keys.
+        defaults: The defaults that its function has.
+    """
+    shown = _with_defaults(section, table, **defaults)
+    hide = {
+        "url": _without_query,
+        "headers": _without_values,
+        "env": _without_values,
+        "command": _without_arguments,
+        "auth_command": _without_arguments,
+    }
+    [way] = [each for each in WAYS[section] if each in table]
+    return {name: hide[name](shown[name]) if name in hide else shown[name] for name in _keys_of_way(section, way)}
+
+
+def _without_query(url: Value) -> Value:
+    """Returns a URL with its query redacted."""
+    whole, mark, _ = url.value.partition("?")
+    return Value(f"{whole}?{REDACTED}", url.origin) if mark else url
 
 
 def _without_arguments(command: Value) -> Value:
@@ -457,6 +524,8 @@ def json_schema() -> dict[str, Any]:
         if section == "model":
             table["required"].remove("upstream")
             table["oneOf"] = [{"required": ["upstream"]}, {"required": ["targets"]}]
+        if section in WAYS:
+            table["oneOf"] = [_way_schema(section, way) for way in WAYS[section]]
         if section == "guard":
             table = {"oneOf": [_guard_schema(table, use) for use in USES]}
         if section == "processor":
@@ -483,6 +552,12 @@ def _guard_schema(whole: dict[str, Any], use: str) -> dict[str, Any]:
     needed, _ = NEEDED.get(use, ((), ""))
     either = {"anyOf": [{"required": [name]} for name in needed]} if needed else {}
     return {**whole, "title": use, "properties": properties, **either}
+
+
+def _way_schema(section: str, way: str) -> dict[str, Any]:
+    """Returns what a table of tools with one of its ways has, and what it has not."""
+    others = [name for name in SECTIONS[section] if name not in _keys_of_way(section, way)]
+    return {"required": [way], "not": {"anyOf": [{"required": [name]} for name in others]}}
 
 
 def _processor_schema(use: str) -> dict[str, Any]:

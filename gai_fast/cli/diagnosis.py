@@ -28,7 +28,7 @@ class Check:
 
     Attributes:
         name: Its name: `limit`, `clock`, `dns`, `tls`, `certificate`, `client_cert.<upstream>`, `store`,
-            `identity.<upstream>`, `upstream.<upstream>`, `proxy.<what>`.
+            `identity.<upstream>`, `upstream.<upstream>`, `tools.<server>`, `proxy.<what>`.
         status: The result.
         detail: The finding.
         fix: The remedy; empty if none is needed.

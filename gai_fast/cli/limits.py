@@ -61,6 +61,9 @@ class Limits:
     clock_offset: float = 60.0
     """Seconds by which this clock may differ from servers' clocks: `Date` is in seconds, and responses take time."""
 
+    tool_listing: float = 40.0
+    """Seconds that `check --probe` waits for a list of tools: a server that is a process may be installed first."""
+
     identity: float = 40.0
     """Seconds that `doctor` and `check --probe` wait for a token: more than a program of `auth_command` may take, so
     that its own message is seen."""

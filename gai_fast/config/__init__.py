@@ -11,6 +11,8 @@ environment, else the file, else its default. All mistakes in a configuration ar
 | `keys` | the table of all keys |
 | `guard_keys` | the keys of a `[[guard]]` |
 | `guards` | what guards must not have together, the lists that they name |
+| `tool_keys` | the keys of `[[tool_server]]` and `[[tool]]` |
+| `tool_tables` | what tools must not have together, their secrets, files and functions |
 | `prices` | the price list |
 | `file` | the TOML file, and the line of each key |
 | `environment` | the process's environment; the only other module that reads it is the native/pure switch |

@@ -162,6 +162,15 @@ def base_url(value: str) -> str:
     return url.scheme + value[len(url.scheme) :].rstrip("/")
 
 
+def url_with_query(value: str) -> str:
+    """Checks a URL as `base_url` does, but for a query; leaves it as it is: a slash at its end may count."""
+    whole, _, query = value.partition("?")
+    base_url(whole)
+    if "#" in query or not PRINTABLE.fullmatch(value):
+        raise ValueError("must not hold a fragment, a blank or other than ASCII")
+    return value
+
+
 def proxy(value: str) -> str:
     """Checks the URL of an HTTP proxy, a reference to one, or `env`."""
     if value != "env" and not REFERENCE.fullmatch(value):

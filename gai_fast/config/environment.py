@@ -179,6 +179,11 @@ _HEADER_VALUE: Final = re.compile(r"[\t -~]+"), "no header value: printable ASCI
 """The form of a secret that is a header's value, such as `Bearer …`."""
 
 
+_VARIABLE_VALUE: Final = re.compile(r"[\t -~]+"), "no value of a variable: printable ASCII"
+INHERITED: Final = ("PATH", "HOME", "LANG")
+"""The variables that a process of `[[tool_server]]` has from the gateway: none is a secret."""
+
+
 def secret_headers(
     given: Value, environ: Environment, folder: Path, problems: Problems, owner: str = ""
 ) -> Mapping[str, Secret]:
@@ -191,14 +196,38 @@ def secret_headers(
         problems: Collects mistakes.
         owner: As for `secret`.
     """
-    headers: dict[str, Secret] = {}
+    return _secret_values("headers", given, environ, folder, problems, _HEADER_VALUE, owner)
+
+
+def secret_variables(
+    given: Value, environ: Environment, folder: Path, problems: Problems, owner: str
+) -> Mapping[str, Secret]:
+    """Returns the variables of a process, as `secret_headers` returns headers."""
+    return _secret_values("env", given, environ, folder, problems, _VARIABLE_VALUE, owner)
+
+
+def inherited_variables(environ: Environment) -> Mapping[str, str]:
+    """Returns the variables that a process of `[[tool_server]]` has from the gateway."""
+    return MappingProxyType({name: environ[name] for name in INHERITED if name in environ})
+
+
+def _secret_values(
+    key: str,
+    given: Value,
+    environ: Environment,
+    folder: Path,
+    problems: Problems,
+    form: tuple[re.Pattern[str], str],
+    owner: str,
+) -> Mapping[str, Secret]:
+    values: dict[str, Secret] = {}
     for name, text in given.value.items():
         value: Secret | None = Secret(text)
         if REFERENCE.fullmatch(text):
-            value = secret("headers", Value(text, given.origin), environ, folder, problems, _HEADER_VALUE, owner)
+            value = secret(key, Value(text, given.origin), environ, folder, problems, form, owner)
         if value is not None:
-            headers[name] = value
-    return MappingProxyType(headers)
+            values[name] = value
+    return MappingProxyType(values)
 
 
 _INTERVALS: Final = {"span_delay": "OTEL_BSP_SCHEDULE_DELAY", "metric_interval": "OTEL_METRIC_EXPORT_INTERVAL"}

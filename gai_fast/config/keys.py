@@ -15,6 +15,7 @@ from gai_fast.config.guard_keys import GUARD, GUARD_DEFAULTS, REQUIRED_OF_GUARD
 from gai_fast.config.issuers import audience, claim, issuer_url
 from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import SYNONYMS, Problems, meant, nearest, shown
+from gai_fast.config.tool_keys import REQUIRED_OF_TOOLS, TOOL, TOOL_DEFAULTS, TOOL_SERVER, TOOL_SERVER_DEFAULTS
 from gai_fast.config.tuning import FIELDS, QUIRKS, dropped_paths, quirks, raw_members, request_fields
 from gai_fast.config.values import (
     Key,
@@ -615,6 +616,8 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "model": MODEL,
     "processor": PROCESSOR,
     "guard": GUARD,
+    "tool_server": TOOL_SERVER,
+    "tool": TOOL,
 }
 TABLES: Final = (
     "server",
@@ -629,7 +632,7 @@ TABLES: Final = (
     "otel",
 )
 """Sections that occur in the file at most once; the environment can set their keys, too."""
-LISTS: Final = ("key", "issuer", "upstream", "model", "processor", "guard")
+LISTS: Final = ("key", "issuer", "upstream", "model", "processor", "guard", "tool_server", "tool")
 """Sections that may occur in the file several times."""
 _LEAST_ELSEWHERE: Final = 0.75
 """The least likeness of a misspelt key to a key of another section. Among all sections some are near by chance."""
@@ -655,6 +658,7 @@ REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "processor": {"use": f"one of {', '.join(PROCESSORS)}"},
     "guard": REQUIRED_OF_GUARD,
+    **REQUIRED_OF_TOOLS,
 }
 """The required keys of a table by section, each with a hint for the message if it is missing."""
 
@@ -676,6 +680,8 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "model": frozenset(),
     "processor": frozenset(),
     "guard": frozenset(),
+    "tool_server": frozenset(),
+    "tool": frozenset(),
 }
 """Planned keys by section, and planned sections under "". They are refused as "not supported yet"."""
 
@@ -719,6 +725,8 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "processor": {},
     "guard": GUARD_DEFAULTS,
+    "tool_server": TOOL_SERVER_DEFAULTS,
+    "tool": TOOL_DEFAULTS,
 }
 
 
@@ -779,12 +787,15 @@ def unknown_section(name: str, value: Any) -> str:
     return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, SECTIONS), map(title, LATER['']))}"
 
 
+_NO_HOMES: Final = ("guard", "tool_server", "tool")
+
+
 def _home_of(name: str) -> str | None:
     """Returns the first of `TABLES` that has a key, else the one list that has it, or None.
 
-    A guard is nobody's home: what it names (`keys`, `model`, `url`) are things of the other lists.
+    A guard is nobody's home, nor is a tool: what they name (`keys`, `model`, `url`) are things of the other lists.
     """
-    homes = [section for section in (*TABLES, *LISTS) if section != "guard" and name in SECTIONS[section]]
+    homes = [section for section in (*TABLES, *LISTS) if section not in _NO_HOMES and name in SECTIONS[section]]
     return homes[0] if homes and (homes[0] in TABLES or len(homes) == 1) else None
 
 

@@ -98,5 +98,11 @@ class Limits:
     """The largest `max_exposure`, in characters: a long answer. A judge that may lag behind further only watches, and
     that is what `flag` is for."""
 
+    tool_pattern: int = 128
+    """Characters of a name or a pattern of tools: as many as a tool's name may have."""
+
+    tool_calls_most: int = 1024
+    """The largest `max_calls`: each call may hold a connection, or a thread."""
+
 
 LIMITS: Final = Limits()

@@ -46,6 +46,8 @@ from gai_fast.config.limits import LIMITS
 from gai_fast.config.prices import build_price, read_price_list
 from gai_fast.config.problems import Problems, Value, nearest, shortened, shown
 from gai_fast.config.targets import read_targets
+from gai_fast.config.tool_keys import WAYS
+from gai_fast.config.tool_tables import ToolBuilder, check_ways
 from gai_fast.config.tuning import request_with
 from gai_fast.guards.waits import read_pattern
 from gai_fast.model.addresses import is_loopback
@@ -136,6 +138,8 @@ class Loaded:
     models: list[Table]
     processors: list[Table]
     guards: list[Table]
+    tool_servers: list[Table]
+    tools: list[Table]
 
 
 def find(path: Path | None) -> Path | None:
@@ -194,6 +198,8 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
         models=given.models,
         processors=given.processors,
         guards=given.guards,
+        tool_servers=given.tool_servers,
+        tools=given.tools,
     )
 
 
@@ -222,6 +228,8 @@ class _Given:
     models: list[Table] = field(default_factory=list)
     processors: list[Table] = field(default_factory=list)
     guards: list[Table] = field(default_factory=list)
+    tool_servers: list[Table] = field(default_factory=list)
+    tools: list[Table] = field(default_factory=list)
 
 
 # ---- the file's tables ---------------------------------------------------------------------------------------------
@@ -238,7 +246,14 @@ def _read_tables(file: ConfigFile, tables: Mapping[str, Any], given: _Given, pro
         elif name == "guard":
             given.guards.extend(read_guards(file, value, problems))
         elif name in LISTS:
-            lists = {"key": given.keys, "issuer": given.issuers, "upstream": given.upstreams, "model": given.models}
+            lists = {
+                "key": given.keys,
+                "issuer": given.issuers,
+                "upstream": given.upstreams,
+                "model": given.models,
+                "tool_server": given.tool_servers,
+                "tool": given.tools,
+            }
             found = lists[name]
             found.extend(_table(file, name, item, (name, index), problems) for index, item in enumerate(value))
         elif not isinstance(value, dict):
@@ -263,6 +278,8 @@ def _table(
     required = REQUIRED.get(section, {})
     for name in missing_keys(section, given, required):
         problems.add(file.where(*at), f"`{name}` is missing in {title(section)}: {required[name]}")
+    if section in WAYS:
+        check_ways(section, given, values, file.where(*at), problems)
     if "provider" in values and "auth" not in given and missing_keys(section, given, ["base_url"]):
         api = get_provider(values["provider"].value)
         if api.calls_function:
@@ -307,6 +324,7 @@ class _Resolution:
         if "demo" not in server or server["demo"].value:
             models.setdefault(DEMO, ModelSettings(DEMO, UpstreamSettings(DEMO, DEMO, ""), DEMO, _stream(stream)))
         default_model = server.get("default_model")
+        tools = ToolBuilder(self._environ, self._folder, self._problems)
         settings = Settings(
             server=self._server(server),
             keys=self._keys(key_defaults),
@@ -324,6 +342,8 @@ class _Resolution:
             guards=GuardBuilder(upstreams, [*named], self._environ, self._folder, _positions, self._problems).build(
                 self._given.guards
             ),
+            tool_servers=tools.servers(self._by_name("tool_server", self._given.tool_servers)),
+            tools=tools.tools(self._by_name("tool", self._given.tools)),
             upstreams=MappingProxyType(upstreams),
             models=MappingProxyType(models),
             default_model=None if default_model is None else default_model.value,

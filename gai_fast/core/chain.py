@@ -235,6 +235,18 @@ class Chain:
             if each.holds:
                 return
 
+    def number_after(self, seq: int) -> None:
+        """Numbers events after those that another worker's processors have sent.
+
+        Args:
+            seq: The number of the last one.
+        """
+        self._seq = seq
+
+    def leave_out(self, event: Event) -> None:
+        """Takes back the number of an event that is not sent."""
+        self._seq -= joined_count(event)
+
     @property
     def size(self) -> int:
         """The number of processors. Each of them may end the stream once."""

@@ -15,7 +15,7 @@ from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain, Stop
 from gai_fast.core.requests.reading import characters_of_media
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
-from gai_fast.core.transcript import Transcript
+from gai_fast.core.transcript import Repetition, Transcript
 from gai_fast.kernels import DeltaCopier, Frame
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.events import DELTAS, LIFECYCLE, MEDIA, NO_CONTENT, NO_EVENT, TYPES, Event, done
@@ -144,6 +144,7 @@ class LegalStream:
         "_held_finish",
         "_is_void",
         "_now_ms",
+        "_repetition",
         "_sink",
         "_stream_id",
         "_unwatched",
@@ -166,6 +167,7 @@ class LegalStream:
         self._has_sent_delta = False
         self._held_finish: Event | None = None  # the end of the answer, which waits for the processors
         self._now_ms: Any = 0  # an `int`; typed so, compiled code would make an object of it for each call
+        self._repetition: Repetition | None = None  # what the processors must repeat
         self._unwatched: tuple[EventSink, DeltaSink | None] | None = None
         self._watcher: EventSink | None = None
         self.state = State.IDLE
@@ -423,7 +425,14 @@ class LegalStream:
         self.state = step.state
 
     def _send_processed(self, processed: Event) -> None:
-        """Writes an event from the processors to the sink."""
+        """Writes an event from the processors to the sink, unless its client has it."""
+        if self._repetition is not None:
+            new = self._repetition.take(processed)
+            if new is None:
+                if self._chain is not None:
+                    self._chain.leave_out(processed)
+                return
+            processed = new
         self._has_sent_delta = self._has_sent_delta or processed["type"] in DELTAS
         self._write(processed)
 
@@ -442,21 +451,28 @@ class LegalStream:
                 self._emit({"type": "text.delta", "text": held})
         if answer.halves:
             self._emit_all(rest(answer.halves))
-        if "provider_metadata" in finish:
-            chain.announce(finish, self._now_ms)
         self._held_finish = finish
+        if "provider_metadata" in finish:
+            self._release(chain)  # text stands before what is said beside the end, for judges too
+            chain.announce(finish, self._now_ms)
         self._emit_held_finish(chain)
 
     def _emit_held_finish(self, chain: Chain) -> None:
         """Emits the end of the answer, unless the processors still hold text."""
         finish = self._held_finish
-        if finish is not None and chain.holds:
-            for processed in chain.release(self._now_ms):
-                self._send_processed(processed)
-        if finish is not None and not chain.holds:
+        if finish is None:
+            return
+        self._release(chain)
+        if not chain.holds:
             self._held_finish = None
             self._emit(finish)
             self._emit_done(is_finished=True)
+
+    def _release(self, chain: Chain) -> None:
+        """Emits the text that processors hold until more comes: none does."""
+        if chain.holds:
+            for processed in chain.release(self._now_ms):
+                self._send_processed(processed)
 
     def _write(self, event: Event) -> None:
         try:
@@ -530,6 +546,8 @@ class LegalStream:
         """Emits the complete calls of an incomplete answer. Returns its usage."""
         answer = self._answer
         transcript, answer.transcript = answer.transcript, None
+        if self._repetition is not None:
+            self._repetition.give_up()
         if self._held_finish is not None:  # the answer is complete, and so are its calls
             self._held_finish = None
             return self._partial_usage()

@@ -27,6 +27,8 @@ Rules (docs/events.md, "Ends"):
    `redact` hides. While `awaits_tail` is true, `receive_data` and `receive_eof` continue.
 9. A `finish` waits for the processors that hold text. All that comes before it has gone through them, and `tick` emits
    it. Nothing more is read for the stream.
+10. The stream of a worker that is gone goes on from what its log has (`resume`): as after a failed attempt, or behind
+   new processors, which a whole answer runs through. What their client has is then left out.
 """
 
 from __future__ import annotations
@@ -41,8 +43,9 @@ from gai_fast.core.body import BodyKind
 from gai_fast.core.chain import Chain, Stop
 from gai_fast.core.json.chunks import WRONG_SHAPE, completed_frames, is_comment, mended
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
+from gai_fast.core.limits import LIMITS
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
-from gai_fast.core.transcript import Transcript
+from gai_fast.core.transcript import Repetition, Transcript
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event, FinishReason
@@ -125,21 +128,38 @@ class Relay(LegalStream):
         )
         self._use(answer, sink, deltas, frames, upstream)
 
-    def resume(self, said: Sequence[Event], failure: Error, announced: Event) -> None:
+    def resume(self, said: Sequence[Event], failure: Error, announced: Event, *, may_prefill: bool) -> None:
         """Goes on with the stream of a worker that is gone; `begin` must follow. Nothing was received before.
+
+        With processors the upstream's own text is not known. A whole answer runs through them, and what they send is
+        compared: rule 10.
 
         Args:
             said: The events that its log has, in order. No end is among them.
             failure: The failure of the attempt that is gone.
             announced: Written behind the next `start`, if there is one.
+            may_prefill: Whether the next attempt begins after the delivered text, if that is long enough.
 
         Raises:
             IllegalTransition: The events are none of a stream.
         """
+        transcript = self._answer.transcript
+        repetition = None if self._chain is None or transcript is None else Repetition(failure)
         for event in said:
             self._recall(event)
+            if repetition is not None:
+                repetition.recall(event)
         self._failure = failure
         self._announced = announced
+        if repetition is None or transcript is None or transcript.is_lost or not self.delivered:
+            return
+        is_known = self._chain is not None and self._chain.touches == "events"
+        if not (is_known and may_prefill and len(transcript.text or "") >= LIMITS.repeated_text):
+            repetition.begin()
+            self._repetition = repetition
+            self.state = State.IDLE
+            self._answer.characters = 0
+            transcript.forget()
 
     def begin(
         self,

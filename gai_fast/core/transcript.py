@@ -8,18 +8,23 @@ ids of calls change between attempts: the client keeps the first ids.
 An attempt that was given the delivered text as a prefill should continue it. If it starts from the beginning instead,
 it repeats the text: the repeated text is dropped once it is whole. If the attempt differs before, all of its text is
 new. So is all text after a prefill of less than `limits.repeated_text` characters.
+
+What a client has of another worker's answer is what its processors made of it. The answer is then compared behind new
+ones (`Repetition`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Final
 
 from gai_fast.core.limits import LIMITS
 from gai_fast.model.errors import Error
-from gai_fast.model.events import ANNOTATIONS, DELTAS, Event
+from gai_fast.model.events import ANNOTATIONS, DELTAS, LIFECYCLE, Event
 from gai_fast.model.limits import SHARED
 
 _Place = tuple[Any, ...]
+_SNAPSHOT: Final = "json.snapshot"
 
 
 def _essence(event: Event) -> dict[str, Any]:
@@ -68,6 +73,11 @@ class Transcript:
         if len(self._said) == 1 and self._said[0][0] == _TEXT:
             return "".join(self._said[0][1])
         return None
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the attempt has repeated all of the delivered content."""
+        return self._at == len(self._said)
 
     def release(self, event: Event) -> str:
         """Returns the text that is held back and belongs before an event: the attempt has not repeated the prefill."""
@@ -120,11 +130,11 @@ class Transcript:
         """
         kind = event["type"]
         if kind in ANNOTATIONS:
-            return None if self._at < len(self._said) else event
+            return event if self.is_repeated else None
         key = DELTAS.get(kind)
         place = _place_of(event)
         event = self.named(event)
-        if self._at == len(self._said):
+        if self.is_repeated:
             if self._prefill and place == _TEXT:
                 text = self._behind_prefill(event["text"])
                 if not text:
@@ -195,3 +205,73 @@ class Transcript:
 
     def _differs(self) -> Error:
         return self._failure or Error("internal", "an attempt differs from what was delivered")
+
+
+class Repetition:
+    """What a client has of an answer that runs through new processors: what repeats it is left out.
+
+    Time decides where `safety` and `json.snapshot` stand. So each `safety` is sent once, wherever it comes, and no
+    snapshot of what the client has.
+
+    Args:
+        failure: Raised by `take` if the answer differs.
+    """
+
+    __slots__ = ("_failure", "_is_given_up", "_safety", "_said")
+
+    def __init__(self, failure: Error) -> None:
+        self._failure = failure
+        self._said = Transcript()
+        self._safety: Counter[str] = Counter()
+        self._is_given_up = False
+
+    def recall(self, event: Event) -> None:
+        """Notes an event that the client has."""
+        kind = event["type"]
+        if kind == "stream.reset":
+            self._said.forget()
+            self._safety.clear()
+        elif kind == "safety":
+            self._safety[_finding_of(event)] += 1
+        elif kind != _SNAPSHOT and kind not in LIFECYCLE:
+            self._said.take(event)
+
+    def begin(self) -> None:
+        """Begins to compare."""
+        self._said.repeat(self._failure)
+
+    def give_up(self) -> None:
+        """Lets nothing pass but the stream's end, unless all is repeated."""
+        self._is_given_up = not self._said.is_repeated
+
+    def take(self, event: Event) -> Event | None:
+        """Compares an event that processors send.
+
+        Returns:
+            The event for the client; as `Transcript.take`.
+
+        Raises:
+            Error: As `Transcript.take`.
+        """
+        kind = event["type"]
+        if kind == "error" or kind == "done":
+            return event
+        if self._is_given_up:
+            return event if kind == "finish" else None
+        if kind == "start":
+            return None
+        if kind == "safety":
+            found = _finding_of(event)
+            if not self._safety[found]:
+                return event
+            self._safety[found] -= 1
+            return None
+        if self._said.is_repeated:
+            return self._said.named(event)
+        return None if kind == _SNAPSHOT else self._said.take(event)
+
+
+def _finding_of(event: Event) -> str:
+    """Returns what a `safety` says, without a judge's score."""
+    said = [(key, value) for key, value in event["safety"].items() if key != "score"]
+    return repr((event.get("choice"), sorted(said)))

@@ -36,9 +36,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 
+from mypy_extensions import i64
+
 from gai_fast.guards import waits
 from gai_fast.guards.characters import joined
-from gai_fast.guards.classes import NEAR, SEVERAL, UNKNOWN, Classes
+from gai_fast.guards.classes import NEAR, Classes
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.program import BRANCH, CHARS, END, GATE, Check, Program, Rule, Words, nothing
 
@@ -92,7 +94,7 @@ class SearchState(Edge):
         self.ages = ages
         self.context = context
         self.generation = generation
-        self.edges: dict[int, Edge] = {}
+        self.edges: dict[str, Edge] = {}
         """The transitions by the class of the next character."""
 
 
@@ -156,7 +158,7 @@ class Context:
         self.number = number
         self.nodes = nodes
         self.leads = leads
-        self.read: dict[int, list[int]] = {}
+        self.read: dict[str, list[int]] = {}
         """By the class of the next character, the nodes behind those that read it."""
         self.firsts: dict[int, list[int]] | None = None
         """The nodes behind those that read a character first, by the character's set."""
@@ -205,7 +207,7 @@ class Automaton:
         self._beside = self.classes.beside
         self._leads = [entry.lead for entry in program.entries]
         self._contexts: dict[tuple[tuple[int, ...], tuple[int, ...]], Context] = {}
-        self._after: dict[tuple[tuple[int, ...], int], Context] = {}
+        self._after: dict[tuple[tuple[int, ...], str], Context] = {}
         self._states: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...], int], SearchState] = {}
         self._places = 0
         self._edges = 0
@@ -249,12 +251,12 @@ class Automaton:
             found = self._contexts[key] = Context(len(self._contexts), nodes, leads)
         return found
 
-    def _context_after(self, context: Context, sort: int) -> Context:
+    def _context_after(self, context: Context, sort: str) -> Context:
         """Returns the context behind a character of a class."""
         key = (context.leads, sort)
         found = self._after.get(key)
         if found is None:
-            found = self._after[key] = self._made_context(context.leads, self.classes.sets[sort])
+            found = self._after[key] = self._made_context(context.leads, self.classes.sets[ord(sort)])
         return found
 
     def _made_context(self, read: tuple[int, ...], sets: frozenset[int]) -> Context:
@@ -274,14 +276,14 @@ class Automaton:
                 nodes += entry.nodes
         return self._context(tuple(nodes), tuple(leads))
 
-    def _read_first(self, context: Context, sort: int) -> list[int]:
+    def _read_first(self, context: Context, sort: str) -> list[int]:
         """Returns the nodes behind those that read a character of a class first in a context."""
         found = context.read.get(sort)
         if found is None:
             firsts = context.firsts
             if firsts is None:
                 firsts = context.firsts = self._firsts(context.nodes)
-            sets = self.classes.sets[sort]
+            sets = self.classes.sets[ord(sort)]
             nodes: list[int] = []
             if len(sets) < len(firsts):
                 for each in sets:
@@ -330,7 +332,7 @@ class Automaton:
         self._edges = 0
         self.generation += 1
 
-    def edge(self, state: SearchState, sort: int) -> Edge:
+    def edge(self, state: SearchState, sort: str) -> Edge:
         """Returns the transition of a state for a class of characters; makes it if there is none yet."""
         found = state.edges.get(sort)
         if found is None:
@@ -340,7 +342,7 @@ class Automaton:
                 self._edges += 1
         return found
 
-    def answered(self, question: CheckEdge, state: SearchState, sort: int, answers: int) -> Edge:
+    def answered(self, question: CheckEdge, state: SearchState, sort: str, answers: int) -> Edge:
         """Returns the transition of a state for a class of characters and the answers of its question."""
         found = question.answers.get(answers)
         if found is None:
@@ -350,7 +352,7 @@ class Automaton:
                 self._edges += 1
         return found
 
-    def _made_edge(self, state: SearchState, sort: int, answers: int | None) -> Edge:
+    def _made_edge(self, state: SearchState, sort: str, answers: int | None) -> Edge:
         """Makes a transition: rules 1 to 3 of the module.
 
         Args:
@@ -358,7 +360,7 @@ class Automaton:
             sort: The class of the character.
             answers: The answers of the checks. None if they are not known.
         """
-        sets = self.classes.sets[sort]
+        sets = self.classes.sets[ord(sort)]
         late, late_rule = self._late(state, sets)
         count = len(state.groups) if late < 0 else late + 1
         registers = len(state.groups) - len(state.ages)
@@ -686,37 +688,38 @@ class Scan:
         classes = automaton.classes
         near, far = classes.near, classes.far
         state = self._state
-        size = len(text)
-        while at < size:
-            code = ord(text[at])
-            sort = near[code] if code < NEAR else far.get(code, UNKNOWN)
-            if sort < 0:
-                sort = classes.class_of(code)
-                if sort < 0:
+        place: i64 = at
+        size: i64 = len(text)
+        while place < size:
+            code: i64 = ord(text[place])
+            sort = near[code] if code < NEAR else far.get(code, "")
+            if not sort:
+                sort = classes.classes_of(code)
+                if len(sort) != 1:
                     # Ages count characters of the text: what counts otherwise needs registers.
                     if state.ages:
-                        state = self._registered(state, self._base + at)
-                    if sort <= SEVERAL:
-                        state = self._read_several(text, at, state, classes.several[SEVERAL - sort])
+                        state = self._registered(state, self._base + place)
+                    if sort:
+                        state = self._read_several(text, place, state, sort)
                     else:
-                        self._ignore(self._base + at)
-                    at += 1
+                        self._ignore(self._base + place)
+                    place += 1
                     continue
             edge = state.edges.get(sort)
             if edge is None:
                 edge = automaton.edge(state, sort)
                 if automaton.steps > steps:
-                    size = at + 1
+                    size = place + 1
             if edge.kind == PLAIN:
                 state = cast(SearchState, edge)
             else:
-                start = self._base + at
+                start = self._base + place
                 state = self._changed(state, edge, sort, text, start, self._counted(start))
-            at += 1
+            place += 1
         self._state = state
-        return at
+        return place
 
-    def _read_several(self, text: str, at: int, state: SearchState, sorts: list[int]) -> SearchState:
+    def _read_several(self, text: str, at: int, state: SearchState, sorts: str) -> SearchState:
         """Reads a character that is compared as several. A match of some of them is one of the character."""
         start = self._base + at
         before = self._counted(start)
@@ -736,7 +739,7 @@ class Scan:
         """Returns the index behind the last character before another that counts."""
         return self._ignored if at == self._ignored_end else at
 
-    def _changed(self, state: SearchState, edge: Edge, sort: int, text: str, start: int, before: int) -> SearchState:
+    def _changed(self, state: SearchState, edge: Edge, sort: str, text: str, start: int, before: int) -> SearchState:
         """Changes the groups by a transition, and returns the next state.
 
         Args:

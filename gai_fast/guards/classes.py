@@ -1,7 +1,11 @@
-"""Classes of characters: all that no rule of a guard tells apart have one number.
+"""Classes of characters: all that no rule of a guard tells apart are one class.
 
 A class is known by its sets: those of the program that contain it, the neighbours, and the letters of leads. Code
 points are classified when a text first has them, because Unicode has a million of them.
+
+Classes have numbers, and a class is the character whose code point is its number: dictionaries find characters, whose
+hash is known, sooner than numbers. What is compared as several characters has a string of their classes, and what does
+not count an empty one.
 """
 
 from __future__ import annotations
@@ -16,12 +20,6 @@ from gai_fast.guards.program import Program
 
 NEAR: Final = 256
 """The code points below are in a list: Latin-1."""
-UNKNOWN: Final = -1
-"""The class of a code point that was not asked for yet."""
-NOTHING: Final = -2
-"""The class of a code point that does not count."""
-SEVERAL: Final = -3
-"""The class of the first code point that is compared as several characters; those of others are below."""
 _ENUMERATED: Final = 32
 """The largest set that is kept by its code points."""
 
@@ -34,18 +32,18 @@ class Classes:
     """
 
     def __init__(self, program: Program) -> None:
-        self.near: list[int] = [UNKNOWN] * NEAR
-        """The class of each code point of Latin-1."""
-        self.far: dict[int, int] = {}
+        self.near = [""] * NEAR
+        """The class of each code point of Latin-1. Empty if `classes_of` must be asked."""
+        self.far: dict[int, str] = {}
         """The classes of other code points."""
-        self.several: list[list[int]] = []
-        """The classes of the characters that code points are compared as, from `SEVERAL` downwards."""
         self.sets: list[frozenset[int]] = []
         """The sets of each class: indexes of the program's; from `beside` on neighbours, from `letters` on letters."""
         self.beside = len(program.sets)
         self.letters = self.beside + len(program.neighbours)
         self._program = program
-        self._numbers: dict[frozenset[int], int] = {}
+        self._others: dict[int, str] = {}
+        """The classes of code points that are compared as none or several."""
+        self._known: dict[frozenset[int], str] = {}
         self._small: dict[int, list[int]] = {}
         """The small sets of each code point."""
         self._wide: list[int] = []
@@ -63,34 +61,30 @@ class Classes:
                     self._small.setdefault(code, []).append(number)
         self._bounds = sorted(bounds)
 
-    def class_of(self, code: int) -> int:
-        """Returns the class of a code point; below `UNKNOWN`, `NOTHING` or one of `SEVERAL`."""
-        if code < NEAR:
-            found = self.near[code]
-            if found == UNKNOWN:
-                found = self.near[code] = self._compared(code)
+    def classes_of(self, code: int) -> str:
+        """Returns the classes of what a code point is compared as: one as a rule, several, or none."""
+        found = self.near[code] if code < NEAR else self.far.get(code, "")
+        if found:
             return found
-        found = self.far.get(code, UNKNOWN)
-        if found == UNKNOWN:
-            if len(self.far) >= LIMITS.classified:
-                self.far.clear()
-            found = self.far[code] = self._compared(code)
+        known = self._others.get(code)
+        if known is not None:
+            return known
+        found = self._compared(code)
+        if len(found) == 1 and code < NEAR:
+            self.near[code] = found
+            return found
+        remembered = self.far if len(found) == 1 else self._others
+        if len(remembered) >= LIMITS.classified:
+            remembered.clear()
+        remembered[code] = found
         return found
 
-    def _compared(self, code: int) -> int:
+    def _compared(self, code: int) -> str:
         if not self._program.normal:
             return self._class(code)
-        compared = normalize(chr(code))
-        if not compared:
-            return NOTHING
-        if len(compared) == 1:
-            return self._class(ord(compared))
-        classes = [self._class(ord(each)) for each in compared]
-        if classes not in self.several:
-            self.several.append(classes)
-        return SEVERAL - self.several.index(classes)
+        return "".join([self._class(ord(each)) for each in normalize(chr(code))])
 
-    def _class(self, code: int) -> int:
+    def _class(self, code: int) -> str:
         """Returns the class of a code point as it is."""
         program = self._program
         between = bisect_right(self._bounds, code)
@@ -102,8 +96,8 @@ class Classes:
         sets += [self.beside + at for at in range(1, len(beside)) if beside[at].contain(code)]
         sets += [self.letters + code for entry in program.entries if chr(code) in entry.lead]
         key = frozenset(sets)
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self.sets)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = chr(len(self.sets))
             self.sets.append(key)
-        return number
+        return found

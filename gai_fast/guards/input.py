@@ -62,7 +62,8 @@ class InputCheck:
         self._info = info
         self._counts = counts
         self._placeholders: Placeholders | None = None
-        self._masked: set[int] = set()
+        self.masked: set[int] = set()
+        """The places of the texts in which more than a placeholder stands."""
         self._found: dict[str, dict[str, float | None]] = {}
         self._unjudged: set[str] = set()
         self._verdicts: dict[str, list[tuple[tuple[int, str], JudgeVerdict | Failed]]] = {}
@@ -121,7 +122,7 @@ class InputCheck:
         if settings.action == "flag":
             return
         if not settings.restore:
-            self._masked.add(place)
+            self.masked.add(place)
         issue = partial(self._issue, place) if settings.restore else None
         self.texts[place] = guard.masked(text, pieces, issue)
 
@@ -131,7 +132,7 @@ class InputCheck:
             self._placeholders = Placeholders(self._given)
         issued = self._placeholders.issue(kind, value)
         if issued is None:
-            self._masked.add(place)
+            self.masked.add(place)
         return issued
 
     # -- judges --
@@ -184,7 +185,7 @@ class InputCheck:
         if self._whole is None or not edits:
             return
         masked = self._whole.masked(edits)
-        self._masked.update([place for place, text in enumerate(masked) if text != self.texts[place]])
+        self.masked.update([place for place, text in enumerate(masked) if text != self.texts[place]])
         self.texts = masked
 
     # -- what is let through --
@@ -192,22 +193,22 @@ class InputCheck:
     @property
     def size(self) -> int:
         """The characters of all texts."""
-        return sum(map(len, self._given))
+        return sum([len(each) for each in self._given])
 
     @property
-    def has_placeholders(self) -> bool:
-        """Whether placeholders stand in the texts."""
-        return self._placeholders is not None
+    def is_long(self) -> bool:
+        """Whether one turn does not search all texts."""
+        return self.size > LIMITS.slice
+
+    @property
+    def placeholders(self) -> Placeholders | None:
+        """The placeholders. None if there are none."""
+        return self._placeholders
 
     @property
     def changed(self) -> list[int]:
         """The places of the texts that are not as they came."""
         return [place for place, text in enumerate(self.texts) if text != self._given[place]]
-
-    @property
-    def masked(self) -> set[int]:
-        """The places of those in which more than a placeholder stands."""
-        return self._masked
 
     def own(self, place: int) -> str:
         """Returns a text with the caller's own words in place of placeholders, as stores keep it."""

@@ -107,6 +107,8 @@ class Demand(NamedTuple):
         is_new: A request, which all limits must admit; otherwise a stream under way, of which spend alone is asked.
         expected: The tokens of the estimate that are the usual output. They need no room if no stream is under way.
         is_counted: Whether it counts if it is admitted. Otherwise the state is only looked at.
+        taken_from: The worker that has run the stream, and is gone. What that has of the key is released, and limits
+            over a time do not count the stream again. None for a stream that begins.
     """
 
     tokens: int = 0
@@ -114,6 +116,7 @@ class Demand(NamedTuple):
     is_new: bool = True
     expected: int = 0
     is_counted: bool = True
+    taken_from: str | None = None
 
 
 NO_DEMAND: Final = Demand()

@@ -71,17 +71,17 @@ class Ticket:
     Attributes:
         key: The key.
         caps: The key's limits at that time.
-        tokens: The tokens that were counted for it.
+        demand: What was counted for it.
         reserved: The spend that is reserved for it.
         charged: The spend that was charged while its stream ran; it is no longer reserved.
     """
 
-    __slots__ = ("caps", "charged", "key", "reserved", "tokens")
+    __slots__ = ("caps", "charged", "demand", "key", "reserved")
 
-    def __init__(self, key: KeySettings, caps: Caps, tokens: int, reserved: Amount) -> None:
+    def __init__(self, key: KeySettings, caps: Caps, demand: Demand, reserved: Amount) -> None:
         self.key = key
         self.caps = caps
-        self.tokens = tokens
+        self.demand = demand
         self.reserved = reserved
         self.charged: Amount = 0
 
@@ -217,13 +217,41 @@ class Ledger(ABC):
             self._note(stream_id, key, caps, demand, await self._ask(key.name, caps, demand))
 
     def _note(self, stream_id: str, key: KeySettings, caps: Caps, demand: Demand, reserved: Amount) -> None:
-        self._tickets[stream_id] = Ticket(key, caps, demand.tokens, reserved)
+        self._tickets[stream_id] = Ticket(key, caps, demand, reserved)
         if caps.spend is not None:
             self.reservations[stream_id] = reserved
 
-    def counts(self, stream_id: str) -> bool:
-        """Returns whether a stream counts for a limit of its key."""
-        return stream_id in self._tickets
+    def name(self, worker: str) -> None:  # noqa: B027  # nothing to do for a ledger in this process
+        """Names this worker in the state that it shares with others; called before `open`.
+
+        Args:
+            worker: Its name in the store, by which others know that it is gone (`Demand.taken_from`).
+        """
+
+    def reservation_of(self, stream_id: str) -> Reservation:
+        """Returns what was reserved for a stream at its admission; zeros if it counts for no limit of spend."""
+        ticket = self._tickets.get(stream_id)
+        if ticket is None:
+            return NO_DEMAND.reservation
+        return Reservation(ticket.demand.reservation.least, ticket.reserved)
+
+    async def take_on(self, caller: str, stream_id: str, reservation: Reservation, worker: str) -> None:
+        """Admits a stream that has begun in another worker, which is gone. A key that is unknown here has no limits.
+
+        Args:
+            caller: The caller's name.
+            stream_id: The stream's id.
+            reservation: As `reservation_of` returned it there.
+            worker: The other worker's name.
+
+        Raises:
+            RateLimited: As `try_take`.
+            Overloaded: As `try_take`.
+        """
+        limits = self._limits.get(figure_label(caller))
+        if limits is not None:
+            key = KeySettings(caller, (), limits=limits)
+            await self.take(key, stream_id, Demand(0, reservation, taken_from=worker))
 
     def grow(self, stream_id: str, reservation: Reservation, then: Grown) -> None:
         """Reserves more for a stream under way, whose reservation is used up.
@@ -527,13 +555,14 @@ def _spend_text(spent: Amount, caps: Caps, wall: float) -> str:
 
 def _bounded(demand: Demand, caps: Caps) -> Demand:
     """Returns a request's demand for the state, in which no number exceeds one that the limits refuse."""
-    tokens, (least, amount), _, expected, _ = demand
+    tokens, (least, amount), expected = demand.tokens, demand.reservation, demand.expected
     if caps.tokens is None:
         tokens = expected = 0
     elif tokens > caps.tokens:
         tokens, expected = caps.tokens, caps.tokens - min(tokens - expected, caps.tokens)
     most = 0 if caps.spend is None else caps.spend + 1
-    return Demand(tokens, Reservation(min(least, most), min(amount, most)), expected=expected)
+    reservation = Reservation(min(least, most), min(amount, most))
+    return Demand(tokens, reservation, expected=expected, taken_from=demand.taken_from)
 
 
 _WINDOWS: Final = tuple(each.window for each in RATE_LIMITS)

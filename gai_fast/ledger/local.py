@@ -79,10 +79,10 @@ class LocalLedger(Ledger):
         self._home.state(ticket.key.name).holders[_HERE].reserved -= more
 
     def _return(self, ticket: Ticket) -> None:
-        self._end(ticket, -1, -ticket.tokens)
+        self._end(ticket, -(ticket.demand.taken_from is None), -ticket.demand.tokens)
 
     def _settle(self, ticket: Ticket, tokens: int) -> None:
-        self._end(ticket, 0, tokens - ticket.tokens)
+        self._end(ticket, 0, tokens - ticket.demand.tokens)
 
     def _end(self, ticket: Ticket, requests: int, tokens: int) -> None:
         state = self._home.state(ticket.key.name)

@@ -131,6 +131,11 @@ end
 
 -- Returns the place of the limit that refuses, the wait, and what was reserved.
 local function decide(state, caps, demand)
+  local taken_from = demand[6]
+  if taken_from and taken_from ~= me and state.holders[taken_from] then
+    state.holders[taken_from] = nil
+    state.released[#state.released + 1] = taken_from
+  end
   local live, held, reserved = 0, 0, 0
   for _, holder in pairs(state.holders) do
     live = live + holder.live
@@ -145,7 +150,7 @@ local function decide(state, caps, demand)
   end
   if is_new then
     local needed = live > 0 and tokens or tokens - demand[4]
-    for _, cap in ipairs(caps.rates) do
+    for _, cap in ipairs(taken_from and {} or caps.rates) do
       local place, limit = cap[1], cap[2]
       local rate = state.rates[place]
       local over = used(rate) + (rate.counts_tokens and math.min(needed, limit) or 1) - limit
@@ -153,7 +158,7 @@ local function decide(state, caps, demand)
     end
     if caps.streams and caps.streams <= live then return STREAMS, 0, 0 end
     if not demand[5] then return GRANTED, 0, reserved end
-    for _, cap in ipairs(caps.rates) do
+    for _, cap in ipairs(taken_from and {} or caps.rates) do
       local rate = state.rates[cap[1]]
       add(rate, rate.counts_tokens and math.min(tokens, cap[2]) or 1, now)
     end
@@ -208,7 +213,7 @@ local function new_state()
   for at, kind in ipairs(kinds) do
     rates[at - 1] = {counts_tokens = kind[1], window = kind[2], tat = 0, limit = 0}
   end
-  return {rates = rates, holders = {}}
+  return {rates = rates, holders = {}, released = {}}
 end
 
 local function load(name, label)
@@ -253,6 +258,7 @@ local function save(name, state)
   end
   record[#kinds + 1] = now
   redis.call('HSET', hash, 'state', cmsgpack.pack(record))
+  for _, worker in ipairs(state.released) do redis.call('HDEL', hash, 'h' .. worker) end
   local mine = state.holders[me]
   if mine then
     redis.call('HSET', hash, 'h' .. me, cmsgpack.pack({mine.live, mine.reserved}))

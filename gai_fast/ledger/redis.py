@@ -65,7 +65,7 @@ class RedisHome(SharedHome):
 
     def __init__(self, url: str) -> None:
         self._backend = RedisBackend(url)
-        self._worker = secrets.token_hex(8)
+        self.worker = secrets.token_hex(8)
         self._silent_until = -math.inf
         self._limits = msgspec.msgpack.encode(
             (
@@ -102,7 +102,7 @@ class RedisHome(SharedHome):
         """Reports; as `SharedHome.exchange`."""
         charges = [_as_text(entry._replace(amount=min(entry.amount, _MOST)), _AMOUNT) for entry in entries]
         sent = (number, charges, [_plain(report) for report in reports])
-        arguments = (PREFIX, self._worker, msgspec.msgpack.encode(sent), self._limits)
+        arguments = (PREFIX, self.worker, msgspec.msgpack.encode(sent), self._limits)
         reply = await self._backend.client.run_script(_SCRIPT, self._own("worker"), *arguments)
         answers, was_alive, full, damaged_keys, damaged_sums = reply
         self.has_forgotten = number > FIRST and not was_alive
@@ -156,7 +156,7 @@ class RedisHome(SharedHome):
         await self._backend.client.command("UNLINK", *[f"{PREFIX}spent:{label}:{key}" for label in labels])
 
     def _own(self, kind: str) -> str:
-        return f"{PREFIX}{kind}:{self._worker}"
+        return f"{PREFIX}{kind}:{self.worker}"
 
 
 def open_home(settings: StoreSettings) -> RedisHome:

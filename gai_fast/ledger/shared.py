@@ -56,9 +56,11 @@ class SharedHome(ABC):
     """The state that workers share, as one of them reaches it. `StoreError`: it cannot be reached now.
 
     Attributes:
+        worker: The name of this worker in the state.
         has_forgotten: The last exchange has found a state that had taken this worker for gone.
     """
 
+    worker: str = ""
     has_forgotten: bool = False
 
     @abstractmethod
@@ -204,6 +206,10 @@ class SharedLedger(Ledger):
         self._after: list[asyncio.Future[None]] = []  # set at the end of the next exchange
         self._rest: asyncio.TimerHandle | None = None  # until the shared state is tried again
 
+    def name(self, worker: str) -> None:
+        """Names this worker; as `Ledger.name`."""
+        self._home.worker = worker
+
     @property
     def problem(self) -> str | None:
         """Why the shared state cannot be used now; as `Ledger.problem`."""
@@ -285,7 +291,7 @@ class SharedLedger(Ledger):
         reserved = demand.reservation.amount
         key.reserved += reserved
         if demand.is_new:
-            key.requests += 1
+            key.requests += demand.taken_from is None
             key.tokens += demand.tokens
             key.live += 1
             key.used_at = self._clock()
@@ -330,20 +336,20 @@ class SharedLedger(Ledger):
             return
         key.reserved -= reserved
         if demand.is_new:
-            key.requests -= 1
+            key.requests -= demand.taken_from is None
             key.tokens -= demand.tokens
             key.live -= 1
         self._report_now(key)
 
     def _return(self, ticket: Ticket) -> None:
-        self._undo(self._keys[ticket.key.name], Demand(ticket.tokens), ticket.reserved)
+        self._undo(self._keys[ticket.key.name], ticket.demand, ticket.reserved)
 
     def _settle(self, ticket: Ticket, tokens: int) -> None:
         key, caps = self._keys[ticket.key.name], ticket.caps
         key.live -= 1
         key.reserved -= ticket.reserved
         if caps.tokens is not None:
-            key.tokens += tokens - ticket.tokens
+            key.tokens += tokens - ticket.demand.tokens
         if caps.tokens is None and caps.streams is None and caps.spend is None:
             self._report_soon(key)
             return

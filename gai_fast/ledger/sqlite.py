@@ -67,7 +67,7 @@ class SQLiteHome(SharedHome):
 
     def __init__(self, path: Path) -> None:
         self._backend = SQLiteBackend(path)
-        self._worker = secrets.token_hex(8)
+        self.worker = secrets.token_hex(8)
         self._swept = ""  # the day for which old spend was dropped
         self._room = ("", 0)  # a day, and the rows that it may get before they are counted
 
@@ -79,7 +79,7 @@ class SQLiteHome(SharedHome):
     async def close(self) -> None:
         """Returns this worker's reservations, and closes the file."""
         try:
-            await self._backend.transact(lambda connection: _forget(connection, self._worker))
+            await self._backend.transact(lambda connection: _forget(connection, self.worker))
         except StoreError:
             pass  # it counts as gone `limits.ledger_gone` from now
         finally:
@@ -118,7 +118,7 @@ class SQLiteHome(SharedHome):
         self, connection: sqlite3.Connection, number: int, entries: Sequence[SpendEntry], reports: Sequence[Report]
     ) -> Sequence[ReportAnswer | None] | None:
         now = time.monotonic()
-        me = self._worker
+        me = self.worker
         find = "SELECT number, heard FROM limit_workers WHERE worker = ?"
         last, heard = connection.execute(find, (me,)).fetchone() or (0, -math.inf)
         last = last if isinstance(last, int) else 0  # else its row is damaged
@@ -153,8 +153,8 @@ class SQLiteHome(SharedHome):
 
     def _answer(self, state: KeyState, report: Report, damaged: Container[str], now: float) -> ReportAnswer | None:
         if report.key not in damaged:
-            return answer(state, self._worker, report, now)
-        answer(state, self._worker, report._replace(demands=()), now)
+            return answer(state, self.worker, report, now)
+        answer(state, self.worker, report._replace(demands=()), now)
         return None
 
     def _add(self, connection: sqlite3.Connection, entry: SpendEntry) -> None:

@@ -13,6 +13,8 @@ Owns the rules of counting. Every store keeps this state, whichever process chan
 5. A limit that changes leaves what was used: the wait of a rate grows or shrinks with the time that one use takes.
 6. Tokens are counted by their estimate. If no stream is under way, room for the part that the request names is enough:
    the usual output of its model may be more than the whole limit.
+7. A stream whose worker is gone goes on in another one, which takes its place and its reservation. It is no further
+   request.
 """
 
 from __future__ import annotations
@@ -126,13 +128,15 @@ class KeyState:
             demand: The demand of a request or stream.
             now: Seconds of the state's clock.
         """
+        if demand.taken_from not in (None, worker):
+            self.forget(demand.taken_from)
         verdict = self.verdict(caps, demand, now)
         if verdict.place != GRANTED or not demand.is_counted:
             return verdict
         holder = self.holders.setdefault(worker, Holder())
         holder.reserved += verdict.reserved
         if demand.is_new:
-            for place, limit in caps.rates:
+            for place, limit in caps.rates if demand.taken_from is None else ():
                 rate = self.rates[place]
                 rate.add(min(demand.tokens, limit) if rate.counts_tokens else 1, now)
             holder.live += 1
@@ -159,7 +163,7 @@ class KeyState:
                 return Verdict(SPEND, 0.0, 0, spent)
         if not demand.is_new:
             return Verdict(GRANTED, 0.0, reserved)
-        for place, limit in rates:
+        for place, limit in rates if demand.taken_from is None else ():
             rate = self.rates[place]
             needed = 1
             if rate.counts_tokens:

@@ -206,6 +206,30 @@ class SharedLimits:
     """The most characters of a caller's key: a signed token has some hundred, and every key is hashed before it is
     recognized."""
 
+    tool_description: int = 4 * KIB
+    """Bytes of a tool's description: a page of text, which each turn of a model pays for."""
+
+    tool_schema: int = 64 * KIB
+    """Bytes of the schema of a tool's arguments: some 16,000 tokens of each turn of a model."""
+
+    tool_depth: int = 64
+    """Nesting of a tool's schema and arguments: as of a request's body."""
+
+    tool_result: int = 64 * KIB
+    """Bytes that are kept of a tool's result by default: some 16,000 tokens."""
+
+    tool_result_most: int = 1 * MIB
+    """The most bytes that can be kept: more than the context of most models."""
+
+    tool_connect: float = 5.0
+    """Seconds to connect to a server of tools by default, with DNS and TLS: as of an upstream."""
+
+    tool_timeout: float = 30.0
+    """Seconds of a call of a tool by default, from its start or the last notice of progress."""
+
+    tool_places: int = 16
+    """Calls of one server, or of one tool, at a time, by default: each may hold a connection or a thread."""
+
     secret: int = 8
     """The fewest characters of a header's value that is cut out of recordings: a shorter value may be a word of any
     answer."""

@@ -799,6 +799,64 @@ class GuardSettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolServerSettings(_Snapshot):
+    """One `[[tool_server]]`: a server of tools at a `url`, or a process by its `command`. Exactly one is set.
+
+    Times in seconds, sizes in bytes.
+    """
+
+    name: str
+    """Its label, which stands before the names of its tools: `docs.search`."""
+    url: Secret | None = None
+    """Its path and its query may hold a secret."""
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    identity: IdentitySettings | None = None
+    """The source of the tokens that requests carry. None means that there is none."""
+    ca_file: str | None = None
+    """A file of certificate authorities for the certificate of `url`, in place of the system's."""
+    command: tuple[str, ...] = field(default=(), repr=False)
+    """A program and its arguments."""
+    env: Mapping[str, Secret] = field(default_factory=dict)
+    """Variables of the process, beside `inherited`."""
+    inherited: Mapping[str, str] = field(default_factory=dict)
+    """The variables that the process has from the gateway: no secret is among them."""
+    tools: tuple[str, ...] = ("*",)
+    """Patterns (`fnmatch`) of the names of its tools: those that are offered at all."""
+    approve: tuple[str, ...] = ()
+    """Patterns of those whose calls wait for a person."""
+    idempotent: tuple[str, ...] = ()
+    """Patterns of those that may be called again after a fault, beside those that the server calls so."""
+    connect_timeout: float = SHARED.tool_connect
+    timeout: float = SHARED.tool_timeout
+    """The time of a call, from its start or the last notice of progress."""
+    max_result: int = SHARED.tool_result
+    """What is kept of a result."""
+    max_calls: int = SHARED.tool_places
+    """Calls of one worker at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSettings(_Snapshot):
+    """One `[[tool]]`: a tool of the operator's, at a `url` or a `function`. Exactly one is set."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The JSON Schema of its arguments, an object's."""
+    url: Secret | None = None
+    """Where the arguments are posted. Its path and its query may hold a secret."""
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    function: FunctionSettings | None = None
+    approve: bool = False
+    """Whether its calls wait for a person."""
+    idempotent: bool = False
+    """Whether it may be called again after a fault."""
+    timeout: float = SHARED.tool_timeout
+    max_result: int = SHARED.tool_result
+    max_calls: int = SHARED.tool_places
+
+
+@dataclass(frozen=True, slots=True)
 class Settings(_Snapshot):
     """One snapshot of the whole configuration."""
 
@@ -822,6 +880,10 @@ class Settings(_Snapshot):
     """`[[processor]]` entries in order, validated by `gai_fast.processors.read_processor`."""
     guards: tuple[GuardSettings, ...] = ()
     """`[[guard]]` entries in order."""
+    tool_servers: tuple[ToolServerSettings, ...] = ()
+    """`[[tool_server]]` entries in order."""
+    tools: tuple[ToolSettings, ...] = ()
+    """`[[tool]]` entries in order."""
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     """By name, in the order of the configuration, `demo` last."""

@@ -313,6 +313,10 @@ class Limits:
     takeover_request: int = 16 * MIB
     """Bytes of a stream's request that the store keeps until the end. Longer ones end with their worker."""
 
+    takeover_turn: int = 64 * KIB
+    """Bytes of a log and a request that are read in one turn of the loop, before their stream goes on: 6 ms. More are
+    read beside the loop."""
+
     takeover_options: int = 16 * KIB
     """Bytes of what a client wrote for its provider alone in such a request: it is searched for secrets, at 0.1 ms a
     KiB. With more of it a stream ends with its worker."""

@@ -25,7 +25,7 @@ from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
 from gai_fast.server.admission.memory import FreeMemory, MemoryWatch, watch_memory
-from gai_fast.server.admission.run_time_keys import REVOKED, RunTimeKeys
+from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.admission.token_callers import TokenCallers
 from gai_fast.server.lanes.operations import OperationRoutes
@@ -42,6 +42,7 @@ from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.stores.backend import Backend
+from gai_fast.stores.stored_keys import REVOKED
 
 
 class Service:
@@ -82,6 +83,7 @@ class Service:
         self.keys = RunTimeKeys(engine.store.keys, settings)
         self.keys.changed = self._keys_changed
         self.keys.revoked = self._revoked
+        engine.takeovers.key_home = self.keys.home_of
         engine.ledger.use(_limited(settings), settings.prices.currency)
         self._access_log = AccessLog(engine.streams)
         engine.sinks += [metrics, self._spend, self._access_log]

@@ -13,13 +13,13 @@ upstream. Of the bytes of a log it reads the ends of frames, the numbers of even
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from gai_fast.formats import Framing
-from gai_fast.model.errors import Error
+from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.events import SCHEMA
 
 CALLS: Final = "upstream"
@@ -128,6 +128,34 @@ class TakeOver(NamedTuple):
     worker: str
     epoch: int
     waited: float
+
+
+class GoesOn(NamedTuple):
+    """How a stream goes on in this process.
+
+    Args:
+        begin: Goes on, once this process owns the copy of the stream's log.
+        withdraw: Gives back what was taken for it: this process does not own the copy.
+    """
+
+    begin: Callable[[TakeOver], None]
+    withdraw: Callable[[], None]
+
+
+class EndsInstead(NamedTuple):
+    """Why a stream does not go on.
+
+    Args:
+        error: The error of its end. None if its worker is gone, and no other goes on.
+        is_cancelled: Whether it ends as cancelled, for the reason of the error.
+    """
+
+    error: Error | None = None
+    is_cancelled: bool = False
+
+
+class NoRoom(GaiFastError):
+    """This process goes on with no further stream. Another one may, or this one later."""
 
 
 class Backlog(NamedTuple):

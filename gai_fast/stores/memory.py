@@ -255,6 +255,11 @@ class StreamLog:
         """The number of watchers."""
         return len(self._watchers)
 
+    @property
+    def watched_by(self) -> Sequence[LogWatcher]:
+        """The watchers."""
+        return self._watchers
+
     def read(self, after: int, limit: int) -> Backlog:
         """Returns the bytes after an event.
 

@@ -26,14 +26,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, TakeOver, damaged, frames_after, kept_before_gap
+from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, TakeOver, damaged, frames_after, kept_before_gap
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
@@ -48,11 +48,27 @@ _DAMAGED: Final = CopyTail([], is_damaged=True)
 _Work = Callable[[], Coroutine[Any, Any, None]]
 Begin = Callable[[TakeOver], None]
 """Called once a copy is taken over: goes on with its stream, or ends its log."""
-Close = Callable[[StreamLog, bool], Begin]
-"""Makes the end of a log, from the log and whether it is cancelled. Raises an `Error` for a log that is damaged."""
-GoOn = Callable[[StreamLog, int, bytes], Begin | None]
-"""Goes on with a stream, from its log, how often it has begun without handovers, and its request. None if
-the log is to be closed. Raises as `Close`."""
+
+
+class Succession(NamedTuple):
+    """What this process does with a log whose owner is gone, once it owns the log's copy.
+
+    Attributes:
+        begin: Does it.
+        withdraw: Gives back what was taken for it, if this process does not become the owner.
+        is_end: Whether the log only gets its end.
+    """
+
+    begin: Begin
+    withdraw: Callable[[], None]
+    is_end: bool
+
+
+Close = Callable[[StreamLog, EndsInstead], Succession]
+"""Ends a log. Raises an `Error` for a log that is damaged."""
+GoOn = Callable[[StreamLog, Owner, bytes], Awaitable[Succession]]
+"""Goes on with a stream, or ends it; its arguments are the log, the copy's owner and the stream's request. Raises as
+`Close`, and `NoRoom`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +116,7 @@ class Mirrors:
         self.close_log: Close | None = None
         self.go_on: GoOn | None = None
         self.has_room: Callable[[int], bool] = lambda taking: True
-        self._taking = 0  # streams that are gone on with once the store has answered
+        self._taking: set[str] = set()  # streams that are gone on with once the store has answered
         self._own = own
         self._alive = alive
         self._backend = backend
@@ -167,7 +183,7 @@ class Mirrors:
     @property
     def is_taking_over(self) -> bool:
         """Whether a take-over is under way."""
-        return self._taking > 0
+        return bool(self._taking)
 
     async def close(self) -> None:
         """Breaks off every mirror."""
@@ -276,7 +292,7 @@ class Mirrors:
     async def _part(self, mirror: _Mirror) -> None:
         """Goes on without a worker that is gone, once its mirror has all that the worker wrote: rule 4."""
         log = mirror.log
-        if self.go_on is not None and not mirror.is_cancelled and not self.has_room(self._taking):
+        if self.go_on is not None and not mirror.is_cancelled and not self.has_room(len(self._taking)):
             return
         if not await self._read_on(mirror) or log.is_over:
             return
@@ -285,35 +301,42 @@ class Mirrors:
             return
         if not await self._has_header(mirror):
             return
-        header = log.header
-        if not mirror.worker:
-            header = header._replace(handovers=header.handovers + 1)
         try:
-            begin = await self._going_on(mirror, mirror.epoch - header.handovers)
-            if mirror.log.is_over:
-                return
-            if begin is None:
-                begin = self.close_log(log, mirror.is_cancelled)  # nothing is owned that cannot be closed
-                mirror.is_closing = True
+            await self._succeed(mirror)
+        except NoRoom:
+            return
         except Error as problem:
             log.break_off(problem)
-            return
-        stream_id, position = log.header.stream_id, mirror.position
-        if not mirror.is_closing and not self.has_room(self._taking):
-            return
-        self._taking += 1
-        try:
-            is_taken = await self._backend.take_over(stream_id, mirror.epoch, position, header, self._own)
         finally:
-            self._taking -= 1
+            self._taking.discard(log.header.stream_id)
+
+    async def _succeed(self, mirror: _Mirror) -> None:
+        """Takes the copy of a worker that is gone over, unless another process is faster.
+
+        Raises:
+            Error: As `Close`.
+            NoRoom: As `GoOn`.
+        """
+        log, position, header = mirror.log, mirror.position, mirror.log.header
+        if not mirror.worker:
+            header = header._replace(handovers=header.handovers + 1)
+        next_step = await self._next_step(mirror)
+        is_taken = False
+        try:
+            if log.is_over or mirror.position != position:
+                return
+            mirror.is_closing = next_step.is_end
+            is_taken = await self._backend.take_over(header.stream_id, mirror.epoch, position, header, self._own)
+        finally:
+            if not is_taken:
+                next_step.withdraw()
         if is_taken:
-            self._mirrors.pop(stream_id, None)
+            self._mirrors.pop(log.header.stream_id, None)
             mirror.is_taken = True
             log.header = header
-            if not log.is_over:  # it may have been broken off during the call
-                self._begin_own(mirror, begin)
+            self._begin_own(mirror, next_step)
             return
-        copy = await self._backend.load(stream_id)
+        copy = await self._backend.load(log.header.stream_id)
         if copy is None:
             log.break_off(_worker_lost())
         elif copy.lost > position:
@@ -321,12 +344,16 @@ class Mirrors:
         else:
             self._note_owner(mirror, Owner(copy.worker, copy.epoch))
 
-    def _begin_own(self, mirror: _Mirror, begin: Begin) -> None:
+    def _begin_own(self, mirror: _Mirror, next_step: Succession) -> None:
         """Goes on with a stream that this process has taken over, or ends it if it was cancelled meanwhile."""
+        if mirror.log.is_over:  # it was broken off during the call
+            next_step.withdraw()
+            return
         if mirror.is_cancelled and not mirror.is_closing and self.close_log is not None:
+            next_step.withdraw()
             mirror.is_closing = True
-            begin = self.close_log(mirror.log, True)
-        begin(TakeOver(mirror.worker, self._own, mirror.epoch + 1, time.monotonic() - mirror.kept_at))
+            next_step = self.close_log(mirror.log, EndsInstead(is_cancelled=True))
+        next_step.begin(TakeOver(mirror.worker, self._own, mirror.epoch + 1, time.monotonic() - mirror.kept_at))
 
     async def _has_header(self, mirror: _Mirror) -> bool:
         """Reads the header again if the copy was taken over since. Returns whether it is that of the mirror's epoch."""
@@ -337,20 +364,28 @@ class Mirrors:
             mirror.log.header, mirror.header_epoch = copy.header, copy.epoch
         return True
 
-    async def _going_on(self, mirror: _Mirror, begun: int) -> Begin | None:
-        """Returns what goes on with a stream. None if its log is to be closed. Raises as `Close`."""
+    async def _next_step(self, mirror: _Mirror) -> Succession:
+        """Returns what follows in a log once this process owns its copy. Raises as `GoOn`."""
+        log, refusal = mirror.log, EndsInstead(is_cancelled=mirror.is_cancelled)
+        assert self.close_log is not None
         if self.go_on is None or mirror.is_cancelled:
-            return None
+            return self.close_log(log, refusal)  # nothing is owned that cannot be closed
         try:
-            request = await self._backend.request_of(mirror.log.header.stream_id)
+            request = await self._backend.request_of(log.header.stream_id)
         except StoreError as problem:
             if problem.fault != "damaged":
                 raise
             self._note(problem)
-            return None
-        if request is None or mirror.is_cancelled or mirror.log.is_over:
-            return None
-        return self.go_on(mirror.log, begun, request)
+            request = None
+        if request is None:
+            return self.close_log(log, refusal._replace(is_cancelled=mirror.is_cancelled))
+        if not self.has_room(len(self._taking)):
+            raise NoRoom
+        self._taking.add(log.header.stream_id)
+        next_step = await self.go_on(log, Owner(mirror.worker, mirror.epoch), request)
+        if next_step.is_end:
+            self._taking.discard(log.header.stream_id)
+        return next_step
 
     def _note_owner(self, mirror: _Mirror, owner: Owner) -> None:
         """Notes the owner of a copy, which another process may have taken over."""

@@ -14,29 +14,39 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from secrets import randbelow
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
 from gai_fast.runtime.ids import new_worker_name
 from gai_fast.runtime.timers import Timers
-from gai_fast.stores._base import Claim, Closing, LogHeader, TakeOver
+from gai_fast.stores._base import Claim, Closing, EndsInstead, GoesOn, LogHeader, TakeOver
 from gai_fast.stores.alive import Alive, IsGone
-from gai_fast.stores.backend import CLAIMS, DROP, Backend, CopyChange, Records, StoreError, claim_text, read_claim
+from gai_fast.stores.backend import (
+    CLAIMS,
+    DROP,
+    Backend,
+    CopyChange,
+    Owner,
+    Records,
+    StoreError,
+    claim_text,
+    read_claim,
+)
 from gai_fast.stores.health import Health, logger, out_of_reach
 from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog
 from gai_fast.stores.messages import Hear, StoreMessages
-from gai_fast.stores.mirror import Begin, Mirrors
+from gai_fast.stores.mirror import Close, Mirrors, Succession
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
 from gai_fast.stores.responses import KeptResponses
@@ -52,14 +62,27 @@ _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
 _SECOND_LOOK: Final = (0.1, 0.0)
 """Seconds after each lookup of a stream that may have just begun: its first batch takes `journal_interval`."""
 
-ClosingOf = Callable[[StreamLog, int, bool], Closing]
+ClosingOf = Callable[[StreamLog, int, bool, Error | None], Closing]
 """Returns the end of a log whose owner is gone. Its arguments are the log, with all that is stored; the number of its
-`stream.gap`, or 0 for none; and whether the stream is cancelled."""
+`stream.gap`, or 0 for none; whether the stream is cancelled; and its error, as in `EndsInstead`."""
 
-GoingOn = Callable[[StreamLog, int, int, bytes], Begin | None]
-"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; how often the stream
-has begun, without handovers; the number of the log's `stream.gap`; and the stream's request. It returns what begins to
-go on once the log's copy is taken over, or None if the log is closed instead."""
+GoingOn = Callable[[StreamLog, Owner, int, bytes], Awaitable[GoesOn | EndsInstead]]
+"""Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; the owner; the number
+of the log's `stream.gap`; and the stream's request. It may raise `NoRoom`."""
+
+
+class Closed(Protocol):
+    """Notes that a log was closed whose owner is gone."""
+
+    def __call__(self, log: StreamLog, taken: TakeOver, *, is_refused: bool) -> None:
+        """Notes it.
+
+        Args:
+            log: The log.
+            taken: The change of its owner.
+            is_refused: Whether the stream was not to go on here, for a limit or a key.
+        """
+
 
 Durability = Literal["memory", "durable", "degraded"]
 """The loss if this process ends: all that its memory holds; the last 30 ms; all since the store has failed."""
@@ -114,7 +137,7 @@ class Store:
         """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
         self.going_on: GoingOn | None = None
         """Goes on with a stream whose owner is gone; set before `open`. None if all such logs are closed."""
-        self.closed: Callable[[StreamLog, TakeOver], None] | None = None
+        self.closed: Closed | None = None
         """Called as a log is closed whose owner is gone."""
         self.has_room: Callable[[int], bool] = _always
         """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""
@@ -168,10 +191,10 @@ class Store:
                 self._backend, self.memory, self._settings, self._health, self.worker, self._clock, self._leave_to_other
             )
             if self.closing_of is not None:
-                self._mirrors.close_log = partial(self._closing, self._journal, self.closing_of)
-            if self.going_on is not None and self._settings.takeover:
-                self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on)
-                self._mirrors.has_room = self.has_room
+                close = self._mirrors.close_log = partial(self._closing, self._journal, self.closing_of)
+                if self.going_on is not None and self._settings.takeover:
+                    self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on, close)
+                    self._mirrors.has_room = self.has_room
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
                 upkeep.append(self._messages.serve(self.hear))
@@ -244,14 +267,14 @@ class Store:
         else:
             self._mirrors.adopt(log)
 
-    def _closing(self, journal: Journal, closing_of: ClosingOf, log: StreamLog, is_cancelled: bool) -> Begin:
+    def _closing(self, journal: Journal, closing_of: ClosingOf, log: StreamLog, refusal: EndsInstead) -> Succession:
         """Makes the end of a log; as `mirror.Close`.
 
         With `before_send` no client has seen an event that is not stored. Otherwise the events of the end have numbers
         that no client has seen.
         """
         gap = 0 if journal.is_ahead else owners_number(log.last_seq)
-        piece, last_seq, ending = closing_of(log, gap, is_cancelled)
+        piece, last_seq, ending = closing_of(log, gap, refusal.is_cancelled, refusal.error)
 
         def close(taken: TakeOver) -> None:
             log.request = b""  # if the copy has a request, it goes with the end
@@ -260,22 +283,24 @@ class Store:
                 log.append(piece, last_seq)
             log.end(ending)
             if self.closed is not None:
-                self.closed(log, taken)
+                self.closed(log, taken, is_refused=refusal.error is not None)
 
-        return close
+        return Succession(close, _nothing, is_end=True)
 
-    def _go_on(self, journal: Journal, going_on: GoingOn, log: StreamLog, begun: int, request: bytes) -> Begin | None:
+    async def _go_on(
+        self, journal: Journal, going_on: GoingOn, close: Close, log: StreamLog, owner: Owner, request: bytes
+    ) -> Succession:
         """Goes on with a stream; as `mirror.GoOn`."""
-        begin = going_on(log, begun, owners_number(log.last_seq), request)
-        if begin is None:
-            return None
+        found = await going_on(log, owner, owners_number(log.last_seq), request)
+        if isinstance(found, EndsInstead):
+            return close(log, found)
 
         def go_on(taken: TakeOver) -> None:
             log.request = request
             journal.go_on(log, taken.epoch, is_end=False)
-            begin(taken)
+            found.begin(taken)
 
-        return go_on
+        return Succession(go_on, found.withdraw, is_end=False)
 
     @property
     def is_taking_over(self) -> bool:
@@ -667,6 +692,10 @@ class Store:
 
 def _always(taking: int) -> bool:
     return True
+
+
+def _nothing() -> None:
+    """Gives nothing back."""
 
 
 def owners_number(last_seq: int) -> int:

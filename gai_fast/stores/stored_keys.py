@@ -38,6 +38,8 @@ KEY_RECORDS: Final = (MARK, *map(str, range(KEY_SHARDS)))
 _LAYOUT: Final = 1
 _TRIES: Final = 32
 """Attempts to change a record: one fails if another process has changed the record since it was read."""
+REVOKED: Final = "key_revoked"
+"""The reason of the end of a revoked key's streams."""
 
 
 class StoredKey(Struct, frozen=True, array_like=True):

@@ -166,7 +166,8 @@ def client_of(
 ) -> tuple[ToolClient, Path]:
     source = folder / "server.py"
     source.write_text(f"{SERVER}\n{PROGRAMS[program]}\nmain()\n")
-    wire = StdioWire([sys.executable, "-S", str(source), str(folder)], env, loop=asyncio.get_running_loop())
+    command = [sys.executable, "-S", str(source), str(folder)]
+    wire = StdioWire(command, env, secrets=(env or {}).values(), loop=asyncio.get_running_loop())
     client = ToolClient(wire, **options)
     net.stack.push_async_callback(client.close)
     return client, folder

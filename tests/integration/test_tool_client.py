@@ -350,7 +350,7 @@ def test_serve_without_tools_imports_nothing_of_them() -> None:
     code = (
         "import sys\n"
         "import gai_fast.cli.serve, gai_fast.server.serving, gai_fast.library.gateway\n"
-        "print([name for name in sys.modules if name.startswith('gai_fast.net.tools')])"
+        "print([name for name in sys.modules if name.startswith('gai_fast.net.tool')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +121,22 @@ def _model_ids(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
                 yield target.id
 
 
-async def _probe_all(settings: Settings, found: list[Probe], stores: list[Check], issuers: list[Check]) -> None:
+async def _probe_all(settings: Settings, found: list[Probe], checks: dict[str, list[Check]]) -> None:
+    """Asks all that the configuration names.
+
+    Args:
+        settings: The configuration.
+        found: Gets the results of the upstreams.
+        checks: Gets those of all else, by the word that JSON has for them.
+    """
     from gai_fast.cli.checks.issuer import check_issuer
     from gai_fast.cli.checks.store import check_store
+    from gai_fast.cli.checks.tool_servers import check_tool_server
     from gai_fast.library.gateway import Gateway
 
-    stores.append(await check_store(settings.store))
-    issuers += await asyncio.gather(*map(check_issuer, settings.issuers))
+    checks["store"] = [await check_store(settings.store)]
+    checks["issuers"] = await asyncio.gather(*map(check_issuer, settings.issuers))
+    checks["tool_servers"] = await asyncio.gather(*map(check_tool_server, settings.tool_servers))
     # The store was checked: the upstreams are asked even if it cannot be used.
     settings = replace(settings, store=StoreSettings())
     async with Gateway(settings) as gateway:
@@ -135,12 +145,15 @@ async def _probe_all(settings: Settings, found: list[Probe], stores: list[Check]
 
 @click.command()
 @config_option
-@option("--probe", is_flag=True, help="Open the store, fetch issuers' keys, ask each upstream's first model.")
+@option(
+    "--probe", is_flag=True, help="Open the store, fetch issuers' keys, list tools, ask each upstream's first model."
+)
 @json_option
 def command(config_path: Path | None, probe: bool, json: bool) -> None:
     """Validate the configuration: line, key, nearest known name.
 
-    Exit code 2: the configuration is wrong; 1: the store, an issuer or a probed upstream does not answer.
+    Exit code 2: the configuration is wrong; 1: the store, an issuer, a server of tools or an upstream does
+    not answer.
     """
     try:
         loaded = load_config(config_path)
@@ -155,14 +168,13 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         raise
     settings = loaded.settings
     probes: list[Probe] = []
-    stores: list[Check] = []
-    issuers: list[Check] = []
+    checks: dict[str, list[Check]] = {}
     if probe:
         from gai_fast.cli.serve import run_async
 
         log_bugs_only()
-        run_async(_probe_all(settings, probes, stores, issuers))
-    failed = not all(one.ok for one in probes) or any(each.status == "error" for each in (*stores, *issuers))
+        run_async(_probe_all(settings, probes, checks))
+    failed = not all(one.ok for one in probes) or any(each.status == "error" for each in chain(*checks.values()))
     own = [model for model in settings.models.values() if model.upstream.name in settings.upstreams]
     if json:
         shown: dict[str, Any] = {
@@ -175,8 +187,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         }
         probed = {
             "probes": [asdict(one) for one in probes],
-            "store": [asdict(each) for each in stores],
-            "issuers": [asdict(each) for each in issuers],
+            **{word: [asdict(each) for each in found] for word, found in checks.items()},
         }
         guarded = {
             "guards": [asdict(each) for each in held(settings)],
@@ -195,7 +206,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         width = max((len(one.upstream) for one in probes), default=0)
         for one in probes:
             click.echo(f"{one.upstream:{width}}  {'ok' if one.ok else 'FAILED':6}  {one.ms:5} ms  {one.message}")
-        for each in (*stores, *issuers):
+        for each in chain(*checks.values()):
             fix = f" -> {each.fix}" if each.fix else ""
             click.echo(f"{each.name}: {each.status}: {each.detail}{fix}")
     if failed:

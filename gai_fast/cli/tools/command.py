@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Final
 
 import click
 
 from gai_fast.cli import Failure, option
+from gai_fast.cli.tools.configured import call, list_tools
+from gai_fast.cli.tools.ending import run_to_its_end
 from gai_fast.cli.tools.samples import arguments_for
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Peer
 from gai_fast.net.tools.http_wire import HTTPWire, tool_server_address
-from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError, readable
 from gai_fast.net.tools.stdio_wire import StdioWire
 from gai_fast.net.tools.tool_client import ToolClient
@@ -23,13 +22,14 @@ from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.wire import Wire
 from gai_fast.runtime.timers import TimerWheel
 
-_ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end the probe, and with it the process that it has started."""
-
 
 @click.group()
 def command() -> None:
-    """Look at servers of tools (MCP)."""
+    """List and call tools, and look at servers of tools (MCP)."""
+
+
+command.add_command(list_tools)
+command.add_command(call)
 
 
 @command.command()
@@ -40,13 +40,8 @@ def probe(calls_all: bool, target: tuple[str, ...]) -> None:
 
     The server is a URL, or a command that speaks over its standard input and output. Exit code 1: something failed.
     """
-    from gai_fast.cli.serve import run_async
-
     tried = _Probe(target, calls_all)
-    with suppress(asyncio.CancelledError):
-        run_async(tried.run())
-    if tried.ended_by is not None:
-        raise click.exceptions.Exit(128 + tried.ended_by)
+    run_to_its_end(tried.run())
     if tried.failures:
         raise Failure("\n".join(tried.failures))
 
@@ -56,12 +51,10 @@ class _Probe:
 
     Attributes:
         failures: What has failed.
-        ended_by: The signal that has ended it, if one has.
     """
 
     def __init__(self, target: Sequence[str], calls_all: bool) -> None:
         self.failures: list[str] = []
-        self.ended_by: int | None = None
         self._target = target
         self._calls_all = calls_all
         self._width = 0
@@ -69,21 +62,13 @@ class _Probe:
 
     async def run(self) -> None:
         """Asks the server. A failure is in `failures`."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        for number in _ENDS:
-            loop.add_signal_handler(number, self._end, task, number)
-        client = ToolClient(self._wire(loop))
+        client = ToolClient(self._wire(asyncio.get_running_loop()))
         try:
             await self._ask(client)
         except ToolServerError as problem:
             self.failures.append(f"{self._shown}: {problem}")
         finally:
             await client.close()
-
-    def _end(self, task: asyncio.Task[object], number: int) -> None:
-        self.ended_by = number
-        task.cancel()
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> Wire:
         """Returns the way to the server.
@@ -101,7 +86,7 @@ class _Probe:
         except ValueError as problem:
             raise click.BadParameter(str(problem), param_hint="URL") from None
         self._shown = host
-        peer = Peer(host, connect_timeout=LIMITS.tool_connect)
+        peer = Peer(host, connect_timeout=SHARED.tool_connect)
         return HTTPWire(peer, path, {}, timers=TimerWheel(loop), loop=loop)
 
     async def _ask(self, client: ToolClient) -> None:

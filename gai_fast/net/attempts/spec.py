@@ -15,6 +15,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.core.session import NamedSession
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
+from gai_fast.guards.input import LetThrough
 from gai_fast.kernels import Piece
 from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
@@ -229,6 +230,7 @@ class StreamSpec:
             Empty if there is none, or nothing to choose from.
         keeping: How the answer is kept. None if it is not.
         credential: The caller's own, for an upstream that takes it. None if the caller sends none.
+        let: What guards have let through of the request. None if they have found nothing.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -268,6 +270,7 @@ class StreamSpec:
     home: str = ""
     keeping: Keeping | None = None
     credential: Credential | None = None
+    let: LetThrough | None = None
     without: tuple[TargetKey, str] | None = None
 
     @property

@@ -20,8 +20,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event, done
 from gai_fast.net.logs.publication import ending_of
 from gai_fast.net.logs.view import NATIVE, Representation, takeover_gap, written
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
-from gai_fast.stores import Ending, StreamLog
+from gai_fast.stores import Backlog, Ending, StreamLog
 from gai_fast.stores._base import Closing, add_text, damaged, data_lines
 
 _ENDS: Final = ("finish", "error")
@@ -34,12 +35,13 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
         log: The log, with all that is stored.
         gap: The number of the log's `stream.gap`. 0 if no client has seen an event that is not stored.
         is_cancelled: Whether a client cancels the stream.
-        error: The error of the end. None if its worker is gone, and no other goes on.
+        error: The error of the end, or the reason of a cancelled one. None if its worker is gone, and no other goes on.
 
     Raises:
         Error: `internal`, reason `log_damaged`: a format or an event of the log is none.
     """
     header, last_seq = log.header, log.last_seq
+    reason = None if error is None else error.reason
     error = error or Error("network", "the worker that ran this stream is gone", reason="worker_lost")
     lost = error.payload()
     ending = Ending("cancelled", "cancelled") if is_cancelled else Ending("failed", error=lost)
@@ -52,7 +54,8 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
         events.append(gap_after(log, gap))
     seq = max(last_seq, gap) + 1
     if is_cancelled:
-        events.append({"type": "finish", "seq": seq, "finish_reason": "cancelled"})
+        finish: Event = {"type": "finish", "seq": seq, "finish_reason": "cancelled"}
+        events.append(finish if reason is None else {**finish, "reason": reason})
     else:
         events.append({"type": "error", "seq": seq, "error": lost})
     try:
@@ -85,9 +88,20 @@ def gap_after(log: StreamLog, number: int) -> Event:
         log: The log.
         number: The event's number.
     """
-    backlog = log.read(0, sys.maxsize)
+    return gap_behind(log.read(0, sys.maxsize), log.last_seq, number)
+
+
+def gap_behind(backlog: Backlog, last_seq: int, number: int) -> Event:
+    """Returns the event as `gap_after`; may work beside the loop.
+
+    Args:
+        backlog: All that the log has.
+        last_seq: The number of its last event.
+        number: The event's number.
+    """
     text = bytearray((backlog.text or "").encode())
     is_known = not backlog.lost or backlog.text is not None
     for piece in backlog.pieces:
+        breathe()
         is_known = add_text(text, piece) and is_known
-    return takeover_gap(number, log.last_seq, text.decode() if is_known else None)
+    return takeover_gap(number, last_seq, text.decode() if is_known else None)

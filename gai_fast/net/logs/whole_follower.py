@@ -87,6 +87,12 @@ class WholeFollower(ClientCallbacks):
 
     # -- the publication --
 
+    def meet(self, publication: Published) -> None:
+        """Follows an answer that goes on in this process."""
+        if not self._is_over:
+            self._publication = publication
+            publication.add(self)
+
     @property
     def position(self) -> int:
         """The number of the log's last event: no piece is kept for the client."""

@@ -102,7 +102,9 @@ class DurableStreams:
             raise
         return publication
 
-    def go_on(self, spec: StreamSpec, clock: Clock, log: StreamLog, said: Sequence[Event], piece: bytes) -> Generation:
+    def go_on(
+        self, spec: StreamSpec, clock: Clock, log: StreamLog, said: Sequence[Event], piece: bytes, number: int
+    ) -> Publication:
         """Goes on with the stream of a worker that is gone. Its followers in this process stay.
 
         Args:
@@ -110,12 +112,14 @@ class DurableStreams:
             clock: As for `Engine.start`.
             log: The stream's log, which this process writes now.
             said: As for `Session`.
-            piece: The frames that say so.
+            piece: The frames that say so. Empty for a whole answer.
+            number: The number of the log's event, if it is a whole answer.
 
         Raises:
             Error: As `Engine.start`. Nothing was written.
         """
-        stream_id, encoder = log.header.stream_id, cast("Numbered", spec.output)
+        stream_id = log.header.stream_id
+        encoder = _OneNumber(number) if spec.hold else cast("Numbered", spec.output)
         publication = Publication(_Runner(self, log.header.caller), log, encoder, spec.model.stream)
         self._publications[stream_id] = publication
         try:
@@ -126,14 +130,18 @@ class DurableStreams:
                 raise
             _log.error("stream %s does not go on: a bug", stream_id, exc_info=problem)
             raise Error("internal", "the gateway failed to go on with this stream") from None
-        log.append(piece, encoder.seq)
+        if piece:
+            log.append(piece, encoder.seq)
         publication.begin(session)
         for follower in self.followers:
             if follower.log is log:
                 follower.meet(publication)
+        for watcher in log.watched_by:
+            if isinstance(watcher, WholeFollower):
+                watcher.meet(publication)
         if not publication.followers:
             publication.await_follower()
-        return session
+        return publication
 
     def publication(self, stream_id: str) -> Publication | None:
         """Returns a durable stream that runs in this process. `None` if there is none with this id."""
@@ -251,6 +259,15 @@ class DurableStreams:
         """Disconnects all followers, who may reconnect; as `Engine.disconnect_clients`."""
         for follower in self.followers:
             follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
+
+
+class _OneNumber:
+    """The number of a whole answer, in place of that which its encoder gives to each."""
+
+    __slots__ = ("seq",)
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
 
 
 class _Runner:

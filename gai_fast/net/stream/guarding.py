@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 from gai_fast.core.chain import Processor, StreamInfo
-from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
-from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
+from gai_fast.core.requests.texts import names_tokens, texts_of, with_texts
+from gai_fast.guards.active import ActiveGuard, Guards
 from gai_fast.guards.automaton import Automaton
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck, LetThrough
@@ -28,6 +28,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import GuardSettings, Settings
 from gai_fast.net.judges.input_check import InputChecks
 from gai_fast.net.judges.judges import Judges
+from gai_fast.net.stream.new_texts import new_texts
 from gai_fast.runtime.beside import breathing
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.timers import Timers
@@ -36,26 +37,12 @@ Built = Sequence[tuple[GuardSettings, Automaton]]
 """Automata, each with the settings of its guard."""
 
 
-class NewTexts(NamedTuple):
-    """Other texts for a request, as `core/requests/texts.with_texts` takes them.
-
-    Attributes:
-        sent: The values that go up, by their places.
-        kept: Those that stores keep: with the caller's own words in place of placeholders.
-        left_out: The places of what is left out of both.
-    """
-
-    sent: Mapping[Path, Any]
-    kept: Mapping[Path, Any]
-    left_out: Collection[Path]
-
-
 class GuardError(GaiFastError, ValueError):
     """A guard of a configuration cannot be used; the text names it."""
 
 
-class GuardTallies(GuardCounts):
-    """Counts what the guards of one process do.
+class GuardTallies:
+    """Counts what the guards of one process do; as `GuardCounts`.
 
     Attributes:
         actions: Matches, by guard, side and action.
@@ -200,16 +187,6 @@ class StreamGuards:
             return None
         return output_stage(active, stream, placeholders, self.tallies)
 
-    def check(self, guards: Sequence[ActiveGuard], texts: Sequence[str], info: StreamInfo) -> InputCheck:
-        """Returns the check of a request's texts, which has had no turn.
-
-        Args:
-            guards: The guards that look at the request, in their order.
-            texts: Its texts, in its order.
-            info: Whose request it is.
-        """
-        return InputCheck(guards, texts, info, self.tallies)
-
     async def let_through(self, request: Request, info: StreamInfo) -> tuple[Request, LetThrough | None]:
         """Returns what guards let through of a native request, and what is said of it.
 
@@ -227,13 +204,34 @@ class StreamGuards:
             return request, None
         if names_tokens(request):
             raise closed(looking[0].name, TOKENS)
+        request, check = await self._checked(request, looking, info)
+        return request, check.let_through()
+
+    async def hidden(self, request: Request, info: StreamInfo) -> tuple[Request, Placeholders | None]:
+        """Puts placeholders in place of own words again, in a request that guards have let through (`own_words`).
+
+        Args:
+            request: The request.
+            info: Whose request it is.
+
+        Returns:
+            The request, and its placeholders. None if there are none.
+        """
+        guards = self.guards
+        active = () if guards is None else guards.for_request(info.model, info.caller)
+        hiding = [each for each in active if each.sees("input") and each.settings.restore]
+        request, check = await self._checked(request, hiding, info)
+        return request, check.placeholders
+
+    async def _checked(
+        self, request: Request, looking: Sequence[ActiveGuard], info: StreamInfo
+    ) -> tuple[Request, InputCheck]:
         texts = texts_of(request)
-        check = self.check(looking, [string for text in texts for string in text.strings], info)
+        strings = [string for text in texts for string in text.strings]
+        check = InputCheck(looking, strings, info, self.tallies)
         await self.finish(check)
         new = new_texts(texts, check)
-        if new is not None:
-            request = with_texts(request, new.sent, new.left_out)
-        return request, check.let_through()
+        return request if new is None else with_texts(request, new.sent, new.left_out), check
 
     async def finish(self, check: InputCheck) -> None:
         """Finishes a check; as `InputChecks.run`.
@@ -259,32 +257,3 @@ def _find(known: Built, guard: GuardSettings) -> Automaton | None:
 def _lists(guard: GuardSettings) -> tuple[object, ...]:
     """Returns all that an automaton depends on."""
     return guard.use, guard.category_of(), guard.normalize, guard.kinds, guard.patterns, guard.words
-
-
-def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
-    """Returns the texts that guards have changed. None if there are none.
-
-    Args:
-        texts: The texts of a request.
-        check: The check of their strings, which has ended.
-    """
-    changed = check.changed
-    if not changed:
-        return None
-    places = {*changed}
-    sent: dict[Path, Any] = {}
-    kept: dict[Path, Any] = {}
-    left_out: dict[Path, None] = {}
-    at = 0
-    for text in texts:
-        breathe()
-        begin, at = at, at + len(text.strings)
-        if places.isdisjoint(range(begin, at)):
-            continue
-        sent[text.path] = text.with_strings(check.texts[begin:at])
-        # What has not changed has no placeholder: numbers that stand in a text are not issued.
-        own = [check.own(place) if place in places else check.texts[place] for place in range(begin, at)]
-        kept[text.path] = text.with_strings(own)
-        if not check.masked.isdisjoint(range(begin, at)):
-            left_out.update(dict.fromkeys(text.proofs))
-    return NewTexts(sent, kept if check.has_placeholders else sent, left_out)

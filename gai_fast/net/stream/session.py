@@ -188,7 +188,8 @@ class Session(ReadStream):
     def _resume(self, said: Sequence[Event]) -> None:
         """Goes on with the stream of a worker that is gone: rule 7."""
         lost = Error("network", "the worker that ran this stream is gone", reason="worker_lost")
-        self.relay.resume(said, lost, {"type": "warning", "reason": TAKEN_OVER})
+        announced: Event = {"type": "warning", "reason": TAKEN_OVER}
+        self.relay.resume(said, lost, announced, may_prefill=self.spec.model.prefill)
         if not self.attempts.resume(goes_on=self.relay.delivered):
             raise lost
         self._ask_later(0.0)

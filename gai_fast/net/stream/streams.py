@@ -212,6 +212,7 @@ class Engine(EngineCallbacks):
         self.store.responses.use(settings.responses)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
+        self.ledger.name(self.store.worker)
         self.durable = DurableStreams(self.start, self.store, self.ledger, self.timers, loop, settings.limits.drains)
         """The durable streams of this process, and their followers."""
         self.answers: SharedAnswers | None = None
@@ -239,16 +240,12 @@ class Engine(EngineCallbacks):
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
         )  # last: opens connections
         """Chooses and asks the models' targets."""
-        self.takeovers = TakeOvers(self.targets, self.durable, self.chain, partial(_trace_on, self), self._may_move)
+        self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
         self.store.closed = self.takeovers.closed
         if self.store.keeps_requests:
             self.durable.record_of = self.takeovers.record_of
-
-    def _may_move(self, spec: StreamSpec, stream_id: str) -> bool:
-        """Returns whether another worker could go on with a stream that begins here."""
-        return self.guards is None and not self.ledger.counts(stream_id)
 
     @property
     def active(self) -> dict[str, int]:
@@ -486,6 +483,14 @@ class Engine(EngineCallbacks):
         if limits is None:
             return None
         return limits.admit(stream_id, caller, self.running, self.streams_of(caller))
+
+    def go_on_trace(self, context: str) -> Trace | None:
+        """Begins the trace of a stream that goes on here. Returns None if nothing is traced.
+
+        Args:
+            context: `Trace.context` of the request that the stream began with.
+        """
+        return None if self.telemetry is None else self.telemetry.go_on(context)
 
     def cancel_admission(self, stream_id: str, caller: str) -> None:
         """Takes back the admission of a stream by all limits. Does nothing if the stream runs, or has ended.
@@ -766,11 +771,6 @@ class Engine(EngineCallbacks):
         guards = self.guarding.close
         closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, guards, self.store.close)
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
-
-
-def _trace_on(engine: Engine, context: str) -> Trace | None:
-    """Begins the trace of a stream that goes on here."""
-    return None if engine.telemetry is None else engine.telemetry.go_on(context)
 
 
 def _count(counts: dict[str, Count], name: str) -> None:

@@ -5,14 +5,18 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 `logs/closing.py` has the end of streams that do not.
 
 1. A worker that is gone is a failed attempt, reason `worker_lost`. Without content the request is asked again. With
-   content, `on_midstream_failure` decides.
+   content, `on_midstream_failure` decides. Processors are new ones (rule 10 of `core/relay.py`).
 2. The stream goes on with `stream.gap`, whose text is that of the whole log: it voids what clients have and the log
    has not. No other owner uses its number (`stores.store.owners_number`).
-3. The record has the request as it left the gates, which it does not pass again, and no credential. Streams that need
-   more have none: guards, a caller's own credential and limits of its key belong to the worker that began them, and so
-   does the body of a dialect's route. What a client wrote for its provider alone is recorded if it names no secret.
-4. The settings are those of this worker. A model that it does not have ends the stream.
-5. A worker that stops lets such streams go. They do not count for `limits.takeovers`.
+3. The record has the request as it left the gates, which it does not pass again, and no credential. Own words stand in
+   it in place of a guard's placeholders, which are made again: as many, or the stream ends. Streams that
+   need more have no record: a caller's own credential belongs to the worker that began them, and so does the body of a
+   dialect's route. What a client wrote for its provider alone is recorded if it names no secret.
+4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
+   key that the configuration has no more has no limits.
+5. A place and a reservation are taken before the log is. A limit of the server leaves the stream to another one, a
+   limit of its key ends it. What the lost worker has of the key is released.
+6. A worker that stops lets such streams go. They do not count for `limits.takeovers`.
 """
 
 from __future__ import annotations
@@ -20,34 +24,45 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
+from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import characters, parse_request
+from gai_fast.core.session import NamedSession
 from gai_fast.formats import StreamContext, StreamEncoder, get_format
+from gai_fast.guards.input import LetThrough
+from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error
-from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event
+from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
 from gai_fast.model.limits import OTHER
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.closing import closing_of, gap_after
+from gai_fast.net.logs.closing import closing_of, gap_after, gap_behind
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
+from gai_fast.net.stream.guarding import StreamGuards
+from gai_fast.net.stream.new_texts import own_words
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
-from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import TakeOver, damaged, data_lines
-from gai_fast.stores.mirror import Begin
+from gai_fast.stores import Backlog, LogHeader, StreamLog
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, TakeOver, damaged, data_lines
+from gai_fast.stores.backend import Owner
+from gai_fast.stores.stored_keys import REVOKED
+
+if TYPE_CHECKING:
+    from gai_fast.net.stream.streams import StreamLimits
 
 _log: Final = logging.getLogger("gai_fast.engine")
 _ENDS: Final = ("finish", "error", "done")
@@ -57,10 +72,39 @@ _FUNCTIONS: Final = "python"
 """The provider whose answers come from functions of the process itself."""
 
 
-class MakeChain(Protocol):
-    """Makes the processors of a stream; as `Engine.chain`."""
+KeyHome = Literal["", "file", "store"]
+"""Where a caller's key is: nowhere, in the configuration, or in the store, where admins make and revoke keys."""
 
-    def __call__(
+
+class TakeOverHost(Protocol):
+    """The part of the engine that admits streams, and makes their processors.
+
+    Attributes:
+        guarding: Puts placeholders in place of own words.
+        ledger: The limits of keys.
+        limits: The limits of the server. None without a server.
+        streams: The running streams, by id.
+    """
+
+    guarding: StreamGuards
+    ledger: Ledger
+    limits: StreamLimits | None
+    streams: dict[str, Session]
+
+    @property
+    def running(self) -> int:
+        """The number of streams."""
+
+    def streams_of(self, caller: str) -> int:
+        """Returns the number of a caller's streams."""
+
+    def admission(self, stream_id: str, caller: str) -> Coroutine[object, object, None] | None:
+        """Admits a stream by the limits of the server; as `Engine.admission`."""
+
+    def cancel_admission(self, stream_id: str, caller: str) -> None:
+        """Takes back the admission of a stream by all limits."""
+
+    def chain(
         self,
         request: Request,
         stream_id: str,
@@ -68,8 +112,12 @@ class MakeChain(Protocol):
         trace_id: str | None = None,
         model: str = "",
         caller: str = "",
+        let: LetThrough | None = None,
     ) -> Chain | None:
         """Makes the processors of a stream."""
+
+    def go_on_trace(self, context: str) -> Trace | None:
+        """Begins the trace of a stream that goes on here; as `Telemetry.go_on`. Returns None if nothing is traced."""
 
 
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
@@ -85,6 +133,12 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         endpoint: As above.
         transport: As above.
         home: As above.
+        said: What guards have said of the request: the events behind `start`.
+        hidden: The number of own words in place of which guards have put placeholders.
+        reserved: The spend that its key had to have left, and what was reserved.
+        is_stored_key: Whether its key is one of the store.
+        session: The session that its client has named. Providers get the name.
+        is_large: As of `StreamSpec`.
         span: `Trace.context` of its request. Empty if it is not traced.
     """
 
@@ -97,6 +151,12 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     endpoint: str
     transport: str
     home: str
+    said: list[Any] = []
+    hidden: int = 0
+    reserved: tuple[int, int] = (0, 0)
+    is_stored_key: bool = False
+    session: tuple[str, str] | None = None
+    is_large: bool = False
     span: str = ""
 
 
@@ -108,28 +168,19 @@ class TakeOvers:
     """The streams that this worker takes over.
 
     Args:
+        host: The engine.
         targets: The models' targets, and the settings.
         durable: The durable streams of this process.
-        make_chain: Makes the processors of a stream.
-        make_trace: Begins the trace of a stream that goes on here, as `Telemetry.go_on`. Returns None if nothing is
-            traced.
-        may_move: Returns whether another worker could go on with a stream that begins here: rule 3. Its arguments are
-            the spec and the stream's id.
+
+    Attributes:
+        key_home: Returns where the key of a caller is. Set by a server.
     """
 
-    def __init__(
-        self,
-        targets: Targets,
-        durable: DurableStreams,
-        make_chain: MakeChain,
-        make_trace: Callable[[str], Trace | None],
-        may_move: Callable[[StreamSpec, str], bool],
-    ) -> None:
+    def __init__(self, host: TakeOverHost, targets: Targets, durable: DurableStreams) -> None:
+        self.key_home: Callable[[str], KeyHome] = lambda caller: ""
+        self._host = host
         self._targets = targets
         self._durable = durable
-        self._make_chain = make_chain
-        self._make_trace = make_trace
-        self._may_move = may_move
         self.continued: dict[str, _Continued] = {}
         """Streams that go on from their content, by id, until their outcome is known."""
         self.is_closing = False
@@ -146,7 +197,7 @@ class TakeOvers:
         model = self._targets.settings.model(log.header.model)
         if log.request is None or log.lost or model is None or session.relay.is_over:
             return False
-        return not session.has_content or _is_mended(replace(session.spec, model=model))
+        return session.spec.hold or not session.has_content or _is_mended(replace(session.spec, model=model))
 
     def has_room(self, taking: int) -> bool:
         """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`.
@@ -160,9 +211,9 @@ class TakeOvers:
     def record_of(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a stream that begins here. None if no other worker could go on with it."""
         header, request = spec.log_header, spec.request
-        if header is None or not isinstance(request, Request) or header.format != NATIVE or spec.hold:
+        if header is None or not isinstance(request, Request) or not (header.format == NATIVE or spec.hold):
             return None
-        if spec.credential is not None or not self._may_move(spec, header.stream_id):
+        if spec.credential is not None:
             return None
         if spec.other is not None or spec.translated is not None or spec.keeping is not None or spec.is_kept:
             return None  # of a dialect's route
@@ -170,6 +221,9 @@ class TakeOvers:
             return None
         if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
             return None
+        let = spec.let or LetThrough()
+        if let.placeholders is not None:
+            request = own_words(request, let.placeholders)
         try:
             record = _encode(
                 _Record(
@@ -182,6 +236,12 @@ class TakeOvers:
                     spec.endpoint,
                     spec.transport,
                     spec.home,
+                    [*let.said],
+                    0 if let.placeholders is None else len(let.placeholders),
+                    self._host.ledger.reservation_of(header.stream_id),
+                    self.key_home(spec.caller) == "store",
+                    spec.session,
+                    spec.is_large,
                     "" if spec.trace is None else spec.trace.context,
                 )
             )
@@ -189,86 +249,141 @@ class TakeOvers:
             return None
         return record if len(record) <= LIMITS.takeover_request else None
 
-    def going_on(self, log: StreamLog, begun: int, number: int, record: bytes) -> Begin | None:
+    async def going_on(self, log: StreamLog, owner: Owner, number: int, record: bytes) -> GoesOn | EndsInstead:
         """Goes on with a stream; as `stores.store.GoingOn`.
 
         Args:
             log: The log, with all that is stored.
-            begun: How often the stream has begun, without handovers.
+            owner: The worker that is gone, and how often the stream has begun.
             number: The number of the log's `stream.gap`.
             record: The output of `record_of`.
 
-        Returns:
-            What begins to go on, once this worker owns the log. None if the log is closed instead.
-
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
+            NoRoom: A limit of this server is reached.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
-        if begun > LIMITS.takeovers or model is None or log.lost or header.format != NATIVE or header.framing == "json":
-            return None
-        said = _events_of(log, all_of_them=model.stream.on_midstream_failure != "error" or _has_reset(log))
-        if any(event["type"] in _ENDS for event in said):
-            return None
+        begun = owner.epoch - header.handovers - (not owner.worker)
+        if begun > LIMITS.takeovers or model is None or log.lost:
+            return EndsInstead()
+        is_whole = header.framing == "json"
+        if log.last_seq if is_whole else header.format != NATIVE:
+            return EndsInstead()
+        is_all = model.stream.on_midstream_failure != "error"
+        work = partial(_read, log.read(0, sys.maxsize), log.last_seq, number, record, all_of_them=is_all)
+        is_small = log.size + len(record) <= LIMITS.takeover_turn
         try:
-            kept = _decode(record)
-            spec, encoder, clock = self._spec(header, model, kept, is_numbered=bool(said))
+            found = work() if is_small else await self._targets.beside.do(work, header.caller)
+        except Error as problem:
+            if problem.code == "overloaded":
+                raise NoRoom from None
+            raise
+        if isinstance(found, EndsInstead):
+            return found
+        kept, request, said, gap = found
+        try:
+            spec, context = await self._spec(header, model, kept, request)
             if _has_content(said) and not _is_mended(spec):
-                return None
-            gap = gap_after(log, number)
-            encoder.event(gap)
+                return EndsInstead()
+            piece = b"" if is_whole else _announced(spec, said, gap)
         except (Error, ValueError):
-            return None
-        outcome: _Outcome = "retried" if not _has_content(said) else "restarted"
-        if outcome == "restarted" and spec.model.stream.on_midstream_failure == "continue":
-            encoder.event({"type": "warning", "reason": TAKEN_OVER})
-            outcome = "continued"
-        begin = partial(self._begin, spec, clock, log, said, number, encoder.take())
-        return partial(self._begin_as, begin, outcome, log, _kept(gap))
+            return EndsInstead()
+        refusal = await self._admitted(header, kept, owner)
+        if refusal is not None:
+            return refusal
+        withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
+        begin = partial(self._begin, spec, context, log, said, number, piece)
+        return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, _kept(gap)), withdraw)
+
+    async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> EndsInstead | None:
+        """Takes a place for a stream, among those of the server and of its key: rule 5.
+
+        Raises:
+            NoRoom: A limit of this server is reached, or the limits of keys cannot be asked.
+        """
+        host, stream_id, caller = self._host, header.stream_id, header.caller
+        if kept.is_stored_key and not self.key_home(caller):
+            return EndsInstead(Error("unauthorized", "the key of this stream was revoked", reason=REVOKED), True)
+        is_admitted = False
+        try:
+            await self._take_place(stream_id, caller)
+            await host.ledger.take_on(caller, stream_id, Reservation(*kept.reserved), owner.worker)
+            is_admitted = True
+        except Error as refused:
+            if refused.code != "rate_limited":
+                raise NoRoom from None
+            return EndsInstead(refused)
+        finally:
+            if not is_admitted:
+                host.cancel_admission(stream_id, caller)
+        return None
+
+    async def _take_place(self, stream_id: str, caller: str) -> None:
+        """Takes a place among the streams of the server.
+
+        Raises:
+            NoRoom: There is none.
+        """
+        host, limits = self._host, self._host.limits
+        if limits is None:
+            return
+        try:
+            if limits.ledger is None:
+                limits.check(stream_id, caller, host.running, host.streams_of(caller))
+            elif (asking := host.admission(stream_id, caller)) is not None:
+                await asking
+        except Error:
+            raise NoRoom from None
 
     def _begin(
-        self, spec: StreamSpec, clock: Clock, log: StreamLog, said: list[Event], number: int, piece: bytes
-    ) -> Session | None:
+        self, spec: StreamSpec, context: StreamContext, log: StreamLog, said: list[Event], number: int, piece: bytes
+    ) -> bool:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
+        header = log.header
         try:
-            return cast("Session", self._durable.go_on(spec, clock, log, said, piece))
+            publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
         except Error as error:
+            self._host.cancel_admission(header.stream_id, header.caller)
             end = closing_of(log, number, False, error)
-            log.append(end.piece, end.last_seq)
+            if end.piece:
+                log.append(end.piece, end.last_seq)
             log.end(end.ending)
-            return None
+            return False
+        context.metrics = publication.measured  # of a whole answer
+        return True
 
     # -- sight --
 
     def _begin_as(
-        self, begin: Callable[[], Session | None], outcome: _Outcome, log: StreamLog, kept: int, taken: TakeOver
+        self, begin: Callable[[], bool], outcome: _Outcome, log: StreamLog, kept: int, taken: TakeOver
     ) -> None:
         """Goes on with a stream, and counts its outcome as soon as it is known.
 
         Args:
-            begin: Goes on, or returns None for a stream that it has ended.
+            begin: Goes on. Returns False for a stream that it has ended.
             outcome: What will be counted if it goes on.
             log: The stream's log.
             kept: Characters of the text that the log has.
             taken: The change of the owner.
         """
-        session = begin()
-        if session is None:
+        if not begin():
             outcome = "refused"
-        else:
-            self._beginning.append(session)
         _tell(log, outcome, kept, taken)
+        session = self._host.streams.get(log.header.stream_id)
+        if session is not None:
+            self._beginning.append(session)
         if session is None or outcome != "continued":
             self._count(log, outcome)
-        elif session.metrics is None:
+        else:
             self.continued[session.stream_id] = continued = _Continued(session, log, self._went_on)
             log.watch(continued)
 
-    def closed(self, log: StreamLog, taken: TakeOver) -> None:
+    def closed(self, log: StreamLog, taken: TakeOver, *, is_refused: bool) -> None:
         """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
-        _tell(log, "closed", _kept(gap_after(log, 0)) if log.header.format == NATIVE else 0, taken)
-        self._count(log, "closed")
+        outcome: _Outcome = "refused" if is_refused else "closed"
+        _tell(log, outcome, _kept(gap_after(log, 0)) if log.header.format == NATIVE else 0, taken)
+        self._count(log, outcome)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
         """Counts a stream that ends before more of its content has come. Does nothing for any other stream.
@@ -294,22 +409,30 @@ class TakeOvers:
         name = model if model in self._targets.settings.models else OTHER
         counts[name, outcome] = counts.get((name, outcome), 0) + 1
 
-    def _spec(
-        self, header: LogHeader, model: ModelSettings, kept: _Record, *, is_numbered: bool
-    ) -> tuple[StreamSpec, StreamEncoder, Clock]:
-        """Returns the attempt, its output, and the clock of both.
+    async def _spec(
+        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request
+    ) -> tuple[StreamSpec, StreamContext]:
+        """Returns the attempt, and the context of its output.
 
         Args:
             header: Describes the stream.
             model: Its model.
-            kept: Its request.
-            is_numbered: Whether the log has events: the first one has the envelope.
+            kept: Its record.
+            request: The request of that.
 
         Raises:
             Error: The request cannot be served here.
         """
-        request = parse_request(bytes(kept.request))
         stream_id, caller = header.stream_id, header.caller
+        let: LetThrough | None = None
+        if kept.said or kept.hidden:
+            let = LetThrough(tuple(kept.said))
+        if kept.hidden:
+            info = StreamInfo(stream_id, model=header.model, caller=caller)
+            request, placeholders = await self._host.guarding.hidden(request, info)
+            if placeholders is None or len(placeholders) != kept.hidden:
+                raise Error("internal", "the guards of this stream are others now")
+            let = LetThrough(tuple(kept.said), placeholders)
         if model.stream.on_disconnect == "cancel":  # nobody who started it is there
             model = replace(model, stream=replace(model.stream, on_disconnect="detach"))
         clock = Clock(now_ms)
@@ -323,15 +446,14 @@ class TakeOvers:
             timestamps=model.stream.timestamps,
             ids=True,
         )
-        encoder = get_format(NATIVE).encoder("ndjson" if header.framing == "ndjson" else "sse", context)
-        if is_numbered:
-            encoder.event({"type": "start", "seq": 1})
-            encoder.take()
+        is_whole, form = header.framing == "json", get_format(header.format)
+        encoder = None if is_whole else form.encoder("ndjson" if header.framing == "ndjson" else "sse", context)
         spec = StreamSpec(
             self._targets.with_target(model, kept.home),
             request,
+            form.whole(context) if encoder is None else encoder,
             encoder,
-            encoder,
+            hold=is_whole,
             can_reset=kept.can_reset,
             dialect=kept.dialect,
             left_out=kept.left_out,
@@ -340,15 +462,17 @@ class TakeOvers:
             prompt_characters=characters(request),
             caller=caller,
             log_header=header,
-            chain=self._make_chain(request, stream_id, header.request_id, header.trace_id, header.model, caller),
+            chain=self._host.chain(request, stream_id, header.request_id, header.trace_id, header.model, caller, let),
             request_id=header.request_id,
-            trace=self._make_trace(kept.span),
+            trace=self._host.go_on_trace(kept.span),
             trace_id=header.trace_id,
             endpoint=kept.endpoint,
             transport=kept.transport,
+            is_large=kept.is_large,
+            session=None if kept.session is None else NamedSession(*kept.session),
             home=kept.home,
         )
-        return spec, encoder, clock
+        return spec, context
 
 
 class _Continued:
@@ -408,42 +532,124 @@ _SECRET: Final = re.compile(
 """A member of JSON whose name says that its value is a credential."""
 
 
-def _events_of(log: StreamLog, *, all_of_them: bool) -> list[Event]:
-    """Returns the events of a log that belong to its answer, without numbers and envelopes.
+def _announced(spec: StreamSpec, said: Sequence[Event], gap: Event) -> bytes:
+    """Returns the frames with which a stream goes on.
 
     Args:
-        log: The log.
-        all_of_them: Whether those behind the first content are needed too.
+        spec: The attempt. Its output goes on behind them.
+        said: What its log has. The first event has the envelope.
+        gap: The event that voids what clients have beyond the log.
+    """
+    encoder = cast("StreamEncoder", spec.output)
+    if said:
+        encoder.event({"type": "start", "seq": 1})
+        encoder.take()
+    encoder.event(gap)
+    if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
+        encoder.event({"type": "warning", "reason": TAKEN_OVER})
+    if spec.chain is not None:
+        spec.chain.number_after(encoder.seq)
+    return encoder.take()
+
+
+class _Found(NamedTuple):
+    """What the store has of a stream.
+
+    Attributes:
+        kept: Its record.
+        request: The request of that.
+        said: The events of its log.
+        gap: The event that voids what clients have beyond the log.
+    """
+
+    kept: _Record
+    request: Request
+    said: list[Event]
+    gap: Event
+
+
+def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of_them: bool) -> _Found | EndsInstead:
+    """Reads what the store has of a stream; it may do so beside the loop.
+
+    Args:
+        backlog: All that the log has.
+        last_seq: The number of its last event.
+        number: The number of the `stream.gap`.
+        record: The output of `TakeOvers.record_of`.
+        all_of_them: Whether the events behind the first content are needed too.
+
+    Returns:
+        What the store has. If the log has its end, or the record is damaged, the stream ends instead.
 
     Raises:
         Error: `internal`, reason `log_damaged`: an event is none.
     """
+    all_of_them = all_of_them or any(_RESET in piece for piece in backlog.pieces)
+    said = _events_of(backlog.pieces, all_of_them=all_of_them)
+    if any(event["type"] in _ENDS for event in said):
+        return EndsInstead()
+    try:
+        kept = _decode(record)
+        request = parse_request(bytes(kept.request))
+    except (Error, ValueError):
+        return EndsInstead()
+    return _Found(kept, request, said, gap_behind(backlog, last_seq, number))
+
+
+def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:
+    """Returns the events of a log that belong to its answer, without numbers and envelopes, adjacent deltas as one.
+
+    Args:
+        pieces: All that the log has.
+        all_of_them: As for `_read`.
+
+    Raises:
+        Error: As `_read`.
+    """
     events: list[Event] = []
-    for piece in log.read(0, sys.maxsize).pieces:
-        for data in data_lines(piece):
-            try:
-                event: Any = read_event(data)
-                kind = event["type"]
-            except (ValueError, TypeError, KeyError):
-                raise damaged() from None
-            if kind != "stream.gap":
-                for key in _OF_THE_LOG:
-                    event.pop(key, None)
-                events.append(event)
-                if not all_of_them and kind not in NO_CONTENT:
-                    return events
+    run: list[str] = []  # the texts of the last event, if it is a delta
+    for number, data in enumerate(data for piece in pieces for data in data_lines(piece)):
+        if not number % _BREATHS:
+            breathe()
+        try:
+            event: Any = read_event(data)
+            kind = event["type"]
+        except (ValueError, TypeError, KeyError):
+            raise damaged() from None
+        if kind == "stream.gap":
+            continue
+        for own in _OF_THE_LOG:
+            event.pop(own, None)
+        key = DELTAS.get(kind)
+        text = "" if key is None else event.pop(key, "")
+        if run and event == events[-1]:
+            run.append(text)
+            continue
+        _end_run(events, run)
+        if key is not None:
+            run.append(text)
+        events.append(event)
+        if not all_of_them and kind not in NO_CONTENT:
+            break
+    _end_run(events, run)
     return events
 
 
-def _has_reset(log: StreamLog) -> bool:
-    return any(_RESET in piece for piece in log.read(0, sys.maxsize).pieces)
+def _end_run(events: list[Event], run: list[str]) -> None:
+    """Gives the last event its text, if it is a delta."""
+    if run:
+        last = cast("dict[str, Any]", events[-1])
+        last[DELTAS[last["type"]]] = "".join(run)
+        run.clear()
 
 
+_BREATHS: Final = 64
+"""Events between two breaths."""
 _RESET: Final = b'"type":"stream.reset"'
-_OF_THE_LOG: Final = frozenset({"seq", *ENVELOPE_KEYS})
+_OF_THE_LOG: Final = frozenset({"seq", "from_seq", "logprobs", *ENVELOPE_KEYS})
 
 
-def _has_content(said: list[Event]) -> bool:
+def _has_content(said: Sequence[Event]) -> bool:
     """Returns whether events have content that is not void."""
     has_content = False
     for event in said:
@@ -451,10 +657,14 @@ def _has_content(said: list[Event]) -> bool:
     return has_content
 
 
-def _is_mended(spec: StreamSpec) -> bool:
-    """Returns whether content that clients have may be continued, or made void.
+def _outcome_of(spec: StreamSpec, said: Sequence[Event]) -> _Outcome:
+    """Returns what becomes of a stream that goes on."""
+    if not _has_content(said):
+        return "retried"
+    return "continued" if spec.model.stream.on_midstream_failure == "continue" else "restarted"
 
-    A transcript compares what upstreams send, and a log has what processors made of it.
-    """
+
+def _is_mended(spec: StreamSpec) -> bool:
+    """Returns whether content that clients have may be continued, or made void."""
     wish = spec.model.stream.on_midstream_failure
-    return (wish == "continue" and spec.chain is None) or (wish == "restart" and spec.can_reset)
+    return wish == "continue" or (wish == "restart" and spec.can_reset)

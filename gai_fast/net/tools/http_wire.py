@@ -10,27 +10,30 @@ Owns requests, the two forms of their responses, and streams that are resumed. I
 5. 404 to a request with a session's id means that the session has ended.
 6. A redirect is not followed: the server's secrets are for its own address.
 7. After a response with `Retry-After` nothing is sent until then.
+8. A request that is refused for its token (401) is sent again, once, with another one: the server has not handled it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.retry_after import retry_after_ms
-from gai_fast.model.settings import Peer
+from gai_fast.model.settings import Peer, UpstreamSettings
 from gai_fast.net.attempts.recording import secrets_of
+from gai_fast.net.attempts.retry import NO_TOKEN, REFUSED_IDENTITY
+from gai_fast.net.identity.grant import Grant
+from gai_fast.net.identity.token_source import TokenSource
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.pause import Pause
 from gai_fast.net.tools.protocol import Agreement
 from gai_fast.net.tools.rpc import (
+    Fault,
     Notice,
     ServerMessage,
     ServerQuestion,
@@ -86,6 +89,8 @@ class HTTPWire(Wire):
         peer: Its host: the URL without a path.
         path: The path, and query, of all requests.
         headers: Headers of all requests; they may hold a secret.
+        tokens: The source of tokens for the header `authorization`. None if there is none. The wire closes it.
+        max_calls: Requests at a time that wait for an answer.
         timers: The loop's timers.
         loop: The running loop.
 
@@ -101,6 +106,8 @@ class HTTPWire(Wire):
         path: str,
         headers: Mapping[str, str],
         *,
+        tokens: TokenSource | None = None,
+        max_calls: int = SHARED.tool_places,
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -110,29 +117,43 @@ class HTTPWire(Wire):
         self._headers = tuple(headers.items())
         encode_request(Origin.parse(peer.url), "POST", path, self._headers, b"")  # what is refused is refused here
         query = path.partition("?")[2]
-        self.secrets = secrets_of(None, headers) | ({query.encode()} if len(query) >= SHARED.secret else set())
+        self._secrets = secrets_of(None, headers) | ({query.encode()} if len(query) >= SHARED.secret else set())
+        self._tokens = tokens
+        self._as_upstream = UpstreamSettings("", "", peer.url, first_event_timeout=peer.idle_timeout)
         self._path = path
         self._loop = loop
-        self._timers = timers
+        self._pause = Pause(timers)
         self._pool = UpstreamPool(
             peer,
             timers=timers,
-            max_connections=LIMITS.tool_connections,
+            max_connections=2 * max_calls,  # as many notices beside the calls
             pool_wait=peer.connect_timeout,
             loop=loop,
         )
-        self._until = 0.0  # rule 7, by the timers' clock
         self._tasks: set[asyncio.Task[None]] = set()
 
     # ---- as a way to a server
+
+    @property
+    def secrets(self) -> Collection[bytes]:
+        """As `Wire.secrets`."""
+        return self._secrets if self._tokens is None else self._secrets | self._tokens.secrets
 
     async def start(self) -> bool:
         """Returns False: connections are made by requests."""
         return False
 
     async def ask(self, request: ToolRequest, agreed: Agreement | None) -> ServerReply:
-        """As `Wire.ask`: rules 1 to 7."""
+        """As `Wire.ask`: rules 1 to 8."""
         body = request_bytes(request.id, request.method, request.params)
+        try:
+            return await self._asked(request, agreed, body)
+        except ToolServerError as problem:
+            if problem.fault != "token":
+                raise
+        return await self._asked(request, agreed, body)
+
+    async def _asked(self, request: ToolRequest, agreed: Agreement | None, body: bytes) -> ServerReply:
         answer = _Answer(self, request, agreed)
         self._begin(answer, "POST", self._headers_of(request, agreed), body, request.is_repeatable)
         try:
@@ -158,16 +179,22 @@ class HTTPWire(Wire):
             self._later(self._leave(agreed))
         if self._tasks:
             await asyncio.gather(*self._tasks)
+        if self._tokens is not None:
+            self._tokens.close()
         await self._pool.close()
 
     # ---- for answers
 
     def told_to_wait(self, headers: Mapping[str, str]) -> None:
-        """Notes a response with `Retry-After`."""
-        asked = {name: value for name, value in headers.items() if name.startswith("retry-after")}
-        wait = retry_after_ms(asked, "", int(time.time() / _MS))
-        if wait:
-            self._until = max(self._until, self._timers.clock() + min(wait, SHARED.retry_after_ms) * _MS)
+        """Notes a response with `Retry-After`: rule 7."""
+        self._pause.note(headers)
+
+    def has_other_token(self, refused: Grant) -> bool:
+        """Drops a token that the server refuses; returns whether there will be another: rule 8."""
+        if self._tokens is None:
+            return False
+        error = Error("unauthorized", "it refuses the token")
+        return self._tokens.failed(refused.secret, error, self._loop.time()) == 0.0
 
     def reply_to(self, question: ServerQuestion, agreed: Agreement) -> None:
         """Answers a request of the server's."""
@@ -175,32 +202,28 @@ class HTTPWire(Wire):
 
     # ---- requests
 
-    def _check_pause(self, *, may_have_run: bool = False) -> None:
-        """Checks rule 7.
-
-        Raises:
-            ToolServerError: The server has asked for a pause.
-        """
-        left = self._until - self._timers.clock()
-        if left > 0:
-            text = f"it has asked for a pause, which ends in {math.ceil(left)} s"
-            raise ToolServerError(text, "wait", may_have_run=may_have_run)
-
     def _begin(
         self,
-        answer: _Answer,
+        answer: _Response,
         method: str,
         headers: Sequence[tuple[str, str]],
         body: bytes,
         is_repeatable: bool,
     ) -> None:
-        """Sends a request.
+        """Sends a request, with a token if there is a source of tokens.
 
         Raises:
             ToolServerError: The server has asked for a pause.
         """
-        self._check_pause(may_have_run=method == "GET")
-        answer.exchange = self._pool.open_once(method, self._path, headers, body, answer, None, -1, is_repeatable)
+        self._pause.check(may_have_run=method == "GET")
+
+        def send(grant: Grant | None) -> OpenExchange:
+            answer.grant = grant
+            granted = [] if grant is None else grant.headers(method, self._as_upstream.base_url, self._path, body)
+            whole = [*headers, *granted]
+            return self._pool.open_once(method, self._path, whole, body, answer, None, -1, is_repeatable)
+
+        answer.exchange = send(None) if self._tokens is None else self._tokens.open(self._as_upstream, answer, send)
 
     def _headers_of(self, request: ToolRequest, agreed: Agreement | None) -> list[tuple[str, str]]:
         return [*self._headers, *_POST, *_session_headers(agreed), *request.headers]
@@ -214,11 +237,10 @@ class HTTPWire(Wire):
         Raises:
             ToolServerError: The server has refused it, does not answer, or has asked for a pause.
         """
-        self._check_pause()
         done = _Accepted(self, agreed)
         headers = [*self._headers, *(_POST if body else ()), *_session_headers(agreed)]
         try:
-            done.exchange = self._pool.open_once(method, self._path, headers, body, done, None, -1, False)
+            self._begin(done, method, headers, body, False)
             await done.outcome
         except asyncio.CancelledError:
             done.give_up()
@@ -265,6 +287,7 @@ class _Response(Receiver):
 
     def __init__(self, wire: HTTPWire, agreed: Agreement | None) -> None:
         self.exchange: OpenExchange | None = None
+        self.grant: Grant | None = None
         self._wire = wire
         self._agreed = agreed
         self._status = 0
@@ -279,17 +302,31 @@ class _Response(Receiver):
         if status == 404 and self._agreed is not None and self._agreed.session is not None:
             return ToolServerError("its session has ended", "session", status=status)
         text = f"it answers with status {status}{_HINTS.get(status, '')}"
-        return ToolServerError(text, "status", status=status, may_have_run=status >= 500)
+        is_of_token = status == _UNAUTHORIZED and self.grant is not None and self._wire.has_other_token(self.grant)
+        fault: Fault = "token" if is_of_token else "status"
+        return ToolServerError(text, fault, status=status, may_have_run=status >= 500)
 
     def failure(self, error: Error) -> ToolServerError:
         """Returns the error of an exchange."""
-        if error.reason == "redirect":  # rule 6; connections refuse it themselves
-            return ToolServerError("it answers with a redirect, which is not followed: check its URL", "status")
-        was_sent = self.exchange is not None and self.exchange.sent
-        fault: Any = "lost" if was_sent else "unreachable"
-        return ToolServerError(str(error), fault, may_have_run=was_sent)
+        return failure_of(error, was_sent=self.exchange is not None and self.exchange.sent)
 
 
+def failure_of(error: Error, *, was_sent: bool) -> ToolServerError:
+    """Returns the failure of an exchange with a server of tools.
+
+    Args:
+        error: The error of the connection, whose texts name the key of an upstream.
+        was_sent: Whether the server may have got the request.
+    """
+    if error.reason == "redirect":  # connections refuse it themselves
+        return ToolServerError("it answers with a redirect, which is not followed: check its URL", "status")
+    if error.reason in (NO_TOKEN, REFUSED_IDENTITY):
+        return ToolServerError("there is no token for it: check its `auth_command`", "unreachable")
+    text = str(error).replace("base_url", "`url`")
+    return ToolServerError(text, "lost" if was_sent else "unreachable", may_have_run=was_sent)
+
+
+_UNAUTHORIZED: Final = 401
 _HINTS: Final = {401: ": check its credential", 403: ": check its credential", 405: ": check its URL"}
 
 

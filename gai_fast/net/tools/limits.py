@@ -1,6 +1,6 @@
 """Limits of tools: what their servers may send, and how long they may take.
 
-Only this folder uses them. `serve` without tools imports nothing of it.
+This folder and `net/toolbox/` use them. `serve` without tools imports nothing of either.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class Limits:
     tool_name: int = 128
     """Characters of a tool's name: the most that the protocol recommends."""
 
-    tool_description: int = 4 * KIB
-    """Bytes of a tool's description: a page of text, which each turn of a model pays for."""
-
-    tool_schema: int = 64 * KIB
-    """Bytes of the schema of a tool's arguments: some 16,000 tokens of each turn of a model."""
-
-    tool_depth: int = 64
-    """Nesting of schemas and arguments: as of a request's body."""
-
     message_envelope: int = 8
     """Levels of a message around the deepest of these: a batch, the message, its result, the list, a tool, and three
     to spare."""
 
     list_cursor: int = 4 * KIB
     """Characters of the name of a next page; they are sent back."""
+
+    list_ttl: float = 60.0
+    """Seconds until a list is read anew, if its server names no time: a new tool is there within a minute."""
+
+    list_ttl_least: float = 1.0
+    """The shortest time that a server can name: its list is not read more than once a second."""
+
+    list_ttl_most: float = 86400.0
+    """The longest: a day, after which a server that has changed is noticed."""
 
     # ---- messages
 
@@ -50,12 +50,6 @@ class Limits:
     tool_message: int = 8 * MIB
     """Bytes of a whole body, of an event and of a line: as of an event of an upstream. A result of 1 MiB may stand in
     it twice, and its images beside it."""
-
-    tool_result: int = 64 * KIB
-    """Bytes that are kept of a result by default: some 16,000 tokens."""
-
-    tool_result_most: int = 1 * MIB
-    """The most that can be kept: more than the context of most models."""
 
     tool_problem: int = 2 * KIB
     """Characters of a server's own description of a failure, as of an upstream's."""
@@ -72,12 +66,6 @@ class Limits:
     """Questions of a server, during one call, that are answered: a ping each 30 s of a call of 8 minutes."""
 
     # ---- times
-
-    tool_connect: float = 5.0
-    """Seconds for DNS, TCP and TLS together by default: as of an upstream."""
-
-    tool_timeout: float = 30.0
-    """Seconds of a call by default, from its start or the last notice of progress."""
 
     discovery: float = 5.0
     """Seconds until a process that does not answer `server/discover` is also asked to begin a session: processes of
@@ -97,8 +85,8 @@ class Limits:
 
     # ---- connections and processes
 
-    tool_connections: int = 32
-    """Connections to one server: 16 calls at a time, and as many notices beside them."""
+    tool_waiting: int = 1024
+    """Calls that wait until one of `max_calls` has ended: more would wait for minutes."""
 
     unread_input: int = 1 * MIB
     """Bytes that a process may leave unread: four of the largest calls. Further calls fail at once."""

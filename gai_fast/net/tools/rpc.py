@@ -16,9 +16,12 @@ import msgspec
 from gai_fast.core.requests.reading import decode_json
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error, GaiFastError
+from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
 
-Fault = Literal["unreachable", "wait", "status", "form", "refused", "lost", "late", "session", "argument", "answer"]
+Fault = Literal[
+    "unreachable", "wait", "status", "form", "refused", "lost", "late", "session", "token", "argument", "answer"
+]
 
 CODES: Final = {"parse": -32700, "method": -32601, "header": -32020, "capability": -32021, "version": -32022}
 """Codes of errors: JSON-RPC 2.0, 5.1; MCP 2026-07-28, "Error Codes"."""
@@ -33,7 +36,8 @@ class ToolServerError(GaiFastError):
         text: What happened, for people; never holds a secret.
         fault: `unreachable` (no connection), `wait` (it has asked for a pause), `status` (of HTTP), `form` (what it
             sent is not the protocol), `refused` (its own error), `lost` (the connection or the process ended), `late`,
-            `session` (its session has ended, and the request was not handled), `argument` (the request cannot be sent),
+            `session` (its session has ended, and the request was not handled), `token` (it refuses the token, and there
+            is another), `argument` (the request cannot be sent),
             `answer` (a result that the client cannot use).
         may_have_run: Whether the outcome is unknown: the server may have done what it was asked for.
         status: The HTTP status, if it has refused by one.
@@ -120,7 +124,7 @@ def read_messages(data: bytes) -> list[ServerMessage]:
         ToolServerError: It is not JSON, nested too deep, or no message. Nothing of it is in the text.
     """
     try:
-        value = decode_json(_DECODER, data, LIMITS.tool_depth + LIMITS.message_envelope)
+        value = decode_json(_DECODER, data, SHARED.tool_depth + LIMITS.message_envelope)
     except Error as problem:
         text = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
         raise ToolServerError(

@@ -17,7 +17,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from gai_fast.kernels import LineFramer
@@ -43,7 +43,8 @@ class StdioWire(Wire):
 
     Args:
         command: The program and its arguments.
-        env: Its environment; values may be secrets. None means this process's own.
+        env: Its environment. None means this process's own.
+        secrets: Values in it that nobody may see.
         shows_errors: Whether its standard error is this process's own. If not, it is discarded: it may hold secrets.
         loop: The running loop.
     """
@@ -53,6 +54,7 @@ class StdioWire(Wire):
         command: Sequence[str],
         env: Mapping[str, str] | None = None,
         *,
+        secrets: Iterable[str] = (),
         shows_errors: bool = False,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -62,9 +64,14 @@ class StdioWire(Wire):
         self._loop = loop
         self._process: _Process | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self.secrets = frozenset(
-            text for value in (env or {}).values() if len(value) >= SHARED.secret for text in secrets_of(value, {})
+        self._secrets = frozenset(
+            text for value in secrets if len(value) >= SHARED.secret for text in secrets_of(value, {})
         )
+
+    @property
+    def secrets(self) -> Collection[bytes]:
+        """As `Wire.secrets`."""
+        return self._secrets
 
     async def start(self) -> bool:
         """As `Wire.start`: starts the process if none runs."""

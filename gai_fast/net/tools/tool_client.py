@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final
 
 from gai_fast.kernels import encode_json
+from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import header_text, values_for
 from gai_fast.net.tools.protocol import (
@@ -51,7 +52,7 @@ class ToolClient:
     """
 
     def __init__(
-        self, wire: Wire, *, timeout: float = LIMITS.tool_timeout, max_result: int = LIMITS.tool_result
+        self, wire: Wire, *, timeout: float = SHARED.tool_timeout, max_result: int = SHARED.tool_result
     ) -> None:
         self._wire = wire
         self._timeout = timeout
@@ -114,8 +115,8 @@ class ToolClient:
         Raises:
             ToolServerError: There is no result; `may_have_run` says whether the tool may have run.
         """
-        if depth_of(arguments) > LIMITS.tool_depth:
-            text = f"the arguments are nested deeper than {LIMITS.tool_depth} levels (limit tool_depth)"
+        if depth_of(arguments) > SHARED.tool_depth:
+            text = f"the arguments are nested deeper than {SHARED.tool_depth} levels (limit tool_depth)"
             raise ToolServerError(text, "argument")
         if len(encode_json(arguments)) > LIMITS.tool_arguments:
             text = f"the arguments have more than {LIMITS.tool_arguments} bytes (limit tool_arguments)"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gai_fast.kernels import encode_json
+from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import ParamHeader, headers_in
 from gai_fast.net.tools.rpc import ToolServerError, depth_of, readable
@@ -45,10 +46,12 @@ class ToolList:
     Attributes:
         tools: Those that can be used, by name, in the server's order.
         left_out: The others: each name for people, and the reason.
+        ttl: Seconds for which the list holds, as the server says. None if it does not.
     """
 
     tools: Mapping[str, OfferedTool]
     left_out: tuple[tuple[str, str], ...]
+    ttl: float | None = None
 
 
 class ToolListReader:
@@ -64,6 +67,7 @@ class ToolListReader:
         self._left_out: list[tuple[str, str]] = []
         self._beyond = 0
         self._pages = 0
+        self._ttl: float | None = None
 
     def feed(self, page: Mapping[str, Any]) -> str | None:
         """Reads the result of a `tools/list`.
@@ -82,6 +86,10 @@ class ToolListReader:
                 self._beyond += 1
             else:
                 self._add(each)
+        ttl = page.get("ttlMs")
+        if isinstance(ttl, (int, float)) and not isinstance(ttl, bool) and ttl >= 0:
+            bounded = min(max(ttl * 1e-3, LIMITS.list_ttl_least), LIMITS.list_ttl_most)
+            self._ttl = bounded if self._ttl is None else min(self._ttl, bounded)
         self._pages += 1
         cursor = page.get("nextCursor")
         if not isinstance(cursor, str) or self._beyond:
@@ -96,7 +104,7 @@ class ToolListReader:
         left_out = list(self._left_out)
         if self._beyond:
             left_out.append(("…", f"the list has more than {LIMITS.listed_tools} tools (limit listed_tools)"))
-        return ToolList(dict(self._tools), tuple(left_out))
+        return ToolList(dict(self._tools), tuple(left_out), self._ttl)
 
     def _add(self, value: Any) -> None:
         name = value.get("name") if isinstance(value, dict) else None
@@ -120,16 +128,16 @@ class ToolListReader:
         description = value.get("description") or ""
         if not isinstance(description, str):
             raise ValueError("its description is no text")
-        if len(description.encode("utf-8", "replace")) > LIMITS.tool_description:
-            raise ValueError(f"its description has more than {LIMITS.tool_description} bytes (limit tool_description)")
+        if len(description.encode("utf-8", "replace")) > SHARED.tool_description:
+            raise ValueError(f"its description has more than {SHARED.tool_description} bytes (limit tool_description)")
         schema = value.get("inputSchema")
         if not isinstance(schema, dict) or schema.get("type", "object") != "object":
             raise ValueError("its `inputSchema` is not the schema of an object")
-        if depth_of(schema) > LIMITS.tool_depth:
-            raise ValueError(f"its schema is nested deeper than {LIMITS.tool_depth} levels (limit tool_depth)")
+        if depth_of(schema) > SHARED.tool_depth:
+            raise ValueError(f"its schema is nested deeper than {SHARED.tool_depth} levels (limit tool_depth)")
         size = len(encode_json(schema))
-        if size > LIMITS.tool_schema:
-            raise ValueError(f"its schema has more than {LIMITS.tool_schema} bytes (limit tool_schema)")
+        if size > SHARED.tool_schema:
+            raise ValueError(f"its schema has more than {SHARED.tool_schema} bytes (limit tool_schema)")
         hints = value.get("annotations")
         hints = hints if isinstance(hints, dict) else _NONE
         is_read_only = hints.get("readOnlyHint") is True

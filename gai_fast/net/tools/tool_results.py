@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from gai_fast.kernels import encode_json
+from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError
 
@@ -52,7 +53,7 @@ class ToolResult:
     is_truncated: bool = False
 
 
-def read_result(result: Mapping[str, Any], most: int = LIMITS.tool_result) -> ToolResult:
+def read_result(result: Mapping[str, Any], most: int = SHARED.tool_result) -> ToolResult:
     """Reads the result of a `tools/call`.
 
     Args:

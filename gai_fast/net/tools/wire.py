@@ -109,12 +109,15 @@ class Wire(ABC):
     """The way to one server. Belongs to one loop.
 
     Attributes:
-        secrets: Texts that the server is sent and may repeat.
         has_headers: Whether requests have headers, as on HTTP.
     """
 
-    secrets: Collection[bytes] = ()
     has_headers = False
+
+    @property
+    @abstractmethod
+    def secrets(self) -> Collection[bytes]:
+        """Texts that the server is sent and may repeat."""
 
     @abstractmethod
     async def start(self) -> bool:

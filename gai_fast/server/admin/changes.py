@@ -15,6 +15,8 @@ _SECTIONS: Final = {
     "issuers": "issuer",
     "processors": "processor",
     "guards": "guard",
+    "tool_servers": "tool_server",
+    "tools": "tool",
 }
 """The fields of the settings whose section has another name in a configuration file."""
 

@@ -23,7 +23,8 @@ from typing import Any, Final
 from gai_fast.config.stored_keys import key_of
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import KeySettings, Settings
+from gai_fast.model.settings import KeySettings, Settings, figure_label
+from gai_fast.net.stream.takeover import KeyHome
 from gai_fast.server.admission.callers import StoredCallers, end_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.stores.backend import StoreError
@@ -32,8 +33,6 @@ from gai_fast.stores.stored_keys import Edit, StoredKey, StoredKeys
 _log: Final = logging.getLogger("gai_fast.server")
 _OUT_OF_REACH: Final = ("slow", "unreachable", "refused", "busy")
 """The faults of a store that may hold keys and cannot be asked. After any other one the server starts, closed."""
-REVOKED: Final = "key_revoked"
-"""The reason of the end of a revoked key's streams."""
 
 
 class RunTimeKeys:
@@ -65,6 +64,7 @@ class RunTimeKeys:
         self.callers = StoredCallers({}, (), stored.was_used)
         self._stored = stored
         self._settings = settings
+        self._of_file = _names_of(settings)
         self._clock = clock
         self._wall = wall
         self._known: Mapping[str, StoredKey] = {}
@@ -85,14 +85,13 @@ class RunTimeKeys:
         """Returns the record of a key; None if there is none, or the file has the name."""
         return None if self.is_of_file(name) else self._known.get(name)
 
+    def home_of(self, name: str) -> KeyHome:
+        """Returns where the key of a caller is."""
+        return "file" if self.is_of_file(figure_label(name)) else "store" if name in self._known else ""
+
     def is_of_file(self, name: str) -> bool:
         """Returns whether the file has a key or an issuer of this name."""
-        return name in self._names_of_file
-
-    @property
-    def _names_of_file(self) -> set[str]:
-        settings = self._settings
-        return {key.name for key in settings.keys} | {issuer.name for issuer in settings.issuers}
+        return name in self._of_file
 
     async def open(self) -> None:
         """Reads the keys, and begins to look for changes.
@@ -124,6 +123,7 @@ class RunTimeKeys:
         if settings.key_defaults != self._settings.key_defaults:
             self._built.clear()
         self._settings = settings
+        self._of_file = _names_of(settings)
         self._build()
 
     async def change(self, name: str, edit: Edit) -> StoredKey | None:
@@ -209,7 +209,7 @@ class RunTimeKeys:
 
     def _build(self) -> None:
         """Makes the keys and the callers: rules 2 to 4."""
-        of_file = self._names_of_file
+        of_file = self._of_file
         keys: dict[str, KeySettings] = {}
         callers: dict[bytes, tuple[KeySettings, float]] = {}
         lost: set[bytes] = set()
@@ -240,6 +240,11 @@ class RunTimeKeys:
             digests = (stored.digest, stored.former) if stored.former else (stored.digest,)
             built = self._built[stored.name] = stored, key_of(stored.name, digests, stored.values, self._settings)
         return built[1]
+
+
+def _names_of(settings: Settings) -> frozenset[str]:
+    """Returns the names of the keys and issuers of a configuration."""
+    return frozenset([*[key.name for key in settings.keys], *[issuer.name for issuer in settings.issuers]])
 
 
 def too_many_keys() -> Error:

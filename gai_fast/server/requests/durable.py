@@ -128,8 +128,7 @@ class DurableRoutes:
 
         async def cancel(log: StreamLog) -> None:
             nonlocal is_cancelled_now
-            await self._engine.store.cancel(log)
-            is_cancelled_now = log.ending is not None and log.ending.state == "cancelled"
+            is_cancelled_now = await self.cancel_found(log)
 
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
             if is_cancelled_now:
@@ -145,16 +144,32 @@ class DurableRoutes:
             state = await others.cancel(incoming.tail, incoming.http.caller)
         except Error:  # the worker is gone; a store may know how the stream ended, or who goes on with it
             log = await self._engine.store.find(incoming.tail, canceller=incoming.http.caller)
-            if log is not None and not _seen_by(incoming, log).is_over:
-                await self._engine.store.cancel(log)
-                if log.ending is not None and log.ending.state == "cancelled":
-                    return incoming.json_reply(cancelled(incoming.tail), status=202)
+            if log is not None and not _seen_by(incoming, log).is_over and await self.cancel_found(log):
+                return incoming.json_reply(cancelled(incoming.tail), status=202)
             if log is None or log.ending is None:
                 raise
             state = state_of(log)
         if state is None:
             raise stream_error()
         return incoming.json_reply(state, status=202 if state == cancelled(incoming.tail) else 200)
+
+    async def cancel_found(self, log: StreamLog) -> bool:
+        """Cancels a stream that was found, here or where it runs; returns whether it ends as cancelled.
+
+        This process may have gone on with it during the search.
+
+        Args:
+            log: The stream's log.
+
+        Raises:
+            Error: As `Store.cancel`.
+        """
+        session = self._engine.streams.get(log.header.stream_id)
+        if session is not None:
+            session.cancel()
+            return True
+        await self._engine.store.cancel(log)
+        return log.ending is not None and log.ending.state == "cancelled"
 
     def _follow(self, incoming: Incoming, stream_id: str, after: int) -> Reply | None:
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:

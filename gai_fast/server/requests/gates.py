@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final, Literal
 
+from gai_fast.model.errors import Error
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.asking import admit, check_owner
@@ -119,18 +120,37 @@ class _Idempotency(Gate):
 class _Guards(Gate):
     """`guards`: what must not be said is not sent up; `guarding.py`. A repeated request has been answered before."""
 
-    __slots__ = ("_checks", "_engine")
+    __slots__ = ("_checks", "_engine", "_later")
 
-    def __init__(self, engine: Engine, checks: InputGuards) -> None:
+    def __init__(self, engine: Engine, checks: EarlyChecks) -> None:
         self._engine = engine
         self._checks = checks
+        self._later = InputGuards(engine)
 
     def admit(self, passage: Passage) -> Wait | None:
         guards = self._engine.guards
         if guards is None:
             return None
-        looking = passage.guarded(guards)
-        return self._checks.admit(passage, looking) if looking else None
+        looking, later = passage.guarded(guards), self._later
+        if not looking:
+            return None
+        if passage.stream_id and not self._checks.has_room(passage.incoming):
+            return partial(later.wait, passage, looking, must_look=True)
+        if passage.is_long:
+            return partial(later.wait, passage, looking)
+        texts = passage.texts()
+        check = passage.check(looking, texts, self._engine.guarding.tallies)
+        try:
+            waits = bool(check.judges) or check.is_long or not check.turn()
+        except Error as problem:
+            return partial(later.refuse, passage, problem)
+        if waits:
+            return partial(later.go_on, passage, texts, check)
+        passage.use_checked(texts, check)
+        if passage.rest is not None:
+            return partial(later.plan, passage, check)
+        passage.plan_checked(check)
+        return None
 
 
 class _SharedAnswers(Gate):
@@ -216,7 +236,6 @@ class Gates:
         self._pending = PendingAnswers()
         self._keys = IdempotencyKeys(engine.store)
         self._chats = ChatClaims(engine.store)
-        self._input_guards = InputGuards(engine, self._checks)
 
     def of(self, names: frozenset[GateName]) -> tuple[Gate, ...]:
         """Returns the gates with these names, and the steps between them, in the order of all requests.
@@ -232,7 +251,7 @@ class Gates:
             ("named ids", _NamedIds(engine)),
             ("", _Plan()),
             ("idempotency", _Idempotency(self._keys)),
-            ("guards", _Guards(engine, self._input_guards)),
+            ("guards", _Guards(engine, self._checks)),
             ("shared answers", _SharedAnswers(engine)),
             ("admission", _Admission(engine)),
             ("chat", _Chat(self._chats)),

@@ -1,6 +1,6 @@
-"""The gate `guards`: the texts of a request before its guards, and its plan with what they let through.
+"""What the gate `guards` waits for: long texts, judges, and ledgers that workers share.
 
-Owns what of it is done at once. `guards/input.py` has what guards do, `passages.py` where texts stand.
+`gates.py` has what it does at once, `guards/input.py` what guards do, `passages.py` where texts stand.
 
 1. A caller without a request or a stream left is refused before a guard looks, however small the body is.
 2. A request that a guard stops counts as a request without tokens: nobody tries for free what a guard finds.
@@ -17,62 +17,34 @@ from typing import NoReturn
 from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.input import InputCheck
-from gai_fast.guards.limits import LIMITS
 from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.guarding import new_texts
 from gai_fast.net.stream.streams import Engine
-from gai_fast.server.requests.early import EarlyChecks, read_rest
-from gai_fast.server.requests.passage import Passage, Wait
+from gai_fast.server.requests.early import read_rest
+from gai_fast.server.requests.passage import Passage
 
 
 class InputGuards:
-    """Lets requests pass their guards.
+    """Lets requests pass their guards later.
 
     Args:
         engine: The engine with the guards.
-        checks: The limits of callers.
     """
 
-    def __init__(self, engine: Engine, checks: EarlyChecks) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._checks = checks
 
-    def admit(self, passage: Passage, looking: Sequence[ActiveGuard]) -> Wait | None:
-        """Lets a request on, if its guards do; as `Gate.admit`.
+    async def wait(self, passage: Passage, looking: Sequence[ActiveGuard], *, must_look: bool = False) -> None:
+        """Asks the ledger that workers share, and finds the texts of a large request beside the loop.
 
         Args:
             passage: The request, which is planned.
             looking: The guards that look at its texts.
+            must_look: Whether the ledger must be asked.
 
         Raises:
-            Error: A limit or a guard refuses it.
+            Error: A limit or a guard refuses the request.
         """
-        is_counted = bool(passage.stream_id)
-        if is_counted and not self._checks.has_room(passage.incoming):
-            return partial(self._wait, passage, looking, must_look=True)
-        if passage.is_long:
-            return partial(self._wait, passage, looking)
-        texts = passage.texts()
-        check = self._check(passage, looking, texts)
-        try:
-            waits = bool(check.judges) or check.size > LIMITS.slice or not check.turn()
-        except Error as problem:
-            return partial(self._refuse, passage, problem)
-        if waits:
-            return partial(self._go_on, passage, texts, check)
-        _use(passage, texts, check)
-        if passage.rest is not None:
-            return partial(self._plan_beside, passage, check)
-        self._plan(passage, check)
-        return None
-
-    def _check(self, passage: Passage, looking: Sequence[ActiveGuard], texts: Sequence[Text]) -> InputCheck:
-        strings = [string for text in texts for string in text.strings]
-        return self._engine.guarding.check(looking, strings, passage.info())
-
-    async def _wait(self, passage: Passage, looking: Sequence[ActiveGuard], *, must_look: bool = False) -> None:
-        """Asks the ledger that workers share, and finds the texts of a large request beside the loop."""
         incoming, engine = passage.incoming, self._engine
         if must_look and incoming.http.key is not None:
             await engine.ledger.look(incoming.http.key)
@@ -80,21 +52,26 @@ class InputGuards:
             texts = await engine.targets.beside.do(passage.texts, incoming.http.caller)
         else:
             texts = passage.texts()
-        await self._go_on(passage, texts, self._check(passage, looking, texts))
+        await self.go_on(passage, texts, passage.check(looking, texts, engine.guarding.tallies))
 
-    async def _go_on(self, passage: Passage, texts: Sequence[Text], check: InputCheck) -> None:
+    async def go_on(self, passage: Passage, texts: Sequence[Text], check: InputCheck) -> None:
+        """Finishes a check, and plans the request with what was let through.
+
+        Raises:
+            Error: A guard does not let the request through.
+        """
         engine = self._engine
         try:
             await engine.guarding.finish(check)
         except Error as problem:
-            await self._refuse(passage, problem)
+            await self.refuse(passage, problem)
         if passage.is_long:
-            await engine.targets.beside.do(partial(_use, passage, texts, check), passage.incoming.http.caller)
+            await engine.targets.beside.do(partial(passage.use_checked, texts, check), passage.incoming.http.caller)
         else:
-            _use(passage, texts, check)
-        await self._plan_beside(passage, check)
+            passage.use_checked(texts, check)
+        await self.plan(passage, check)
 
-    async def _refuse(self, passage: Passage, problem: Error) -> NoReturn:
+    async def refuse(self, passage: Passage, problem: Error) -> NoReturn:
         """Refuses a request, which counts if a guard stops it: rule 2.
 
         Args:
@@ -110,20 +87,13 @@ class InputGuards:
             ledger.settle(passage.stream_id, 0)
         raise problem
 
-    async def _plan_beside(self, passage: Passage, check: InputCheck) -> None:
+    async def plan(self, passage: Passage, check: InputCheck) -> None:
+        """Reads the rest of the request, if it has one, and plans it with what was let through.
+
+        Args:
+            passage: The request, which has the new texts.
+            check: Its check, which has ended.
+        """
         if passage.rest is not None:
             await read_rest(passage, self._engine.targets.beside)
-        self._plan(passage, check)
-
-    @staticmethod
-    def _plan(passage: Passage, check: InputCheck) -> None:
-        let = check.let_through()
-        if let is not None:
-            passage.plan_again(let)
-
-
-def _use(passage: Passage, texts: Sequence[Text], check: InputCheck) -> None:
-    """Gives a request what guards have let through of its texts. As `Passage.rest`, it may be done beside the loop."""
-    new = new_texts(texts, check)
-    if new is not None:
-        passage.use_texts(new)
+        passage.plan_checked(check)

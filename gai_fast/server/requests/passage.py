@@ -19,12 +19,12 @@ from mypy_extensions import mypyc_attr
 from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Text
-from gai_fast.guards.active import ActiveGuard, Guards
-from gai_fast.guards.input import LetThrough
+from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
+from gai_fast.guards.input import InputCheck, LetThrough
 from gai_fast.ledger import NO_DEMAND, Demand
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.sharing.answers import SharedAnswer
-from gai_fast.net.stream.guarding import NewTexts
+from gai_fast.net.stream.new_texts import NewTexts, new_texts
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.chains import Found, Turn
 from gai_fast.server.requests.incoming import Incoming
@@ -215,6 +215,37 @@ class Passage:
             let: What they have let through.
         """
         raise NotImplementedError
+
+    def check(self, looking: Sequence[ActiveGuard], texts: Sequence[Text], counts: GuardCounts) -> InputCheck:
+        """Returns the check of the request's texts, which has had no turn.
+
+        Args:
+            looking: The guards that look at them, in their order.
+            texts: The result of `texts`.
+            counts: Counts what the guards do.
+        """
+        return InputCheck(looking, [string for text in texts for string in text.strings], self.info(), counts)
+
+    def use_checked(self, texts: Sequence[Text], check: InputCheck) -> None:
+        """Goes on with what guards have let through of the texts; as `use_texts`.
+
+        Args:
+            texts: The result of `texts`.
+            check: Their check, which has ended.
+        """
+        new = new_texts(texts, check)
+        if new is not None:
+            self.use_texts(new)
+
+    def plan_checked(self, check: InputCheck) -> None:
+        """Plans the stream once more if guards have found something.
+
+        Args:
+            check: The check of the request, which has ended.
+        """
+        let = check.let_through()
+        if let is not None:
+            self.plan_again(let)
 
     def info(self) -> StreamInfo:
         """Returns whose request it is, for guards; after `plan`."""

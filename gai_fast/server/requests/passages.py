@@ -36,7 +36,7 @@ from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
 from gai_fast.net.logs.writer import ClientCallbacks
-from gai_fast.net.stream.guarding import NewTexts
+from gai_fast.net.stream.new_texts import NewTexts
 from gai_fast.net.stream.streams import Engine, when_both_done
 from gai_fast.net.stream.uncounted import Uncounted
 from gai_fast.providers import get_provider

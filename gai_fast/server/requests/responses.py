@@ -79,7 +79,7 @@ class ResponseRoutes:
             elif others is not None and others.owner_of(stream_id) is not None:
                 await others.cancel(stream_id, incoming.http.caller)
             else:
-                await self._engine.store.cancel(log)
+                await self._durable.cancel_found(log)
 
         def answer(log: StreamLog) -> Reply:
             # The process that runs the stream may not have logged the end yet.

@@ -131,6 +131,7 @@ class SpecBuilder:
             session=session,
             home=home,
             credential=incoming.http.credential,
+            let=incoming.let,
         )
         return spec, context
 

@@ -264,7 +264,7 @@ async def test_a_damaged_record_of_a_worker_or_of_the_days_ends_no_exchange(
     asking = [Report("ann", two, 0, 0, 0.0, 0, 0, [Demand()])]
     await home.exchange(1, [ENTRY], asking)
     server.command("HSET", f"{PREFIX}key:ann", "hother", b"\x92\x01\x01")
-    at = PREFIX + name.format(me=home._worker)
+    at = PREFIX + name.format(me=home.worker)
     server.command("DEL", at)
     server.command(value[0], at, value[1])
     (answer,) = await home.exchange(2, [ENTRY], asking) or ()

@@ -206,6 +206,7 @@ class Worker:
     def __init__(self, name: str, home: SharedHome, chance: random.Random) -> None:
         self.name = name
         self.home = home
+        home.worker = name
         self.number = 0
         self._chance = chance
         self.parts: dict[str, Part] = {}
@@ -238,6 +239,8 @@ class Worker:
         wanted = Reservation(least, least + chance.choice([0, 10**10, 10**11]))
         if part.streams and chance.random() < 0.2:
             return Demand(0, wanted, is_new=False)
+        if chance.random() < 0.1:  # another worker's, which is gone, or is taken for that
+            return Demand(0, wanted, taken_from=f"w{chance.randrange(1, 7)}")
         tokens = chance.choice([0, 1, 7, 60, 512, 2048])
         expected = chance.choice([0, tokens // 2, tokens])
         return Demand(tokens, wanted, expected=expected, is_counted=chance.random() < 0.85)

@@ -116,11 +116,12 @@ async def test_the_configuration_is_shown_without_the_password(folder: Path) -> 
 # ---- while it runs ---------------------------------------------------------------------------------------------------
 
 
-async def get(url: str, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
+async def get(url: str, path: str, body: bytes | None = None, method: str | None = None, key: str = "") -> bytes:
     """Returns the body of a response."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"{method or ('GET' if body is None else 'POST')} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
+    head += f"x-api-key: {key}\r\n" if key else ""
     head += f"content-type: application/json\r\ncontent-length: {len(body or b'')}\r\n\r\n"
     writer.write(head.encode() + (body or b""))
     answer = await reader.read()
@@ -201,14 +202,15 @@ async def address_of(server: Process) -> str:
 
 @asynccontextmanager
 async def streaming(
-    url: str, body: bytes = BODY, path: str = "/api/v1/stream"
+    url: str, body: bytes = BODY, path: str = "/api/v1/stream", until: bytes = b".20\n", key: str = ""
 ) -> AsyncIterator[tuple[str, bytes, asyncio.StreamReader]]:
     """Starts a resumable stream; gives its id, the beginning of its answer, and the rest."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\nidempotency-key: k\r\n"
+    head += f"x-api-key: {key}\r\n" if key else ""
     writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-    early = await reader.readuntil(b".20\n")
+    early = await reader.readuntil(until)
     yield early.partition(b"\nid: ")[2].partition(b".")[0].decode(), early, reader
     writer.close()
 

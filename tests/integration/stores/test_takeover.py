@@ -16,12 +16,13 @@ import pytest
 
 from gai_fast.cli.mock.command import Mock
 from gai_fast.stores.redis import RedisBackend
-from tests.integration.gateway import QUERY, Net
+from tests.integration.gateway import DONE, FINISH, LAST_CHUNK, QUERY, SSE_HEAD, Net, Peer, delta
 from tests.integration.processes import Server, configure, serving
 from tests.integration.stores.conftest import MakeBackend
+from tests.integration.stores.test_serve import AS_STATE, frames, get, streaming
 from tests.integration.stores.test_serve import folder as folder
-from tests.integration.stores.test_serve import frames, get, streaming
 from tests.waiting import until_answered
+from tests.wire import chunk
 
 Events = list[tuple[str, dict[str, Any]]]
 BODY = json.dumps({**QUERY, "model": "m", "resumable": True}).encode()
@@ -83,18 +84,20 @@ class Scene:
 
 @asynccontextmanager
 async def killed(
-    net: Net, folder: Path, url: str, mock: Mock, stream: str, model: str = "", more: str = ""
+    net: Net, folder: Path, url: str, mock: Mock, stream: str, model: str = "", more: str = "", body: bytes = BODY
 ) -> AsyncIterator[Scene]:
     configure(folder, mock, more=f"{model}\n[stream]\n{stream}\n{more}")
     arguments = ("--port", "0", "--store", url)
     async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
-        async with streaming(first.host, BODY) as (stream_id, early, rest):
+        async with streaming(first.host, body, until=b".4\n") as (stream_id, early, rest):
             follower = asyncio.create_task(get(second.host, f"/api/v1/streams/{stream_id}"))
 
-            async def is_known() -> bool:
-                return b" 200 " in (await get(second.host, f"/api/v1/streams/{stream_id}", method="HEAD"))[:20]
+            async def is_stored() -> bool:
+                answer = await second.ask("GET", f"/api/v1/streams/{stream_id}", headers=AS_STATE)
+                last = answer.json["last_event_id"] if answer.status == 200 else None
+                return last is not None and int(last.rpartition(".")[2]) >= 4
 
-            await until_answered(is_known)
+            await until_answered(is_stored)
             first.process.kill()
             early += await rest.read()
             await first.ended()
@@ -150,6 +153,66 @@ async def test_an_answer_without_content_is_asked_again(net: Net, folder: Path, 
     assert kinds(got) == ["stream.gap", "start", "warning", "finish", "done"]
 
 
+@pytest.mark.parametrize("wish", ["error", "continue"])
+async def test_an_answer_that_has_only_begun_begins_again(net: Net, folder: Path, url: str, wish: str) -> None:
+    asked = 0
+
+    async def model(peer: Peer) -> None:
+        nonlocal asked
+        await peer.request()
+        asked += 1
+        await peer.send(SSE_HEAD, chunk(delta("", delta={"role": "assistant"})))
+        if asked == 1:
+            await peer.request()  # it thinks until its client is gone
+        await peer.send(chunk(delta("Hello")), chunk(FINISH + DONE) + LAST_CHUNK)
+
+    upstream = await net.upstream(model)
+    (folder / "gai-fast.toml").write_text(
+        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{upstream.url}/v1"\n'
+        f'[[model]]\nname = "m"\nupstream = "up"\n[stream]\non_midstream_failure = "{wish}"\n'
+    )
+    arguments = ("--port", "0", "--store", url)
+    async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+        async with streaming(first.host, BODY, until=b".1\n") as (stream_id, _, _):
+
+            async def is_stored() -> bool:
+                answer = await second.ask("GET", f"/api/v1/streams/{stream_id}", headers=AS_STATE)
+                return answer.status == 200 and answer.json["last_event_id"] is not None
+
+            await until_answered(is_stored)
+            first.process.kill()
+            await first.ended()
+        got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
+    assert kinds(got) == ["start", "stream.gap", "stream.reset", "start", "warning", "finish", "done"]
+    assert said(got) == "Hello"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_whole_answer_is_asked_for_again(net: Net, folder: Path, url: str, waits: bool) -> None:
+    asked, headers = {**QUERY, "model": "m", "stream": False}, {"idempotency-key": "k"}
+    async with Mock(deltas=20, ttft=60) as mock:
+        configure(folder, mock)
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            lost = asyncio.create_task(first.ask("POST", "/api/v1/stream", asked, headers))
+            await until_answered(partial(is_asked, mock, 1))
+            again = asyncio.create_task(second.ask("POST", "/api/v1/stream", asked, headers)) if waits else None
+            await asyncio.sleep(0.3)  # the first batch is written
+            first.process.kill()
+            await first.ended()
+            mock.ttft = 0
+            if again is None:
+                again = asyncio.create_task(second.ask("POST", "/api/v1/stream", asked, headers))
+            answer = await again
+            assert (answer.status, len(mock.requests)) == (200, 2)
+            repeated = await second.ask("POST", "/api/v1/stream", asked, headers)
+            assert repeated.json == answer.json
+            assert len(mock.requests) == 2
+            lost.cancel()
+            await asyncio.gather(lost, return_exceptions=True)
+    assert len(answer.json["text"].split()) == 20
+
+
 async def test_a_restart_voids_what_clients_have(net: Net, folder: Path, url: str) -> None:
     async with Mock(deltas=200, rate=60) as mock:
         configure(folder, mock)
@@ -161,6 +224,123 @@ async def test_a_restart_voids_what_clients_have(net: Net, folder: Path, url: st
     assert next(event["reason"] for _, event in got if event["type"] == "stream.reset") == "worker_lost"
 
 
+PROCESSORS = {
+    "words": '[[guard]]\nname = "g"\nuse = "words"\nwords = ["stream"]\n',
+    "a judge": '[[guard]]\nname = "g"\nuse = "python"\npython = "streams:judge"\non = ["output"]\naction = "mask"\n',
+    "a judge that is late": (
+        '[[guard]]\nname = "g"\nuse = "python"\npython = "streams:late"\non = ["output"]\n'
+        'action = "flag"\nmax_exposure = 200\n'
+    ),
+    "processors": '[[processor]]\nuse = "transform"\nreplace = {stream = "river", stones = "rocks"}\n',
+}
+STREAMS = """
+import time
+
+def judge(asked):
+    text, spans = asked["text"], []
+    at = text.find("stream")
+    while at >= 0:
+        spans.append([at, at + 6])
+        at = text.find("stream", at + 6)
+    return {"flagged": bool(spans), "category": "stream", "spans": spans}
+
+def late(asked):
+    time.sleep(0.2)
+    return {"flagged": "stream" in asked["text"], "category": "stream"}
+"""
+
+
+@pytest.mark.parametrize("wish", ["continue", "restart"])
+@pytest.mark.parametrize("use", PROCESSORS)
+async def test_an_answer_goes_on_behind_new_processors(net: Net, folder: Path, url: str, use: str, wish: str) -> None:
+    (folder / "streams.py").write_text(STREAMS)
+    async with Mock(deltas=200, rate=60) as mock:
+        configure(folder, mock, more=PROCESSORS[use])
+        async with serving(net, folder, "--port", "0") as server:
+            alone = frames(await get(server.host, "/api/v1/stream", BODY))
+        mock.requests.clear()
+        stream = f'on_midstream_failure = "{wish}"'
+        async with killed(net, folder, url, mock, stream, more=PROCESSORS[use]) as scene:
+            followed = frames(await scene.follower)
+            assert followed == await scene.got()
+            assert len(mock.requests) == 2
+    assert said(followed) == said(alone)
+    assert (" stream " in said(alone)) == (use == "a judge that is late")
+    assert followed[-2][1]["type"] == "finish"
+    assert followed[-2][1].get("continued") == ("verified" if wish == "continue" else None)
+    assert numbers(followed) == sorted({*numbers(followed)})
+    if wish == "continue":
+        assert kinds(followed).count("safety") == kinds(alone).count("safety")
+
+
+async def test_own_words_are_hidden_from_the_provider_of_the_new_owner_too(
+    net: Net, folder: Path, url: str, make_backend: MakeBackend
+) -> None:
+    more = '[[guard]]\nname = "pii"\nuse = "pii"\nkinds = ["email"]\nrestore = true\non = ["input", "output"]\n'
+    more += '[[guard]]\nname = "name"\nuse = "words"\nwords = ["Anna"]\non = ["input"]\n'
+    asked = {**QUERY, "query": "Anna: b@sea.example to a@sea.example and b@sea.example", "model": "m"}
+    body = json.dumps({**asked, "resumable": True}).encode()
+    stream = 'on_midstream_failure = "continue"'
+    async with (
+        Mock(deltas=200, rate=60) as mock,
+        killed(net, folder, url, mock, stream, more=more, body=body) as scene,
+    ):
+        backend = make_backend()
+        await backend.open()
+        record = await backend.request_of(scene.stream_id)
+        followed = frames(await scene.follower)
+        first, second = (request.body for request in mock.requests)
+    assert first == second
+    assert first["messages"][-1]["content"] == "[words]: <EMAIL_1> to <EMAIL_2> and <EMAIL_1>"
+    assert record is None or b"[words]: b@sea.example to a@sea.example and b@sea.example" in record
+    assert followed[-2][1]["continued"] == "verified"
+    assert kinds(followed)[:3] == ["start", "safety", "safety"]
+    assert kinds(followed).count("safety") == 2
+
+
+def keyed() -> str:
+    """Returns a model with a price, and keys: of two callers with limits, and of an admin."""
+    limits = 'requests_per_minute = 1\nstreams = 1\nspend = {amount = 1000, period = "total"}\n'
+    keys = [f'[[key]]\nname = "{name}"\nsecret = "file:{name}"\n{limits}' for name in ("anna", "bob")]
+    admin = '[[key]]\nname = "admin"\nrole = "admin"\nsecret = "file:admin"\n'
+    return "price = {input = 0, output = 1000}\n" + "".join(keys) + admin
+
+
+def write_keys(folder: Path) -> None:
+    for name in ("anna", "bob", "admin"):
+        (folder / name).write_text(name * 8)
+
+
+async def spend_of(server: Server) -> dict[str, tuple[float, int]]:
+    """Returns what each key has spent, and its requests."""
+    headers = {"x-api-key": "admin" * 8}
+    rows = (await server.ask("GET", "/admin/v1/spend?by=key", None, headers)).json["data"]
+    return {row["key"]: (float(row["amount"]), row["requests"]) for row in rows}
+
+
+async def test_a_key_with_limits_has_its_place_and_its_spend_with_the_new_owner(
+    net: Net, folder: Path, url: str
+) -> None:
+    """It may make one request a minute, and has one stream."""
+    write_keys(folder)
+    more = f'{keyed()}[stream]\non_midstream_failure = "continue"\n'
+    async with Mock(deltas=300, rate=80) as mock:
+        configure(folder, mock, more=more)
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            alone = await get(second.host, "/api/v1/stream", BODY, key="bob" * 8)
+            async with streaming(first.host, BODY, until=b".200\n", key="anna" * 8) as (stream_id, _, _):
+                first.process.kill()
+                await first.ended()
+            got = frames(await get(second.host, f"/api/v1/streams/{stream_id}", key="anna" * 8))
+            spent = await spend_of(second)
+    assert said(got) == said(frames(alone))
+    assert got[-2][1]["continued"] == "verified"
+    whole = spent["bob"][0]
+    assert whole < spent["anna"][0] < 2 * whole, "what the lost worker has charged, and a whole answer"
+    assert (spent["anna"][1], spent["bob"][1]) == (1, 1)
+
+
 @pytest.mark.parametrize("why", ["error", "takeover", "differs"])
 async def test_what_does_not_go_on_ends_with_its_worker(
     net: Net, folder: Path, url: str, make_backend: MakeBackend, why: str
@@ -169,7 +349,7 @@ async def test_what_does_not_go_on_ends_with_its_worker(
     more = "[store]\ntakeover = false\n" if why == "takeover" else ""
     async with Mock(deltas=400, rate=60) as mock, killed(net, folder, url, mock, stream, more=more) as scene:
         if why == "differs":
-            mock.deltas = 5
+            mock.deltas = 2
         got = frames(await scene.follower)
         assert got == await scene.got()
         backend = make_backend()
@@ -194,6 +374,23 @@ async def test_a_client_cancels_a_stream_that_goes_on(net: Net, folder: Path, ur
             assert answer.startswith(b"HTTP/1.1 202 "), answer
         got = frames(await scene.follower)
     assert got[-2][1]["finish_reason"] == "cancelled"
+
+
+async def test_who_cancels_a_stream_while_it_is_taken_over_ends_it(net: Net, folder: Path, url: str) -> None:
+    """Another one has asked for it just before, whose search finds the log."""
+    async with Mock(deltas=100_000, rate=60) as mock:
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, streaming(first.host, BODY) as (stream_id, _, _):
+            first.process.kill()
+            await first.ended()
+        async with serving(net, folder, *arguments) as second:
+            path = f"/api/v1/streams/{stream_id}"
+            follower = asyncio.create_task(get(second.host, path))
+            await asyncio.sleep(0)
+            answer = await get(second.host, path, method="DELETE")
+            assert json.loads(answer.partition(b"\r\n\r\n")[2])["state"] == "cancelled", answer
+            assert frames(await follower)[-2][1]["finish_reason"] == "cancelled"
 
 
 async def test_three_workers_may_be_lost_and_nothing_of_the_request_stays(

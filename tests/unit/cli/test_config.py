@@ -75,7 +75,7 @@ class TestInit:
         for name in ("client.pem", "client.key"):
             (authority.folder / name.replace("client", "good")).rename(folder / name)
         (folder / "prices.toml").write_text("")
-        for module, function in (("my_model", "answer"), ("my_policy", "check")):
+        for module, function in (("my_model", "answer"), ("my_policy", "check"), ("my_tools", "invoice")):
             (folder / f"{module}.py").write_text(f"def {function}(asked):\n    return [asked]\n")
         for name in ("patterns.txt", "words.txt"):
             (folder / name).write_text("kestrel\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gai_fast.guards.characters import OF_WORDS
-from gai_fast.guards.classes import NOTHING, SEVERAL, Classes
+from gai_fast.guards.classes import Classes
 from gai_fast.guards.program import Program, Rule
 from gai_fast.guards.syntax import parse
 from tests.conftest import ChangeLimits
@@ -18,10 +18,10 @@ def classes_of(*rules: Rule, normal: bool = False) -> Classes:
 
 def partition(classes: Classes, text: str) -> list[str]:
     """Returns the characters of a text by their classes, in the order in which they come first."""
-    found: dict[int, str] = {}
+    found: dict[str, str] = {}
     for each in text:
-        number = classes.class_of(ord(each))
-        found[number] = found.get(number, "") + each
+        sort = classes.classes_of(ord(each))
+        found[sort] = found.get(sort, "") + each
     return list(found.values())
 
 
@@ -37,16 +37,17 @@ def test_neighbours_and_the_letters_of_leads_tell_characters_apart() -> None:
 
 def test_a_character_is_in_the_class_of_what_it_is_compared_as() -> None:
     classes = classes_of(Rule("", parse("af")), normal=True)
-    assert classes.class_of(ord("а")) == classes.class_of(ord("a"))  # Cyrillic
-    assert classes.class_of(0x200B) == NOTHING
-    number = classes.class_of(ord("ﬃ"))
-    assert classes.several[SEVERAL - number] == [classes.class_of(ord(each)) for each in "ffi"]
-    assert classes.class_of(ord("ﬃ")) == number
+    assert classes.classes_of(ord("а")) == classes.classes_of(ord("a"))  # Cyrillic
+    for _ in range(2):
+        assert classes.classes_of(0x200B) == ""
+        assert classes.classes_of(0xAD) == ""
+        assert classes.classes_of(ord("ﬃ")) == "".join([classes.classes_of(ord(each)) for each in "ffi"])
 
 
 def test_classes_are_remembered_up_to_a_limit(change_limits: ChangeLimits) -> None:
     change_limits(classified=10)
-    classes = classes_of(Rule("", parse("[α-ω]")))
-    found = [classes.class_of(code) for code in range(0x370, 0x400)]
+    classes = classes_of(Rule("", parse("[α-ω]")), normal=True)
+    found = [classes.classes_of(code) for code in range(0x370, 0x400)]
     assert len(classes.far) <= 10
-    assert found == [classes.class_of(code) for code in range(0x370, 0x400)]
+    assert {classes.classes_of(code) for code in range(0xFE00, 0xFE10)} == {""}  # variation selectors
+    assert found == [classes.classes_of(code) for code in range(0x370, 0x400)]

@@ -111,6 +111,17 @@ def test_streams_are_counted_while_they_live() -> None:
     assert state.is_idle(0.0)
 
 
+def test_a_stream_of_a_lost_worker_has_its_place_and_is_no_further_request() -> None:
+    state, limits = KeyState(), caps(requests=1, tokens=100, streams=1, spend=10)
+    state.use(limits, 0.0)
+    assert state.decide("lost", limits, Demand(100, Reservation(1, 8)), 0.0).place == GRANTED
+    taken = Demand(0, Reservation(1, 8), taken_from="lost")
+    assert state.decide("next", limits, taken, 0.0) == Verdict(GRANTED, 0.0, 8)
+    assert {name: (each.live, each.reserved) for name, each in state.holders.items()} == {"next": (1, 8)}
+    assert state.used(limits, 0.0).rates == (pytest.approx(1), pytest.approx(100))
+    assert state.decide("next", limits, Demand(taken_from="next"), 0.0).place == STREAMS, "it lives"
+
+
 def test_requests_are_admitted_while_less_than_the_amount_is_spent() -> None:
     state, limits = KeyState(), caps(spend=10)
     state.charge("2026-11-22", "USD", 9)

@@ -14,12 +14,12 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores._base import CALLS, TakeOver
+from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, TakeOver
 from gai_fast.stores.alive import Alive
-from gai_fast.stores.backend import CopyTail, Gap, Record, StoreError
+from gai_fast.stores.backend import CopyTail, Gap, Owner, Record, StoreError
 from gai_fast.stores.health import Health
 from gai_fast.stores.memory import LogMemory
-from gai_fast.stores.mirror import Begin, Mirrors
+from gai_fast.stores.mirror import Mirrors, Succession
 from tests.conftest import ChangeLimits
 from tests.unit.stores.fake_backend import FakeBackend, Stored, World
 from tests.unit.stores.test_journal import Watching, frame
@@ -666,12 +666,12 @@ def closed(process: Process) -> list[tuple[StreamLog, int, bool]]:
     """The logs that this process closes, with their epochs, and whether they are cancelled. Their ends are written."""
     closed: list[tuple[StreamLog, int, bool]] = []
 
-    def close(log: StreamLog, is_cancelled: bool) -> Begin:
+    def close(log: StreamLog, refusal: EndsInstead) -> Succession:
         def end(taken: TakeOver) -> None:
-            closed.append((log, taken.epoch, is_cancelled))
+            closed.append((log, taken.epoch, refusal.is_cancelled))
             log.end(FINISHED)
 
-        return end
+        return Succession(end, lambda: None, is_end=True)
 
     process.mirrors.close_log = close
     return closed
@@ -839,16 +839,25 @@ class GoingOn:
     """What goes on with streams in this process."""
 
     def __init__(self, process: Process) -> None:
-        self.asked: list[tuple[StreamLog, int, bytes]] = []
+        self.asked: list[tuple[StreamLog, Owner, bytes]] = []
         self.begun: list[int] = []
+        self.withdrawn = 0
         self.taken: list[TakeOver] = []
         self.has_room = True
+        self._mirrors = process.mirrors
         process.mirrors.go_on = self.go_on
         process.mirrors.has_room = lambda taking: self.has_room and not taking
 
-    def go_on(self, log: StreamLog, begun: int, request: bytes) -> Begin | None:
-        self.asked.append((log, begun, request))
-        return None if request == b"refused" else self.begin
+    async def go_on(self, log: StreamLog, owner: Owner, request: bytes) -> Succession:
+        self.asked.append((log, owner, request))
+        if request == b"full":
+            raise NoRoom
+        if request == b"refused" and self._mirrors.close_log is not None:
+            return self._mirrors.close_log(log, EndsInstead())
+        return Succession(self.begin, self._withdraw, is_end=False)
+
+    def _withdraw(self) -> None:
+        self.withdrawn += 1
 
     def begin(self, taken: TakeOver) -> None:
         self.taken.append(taken)
@@ -865,7 +874,7 @@ async def test_a_stream_whose_worker_is_gone_goes_on_here_and_its_followers_stay
     follower = Watching(log)
     world.leases.clear()
     await until(lambda: bool(going_on.begun))
-    assert (going_on.asked, going_on.begun, closed) == ([(log, 1, b"request")], [2], [])
+    assert (going_on.asked, going_on.begun, closed) == ([(log, Owner("there", 1), b"request")], [2], [])
     assert (stored.worker, stored.epoch, log.is_over) == ("here", 2, False)
     stored.records.append(Record(3, 4, frame(4)))
     announce(world)
@@ -926,6 +935,38 @@ async def test_without_room_followers_wait_until_there_is_some(
     await until(lambda: bool(going_on.begun))
 
 
+async def test_a_process_that_is_full_leaves_a_stream_to_others(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = b"full"
+    log = await process.found()
+    Watching(log)
+    await until(lambda: len(going_on.asked) > 2)
+    assert (log.is_over, closed, stored.epoch) == (False, [], 1)
+    stored.request = b"request"
+    await until(lambda: bool(going_on.begun))
+
+
+async def test_who_is_late_gives_back_what_was_taken_for_the_stream(
+    process: Process,
+    world: World,
+    closed: list[tuple[StreamLog, int, bool]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = b"request"
+
+    async def too_late(*asked: Any) -> bool:
+        stored.worker, stored.epoch = "winner", 2
+        world.leases.add("winner")
+        return False
+
+    monkeypatch.setattr(process.mirrors._backend, "take_over", too_late)
+    log = await process.found()
+    assert (going_on.withdrawn, going_on.begun, closed, log.is_over) == (1, [], [], False)
+
+
 async def test_a_stream_that_was_let_go_goes_on_at_once_and_its_handovers_are_counted(
     process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
 ) -> None:
@@ -936,7 +977,7 @@ async def test_a_stream_that_was_let_go_goes_on_at_once_and_its_handovers_are_co
     stored.epoch, stored.header = 7, stored.header._replace(handovers=5)  # another process took it over, and let it go
     stored.worker = ""
     await until(lambda: bool(going_on.begun))
-    assert (going_on.asked, going_on.begun, closed) == ([(log, 1, b"request")], [8], [])
+    assert (going_on.asked, going_on.begun, closed) == ([(log, Owner("", 7), b"request")], [8], [])
     assert (going_on.taken[0].former, going_on.taken[0].worker) == ("", "here")
     assert (stored.worker, stored.header.handovers, log.header.handovers) == ("here", 6, 6)
     assert not process.mirrors.is_taking_over

@@ -107,8 +107,8 @@ def test_a_judge_sees_what_stands_beside_finish(
     scene = Scene(chain=chain, provider="perplexity")
     scene.say(chunk("Hi"), chunk(finish="stop", related_questions=["A kestrel?"]), "[DONE]")
     assert not [each for each in scene.sink.take() if each["type"] == "finish"]
-    assert answering.texts == ['{"related_questions":["A [words]?"]}', "Hi"]
-    answering.answer(FINE, at=1)
+    assert answering.texts == ["Hi", '{"related_questions":["A [words]?"]}']
+    answering.answer(FINE)
     answering.answer(verdict)
     scene.relay.tick(0)
     events: list[Any] = scene.sink.take()
@@ -117,6 +117,21 @@ def test_a_judge_sees_what_stands_beside_finish(
     assert ("A [words]?" in repr(events)) is is_kept
     assert "kestrel" not in repr(events)
     assert events[-2]["finish_reason"] == ("content_filter" if action == "stop" else "stop")
+
+
+def test_held_text_leaves_before_a_stop_beside_finish() -> None:
+    answering = Answering()
+    chain = Chain([stage(matching(), judging(answering, "stop", max_exposure=1000))])
+    scene = Scene(chain=chain, provider="perplexity")
+    scene.say(chunk("Hi, kes"), chunk(finish="stop", related_questions=["A bird?"]), "[DONE]")
+    (beside,) = [at for at, each in enumerate(answering.texts) if "bird" in each]
+    answering.answer(JudgeVerdict(flagged=True), beside)
+    while answering.asked:
+        answering.answer(FINE)
+    scene.relay.tick(0)
+    events: list[Any] = scene.sink.take()
+    assert "".join([each["text"] for each in events if each["type"] == "text.delta"]) == "Hi, kes"
+    assert events[-2]["finish_reason"] == "content_filter"
 
 
 def test_a_flag_that_grows_holds_nothing() -> None:

@@ -10,18 +10,32 @@ from typing import Any
 import pytest
 
 from gai_fast.core.requests.reading import parse_request
+from gai_fast.core.session import NamedSession
+from gai_fast.core.transcript import Repetition
 from gai_fast.formats import StreamContext, get_format
+from gai_fast.guards.outcomes import safety
+from gai_fast.ledger import Demand, Reservation
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings, StoreSettings, StreamSettings
+from gai_fast.model.settings import (
+    KeyLimits,
+    KeySettings,
+    LimitSettings,
+    Settings,
+    SpendLimit,
+    StoreSettings,
+    StreamSettings,
+)
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.stream.streams import Engine
-from gai_fast.net.stream.takeover import TakeOvers
+from gai_fast.net.stream.takeover import KeyHome, TakeOvers
+from gai_fast.otel.telemetry import Telemetry
 from gai_fast.otel.trace import Trace
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import TakeOver, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, TakeOver, data_lines
+from gai_fast.stores.backend import Owner
 from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeClient, FakePool
 from tests.unit.net.stream.test_durable import resumable
@@ -48,10 +62,10 @@ class Recorder:
         return "cd" * 8
 
 
-def engine_with(wish: Any = "continue", **model: Any) -> Engine:
+def engine_with(wish: Any = "continue", processors: Any = (), **model: Any) -> Engine:
     stream = StreamSettings(on_midstream_failure=wish, on_disconnect="cancel")
     named = dataclasses.replace(MODEL, stream=stream, **model)
-    return Engine(Settings(models={"m": named}), asyncio.get_running_loop())
+    return Engine(Settings(models={"m": named}, processors=processors), asyncio.get_running_loop())
 
 
 def text(value: str) -> dict[str, Any]:
@@ -59,8 +73,8 @@ def text(value: str) -> dict[str, Any]:
 
 
 def logged(engine: Engine, *events: dict[str, Any], **header: Any) -> StreamLog:
-    fields = {"stream_id": "s1", "model": "m", "format": "gai", "framing": "sse", **header}
-    log = engine.store.create(LogHeader(caller="", **fields))
+    fields = {"stream_id": "s1", "caller": "", "model": "m", "format": "gai", "framing": "sse", **header}
+    log = engine.store.create(LogHeader(**fields))
     encoder = get_format("gai").encoder("sse", StreamContext("s1", "r", None, "m", lambda: 1, ids=True))
     for seq, event in enumerate(events, 1):
         encoder.event(event)
@@ -74,11 +88,18 @@ def record(engine: Engine, body: bytes = b'{"query":"hi"}', **more: Any) -> byte
     return kept
 
 
-async def gone_on(engine: Engine, log: StreamLog, **more: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+async def begin(engine: Engine, log: StreamLog, epoch: int = 1, kept: bytes | None = None) -> None:
+    """Goes on with a stream."""
+    found = await engine.takeovers.going_on(log, Owner("lost", epoch), log.last_seq + NUMBER, kept or record(engine))
+    assert isinstance(found, GoesOn)
+    found.begin(TAKEN)
+
+
+async def gone_on(
+    engine: Engine, log: StreamLog, kept: bytes | None = None, **more: Any
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Goes on with a stream; returns the new events of its log, and the request."""
-    begin = engine.takeovers.going_on(log, 1, log.last_seq + NUMBER, record(engine, **more))
-    assert begin is not None
-    begin(TAKEN)
+    await begin(engine, log, kept=kept or record(engine, **more))
     await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
     pool = FakePool.made[0]
     return events_of(log), json.loads(pool.asked[0][3])
@@ -113,7 +134,6 @@ async def test_a_record_has_the_request_and_no_credential() -> None:
     "change",
     [
         {"log_header": None},
-        {"hold": True},
         {"request": {"messages": []}},
         {"log_header": LogHeader("s1", "", "m", "openai", "sse")},
         {"request": parse_request(b'{"query":"hi","extra":{"a":"%b"}}' % (b"x" * 99_999))},
@@ -124,7 +144,6 @@ async def test_a_record_has_the_request_and_no_credential() -> None:
     ],
     ids=[
         "no log",
-        "a whole answer",
         "a dialect",
         "another log",
         "too long",
@@ -141,16 +160,6 @@ async def test_a_stream_that_no_other_worker_could_go_on_with_has_no_record(
     engine = engine_with()
     assert engine.takeovers.record_of(resumable()) is not None
     assert engine.takeovers.record_of(dataclasses.replace(resumable(), **change)) is None
-    await engine.close()
-
-
-async def test_a_stream_that_counts_for_a_limit_of_its_key_stays_with_its_worker() -> None:
-    engine = engine_with()
-    key = KeySettings("anna", (), limits=KeyLimits(streams=1))
-    await engine.ledger.take(key, "s1")
-    assert engine.takeovers.record_of(resumable()) is None
-    engine.ledger.settle("s1", 0)
-    assert engine.takeovers.record_of(resumable()) is not None
     await engine.close()
 
 
@@ -248,7 +257,7 @@ async def test_a_call_in_progress_is_compared_and_keeps_the_id_that_the_client_h
     ],
     ids=["nothing", "a start", "a reset"],
 )
-@pytest.mark.parametrize("wish", ["error", "continue"])
+@pytest.mark.parametrize("wish", ["error", "continue", "restart"])
 async def test_without_content_the_request_is_asked_again_whatever_the_model_wishes(
     wish: str, said: tuple[dict[str, Any], ...], kinds: list[str]
 ) -> None:
@@ -265,6 +274,187 @@ async def test_without_content_the_request_is_asked_again_whatever_the_model_wis
     await engine.close()
 
 
+@pytest.mark.parametrize("name", ["gai", "openai"])
+async def test_a_whole_answer_is_asked_for_again(name: str) -> None:
+    engine = engine_with("error")
+    log, client = logged(engine, format=name, framing="json"), FakeClient()
+    follower = engine.durable.await_answer(log, client, is_first=False)
+    follower.begin()
+    kept = record(engine, hold=True, log_header=log.header)
+    await gone_on(engine, log, kept)
+    publication = engine.durable.publication("s1")
+    assert publication is not None
+    assert publication.followers == 1
+    answer(engine, "Hel", "lo")
+    assert log.last_seq == NUMBER
+    *_, (end, piece) = client.calls
+    assert end == "end"
+    assert b'"Hello"' in piece
+    assert log.ending is not None
+    assert log.ending.state == "finished"
+    await engine.close()
+
+
+async def test_a_whole_answer_that_is_stored_is_not_asked_for_again() -> None:
+    engine = engine_with()
+    log = logged(engine, framing="json")
+    log.append(b"{}", 1)
+    kept = record(engine, hold=True, log_header=log.header)
+    assert await engine.takeovers.going_on(log, Owner("lost", 1), NUMBER, kept) == EndsInstead()
+    await engine.close()
+
+
+async def test_the_provider_gets_the_name_of_the_session_from_the_new_owner_too() -> None:
+    engine = engine_with()
+    session = NamedSession("chat-7", "0" * 16)
+    await gone_on(engine, logged(engine), record(engine, session=session, is_large=True))
+    spec = engine.streams["s1"].spec
+    assert (spec.session, spec.is_large) == (session, True)
+    await engine.close()
+
+
+async def test_a_large_log_is_read_beside_the_loop(change_limits: ChangeLimits) -> None:
+    change_limits(takeover_turn=0)
+    engine = engine_with()
+    reasoned = {"type": "reasoning.delta", "text": "Hm"}
+    log = logged(engine, START, reasoned, reasoned, *[text(each) for each in "Hello"], {"type": "usage"})
+    await gone_on(engine, log)
+    receiver = FakePool.made[0].asked[-1][4]
+    receiver.head_received(200, SSE)
+    for delta in ({"reasoning_content": "HmHm"}, {"content": "Hel"}, {"content": "lo you"}):
+        receiver.body_received(f"data: {json.dumps({'choices': [{'index': 0, 'delta': delta}]})}\n\n".encode())
+    assert (events_of(log)[-1]["type"], events_of(log)[-1]["text"]) == ("text.delta", " you")
+    await engine.close()
+
+
+# ---- processors ------------------------------------------------------------------------------------------------------
+
+HIDES = {"use": "transform", "replace": {"secret": "*"}}
+JOINS = {"use": "batch", "characters": 5, "milliseconds": 10_000}
+
+
+async def test_an_answer_runs_through_new_processors_and_what_they_send_is_compared() -> None:
+    engine = engine_with(processors=(HIDES,), prefill=True)
+    log = logged(engine, START, text("my * is, for as long as I live, m"))
+    _, asked = await gone_on(engine, log)
+    assert [each["role"] for each in asked["messages"]] == ["user"], "the upstream does not know its own text"
+    answer(engine, "my sec", "ret is, for as long as I", " live, my secret", " se", "crets")
+    *_, finish, done = events_of(log)
+    said = [each["text"] for each in events_of(log) if each["type"] == "text.delta"]
+    assert "".join(said) == "my * is, for as long as I live, my * *s"
+    assert [each["type"] for each in events_of(log)][:4] == ["start", "text.delta", "stream.gap", "warning"]
+    assert (finish["continued"], finish["finish_reason"], done["type"]) == ("verified", "stop", "done")
+    numbered = [each["seq"] for each in events_of(log) if "seq" in each]
+    assert numbered == sorted({*numbered})
+    await engine.close()
+
+
+@pytest.mark.parametrize("pieces", [("my secret", " was"), ("my",), ()], ids=["another text", "less", "nothing"])
+async def test_an_answer_that_processors_do_not_repeat_is_that_of_a_lost_worker(pieces: tuple[str, ...]) -> None:
+    engine = engine_with(processors=(HIDES,))
+    log = logged(engine, START, text("my * is"))
+    await gone_on(engine, log)
+    answer(engine, *pieces)
+    kinds = ["start", "text.delta", "stream.gap", "warning", "error", "done"]
+    assert [each["type"] for each in events_of(log)] == kinds
+    assert events_of(log)[-2]["error"]["reason"] == "worker_lost"
+    await engine.close()
+
+
+async def test_a_stream_whose_repetition_is_cancelled_ends_with_nothing_of_it() -> None:
+    engine = engine_with(processors=(HIDES,))
+    log = logged(engine, START, text("my * is"))
+    await gone_on(engine, log)
+    receiver = FakePool.made[0].asked[-1][4]
+    receiver.head_received(200, SSE)
+    receiver.body_received(b'data: {"choices":[{"index":0,"delta":{"content":"my s"}}]}\n\n')
+    engine.cancel("s1")
+    assert [each["type"] for each in events_of(log)] == [
+        *("start", "text.delta", "stream.gap", "warning", "finish", "done")
+    ]
+    assert events_of(log)[-2]["finish_reason"] == "cancelled"
+    await engine.close()
+
+
+async def test_a_prefill_passes_processors_that_read_no_delta() -> None:
+    engine = engine_with(processors=({"use": "correlation"},), prefill=True)
+    log = logged(engine, START, text(LONG))
+    _, asked = await gone_on(engine, log)
+    assert asked["messages"][-1] == {"role": "assistant", "content": LONG}
+    answer(engine, " to say")
+    assert events_of(log)[-2]["continued"] == "prefill"
+    await engine.close()
+
+
+@pytest.mark.parametrize("said", [(), (START, text("Hel"))], ids=["nothing", "a text"])
+async def test_joined_deltas_have_numbers_behind_those_of_the_lost_worker(said: tuple[dict[str, Any], ...]) -> None:
+    engine = engine_with(processors=(JOINS,))
+    log = logged(engine, *said)
+    await gone_on(engine, log)
+    answer(engine, "Hel", "lo", " y", "ou")
+    events = events_of(log)
+    assert "".join(each["text"] for each in events if each["type"] == "text.delta") == "Hello you"
+    numbered = [each["seq"] for each in events if "seq" in each]
+    assert numbered == sorted({*numbered})
+    firsts = [each["from_seq"] for each in events if "from_seq" in each]
+    assert firsts
+    assert all(first > log.header.is_numbered + NUMBER for first in firsts)
+    await engine.close()
+
+
+async def test_snapshots_of_what_a_client_has_are_left_out() -> None:
+    engine = engine_with()
+    request = b'{"query":"hi","response_format":{"type":"json"},"json_snapshots":1}'
+    snapshot = {"type": "json.snapshot", "json": {"a": 1}}
+    log = logged(engine, START, text('{"a":1,'), snapshot)
+    await gone_on(engine, log, record(engine, request))
+    answer(engine, '{"a"', ":1", ',"b":', "2}")
+    new = [each.get("text") or each.get("json") for each in events_of(log)[5:-2]]
+    assert new == ['"b":', {"a": 1}, "2}", {"a": 1, "b": 2}]
+    await engine.close()
+
+
+async def test_each_finding_of_a_guard_is_sent_once() -> None:
+    failure = Error("network", reason="worker_lost")
+    repetition = Repetition(failure)
+    finding = safety("g", "flag", "c", "output", score=0.5)
+    for event in (text("one two"), finding):
+        repetition.recall(event)
+    repetition.begin()
+    assert repetition.take({"type": "start"}) is None
+    assert repetition.take(safety("g", "flag", "c", "output", score=0.6)) is None
+    assert repetition.take(finding) == finding, "a second one, which the client does not have"
+    assert repetition.take(text("one")) is None
+    assert repetition.take({"type": "warning"}) is None
+    assert repetition.take(text(" two three")) == text(" three")
+    assert repetition.take({"type": "warning"}) == {"type": "warning"}
+
+
+async def test_a_void_text_needs_no_repetition() -> None:
+    engine = engine_with(processors=(HIDES,))
+    log = logged(engine, START, text("void"), {"type": "stream.reset", "reason": "network"})
+    await gone_on(engine, log)
+    answer(engine, "secret")
+    assert [each.get("text") for each in events_of(log) if each["type"] == "text.delta"] == ["void", "*"]
+    assert log.ending is not None
+    assert log.ending.state == "finished"
+    await engine.close()
+
+
+async def test_a_restart_runs_through_new_processors_too() -> None:
+    engine = engine_with("restart", processors=(HIDES, JOINS))
+    log = logged(engine, START, text("void"))
+    await begin(engine, log, kept=record(engine, can_reset=True))
+    await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
+    answer(engine, "se", "cret", "s")
+    events = events_of(log)
+    assert [each["type"] for each in events[2:6]] == ["stream.gap", "stream.reset", "start", "warning"]
+    assert "".join(each["text"] for each in events[6:-2]) == "*s"
+    numbered = [each["seq"] for each in events if "seq" in each]
+    assert numbered == sorted({*numbered})
+    await engine.close()
+
+
 @pytest.mark.parametrize(
     "why",
     [
@@ -274,7 +464,6 @@ async def test_without_content_the_request_is_asked_again_whatever_the_model_wis
         "its end",
         "a damaged record",
         "the model's wish",
-        "processors",
     ],
 )
 async def test_what_cannot_go_on_is_closed(why: str) -> None:
@@ -283,12 +472,9 @@ async def test_what_cannot_go_on_is_closed(why: str) -> None:
     log = logged(engine, START, text(LONG), *ends, model="other" if why == "an unknown model" else "m")
     if why == "a lost beginning":
         log.trim(0)
-    processed = b'{"query":"hi","response_format":{"type":"json"},"json_snapshots":1}'
     kept = b'{"request":{"query":1}}' if why == "a damaged record" else record(engine)
-    if why == "processors":
-        kept = record(engine, processed)
     epoch = 4 if why == "a fourth worker" else 3
-    assert engine.takeovers.going_on(log, epoch, log.last_seq + NUMBER, kept) is None
+    assert await engine.takeovers.going_on(log, Owner("lost", epoch), log.last_seq + NUMBER, kept) == EndsInstead()
     await engine.close()
 
 
@@ -297,25 +483,102 @@ async def test_a_log_whose_events_are_none_is_damaged() -> None:
     log = logged(engine)
     log.append(b'id: s1.1\ndata: {"type":\n\n', 1)
     with pytest.raises(Error) as caught:
-        engine.takeovers.going_on(log, 1, NUMBER, record(engine))
+        await engine.takeovers.going_on(log, Owner("lost", 1), NUMBER, record(engine))
     assert caught.value.reason == "log_damaged"
     await engine.close()
 
 
-async def test_a_stream_that_is_refused_here_ends_with_that_error() -> None:
+async def test_a_server_that_is_full_leaves_a_stream_to_others() -> None:
     engine = engine_with()
     engine.limits = ServerLimits(LimitSettings(streams=1))
     engine.transfers["other"] = ("", lambda error: None)
     log = logged(engine, START, text(LONG))
-    begin = engine.takeovers.going_on(log, 1, 2 + NUMBER, record(engine))
-    assert begin is not None
-    begin(TAKEN)
+    with pytest.raises(NoRoom):
+        await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, record(engine))
+    engine.transfers.clear()
+    await begin(engine, log)
+    assert engine.running == 1
+    await engine.close()
+
+
+async def test_a_stream_that_is_refused_at_last_ends_with_that_error() -> None:
+    engine = engine_with()
+    engine.limits = ServerLimits(LimitSettings(streams=1))
+    log = logged(engine, START, text(LONG))
+    found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, record(engine))
+    assert isinstance(found, GoesOn)
+    engine.transfers["other"] = ("", lambda error: None)
+    found.begin(TAKEN)
     assert [each["type"] for each in events_of(log)[2:]] == ["stream.gap", "error", "done"]
     assert log.ending is not None
     assert log.ending.error is not None
     assert log.ending.error["code"] == "overloaded"
     assert engine.durable.publication("s1") is None
     engine.transfers.clear()
+    await engine.close()
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+LIMITED = KeySettings("anna", (), limits=KeyLimits(streams=1, requests_per_minute=1, spend=SpendLimit(100, "total")))
+
+
+def keyed(engine: Engine) -> bytes:
+    return record(engine, caller="anna")
+
+
+async def test_a_stream_of_a_key_takes_a_place_and_a_reservation_and_is_no_further_request() -> None:
+    engine = engine_with()
+    engine.ledger.use([LIMITED])
+    await engine.ledger.take(LIMITED, "s1", Demand(10, Reservation(5, 20)))
+    kept = keyed(engine)
+    assert json.loads(kept)["reserved"] == [5, 20]
+    engine.ledger.settle("s1", 0)
+    log = logged(engine, START, text(LONG), caller="anna")
+    found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, kept)
+    assert isinstance(found, GoesOn)
+    assert engine.ledger.reservations == {"s1": 20}
+    with pytest.raises(Error) as refused:
+        await engine.ledger.take(LIMITED, "s2")
+    assert refused.value.reason == "requests_per_minute"
+    found.withdraw()
+    assert engine.ledger.reservations == {}
+    await begin(engine, log, kept=kept)
+    assert engine.streams["s1"].intake.allowance is not None
+    engine.cancel("s1")
+    assert engine.ledger.reservations == {}
+    await engine.close()
+
+
+@pytest.mark.parametrize("limits", [KeyLimits(streams=1), KeyLimits(spend=SpendLimit(10, "total"))])
+async def test_a_stream_whose_key_has_nothing_left_ends_with_that_error(limits: KeyLimits) -> None:
+    engine = engine_with()
+    key = KeySettings("anna", (), limits=limits)
+    kept = keyed(engine)
+    engine.ledger.use([key])
+    await engine.ledger.take(key, "another", Demand(0, Reservation(1, 10)))
+    log = logged(engine, START, text(LONG), caller="anna")
+    found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, kept)
+    assert isinstance(found, EndsInstead)
+    assert found.error is not None
+    assert (found.error.code, found.error.reason) == ("rate_limited", "streams" if limits.streams else "spend")
+    await engine.close()
+
+
+@pytest.mark.parametrize("was", ["file", "store"])
+async def test_a_stream_of_a_key_that_is_gone_goes_on_unless_it_was_revoked(was: KeyHome) -> None:
+    engine = engine_with()
+    homes: dict[str, KeyHome] = {"anna": was}
+    engine.takeovers.key_home = lambda caller: homes.get(caller, "")
+    kept = keyed(engine)
+    homes.clear()
+    log = logged(engine, START, text(LONG), caller="anna")
+    found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, kept)
+    assert isinstance(found, EndsInstead) == (was == "store")
+    if isinstance(found, EndsInstead):
+        assert found.is_cancelled
+        assert found.error is not None
+        assert found.error.reason == "key_revoked"
     await engine.close()
 
 
@@ -365,9 +628,7 @@ async def test_who_has_waited_for_the_stream_follows_it() -> None:
 async def test_a_log_whose_events_are_no_stream_has_an_end() -> None:
     engine = engine_with()
     log = logged(engine, text("no start"))
-    begin = engine.takeovers.going_on(log, 1, log.last_seq + NUMBER, record(engine))
-    assert begin is not None
-    begin(TAKEN)
+    await begin(engine, log)
     *_, error, done = events_of(log)
     assert (error["error"]["code"], done["type"]) == ("internal", "done")
     assert log.ending is not None
@@ -384,9 +645,7 @@ async def test_a_worker_that_has_lost_a_stream_may_go_on_with_it_again_and_its_c
     follower = engine.durable.follow(log, client, view, 2, StreamSettings())
     follower.begin()
     engine.leave_to_other("s1")  # another worker has it
-    begin = engine.takeovers.going_on(log, 2, log.last_seq + NUMBER, record(engine))
-    assert begin is not None
-    begin(TAKEN)
+    await begin(engine, log, 2)
     publication = engine.durable.publication("s1")
     assert publication is not None
     assert publication.followers == 1
@@ -445,9 +704,15 @@ async def test_a_stream_that_no_worker_goes_on_with_is_not_let_go(why: str) -> N
 
 async def test_handovers_do_not_count_as_lost_workers() -> None:
     engine = engine_with()
-    log = logged(engine, START, text(LONG))
-    assert engine.takeovers.going_on(log, 3, log.last_seq + NUMBER, record(engine)) is not None
-    assert engine.takeovers.going_on(log, 4, log.last_seq + NUMBER, record(engine)) is None
+    log = logged(engine, START, text(LONG), handovers=6)
+    for owner, goes_on in (
+        (Owner("", 10), True),
+        (Owner("", 11), False),
+        (Owner("lost", 9), True),
+        (Owner("lost", 10), False),
+    ):
+        found = await engine.takeovers.going_on(log, owner, log.last_seq + NUMBER, record(engine))
+        assert isinstance(found, GoesOn) is goes_on
     await engine.close()
 
 
@@ -488,14 +753,16 @@ async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogC
     caplog.set_level("INFO")
     engine = engine_with()
     engine.limits = ServerLimits(LimitSettings(streams=1))
-    engine.transfers["other"] = ("", lambda error: None)
     log = logged(engine, START, text(LONG), model="m")
-    begin = engine.takeovers.going_on(log, 1, 2 + NUMBER, record(engine))
-    assert begin is not None
-    begin(TAKEN._replace(former=""))
-    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN)
-    assert engine.tallies.takeovers == {("m", "refused"): 1, ("other", "closed"): 1}
-    let_go, closed = [each for each in caplog.records if " has epoch 2: " in each.message]
+    found = await engine.takeovers.going_on(log, Owner("", 1), 2 + NUMBER, record(engine))
+    assert isinstance(found, GoesOn)
+    engine.transfers["other"] = ("", lambda error: None)
+    found.begin(TAKEN._replace(former=""))
+    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN, is_refused=False)
+    engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, is_refused=True)
+    assert engine.tallies.takeovers == {("m", "refused"): 2, ("other", "closed"): 1}
+    let_go, closed, refused = [each for each in caplog.records if " has epoch 2: " in each.message]
+    assert ": refused, " in refused.message
     assert (let_go.levelname, closed.levelname) == ("INFO", "WARNING")
     assert "its worker has let it go" in let_go.message
     engine.transfers.clear()
@@ -511,14 +778,25 @@ async def test_a_stream_that_leaves_before_its_content_comes_is_not_counted() ->
     await engine.close()
 
 
+class Traced(Telemetry):
+    """Notes which traces go on."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def go_on(self, context: str) -> Trace:
+        self.asked.append(context)
+        return Trace(Recorder(), "ab" * 16, parent_id="", state="", is_sampled=False, route=None, with_content=False)
+
+
 async def test_a_stream_goes_on_in_the_trace_of_its_request() -> None:
     engine = engine_with()
     about = {"parent_id": "", "state": "", "is_sampled": True, "route": "/r", "with_content": False}
     trace = Trace(Recorder(), "ab" * 16, **about)
     kept = record(engine, trace=trace)
     assert json.loads(kept)["span"] == trace.context
-    asked: list[str] = []
-    engine.takeovers._make_trace = asked.append
-    assert engine.takeovers.going_on(logged(engine, START), 1, NUMBER, kept) is not None
-    assert asked == [trace.context]
+    engine.telemetry = traced = Traced()
+    assert isinstance(await engine.takeovers.going_on(logged(engine, START), Owner("lost", 1), NUMBER, kept), GoesOn)
+    assert traced.asked == [trace.context]
+    engine.telemetry = None
     await engine.close()

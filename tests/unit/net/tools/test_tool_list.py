@@ -95,3 +95,23 @@ def test_a_list_has_at_most_so_many_pages() -> None:
 def test_what_is_no_list_is_refused() -> None:
     with pytest.raises(ToolServerError, match="its list of tools is none"):
         ToolListReader(True).feed({"tools": {}})
+
+
+@pytest.mark.parametrize(
+    ("named", "ttl"),
+    [
+        ([None], None),
+        (["60000"], None),
+        ([True], None),
+        ([-1], None),
+        ([30_000], 30.0),
+        ([30_000, 10_000.5, None], 10.0005),
+        ([0], LIMITS.list_ttl_least),
+        ([10**15], LIMITS.list_ttl_most),
+    ],
+)
+def test_a_list_holds_as_long_as_its_shortest_page(named: list[Any], ttl: float | None) -> None:
+    reader = ToolListReader(has_headers=False)
+    for value in named:
+        reader.feed({"tools": [], "ttlMs": value, "nextCursor": "more"})
+    assert reader.read().ttl == ttl

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeySettings, Settings, key_digest
+from gai_fast.model.settings import IssuerSettings, KeySettings, Settings, key_digest
 from gai_fast.server.admission.callers import Callers
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.stores.backend import KEYS, StoreError
@@ -200,6 +200,18 @@ async def test_a_name_of_the_file_is_the_files_and_its_streams_go_on(open_keys: 
     assert (find(one), one.stored("shop"), {*one.keys}) == ("401 key", None, set())
     await one.change("shop", lambda _: None)
     assert ended == []
+
+
+async def test_where_a_key_is_says_whether_it_was_revoked(open_keys: Open) -> None:
+    one = await open_keys()
+    await one.change("shop", lambda _: key())
+    assert [one.home_of(name) for name in ("shop", "other", "")] == ["store", "", ""]
+    issuer = IssuerSettings("corp", "https://x", "y", KeySettings("corp", ()))
+    one.use(Settings(keys=(KeySettings("shop", (b"file",)),), issuers=(issuer,)))
+    assert [one.home_of(name) for name in ("shop", "corp:anna")] == ["file", "file"]
+    one.use(Settings())
+    await one.change("shop", lambda _: None)
+    assert one.home_of("shop") == ""
 
 
 async def test_keys_that_have_not_changed_stay_the_same_objects(open_keys: Open) -> None:

@@ -1,4 +1,4 @@
-"""`server/requests/guarding.py`: what of the gate `guards` is done at once, and who comes before it."""
+"""The gate `guards`: what is done at once, what waits (`server/requests/guarding.py`), and who comes before it."""
 
 from __future__ import annotations
 
@@ -91,14 +91,16 @@ async def test_long_texts_wait_for_their_turns(routes: StreamRoutes) -> None:
         assert spec_of(passage).request.query.endswith("x [words]")
 
 
-async def test_a_caller_without_a_request_left_is_refused_before_a_guard_looks(
-    routes: StreamRoutes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key = KeySettings("ann", (), limits=KeyLimits(streams=1))
-    assert routes.gates._engine.ledger.try_take(key, "s")
-    monkeypatch.setattr(routes.gates._engine.guarding, "check", None)
+async def test_a_caller_without_a_request_left_is_refused_before_a_guard_looks(routes: StreamRoutes) -> None:
+    key, engine = KeySettings("ann", (), limits=KeyLimits(streams=1)), routes.gates._engine
+    assert engine.ledger.try_take(key, "s")
+    assert engine.guards is not None
+    automaton = engine.guards.active[0].automaton
+    assert automaton is not None
+    states = automaton.state_count
     with pytest.raises(Error, match="streams = 1"):
         go_on(native(routes, "a kestrel", key), iter(routes.gates.of(WAY)))
+    assert automaton.state_count == states, "a search makes states"
 
 
 async def test_where_workers_share_limits_their_ledger_is_asked_first(

@@ -1,0 +1,606 @@
+"""One run: turns of a model, and the calls of the gateway's tools between them. Sans-IO.
+
+Owns when a call begins and ends, what becomes of its result, and whether another turn follows. It must not know how a
+model is asked, how a tool is called, where records are kept, and what time it is: whoever drives it is told what to do
+by actions.
+
+1. A turn streams; its calls are noted as they come. Calls of idempotent tools that nobody approves begin at once, all
+   others after the turn's good end. At most `parallel_tools` run at a time; they begin in the calls' order.
+2. After the end of a turn, and of its calls: the next turn, if the gateway's tools were called and no others; else the
+   end. Calls of the client's tools are left to the client.
+3. A name that nobody offers, arguments that are no JSON, a call beyond `max_tool_calls` and a denied one have results
+   that are errors. So has each call of a turn that was cut off (`length`, `content_filter`): its arguments may be.
+4. After `max_steps` turns, a call beyond `max_tool_calls` or the end of the run's time, one last turn follows, without
+   tools. Its calls are not made.
+5. A turn that is asked anew voids its calls: those that run are ended, and their results are dropped.
+6. With only approvals left the run waits. Each approval is decided once.
+7. A record is all that another worker needs to go on. There a call that had begun and has no result is made once more
+   if its tool is idempotent, and is an error otherwise: its outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+from gai_fast.core.call_key import approval_digest
+from gai_fast.model.errors import GaiFastError
+
+Decision = Literal["approve", "deny"]
+
+
+class RunState(enum.Enum):
+    """What a run does."""
+
+    TURN = "turn"
+    """A model answers."""
+    CALLING = "calling"
+    """Calls are made, and perhaps approvals waited for."""
+    WAITING = "waiting"
+    """Approvals are waited for, and nothing else."""
+    ENDED = "ended"
+
+
+_TURN, _CALLING, _WAITING, _ENDED = RunState
+
+TRANSITIONS: Final[Mapping[RunState, Mapping[str, frozenset[RunState]]]] = {
+    _TURN: {
+        "call": frozenset({_TURN}),
+        "result": frozenset({_TURN}),
+        "reset": frozenset({_TURN}),
+        "end of turn": frozenset(RunState),
+        "time": frozenset({_TURN}),
+        "stop": frozenset({_ENDED}),
+    },
+    _CALLING: {
+        "result": frozenset(RunState),
+        "decision": frozenset({_CALLING}),
+        "time": frozenset({_TURN, _ENDED}),
+        "stop": frozenset({_ENDED}),
+    },
+    _WAITING: {
+        "result": frozenset({_WAITING}),
+        "decision": frozenset(RunState),
+        "stop": frozenset({_ENDED}),
+    },
+    _ENDED: {"result": frozenset({_ENDED}), "stop": frozenset({_ENDED})},
+}
+"""`TRANSITIONS[state][what happens]` has the states that may follow. What is missing here is a bug of ours; results may
+be late in every state."""
+
+
+class IllegalStep(GaiFastError):
+    """The state of a run does not allow what happens, or what follows: a bug of ours."""
+
+
+class ApprovalError(GaiFastError):
+    """A decision that cannot be taken.
+
+    Args:
+        reason: `unknown`, `digest` (it is for another call) or `decided`.
+    """
+
+    def __init__(self, reason: Literal["unknown", "digest", "decided"]) -> None:
+        super().__init__(f"the approval cannot be decided: {reason}")
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """A tool that the run offers.
+
+    Attributes:
+        address: Its name in configurations: `docs.search`, or `weather` of the gateway's own.
+        approve: Whether its calls wait for a person.
+        idempotent: Whether it may be called again after a fault.
+    """
+
+    address: str
+    approve: bool = False
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """The bounds of a run.
+
+    Attributes:
+        max_steps: Turns of the model, without the last one of rule 4.
+        max_tool_calls: Calls of the gateway's tools.
+        parallel_tools: Calls at a time.
+        asks: Whether there is somebody to approve. If not, calls that need it are denied.
+    """
+
+    max_steps: int = 10
+    max_tool_calls: int = 32
+    parallel_tools: int = 4
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """The result of a call.
+
+    Attributes:
+        value: Any JSON; a text for an error.
+        is_error: Whether it is an error.
+        parts: As in `tool.result`, if one is no text; else none.
+        is_truncated: Whether something of it was left out.
+        duration_ms: Milliseconds that the call has taken.
+    """
+
+    value: Any
+    is_error: bool = False
+    parts: tuple[Mapping[str, Any], ...] = ()
+    is_truncated: bool = False
+    duration_ms: int = 0
+
+
+Phase = Literal["noted", "asking", "ready", "running", "ended"]
+
+
+@dataclass(slots=True)
+class RunCall:
+    """One call of a tool by the model.
+
+    Attributes:
+        call_id: Its id, unique in the run.
+        name: The name that the model has called.
+        arguments: Its arguments, any JSON; a text if they are none.
+        step: Its turn, from 1.
+        ordinal: Its place among the calls of the turn, from 0.
+        tool: The tool. None if it is the client's or nobody's.
+        phase: How far it is.
+        attempt: How often it was begun.
+        approval_id: The id of its approval; empty if nobody was asked.
+        result: Its result. None before its end.
+    """
+
+    call_id: str
+    name: str
+    arguments: Any
+    step: int
+    ordinal: int
+    tool: RunTool | None
+    phase: Phase = "noted"
+    attempt: int = 0
+    approval_id: str = ""
+    result: CallResult | None = None
+
+
+class BeginCall(NamedTuple):
+    """Make a call; `ToolRun.end_call` must follow, unless an `EndCall` comes first."""
+
+    call: RunCall
+
+
+class EndCall(NamedTuple):
+    """End a call that runs. Its result is dropped."""
+
+    call: RunCall
+
+
+class AskApproval(NamedTuple):
+    """Ask for an approval; `ToolRun.decide` must follow, or `ToolRun.deny`.
+
+    Attributes:
+        call: The call.
+        digest: What a decision must name.
+    """
+
+    call: RunCall
+    digest: str
+
+
+class Decided(NamedTuple):
+    """An approval was decided.
+
+    Attributes:
+        call: The call.
+        decision: The decision.
+        by: Who has decided; empty for the gateway.
+        reason: Why; may be empty.
+    """
+
+    call: RunCall
+    decision: Decision
+    by: str
+    reason: str
+
+
+class CallEnded(NamedTuple):
+    """A call has its result."""
+
+    call: RunCall
+
+
+class EndStep(NamedTuple):
+    """A turn and its calls have ended."""
+
+    step: int
+
+
+class Warn(NamedTuple):
+    """The run is at its bounds: a last turn follows."""
+
+
+class BeginTurn(NamedTuple):
+    """Ask the model.
+
+    Attributes:
+        step: The turn, from 1.
+        without_tools: Whether it must call none.
+    """
+
+    step: int
+    without_tools: bool
+
+
+class Finish(NamedTuple):
+    """The run has ended well.
+
+    Attributes:
+        finish_reason: As in `finish`.
+    """
+
+    finish_reason: str
+
+
+Action = BeginCall | EndCall | AskApproval | Decided | CallEnded | EndStep | Warn | BeginTurn | Finish
+
+_CUT: Final = frozenset({"length", "content_filter", "cancelled"})
+"""Reasons for which a turn has ended before its end."""
+
+
+@dataclass(slots=True)
+class RunStep:
+    """One turn and its calls.
+
+    Attributes:
+        number: From 1.
+        finish_reason: Why the turn has ended. None while it streams.
+        calls: Its calls, in the model's order.
+        without_tools: As in `BeginTurn`.
+    """
+
+    number: int
+    finish_reason: str | None = None
+    calls: list[RunCall] = field(default_factory=list)
+    without_tools: bool = False
+
+
+class ToolRun:
+    """One run. Each method is something that happens, and returns what is to be done, in order.
+
+    Args:
+        tools: The tools that the run offers, by the names that the model sees.
+        client_tools: The names of the client's tools.
+        limits: Its bounds.
+        stream_id: The id of its stream, which ids of approvals begin with.
+
+    Attributes:
+        state: What it does.
+        steps: Its turns, the last one last.
+    """
+
+    def __init__(
+        self, tools: Mapping[str, RunTool], client_tools: Collection[str], limits: RunLimits, stream_id: str
+    ) -> None:
+        self.state = RunState.TURN
+        self.steps = [RunStep(1)]
+        self._tools = tools
+        self._client_tools = client_tools
+        self._limits = limits
+        self._stream_id = stream_id
+        self._ids: set[str] = set()
+        self._asked = 0  # approvals
+        self._counted = 0  # calls of the gateway's tools, in former turns
+        self._is_over = False  # the time, or the number of calls
+
+    @property
+    def step(self) -> RunStep:
+        """The turn that streams, or whose calls are made."""
+        return self.steps[-1]
+
+    @property
+    def client_calls(self) -> list[RunCall]:
+        """The calls of the last turn that are left to the client."""
+        return [call for call in self.step.calls if self._is_of_client(call)]
+
+    # ---- a turn
+
+    def note_call(self, call_id: str, name: str, arguments: Any) -> list[Action]:
+        """Notes a call whose arguments are complete, of the attempt that answers.
+
+        Args:
+            call_id: The provider's id; may be empty, or one that was there before.
+            name: The name that the model has called.
+            arguments: Its arguments, parsed; a text if they are no JSON.
+        """
+        self._check("call")
+        step = self.step
+        ordinal = len(step.calls)
+        if not call_id or call_id in self._ids:
+            call_id = f"call_{step.number}_{ordinal}"
+        while call_id in self._ids:
+            call_id += "_"
+        self._ids.add(call_id)
+        call = RunCall(call_id, name, arguments, step.number, ordinal, self._tools.get(name))
+        step.calls.append(call)
+        if self._is_of_client(call):
+            return []
+        problem = self._problem_of(call)
+        if problem:
+            return self._settled("call", self._end(call, CallResult(problem, is_error=True)))
+        if call.tool is not None and call.tool.idempotent and not call.tool.approve:
+            call.phase = "ready"
+        return self._settled("call", [])
+
+    def end_turn(self, finish_reason: str) -> list[Action]:
+        """Notes the good end of a turn.
+
+        Args:
+            finish_reason: As in `finish`.
+        """
+        self._check("end of turn")
+        self.step.finish_reason = finish_reason
+        done: list[Action] = []
+        for call in self.step.calls:
+            if call.phase != "noted" or self._is_of_client(call):
+                continue
+            if finish_reason in _CUT:
+                text = f"the call was not made: the turn has ended by {finish_reason}"
+                done += self._end(call, CallResult(text, is_error=True))
+            elif call.tool is None or not call.tool.approve:
+                call.phase = "ready"
+            elif self._limits.asks:
+                done.append(self._ask(call))
+            else:
+                text = "the call needs an approval, and nobody can be asked"
+                done += self._end(call, CallResult(text, is_error=True))
+        return self._settled("end of turn", done)
+
+    def reset_turn(self) -> list[Action]:
+        """Notes that the turn is asked anew, after some of it was seen: rule 5."""
+        self._check("reset")
+        done = self._stopped()
+        self.step.calls.clear()
+        return self._settled("reset", done)
+
+    # ---- calls
+
+    def end_call(self, call: RunCall, result: CallResult) -> list[Action]:
+        """Notes the result of a call. One that comes too late changes nothing."""
+        self._check("result")
+        if call.phase != "running":
+            return []
+        return self._settled("result", self._end(call, result))
+
+    def decide(self, approval_id: str, decision: Decision, digest: str, by: str = "", reason: str = "") -> list[Action]:
+        """Notes a decision.
+
+        Args:
+            approval_id: The id of the approval.
+            decision: The decision.
+            digest: What the decision is for.
+            by: Who has decided.
+            reason: Why; may be empty.
+
+        Raises:
+            ApprovalError: It cannot be taken; nothing has changed.
+        """
+        call = self._asked_call(approval_id)
+        if call is None:
+            raise ApprovalError("unknown")
+        if call.phase != "asking":
+            raise ApprovalError("decided")
+        if digest != self._digest(call):
+            raise ApprovalError("digest")
+        self._check("decision")
+        done: list[Action] = [Decided(call, decision, by, reason)]
+        if decision == "approve":
+            call.phase = "ready"
+        else:
+            text = f"the call was denied{f': {reason}' if reason else ''}"
+            done += self._end(call, CallResult(text, is_error=True))
+        return self._settled("decision", done)
+
+    def deny(self, call: RunCall, reason: str) -> list[Action]:
+        """Denies a call in the gateway's name: its approval has expired, or too many runs wait.
+
+        Args:
+            call: The call, which waits for an approval.
+            reason: Why: `expired`, or as in `decide`.
+        """
+        return self.decide(call.approval_id, "deny", self._digest(call), reason=reason)
+
+    # ---- bounds and ends
+
+    def end_time(self) -> list[Action]:
+        """Notes the end of the run's time: rule 4. Calls are ended; a turn goes on to its end."""
+        self._check("time")
+        self._is_over = True
+        done: list[Action] = []
+        for call in self.step.calls:
+            if call.phase == "ended" or self._is_of_client(call):
+                continue
+            if call.phase == "running":
+                done.append(EndCall(call))
+            done += self._end(call, CallResult(_OUT_OF_TIME, is_error=True))
+        return self._settled("time", done)
+
+    def stop(self) -> list[Action]:
+        """Ends the run at once: it has failed, was cancelled, or another worker goes on with it."""
+        self._check("stop")
+        done = self._stopped()
+        self.state = RunState.ENDED
+        return done
+
+    # ---- records
+
+    def record(self) -> dict[str, Any]:
+        """Returns all that another worker needs, as JSON."""
+        return {
+            "state": self.state.value,
+            "asked": self._asked,
+            "counted": self._counted,
+            "over": self._is_over,
+            "ids": sorted(self._ids),
+            "steps": [asdict(step) for step in self.steps],
+        }
+
+    def load(self, record: Mapping[str, Any]) -> list[Action]:
+        """Goes on with a run of another worker: rule 7. Its turn, if it was in one, is asked anew.
+
+        Args:
+            record: The result of `record` there.
+        """
+        self.state = RunState(record["state"])
+        self._asked, self._counted, self._is_over = record["asked"], record["counted"], record["over"]
+        self._ids = {*record["ids"]}
+        self.steps = [_step_of(each) for each in record["steps"]]
+        if self.state is RunState.ENDED:
+            return []
+        if self.state is RunState.TURN:
+            self.step.calls.clear()
+            return [BeginTurn(self.step.number, self.step.without_tools)]
+        done: list[Action] = []
+        for call in self.step.calls:
+            if call.phase == "running" and call.tool is not None and call.tool.idempotent:
+                call.phase = "ready"
+            elif call.phase == "running":
+                done += self._end(call, CallResult("the outcome of this call is unknown", is_error=True))
+        return self._gone_on(done)
+
+    # ---- what follows
+
+    def _check(self, happening: str) -> None:
+        if happening not in TRANSITIONS[self.state]:
+            raise IllegalStep(f"run: {happening!r} is not allowed in state {self.state.value!r}")
+
+    def _settled(self, happening: str, done: list[Action]) -> list[Action]:
+        """Returns the actions, and those that follow from the new situation; sets the state."""
+        before = self.state
+        done = self._gone_on(done)
+        if self.state not in TRANSITIONS[before][happening]:
+            raise IllegalStep(f"run: {self.state.value!r} does not follow {happening!r} in state {before.value!r}")
+        return done
+
+    def _gone_on(self, done: list[Action]) -> list[Action]:
+        if self.state is RunState.ENDED:
+            return done
+        done += self._begun()
+        step = self.step
+        if step.finish_reason is None:
+            self.state = RunState.TURN
+            return done
+        phases = {call.phase for call in step.calls if not self._is_of_client(call)}
+        if phases & {"running", "ready"}:
+            self.state = RunState.CALLING
+        elif "asking" in phases:
+            self.state = RunState.WAITING
+        else:
+            done += self._ended_step(step)
+        return done
+
+    def _begun(self) -> list[Action]:
+        """Begins the calls that are ready, as far as there are places for them."""
+        done: list[Action] = []
+        running = sum(call.phase == "running" for call in self.step.calls)
+        for call in self.step.calls:
+            if call.phase == "ready" and running < self._limits.parallel_tools:
+                call.phase = "running"
+                call.attempt += 1
+                running += 1
+                done.append(BeginCall(call))
+        return done
+
+    def _ended_step(self, step: RunStep) -> list[Action]:
+        """Returns what follows a turn and its calls: rules 2 and 4."""
+        own = [call for call in step.calls if not self._is_of_client(call)]
+        self._counted += len(own)
+        done: list[Action] = [EndStep(step.number)]
+        reason = step.finish_reason or "other"
+        if step.calls and reason not in _CUT:
+            if len(own) == len(step.calls) and not step.without_tools:
+                return [*done, *self._next_turn(step)]
+            reason = "tool_calls" if len(own) < len(step.calls) else "length"
+        self.state = RunState.ENDED
+        return [*done, Finish(reason)]
+
+    def _next_turn(self, step: RunStep) -> list[Action]:
+        is_last = self._is_over or self._counted > self._limits.max_tool_calls or step.number >= self._limits.max_steps
+        self.steps.append(RunStep(step.number + 1, without_tools=is_last))
+        self.state = RunState.TURN
+        return [*([Warn()] if is_last else []), BeginTurn(step.number + 1, is_last)]
+
+    def _stopped(self) -> list[Action]:
+        """Ends the calls that run, and forgets those that wait."""
+        done: list[Action] = []
+        for call in self.step.calls:
+            if call.phase == "running":
+                done.append(EndCall(call))
+            call.phase = "ended"
+        return done
+
+    def _end(self, call: RunCall, result: CallResult) -> list[Action]:
+        call.phase = "ended"
+        call.result = result
+        return [CallEnded(call)]
+
+    # ---- one call
+
+    def _is_of_client(self, call: RunCall) -> bool:
+        return call.tool is None and call.name in self._client_tools
+
+    def _problem_of(self, call: RunCall) -> str:
+        """Returns why a call is not made: rules 3 and 4; empty if it may be."""
+        own = sum(not self._is_of_client(each) for each in self.step.calls)
+        if self.step.without_tools:
+            return "no tools can be called any more"
+        if call.tool is None:
+            return f"there is no tool {call.name!r}"
+        if not isinstance(call.arguments, dict):
+            return "the arguments are no JSON object"
+        if self._is_over:
+            return _OUT_OF_TIME
+        if self._counted + own > self._limits.max_tool_calls:
+            return f"the run has had its {self._limits.max_tool_calls} calls (max_tool_calls)"
+        return ""
+
+    def _ask(self, call: RunCall) -> AskApproval:
+        call.phase = "asking"
+        self._asked += 1
+        call.approval_id = f"{self._stream_id}-{self._asked}"
+        return AskApproval(call, self._digest(call))
+
+    def _digest(self, call: RunCall) -> str:
+        assert call.tool is not None
+        return approval_digest(call.approval_id, call.tool.address, call.arguments)
+
+    def _asked_call(self, approval_id: str) -> RunCall | None:
+        for step in self.steps:
+            for call in step.calls:
+                if approval_id and call.approval_id == approval_id:
+                    return call
+        return None
+
+
+_OUT_OF_TIME: Final = "the call was not made to its end: the run has had its time (run_timeout)"
+
+
+def _step_of(record: Mapping[str, Any]) -> RunStep:
+    calls = [_call_of(each) for each in record["calls"]]
+    return RunStep(record["number"], record["finish_reason"], calls, record["without_tools"])
+
+
+def _call_of(record: Mapping[str, Any]) -> RunCall:
+    tool, result = record["tool"], record["result"]
+    values = {
+        **record,
+        "tool": None if tool is None else RunTool(**tool),
+        "result": None if result is None else CallResult(**{**result, "parts": tuple(result["parts"])}),
+    }
+    return RunCall(**values)

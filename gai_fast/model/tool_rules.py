@@ -1,0 +1,87 @@
+"""Which tools may be used: by a model, by a caller, in a request. Patterns name tools; nothing is listed for it.
+
+1. A pattern is `<server>.<tool>` or the name of a tool of the gateway's own; `*`, `?` and `[]` are special in each part
+   (`fnmatch`). The first dot divides: labels of servers have none. `*` alone is all tools.
+2. A request may use what all lists of patterns name that hold for it. Whether any tool is left is known before a
+   server is asked: each list names something of the same server, or the same tool of the gateway's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Final
+
+_ALL: Final = "*"
+
+
+class ToolPatterns:
+    """One list of patterns.
+
+    Args:
+        patterns: The patterns; none name nothing.
+    """
+
+    __slots__ = ("_own", "_parts")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        parts: list[tuple[str, str]] = []
+        own: list[str] = []
+        for pattern in patterns:
+            label, dot, name = pattern.partition(".")
+            if dot:
+                parts.append((label, name))
+            else:
+                own.append(pattern)
+            if pattern == _ALL:
+                parts.append((_ALL, _ALL))
+        self._parts = tuple(parts)
+        self._own = tuple(own)
+
+    def __contains__(self, address: str) -> bool:
+        """Returns whether a tool is named.
+
+        Args:
+            address: `<server>.<tool>`, or the name of a tool of the gateway's own.
+        """
+        label, dot, name = address.partition(".")
+        if not dot:
+            return any(fnmatchcase(address, pattern) for pattern in self._own)
+        return any(fnmatchcase(label, one) and fnmatchcase(name, other) for one, other in self._parts)
+
+    def may_name(self, server: str) -> bool:
+        """Returns whether a tool of a server may be named: what it offers is not known yet."""
+        return any(fnmatchcase(server, label) for label, _ in self._parts)
+
+
+class AllowedTools:
+    """What a request may use: rule 2.
+
+    Args:
+        lists: The lists that hold: the model's, the key's, the request's.
+    """
+
+    __slots__ = ("_lists",)
+
+    def __init__(self, lists: Sequence[ToolPatterns]) -> None:
+        self._lists = tuple(lists)
+
+    def __contains__(self, address: str) -> bool:
+        """Returns whether a tool may be used; `address` as for `ToolPatterns`."""
+        return bool(self._lists) and all(address in each for each in self._lists)
+
+    def servers(self, labels: Iterable[str]) -> list[str]:
+        """Returns the servers of which a tool may be used.
+
+        Args:
+            labels: The servers of the configuration.
+        """
+        return [label for label in labels if self._lists and all(each.may_name(label) for each in self._lists)]
+
+    def own(self, names: Iterable[str]) -> list[str]:
+        """Returns the tools of the gateway's own that may be used.
+
+        Args:
+            names: Those of the configuration.
+        """
+        return [name for name in names if name in self]

@@ -1,0 +1,197 @@
+"""`[[tool]]` with a `url`: a tool of the operator's on HTTP. Its arguments are posted, the body is its result.
+
+1. A call is one POST; no connection sends it again.
+2. Headers say which call it is: `Idempotency-Key`, `X-Request-Id`, `X-Gai-Call-Id`, `X-Gai-Attempt`, `traceparent`.
+3. JSON is the value, everything else is text; what is longer than `max_result` is cut.
+4. Of a status that is no success, the status alone is seen: a body may hold what is not for models. No redirect is
+   followed: the headers of the configuration are for its own address. `Retry-After` is respected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from gai_fast.core.requests.reading import decode_json
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import Secret, ToolSettings
+from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.server_source import peer_of
+from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
+from gai_fast.net.tools.http_wire import failure_of, tool_server_address
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.param_headers import header_text
+from gai_fast.net.tools.pause import Pause
+from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.tool_list import OfferedTool
+from gai_fast.net.tools.tool_results import ToolResult
+from gai_fast.net.tools.wire import OnProgress
+from gai_fast.net.upstream.connection import OpenExchange, Receiver
+from gai_fast.net.upstream.http_request import Origin, encode_request
+from gai_fast.net.upstream.pool import UpstreamPool
+from gai_fast.runtime.timers import Timers
+
+_HEADERS: Final = (("content-type", "application/json"), ("accept", "application/json, text/plain;q=0.9, */*;q=0.8"))
+_DECODER: Final = msgspec.json.Decoder()
+
+
+def own_tool(settings: ToolSettings) -> GatewayTool:
+    """Returns a tool of the gateway's own as runs see it."""
+    size = len(encode_json(settings.parameters))
+    offered = OfferedTool(settings.name, settings.description, settings.parameters, size)
+    return GatewayTool("", offered, settings.approve, settings.idempotent)
+
+
+class HTTPTool(ToolSource):
+    """A tool on HTTP.
+
+    Args:
+        settings: The tool.
+        url: Its URL.
+        timers: The loop's timers.
+        loop: The running loop.
+
+    Raises:
+        ValueError: Its URL or a header is not acceptable. No text has the value of a header.
+    """
+
+    def __init__(self, settings: ToolSettings, url: Secret, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(settings.name, settings.max_calls)
+        self._settings = settings
+        host, self._path = tool_server_address(url.reveal())
+        self._headers = (*_HEADERS, *((name, value.reveal()) for name, value in settings.headers.items()))
+        encode_request(Origin.parse(host), "POST", self._path, self._headers, b"")  # what is refused is refused here
+        self._pause = Pause(timers)
+        self._pool = UpstreamPool(
+            peer_of(host, settings.timeout, SHARED.tool_connect),
+            timers=timers,
+            max_connections=settings.max_calls,
+            pool_wait=SHARED.tool_connect,
+            loop=loop,
+        )
+
+    async def list_tools(self) -> SourceList:
+        """As `ToolSource.list_tools`: the tool itself."""
+        return SourceList((own_tool(self._settings),))
+
+    async def close(self) -> None:
+        """As `ToolSource.close`."""
+        await self._pool.close()
+
+    async def _called(
+        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+    ) -> ToolResult:
+        self._pause.check()
+        response = _Response(self._pause, self._settings.max_result)
+        headers = (*self._headers, *_headers_of(meta))
+        body = encode_json(arguments)
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                response.exchange = self._pool.open_once("POST", self._path, headers, body, response, None, -1, False)
+                return await response.outcome
+        except TimeoutError:
+            text = f"it does not answer within {self._settings.timeout:g} s"
+            raise ToolServerError(text, "late", may_have_run=response.was_sent) from None
+        finally:
+            response.give_up()
+
+
+def _headers_of(meta: ToolMeta) -> list[tuple[str, str]]:
+    """Returns the headers of a call: rule 2. An id of a provider's may have other characters than a header."""
+    named = {
+        "idempotency-key": meta.idempotency_key,
+        "x-request-id": meta.request_id,
+        "x-gai-call-id": meta.call_id,
+        "x-gai-attempt": str(meta.attempt),
+        "traceparent": meta.traceparent,
+    }
+    return [(name, header_text(value)) for name, value in named.items() if value]
+
+
+class _Response(Receiver):
+    """The response to a call.
+
+    Args:
+        pause: Notes `Retry-After`.
+        most: Bytes to keep of a text.
+    """
+
+    def __init__(self, pause: Pause, most: int) -> None:
+        self.outcome: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
+        self.exchange: OpenExchange | None = None
+        self._pause = pause
+        self._most = most
+        self._body = bytearray()
+        self._is_json = False
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether the server may have got the call."""
+        return self.exchange is not None and self.exchange.sent
+
+    def give_up(self) -> None:
+        """Aborts, unless it has ended."""
+        if self.exchange is not None and not self.exchange.is_complete:
+            self.exchange.close()
+
+    # -- as a receiver --
+
+    def head_received(self, status: int, headers: dict[str, str]) -> None:
+        if not 200 <= status < 300:
+            self._pause.note(headers)
+            text = f"it answers with status {status}"
+            self._fail(ToolServerError(text, "status", status=status, may_have_run=status >= 500))
+            return
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._is_json = media_type == "application/json" or media_type.endswith("+json")
+
+    def body_received(self, data: bytes) -> None:
+        if self.outcome.done():
+            return
+        self._body += data
+        if self._is_json and len(self._body) > LIMITS.tool_message:
+            text = f"its result has more than {LIMITS.tool_message} bytes (limit tool_message)"
+            self._fail(ToolServerError(text, "form", may_have_run=True))
+        elif not self._is_json and len(self._body) > self._most:
+            self._finish(self._cut(bytes(self._body)))
+            self.give_up()
+
+    def exchange_ended(self, error: Error | None) -> None:
+        if self.outcome.done():
+            return
+        if error is not None:
+            self._fail(failure_of(error, was_sent=self.was_sent))
+        elif self._is_json:
+            self._read_json(bytes(self._body))
+        else:
+            self._finish(self._cut(bytes(self._body)))
+
+    def _read_json(self, body: bytes) -> None:
+        try:
+            value = decode_json(_DECODER, body, SHARED.tool_depth)
+        except Error as problem:
+            why = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
+            text = f"its result is JSON that is {why}" if why else "its result is called JSON, and is none"
+            self._fail(ToolServerError(text, "form", may_have_run=True))
+            return
+        self._finish(ToolResult(value) if len(body) <= self._most else self._cut(body))
+
+    def _cut(self, body: bytes) -> ToolResult:
+        """Returns the text of a body, cut at a character."""
+        kept = body[: self._most]
+        is_cut = len(kept) < len(body)
+        return ToolResult(kept.decode("utf-8", "ignore" if is_cut else "replace"), is_truncated=is_cut)
+
+    def _finish(self, result: ToolResult) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(result)
+
+    def _fail(self, problem: ToolServerError) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(problem)
+            self.give_up()

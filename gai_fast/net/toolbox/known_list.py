@@ -1,0 +1,68 @@
+"""The list of one source as runs use it: read before the first run that needs it, and anew once it no longer holds.
+
+1. Runs that come while the list is read wait for it together, for `patience` seconds at most; reading goes on.
+2. If it cannot be read, or not in time, the former list is used. Without one, the source offers nothing.
+3. After a failure it is not read again for `limits.list_ttl` seconds: no run waits meanwhile.
+4. A run keeps the list that it has got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import Final
+
+from gai_fast.net.toolbox.tool_source import SourceList, ToolSource
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.rpc import ToolServerError
+
+_log: Final = logging.getLogger("gai_fast.tools")
+_NONE: Final = SourceList(())
+
+
+class KnownList:
+    """The list of one source. Belongs to one loop. After use, `close` must be awaited.
+
+    Args:
+        source: The source.
+        patience: Seconds that a run waits for the list.
+    """
+
+    def __init__(self, source: ToolSource, patience: float) -> None:
+        self._source = source
+        self._patience = patience
+        self._list = _NONE
+        self._ends_at = -math.inf
+        self._reading: asyncio.Task[None] | None = None
+
+    async def current(self) -> SourceList:
+        """Returns the list for a run: rules 1 to 3."""
+        loop = asyncio.get_running_loop()
+        if self._reading is None and loop.time() >= self._ends_at:
+            self._reading = loop.create_task(self._read())
+        if self._reading is not None:
+            await asyncio.wait((self._reading,), timeout=self._patience)
+        return self._list
+
+    async def close(self) -> None:
+        """Ends the reading of the list, if it is read."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait((self._reading,))
+
+    async def _read(self) -> None:
+        holds = LIMITS.list_ttl
+        try:
+            listed = await self._source.list_tools()
+        except ToolServerError as problem:
+            kept = f"the {len(self._list.tools)} tools of before are used" if self._list.tools else "it offers nothing"
+            _log.warning("tools %r: there is no list: %s: %s", self._source.name, problem, kept)
+        else:
+            for name, reason in sorted({*listed.left_out} - {*self._list.left_out}):
+                _log.warning("tools %r: left out: %s: %s", self._source.name, name, reason)
+            self._list = listed
+            holds = math.inf if listed.ttl is None else listed.ttl
+        finally:
+            self._reading = None
+        self._ends_at = asyncio.get_running_loop().time() + holds

@@ -1,0 +1,199 @@
+"""The calls of one run: makes those that `core/run.py` begins, and has their results.
+
+Owns the order of record and call. It must not know turns, nor where records are kept.
+
+1. A call that is not idempotent is made once its record is stored. If it cannot be stored, it is not made: an error.
+2. A result is recorded before the run has it.
+3. Whatever fails is a result: a text of at most `limits.tool_problem` characters that is an error, and no traceback.
+4. A call that is ended is cancelled at once: its connection closes, its server is told, its function is cancelled. Its
+   result, if there is one, is dropped.
+5. A bug of ours is logged, and is the call's result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol
+
+from gai_fast.core.call_key import idempotency_key
+from gai_fast.core.run import CallResult, RunCall
+from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.tool_source import GatewayTool
+from gai_fast.net.toolbox.toolbox import Toolbox
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.rpc import ToolServerError, readable
+from gai_fast.net.tools.tool_results import ResultPart, ToolResult
+from gai_fast.net.tools.wire import OnProgress, ToolProgress
+
+_log: Final = logging.getLogger("gai_fast.tools")
+_MS: Final = 1e-3
+
+
+class NotStored(Exception):
+    """A record cannot be stored: the store is out of reach, or another worker has the run."""
+
+
+class CallRecords(Protocol):
+    """Where the records of a run's calls are kept."""
+
+    async def started(self, call: RunCall, key: str) -> None:
+        """Stores that a call is about to be made.
+
+        Raises:
+            NotStored: It must not be made.
+        """
+
+    async def ended(self, call: RunCall, result: CallResult) -> None:
+        """Stores a result.
+
+        Raises:
+            NotStored: The run has its result nevertheless; after a fault its outcome is unknown.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What all calls of a run have in common.
+
+    Attributes:
+        caller: The name of its caller.
+        request_id: The id of its request.
+        stream_id: The id of its stream.
+        request_key: The idempotency key of the request, or the stream's id.
+        traceparent: The trace of its calls; empty if there is none.
+    """
+
+    caller: str
+    request_id: str
+    stream_id: str
+    request_key: str
+    traceparent: str = ""
+
+
+CallEnd = Callable[[RunCall, CallResult], object]
+"""Called once with the result of a call that was not ended before."""
+
+
+class RunCalls:
+    """The running calls of one run. Belongs to one loop. After use, `close` must be awaited.
+
+    Args:
+        toolbox: The tools of the configuration that the run began with.
+        offered: The tools that the run offers, by address.
+        identity: What its calls have in common.
+        records: Where their records are kept.
+        ended: Called with each result.
+        progressed: Called with each notice of progress.
+    """
+
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        offered: Mapping[str, GatewayTool],
+        identity: RunIdentity,
+        records: CallRecords,
+        ended: CallEnd,
+        progressed: Callable[[RunCall, ToolProgress], object],
+    ) -> None:
+        self._toolbox = toolbox
+        self._offered = offered
+        self._identity = identity
+        self._records = records
+        self._ended = ended
+        self._progressed = progressed
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by id of the call
+
+    def begin(self, call: RunCall) -> None:
+        """Makes a call that the run has begun."""
+        task = asyncio.get_running_loop().create_task(self._make(call))
+        self._tasks[call.call_id] = task
+        task.add_done_callback(partial(self._forget, call))
+
+    def end(self, call: RunCall) -> None:
+        """Ends a call: rule 4; idempotent."""
+        task = self._tasks.get(call.call_id)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Ends all calls, and returns when nothing of them is left."""
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _forget(self, call: RunCall, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(call.call_id) is task:
+            del self._tasks[call.call_id]
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None:  # rule 5
+            _log.error("tools %r: a call has failed by a bug of the gateway", _address(call), exc_info=problem)
+            self._ended(call, _error("the gateway has failed while it made this call"))
+
+    async def _make(self, call: RunCall) -> None:
+        began = asyncio.get_running_loop().time()
+        result = await self._result(call)
+        duration = round((asyncio.get_running_loop().time() - began) / _MS)
+        whole = CallResult(result.value, result.is_error, result.parts, result.is_truncated, duration)
+        try:
+            await self._records.ended(call, whole)
+        except NotStored as problem:
+            _log.warning("tools %r: a result is not stored: %s", _address(call), problem)
+        self._ended(call, whole)
+
+    async def _result(self, call: RunCall) -> CallResult:
+        """Makes a call: rules 1 and 3."""
+        tool = self._offered.get(_address(call))
+        source = None if tool is None else self._toolbox.source_of(tool.address)
+        if tool is None or source is None:
+            return _error("the tool is not there any more")
+        identity = self._identity
+        key = idempotency_key(
+            identity.caller, identity.request_key, call.step, call.ordinal, tool.address, call.arguments
+        )
+        meta = ToolMeta(
+            identity.request_id,
+            identity.stream_id,
+            call.step,
+            call.call_id,
+            call.attempt,
+            key,
+            identity.traceparent,
+        )
+        try:
+            if not tool.idempotent:
+                await self._records.started(call, key)
+            progressed: OnProgress = partial(self._progressed, call)
+            made = await source.call(tool, call.arguments, meta, caller=identity.caller, on_progress=progressed)
+        except NotStored as problem:
+            return _error(f"the call was not made: {problem}")
+        except ToolServerError as problem:
+            return _error(str(problem))
+        return _read(made)
+
+
+def _address(call: RunCall) -> str:
+    return "" if call.tool is None else call.tool.address
+
+
+def _error(text: str) -> CallResult:
+    return CallResult(readable(text), is_error=True)
+
+
+def _read(made: ToolResult) -> CallResult:
+    if made.is_error:
+        text = str(made.value)
+        return CallResult(text[: LIMITS.tool_problem], is_error=True, is_truncated=len(text) > LIMITS.tool_problem)
+    return CallResult(made.value, parts=tuple(map(_part, made.parts)), is_truncated=made.is_truncated)
+
+
+def _part(part: ResultPart) -> Mapping[str, Any]:
+    """Returns a part as requests have it."""
+    if part.kind == "text":
+        return {"type": "text", "text": part.text}
+    return {"type": part.kind, "data": part.text, "media_type": part.media_type}

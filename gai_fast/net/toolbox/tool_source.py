@@ -1,0 +1,179 @@
+"""Where tools come from: what a run needs of a server of tools, of a web hook and of a function.
+
+Owns what holds for every call: its checks, how many run at a time, the breaker. It must not know how a tool is called.
+
+1. Arguments are checked before a call is made (`argument_check.py`).
+2. A source has at most `max_calls` calls at a time; further ones wait, first come, first served.
+3. The breaker is that of an upstream. Refusals by a status of 4xx concern a call alone.
+4. A status is an answer: a result that is an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import ANONYMOUS, BreakerSettings
+from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.model.upstream_errors import classify
+from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream
+from gai_fast.net.toolbox.argument_check import ArgumentCheck
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.tool_list import OfferedTool
+from gai_fast.net.tools.tool_results import ToolResult
+from gai_fast.net.tools.wire import OnProgress
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTool:
+    """A tool that the gateway can call.
+
+    Attributes:
+        server: The label of its server; empty for one of the gateway's own.
+        offered: The tool as it is offered there.
+        approve: Whether its calls wait for a person.
+        idempotent: Whether it may be called again after a fault.
+    """
+
+    server: str
+    offered: OfferedTool
+    approve: bool
+    idempotent: bool
+
+    @property
+    def name(self) -> str:
+        """Its name there."""
+        return self.offered.name
+
+    @property
+    def address(self) -> str:
+        """Its name in configurations and requests: `docs.search`, or `weather` of the gateway's own."""
+        return f"{self.server}.{self.name}" if self.server else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class SourceList:
+    """The tools of one source.
+
+    Attributes:
+        tools: Those that can be called, in the source's order.
+        left_out: The others: each name for people, and the reason.
+        ttl: Seconds for which the list holds. None if it holds for ever.
+    """
+
+    tools: tuple[GatewayTool, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+    ttl: float | None = None
+
+
+class ToolSource(ABC):
+    """A source of tools. Belongs to one loop. After use, `close` must be awaited.
+
+    Args:
+        name: The label of a server, or the name of a tool of the gateway's own.
+        max_calls: Calls at a time.
+    """
+
+    def __init__(self, name: str, max_calls: int) -> None:
+        self.name = name
+        self._places = asyncio.Semaphore(max_calls)
+        self._waiting = 0
+        self._checks = ArgumentCheck()
+        self._breaker = Breaker(BreakerSettings())
+
+    @abstractmethod
+    async def list_tools(self) -> SourceList:
+        """Returns the tools.
+
+        Raises:
+            ToolServerError: There is no list.
+        """
+
+    async def call(
+        self,
+        tool: GatewayTool,
+        arguments: Any,
+        meta: ToolMeta,
+        *,
+        caller: str = ANONYMOUS,
+        on_progress: OnProgress | None = None,
+    ) -> ToolResult:
+        """Calls a tool. If this is cancelled, the call is: a server is told, a function is cancelled.
+
+        Args:
+            tool: A tool of this source.
+            arguments: Its arguments, as JSON.
+            meta: The call.
+            caller: The name of the run's caller.
+            on_progress: Called for each notice of progress. None if there is nobody to call.
+
+        Raises:
+            ToolServerError: There is no result.
+        """
+        checked = self._checks.checked(tool.name, tool.offered.schema, arguments)
+        await self._take_place()
+        try:
+            return await self._judged(tool, checked, meta, caller, on_progress)
+        finally:
+            self._places.release()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Ends running calls, and everything that the source has opened."""
+
+    @abstractmethod
+    async def _called(
+        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+    ) -> ToolResult:
+        """Calls a tool, as `call`, without its bounds."""
+
+    async def _take_place(self) -> None:
+        if self._places.locked() and self._waiting >= LIMITS.tool_waiting:
+            raise ToolServerError(f"{self._waiting} calls wait for it already (limit tool_waiting)", "wait")
+        self._waiting += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= 1
+
+    async def _judged(
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        caller: str,
+        on_progress: OnProgress | None,
+    ) -> ToolResult:
+        """Calls a tool if the breaker lets it, and counts the outcome: rules 3 and 4."""
+        clock, call = asyncio.get_running_loop().time, object()
+        if not self._breaker.admits(clock(), call, caller):
+            raise ToolServerError("it has failed too often: its breaker is open", "wait")
+        try:
+            result = await self._called(tool, arguments, meta, on_progress)
+            self._breaker.succeeded()
+        except ToolServerError as problem:
+            if _is_fault_of_server(problem):
+                self._breaker.failed(clock(), call, caller)
+            elif problem.fault not in _NOT_ASKED:
+                self._breaker.succeeded()
+            if problem.fault == "status" and problem.status is not None:
+                return ToolResult(str(problem), is_error=True)
+            raise
+        finally:
+            self._breaker.abandoned(call)  # means nothing once the outcome was counted
+        return result
+
+
+_NOT_ASKED: Final = frozenset({"wait", "argument"})
+_OF_SERVERS: Final = frozenset({"unreachable", "lost", "late", "form", "session"})
+
+
+def _is_fault_of_server(problem: ToolServerError) -> bool:
+    if problem.status is not None:
+        return is_fault_of_upstream(Error(classify("", (), problem.status)))
+    return problem.fault in _OF_SERVERS

@@ -1,0 +1,105 @@
+"""All tools of one configuration: which source has a tool, what a run is offered, and their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import Settings, ToolSettings
+from gai_fast.model.tool_rules import AllowedTools
+from gai_fast.net.toolbox.function_schema import read_function
+from gai_fast.net.toolbox.function_tool import FunctionTool
+from gai_fast.net.toolbox.http_tool import HTTPTool
+from gai_fast.net.toolbox.known_list import KnownList
+from gai_fast.net.toolbox.model_names import by_model_name
+from gai_fast.net.toolbox.server_source import ServerSource
+from gai_fast.net.toolbox.tool_source import GatewayTool, ToolSource
+from gai_fast.runtime.functions import import_function
+from gai_fast.runtime.timers import Timers
+
+_log: Final = logging.getLogger("gai_fast.tools")
+
+
+class Toolbox:
+    """The sources of tools of one configuration, on one loop. After use, `close` must be awaited.
+
+    Args:
+        settings: The configuration.
+        timers: The loop's timers.
+        loop: The running loop.
+
+    Attributes:
+        servers: The servers, by label.
+        own: The gateway's own tools, by name.
+
+    Raises:
+        ValueError: A source cannot be made. The text names it.
+    """
+
+    def __init__(self, settings: Settings, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+        servers: dict[str, ServerSource] = {}
+        own: dict[str, ToolSource] = {}
+        try:
+            for server in settings.tool_servers:
+                name = server.name
+                servers[name] = ServerSource(server, timers, loop)
+            for tool in settings.tools:
+                name = tool.name
+                own[name] = _own(tool, timers, loop)
+        except ValueError as problem:
+            raise ValueError(f"tools {name!r}: {problem}") from None
+        self.servers: Mapping[str, ServerSource] = servers
+        self.own: Mapping[str, ToolSource] = own
+        patience = {server.name: server.connect_timeout for server in settings.tool_servers}
+        self._lists = {
+            each.name: KnownList(each, patience.get(each.name, SHARED.tool_connect)) for each in self.sources
+        }
+        self._logged: set[str] = set()  # tools that are left out for their names
+
+    @property
+    def sources(self) -> list[ToolSource]:
+        """All sources, in the order of the configuration."""
+        return [*self.servers.values(), *self.own.values()]
+
+    def source_of(self, address: str) -> ToolSource | None:
+        """Returns the source of a tool, or None if there is none.
+
+        Args:
+            address: `<server>.<tool>`, or the name of a tool of the gateway's own.
+        """
+        label, dot, _ = address.partition(".")
+        return self.servers.get(label) if dot else self.own.get(address)
+
+    async def offered(self, allowed: AllowedTools) -> Mapping[str, GatewayTool]:
+        """Returns the tools that a run offers, by the names that its model sees. A server out of reach offers none.
+
+        Args:
+            allowed: What its request may use.
+        """
+        names = [*allowed.servers(self.servers), *allowed.own(self.own)]
+        lists = await asyncio.gather(*[self._lists[name].current() for name in names])
+        tools = [tool for listed in lists for tool in listed.tools if tool.address in allowed]
+        kept, left_out = by_model_name(tools)
+        for tool in left_out:
+            if tool.address not in self._logged:
+                self._logged.add(tool.address)
+                _log.warning("tools %r: left out: its name for models is also that of another", tool.address)
+        return kept
+
+    async def close(self) -> None:
+        """Ends running calls, connections and processes."""
+        await asyncio.gather(*[known.close() for known in self._lists.values()])
+        await asyncio.gather(*[source.close() for source in self.sources])
+
+
+def _own(tool: ToolSettings, timers: Timers, loop: asyncio.AbstractEventLoop) -> ToolSource:
+    if tool.function is not None:
+        function = import_function(tool.function.reference, Path(tool.function.folder))
+        return FunctionTool(tool, read_function(function))
+    if tool.url is None:
+        raise ValueError("it has neither a url nor a function")
+    return HTTPTool(tool, tool.url, timers, loop)

@@ -1,0 +1,48 @@
+"""The pauses that servers of tools ask for: after a response with `Retry-After` nothing is sent until then."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from gai_fast.model.limits import SHARED
+from gai_fast.model.retry_after import retry_after_ms
+from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.runtime.timers import Timers
+
+_MS: Final = 1e-3
+
+
+class Pause:
+    """The pause of one server.
+
+    Args:
+        timers: The loop's timers.
+    """
+
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self._until = 0.0  # by the timers' clock
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Notes the headers of a refusal."""
+        asked = {name: value for name, value in headers.items() if name.startswith("retry-after")}
+        wait = retry_after_ms(asked, "", int(time.time() / _MS))
+        if wait:
+            self._until = max(self._until, self._timers.clock() + min(wait, SHARED.retry_after_ms) * _MS)
+
+    def check(self, *, may_have_run: bool = False) -> None:
+        """Checks that the server can be asked.
+
+        Args:
+            may_have_run: As for `ToolServerError`.
+
+        Raises:
+            ToolServerError: `wait`: its pause has not ended.
+        """
+        left = self._until - self._timers.clock()
+        if left > 0:
+            text = f"it has asked for a pause, which ends in {math.ceil(left)} s"
+            raise ToolServerError(text, "wait", may_have_run=may_have_run)

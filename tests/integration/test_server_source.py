@@ -1,0 +1,181 @@
+"""`net/toolbox/server_source.py`: servers of tools as a configuration has them: of the package `mcp` over HTTP and as a
+process, and scripted ones that refuse a token."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.model.settings import IdentitySettings, Secret, ToolServerSettings
+from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.toolbox.server_source import ServerSource, peer_of
+from gai_fast.net.tools.protocol import STATELESS
+from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.tool_results import ToolResult
+from gai_fast.net.tools.wire import ToolProgress
+from gai_fast.runtime.timers import TimerWheel
+from tests.integration.gateway import Net, Peer, on_uvloop
+from tests.integration.mcp_servers import ScriptedServer, reply, said, send, started
+from tests.integration.test_tool_client import peer_on_http
+from tests.limits import LIMITS
+
+PEER = Path(__file__).parent / "mcp_peer.py"
+META = ToolMeta("request-1", "stream-1", 2, "call-1", 3, "ab" * 32, f"00-{'1' * 32}-{'2' * 16}-01")
+
+
+def source_of(net: Net, **settings: Any) -> ServerSource:
+    loop = asyncio.get_running_loop()
+    source = ServerSource(ToolServerSettings("docs", **settings), TimerWheel(loop), loop)
+    net.stack.push_async_callback(source.close)
+    return source
+
+
+async def try_peer(source: ServerSource) -> None:
+    """Lists the tools of the peer and calls some."""
+    listed = await source.list_tools()
+    assert [(each.address, each.approve, each.idempotent) for each in listed.tools] == [
+        ("docs.add", False, True),
+        ("docs.steps", False, True),
+        ("docs.fails", True, False),
+    ]
+    add, steps, fails = listed.tools
+    assert (await source.call(add, {"a": 1, "b": 2}, META)).value == {"result": 3}
+    seen: list[ToolProgress] = []
+    assert (await source.call(steps, {"count": 2}, META, on_progress=seen.append)).value == {"result": "done"}
+    assert [each.text for each in seen] == ["step 0", "step 1"]
+    assert (await source.call(fails, {}, META)).is_error
+    with pytest.raises(ToolServerError, match="the argument 'b' is missing"):
+        await source.call(add, {"a": 1}, META)
+
+
+PATTERNS: dict[str, Any] = {"tools": ("add", "s*", "fails"), "approve": ("f*",), "idempotent": ("steps",)}
+
+
+@on_uvloop
+async def test_a_server_of_the_package_mcp(net: Net) -> None:
+    async with peer_on_http() as url:
+        source = source_of(net, url=Secret(url), **PATTERNS)
+        assert await source.protocol() == STATELESS
+        await try_peer(source)
+        await source.close()
+
+
+@on_uvloop
+async def test_a_process_of_the_package_mcp(net: Net) -> None:
+    inherited = {"PATH": os.environ["PATH"]}
+    await try_peer(source_of(net, command=(sys.executable, str(PEER)), inherited=inherited, **PATTERNS))
+
+
+@on_uvloop
+async def test_a_process_has_the_variables_of_its_table_and_no_others(net: Net, tmp_path: Path) -> None:
+    program = tmp_path / "server.py"
+    program.write_text(
+        "import json, os, sys\n"
+        "for line in sys.stdin:\n"
+        "    message = json.loads(line)\n"
+        "    error = {'code': -32021, 'message': json.dumps(dict(os.environ), sort_keys=True)}\n"
+        "    print(json.dumps({'jsonrpc': '2.0', 'id': message['id'], 'error': error}), flush=True)\n"
+    )
+    env = {"T": Secret("sk-canary-0123456789"), "MODE": Secret("a-mode-of-the-table")}
+    inherited = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    source = source_of(net, command=(sys.executable, "-S", str(program)), env=env, inherited=inherited)
+    with pytest.raises(ToolServerError) as raised:
+        await source.list_tools()
+    expected = 'it answers: {"LC_ALL": "C.UTF-8", "MODE": "***", "PATH": "/usr/bin:/bin", "T": "***"} (code -32021)'
+    assert str(raised.value) == expected
+
+
+@on_uvloop
+async def test_a_call_says_which_it_is(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        await send(peer, reply(message, said("ok")))
+
+    server = ScriptedServer(answer)
+    source = source_of(net, url=Secret((await started(net, server)).url))
+    [tool] = (await source.list_tools()).tools
+    assert await source.call(tool, {}, META) == ToolResult("ok")
+    meta = server.messages[-1]["params"]["_meta"]
+    assert {name: meta[name] for name in meta if name.startswith("gai-fast/") or name == "traceparent"} == {
+        "gai-fast/request-id": "request-1",
+        "gai-fast/call-id": "call-1",
+        "gai-fast/idempotency-key": "ab" * 32,
+        "gai-fast/attempt": 3,
+        "traceparent": META.traceparent,
+    }
+    await source.call(tool, {}, ToolMeta())
+    assert "traceparent" not in server.messages[-1]["params"]["_meta"]
+
+
+class Guarded(ScriptedServer):
+    """A server that takes one token."""
+
+    def __init__(self, token: str) -> None:
+        async def answer(peer: Peer, message: dict[str, Any]) -> None:
+            await send(peer, reply(message, said("ok")))
+
+        super().__init__(answer)
+        self.token = token
+        self.refused = 0
+
+    async def _handled(self, peer: Peer, message: dict[str, Any]) -> bool:
+        if f"authorization: bearer {self.token}\r\n" not in self.heads[-1]:
+            self.refused += 1
+            await peer.answer("401 Unauthorized", b"")
+            return True
+        return await super()._handled(peer, message)
+
+
+def program_of(folder: Path) -> IdentitySettings:
+    """Returns a program that prints another token each time: t1, t2, …"""
+    script = f"""
+import pathlib
+path = pathlib.Path({str(folder / "count")!r})
+count = int(path.read_text()) + 1 if path.exists() else 1
+path.write_text(str(count))
+print(f"t{{count}}")
+"""
+    return IdentitySettings(command=(sys.executable, "-S", "-c", script))
+
+
+@on_uvloop
+async def test_a_token_that_is_refused_is_replaced_and_the_request_sent_again_once(net: Net, tmp_path: Path) -> None:
+    server = Guarded("t2")
+    source = source_of(net, url=Secret((await started(net, server)).url), identity=program_of(tmp_path))
+    [tool] = (await source.list_tools()).tools
+    assert await source.call(tool, {}, META) == ToolResult("ok")
+    assert (server.refused, server.asked.count("tools/call")) == (1, 1)
+    server.token = "t9"
+    assert await source.call(tool, {}, META) == ToolResult(
+        "it answers with status 401: check its credential", is_error=True
+    )
+    assert server.asked.count("tools/call") <= 3
+
+
+@on_uvloop
+async def test_without_a_token_nothing_is_asked(net: Net) -> None:
+    server = Guarded("t1")
+    program = IdentitySettings(command=(sys.executable, "-S", "-c", "raise SystemExit(1)"))
+    source = source_of(net, url=Secret((await started(net, server)).url), identity=program)
+    with pytest.raises(ToolServerError, match="there is no token for it: check its `auth_command`") as raised:
+        await source.list_tools()
+    assert (raised.value.fault, server.asked) == ("unreachable", [])
+    assert net.warned("`auth_command`")
+
+
+@on_uvloop
+async def test_a_header_that_the_client_writes_is_refused_without_its_value(net: Net) -> None:
+    headers = {"Mcp-Session-Id": Secret("sk-canary")}
+    with pytest.raises(ValueError, match="the header 'Mcp-Session-Id' is set by the client itself"):
+        source_of(net, url=Secret("http://127.0.0.1:1/"), headers=headers)
+
+
+def test_the_times_of_a_connection_stand_above_those_of_a_call() -> None:
+    peer = peer_of("http://a", 900.0, 2.0)
+    assert peer.connect_timeout == 2.0
+    assert peer.idle_timeout > 900.0
+    assert peer.total_timeout > LIMITS.tool_progress * 900.0

@@ -1,0 +1,172 @@
+"""`config/tool_tables.py`: what `[[tool_server]]` and `[[tool]]` become, and what is refused with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gai_fast.model.settings import FunctionSettings, IdentitySettings, Secret, ToolServerSettings, ToolSettings
+from tests.integration.certificates import Authority
+from tests.unit.config.folders import Folder
+
+SERVER = '[[tool_server]]\nname = "docs"\nurl = "https://tools.example.com/mcp"\n'
+PROCESS = '[[tool_server]]\nname = "local"\ncommand = ["docs-mcp", "--read-only"]\n'
+HOOK = '[[tool]]\nname = "weather"\nurl = "https://api.example.com/weather"\n'
+FUNCTION = '[[tool]]\nname = "invoice"\npython = "tools_of_mine:invoice"\n'
+SECRETS = {"TOKEN": "sk-canary-0123"}
+
+
+@pytest.fixture(autouse=True)
+def functions(folder: Folder) -> None:
+    (folder.path / "tools_of_mine.py").write_text(
+        "import gai_fast\n"
+        "@gai_fast.tool(approve=True)\n"
+        "def invoice(customer: str, amount: float = 1.0):\n"
+        '    """Sends an invoice."""\n'
+        "def bad(*names): ...\n"
+    )
+
+
+def test_a_server_on_http(folder: Folder) -> None:
+    Authority(folder.path)
+    (folder.path / "good.pem").rename(folder.path / "ca.pem")
+    more = 'headers = {authorization = "env:TOKEN", x-team = "search"}\nca_file = "ca.pem"\ntools = ["get_*"]\n'
+    more += 'approve = ["write_*"]\nidempotent = ["put_*"]\nconnect_timeout = 2\n'
+    more += "timeout = 3\nmax_result = 4\nmax_calls = 5\n"
+    assert folder.read(SERVER + more, SECRETS).settings.tool_servers == (
+        ToolServerSettings(
+            "docs",
+            Secret("https://tools.example.com/mcp"),
+            {"authorization": Secret("sk-canary-0123"), "x-team": Secret("search")},
+            ca_file=str(folder.path / "ca.pem"),
+            tools=("get_*",),
+            approve=("write_*",),
+            idempotent=("put_*",),
+            connect_timeout=2.0,
+            timeout=3.0,
+            max_result=4,
+            max_calls=5,
+        ),
+    )
+
+
+def test_a_server_with_tokens_of_a_program(folder: Folder) -> None:
+    [server] = folder.read(f'{SERVER}auth_command = ["print-token", "-x"]').settings.tool_servers
+    assert server.identity == IdentitySettings(command=("print-token", "-x"))
+
+
+def test_a_process_has_its_own_variables_and_three_of_the_gateways(folder: Folder) -> None:
+    environ = {**SECRETS, "PATH": "/bin", "LANG": "C", "OPENAI_API_KEY": "sk"}
+    [server] = folder.read(f'{PROCESS}env = {{DOCS_TOKEN = "env:TOKEN", MODE = "read"}}', environ).settings.tool_servers
+    assert server.command == ("docs-mcp", "--read-only")
+    assert server.env == {"DOCS_TOKEN": Secret("sk-canary-0123"), "MODE": Secret("read")}
+    assert server.inherited == {"PATH": "/bin", "LANG": "C"}
+    assert "sk-canary" not in repr(server)
+
+
+def test_a_hook_and_a_function(folder: Folder) -> None:
+    schema = 'parameters = {type = "object", properties = {city = {type = "string"}}, required = ["city"]}\n'
+    text = (
+        f'{HOOK}description = "The weather"\n{schema}idempotent = true\nheaders = {{x-key = "env:TOKEN"}}\n{FUNCTION}'
+    )
+    hook, function = folder.read(text, SECRETS).settings.tools
+    assert hook == ToolSettings(
+        "weather",
+        "The weather",
+        {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        Secret("https://api.example.com/weather"),
+        {"x-key": Secret("sk-canary-0123")},
+        idempotent=True,
+    )
+    assert function.function == FunctionSettings("tools_of_mine:invoice", str(folder.path.resolve()))
+    assert (function.description, function.approve, function.idempotent) == ("Sends an invoice.", True, False)
+    assert function.parameters["required"] == ["customer"]
+
+
+def test_the_table_wins_over_the_decorator(folder: Folder) -> None:
+    text = f'{FUNCTION}approve = false\nidempotent = true\ndescription = "Another"'
+    [tool] = folder.read(text).settings.tools
+    assert (tool.description, tool.approve, tool.idempotent) == ("Another", False, True)
+
+
+def test_a_tool_without_parameters_has_no_arguments(folder: Folder) -> None:
+    [tool] = folder.read(HOOK).settings.tools
+    assert tool.parameters == {"type": "object", "properties": {}}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (SERVER + SERVER, "5: a second [[tool_server]] is named 'docs', as at gai-fast.toml:2"),
+        (HOOK + HOOK, "5: a second [[tool]] is named 'weather', as at gai-fast.toml:2"),
+        (
+            SERVER + HOOK.replace("weather", "docs", 1),
+            "5: a [[tool]] is named 'docs', as the [[tool_server]] at gai-fast.toml:2",
+        ),
+        (
+            SERVER + HOOK.replace("weather", "docs__search", 1),
+            "5: `name` in [[tool]] must not begin with docs__: so models see the tools of 'docs'; choose another",
+        ),
+        (
+            '[[tool_server]]\nname = "docs"\n',
+            "1: `url` is missing in [[tool_server]] 'docs': where it speaks MCP, or `command`, the program that does",
+        ),
+        (
+            '[[tool]]\nname = "a"\n',
+            "1: `url` is missing in [[tool]] 'a': where its arguments are posted, or `python`, the function that is "
+            "called",
+        ),
+        ('[[tool_server]]\nname = "docs"\ncomand = ["a"]\n', "3: unknown key 'comand' in [[tool_server]]"),
+        (f'{SERVER}command = ["a"]', "4: `command` in [[tool_server]] 'docs' beside `url`: it is one of them"),
+        (f'{SERVER}env = {{A = "1"}}', "4: `env` in [[tool_server]] 'docs' goes with `command`, not with `url`"),
+        (f'{PROCESS}ca_file = "a"', "4: `ca_file` in [[tool_server]] 'local' goes with `url`, not with `command`"),
+        (
+            f'{FUNCTION}parameters = {{type = "object"}}',
+            "4: `parameters` in [[tool]] 'invoice' goes with `url`, not with `python`",
+        ),
+        (
+            f'{SERVER}headers = {{authorization = "env:NONE"}}',
+            "4: `headers` in [[tool_server]] 'docs': the environment variable NONE is not set",
+        ),
+        (
+            f'{PROCESS}env = {{A = "file:none"}}',
+            "4: `env` in [[tool_server]] 'local': the file none cannot be read: No such file or directory",
+        ),
+        (
+            f'{SERVER}auth_command = ["a"]\nheaders = {{Authorization = "env:TOKEN"}}',
+            "5: `headers` in [[tool_server]] 'docs' has authorization beside `auth_command`, which writes it",
+        ),
+        (f'{SERVER}ca_file = "none.pem"', "4: `ca_file` in [[tool_server]] 'docs': "),
+        (
+            '[[tool_server]]\nname = "docs"\nurl = "http://a/"\nca_file = "ca.pem"',
+            "4: `ca_file` in [[tool_server]] 'docs' needs a url that begins with https://",
+        ),
+        (
+            FUNCTION.replace(":invoice", ":none"),
+            "3: `python` in [[tool]] 'invoice' names none, which tools_of_mine does not have; correct the name, or "
+            "what it names",
+        ),
+        (
+            FUNCTION.replace(":invoice", ":bad"),
+            "3: `python` in [[tool]] 'invoice': tools_of_mine:bad has the parameter 'names', and each must be given by "
+            "its name",
+        ),
+    ],
+)
+def test_what_is_refused_is_named_with_its_line(folder: Folder, text: str, problem: str) -> None:
+    [message] = folder.problems(text, SECRETS)
+    assert message.startswith(f"gai-fast.toml:{problem}")
+
+
+@pytest.mark.parametrize("key", ["url", "headers", "command", "env", "auth_command"])
+def test_a_wrong_value_that_may_be_a_secret_is_not_repeated(folder: Folder, key: str) -> None:
+    problems = folder.problems(f'[[tool_server]]\nname = "docs"\n{key} = {{"sk-canary 1" = 1}}')
+    assert problems
+    assert not [each for each in problems if "canary" in each]
+
+
+def test_without_tools_nothing_is_there(folder: Folder) -> None:
+    settings = folder.read("").settings
+    assert (settings.tool_servers, settings.tools) == ((), ())
+    assert Path(folder.file).exists()
