@@ -16,7 +16,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is. A limit of the server leaves the stream to another one, a
    limit of its key ends it. What the lost worker has of the key is released.
-6. A worker that stops lets such streams go. They do not count for `limits.takeovers`.
+6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
+   who cannot follow, get the error, and ask again.
 """
 
 from __future__ import annotations
@@ -195,9 +196,9 @@ class TakeOvers:
             log: Its log.
         """
         model = self._targets.settings.model(log.header.model)
-        if log.request is None or log.lost or model is None or session.relay.is_over:
+        if log.request is None or log.lost or model is None or session.relay.is_over or session.spec.hold:
             return False
-        return session.spec.hold or not session.has_content or _is_mended(replace(session.spec, model=model))
+        return not session.has_content or _is_mended(replace(session.spec, model=model))
 
     def has_room(self, taking: int) -> bool:
         """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`.
