@@ -139,7 +139,7 @@ def body_of(case: Case, guards: Sequence[Wanted], judging: Judging | None = None
     )
     pause: Callable[[Relay], None] = (lambda relay: None) if judging is None else judging.pause
     frames = DIALECTS[case.dialect][0](case.pieces)
-    body: bytes = b""
+    body = bytearray()
     relay.receive_head(200, {"content-type": "text/event-stream"})
     if attempts:
         for frame in frames[: len(frames) // 2]:
