@@ -293,12 +293,15 @@ class Collector:
 class ReadCollector:
     """Collects the events of a stream that a program also reads: if the answer is too large, only `result` fails.
 
-    Events that a new owner of the stream voids do not count: text, reasoning and calls.
+    Args:
+        can_void: Whether a new owner of the stream may void events: text, reasoning and calls. They are kept until the
+            end, 300 bytes a delta.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, can_void: bool = False) -> None:
         self._collector = Collector()
         self._refusal: Error | None = None
+        self._can_void = can_void
         self._numbered: list[Event] = []  # the collected events that may still be void
 
     def event(self, event: Event) -> None:
@@ -313,7 +316,7 @@ class ReadCollector:
             if event["type"] == "stream.reset":
                 self._refusal = None
         try:
-            if event["type"] == "stream.gap" and event.get("reason") == _TAKEN_OVER:
+            if self._can_void and event["type"] == "stream.gap" and event.get("reason") == _TAKEN_OVER:
                 self._void(event.get("from", 0))
             self._collector.event(event)
         except Error as refusal:
@@ -321,7 +324,7 @@ class ReadCollector:
             self._collector = Collector()  # frees the collected events: there will be no result
         if self._refusal is not None or event["type"] == "stream.reset":
             self._numbered.clear()
-        elif "seq" in event:
+        elif self._can_void and "seq" in event:
             self._numbered.append(event)
 
     def _void(self, first: int) -> None:

@@ -320,7 +320,7 @@ class RemoteStream:
         self._response: aiohttp.ClientResponse | None = None
         self._parser = SSEParser()
         self._ready: deque[Event] = deque()
-        self._collector = ReadCollector()
+        self._collector = ReadCollector(can_void=not self._is_plain)
         self._end: Event | None = None
         self._is_entered = False
         self._is_over = False

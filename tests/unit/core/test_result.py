@@ -499,7 +499,7 @@ CALL = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "f", "input":
 
 
 def read(*events: dict[str, Any]) -> Result:
-    collector = ReadCollector()
+    collector = ReadCollector(can_void=True)
     for event in events:
         collector.event(cast(Event, event))
     return collector.result()
