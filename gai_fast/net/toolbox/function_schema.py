@@ -58,7 +58,7 @@ class ToolFunction:
             ToolServerError: They do not fit the signature; the text names the place.
         """
         try:
-            read = msgspec.convert(arguments, self.arguments)
+            read = msgspec.convert(arguments, self.arguments, str_keys=True)
         except msgspec.ValidationError as problem:
             raise ToolServerError(f"the arguments do not fit: {problem}", "argument") from None
         bound = {name: getattr(read, name) for name in self.arguments.__struct_fields__}

@@ -44,9 +44,6 @@ class Limits:
 
     # ---- messages
 
-    tool_arguments: int = 256 * KIB
-    """Bytes of the arguments of a call: more than a model writes in one answer."""
-
     tool_message: int = 8 * MIB
     """Bytes of a whole body, of an event and of a line: as of an event of an upstream. A result of 1 MiB may stand in
     it twice, and its images beside it."""
@@ -93,6 +90,9 @@ class Limits:
 
     exit_wait: float = 2.0
     """Seconds in which a process must end once its input has ended, and again after SIGTERM; then it is killed."""
+
+    function_end: float = 0.05
+    """Seconds in which a function that is cancelled may still clean up: a call ends within 0.1 s of its run's end."""
 
     exit_check: float = 0.01
     """Seconds between two looks whether it has ended."""
