@@ -6,8 +6,8 @@ Owns the order of record and call. It must not know turns, nor where records are
    It is stored as late as can be: a call whose arguments are refused, or that waits for its place, has none.
 2. A result is recorded before the run has it.
 3. Whatever fails is a result: a text of at most `limits.tool_problem` characters that is an error, and no traceback.
-4. A call that is ended is cancelled at once: its connection closes, its server is told, its function is cancelled. Its
-   result, if there is one, is dropped.
+4. A call that is ended is cancelled at once: its connection closes, its server hears of it, its function is cancelled.
+   Its result, if there is one, is dropped.
 5. A bug of ours is logged, and is the call's result.
 """
 

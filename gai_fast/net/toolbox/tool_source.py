@@ -107,7 +107,7 @@ class ToolSource(ABC):
         on_progress: OnProgress | None = None,
         before_send: BeforeSend | None = None,
     ) -> ToolResult:
-        """Calls a tool. If this is cancelled, the call is: a server is told, a function is cancelled.
+        """Calls a tool. If this is cancelled, the call is: a server hears of it, a function is cancelled.
 
         Args:
             tool: A tool of this source.
