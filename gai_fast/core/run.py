@@ -3,7 +3,7 @@
 Owns when a call begins and ends, what becomes of its result, and whether another turn follows. It must not know how a
 model is asked, how a tool is called, where records are kept, and what time it is: its actions say what is to be done.
 
-1. A turn streams; its calls are noted as they come. Calls of idempotent tools that nobody approves begin at once, all
+1. A turn streams; its calls are noted as they come. Calls of idempotent tools that need no approval begin at once, all
    others after the turn's good end. At most `parallel_tools` run at a time; they begin in the calls' order.
 2. After the end of a turn, and of its calls: the next turn, if the gateway's tools were called and no others; else the
    end. Calls of the client's tools are left to the client.
