@@ -390,7 +390,7 @@ def _shown_tools(section: str, table: Mapping[str, Value], **defaults: Any) -> d
     """
     shown = _with_defaults(section, table, **defaults)
     hide = {
-        "url": _without_query,
+        "url": _without_path,
         "headers": _without_values,
         "env": _without_values,
         "command": _without_arguments,
@@ -400,10 +400,11 @@ def _shown_tools(section: str, table: Mapping[str, Value], **defaults: Any) -> d
     return {name: hide[name](shown[name]) if name in hide else shown[name] for name in _keys_of_way(section, way)}
 
 
-def _without_query(url: Value) -> Value:
-    """Returns a URL with its query redacted."""
-    whole, mark, _ = url.value.partition("?")
-    return Value(f"{whole}?{REDACTED}", url.origin) if mark else url
+def _without_path(url: Value) -> Value:
+    """Returns a URL with its path and its query redacted: either may be a secret."""
+    scheme, between, rest = url.value.partition("://")
+    host, slash, path = rest.replace("?", "/?", 1).partition("/")
+    return Value(f"{scheme}{between}{host}/{REDACTED}", url.origin) if slash and path else url
 
 
 def _without_arguments(command: Value) -> Value:

@@ -138,16 +138,20 @@ def provider(value: str) -> str:
     return value
 
 
-def base_url(value: str) -> str:
+def base_url(value: str, instead: str = "api_key or headers") -> str:
     """Checks the URL of an upstream: HTTP or HTTPS, without credentials, and no link-local or metadata address.
 
     The address of a host name is checked at every connect, after the name was resolved.
+
+    Args:
+        value: The URL.
+        instead: The keys for its credentials.
     """
     url = _split(value)
     if url.scheme not in ("http", "https"):
         raise ValueError("must begin with http:// or https://")
     if "@" in url.netloc:
-        raise ValueError("must not hold a user or a password: use api_key or headers")
+        raise ValueError(f"must not hold a user or a password: use {instead}")
     if url.query or url.fragment or "?" in value or "#" in value:
         raise ValueError("must not hold a query or a fragment")
     if not url.hostname:
@@ -165,7 +169,7 @@ def base_url(value: str) -> str:
 def url_with_query(value: str) -> str:
     """Checks a URL as `base_url` does, but for a query; leaves it as it is: a slash at its end may count."""
     whole, _, query = value.partition("?")
-    base_url(whole)
+    base_url(whole, "headers")
     if "#" in query or not PRINTABLE.fullmatch(value):
         raise ValueError("must not hold a fragment, a blank or other than ASCII")
     return value

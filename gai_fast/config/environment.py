@@ -179,7 +179,7 @@ _HEADER_VALUE: Final = re.compile(r"[\t -~]+"), "no header value: printable ASCI
 """The form of a secret that is a header's value, such as `Bearer …`."""
 
 
-_VARIABLE_VALUE: Final = re.compile(r"[\t -~]+"), "no value of a variable: printable ASCII"
+_VARIABLE_VALUE: Final = re.compile(r"[^\0]+"), "no value of a variable: it has a NUL"
 INHERITED: Final = ("PATH", "HOME", "LANG")
 """The variables that a process of `[[tool_server]]` has from the gateway: none is a secret."""
 

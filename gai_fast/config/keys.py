@@ -663,11 +663,11 @@ REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
 """The required keys of a table by section, each with a hint for the message if it is missing."""
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset(),
+    "": frozenset(("runs",)),
     "server": frozenset(("keep_alive",)),
-    "key": frozenset(),
-    "key_defaults": frozenset(),
-    "issuer": frozenset(),
+    "key": frozenset(("tools",)),
+    "key_defaults": frozenset(("tools",)),
+    "issuer": frozenset(("tools",)),
     "stream": frozenset(),
     "store": frozenset(),
     "idempotency": frozenset(),
@@ -677,7 +677,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "responses": frozenset(),
     "otel": frozenset(),
     "upstream": frozenset(),
-    "model": frozenset(),
+    "model": frozenset(("tools", "max_steps", "max_tool_calls", "parallel_tools", "run_timeout")),
     "processor": frozenset(),
     "guard": frozenset(),
     "tool_server": frozenset(),

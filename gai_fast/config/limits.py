@@ -98,6 +98,9 @@ class Limits:
     """The largest `max_exposure`, in characters: a long answer. A judge that may lag behind further only watches, and
     that is what `flag` is for."""
 
+    tool_server_name: int = 32
+    """Characters of the label of a server of tools: half of a tool's name for models."""
+
     tool_pattern: int = 128
     """Characters of a name or a pattern of tools: as many as a tool's name may have."""
 

@@ -17,13 +17,11 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ToolServerSettings, ToolSettings
 
-SERVER_NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
-TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SERVER_NAME: Final = re.compile(rf"[a-z0-9-]{{1,{LIMITS.tool_server_name}}}")
+TOOL_NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{SHARED.model_tool_name}}}")
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OWN_LABEL: Final = "gateway"
 """The label of the gateway's own tools."""
-BETWEEN: Final = "__"
-"""What stands between the names of a server and of its tool for a model."""
 
 _OF_MCP: Final = re.compile(r"mcp-.*|last-event-id")
 _OF_CALLS: Final = re.compile(r"idempotency-key|x-request-id|x-gai-.*|traceparent")
@@ -32,7 +30,7 @@ _WORDS_OF_SCHEMAS: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 
 def _server_name(value: str) -> str:
     if not SERVER_NAME.fullmatch(value):
-        raise ValueError("must be 1 to 32 characters of a-z 0-9 -")
+        raise ValueError(f"must be 1 to {LIMITS.tool_server_name} characters of a-z 0-9 -")
     if value == OWN_LABEL:
         raise ValueError(f"must not be {OWN_LABEL}: so [[tool]] tables are labelled")
     return value
@@ -40,7 +38,9 @@ def _server_name(value: str) -> str:
 
 def _tool_name(value: str) -> str:
     if not TOOL_NAME.fullmatch(value):
-        raise ValueError("must be 1 to 64 characters of A-Z a-z 0-9 _ -, which every provider takes")
+        raise ValueError(
+            f"must be 1 to {SHARED.model_tool_name} characters of A-Z a-z 0-9 _ -, which every provider takes"
+        )
     return value
 
 
@@ -117,7 +117,7 @@ def _check_references(part: Any) -> None:
     for word in _WORDS_OF_SCHEMAS:
         target = part.get(word) if isinstance(part, dict) else None
         if isinstance(target, str) and not target.startswith("#"):
-            raise ValueError(f'must have its definitions in itself: a {word} begins with "#", and none is fetched')
+            raise ValueError(f'must be a JSON Schema each {word} of which begins with "#"')
 
 
 _SECONDS: Final = seconds("Longest time of a call; each notice of progress begins it again.")

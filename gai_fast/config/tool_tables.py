@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gai_fast.config.environment import Environment, inherited_variables, secret_headers, secret_variables
 from gai_fast.config.problems import Problems, Value, meant, shortened, shown
-from gai_fast.config.tool_keys import BETWEEN, NEEDED_OF_TOOLS, TOOL, TOOL_SERVER, WAY_OF, WAYS
+from gai_fast.config.tool_keys import NEEDED_OF_TOOLS, TOOL, TOOL_SERVER, WAY_OF, WAYS
 from gai_fast.model.settings import (
     FunctionSettings,
     IdentitySettings,
@@ -20,6 +20,7 @@ from gai_fast.model.settings import (
     ToolServerSettings,
     ToolSettings,
 )
+from gai_fast.model.tool_rules import BETWEEN
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.runtime.functions import FunctionError, import_function
 
@@ -126,7 +127,7 @@ class ToolBuilder:
         title = _title("tool", table)
         values: dict[str, Any] = {"parameters": _NO_ARGUMENTS}
         if "python" in table:
-            values |= self._of_function(table["python"], title)
+            values |= self._of_function(table["python"], table["name"].value, title)
         values |= {name: table[name].value for name in ("description", "parameters") if name in table}
         return ToolSettings(table["name"].value, **{**values, **self._values(table, title)})
 
@@ -152,7 +153,7 @@ class ToolBuilder:
             self._problems.add(origin, f"`ca_file` in {title}: {problem}")
         return path
 
-    def _of_function(self, given: Value, title: str) -> dict[str, Any]:
+    def _of_function(self, given: Value, table_name: str, title: str) -> dict[str, Any]:
         """Returns what a function says of itself. It is imported, so that a mistake is found now."""
         from gai_fast.net.toolbox.function_schema import read_function  # nothing of that folder without tools
 
@@ -166,6 +167,11 @@ class ToolBuilder:
         except ValueError as problem:
             self._problems.add(given.origin, f"`python` in {title}: {given.value} {shortened(str(problem))}")
             return {}
+        if read.own_name not in (None, table_name):
+            what = (
+                f"{given.value} is named {shown(read.own_name)} by its decorator: name the table so, or take that out"
+            )
+            self._problems.add(given.origin, f"`python` in {title}: {what}")
         return {
             "function": function,
             "description": read.description,

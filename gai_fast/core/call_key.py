@@ -31,7 +31,7 @@ def idempotency_key(caller: str, request: str, step: int, ordinal: int, tool: st
 
 
 def approval_digest(approval_id: str, tool: str, arguments: Any) -> str:
-    """Returns the digest that a decision must name: nobody approves another call than the one that is made.
+    """Returns the digest that a decision must name, so that the call that is made is the one that was approved.
 
     Args:
         approval_id: The id of the approval.

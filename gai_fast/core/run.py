@@ -1,31 +1,38 @@
 """One run: turns of a model, and the calls of the gateway's tools between them. Sans-IO.
 
 Owns when a call begins and ends, what becomes of its result, and whether another turn follows. It must not know how a
-model is asked, how a tool is called, where records are kept, and what time it is: whoever drives it is told what to do
-by actions.
+model is asked, how a tool is called, where records are kept, and what time it is: its actions say what is to be done.
 
-1. A turn streams; its calls are noted as they come. Calls of idempotent tools that nobody approves begin at once, all
+1. A turn streams; its calls are noted as they come. Calls of idempotent tools that need no approval begin at once, all
    others after the turn's good end. At most `parallel_tools` run at a time; they begin in the calls' order.
 2. After the end of a turn, and of its calls: the next turn, if the gateway's tools were called and no others; else the
    end. Calls of the client's tools are left to the client.
-3. A name that nobody offers, arguments that are no JSON, a call beyond `max_tool_calls` and a denied one have results
-   that are errors. So has each call of a turn that was cut off (`length`, `content_filter`): its arguments may be.
+3. An unknown name, arguments that `tool_arguments.py` refuses, a call beyond `max_tool_calls` and a denied one have
+   results that are errors. So has each call of a turn that was cut off (`length`, `content_filter`): its arguments may
+   be.
 4. After `max_steps` turns, a call beyond `max_tool_calls` or the end of the run's time, one last turn follows, without
    tools. Its calls are not made.
-5. A turn that is asked anew voids its calls: those that run are ended, and their results are dropped.
+5. A turn that is asked anew voids its calls: those that run are ended, and their results are dropped. Calls that had
+   begun count for `max_tool_calls`.
 6. With only approvals left the run waits. Each approval is decided once.
-7. A record is all that another worker needs to go on. There a call that had begun and has no result is made once more
-   if its tool is idempotent, and is an error otherwise: its outcome is unknown.
+7. A record, and those of its calls, are all that another worker needs to go on. There a recorded result is used. A call
+   that had begun and has none is made once more if its tool is idempotent, and is an error otherwise: its outcome is
+   unknown. One that is not idempotent and has no record of its own was never made, and is made now.
 """
 
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from heapq import heappop, heappush
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 from gai_fast.core.call_key import approval_digest
+from gai_fast.core.limits import LIMITS
+from gai_fast.core.tool_arguments import problem_of_arguments
 from gai_fast.model.errors import GaiFastError
 
 Decision = Literal["approve", "deny"]
@@ -113,9 +120,9 @@ class RunLimits:
         asks: Whether there is somebody to approve. If not, calls that need it are denied.
     """
 
-    max_steps: int = 10
-    max_tool_calls: int = 32
-    parallel_tools: int = 4
+    max_steps: int = LIMITS.run_steps
+    max_tool_calls: int = LIMITS.run_tool_calls
+    parallel_tools: int = LIMITS.run_parallel_tools
     asks: bool = False
 
 
@@ -271,6 +278,9 @@ class RunStep:
     without_tools: bool = False
 
 
+_NO_SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+
+
 class ToolRun:
     """One run. Each method is something that happens, and returns what is to be done, in order.
 
@@ -279,6 +289,8 @@ class ToolRun:
         client_tools: The names of the client's tools.
         limits: Its bounds.
         stream_id: The id of its stream, which ids of approvals begin with.
+        schemas: The JSON Schemas of the tools' arguments, by the names that the model sees. One that is missing says
+            nothing of them.
 
     Attributes:
         state: What it does.
@@ -286,7 +298,12 @@ class ToolRun:
     """
 
     def __init__(
-        self, tools: Mapping[str, RunTool], client_tools: Collection[str], limits: RunLimits, stream_id: str
+        self,
+        tools: Mapping[str, RunTool],
+        client_tools: Collection[str],
+        limits: RunLimits,
+        stream_id: str,
+        schemas: Mapping[str, Mapping[str, Any]] = _NO_SCHEMAS,
     ) -> None:
         self.state = RunState.TURN
         self.steps = [RunStep(1)]
@@ -294,9 +311,13 @@ class ToolRun:
         self._client_tools = client_tools
         self._limits = limits
         self._stream_id = stream_id
+        self._schemas = schemas
         self._ids: set[str] = set()
         self._asked = 0  # approvals
-        self._counted = 0  # calls of the gateway's tools, in former turns
+        self._counted = 0  # calls of the gateway's tools, in former turns and in voided ones
+        self._phases: Counter[Phase] = Counter()  # of the turn's calls of the gateway's tools
+        self._own = 0  # how many these are
+        self._ready: list[int] = []  # a heap of the ordinals of those that are ready
         self._is_over = False  # the time, or the number of calls
 
     @property
@@ -331,11 +352,13 @@ class ToolRun:
         step.calls.append(call)
         if self._is_of_client(call):
             return []
+        self._own += 1
+        self._phases[call.phase] += 1
         problem = self._problem_of(call)
         if problem:
             return self._settled("call", self._end(call, CallResult(problem, is_error=True)))
         if call.tool is not None and call.tool.idempotent and not call.tool.approve:
-            call.phase = "ready"
+            self._set_phase(call, "ready")
         return self._settled("call", [])
 
     def end_turn(self, finish_reason: str) -> list[Action]:
@@ -354,7 +377,7 @@ class ToolRun:
                 text = f"the call was not made: the turn has ended by {finish_reason}"
                 done += self._end(call, CallResult(text, is_error=True))
             elif call.tool is None or not call.tool.approve:
-                call.phase = "ready"
+                self._set_phase(call, "ready")
             elif self._limits.asks:
                 done.append(self._ask(call))
             else:
@@ -366,7 +389,7 @@ class ToolRun:
         """Notes that the turn is asked anew, after some of it was seen: rule 5."""
         self._check("reset")
         done = self._stopped()
-        self.step.calls.clear()
+        self._void()
         return self._settled("reset", done)
 
     # ---- calls
@@ -401,7 +424,7 @@ class ToolRun:
         self._check("decision")
         done: list[Action] = [Decided(call, decision, by, reason)]
         if decision == "approve":
-            call.phase = "ready"
+            self._set_phase(call, "ready")
         else:
             text = f"the call was denied{f': {reason}' if reason else ''}"
             done += self._end(call, CallResult(text, is_error=True))
@@ -428,6 +451,8 @@ class ToolRun:
                 continue
             if call.phase == "running":
                 done.append(EndCall(call))
+            elif call.phase == "asking":
+                done.append(Decided(call, "deny", "", "expired"))
             done += self._end(call, CallResult(_OUT_OF_TIME, is_error=True))
         return self._settled("time", done)
 
@@ -448,14 +473,15 @@ class ToolRun:
             "counted": self._counted,
             "over": self._is_over,
             "ids": sorted(self._ids),
-            "steps": [asdict(step) for step in self.steps],
+            "steps": [_record_of(step) for step in self.steps],
         }
 
-    def load(self, record: Mapping[str, Any]) -> list[Action]:
+    def load(self, record: Mapping[str, Any], calls: Mapping[str, CallResult | None]) -> list[Action]:
         """Goes on with a run of another worker: rule 7. Its turn, if it was in one, is asked anew.
 
         Args:
             record: The result of `record` there.
+            calls: The records of its calls, by id: the result, or None if there is only one that it had begun.
         """
         self.state = RunState(record["state"])
         self._asked, self._counted, self._is_over = record["asked"], record["counted"], record["over"]
@@ -464,15 +490,31 @@ class ToolRun:
         if self.state is RunState.ENDED:
             return []
         if self.state is RunState.TURN:
-            self.step.calls.clear()
+            self._void()
             return [BeginTurn(self.step.number, self.step.without_tools)]
+        self._count()
         done: list[Action] = []
         for call in self.step.calls:
-            if call.phase == "running" and call.tool is not None and call.tool.idempotent:
-                call.phase = "ready"
-            elif call.phase == "running":
-                done += self._end(call, CallResult("the outcome of this call is unknown", is_error=True))
+            if call.phase != "ended" and not self._is_of_client(call):
+                done += self._found(call, call.call_id in calls, calls.get(call.call_id))
         return self._gone_on(done)
+
+    def _found(self, call: RunCall, is_recorded: bool, result: CallResult | None) -> list[Action]:
+        """Goes on with a call that has not ended, as far as the record of the run knows."""
+        is_idempotent = call.tool is not None and call.tool.idempotent
+        if is_recorded and call.phase == "asking":  # it was decided after the record
+            done: list[Action] = [Decided(call, "approve", "", "")]
+        else:
+            done = []
+        if result is not None:
+            return [*done, *self._end(call, result)]
+        if is_recorded and not is_idempotent:
+            return [*done, *self._end(call, CallResult("the outcome of this call is unknown", is_error=True))]
+        if is_recorded or call.phase == "running":
+            if not is_idempotent:
+                call.attempt = 0
+            self._set_phase(call, "ready")
+        return done
 
     # ---- what follows
 
@@ -496,10 +538,9 @@ class ToolRun:
         if step.finish_reason is None:
             self.state = RunState.TURN
             return done
-        phases = {call.phase for call in step.calls if not self._is_of_client(call)}
-        if phases & {"running", "ready"}:
+        if self._phases["running"] or self._phases["ready"]:
             self.state = RunState.CALLING
-        elif "asking" in phases:
+        elif self._phases["asking"]:
             self.state = RunState.WAITING
         else:
             done += self._ended_step(step)
@@ -508,31 +549,31 @@ class ToolRun:
     def _begun(self) -> list[Action]:
         """Begins the calls that are ready, as far as there are places for them."""
         done: list[Action] = []
-        running = sum(call.phase == "running" for call in self.step.calls)
-        for call in self.step.calls:
-            if call.phase == "ready" and running < self._limits.parallel_tools:
-                call.phase = "running"
+        while self._ready and self._phases["running"] < self._limits.parallel_tools:
+            call = self.step.calls[heappop(self._ready)]
+            if call.phase == "ready":
+                self._set_phase(call, "running")
                 call.attempt += 1
-                running += 1
                 done.append(BeginCall(call))
         return done
 
     def _ended_step(self, step: RunStep) -> list[Action]:
         """Returns what follows a turn and its calls: rules 2 and 4."""
-        own = [call for call in step.calls if not self._is_of_client(call)]
-        self._counted += len(own)
+        own, self._own = self._own, 0
+        self._counted += own
         done: list[Action] = [EndStep(step.number)]
         reason = step.finish_reason or "other"
         if step.calls and reason not in _CUT:
-            if len(own) == len(step.calls) and not step.without_tools:
+            if own == len(step.calls) and not step.without_tools:
                 return [*done, *self._next_turn(step)]
-            reason = "tool_calls" if len(own) < len(step.calls) else "length"
+            reason = "tool_calls" if own < len(step.calls) else "length"
         self.state = RunState.ENDED
         return [*done, Finish(reason)]
 
     def _next_turn(self, step: RunStep) -> list[Action]:
         is_last = self._is_over or self._counted > self._limits.max_tool_calls or step.number >= self._limits.max_steps
         self.steps.append(RunStep(step.number + 1, without_tools=is_last))
+        self._count()
         self.state = RunState.TURN
         return [*([Warn()] if is_last else []), BeginTurn(step.number + 1, is_last)]
 
@@ -542,11 +583,33 @@ class ToolRun:
         for call in self.step.calls:
             if call.phase == "running":
                 done.append(EndCall(call))
-            call.phase = "ended"
+            self._set_phase(call, "ended")
         return done
 
+    def _void(self) -> None:
+        """Forgets the calls of the turn: rule 5."""
+        self._counted += sum(call.attempt > 0 for call in self.step.calls)
+        self.step.calls.clear()
+        self._count()
+
+    def _count(self) -> None:
+        """Counts the calls of the turn anew."""
+        own = [call for call in self.step.calls if not self._is_of_client(call)]
+        self._own = len(own)
+        self._phases = Counter(call.phase for call in own)
+        self._ready = [call.ordinal for call in own if call.phase == "ready"]  # sorted: a heap
+
+    def _set_phase(self, call: RunCall, phase: Phase) -> None:
+        """Sets the phase of a call of the turn."""
+        if not self._is_of_client(call):
+            self._phases[call.phase] -= 1
+            self._phases[phase] += 1
+        call.phase = phase
+        if phase == "ready":
+            heappush(self._ready, call.ordinal)
+
     def _end(self, call: RunCall, result: CallResult) -> list[Action]:
-        call.phase = "ended"
+        self._set_phase(call, "ended")
         call.result = result
         return [CallEnded(call)]
 
@@ -557,21 +620,18 @@ class ToolRun:
 
     def _problem_of(self, call: RunCall) -> str:
         """Returns why a call is not made: rules 3 and 4; empty if it may be."""
-        own = sum(not self._is_of_client(each) for each in self.step.calls)
         if self.step.without_tools:
             return "no tools can be called any more"
         if call.tool is None:
             return f"there is no tool {call.name!r}"
-        if not isinstance(call.arguments, dict):
-            return "the arguments are no JSON object"
         if self._is_over:
             return _OUT_OF_TIME
-        if self._counted + own > self._limits.max_tool_calls:
+        if self._counted + self._own > self._limits.max_tool_calls:
             return f"the run has had its {self._limits.max_tool_calls} calls (max_tool_calls)"
-        return ""
+        return problem_of_arguments(self._schemas.get(call.name, _NO_SCHEMAS), call.arguments)
 
     def _ask(self, call: RunCall) -> AskApproval:
-        call.phase = "asking"
+        self._set_phase(call, "asking")
         self._asked += 1
         call.approval_id = f"{self._stream_id}-{self._asked}"
         return AskApproval(call, self._digest(call))
@@ -589,6 +649,24 @@ class ToolRun:
 
 
 _OUT_OF_TIME: Final = "the call was not made to its end: the run has had its time (run_timeout)"
+
+
+def _record_of(step: RunStep) -> dict[str, Any]:
+    """Returns the record of a turn. What models and tools have sent is not copied: it may be deep."""
+    return {**_members(step), "calls": [_record_of_call(call) for call in step.calls]}
+
+
+def _record_of_call(call: RunCall) -> dict[str, Any]:
+    tool, result = call.tool, call.result
+    return {
+        **_members(call),
+        "tool": None if tool is None else _members(tool),
+        "result": None if result is None else _members(result),
+    }
+
+
+def _members(whole: RunStep | RunCall | RunTool | CallResult) -> dict[str, Any]:
+    return {each.name: getattr(whole, each.name) for each in fields(whole)}
 
 
 def _step_of(record: Mapping[str, Any]) -> RunStep:

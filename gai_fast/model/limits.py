@@ -215,6 +215,12 @@ class SharedLimits:
     tool_depth: int = 64
     """Nesting of a tool's schema and arguments: as of a request's body."""
 
+    tool_arguments: int = 256 * KIB
+    """Bytes of the arguments of a call: more than a model writes in one answer."""
+
+    model_tool_name: int = 64
+    """Characters of a tool's name for models: the most that every provider takes."""
+
     tool_result: int = 64 * KIB
     """Bytes that are kept of a tool's result by default: some 16,000 tokens."""
 

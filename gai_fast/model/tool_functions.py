@@ -38,7 +38,7 @@ class NotedTool:
     """What a decorator has noted of a function.
 
     Attributes:
-        name: Its name. None means the function's own.
+        name: Its name for models. None means the table's.
         approve: Whether its calls wait for a person.
         idempotent: Whether it may be called again after a fault.
     """
@@ -68,7 +68,7 @@ def tool(
 
     Args:
         function: The function; plain or async.
-        name: Its name for models; by default its own.
+        name: Its name for models: a table of the configuration must give it no other. By default it is the table's.
         approve: Whether its calls wait for a person.
         idempotent: Whether it may be called again after a fault.
     """

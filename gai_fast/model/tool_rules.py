@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 _ALL: Final = "*"
+BETWEEN: Final = "__"
+"""What stands between the names of a server and of its tool for a model."""
 
 
 class ToolPatterns:

@@ -28,7 +28,8 @@ async def check_tool_server(settings: ToolServerSettings) -> Check:
 
     name, loop = f"tools.{settings.name}", asyncio.get_running_loop()
     way = "command" if settings.command else "url"
-    fix = f"check `{way}` of {settings.name}, and `gai-fast tools probe`"
+    tried = "tools probe -- COMMAND" if settings.command else "tools list"
+    fix = f"check `{way}` of {settings.name}, and `gai-fast {tried}`"
     try:
         source = ServerSource(settings, TimerWheel(loop), loop)
     except ValueError as problem:
@@ -54,18 +55,19 @@ async def _listed(name: str, settings: ToolServerSettings, source: ServerSource)
     fixes: list[str] = []
     unnamed = _without_tool(settings, [each.name for each in listed.tools])
     if unnamed:
-        detail += f"; no tool for {', '.join(unnamed)}"
+        detail += f"; no tool for {', '.join(f'`{key}` {pattern!r}' for key, pattern in unnamed)}"
         fixes.append(f"correct the patterns of {settings.name}")
     if listed.left_out:
         detail += f"; left out: {', '.join(each for each, _ in listed.left_out)}"
         fixes.append("`gai-fast tools list` has the reasons")
-    return Check(name, "warning" if fixes else "ok", detail, "; ".join(fixes))
+    is_unsafe = any(key == "approve" for key, _ in unnamed)  # the tool that it means runs without a person
+    return Check(name, "error" if is_unsafe else "warning" if fixes else "ok", detail, "; ".join(fixes))
 
 
-def _without_tool(settings: ToolServerSettings, names: Sequence[str]) -> list[str]:
-    """Returns the patterns that name no offered tool, each with its key."""
+def _without_tool(settings: ToolServerSettings, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns the patterns that name no offered tool, each behind its key."""
     return [
-        f"`{key}` {pattern!r}"
+        (key, pattern)
         for key in ("tools", "approve", "idempotent")
         for pattern in getattr(settings, key)
         if not any(fnmatchcase(name, pattern) for name in names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_texts
 from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
@@ -14,6 +13,7 @@ import click
 from gai_fast.cli import ConfigFailure, Failure, config_option, json_option, load_config, log_bugs_only, print_json
 from gai_fast.cli.tools.ending import run_to_its_end
 from gai_fast.config.problems import nearest, shown
+from gai_fast.kernels import parse_exact
 from gai_fast.model.settings import Settings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.toolbox.tool_source import GatewayTool, ToolSource
@@ -56,12 +56,12 @@ def list_tools(config_path: Path | None, json: bool) -> None:
 def call(config_path: Path | None, tool: str, arguments: str) -> None:
     """Call a tool of a configuration, and print its result.
 
-    Nobody is asked for approval. Exit code 1: it has failed; 2: there is no such tool, or the arguments are no JSON.
+    No approval is waited for. Exit code 1: it has failed; 2: there is no such tool, or the arguments are no JSON.
     """
     try:
-        read = json_texts.loads(arguments)
-    except (ValueError, RecursionError):
-        raise click.BadParameter("they are no JSON", param_hint="JSON") from None
+        read = parse_exact(arguments)
+    except ValueError as problem:
+        raise click.BadParameter(f"they are no JSON: {problem}", param_hint="JSON") from None
     settings = _settings(config_path)
     log_bugs_only()
     run_to_its_end(_call(settings, tool, read))
@@ -140,9 +140,13 @@ async def _call(settings: Settings, address: str, arguments: Any) -> None:
         if source is None:
             known = [*(f"{label}.*" for label in toolbox.servers), *toolbox.own]
             raise ConfigFailure(f"no tool is named {shown(address)}{nearest(address, known)}")
-        listed = (await source.list_tools()).tools
+        whole = await source.list_tools()
+        listed = whole.tools
         tool = next((each for each in listed if each.address == address), None)
         if tool is None:
+            for name, reason in whole.left_out:
+                if address == f"{source.name}.{name}":
+                    raise ConfigFailure(f"{shown(address)} is left out: {reason}")
             known = [each.address for each in listed]
             raise ConfigFailure(f"no tool is named {shown(address)}{nearest(address, known)}")
         meta = ToolMeta(f"tools-call-{token_hex(8)}", call_id="call_1", idempotency_key=token_hex(32))

@@ -1,7 +1,7 @@
 """The arguments of a call, before it is made.
 
-1. They are an object within the bounds of `limits`.
-2. They have what the schema requires, and the types that it names for them.
+1. They are an object within its bounds (`core/tool_arguments.py`).
+2. They have what the schema requires, and the types that it names for them (there too).
 3. With the extra `schema`, all else that it says holds too. A schema that the library cannot use, or that costs too
    much, is checked by rule 2 alone: the tool itself knows best.
 """
@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
+from gai_fast.core.tool_arguments import problem_of_arguments
 from gai_fast.kernels import encode_json
-from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
-from gai_fast.net.tools.rpc import ToolServerError, depth_of
+from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.processors._schema import Schema, is_available
 
 
@@ -67,43 +67,8 @@ def checked_arguments(schema: Mapping[str, Any], arguments: Any) -> Mapping[str,
     Raises:
         ToolServerError: `argument`: they are not usable. The text is for the model.
     """
-    if not isinstance(arguments, dict):
-        raise ToolServerError("the arguments are no JSON object", "argument")
-    if depth_of(arguments) > SHARED.tool_depth:
-        text = f"the arguments are nested deeper than {SHARED.tool_depth} levels (limit tool_depth)"
-        raise ToolServerError(text, "argument")
-    if len(encode_json(arguments)) > LIMITS.tool_arguments:
-        text = f"the arguments have more than {LIMITS.tool_arguments} bytes (limit tool_arguments)"
-        raise ToolServerError(text, "argument")
-    required, properties = schema.get("required"), schema.get("properties")
-    for name in required if isinstance(required, list) else ():
-        if name not in arguments:
-            raise ToolServerError(f"the argument {name!r} is missing", "argument")
-    for name, value in arguments.items():
-        part = properties.get(name) if isinstance(properties, dict) else None
-        kinds = part.get("type") if isinstance(part, dict) else None
-        named = [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else []
-        if named and not any(_is_of(kind, value) for kind in named):
-            raise ToolServerError(
-                f"the argument {name!r} is not of the type {' or '.join(map(str, named))}", "argument"
-            )
-    return arguments
-
-
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "string": (str,),
-    "boolean": (bool,),
-    "array": (list,),
-    "object": (dict,),
-    "null": (type(None),),
-    "number": (int, float),
-}
-
-
-def _is_of(kind: Any, value: Any) -> bool:
-    """Returns whether a value is of a type of JSON Schema; of a type that is none, every value is."""
-    if kind == "integer":
-        return (type(value) is int) or (type(value) is float and value.is_integer())
-    if kind == "number" and isinstance(value, bool):
-        return False
-    return not isinstance(kind, str) or kind not in _TYPES or isinstance(value, _TYPES[kind])
+    problem = problem_of_arguments(schema, arguments)
+    if problem:
+        raise ToolServerError(problem, "argument")
+    checked: Mapping[str, Any] = arguments
+    return checked

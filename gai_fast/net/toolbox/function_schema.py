@@ -29,7 +29,7 @@ class ToolFunction:
 
     Attributes:
         function: The function.
-        name: Its name.
+        own_name: Its name for models, as a decorator gives it. None if none does.
         description: For the model; may be empty.
         schema: The JSON Schema of its arguments, an object's.
         approve: Whether its calls wait for a person.
@@ -39,7 +39,7 @@ class ToolFunction:
     """
 
     function: Callable[..., Any]
-    name: str
+    own_name: str | None
     description: str
     schema: Mapping[str, Any]
     approve: bool
@@ -58,7 +58,7 @@ class ToolFunction:
             ToolServerError: They do not fit the signature; the text names the place.
         """
         try:
-            read = msgspec.convert(arguments, self.arguments)
+            read = msgspec.convert(arguments, self.arguments, str_keys=True)
         except msgspec.ValidationError as problem:
             raise ToolServerError(f"the arguments do not fit: {problem}", "argument") from None
         bound = {name: getattr(read, name) for name in self.arguments.__struct_fields__}
@@ -85,10 +85,9 @@ def read_function(function: Callable[..., Any]) -> ToolFunction:
         else:
             fields.append(_field(name, kind, parameter))
     noted = noted_of(function)
-    own_name = noted.name or str(getattr(function, "__name__", type(function).__name__))
     struct, schema = _schema_of(fields)
     return ToolFunction(
-        function, own_name, _description(function), schema, noted.approve, noted.idempotent, takes_meta, struct
+        function, noted.name, _description(function), schema, noted.approve, noted.idempotent, takes_meta, struct
     )
 
 

@@ -2,7 +2,8 @@
 
 1. A plain function is called in one of `max_calls` threads. If its time ends or the call is cancelled, its result is
    dropped; its thread is free once it returns. An awaitable that it returns is awaited on the loop.
-2. An async function is cancelled.
+2. An async function is cancelled. One that goes on nevertheless is left alone after `limits.function_end`, and its
+   result is dropped. As long as `max_calls` of them go on, no further call is made.
 3. Whatever a function raises is a result, also what would end the process: the type and the text of the exception.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -21,13 +22,11 @@ from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.toolbox.function_schema import ToolFunction
 from gai_fast.net.toolbox.http_tool import own_tool
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
+from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError, readable
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
 from gai_fast.runtime.thread_pool import EndingError, NoThreadError, ThreadPool
-
-_OF_THE_LOOP: Final = (asyncio.CancelledError, GeneratorExit)
-"""Exceptions that end a call from outside."""
 
 
 class FunctionTool(ToolSource):
@@ -45,6 +44,7 @@ class FunctionTool(ToolSource):
         called = function.function
         self._is_async = iscoroutinefunction(called) or iscoroutinefunction(getattr(called, "__call__", None))  # noqa: B004  # its kind
         self._threads = ThreadPool(settings.max_calls, "gai-fast-tool")
+        self._left: set[asyncio.Task[ToolResult]] = set()  # calls that have ended before their functions: rule 2
 
     async def list_tools(self) -> SourceList:
         """As `ToolSource.list_tools`: the function itself."""
@@ -57,17 +57,41 @@ class FunctionTool(ToolSource):
     async def _called(
         self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
     ) -> ToolResult:
+        if len(self._left) >= self._settings.max_calls:
+            raise ToolServerError(f"{len(self._left)} calls that were ended go on (max_calls)", "wait")
         bound = self._function.bound(arguments, meta)
+        task = asyncio.get_running_loop().create_task(self._result(bound))
         try:
-            async with asyncio.timeout(self._settings.timeout) as bound_time:
-                return self._read(await self._returned(bound))
-        except TimeoutError as problem:
-            if not bound_time.expired():
-                return _raised(problem)
-            text = f"it does not answer within {self._settings.timeout:g} s"
-            raise ToolServerError(text, "late", may_have_run=True) from None
-        except _OF_THE_LOOP:
-            raise
+            done, _ = await asyncio.wait((task,), timeout=self._settings.timeout)
+        finally:
+            await self._end(task)
+        if done:
+            return task.result()
+        raise ToolServerError(f"it does not answer within {self._settings.timeout:g} s", "late", may_have_run=True)
+
+    async def _end(self, task: asyncio.Task[ToolResult]) -> None:
+        """Cancels what has not ended: rule 2."""
+        if task.done():
+            return
+        self._left.add(task)
+        task.add_done_callback(self._forget)
+        task.cancel()
+        await asyncio.wait((task,), timeout=LIMITS.function_end)
+
+    def _forget(self, task: asyncio.Task[ToolResult]) -> None:
+        self._left.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody waits for it
+
+    async def _result(self, bound: Mapping[str, Any]) -> ToolResult:
+        """Calls the function: rules 1 and 3."""
+        try:
+            return self._read(await self._returned(bound))
+        except asyncio.CancelledError as problem:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return _raised(problem)  # of something else that the function has waited for
         except NoThreadError as problem:
             raise ToolServerError(str(problem), "unreachable") from None
         except ToolServerError:

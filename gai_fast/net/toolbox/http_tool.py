@@ -83,10 +83,12 @@ class HTTPTool(ToolSource):
         """As `ToolSource.close`."""
         await self._pool.close()
 
+    def _check_pause(self) -> None:
+        self._pause.check()
+
     async def _called(
         self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
     ) -> ToolResult:
-        self._pause.check()
         response = _Response(self._pause, self._settings.max_result)
         headers = (*self._headers, *_headers_of(meta))
         body = encode_json(arguments)

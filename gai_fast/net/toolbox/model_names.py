@@ -14,10 +14,13 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final, Protocol, TypeVar
 
-BETWEEN: Final = "__"
+from gai_fast.model.limits import SHARED
+from gai_fast.model.tool_rules import BETWEEN
+from gai_fast.net.tools.limits import LIMITS
+
 _OTHER: Final = re.compile(r"[^A-Za-z0-9_-]")
-_MOST: Final = 64
-_DIGITS: Final = 8
+_MOST: Final = SHARED.model_tool_name
+_DIGITS: Final = LIMITS.name_digits
 
 
 class ServedTool(Protocol):

@@ -3,10 +3,11 @@
 Owns the order of record and call. It must not know turns, nor where records are kept.
 
 1. A call that is not idempotent is made once its record is stored. If it cannot be stored, it is not made: an error.
+   It is stored as late as can be: a call whose arguments are refused, or that waits for its place, has none.
 2. A result is recorded before the run has it.
 3. Whatever fails is a result: a text of at most `limits.tool_problem` characters that is an error, and no traceback.
-4. A call that is ended is cancelled at once: its connection closes, its server is told, its function is cancelled. Its
-   result, if there is one, is dropped.
+4. A call that is ended is cancelled at once: its connection closes, its server hears of it, its function is cancelled.
+   Its result, if there is one, is dropped.
 5. A bug of ours is logged, and is the call's result.
 """
 
@@ -106,6 +107,7 @@ class RunCalls:
         self._ended = ended
         self._progressed = progressed
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by id of the call
+        self._dropped: set[asyncio.Task[None]] = set()  # those that are ended
 
     def begin(self, call: RunCall) -> None:
         """Makes a call that the run has begun."""
@@ -117,20 +119,31 @@ class RunCalls:
         """Ends a call: rule 4; idempotent."""
         task = self._tasks.get(call.call_id)
         if task is not None:
-            task.cancel()
+            self._drop(task)
 
     async def close(self) -> None:
         """Ends all calls, and returns when nothing of them is left."""
         tasks = tuple(self._tasks.values())
         for task in tasks:
-            task.cancel()
+            self._drop(task)
         if tasks:
             await asyncio.wait(tasks)
+
+    def _drop(self, task: asyncio.Task[None]) -> None:
+        self._dropped.add(task)
+        task.cancel()
 
     def _forget(self, call: RunCall, task: asyncio.Task[None]) -> None:
         if self._tasks.get(call.call_id) is task:
             del self._tasks[call.call_id]
-        problem = None if task.cancelled() else task.exception()
+        if task in self._dropped:
+            self._dropped.discard(task)
+            if task.cancelled():
+                return
+        elif task.cancelled():
+            self._ended(call, _error("the call was cancelled, and not by its run"))
+            return
+        problem = task.exception()
         if problem is not None:  # rule 5
             _log.error("tools %r: a call has failed by a bug of the gateway", _address(call), exc_info=problem)
             self._ended(call, _error("the gateway has failed while it made this call"))
@@ -166,10 +179,11 @@ class RunCalls:
             identity.traceparent,
         )
         try:
-            if not tool.idempotent:
-                await self._records.started(call, key)
             progressed: OnProgress = partial(self._progressed, call)
-            made = await source.call(tool, call.arguments, meta, caller=identity.caller, on_progress=progressed)
+            stored = None if tool.idempotent else partial(self._records.started, call, key)
+            made = await source.call(
+                tool, call.arguments, meta, caller=identity.caller, on_progress=progressed, before_send=stored
+            )
         except NotStored as problem:
             return _error(f"the call was not made: {problem}")
         except ToolServerError as problem:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,9 @@ from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
+
+BeforeSend = Callable[[], Awaitable[None]]
+"""What must have happened before a call is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +105,18 @@ class ToolSource(ABC):
         *,
         caller: str = ANONYMOUS,
         on_progress: OnProgress | None = None,
+        before_send: BeforeSend | None = None,
     ) -> ToolResult:
-        """Calls a tool. If this is cancelled, the call is: a server is told, a function is cancelled.
+        """Calls a tool. If this is cancelled, the call is: a server hears of it, a function is cancelled.
 
         Args:
             tool: A tool of this source.
             arguments: Its arguments, as JSON.
             meta: The call.
             caller: The name of the run's caller.
-            on_progress: Called for each notice of progress. None if there is nobody to call.
+            on_progress: Called for each notice of progress. None if there is nothing to call.
+            before_send: Awaited once nothing but the call itself is left to do. What it raises is raised, and the call
+                is not made.
 
         Raises:
             ToolServerError: There is no result.
@@ -118,7 +124,7 @@ class ToolSource(ABC):
         checked = self._checks.checked(tool.name, tool.offered.schema, arguments)
         await self._take_place()
         try:
-            return await self._judged(tool, checked, meta, caller, on_progress)
+            return await self._judged(tool, checked, meta, caller, on_progress, before_send)
         finally:
             self._places.release()
 
@@ -131,6 +137,13 @@ class ToolSource(ABC):
         self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
     ) -> ToolResult:
         """Calls a tool, as `call`, without its bounds."""
+
+    def _check_pause(self) -> None:  # noqa: B027  # most sources have none
+        """Checks whether the source may be called now.
+
+        Raises:
+            ToolServerError: `wait`: it has asked for a pause.
+        """
 
     async def _take_place(self) -> None:
         if self._places.locked() and self._waiting >= LIMITS.tool_waiting:
@@ -148,12 +161,16 @@ class ToolSource(ABC):
         meta: ToolMeta,
         caller: str,
         on_progress: OnProgress | None,
+        before_send: BeforeSend | None,
     ) -> ToolResult:
         """Calls a tool if the breaker lets it, and counts the outcome: rules 3 and 4."""
         clock, call = asyncio.get_running_loop().time, object()
         if not self._breaker.admits(clock(), call, caller):
             raise ToolServerError("it has failed too often: its breaker is open", "wait")
         try:
+            self._check_pause()
+            if before_send is not None:
+                await before_send()
             result = await self._called(tool, arguments, meta, on_progress)
             self._breaker.succeeded()
         except ToolServerError as problem:

@@ -58,7 +58,7 @@ class Toolbox:
         self._lists = {
             each.name: KnownList(each, patience.get(each.name, SHARED.tool_connect)) for each in self.sources
         }
-        self._logged: set[str] = set()  # tools that are left out for their names
+        self._logged: frozenset[str] = frozenset()  # tools that are left out for their names, in the last list
 
     @property
     def sources(self) -> list[ToolSource]:
@@ -84,11 +84,15 @@ class Toolbox:
         lists = await asyncio.gather(*[self._lists[name].current() for name in names])
         tools = [tool for listed in lists for tool in listed.tools if tool.address in allowed]
         kept, left_out = by_model_name(tools)
-        for tool in left_out:
-            if tool.address not in self._logged:
-                self._logged.add(tool.address)
-                _log.warning("tools %r: left out: its name for models is also that of another", tool.address)
+        self._log_left_out(frozenset(tool.address for tool in left_out))
         return kept
+
+    def _log_left_out(self, addresses: frozenset[str]) -> None:
+        new = sorted(addresses - self._logged)
+        self._logged = addresses
+        if new:
+            text = "tools %r: left out: its name for models is also that of another (%d such tools)"
+            _log.warning(text, new[0], len(new))
 
     async def close(self) -> None:
         """Ends running calls, connections and processes."""

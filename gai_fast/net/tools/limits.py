@@ -26,6 +26,10 @@ class Limits:
     tool_name: int = 128
     """Characters of a tool's name: the most that the protocol recommends."""
 
+    name_digits: int = 8
+    """Hexadecimal digits that end a name for models that is cut: two of 512 tools have the same once in 30,000 lists.
+    """
+
     message_envelope: int = 8
     """Levels of a message around the deepest of these: a batch, the message, its result, the list, a tool, and three
     to spare."""
@@ -43,9 +47,6 @@ class Limits:
     """The longest: a day, after which a server that has changed is noticed."""
 
     # ---- messages
-
-    tool_arguments: int = 256 * KIB
-    """Bytes of the arguments of a call: more than a model writes in one answer."""
 
     tool_message: int = 8 * MIB
     """Bytes of a whole body, of an event and of a line: as of an event of an upstream. A result of 1 MiB may stand in
@@ -93,6 +94,9 @@ class Limits:
 
     exit_wait: float = 2.0
     """Seconds in which a process must end once its input has ended, and again after SIGTERM; then it is killed."""
+
+    function_end: float = 0.05
+    """Seconds in which a function that is cancelled may still clean up: a call ends within 0.1 s of its run's end."""
 
     exit_check: float = 0.01
     """Seconds between two looks whether it has ended."""

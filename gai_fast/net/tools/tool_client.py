@@ -118,8 +118,8 @@ class ToolClient:
         if depth_of(arguments) > SHARED.tool_depth:
             text = f"the arguments are nested deeper than {SHARED.tool_depth} levels (limit tool_depth)"
             raise ToolServerError(text, "argument")
-        if len(encode_json(arguments)) > LIMITS.tool_arguments:
-            text = f"the arguments have more than {LIMITS.tool_arguments} bytes (limit tool_arguments)"
+        if len(encode_json(arguments)) > SHARED.tool_arguments:
+            text = f"the arguments have more than {SHARED.tool_arguments} bytes (limit tool_arguments)"
             raise ToolServerError(text, "argument")
         try:
             return await self._called(tool, arguments, meta, on_progress)

@@ -255,6 +255,20 @@ class TestShow:
         assert shown[1]["action"] == "mask"
         assert shown[1]["kinds"] == list(KINDS)
 
+    def test_of_the_url_of_tools_the_host_alone_is_shown(self, run: Run, folder: Path) -> None:
+        with (folder / "c.toml").open("a") as file:
+            for name, rest in (
+                ("a", "/mcp/sk-hidden-6"),
+                ("b", "?key=sk-hidden-7"),
+                ("c", "/m/?a=sk-hidden-8"),
+                ("d", ""),
+            ):
+                file.write(f'[[tool_server]]\nname = "{name}"\nurl = "https://a.example:1{rest}"\n')
+        result = run("config", "show", "-c", "c.toml", env=SECRETS)
+        assert "hidden" not in result.output
+        shown = [each["url"] for each in tomllib.loads(result.output)["tool_server"]]
+        assert shown == [*["https://a.example:1/[redacted]"] * 3, "https://a.example:1"]
+
     def test_secrets_of_callers_are_shown_as_references_and_digests_not_at_all(self, run: Run, folder: Path) -> None:
         digest = "a1" * 32
         keys = (("one", "env:ONE"), ("two", "file:two"), ("three", f"sha256:{digest}"))

@@ -13,6 +13,7 @@ from gai_fast.config import DEFAULTS, LATER, LISTS, SECTIONS, TABLES
 from gai_fast.config.keys import title
 from gai_fast.processors import PROCESSORS, parameters
 from tests.unit.config.folders import KEY, MODEL, UPSTREAM, Folder
+from tests.unit.config.test_issuers import STAFF
 
 
 def test_every_key_has_its_default_in_the_settings() -> None:
@@ -35,11 +36,17 @@ def test_a_key_that_is_like_no_other_is_answered_with_those_that_can_be_used(fol
 
 @pytest.mark.parametrize(("section", "key"), [(section, key) for section in SECTIONS for key in sorted(LATER[section])])
 def test_a_key_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str, key: str) -> None:
-    start = {"upstream": UPSTREAM, "model": UPSTREAM + MODEL, "key": KEY}.get(section, f"[{section}]\n")
+    starts = {"upstream": UPSTREAM, "model": UPSTREAM + MODEL, "key": KEY, "issuer": STAFF}
+    start = starts.get(section, f"[{section}]\n")
     [message] = folder.problems(f"{start}{key} = 1")
     assert message.endswith("is not supported yet")
     assert f"`{key}`" in message
     assert f"gai-fast.toml:{start.count(chr(10)) + 1}: " in message
+
+
+def test_a_section_whose_time_has_not_come_is_not_supported_yet(folder: Folder) -> None:
+    for section in LATER[""]:
+        assert folder.problems(f"[{section}]\na = 1") == [f"gai-fast.toml:1: [{section}] is not supported yet"]
 
 
 @pytest.mark.parametrize(

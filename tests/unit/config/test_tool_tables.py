@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gai_fast.config import ConfigError
 from gai_fast.model.settings import FunctionSettings, IdentitySettings, Secret, ToolServerSettings, ToolSettings
 from tests.integration.certificates import Authority
 from tests.unit.config.folders import Folder
@@ -25,6 +26,8 @@ def functions(folder: Folder) -> None:
         "def invoice(customer: str, amount: float = 1.0):\n"
         '    """Sends an invoice."""\n'
         "def bad(*names): ...\n"
+        "@gai_fast.tool(name='send_invoice')\n"
+        "def named(customer: str): ...\n"
     )
 
 
@@ -63,6 +66,21 @@ def test_a_process_has_its_own_variables_and_three_of_the_gateways(folder: Folde
     assert server.env == {"DOCS_TOKEN": Secret("sk-canary-0123"), "MODE": Secret("read")}
     assert server.inherited == {"PATH": "/bin", "LANG": "C"}
     assert "sk-canary" not in repr(server)
+
+
+def test_a_variable_may_have_lines(folder: Folder) -> None:
+    pem = "-----BEGIN KEY-----\nä\n-----END KEY-----"
+    [server] = folder.read(f'{PROCESS}env = {{KEY = "env:PEM"}}', {"PEM": pem}).settings.tool_servers
+    assert server.env == {"KEY": Secret(pem)}
+
+
+def test_the_name_of_a_decorator_is_the_table_s(folder: Folder) -> None:
+    table = '[[tool]]\nname = "{}"\npython = "tools_of_mine:named"\n'
+    [tool] = folder.read(table.format("send_invoice")).settings.tools
+    assert tool.name == "send_invoice"
+    with pytest.raises(ConfigError) as raised:
+        folder.read(table.format("invoice"))
+    assert "tools_of_mine:named is named 'send_invoice' by its decorator: name the table so" in str(raised.value)
 
 
 def test_a_hook_and_a_function(folder: Folder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -175,8 +176,8 @@ def test_the_end_of_the_time_ends_calls_and_a_last_turn_follows() -> None:
     run = run_of(parallel_tools=1)
     [first, second, third], _ = asked(run, "docs__write", "docs__write", "invoice")
     run.end_turn("tool_calls")
-    ends = ["EndCall a1", "Ended a1", "Ended b1", "Ended c1", "EndStep 1", "Warn", "BeginTurn 2 without tools"]
-    assert told(run.end_time()) == ends
+    ends = ["EndCall a1", "Ended a1", "Ended b1", "Decided c1 deny expired", "Ended c1"]
+    assert told(run.end_time()) == [*ends, "EndStep 1", "Warn", "BeginTurn 2 without tools"]
     assert first.result is not None
     assert first.result.is_error
     assert told(run.end_call(first, OK)) == [], "too late"
@@ -192,6 +193,71 @@ def test_the_end_of_the_time_in_a_turn_lets_it_end() -> None:
     assert told(run.note_call("c", "docs__search", {})) == ["Ended c"]
     assert told(run.end_turn("tool_calls")) == ["EndStep 1", "Warn", "BeginTurn 2 without tools"]
     assert told(run.end_turn("stop")) == ["EndStep 2", "Finish stop"]
+
+
+def test_calls_that_had_begun_in_a_voided_turn_count() -> None:
+    run = run_of(max_tool_calls=2)
+    begun = 0
+    for _ in range(5):
+        begun += sum(each.startswith("BeginCall") for each in asked(run, "docs__search", "docs__search")[1])
+        run.reset_turn()
+    other = run_of(max_tool_calls=2)
+    other.load(run.record(), {})
+    [call], _ = asked(other, "docs__search")
+    assert begun == 2
+    assert call.result == CallResult("the run has had its 2 calls (max_tool_calls)", is_error=True)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    whole: dict[str, Any] = {}
+    for _ in range(levels):
+        whole = {"a": whole}
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (nested(1200), "the arguments are nested deeper than 64 levels (limit tool_depth)"),
+        ({"q": "x" * 300_000}, "the arguments have more than 262144 bytes (limit tool_arguments)"),
+        ({"q": float("inf")}, "the arguments have a number that is not finite"),
+        ({}, "the argument 'q' is missing"),
+        ({"q": 1}, "the argument 'q' is not of the type string"),
+    ],
+)
+def test_nobody_is_asked_about_a_call_that_cannot_be_made(arguments: Any, text: str) -> None:
+    schema = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"]}
+    schema = schema if len(arguments) == 0 or arguments.get("q") == 1 else {}
+    run = ToolRun(TOOLS, CLIENT, RunLimits(asks=True), "s", {"invoice": schema})
+    assert told(run.note_call("a", "invoice", arguments)) == ["Ended a"]
+    assert run.step.calls[0].result == CallResult(text, is_error=True)
+    assert run.record()["steps"][0]["calls"][0]["arguments"] is arguments
+    assert told(run.end_turn("tool_calls")) == ["EndStep 1", "BeginTurn 2"]
+
+
+def test_what_a_call_costs_does_not_grow_with_the_calls_of_its_turn() -> None:
+    def lines(count: int) -> int:
+        """Returns how many lines a turn of so many calls runs."""
+        run, ran = run_of(max_tool_calls=count), 0
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal ran
+            ran += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            for number in range(count):
+                run.note_call(str(number), "docs__write", {})
+            run.end_turn("tool_calls")
+            for call in run.step.calls:
+                run.end_call(call, OK)
+        finally:
+            sys.settrace(before)
+        return ran
+
+    assert lines(400) < 5 * lines(100)
 
 
 def test_a_turn_that_is_asked_anew_voids_its_calls() -> None:
@@ -265,10 +331,10 @@ class TestApprovals:
 
 
 class TestRecords:
-    def again(self, run: ToolRun) -> tuple[ToolRun, list[str]]:
-        """Returns a run that goes on from the record of another, and what is to be done."""
+    def again(self, run: ToolRun, **calls: CallResult | None) -> tuple[ToolRun, list[str]]:
+        """Returns a run that goes on from the records of another, and what is to be done."""
         other = run_of()
-        return other, told(other.load(json.loads(json.dumps(run.record()))))
+        return other, told(other.load(json.loads(json.dumps(run.record())), calls))
 
     def test_a_turn_is_asked_anew(self) -> None:
         run = run_of()
@@ -282,12 +348,34 @@ class TestRecords:
         [search, write, ended], _ = asked(run, "docs__search", "docs__write", "docs__write")
         run.end_turn("tool_calls")
         run.end_call(ended, OK)
-        other, done = self.again(run)
+        other, done = self.again(run, b1=None)
         assert done == ["Ended b1", "BeginCall a1"]
         [search, write, ended] = other.step.calls
         assert (search.attempt, ended.result) == (2, OK)
         assert write.result == CallResult("the outcome of this call is unknown", is_error=True)
         assert told(other.end_call(search, OK)) == ["Ended a1", "EndStep 1", "BeginTurn 2"]
+
+    def test_a_recorded_result_is_used(self) -> None:
+        run = run_of()
+        asked(run, "docs__search", "docs__write")
+        run.end_turn("tool_calls")
+        other, done = self.again(run, a1=OK, b1=CallResult("no", is_error=True))
+        assert done == ["Ended a1", "Ended b1", "EndStep 1", "BeginTurn 2"]
+        assert [call.result for call in other.steps[0].calls] == [OK, CallResult("no", is_error=True)]
+
+    def test_a_call_that_had_not_begun_by_its_record_is_made(self) -> None:
+        run = run_of()
+        asked(run, "docs__write")
+        run.end_turn("tool_calls")
+        other, done = self.again(run)
+        assert (done, other.step.calls[0].attempt) == (["BeginCall a1"], 1)
+
+    def test_a_call_that_has_begun_since_the_record_was_approved(self) -> None:
+        run = run_of()
+        TestApprovals().digest(run)
+        other, done = self.again(run, a1=None)
+        assert done == ["Decided a1 approve", "Ended a1", "EndStep 1", "BeginTurn 2"]
+        assert other.steps[0].calls[0].result == CallResult("the outcome of this call is unknown", is_error=True)
 
     def test_an_approval_waits_on(self) -> None:
         run = run_of()
@@ -300,7 +388,7 @@ class TestRecords:
         run = run_of()
         asked(run, "docs__write")
         run.end_turn("tool_calls")
-        _, done = self.again(run)
+        _, done = self.again(run, a1=None)
         assert done == ["Ended a1", "EndStep 1", "BeginTurn 2"]
 
     def test_nothing_follows_the_end(self) -> None:
@@ -340,6 +428,7 @@ class Driver:
         self.ended: Counter[str] = Counter()
         self.begun: Counter[str] = Counter()
         self.finished: list[str] = []
+        self.records: dict[str, CallResult | None] = {}
 
     def do(self, actions: list[Action]) -> None:
         for each in actions:
@@ -352,12 +441,15 @@ class Driver:
                     if not call.tool.idempotent:
                         assert self.run.step.finish_reason is not None
                         assert self.begun[call.call_id] == 1, "never twice"
+                        self.records[call.call_id] = None
                 case EndCall(call):
                     self.running.remove(call)
                 case CallEnded(call):
                     self.running = [other for other in self.running if other is not call]
                     self.asking.pop(call.approval_id, None)
                     self.ended[call.call_id] += 1
+                    if call.call_id in self.records:
+                        self.records[call.call_id] = call.result
                     assert self.ended[call.call_id] == 1
                 case AskApproval(call, digest):
                     self.asking[call.approval_id] = call, digest
@@ -402,7 +494,7 @@ class Driver:
         record = json.loads(json.dumps(self.run.record()))
         self.run = ToolRun(TOOLS, CLIENT, self.limits, "s")
         self.running.clear()
-        actions = self.run.load(record)
+        actions = self.run.load(record, self.records)
         calls = {call.approval_id: call for call in self.run.step.calls if call.phase == "asking"}
         self.asking = {key: (calls[key], digest) for key, (_, digest) in self.asking.items() if key in calls}
         return actions

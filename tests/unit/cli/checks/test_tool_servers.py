@@ -38,12 +38,21 @@ def test_a_server_that_lists_tools_is_ok(run: Run, folder: Path) -> None:
     assert "tools.local" not in run("check", "-c", "c.toml").stdout, "nothing is asked without --probe"
 
 
-def test_a_pattern_that_names_no_tool_is_a_warning(run: Run, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("patterns", "code", "status", "named"),
+    [
+        ('idempotent = ["none"]', 0, "warning", "`idempotent` 'none'"),
+        ('approve = ["writ", "w*"]\nidempotent = ["none"]', 1, "error", "`approve` 'writ', `idempotent` 'none'"),
+    ],
+)
+def test_a_pattern_that_names_no_tool_is_found(
+    run: Run, folder: Path, patterns: str, code: int, status: str, named: str
+) -> None:
     with (folder / "c.toml").open("a") as file:
-        file.write('approve = ["writ", "w*"]\nidempotent = ["none"]\n')
-    check = probed(run, 0)
-    assert check["status"] == "warning"
-    assert check["detail"].endswith("; no tool for `approve` 'writ', `idempotent` 'none'")
+        file.write(f"{patterns}\n")
+    check = probed(run, code)
+    assert check["status"] == status, "a tool that `approve` should name would run without a person"
+    assert check["detail"].endswith(f"; no tool for {named}")
     assert check["fix"] == "correct the patterns of local"
 
 
@@ -57,7 +66,7 @@ def test_a_tool_that_is_left_out_is_a_warning(run: Run, folder: Path) -> None:
 def test_a_server_out_of_reach_is_an_error(run: Run, folder: Path) -> None:
     (folder / "c.toml").write_text(f'[[tool_server]]\nname = "gone"\nurl = "http://127.0.0.1:{free_port()}/"\n')
     check = probed(run, 1)
-    assert (check["status"], check["fix"]) == ("error", "check `url` of gone, and `gai-fast tools probe`")
+    assert (check["status"], check["fix"]) == ("error", "check `url` of gone, and `gai-fast tools list`")
     assert "cannot connect to 127.0.0.1:" in check["detail"]
     (folder / "c.toml").write_text('[[tool_server]]\nname = "gone"\ncommand = ["no-such-command"]\n')
     check = probed(run, 1)

@@ -87,6 +87,8 @@ def test_a_call_prints_the_result(run: Run, folder: Path) -> None:
         (["greet", '{"name": "a", "times": 1.5}'], 1, "error: greet: the argument 'times' is not of the type integer"),
         (["greet", "[]"], 1, "error: greet: the arguments are no JSON object"),
         (["greet", "{"], 2, "Invalid value for JSON: they are no JSON"),
+        (["greet", '{"a": NaN}'], 2, "Invalid value for JSON: they are no JSON: "),
+        (["local.bad"], 2, "error: 'local.bad' is left out: its name is no text of 1 to 128 printable characters"),
         (["gret"], 2, "error: no tool is named 'gret'; did you mean greet?"),
         (["local.writ"], 2, "error: no tool is named 'local.writ'; did you mean local.write?"),
         (["local.fails"], 2, "error: no tool is named 'local.fails'"),

@@ -52,7 +52,9 @@ def test_deep_arguments_are_refused() -> None:
         checked_arguments({}, deep)
 
 
-@pytest.mark.parametrize("schema", [{}, {"required": "a", "properties": []}, {"properties": {"a": 1}}])
+@pytest.mark.parametrize(
+    "schema", [{}, {"required": [{}]}, {"required": "a", "properties": []}, {"properties": {"a": 1}}]
+)
 def test_a_schema_of_an_odd_form_refuses_nothing(schema: dict[str, Any]) -> None:
     assert checked_arguments(schema, {"a": 1}) == {"a": 1}
 

@@ -34,7 +34,7 @@ async def weather(
 
 def test_a_schema_is_what_the_signature_says() -> None:
     read = read_function(weather)
-    assert (read.name, read.approve, read.idempotent, read.takes_meta) == ("weather", True, False, False)
+    assert (read.own_name, read.approve, read.idempotent, read.takes_meta) == (None, True, False, False)
     assert read.description == "Returns the weather.\n\nOf a city."
     assert read.schema["required"] == ["city"]
     assert read.schema["additionalProperties"] is False
@@ -100,7 +100,7 @@ def test_an_object_that_can_be_called_is_a_tool() -> None:
             return q
 
     read = read_function(Search())
-    assert (read.name, read.description, [*read.schema["properties"]]) == ("Search", "Searches.", ["q"])
+    assert (read.description, [*read.schema["properties"]]) == ("Searches.", ["q"])
 
 
 def positional(text: str, /) -> None: ...

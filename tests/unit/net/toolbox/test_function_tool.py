@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,16 @@ def test_what_is_not_json_is_a_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    "raised", [ValueError("no\x1b good"), SystemExit(3), KeyboardInterrupt(), StopIteration(), TimeoutError("own")]
+    "raised",
+    [
+        ValueError("no\x1b good"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        StopIteration(),
+        TimeoutError("own"),
+        asyncio.CancelledError(),
+        GeneratorExit(),
+    ],
 )
 @pytest.mark.parametrize("is_async", [True, False])
 def test_what_it_raises_is_a_result_without_a_traceback(raised: BaseException, is_async: bool) -> None:
@@ -132,6 +142,55 @@ def test_one_that_is_late_is_cancelled() -> None:
         with pytest.raises(ToolServerError, match=r"it does not answer within 0.01 s") as raised:
             await called(source_of(slow, timeout=0.01))
         assert (raised.value.fault, raised.value.may_have_run, ended) == ("late", True, ["cancelled"])
+
+    run(scenario())
+
+
+def test_what_it_waits_for_may_be_cancelled() -> None:
+    async def waits() -> None:
+        inner = asyncio.ensure_future(asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(inner.cancel)
+        await inner
+
+    async def scenario() -> None:
+        assert await called(source_of(waits)) == ToolResult("CancelledError", is_error=True)
+
+    run(scenario())
+
+
+def test_one_that_goes_on_nevertheless_is_left_alone() -> None:
+    go_on = asyncio.Event()
+
+    async def stubborn() -> str:
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+        return "too late"
+
+    async def scenario() -> None:
+        source = source_of(stubborn, timeout=0.01, max_calls=2)
+        with pytest.raises(ToolServerError, match=r"it does not answer within 0.01 s"):
+            await called(source)
+        call = asyncio.ensure_future(called(source))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        with pytest.raises(ToolServerError, match=r"2 calls that were ended go on \(max_calls\)"):
+            await called(source)
+        go_on.set()
+        await asyncio.sleep(0.01)
+        assert await called(source) == ToolResult("too late")
+
+    run(scenario())
+
+
+def test_keys_of_a_dictionary_are_read_as_their_types() -> None:
+    async def names(a: dict[int, str]) -> list[int]:
+        return [*a]
+
+    async def scenario() -> None:
+        assert await called(source_of(names), a={"1": "b"}) == ToolResult([1])
 
     run(scenario())
 

@@ -144,6 +144,42 @@ def test_without_its_record_a_call_is_not_made() -> None:
     asyncio.run(main())
 
 
+def test_a_call_that_is_not_sent_has_no_record() -> None:
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        async def waits(name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> ToolResult:
+            await go_on.wait()
+            return ToolResult("done")
+
+        place = Place(waits)
+        place.source._places = asyncio.Semaphore(1)
+        place.calls.begin(call_of("a", "write"))
+        place.calls.begin(call_of("b", "write"))
+        place.calls.begin(replace(call_of("c", "write"), arguments=[]))
+        await place.until_ended(1)
+        assert [line[:9] for line in place.log if line.startswith("started")] == ["started a"]
+        go_on.set()
+        await place.until_ended(3)
+        assert [line[:9] for line in place.log if line.startswith("started")] == ["started a", "started b"]
+
+    asyncio.run(main())
+
+
+def test_a_call_whose_task_something_else_cancels_has_a_result() -> None:
+    async def cancelled(name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> ToolResult:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        place = Place(cancelled)
+        place.calls.begin(call_of("a", "read"))
+        await place.until_ended(1)
+        assert place.results["a"] == CallResult("the call was cancelled, and not by its run", is_error=True)
+        await place.calls.close()
+
+    asyncio.run(main())
+
+
 def test_a_result_that_cannot_be_stored_is_the_run_s_nevertheless(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         place = Place(ok)

@@ -81,8 +81,7 @@ def test_a_run_is_offered_what_it_may_use_by_the_names_that_models_see(
 
     asyncio.run(main())
     assert sorted(record.getMessage() for record in caplog.records) == [
-        "tools 'docs.a.b': left out: its name for models is also that of another",
-        "tools 'docs.a_b': left out: its name for models is also that of another",
+        "tools 'docs.a.b': left out: its name for models is also that of another (2 such tools)",
         "tools 'local': there is no list: its command cannot be run: No such file or directory: it offers nothing",
     ]
 
