@@ -32,10 +32,13 @@ def test_only_progress_of_the_request_counts() -> None:
         progress(progress=2, progressToken=2),
         Notice("notifications/message", {"progressToken": 1, "progress": 3}),
         progress(progress=3, message="x" * 9999),
+        progress(progress=10**400),
+        progress(progress=4, total=-(10**400), message="with sk-canary\n"),
     ):
-        request.noticed(notice, ())
+        request.noticed(notice, {b"sk-canary"})
     assert found[:2] == [ToolProgress(1, 2, "half"), ToolProgress(1.5, None, "")]
-    assert [(each.progress, len(each.text)) for each in found[2:]] == [(3, LIMITS.tool_problem)]
+    assert (found[2].progress, len(found[2].text)) == (3, LIMITS.tool_problem)
+    assert found[3:] == [ToolProgress(4, None, "with ***")]
 
 
 def test_of_a_flood_of_progress_a_thousand_notices_count() -> None:
