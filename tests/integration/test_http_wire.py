@@ -345,6 +345,44 @@ async def test_a_stream_that_goes_on_after_its_answer_is_closed(net: Net, change
 
 
 @on_uvloop
+async def test_a_body_that_nothing_asked_for_is_not_read_for_ever(net: Net) -> None:
+    server = ScriptedServer(stream_end, session="2025-06-18")
+    is_gone = False
+
+    handled = server._handled
+
+    async def endless(peer: Peer, message: dict[str, Any]) -> bool:
+        nonlocal is_gone
+        if message.get("method") != "notifications/initialized":
+            return await handled(peer, message)
+        try:
+            await peer.send(b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(1000):
+                await peer.send(chunk(b"x" * 65_536))
+        except OSError:
+            is_gone = True
+        raise EOFError
+
+    server._handled = endless
+    client = client_of(net, (await started(net, server)).url)
+    await client.connect()
+    await until(lambda: is_gone)
+
+
+@on_uvloop
+async def test_secrets_of_its_url_are_cut_out(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        said = "no route /services/PATHkey12 with QUERYkey1 or 'two words12' in a=QUERYkey1&b=two+words12"
+        await send(peer, {"id": message["id"], "error": {"code": -1, "message": said}})
+
+    upstream = await started(net, ScriptedServer(answer))
+    client = client_of(net, f"{upstream.url}/services/PATHkey12?a=QUERYkey1&b=two+words12")
+    with pytest.raises(ToolServerError) as raised:
+        await called(client)
+    assert str(raised.value) == "it answers: no route /services/*** with *** or '***' in *** (code -1)"
+
+
+@on_uvloop
 async def test_arguments_that_break_a_bound_are_not_sent(net: Net) -> None:
     server = ScriptedServer(another_id)
     upstream = await started(net, server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,14 @@ def on_call(message):
 def discover(message):
     send({"id": message["id"], "error": {"code": -32021, "message": os.environ["T"]}})
 """,
+    "closes its input": """
+def on_call(message):
+    said(message, "ok")
+    if not os.path.exists(os.path.join(FOLDER, "closed")):
+        os.close(0)
+        note("closed")
+        time.sleep(600)
+""",
     "ends at once": """
 def main():
     note("pids", os.getpid())
@@ -225,9 +234,81 @@ async def test_a_process_that_exits_under_a_call_is_started_anew_by_the_next_req
 async def test_a_process_that_ends_at_once_is_an_error_each_time(net: Net, tmp_path: Path) -> None:
     client, folder = client_of(net, tmp_path, "ends at once")
     for _ in range(2):
-        with pytest.raises(ToolServerError, match="its process has ended"):
+        with pytest.raises(ToolServerError, match=r"its process has ended \(exit code 0\): run it by `gai-fast tools"):
             await client.connect()
-    assert 2 <= len(lines(folder, "pids")) <= 4
+    assert len(lines(folder, "pids")) == 2
+
+
+@on_both_loops
+async def test_a_process_that_ends_before_the_loop_has_its_pipes_is_an_error(net: Net) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(5):
+        client = ToolClient(StdioWire(["sh", "-c", "exit 3"], loop=loop))
+        attempt = asyncio.ensure_future(client.connect())
+        await asyncio.sleep(0)
+        loop.call_soon(time.sleep, 0.1)  # other work, while it ends
+        with pytest.raises(ToolServerError, match=r"its process has ended \(exit code 3\)"):
+            await attempt
+        await client.close()
+
+
+@on_both_loops
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_start_that_is_cancelled_closes_each_pipe_once(net: Net, tmp_path: Path, turns: int) -> None:
+    wire = StdioWire(["cat"], loop=asyncio.get_running_loop())
+    attempt = asyncio.ensure_future(wire.start())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    attempt.cancel()
+    await asyncio.wait((attempt,))
+    with (tmp_path / "other").open("w") as other:  # it may get the number of a pipe that is closed
+        await wire.close(None)
+        assert other.write("whole") == 5
+
+
+@on_both_loops
+async def test_a_process_that_closes_its_input_is_started_anew(net: Net, tmp_path: Path) -> None:
+    client, folder = client_of(net, tmp_path, "closes its input")
+    tool = (await client.list_tools()).tools["t"]
+    assert await client.call(tool, {}) == ToolResult("ok")
+    await until(lambda: lines(folder, "closed"))
+    assert await client.call(tool, {}) == ToolResult("ok")
+    assert len(lines(folder, "pids")) == 2
+
+
+@on_both_loops
+@pytest.mark.parametrize("line", ["y", '{"method": "notifications/message"}'])
+async def test_a_process_that_floods_its_output_is_ended(net: Net, line: str) -> None:
+    client = ToolClient(StdioWire(["yes", line], loop=asyncio.get_running_loop()))
+    net.stack.push_async_callback(client.close)
+    text = f"it sends more than {LIMITS.lines_unasked} lines without an answer"
+    with pytest.raises(ToolServerError, match=text):
+        await client.connect()
+
+
+@on_both_loops
+async def test_other_work_has_its_turn_while_much_is_read(
+    net: Net, tmp_path: Path, change_limits: ChangeLimits
+) -> None:
+    client, _ = client_of(net, tmp_path, "floods")
+    tool = (await client.list_tools()).tools["t"]
+    loop, done = asyncio.get_running_loop(), False
+    most = found = 0
+
+    def turn() -> None:
+        nonlocal most, found
+        most, found = max(most, found), 0
+        if not done:
+            loop.call_soon(turn)
+
+    def on_progress(_: ToolProgress) -> None:
+        nonlocal found
+        found += 1
+
+    loop.call_soon(turn)
+    await client.call(tool, {}, on_progress=on_progress)
+    done = True
+    assert 0 < most < LIMITS.output_turn / 50  # bytes of a line
 
 
 @on_uvloop

@@ -19,6 +19,7 @@ from gai_fast.net.tools.protocol import STATELESS, Agreement
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.stdio_wire import StdioWire
 from gai_fast.net.tools.tool_client import ToolClient
+from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult
 from gai_fast.net.tools.wire import ToolProgress
 from tests.conftest import ChangeLimits
@@ -255,6 +256,44 @@ async def test_a_list_that_changes_is_begun_anew_once(net: Net) -> None:
     server.answer = paged(first, None, first, None)
     with pytest.raises(ToolServerError, match="code -32602"):
         await client.list_tools()
+
+
+@on_uvloop
+async def test_calls_that_need_a_connection_share_one_attempt_and_their_time(net: Net) -> None:
+    class Slow(ScriptedServer):
+        async def _handled(self, peer: Peer, message: dict[str, Any]) -> bool:
+            await asyncio.sleep(wait_of[message["method"]])
+            return await super()._handled(peer, message)
+
+    wait_of = {"server/discover": 600.0, "tools/call": 0.7}
+    server = Slow(ok)
+    upstream = await started(net, server)
+    tool = OfferedTool("t", "", {}, 2)
+    client = client_of(net, upstream.url, timeout=0.5)
+    for problem in await asyncio.gather(*(client.call(tool, {}) for _ in range(5)), return_exceptions=True):
+        assert isinstance(problem, ToolServerError)
+        assert (str(problem), problem.may_have_run) == ("it does not answer within 0.5 s", False)
+    assert server.asked == ["server/discover"]
+
+    wait_of["server/discover"] = 0.7
+    client = client_of(net, upstream.url, timeout=1.0)
+    with pytest.raises(ToolServerError, match="it does not answer within 1 s"):
+        await client.call(tool, {})
+    assert server.asked[1:] == ["server/discover", "tools/call"]
+
+
+@on_uvloop
+async def test_a_list_has_one_bound_of_time(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        await asyncio.sleep(0.2)
+        await send(peer, reply(message, {"tools": [], "nextCursor": "more"}))
+
+    server = ScriptedServer(answer)
+    server.tools = []
+    client = client_of(net, (await started(net, server)).url, timeout=0.4)
+    with pytest.raises(ToolServerError, match=r"its list of tools is not there within 1.6 s"):
+        await client.list_tools()
+    assert server.asked.count("tools/list") <= 8
 
 
 @on_uvloop

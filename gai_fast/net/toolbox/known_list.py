@@ -65,4 +65,4 @@ class KnownList:
             holds = math.inf if listed.ttl is None else listed.ttl
         finally:
             self._reading = None
-        self._ends_at = asyncio.get_running_loop().time() + holds
+            self._ends_at = asyncio.get_running_loop().time() + holds

@@ -19,7 +19,7 @@ import asyncio
 import re
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, unquote_plus, urlsplit, urlunsplit
 
 from gai_fast.kernels import SSEParser
 from gai_fast.model.errors import Error
@@ -82,6 +82,22 @@ def tool_server_address(url: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", f"{path}?{parts.query}" if parts.query else path
 
 
+def _secrets_in(path: str) -> list[str]:
+    """Returns the texts of a path and its query that may be secrets: the query, each of its values, and each segment
+    of the path that does not look like a word."""
+    segments, _, query = path.partition("?")
+    unlike_words = [each for each in segments.split("/") if any(char.isdigit() or char.isupper() for char in each)]
+    values = [each.partition("=")[2] or each for each in query.split("&")]
+    return [
+        query,
+        *unlike_words,
+        *map(unquote, unlike_words),
+        *values,
+        *map(unquote, values),
+        *map(unquote_plus, values),
+    ]
+
+
 class HTTPWire(Wire):
     """The way to a server on HTTP.
 
@@ -116,8 +132,7 @@ class HTTPWire(Wire):
                 raise ValueError(f"the header {name!r} is set by the client itself")
         self._headers = tuple(headers.items())
         encode_request(Origin.parse(peer.url), "POST", path, self._headers, b"")  # what is refused is refused here
-        query = path.partition("?")[2]
-        self._secrets = secrets_of(None, headers) | ({query.encode()} if len(query) >= SHARED.secret else set())
+        self._secrets = secrets_of(None, {**{text: text for text in _secrets_in(path)}, **headers})
         self._tokens = tokens
         self._as_upstream = UpstreamSettings("", "", peer.url, first_event_timeout=peer.idle_timeout)
         self._path = path
@@ -336,6 +351,7 @@ class _Accepted(_Response):
     def __init__(self, wire: HTTPWire, agreed: Agreement) -> None:
         super().__init__(wire, agreed)
         self.outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left = LIMITS.unasked_body
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         self._status = status
@@ -348,7 +364,10 @@ class _Accepted(_Response):
             self.give_up()
             self.outcome.set_exception(self.refusal(status))
 
-    def body_received(self, data: bytes) -> None: ...
+    def body_received(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self.give_up()
 
     def exchange_ended(self, error: Error | None) -> None:
         if error is not None and not self.outcome.done():
@@ -472,7 +491,7 @@ class _Answer(_Response):
 
     def _handle(self, message: ServerMessage, *, is_alone: bool) -> None:
         if isinstance(message, Notice):
-            self._request.noticed(message)
+            self._request.noticed(message, self._wire.secrets)
         elif isinstance(message, ServerQuestion):
             if self._agreed is not None and not self._agreed.is_stateless and self._questions:
                 self._questions -= 1

@@ -34,6 +34,10 @@ class Limits:
     """Levels of a message around the deepest of these: a batch, the message, its result, the list, a tool, and three
     to spare."""
 
+    list_answers: int = 4
+    """Times `timeout` in which a whole list is there: to connect takes up to three answers, and most lists are one page
+    more. Each page may take `timeout` itself."""
+
     list_cursor: int = 4 * KIB
     """Characters of the name of a next page; they are sent back."""
 
@@ -63,6 +67,10 @@ class Limits:
     """Characters of the id of a session, or of an event; each request repeats them. Ids are mostly UUIDs, or tokens of
     some hundred characters."""
 
+    unasked_body: int = 4 * KIB
+    """Bytes of a body that nothing asked for, after a notice; its connection is closed then. Servers send none, or a
+    few words."""
+
     answered_pings: int = 16
     """Questions of a server, during one call, that are answered: a ping each 30 s of a call of 8 minutes."""
 
@@ -91,6 +99,14 @@ class Limits:
 
     unread_input: int = 1 * MIB
     """Bytes that a process may leave unread: four of the largest calls. Further calls fail at once."""
+
+    output_turn: int = 4 * KIB
+    """Bytes of a process's output that are read before other work has its turn: a thousand lines that are no messages
+    take 10 ms."""
+
+    lines_unasked: int = 100_000
+    """Lines of a process between two answers, which end it: of one that logs a line each second, a day's. A flood is
+    over after a second of work."""
 
     exit_wait: float = 2.0
     """Seconds in which a process must end once its input has ended, and again after SIGTERM; then it is killed."""

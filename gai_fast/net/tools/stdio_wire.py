@@ -2,12 +2,15 @@
 
 Owns the process: its start, its end, and what it may leave behind. It must not know the meaning of methods.
 
-1. A line of the output that is no message is ignored: many servers log there.
+1. A line of the output that is no message is ignored: many servers log there. A process that sends
+   `limits.lines_unasked` lines without an answer is ended.
 2. The process has a session and a group of its own: Ctrl-C does not reach it, and its children end with it.
 3. It is ended so: its input ends; after `limits.exit_wait` its group gets SIGTERM, after as long again SIGKILL. Once it
    has ended, what is left of its group is killed. Only a child with a group of its own can outlive it.
-4. A process that has ended is started again by the next request. What it was asked for is not sent again.
+4. A process that has ended, or closed its input, is started again by the next request. What it was asked for is not
+   sent again.
 5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
+6. Its pipes are the loop's: nothing is closed before the loop has got both, and then only by the loop.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gai_fast.kernels import LineFramer
 from gai_fast.model.limits import SHARED
@@ -26,6 +29,7 @@ from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.protocol import Agreement
 from gai_fast.net.tools.rpc import (
+    Fault,
     Notice,
     ServerQuestion,
     ServerReply,
@@ -61,6 +65,7 @@ class StdioWire(Wire):
         self._command = [*command]
         self._env = env
         self._shows_errors = shows_errors
+        self._hint = "" if shows_errors else _HINT
         self._loop = loop
         self._process: _Process | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -78,7 +83,7 @@ class StdioWire(Wire):
         if self._process is not None and self._process.is_running:
             return False
         self._end()
-        process = self._process = _Process(self._loop, self._launched(), self._lost)
+        process = self._process = _Process(self._loop, self._launched(), self._lost, self._secrets, self._hint)
         await process.connect()
         return True
 
@@ -139,16 +144,18 @@ class StdioWire(Wire):
             task.add_done_callback(self._ending.discard)
 
 
+_HINT: Final = ": run it by `gai-fast tools probe -- COMMAND` to see why"
+
+
 class _Process(asyncio.Protocol):
     """A process, and the protocol of its standard output.
 
     Args:
         loop: The loop.
         process: The process.
-        lost: Called once it has closed its output.
-
-    Attributes:
-        is_running: Whether it can be asked.
+        lost: Called once it must be ended.
+        secrets: Texts that it may repeat.
+        hint: What helps once it has ended.
     """
 
     def __init__(
@@ -156,23 +163,46 @@ class _Process(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         process: subprocess.Popen[bytes],
         lost: Callable[[_Process], object],
+        secrets: Collection[bytes],
+        hint: str,
     ) -> None:
-        self.is_running = False
-        self._is_lost = False
         self._lost = lost
         self._loop = loop
         self._process = process
+        self._secrets = secrets
+        self._hint = hint
         self._lines = LineFramer(LIMITS.tool_message)
+        self._lines_left = LIMITS.lines_unasked
+        self._unread = b""  # if not empty, reading is paused
         self._requests: dict[int, tuple[ToolRequest, asyncio.Future[ServerReply]]] = {}
         self._questions = 0  # that may still be answered
+        self._is_connected = False
+        self._fate: asyncio.Future[str] = loop.create_future()  # why no more answers come
         self._input: asyncio.WriteTransport | None = None
         self._output: asyncio.ReadTransport | None = None
+        self._opening = loop.create_task(self._open())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can be asked."""
+        if not self._is_connected or self._input is None or self._output is None:
+            return False
+        return not (self._fate.done() or self._input.is_closing() or self._output.is_closing())
 
     async def connect(self) -> None:
-        """Connects the loop to its pipes."""
-        self._output, _ = await self._loop.connect_read_pipe(lambda: self, self._process.stdout)
+        """Returns once the loop has its pipes.
+
+        Raises:
+            ToolServerError: It has ended.
+        """
+        await asyncio.shield(self._opening)
+        if self._fate.done() or self._output is None or self._output.is_closing():
+            raise ToolServerError(await asyncio.shield(self._fate), "unreachable")
+        self._is_connected = True
+
+    async def _open(self) -> None:
+        await self._loop.connect_read_pipe(lambda: self, self._process.stdout)
         self._input, _ = await self._loop.connect_write_pipe(asyncio.BaseProtocol, self._process.stdin)
-        self.is_running = not self._is_lost
 
     def expect(self, request: ToolRequest, *, answers_questions: bool) -> asyncio.Future[ServerReply]:
         """Notes a request; returns its answer."""
@@ -211,16 +241,16 @@ class _Process(asyncio.Protocol):
                 self._process.wait(LIMITS.exit_wait)
         if self._output is not None:
             self._output.close()
-        elif self._process.stdout is not None:
-            self._process.stdout.close()
+        code = self._process.poll()
+        how = "" if code is None else f" (exit code {code})" if code >= 0 else f" (signal {-code})"
+        self._lose(f"its process has ended{how}{self._hint}")
 
     async def _finish(self) -> None:
-        self._lose("it is being ended")
-        if self._input is not None:
-            if not self._input.is_closing():
-                self._input.abort()
-        elif self._process.stdin is not None:
-            self._process.stdin.close()
+        await asyncio.wait((self._opening,))  # rule 6
+        if self._output is not None and not self._output.is_closing():
+            self._lose("it is being ended")
+        if self._input is not None and not self._input.is_closing():
+            self._input.abort()
         if not await self._has_exited():
             self._signal(signal.SIGTERM)
             if not await self._has_exited():
@@ -244,25 +274,48 @@ class _Process(asyncio.Protocol):
 
     # -- as a protocol --
 
+    def connection_made(self, transport: Any) -> None:
+        self._output = transport
+
     def data_received(self, data: bytes) -> None:
-        if self._is_lost:
-            return
-        try:
-            for line in self._lines.feed(data):
-                if line.data is not None:
-                    self._take(line.data)
-        except ValueError:
-            text = f"it sends a line of more than {LIMITS.tool_message} bytes (limit tool_message)"
-            self._lose(text, "form")
-            self._signal(signal.SIGKILL)
+        self._unread = data
+        if len(data) > LIMITS.output_turn and self._output is not None:
+            self._output.pause_reading()
+        self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lose("its process has ended")
         self._lost(self)
 
-    def _lose(self, text: str, fault: Any = "lost") -> None:
-        self._is_lost = True
-        self.is_running = False
+    def _read(self) -> None:
+        """Reads a part of what has come; other work has its turn before the next one."""
+        part, self._unread = self._unread[: LIMITS.output_turn], self._unread[LIMITS.output_turn :]
+        if self._fate.done():
+            return
+        try:
+            for line in self._lines.feed(part):
+                self._lines_left -= 1
+                if line.data is not None and line.data.lstrip().startswith(("{", "[")):
+                    self._take(line.data)
+        except ValueError:
+            self._kill(f"it sends a line of more than {LIMITS.tool_message} bytes (limit tool_message)")
+            return
+        if self._lines_left < 0:
+            self._kill(f"it sends more than {LIMITS.lines_unasked} lines without an answer (limit lines_unasked)")
+        elif self._unread:
+            self._loop.call_soon(self._read)
+        elif self._output is not None and not self._output.is_closing():
+            self._output.resume_reading()
+
+    def _kill(self, text: str) -> None:
+        self._lose(text, "form")
+        self._signal(signal.SIGKILL)
+        self._lost(self)
+
+    def _lose(self, text: str, fault: Fault = "lost") -> None:
+        """Fails all requests, if this has not happened yet."""
+        if self._fate.done():
+            return
+        self._fate.set_result(text)
         for request, outcome in self._requests.values():
             if not outcome.done():
                 outcome.set_exception(ToolServerError(text, fault, may_have_run=request.was_sent))
@@ -281,6 +334,7 @@ class _Process(asyncio.Protocol):
                     with contextlib.suppress(ToolServerError):
                         self.write(answer_bytes(message))
             elif message.id is not None and message.id in self._requests:
+                self._lines_left = LIMITS.lines_unasked
                 _, outcome = self._requests[message.id]
                 if not outcome.done():
                     outcome.set_result(message)
@@ -288,4 +342,4 @@ class _Process(asyncio.Protocol):
     def _notice(self, notice: Notice) -> None:
         token = notice.params.get("progressToken")
         if type(token) is int and token in self._requests:
-            self._requests[token][0].noticed(notice)
+            self._requests[token][0].noticed(notice, self._secrets)

@@ -3,7 +3,8 @@
 Owns the order of requests, and which of them are sent again:
 
 1. What server and client have agreed on counts until the session, or the process, has ended.
-2. A request that the server did not handle because its session has ended is sent again, once, in a new one.
+2. A request that the server did not handle because its session has ended is sent again, once, in a new one. To
+   connect is a part of a request: `timeout` holds for both. Requests that need a connection share one attempt.
 3. A call that the server refuses because headers are missing or wrong is sent again, once, by a new list: the tool's
    schema has changed (2026-07-28, "Client Behavior"). No other call is ever sent again.
 4. A list whose further page is refused is begun again, once: it has changed in between.
@@ -32,7 +33,7 @@ from gai_fast.net.tools.protocol import (
     is_older,
     meta_of_stateless,
 )
-from gai_fast.net.tools.rpc import CODES, ToolServerError, depth_of, error_of, without
+from gai_fast.net.tools.rpc import CODES, ServerReply, ToolServerError, depth_of, error_of, without
 from gai_fast.net.tools.tool_list import OfferedTool, ToolList, ToolListReader
 from gai_fast.net.tools.tool_results import ToolResult, check_complete, read_result
 from gai_fast.net.tools.wire import OnProgress, ToolRequest, Wire, within
@@ -59,7 +60,7 @@ class ToolClient:
         self._max_result = max_result
         self._ids = itertools.count(1)
         self._agreed: Agreement | None = None
-        self._agreeing = asyncio.Lock()
+        self._connecting: asyncio.Task[Agreement] | None = None
 
     async def connect(self) -> Agreement:
         """Returns what was agreed on with the server; asks it if nothing was.
@@ -67,12 +68,10 @@ class ToolClient:
         Raises:
             ToolServerError: The server cannot be reached, or speaks no protocol of this client.
         """
-        async with self._agreeing:
-            if await self._wire.start():
-                self._agreed = None
-            if self._agreed is None:
-                self._agreed = await self._discovered() or await self._initialized()
-            return self._agreed
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            self._connecting.add_done_callback(_noted)
+        return await asyncio.shield(self._connecting)  # who leaves does not end it for the others
 
     async def list_tools(self) -> ToolList:
         """Returns the server's tools.
@@ -80,6 +79,14 @@ class ToolClient:
         Raises:
             ToolServerError: There is no list.
         """
+        seconds = self._timeout * LIMITS.list_answers
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._listed()
+        except TimeoutError:
+            raise ToolServerError(f"its list of tools is not there within {seconds:g} s", "late") from None
+
+    async def _listed(self) -> ToolList:
         agreed = await self.connect()
         reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", False
         while True:
@@ -135,8 +142,17 @@ class ToolClient:
         """Ends running requests, the session, and the process if the server is one. Returns when they have ended."""
         agreed, self._agreed = self._agreed, None
         await self._wire.close(agreed)
+        if self._connecting is not None:
+            await asyncio.wait((self._connecting,))  # it has failed with its wire
 
     # ---- the protocol
+
+    async def _connect(self) -> Agreement:
+        if await self._wire.start():
+            self._agreed = None
+        if self._agreed is None:
+            self._agreed = await self._discovered() or await self._initialized()
+        return self._agreed
 
     async def _discovered(self) -> Agreement | None:
         """Returns what was agreed on without a session. None: a session must be begun."""
@@ -144,7 +160,7 @@ class ToolClient:
         seconds = min(LIMITS.discovery, self._timeout) if is_process else self._timeout
         for is_last in (False, True):
             params = {"_meta": meta_of_stateless()}
-            request = self._request(_DISCOVER, params, None, () if is_process else _headers_of(_DISCOVER))
+            request = self._request(_DISCOVER, params, () if is_process else _headers_of(_DISCOVER))
             try:
                 reply = await within(seconds, request, partial(self._wire.ask, request, None))
                 if reply.result is not None:
@@ -159,7 +175,7 @@ class ToolClient:
 
     async def _initialized(self) -> Agreement:
         """Begins a session."""
-        request = self._request("initialize", initialize_params(), None)
+        request = self._request("initialize", initialize_params())
         agreed = await within(self._timeout, request, partial(self._begin_session, request))
         if isinstance(agreed, Agreement):
             return agreed
@@ -188,18 +204,11 @@ class ToolClient:
         self,
         method: str,
         params: Mapping[str, Any],
-        agreed: Agreement | None,
         headers: Sequence[tuple[str, str]] = (),
         on_progress: OnProgress | None = None,
     ) -> ToolRequest:
         number = next(self._ids)
-        written = dict(params)
-        if agreed is not None and agreed.is_stateless:
-            written["_meta"] = {**params.get("_meta", {}), **meta_of_stateless()}
-        if method == _CALL:
-            written["_meta"]["progressToken"] = number
-        is_repeatable = method != _CALL
-        return ToolRequest(number, method, written, headers, is_repeatable=is_repeatable, on_progress=on_progress)
+        return ToolRequest(number, method, params, headers, is_repeatable=method != _CALL, on_progress=on_progress)
 
     async def _called(
         self,
@@ -225,33 +234,47 @@ class ToolClient:
         headers: Sequence[tuple[str, str]] = (),
         on_progress: OnProgress | None = None,
     ) -> dict[str, Any]:
-        """Returns the result of a request: rule 2."""
+        """Returns the result of a request."""
+        request = self._request(method, params, on_progress=on_progress)
+        reply = await within(self._timeout, request, partial(self._answered, request, params, headers))
+        if reply.result is None:
+            raise error_of(reply, self._wire.secrets)
+        return reply.result
+
+    async def _answered(
+        self, request: ToolRequest, params: Mapping[str, Any], headers: Sequence[tuple[str, str]]
+    ) -> ServerReply:
+        """Connects, if need be, and returns the answer to a request: rule 2."""
         try:
-            return await self._asked_once(method, params, headers, on_progress)
+            return await self._answered_once(request, params, headers)
         except ToolServerError as problem:
             if problem.fault != "session":
                 raise
-        return await self._asked_once(method, params, headers, on_progress)
+        return await self._answered_once(request, params, headers)
 
-    async def _asked_once(
-        self,
-        method: str,
-        params: Mapping[str, Any],
-        headers: Sequence[tuple[str, str]],
-        on_progress: OnProgress | None,
-    ) -> dict[str, Any]:
+    async def _answered_once(
+        self, request: ToolRequest, params: Mapping[str, Any], headers: Sequence[tuple[str, str]]
+    ) -> ServerReply:
         agreed = await self.connect()
-        more = [*_headers_of(method), *headers] if self._repeats_arguments(agreed) else []
-        request = self._request(method, params, agreed, more, on_progress)
+        meta = {
+            **params.get("_meta", {}),
+            **(meta_of_stateless() if agreed.is_stateless else {}),
+            **({"progressToken": request.id} if request.method == _CALL else {}),
+        }
+        request.params = {**params, "_meta": meta} if meta else params
+        request.headers = [*_headers_of(request.method), *headers] if self._repeats_arguments(agreed) else []
         try:
-            reply = await within(self._timeout, request, partial(self._wire.ask, request, agreed))
+            return await self._wire.ask(request, agreed)
         except ToolServerError as problem:
             if problem.fault == "session" and self._agreed is agreed:  # another request may have begun a new one
                 self._agreed = None
             raise
-        if reply.result is None:
-            raise error_of(reply, self._wire.secrets)
-        return reply.result
+
+
+def _noted(attempt: asyncio.Task[Agreement]) -> None:
+    """Takes the failure of an attempt for which nothing waits any more; it is no bug."""
+    if not attempt.cancelled():
+        attempt.exception()
 
 
 def _headers_of(method: str) -> list[tuple[str, str]]:

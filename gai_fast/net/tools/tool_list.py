@@ -88,7 +88,7 @@ class ToolListReader:
                 self._add(each)
         ttl = page.get("ttlMs")
         if isinstance(ttl, (int, float)) and not isinstance(ttl, bool) and ttl >= 0:
-            bounded = min(max(ttl * 1e-3, LIMITS.list_ttl_least), LIMITS.list_ttl_most)
+            bounded = max(min(ttl, LIMITS.list_ttl_most / _MS) * _MS, LIMITS.list_ttl_least)
             self._ttl = bounded if self._ttl is None else min(self._ttl, bounded)
         self._pages += 1
         cursor = page.get("nextCursor")
@@ -138,6 +138,9 @@ class ToolListReader:
         size = len(encode_json(schema))
         if size > SHARED.tool_schema:
             raise ValueError(f"its schema has more than {SHARED.tool_schema} bytes (limit tool_schema)")
+        required = schema.get("required")
+        if isinstance(required, list) and not all(isinstance(each, str) for each in required):
+            raise ValueError("its schema requires what is no name")
         hints = value.get("annotations")
         hints = hints if isinstance(hints, dict) else _NONE
         is_read_only = hints.get("readOnlyHint") is True
@@ -153,3 +156,4 @@ class ToolListReader:
 
 
 _NONE: Final[dict[str, Any]] = {}
+_MS: Final = 1e-3

@@ -2,20 +2,20 @@
 
 1. Structured content is any JSON; without it the texts are the result, joined by line ends.
 2. A link, or an embedded text, is a text: its URI, and the text. A blob is named by its URI and type.
-3. The result has at most `most` bytes. A text is cut at a character, structured content as its JSON text; an image or
-   a sound that does not fit is left out.
+3. The result has at most `most` bytes, with its parts. A text is cut at a character, structured content as its JSON
+   text; an image or a sound that does not fit is left out.
 """
 
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
-from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError
 
 PartKind = Literal["text", "image", "audio"]
@@ -70,7 +70,9 @@ def read_result(result: Mapping[str, Any], most: int = SHARED.tool_result) -> To
     is_error = result.get("isError") is True
     room = _Room(most)
     texts = [_text_of(each) for each in content]
-    if "structuredContent" in result and not is_error:
+    has_media = None in texts
+    is_structured = "structuredContent" in result and not is_error
+    if is_structured:
         value = result["structuredContent"]
         written = encode_json(value)
         if len(written) > most:
@@ -78,14 +80,15 @@ def read_result(result: Mapping[str, Any], most: int = SHARED.tool_result) -> To
         room.left -= len(written)
     else:
         value = room.cut("\n".join(text for text in texts if text is not None))
+    shown = room.cut if is_structured else _valid  # without structured content, the value has them already
     parts = [
         part
-        for each, text in zip(content, texts, strict=True)
-        for part in [ResultPart("text", text) if text is not None else room.media(each)]
-        if part is not None
+        for each, text in zip(content if has_media else (), texts, strict=False)
+        for part in [room.media(each) if text is None else ResultPart("text", shown(text))]
+        if part is not None and part.text
     ]
     has_media = any(part.kind != "text" for part in parts)
-    if has_media and room.is_cut and isinstance(value, str):
+    if has_media and room.is_cut and not is_structured:
         parts = [ResultPart("text", value), *[part for part in parts if part.kind != "text"]]
     return ToolResult(value, tuple(parts) if has_media else (), is_error, room.is_cut)
 
@@ -112,7 +115,7 @@ class _Room:
 
     def cut(self, text: str) -> str:
         """Returns the part of a text that fits."""
-        data = text.encode("utf-8", "replace")
+        data = _valid(text).encode()
         if len(data) > self.left:
             data = data[: self.left]
             self.is_cut = True
@@ -127,6 +130,7 @@ class _Room:
             or kind not in _MEDIA
             or not isinstance(data, str)
             or not isinstance(media_type, str)
+            or not _MEDIA_TYPE.fullmatch(media_type)
         ):
             raise ToolServerError("a part of its result is of no known form", "form", may_have_run=True)
         try:
@@ -138,10 +142,16 @@ class _Room:
             self.is_cut = True
             return None
         self.left -= len(data)
-        return ResultPart(_MEDIA[kind], data, media_type[: LIMITS.tool_name])
+        return ResultPart(_MEDIA[kind], data, media_type)
 
 
+_MEDIA_TYPE: Final = re.compile(r"(?i:image|audio)/[A-Za-z0-9.+-]{1,60}( ?; ?[A-Za-z0-9.+=-]{1,40})?")
 _MEDIA: Final[Mapping[str, PartKind]] = {"image": "image", "audio": "audio"}
+
+
+def _valid(text: str) -> str:
+    """Returns a text without lone surrogates."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _text_of(item: Mapping[str, Any]) -> str | None:

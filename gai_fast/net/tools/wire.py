@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.protocol import Agreement
-from gai_fast.net.tools.rpc import Notice, ServerReply, ToolServerError
+from gai_fast.net.tools.rpc import Notice, ServerReply, ToolServerError, readable
 
 _T = TypeVar("_T")
 
@@ -23,7 +23,7 @@ class ToolProgress:
     Attributes:
         progress: How far it is.
         total: How far it is at its end. None if that is not known.
-        text: For people; may be empty.
+        text: For people, without secrets; may be empty.
     """
 
     progress: float
@@ -66,7 +66,7 @@ class ToolRequest:
         self,
         id: int,
         method: str,
-        params: dict[str, Any],
+        params: Mapping[str, Any],
         headers: Sequence[tuple[str, str]] = (),
         *,
         is_repeatable: bool,
@@ -82,8 +82,13 @@ class ToolRequest:
         self._on_progress = on_progress
         self._left = LIMITS.tool_progress
 
-    def noticed(self, notice: Notice) -> None:
-        """Passes a notice of progress on, up to `limits.tool_progress` of them."""
+    def noticed(self, notice: Notice, secrets: Collection[bytes]) -> None:
+        """Passes a notice of progress on, up to `limits.tool_progress` of them.
+
+        Args:
+            notice: Any notice.
+            secrets: Texts that the server was sent and may repeat.
+        """
         if notice.method != _PROGRESS or not self._left or notice.params.get("progressToken") != self.id:
             return
         progress = _number(notice.params.get("progress"))
@@ -94,7 +99,7 @@ class ToolRequest:
             self.renew()
         if self._on_progress is not None:
             text = notice.params.get("message")
-            shown = text[: LIMITS.tool_problem] if isinstance(text, str) else ""
+            shown = readable(text, secrets) if isinstance(text, str) else ""
             self._on_progress(ToolProgress(progress, _number(notice.params.get("total")), shown))
 
 
@@ -102,7 +107,8 @@ _PROGRESS: Final = "notifications/progress"
 
 
 def _number(value: Any) -> float | None:
-    return value if type(value) in (int, float) and math.isfinite(value) else None
+    largest = sys.float_info.max  # a whole number may be larger
+    return value if type(value) in (int, float) and -largest <= value <= largest else None
 
 
 class Wire(ABC):

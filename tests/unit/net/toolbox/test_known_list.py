@@ -21,7 +21,7 @@ TWO = SourceList((TOOL, TOOL), ttl=5.0)
 class Listing(Scripted):
     """A source whose lists come from a script: a list, a failure, or seconds until it has one."""
 
-    def __init__(self, *script: SourceList | ToolServerError | float) -> None:
+    def __init__(self, *script: SourceList | BaseException | float) -> None:
         super().__init__(fails("answer"))
         self.script = [*script]
         self.read = 0
@@ -30,7 +30,7 @@ class Listing(Scripted):
         self.read += 1
         while isinstance(step := self.script.pop(0), float):  # noqa: ASYNC110  # a script of pauses
             await asyncio.sleep(step)
-        if isinstance(step, ToolServerError):
+        if isinstance(step, BaseException):
             raise step
         return step
 
@@ -100,6 +100,16 @@ def test_after_a_failure_the_former_list_is_used_and_no_run_waits(caplog: pytest
         "tools 'docs': there is no list: it cannot be reached: it offers nothing",
         "tools 'docs': there is no list: it cannot be reached: the 1 tools of before are used",
     ]
+
+
+def test_a_source_that_breaks_is_not_asked_again_at_once() -> None:
+    async def scenario() -> None:
+        source = Listing(asyncio.CancelledError(), ONE)
+        known = KnownList(source, 5.0)
+        assert await known.current() == SourceList(())
+        assert (await known.current(), source.read) == (SourceList(()), 1)
+
+    on_loop(scenario)
 
 
 def test_what_is_left_out_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -55,9 +55,10 @@ def test_a_tool_has_its_hints_and_its_schema() -> None:
         ({"name": "a", "inputSchema": {"title": "x" * 65_536}}, "its schema has more than 65536 bytes"),
         ({"name": "a", "inputSchema": deep(65)}, "its schema is nested deeper than 64 levels"),
         ({"name": "a", "inputSchema": {"x-mcp-header": ""}}, "x-mcp-header is not the name of a header"),
+        ({"name": "a", "inputSchema": {"required": ["x", {}]}}, "its schema requires what is no name"),
         ({"name": "ok", "inputSchema": OBJECT}, "another tool has its name"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_tool_that_breaks_a_bound_is_left_out_alone(tool: Any, reason: str) -> None:
     found = listed({"name": "ok", "inputSchema": deep(64)}, tool, {"name": "last", "inputSchema": OBJECT})
@@ -108,6 +109,7 @@ def test_what_is_no_list_is_refused() -> None:
         ([30_000, 10_000.5, None], 10.0005),
         ([0], LIMITS.list_ttl_least),
         ([10**15], LIMITS.list_ttl_most),
+        ([10**400], LIMITS.list_ttl_most),
     ],
 )
 def test_a_list_holds_as_long_as_its_shortest_page(named: list[Any], ttl: float | None) -> None:

@@ -41,8 +41,12 @@ def text(value: str) -> dict[str, Any]:
             {"content": [{**IMAGE, "type": "audio", "mimeType": "audio/wav"}], "structuredContent": 1},
             ToolResult(1, (ResultPart("audio", PIXEL, "audio/wav"),)),
         ),
+        (
+            {"content": [text("a\ud800"), IMAGE]},
+            ToolResult("a?", (ResultPart("text", "a?"), ResultPart("image", PIXEL, "image/png"))),
+        ),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_a_result_is_read(result: dict[str, Any], read: ToolResult) -> None:
     assert read_result(result) == read
@@ -52,6 +56,9 @@ def test_a_result_is_cut() -> None:
     assert read_result({"content": [text("aé")]}, 2) == ToolResult("a", is_truncated=True)
     assert read_result({"content": [], "structuredContent": {"a": 1}}, 3) == ToolResult('{"a', is_truncated=True)
     assert read_result({"content": [text("abc"), IMAGE]}, 10) == ToolResult("abc", is_truncated=True)
+    both = {"content": [IMAGE, text("abc"), text("d")], "structuredContent": "s"}
+    parts = (ResultPart("image", PIXEL, "image/png"), ResultPart("text", "ab"))
+    assert read_result(both, len(PIXEL) + 5) == ToolResult("s", parts, is_truncated=True)
     cut = read_result({"content": [text("a"), IMAGE, IMAGE]}, len(PIXEL) + 1)
     assert cut == ToolResult("a", (ResultPart("text", "a"), ResultPart("image", PIXEL, "image/png")), False, True)
 
@@ -64,6 +71,7 @@ def test_a_result_is_cut() -> None:
         ({"content": [{"type": "text"}]}, "a part of its result is of no known form"),
         ({"content": [{"type": "video"}]}, "a part of its result is of no known form"),
         ({"content": [{"type": []}]}, "a part of its result is of no known form"),
+        ({"content": [{**IMAGE, "mimeType": "image/png\r\nx: y"}]}, "a part of its result is of no known form"),
         ({"content": [{**IMAGE, "data": "no base64!"}]}, "an image of its result is not in Base64"),
         ({"resultType": "input_required", "inputRequests": {}}, "it asks for input before it answers"),
         ({"resultType": "task"}, "its result is of a type that this client does not know"),
