@@ -9,9 +9,10 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 2. The stream goes on with `stream.gap`, whose text is that of the whole log: it voids what clients have and the log
    has not. No other owner uses its number (`stores.store.owners_number`).
 3. The record has the request as it left the gates, which it does not pass again, and no credential. Own words stand in
-   it in place of a guard's placeholders, which are made again: as many, or the stream ends. Streams that
-   need more have no record: a caller's own credential belongs to the worker that began them, and so does the body of a
-   dialect's route. What a client wrote for its provider alone is recorded if it names no secret.
+   it in place of a guard's placeholders, which are made again: if the request is not exactly the one that was sent,
+   because the guards are others now, the stream ends. Streams that need more have no record: a caller's own
+   credential belongs to the worker that began them, and so does the body of a dialect's route. What a client wrote for
+   its provider alone is recorded if it names no secret.
 4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is. A limit of the server leaves the stream to another one, a
@@ -22,6 +23,7 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import sys
@@ -135,7 +137,8 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         transport: As above.
         home: As above.
         said: What guards have said of the request: the events behind `start`.
-        hidden: The number of own words in place of which guards have put placeholders.
+        sent: The SHA-256 of the request with the placeholders that guards have put in place of own words. Empty without
+            placeholders.
         reserved: The spend that its key had to have left, and what was reserved.
         is_stored_key: Whether its key is one of the store.
         session: The session that its client has named. Providers get the name.
@@ -153,7 +156,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     transport: str
     home: str
     said: list[Any] = []
-    hidden: int = 0
+    sent: str = ""
     reserved: tuple[int, int] = (0, 0)
     is_stored_key: bool = False
     session: tuple[str, str] | None = None
@@ -223,9 +226,11 @@ class TakeOvers:
         if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
             return None
         let = spec.let or LetThrough()
-        if let.placeholders is not None:
-            request = own_words(request, let.placeholders)
         try:
+            sent = ""
+            if let.placeholders is not None:
+                sent = _digest(request)
+                request = own_words(request, let.placeholders)
             record = _encode(
                 _Record(
                     msgspec.Raw(_encode(request)),
@@ -238,7 +243,7 @@ class TakeOvers:
                     spec.transport,
                     spec.home,
                     [*let.said],
-                    0 if let.placeholders is None else len(let.placeholders),
+                    sent,
                     self._host.ledger.reservation_of(header.stream_id),
                     self.key_home(spec.caller) == "store",
                     spec.session,
@@ -426,12 +431,12 @@ class TakeOvers:
         """
         stream_id, caller = header.stream_id, header.caller
         let: LetThrough | None = None
-        if kept.said or kept.hidden:
+        if kept.said or kept.sent:
             let = LetThrough(tuple(kept.said))
-        if kept.hidden:
+        if kept.sent:
             info = StreamInfo(stream_id, model=header.model, caller=caller)
             request, placeholders = await self._host.guarding.hidden(request, info)
-            if placeholders is None or len(placeholders) != kept.hidden:
+            if placeholders is None or _digest(request) != kept.sent:
                 raise Error("internal", "the guards of this stream are others now")
             let = LetThrough(tuple(kept.said), placeholders)
         if model.stream.on_disconnect == "cancel":  # nobody who started it is there
@@ -517,6 +522,11 @@ def _tell(log: StreamLog, outcome: _Outcome, kept: int, taken: TakeOver) -> None
         level, former = logging.INFO, "its worker has let it go"
     text = "stream %s: %s, after %.1f s worker %s has epoch %d: %s, %d characters kept"
     _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, kept)
+
+
+def _digest(request: Request) -> str:
+    """Returns the SHA-256 of a request."""
+    return hashlib.sha256(_encode(request)).hexdigest()
 
 
 def _has_secret(request: Request) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.core.session import NamedSession
 from gai_fast.core.transcript import Repetition
@@ -17,6 +18,7 @@ from gai_fast.guards.outcomes import safety
 from gai_fast.ledger import Demand, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import (
+    GuardSettings,
     KeyLimits,
     KeySettings,
     LimitSettings,
@@ -160,6 +162,38 @@ async def test_a_stream_that_no_other_worker_could_go_on_with_has_no_record(
     engine = engine_with()
     assert engine.takeovers.record_of(resumable()) is not None
     assert engine.takeovers.record_of(dataclasses.replace(resumable(), **change)) is None
+    await engine.close()
+
+
+GUARDED = """{"messages":[{"role":"system","content":"ä \\ud83d\\ude00"},{"role":"user","content":[
+    {"type":"text","text":"mail joe@example.com, <EMAIL_1> pay DE89370400440532013000"}]}],"temperature":1,"top_p":0.30,
+    "extra":{"a":1.10,"b":12345678901234567890123}}""".encode()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "goes_on"), [(("email",), True), (("iban",), False), (("email", "iban"), False), ((), False)]
+)
+async def test_own_words_are_hidden_by_the_same_guards_or_the_stream_ends(
+    kinds: tuple[str, ...], goes_on: bool
+) -> None:
+    engine = engine_with()
+    guard = GuardSettings("pii", "pii", kinds=("email",), restore=True, on=("input", "output"))
+    engine.use(dataclasses.replace(engine.settings, guards=(guard,)))
+    request, let = await engine.guarding.let_through(parse_request(GUARDED), StreamInfo("s1", model="m"))
+    kept = engine.takeovers.record_of(dataclasses.replace(resumable(), request=request, let=let))
+    assert kept is not None
+    assert b"joe@example.com" in kept
+    other = () if not kinds else (dataclasses.replace(guard, kinds=kinds),)
+    engine.use(dataclasses.replace(engine.settings, guards=other))
+    log = logged(engine, START)
+    found = await engine.takeovers.going_on(log, Owner("lost", 1), log.last_seq + NUMBER, kept)
+    assert isinstance(found, GoesOn) is goes_on
+    if isinstance(found, GoesOn):
+        found.begin(TAKEN)
+        await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
+        asked = FakePool.made[0].asked[0][3]
+        assert b"joe@example.com" not in asked
+        assert b"<EMAIL_2>, <EMAIL_1> pay" in asked
     await engine.close()
 
 
