@@ -15,8 +15,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    its provider alone is recorded if it names no secret.
 4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
    key that the configuration has no more has no limits.
-5. A place and a reservation are taken before the log is. A limit of the server leaves the stream to another one, a
-   limit of its key ends it. What the lost worker has of the key is released.
+5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
+   the stream to another one, a limit of its key ends it. What the lost worker has of the key is released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
    who cannot follow, get the error, and ask again.
 """
@@ -97,9 +97,6 @@ class TakeOverHost(Protocol):
     @property
     def running(self) -> int:
         """The number of streams."""
-
-    def streams_of(self, caller: str) -> int:
-        """Returns the number of a caller's streams."""
 
     def admission(self, stream_id: str, caller: str) -> Coroutine[object, object, None] | None:
         """Admits a stream by the limits of the server; as `Engine.admission`."""
@@ -204,11 +201,14 @@ class TakeOvers:
         return not session.has_content or _is_mended(replace(session.spec, model=model))
 
     def has_room(self, taking: int) -> bool:
-        """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`.
+        """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`, and the server's limits.
 
         Args:
             taking: The streams whose take-over is under way.
         """
+        limits = self._host.limits
+        if limits is not None and not limits.has_room(self._host.running):
+            return False
         self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
         return not self.is_closing and len(self._beginning) + taking < LIMITS.takeovers_at_once
 
@@ -326,18 +326,14 @@ class TakeOvers:
         return None
 
     async def _take_place(self, stream_id: str, caller: str) -> None:
-        """Takes a place among the streams of the server.
+        """Takes a place among the streams of the server, with which the stream starts, whatever comes between.
 
         Raises:
             NoRoom: There is none.
         """
-        host, limits = self._host, self._host.limits
-        if limits is None:
-            return
         try:
-            if limits.ledger is None:
-                limits.check(stream_id, caller, host.running, host.streams_of(caller))
-            elif (asking := host.admission(stream_id, caller)) is not None:
+            asking = self._host.admission(stream_id, caller)
+            if asking is not None:
                 await asking
         except Error:
             raise NoRoom from None

@@ -535,20 +535,68 @@ async def test_a_server_that_is_full_leaves_a_stream_to_others() -> None:
     await engine.close()
 
 
-async def test_a_stream_that_is_refused_at_last_ends_with_that_error() -> None:
+@pytest.mark.parametrize("limits", [LimitSettings(streams=1), LimitSettings(streams_per_caller=1)])
+async def test_a_stream_keeps_its_place_from_its_admission_on(limits: LimitSettings) -> None:
     engine = engine_with()
-    engine.limits = ServerLimits(LimitSettings(streams=1))
+    engine.limits = server_limits = ServerLimits(limits)
+    logs = [logged(engine, START, text(LONG), stream_id=each, caller="anna") for each in ("s1", "s2")]
+    kept = keyed(engine)
+    found = await engine.takeovers.going_on(logs[0], Owner("lost", 1), 2 + NUMBER, kept)
+    assert isinstance(found, GoesOn)
+    with pytest.raises(NoRoom):
+        await engine.takeovers.going_on(logs[1], Owner("lost", 1), 2 + NUMBER, kept)
+    with pytest.raises(Error, match="as many streams"):
+        engine.begin_transfer("other", "anna", lambda error: None)
+    server_limits.is_short_of_memory = True
+    found.begin(TAKEN)
+    assert ([*engine.streams], logs[0].is_over) == (["s1"], False)
+    server_limits.is_short_of_memory = False
+    engine.cancel("s1")
+    found = await engine.takeovers.going_on(logs[1], Owner("lost", 1), 2 + NUMBER, kept)
+    assert isinstance(found, GoesOn)
+    found.withdraw()
+    engine.begin_transfer("other", "anna", lambda error: None)
+    await engine.close()
+
+
+async def test_a_server_without_room_reads_no_stream() -> None:
+    engine = engine_with()
+    engine.limits = server_limits = ServerLimits(LimitSettings(streams=1))
+    assert engine.takeovers.has_room(0)
+    server_limits.is_short_of_memory = True
+    assert not engine.takeovers.has_room(0)
+    with pytest.raises(NoRoom):
+        await engine.takeovers.going_on(logged(engine, START), Owner("lost", 1), NUMBER, record(engine))
+    server_limits.is_short_of_memory = False
+    found = await engine.takeovers.going_on(logged(engine, stream_id="s2"), Owner("lost", 1), NUMBER, record(engine))
+    assert isinstance(found, GoesOn)
+    assert not engine.takeovers.has_room(0)
+    found.withdraw()
+    assert engine.takeovers.has_room(0)
+    assert server_limits.refused["streams"] == 0
+    await engine.close()
+
+
+class Refusing:
+    """Starts no stream."""
+
+    def go_on(self, *asked: Any) -> None:
+        raise Error("unsupported", "no")
+
+
+async def test_a_stream_that_cannot_start_ends_with_that_error() -> None:
+    engine = engine_with()
+    engine.limits = server_limits = ServerLimits(LimitSettings(streams=1))
     log = logged(engine, START, text(LONG))
     found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, record(engine))
     assert isinstance(found, GoesOn)
-    engine.transfers["other"] = ("", lambda error: None)
+    engine.takeovers._durable = Refusing()
     found.begin(TAKEN)
     assert [each["type"] for each in events_of(log)[2:]] == ["stream.gap", "error", "done"]
     assert log.ending is not None
     assert log.ending.error is not None
-    assert log.ending.error["code"] == "overloaded"
-    assert engine.durable.publication("s1") is None
-    engine.transfers.clear()
+    assert log.ending.error["code"] == "unsupported"
+    assert server_limits.has_room(0)
     await engine.close()
 
 
@@ -786,11 +834,10 @@ async def test_each_outcome_is_counted_once_and_has_a_log_line(
 async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     engine = engine_with()
-    engine.limits = ServerLimits(LimitSettings(streams=1))
     log = logged(engine, START, text(LONG), model="m")
     found = await engine.takeovers.going_on(log, Owner("", 1), 2 + NUMBER, record(engine))
     assert isinstance(found, GoesOn)
-    engine.transfers["other"] = ("", lambda error: None)
+    engine.takeovers._durable = Refusing()
     found.begin(TAKEN._replace(former=""))
     engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN, is_refused=False)
     engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, is_refused=True)
@@ -799,7 +846,6 @@ async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogC
     assert ": refused, " in refused.message
     assert (let_go.levelname, closed.levelname) == ("INFO", "WARNING")
     assert "its worker has let it go" in let_go.message
-    engine.transfers.clear()
     await engine.close()
 
 
