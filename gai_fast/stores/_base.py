@@ -155,7 +155,11 @@ class EndsInstead(NamedTuple):
 
 
 class NoRoom(GaiFastError):
-    """This process goes on with no further stream. Another one may, or this one later."""
+    """This process goes on with no further stream of a caller. Another one may, or this one later."""
+
+
+class NotYet(NoRoom):
+    """This process does not go on with a stream now. It may go on with others."""
 
 
 class Backlog(NamedTuple):

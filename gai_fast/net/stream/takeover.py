@@ -16,7 +16,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
-   the stream to another one, a limit of its key ends it. What the lost worker has of the key is released.
+   the stream to another one. A limit of its key ends it if it refuses it twice: at first, another worker that asks for
+   the stream may have its place. What the lost worker has of the key is released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
    who cannot follow, get the error, and ask again.
 """
@@ -27,6 +28,7 @@ import hashlib
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,7 +44,7 @@ from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
-from gai_fast.model.limits import OTHER
+from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
@@ -60,7 +62,7 @@ from gai_fast.processors import Chain
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Backlog, LogHeader, StreamLog
-from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, TakeOver, damaged, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
 from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
 
@@ -187,6 +189,8 @@ class TakeOvers:
         self.is_closing = False
         """Whether this process stops, so that it begins with no more streams."""
         self._beginning: list[Session] = []
+        self._refused: dict[str, tuple[int, float]] = {}
+        """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
 
     def lets_go(self, session: Session, log: StreamLog) -> bool:
         """Returns whether other workers would go on with a stream that runs here: rule 5.
@@ -266,7 +270,7 @@ class TakeOvers:
 
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
-            NoRoom: A limit of this server is reached.
+            NoRoom: A limit of this server is reached, or one of its key for the first time.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
@@ -306,7 +310,8 @@ class TakeOvers:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
 
         Raises:
-            NoRoom: A limit of this server is reached, or the limits of keys cannot be asked.
+            NoRoom: A limit of this server is reached, the limits of keys cannot be asked, or one refuses the stream for
+                the first time.
         """
         host, stream_id, caller = self._host, header.stream_id, header.caller
         if kept.is_stored_key and not self.key_home(caller):
@@ -319,11 +324,28 @@ class TakeOvers:
         except Error as refused:
             if refused.code != "rate_limited":
                 raise NoRoom from None
+            if not self._is_refused_again(stream_id, owner.epoch):
+                raise NotYet from None
             return EndsInstead(refused)
         finally:
             if not is_admitted:
                 host.cancel_admission(stream_id, caller)
         return None
+
+    def _is_refused_again(self, stream_id: str, epoch: int) -> bool:
+        """Notes that a limit of its key refuses a stream. Returns whether it has done so before, for the same owner."""
+        now, refused = time.monotonic(), self._refused
+        while refused and now - next(iter(refused.values()))[1] > SHARED.lease_lost:  # another worker has had it
+            del refused[next(iter(refused))]
+        before = refused.get(stream_id)
+        if before is None or before[0] != epoch:
+            refused.pop(stream_id, None)
+            refused[stream_id] = epoch, now
+            return False
+        if now - before[1] < SHARED.lease_renewal:
+            return False
+        del refused[stream_id]
+        return True
 
     async def _take_place(self, stream_id: str, caller: str) -> None:
         """Takes a place among the streams of the server, with which the stream starts, whatever comes between.

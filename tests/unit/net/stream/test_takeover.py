@@ -36,7 +36,7 @@ from gai_fast.otel.trace import Trace
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, TakeOver, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, data_lines
 from gai_fast.stores.backend import Owner
 from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeClient, FakePool
@@ -633,17 +633,40 @@ async def test_a_stream_of_a_key_takes_a_place_and_a_reservation_and_is_no_furth
 
 
 @pytest.mark.parametrize("limits", [KeyLimits(streams=1), KeyLimits(spend=SpendLimit(10, "total"))])
-async def test_a_stream_whose_key_has_nothing_left_ends_with_that_error(limits: KeyLimits) -> None:
+async def test_a_stream_whose_key_has_nothing_left_ends_with_that_error(
+    limits: KeyLimits, change_limits: ChangeLimits
+) -> None:
     engine = engine_with()
     key = KeySettings("anna", (), limits=limits)
     kept = keyed(engine)
     engine.ledger.use([key])
     await engine.ledger.take(key, "another", Demand(0, Reservation(1, 10)))
     log = logged(engine, START, text(LONG), caller="anna")
-    found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, kept)
+    for epoch in (1, 1, 2):  # soon after, and after another worker has had it
+        with pytest.raises(NotYet):
+            await engine.takeovers.going_on(log, Owner("lost", epoch), 2 + NUMBER, kept)
+    change_limits(lease_renewal=0)
+    found = await engine.takeovers.going_on(log, Owner("lost", 2), 2 + NUMBER, kept)
     assert isinstance(found, EndsInstead)
     assert found.error is not None
     assert (found.error.code, found.error.reason) == ("rate_limited", "streams" if limits.streams else "spend")
+    await engine.close()
+
+
+async def test_a_stream_whose_place_another_worker_had_for_a_moment_goes_on(change_limits: ChangeLimits) -> None:
+    change_limits(lease_renewal=0, lease_lost=-1)
+    engine = engine_with()
+    key = KeySettings("anna", (), limits=KeyLimits(streams=1))
+    kept = keyed(engine)
+    engine.ledger.use([key])
+    await engine.ledger.take(key, "another")
+    for stream_id in ("s1", "s2", "s2"):
+        with pytest.raises(NotYet):
+            log = logged(engine, START, stream_id=stream_id, caller="anna")
+            await engine.takeovers.going_on(log, Owner("lost", 1), 1 + NUMBER, kept)
+    assert [*engine.takeovers._refused] == ["s2"], "it knows no more of what others have"
+    engine.ledger.cancel("another")
+    assert isinstance(await engine.takeovers.going_on(log, Owner("lost", 1), 1 + NUMBER, kept), GoesOn)
     await engine.close()
 
 
