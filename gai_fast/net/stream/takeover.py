@@ -122,10 +122,21 @@ class TakeOverHost(Protocol):
         """Begins the trace of a stream that goes on here; as `Telemetry.go_on`. Returns None if nothing is traced."""
 
 
-class _Record(msgspec.Struct, forbid_unknown_fields=True):
-    """The record of a stream's request in the store.
+_VERSION: Final = 1
+"""Of the records that this release writes. A new one if a worker that ignores what it does not know would be wrong."""
+
+
+class _Version(msgspec.Struct):
+    """The version of a record, whatever else it has. 0 for those before there was one."""
+
+    version: int = 0
+
+
+class _Record(msgspec.Struct):
+    """The record of a stream's request in the store. What a later release has added to its version is ignored.
 
     Args:
+        version: `_VERSION`.
         request: The native request.
         dialect: As `StreamSpec` has it, like the members below.
         can_reset: As above.
@@ -145,6 +156,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         span: `Trace.context` of its request. Empty if it is not traced.
     """
 
+    version: int
     request: msgspec.Raw
     dialect: str
     can_reset: bool
@@ -165,6 +177,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(_Record).decode
+_version_of: Final = msgspec.json.Decoder(_Version).decode
 
 
 class TakeOvers:
@@ -237,6 +250,7 @@ class TakeOvers:
                 request = own_words(request, let.placeholders)
             record = _encode(
                 _Record(
+                    _VERSION,
                     msgspec.Raw(_encode(request)),
                     spec.dialect,
                     spec.can_reset,
@@ -270,7 +284,8 @@ class TakeOvers:
 
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
-            NoRoom: A limit of this server is reached, or one of its key for the first time.
+            NoRoom: A limit of this server is reached, or one of its key for the first time; or the stream is for workers
+                of a later release.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
@@ -612,13 +627,22 @@ def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of
 
     Raises:
         Error: `internal`, reason `log_damaged`: an event is none.
+        NotYet: The record is of a later release, whose workers go on with the stream.
     """
+    try:
+        version = _version_of(record).version
+    except ValueError:
+        return EndsInstead()
+    if version > _VERSION:
+        raise NotYet
     all_of_them = all_of_them or any(_RESET in piece for piece in backlog.pieces)
     said = _events_of(backlog.pieces, all_of_them=all_of_them)
     if any(event["type"] in _ENDS for event in said):
         return EndsInstead()
     try:
-        kept = _decode(record)
+        kept = _decode(record) if version else None
+        if kept is None:
+            return EndsInstead()
         request = parse_request(bytes(kept.request))
     except (Error, ValueError):
         return EndsInstead()

@@ -512,6 +512,24 @@ async def test_what_cannot_go_on_is_closed(why: str) -> None:
     await engine.close()
 
 
+async def test_a_record_of_a_later_release_is_left_to_its_workers_unless_it_only_has_more() -> None:
+    engine = engine_with()
+    log, kept = logged(engine, START), json.loads(record(engine))
+
+    async def found(**change: Any) -> GoesOn | EndsInstead:
+        changed = json.dumps({**kept, **change}).encode()
+        return await engine.takeovers.going_on(log, Owner("lost", 1), 1 + NUMBER, changed)
+
+    assert isinstance(await found(more={"a": 1}), GoesOn)
+    for change in ({"version": 2}, {"version": 2, "request": None, "dialect": 7}):
+        with pytest.raises(NotYet):
+            await found(**change)
+    assert await found(version=0) == await found(version="x") == EndsInstead()
+    del kept["version"]
+    assert await found() == EndsInstead(), "own words might go up: it has no digest of what was sent"
+    await engine.close()
+
+
 async def test_a_log_whose_events_are_none_is_damaged() -> None:
     engine = engine_with()
     log = logged(engine)
