@@ -107,11 +107,13 @@ class Closing(NamedTuple):
         piece: Whole frames. Empty if the log has its last event already.
         last_seq: The number of the last event in them, or of the log's.
         ending: How the stream ended.
+        kept: The characters of the log's text. None if they were not needed.
     """
 
     piece: bytes
     last_seq: int
     ending: Ending
+    kept: int | None = None
 
 
 class TakeOver(NamedTuple):

@@ -50,7 +50,7 @@ from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.closing import closing_of, gap_after, gap_behind
+from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.guarding import StreamGuards
@@ -284,8 +284,8 @@ class TakeOvers:
 
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
-            NoRoom: A limit of this server is reached, or one of its key for the first time; or the stream is for workers
-                of a later release.
+            NoRoom: A limit of this server is reached, or one of its key for the first time; or only workers of a later
+                release go on with the stream.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
@@ -319,7 +319,7 @@ class TakeOvers:
             return refusal
         withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
         begin = partial(self._begin, spec, context, log, said, number, piece)
-        return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, _kept(gap)), withdraw)
+        return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, kept_by(gap)), withdraw)
 
     async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> EndsInstead | None:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
@@ -418,10 +418,10 @@ class TakeOvers:
             self.continued[session.stream_id] = continued = _Continued(session, log, self._went_on)
             log.watch(continued)
 
-    def closed(self, log: StreamLog, taken: TakeOver, *, is_refused: bool) -> None:
+    def closed(self, log: StreamLog, taken: TakeOver, kept: int | None, *, is_refused: bool) -> None:
         """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
         outcome: _Outcome = "refused" if is_refused else "closed"
-        _tell(log, outcome, _kept(gap_after(log, 0)) if log.header.format == NATIVE else 0, taken)
+        _tell(log, outcome, kept, taken)
         self._count(log, outcome)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
@@ -541,20 +541,15 @@ class _Continued:
         """Does nothing: the session has ended before."""
 
 
-def _kept(gap: Event) -> int:
-    """Returns the characters of a log's text, from its gap."""
-    text: Any = gap.get("text")
-    return len(text) if isinstance(text, str) else 0
-
-
-def _tell(log: StreamLog, outcome: _Outcome, kept: int, taken: TakeOver) -> None:
-    """Writes the log line of a take-over."""
+def _tell(log: StreamLog, outcome: _Outcome, kept: int | None, taken: TakeOver) -> None:
+    """Writes the log line of a take-over; `kept` is None if nobody has counted the characters of its text."""
     if taken.former:
         level, former = logging.WARNING, f"worker {taken.former} is gone"
     else:
         level, former = logging.INFO, "its worker has let it go"
-    text = "stream %s: %s, after %.1f s worker %s has epoch %d: %s, %d characters kept"
-    _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, kept)
+    text = "stream %s: %s, after %.1f s worker %s has epoch %d: %s%s"
+    rest = "" if kept is None else f", {kept} characters kept"
+    _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, rest)
 
 
 def _digest(request: Request) -> str:

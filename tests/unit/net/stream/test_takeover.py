@@ -880,11 +880,12 @@ async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogC
     assert isinstance(found, GoesOn)
     engine.takeovers._durable = Refusing()
     found.begin(TAKEN._replace(former=""))
-    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN, is_refused=False)
-    engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, is_refused=True)
+    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN, 7, is_refused=False)
+    engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, None, is_refused=True)
     assert engine.tallies.takeovers == {("m", "refused"): 2, ("other", "closed"): 1}
     let_go, closed, refused = [each for each in caplog.records if " has epoch 2: " in each.message]
-    assert ": refused, " in refused.message
+    assert refused.message.endswith(": refused")
+    assert closed.message.endswith(": closed, 7 characters kept")
     assert (let_go.levelname, closed.levelname) == ("INFO", "WARNING")
     assert "its worker has let it go" in let_go.message
     await engine.close()
