@@ -71,7 +71,7 @@ GoingOn = Callable[[StreamLog, Owner, int, bytes], Awaitable[GoesOn | EndsInstea
 of the log's `stream.gap`; and the stream's request. It may raise `NoRoom`."""
 
 
-class Closed(Protocol):
+class NoteClosed(Protocol):
     """Notes that a log was closed whose owner is gone."""
 
     def __call__(self, log: StreamLog, taken: TakeOver, kept: int | None, *, is_refused: bool) -> None:
@@ -138,7 +138,7 @@ class Store:
         """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
         self.going_on: GoingOn | None = None
         """Goes on with a stream whose owner is gone; set before `open`. None if all such logs are closed."""
-        self.closed: Closed | None = None
+        self.closed: NoteClosed | None = None
         """Called as a log is closed whose owner is gone."""
         self.has_room: Callable[[int], bool] = _always
         """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""

@@ -363,7 +363,10 @@ class Engine(EngineCallbacks):
             said=() if let is None else let.said,
             placeholders=None if let is None else let.placeholders,
         )
-        return make_chain(self._processors, described, self._guard)
+        guard = self._guard
+        if guard is None and let is not None and let.placeholders is not None:
+            guard = self.guarding  # the worker that is gone had guards: own words come back
+        return make_chain(self._processors, described, guard)
 
     def make_chain(self, stream: StreamInfo) -> Chain | None:
         """Makes the processors of a stream whose request is not native.

@@ -8,11 +8,10 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    content, `on_midstream_failure` decides. Processors are new ones (rule 10 of `core/relay.py`).
 2. The stream goes on with `stream.gap`, whose text is that of the whole log: it voids what clients have and the log
    has not. No other owner uses its number (`stores.store.owners_number`).
-3. The record has the request as it left the gates, which it does not pass again, and no credential. Own words stand in
-   it in place of a guard's placeholders, which are made again: if the request is not exactly the one that was sent,
-   because the guards are others now, the stream ends. Streams that need more have no record: a caller's own
-   credential belongs to the worker that began them, and so does the body of a dialect's route. What a client wrote for
-   its provider alone is recorded if it names no secret.
+3. The record has the request as it was sent up, behind the gates, which it does not pass again; the own words for a
+   guard's placeholders, whatever guards there are now; and no credential. Streams that need more have no record: a
+   caller's own credential belongs to the worker that began them, and so does the body of a dialect's route. What a
+   client wrote for its provider alone is recorded if it names no secret.
 4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
@@ -24,7 +23,6 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import sys
@@ -36,11 +34,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cas
 
 import msgspec
 
-from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import characters, parse_request
 from gai_fast.core.session import NamedSession
 from gai_fast.formats import StreamContext, StreamEncoder, get_format
 from gai_fast.guards.input import LetThrough
+from gai_fast.guards.restore import Placeholders
 from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
@@ -53,8 +51,6 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
-from gai_fast.net.stream.guarding import StreamGuards
-from gai_fast.net.stream.new_texts import own_words
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.otel.trace import Trace
@@ -85,13 +81,11 @@ class TakeOverHost(Protocol):
     """The part of the engine that admits streams, and makes their processors.
 
     Attributes:
-        guarding: Puts placeholders in place of own words.
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
         streams: The running streams, by id.
     """
 
-    guarding: StreamGuards
     ledger: Ledger
     limits: StreamLimits | None
     streams: dict[str, Session]
@@ -147,8 +141,7 @@ class _Record(msgspec.Struct):
         transport: As above.
         home: As above.
         said: What guards have said of the request: the events behind `start`.
-        sent: The SHA-256 of the request with the placeholders that guards have put in place of own words. Empty without
-            placeholders.
+        own: The caller's own words, by the placeholders that the request has in place of them.
         reserved: The spend that its key had to have left, and what was reserved.
         is_stored_key: Whether its key is one of the store.
         session: The session that its client has named. Providers get the name.
@@ -167,7 +160,7 @@ class _Record(msgspec.Struct):
     transport: str
     home: str
     said: list[Any] = []
-    sent: str = ""
+    own: dict[str, str] = {}
     reserved: tuple[int, int] = (0, 0)
     is_stored_key: bool = False
     session: tuple[str, str] | None = None
@@ -244,10 +237,6 @@ class TakeOvers:
             return None
         let = spec.let or LetThrough()
         try:
-            sent = ""
-            if let.placeholders is not None:
-                sent = _digest(request)
-                request = own_words(request, let.placeholders)
             record = _encode(
                 _Record(
                     _VERSION,
@@ -261,7 +250,7 @@ class TakeOvers:
                     spec.transport,
                     spec.home,
                     [*let.said],
-                    sent,
+                    {} if let.placeholders is None else {**let.placeholders.values},
                     self._host.ledger.reservation_of(header.stream_id),
                     self.key_home(spec.caller) == "store",
                     spec.session,
@@ -306,9 +295,9 @@ class TakeOvers:
             raise
         if isinstance(found, EndsInstead):
             return found
-        kept, request, said, gap = found
+        kept, request, length, said, gap = found
         try:
-            spec, context = await self._spec(header, model, kept, request)
+            spec, context = self._spec(header, model, kept, request, length)
             if _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
             piece = b"" if is_whole else _announced(spec, said, gap)
@@ -448,8 +437,8 @@ class TakeOvers:
         name = model if model in self._targets.settings.models else OTHER
         counts[name, outcome] = counts.get((name, outcome), 0) + 1
 
-    async def _spec(
-        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request
+    def _spec(
+        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request, length: int
     ) -> tuple[StreamSpec, StreamContext]:
         """Returns the attempt, and the context of its output.
 
@@ -458,19 +447,17 @@ class TakeOvers:
             model: Its model.
             kept: Its record.
             request: The request of that.
+            length: Its characters.
 
         Raises:
             Error: The request cannot be served here.
         """
         stream_id, caller = header.stream_id, header.caller
         let: LetThrough | None = None
-        if kept.said or kept.sent:
-            let = LetThrough(tuple(kept.said))
-        if kept.sent:
-            info = StreamInfo(stream_id, model=header.model, caller=caller)
-            request, placeholders = await self._host.guarding.hidden(request, info)
-            if placeholders is None or _digest(request) != kept.sent:
-                raise Error("internal", "the guards of this stream are others now")
+        if kept.said or kept.own:
+            placeholders = Placeholders() if kept.own else None
+            if placeholders is not None:
+                placeholders.recall(kept.own)
             let = LetThrough(tuple(kept.said), placeholders)
         if model.stream.on_disconnect == "cancel":  # nobody who started it is there
             model = replace(model, stream=replace(model.stream, on_disconnect="detach"))
@@ -498,7 +485,7 @@ class TakeOvers:
             left_out=kept.left_out,
             unsupported=kept.unsupported,
             is_agent=kept.is_agent,
-            prompt_characters=characters(request),
+            prompt_characters=length,
             caller=caller,
             log_header=header,
             chain=self._host.chain(request, stream_id, header.request_id, header.trace_id, header.model, caller, let),
@@ -552,11 +539,6 @@ def _tell(log: StreamLog, outcome: _Outcome, kept: int | None, taken: TakeOver) 
     _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, rest)
 
 
-def _digest(request: Request) -> str:
-    """Returns the SHA-256 of a request."""
-    return hashlib.sha256(_encode(request)).hexdigest()
-
-
 def _has_secret(request: Request) -> bool:
     """Returns whether what a client wrote for its provider alone has a member that may be a credential, or is long."""
     options = [getattr(tool, "options", None) for tool in request.tools]
@@ -597,12 +579,14 @@ class _Found(NamedTuple):
     Attributes:
         kept: Its record.
         request: The request of that.
+        length: Its characters.
         said: The events of its log.
         gap: The event that voids what clients have beyond the log.
     """
 
     kept: _Record
     request: Request
+    length: int
     said: list[Event]
     gap: Event
 
@@ -641,7 +625,7 @@ def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of
         request = parse_request(bytes(kept.request))
     except (Error, ValueError):
         return EndsInstead()
-    return _Found(kept, request, said, gap_behind(backlog, last_seq, number))
+    return _Found(kept, request, characters(request), said, gap_behind(backlog, last_seq, number))
 
 
 def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:

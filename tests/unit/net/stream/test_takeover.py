@@ -170,30 +170,26 @@ GUARDED = """{"messages":[{"role":"system","content":"ä \\ud83d\\ude00"},{"role
     "extra":{"a":1.10,"b":12345678901234567890123}}""".encode()
 
 
-@pytest.mark.parametrize(
-    ("kinds", "goes_on"), [(("email",), True), (("iban",), False), (("email", "iban"), False), ((), False)]
-)
-async def test_own_words_are_hidden_by_the_same_guards_or_the_stream_ends(
-    kinds: tuple[str, ...], goes_on: bool
-) -> None:
+@pytest.mark.parametrize("kinds", [("email",), ("iban",), ("email", "iban"), ()])
+async def test_the_new_owners_provider_gets_what_was_sent_whatever_its_guards_hide(kinds: tuple[str, ...]) -> None:
     engine = engine_with()
     guard = GuardSettings("pii", "pii", kinds=("email",), restore=True, on=("input", "output"))
     engine.use(dataclasses.replace(engine.settings, guards=(guard,)))
     request, let = await engine.guarding.let_through(parse_request(GUARDED), StreamInfo("s1", model="m"))
     kept = engine.takeovers.record_of(dataclasses.replace(resumable(), request=request, let=let))
     assert kept is not None
-    assert b"joe@example.com" in kept
+    assert json.loads(kept)["own"] == {"<EMAIL_2>": "joe@example.com"}
     other = () if not kinds else (dataclasses.replace(guard, kinds=kinds),)
     engine.use(dataclasses.replace(engine.settings, guards=other))
     log = logged(engine, START)
-    found = await engine.takeovers.going_on(log, Owner("lost", 1), log.last_seq + NUMBER, kept)
-    assert isinstance(found, GoesOn) is goes_on
-    if isinstance(found, GoesOn):
-        found.begin(TAKEN)
-        await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
-        asked = FakePool.made[0].asked[0][3]
-        assert b"joe@example.com" not in asked
-        assert b"<EMAIL_2>, <EMAIL_1> pay" in asked
+    await begin(engine, log, kept=kept)
+    await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
+    asked = FakePool.made[0].asked[0][3]
+    assert b"joe@example.com" not in asked
+    assert b"<EMAIL_2>, <EMAIL_1> pay" in asked
+    answer(engine, "to <EMA", "IL_2>, not <EMAIL_1>")
+    said = [each["text"] for each in events_of(log) if each["type"] == "text.delta"]
+    assert "".join(said) == "to joe@example.com, not <EMAIL_1>"
     await engine.close()
 
 
@@ -526,7 +522,7 @@ async def test_a_record_of_a_later_release_is_left_to_its_workers_unless_it_only
             await found(**change)
     assert await found(version=0) == await found(version="x") == EndsInstead()
     del kept["version"]
-    assert await found() == EndsInstead(), "own words might go up: it has no digest of what was sent"
+    assert await found() == EndsInstead(), "it has own words in place of placeholders"
     await engine.close()
 
 
