@@ -16,7 +16,7 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
    the stream to another one. A limit of its key ends it if it refuses it twice: at first, another worker that asks for
-   the stream may have its place. What the lost worker has of the key is released.
+   the stream may have its place. The places and reservations of the lost worker are released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
    who cannot follow, get the error, and ask again.
 """
@@ -199,7 +199,7 @@ class TakeOvers:
         """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
 
     def lets_go(self, session: Session, log: StreamLog) -> bool:
-        """Returns whether other workers would go on with a stream that runs here: rule 5.
+        """Returns whether other workers would go on with a stream that runs here: rule 6.
 
         Args:
             session: The stream.
