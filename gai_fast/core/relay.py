@@ -27,8 +27,9 @@ Rules (docs/events.md, "Ends"):
    `redact` hides. While `awaits_tail` is true, `receive_data` and `receive_eof` continue.
 9. A `finish` waits for the processors that hold text. All that comes before it has gone through them, and `tick` emits
    it. Nothing more is read for the stream.
-10. The stream of a worker that is gone goes on from what its log has (`resume`): as after a failed attempt, or behind
-   new processors, which a whole answer runs through. What their client has is then left out.
+10. The stream of a worker that is gone goes on from what its log has (`resume`). Without processors that read deltas it
+   goes on as after a failed attempt. With them a whole new answer runs through new processors, and the relay leaves out
+   what the client has.
 """
 
 from __future__ import annotations

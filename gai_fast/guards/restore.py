@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from gai_fast.guards.automaton import Match, Piece
@@ -69,6 +69,21 @@ class Placeholders:
             self._longest = max(self._longest, len(found))
             insort(self._sorted, found)
         return found
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The values, by placeholder. Must not be changed."""
+        return self._values
+
+    def recall(self, values: Mapping[str, str]) -> None:
+        """Knows placeholders again that another process has issued; none is issued after that.
+
+        Args:
+            values: As the attribute.
+        """
+        self._values.update(values)
+        self._sorted = sorted(self._values)
+        self._longest = max([len(each) for each in self._values], default=0)
 
     def value(self, placeholder: str) -> str | None:
         """Returns the value of a placeholder. None if it was not issued."""

@@ -107,8 +107,9 @@ class Demand(NamedTuple):
         is_new: A request, which all limits must admit; otherwise a stream under way, of which spend alone is asked.
         expected: The tokens of the estimate that are the usual output. They need no room if no stream is under way.
         is_counted: Whether it counts if it is admitted. Otherwise the state is only looked at.
-        taken_from: The worker that has run the stream, and is gone. What that has of the key is released, and limits
-            over a time do not count the stream again. None for a stream that begins.
+        taken_from: The worker that has run the stream, and is gone. The places and reservations of that worker are
+            released. Limits over a time do not count the request again. They count the tokens of the new attempts, and
+            keep the estimate of a worker that was killed. None for a stream that begins.
     """
 
     tokens: int = 0

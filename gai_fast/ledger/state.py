@@ -14,7 +14,7 @@ Owns the rules of counting. Every store keeps this state, whichever process chan
 6. Tokens are counted by their estimate. If no stream is under way, room for the part that the request names is enough:
    the usual output of its model may be more than the whole limit.
 7. A stream whose worker is gone goes on in another one, which takes its place and its reservation. It is no further
-   request.
+   request. Its tokens count in addition to the lost worker's estimate, which nobody settles.
 """
 
 from __future__ import annotations

@@ -107,11 +107,13 @@ class Closing(NamedTuple):
         piece: Whole frames. Empty if the log has its last event already.
         last_seq: The number of the last event in them, or of the log's.
         ending: How the stream ended.
+        kept: The characters of the log's text. None if they were not needed.
     """
 
     piece: bytes
     last_seq: int
     ending: Ending
+    kept: int | None = None
 
 
 class TakeOver(NamedTuple):
@@ -155,7 +157,11 @@ class EndsInstead(NamedTuple):
 
 
 class NoRoom(GaiFastError):
-    """This process goes on with no further stream. Another one may, or this one later."""
+    """This process goes on with no further stream of a caller. Another one may, or this one later."""
+
+
+class NotYet(NoRoom):
+    """This process does not go on with a stream now. It may go on with others."""
 
 
 class Backlog(NamedTuple):

@@ -521,14 +521,14 @@ def header_text(header: LogHeader | bytes, worker: str) -> bytes:
 
 
 def read_header(text: bytes) -> tuple[LogHeader, str]:
-    """Decodes the output of `header_text`.
+    """Decodes the output of `header_text`, of a later release too, which may have more at its end.
 
     Raises:
         StoreError: The text is damaged.
     """
     try:
         worker, *fields = orjson.loads(text)
-        return msgspec.convert(fields, LogHeader), msgspec.convert(worker, str)
+        return msgspec.convert(fields[: len(LogHeader._fields)], LogHeader), msgspec.convert(worker, str)
     except (ValueError, TypeError, msgspec.ValidationError):
         raise StoreError("damaged", "the header of a stream cannot be read") from None
 

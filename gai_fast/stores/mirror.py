@@ -33,7 +33,7 @@ from typing import Any, Final, NamedTuple
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, TakeOver, damaged, frames_after, kept_before_gap
+from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, NotYet, TakeOver, damaged, frames_after, kept_before_gap
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
@@ -289,26 +289,31 @@ class Mirrors:
                 return True
         return False
 
-    async def _part(self, mirror: _Mirror) -> None:
-        """Goes on without a worker that is gone, once its mirror has all that the worker wrote: rule 4."""
+    async def _part(self, mirror: _Mirror) -> bool:
+        """Goes on without a worker that is gone, once its mirror has all that the worker wrote: rule 4.
+
+        Returns:
+            Whether this process may go on with another stream of the same caller.
+        """
         log = mirror.log
         if self.go_on is not None and not mirror.is_cancelled and not self.has_room(len(self._taking)):
-            return
+            return False
         if not await self._read_on(mirror) or log.is_over:
-            return
+            return True
         if self.close_log is None or log.header.format == CALLS or not _can_be_taken_over(mirror):
             log.break_off(_worker_lost())
-            return
+            return True
         if not await self._has_header(mirror):
-            return
+            return True
         try:
             await self._succeed(mirror)
-        except NoRoom:
-            return
+        except NoRoom as reason:
+            return isinstance(reason, NotYet)
         except Error as problem:
             log.break_off(problem)
         finally:
             self._taking.discard(log.header.stream_id)
+        return True
 
     async def _succeed(self, mirror: _Mirror) -> None:
         """Takes the copy of a worker that is gone over, unless another process is faster.
@@ -535,18 +540,23 @@ class Mirrors:
         gone = await self._alive.gone({mirror.worker for _, mirror in mirrors} - {self._own})
         gone.add(self._own)  # this process runs no stream of a mirror: the reply to its take-over was lost
         now = time.monotonic()
+        full: set[str] = set()  # callers for whose streams there is no room: the others are not read in vain
         for stream_id, mirror in mirrors:
+            caller = mirror.log.header.caller
             if stream_id in kept and mirror.worker not in gone:
                 mirror.kept_at = now
             elif mirror.worker in gone or not self._backend.is_copy:  # without copies, the worker itself has answered
-                if mirror.log.watchers:
+                if mirror.log.watchers and (caller not in full or mirror.is_cancelled):
                     try:
-                        await self._part(mirror)
+                        if not await self._part(mirror):
+                            full.add(caller)
                     except StoreError as problem:
                         if problem.fault != "damaged":
                             raise
                         mirror.log.break_off(self._refusal(problem))  # the others go on
-                elif now - mirror.watched_at >= SHARED.lease_renewal:  # whoever has found it just now watches it next
+                elif (
+                    not mirror.log.watchers and now - mirror.watched_at >= SHARED.lease_renewal
+                ):  # whoever has found it just now watches it next
                     self._drop(mirror)
             elif now - mirror.kept_at >= LIMITS.mirror_patience:
                 mirror.log.break_off(out_of_reach())

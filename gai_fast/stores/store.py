@@ -71,15 +71,16 @@ GoingOn = Callable[[StreamLog, Owner, int, bytes], Awaitable[GoesOn | EndsInstea
 of the log's `stream.gap`; and the stream's request. It may raise `NoRoom`."""
 
 
-class LogClosed(Protocol):
+class NoteClosed(Protocol):
     """Notes that a log was closed whose owner is gone."""
 
-    def __call__(self, log: StreamLog, taken: TakeOver, *, is_refused: bool) -> None:
+    def __call__(self, log: StreamLog, taken: TakeOver, kept: int | None, *, is_refused: bool) -> None:
         """Notes it.
 
         Args:
             log: The log.
             taken: The change of its owner.
+            kept: As in `Closing`.
             is_refused: Whether the stream was not to go on here, for a limit or a key.
         """
 
@@ -137,7 +138,7 @@ class Store:
         """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
         self.going_on: GoingOn | None = None
         """Goes on with a stream whose owner is gone; set before `open`. None if all such logs are closed."""
-        self.closed: LogClosed | None = None
+        self.closed: NoteClosed | None = None
         """Called as a log is closed whose owner is gone."""
         self.has_room: Callable[[int], bool] = _always
         """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""
@@ -274,7 +275,7 @@ class Store:
         that no client has seen.
         """
         gap = 0 if journal.is_ahead else owners_number(log.last_seq)
-        piece, last_seq, ending = closing_of(log, gap, refusal.is_cancelled, refusal.error)
+        piece, last_seq, ending, kept = closing_of(log, gap, refusal.is_cancelled, refusal.error)
 
         def close(taken: TakeOver) -> None:
             log.request = b""  # if the copy has a request, it goes with the end
@@ -283,7 +284,7 @@ class Store:
                 log.append(piece, last_seq)
             log.end(ending)
             if self.closed is not None:
-                self.closed(log, taken, is_refused=refusal.error is not None)
+                self.closed(log, taken, kept, is_refused=refusal.error is not None)
 
         return Succession(close, _nothing, is_end=True)
 

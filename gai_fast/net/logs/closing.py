@@ -50,8 +50,10 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
     if header.format == NATIVE and (end := _end_in(log)):
         return Closing(b"", last_seq, ending_of(end, has_content=True))
     events: list[Event] = []
+    kept: int | None = None
     if gap and header.format == NATIVE:
         events.append(gap_after(log, gap))
+        kept = kept_by(events[0])
     seq = max(last_seq, gap) + 1
     if is_cancelled:
         finish: Event = {"type": "finish", "seq": seq, "finish_reason": "cancelled"}
@@ -63,7 +65,7 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
     except ValueError:
         raise damaged() from None
     piece = written(header, form, now_ms, *events, done(is_cancelled), ids=True)
-    return Closing(piece, seq, ending._replace(has_content=last_seq > 1))  # the first event is `start`
+    return Closing(piece, seq, ending._replace(has_content=last_seq > 1), kept)  # the first event is `start`
 
 
 def _end_in(log: StreamLog) -> Event:
@@ -89,6 +91,12 @@ def gap_after(log: StreamLog, number: int) -> Event:
         number: The event's number.
     """
     return gap_behind(log.read(0, sys.maxsize), log.last_seq, number)
+
+
+def kept_by(gap: Event) -> int:
+    """Returns the characters of a log's text, from the output of `gap_after`; 0 if its text is not known."""
+    text = gap.get("text")
+    return len(text) if isinstance(text, str) else 0
 
 
 def gap_behind(backlog: Backlog, last_seq: int, number: int) -> Event:

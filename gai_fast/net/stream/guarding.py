@@ -207,22 +207,6 @@ class StreamGuards:
         request, check = await self._checked(request, looking, info)
         return request, check.let_through()
 
-    async def hidden(self, request: Request, info: StreamInfo) -> tuple[Request, Placeholders | None]:
-        """Puts placeholders in place of own words again, in a request that guards have let through (`own_words`).
-
-        Args:
-            request: The request.
-            info: Whose request it is.
-
-        Returns:
-            The request, and its placeholders. None if there are none.
-        """
-        guards = self.guards
-        active = () if guards is None else guards.for_request(info.model, info.caller)
-        hiding = [each for each in active if each.sees("input") and each.settings.restore]
-        request, check = await self._checked(request, hiding, info)
-        return request, check.placeholders
-
     async def _checked(
         self, request: Request, looking: Sequence[ActiveGuard], info: StreamInfo
     ) -> tuple[Request, InputCheck]:

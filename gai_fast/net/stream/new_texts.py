@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gai_fast.core.requests.texts import Path, Text, texts_of, with_texts
+from gai_fast.core.requests.texts import Path, Text
 from gai_fast.guards.input import InputCheck
-from gai_fast.guards.restore import Placeholders, Restorer
-from gai_fast.model.request import Request
 from gai_fast.runtime.breathing import breathe
 
 
@@ -53,20 +51,3 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
         if not check.masked.isdisjoint(range(begin, at)):
             left_out.update(dict.fromkeys(text.proofs))
     return NewTexts(sent, sent if check.placeholders is None else kept, left_out)
-
-
-def own_words(request: Request, placeholders: Placeholders) -> Request:
-    """Returns a request with the caller's own words in place of placeholders.
-
-    Args:
-        request: The request as it goes up.
-        placeholders: Its placeholders. A number that its text had before was not issued.
-    """
-    restorer = Restorer(placeholders)
-    own: dict[Path, Any] = {}
-    for text in texts_of(request):
-        strings = [restorer.restored([*restorer.feed(each), *restorer.end()]) for each in text.strings]
-        if strings != text.strings:
-            own[text.path] = text.with_strings(strings)
-    changed: Request = with_texts(request, own, ())
-    return changed

@@ -106,7 +106,7 @@ class StreamLimits(ABC):
     def admit(
         self, stream_id: str, caller: str, running: int, of_caller: int
     ) -> Coroutine[object, object, None] | None:
-        """Admits a stream, which starts next, or `ended` is called.
+        """Admits a stream, which starts next, or `ended` is called. Until then it counts as one.
 
         Args:
             stream_id: The stream's id.
@@ -117,11 +117,14 @@ class StreamLimits(ABC):
         Returns:
             A coroutine that waits for the ledger, and raises an `Error` if there are too many streams. None if the
             stream may start at once.
+
+        Raises:
+            Error: There is too little memory; or there are too many streams, and no ledger.
         """
 
     @abstractmethod
     def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:
-        """Checks whether a stream may start.
+        """Checks whether a stream may start. One that was admitted may.
 
         Args:
             stream_id: The stream's id.
@@ -130,7 +133,15 @@ class StreamLimits(ABC):
             of_caller: As for `must_ask`.
 
         Raises:
-            Error: It was not admitted and there are too many streams, or there is too little memory.
+            Error: There are too many streams, or there is too little memory.
+        """
+
+    @abstractmethod
+    def has_room(self, running: int) -> bool:
+        """Returns whether another stream may be admitted, by this process alone. Counts no refusal.
+
+        Args:
+            running: As for `must_ask`.
         """
 
     @abstractmethod
@@ -352,7 +363,10 @@ class Engine(EngineCallbacks):
             said=() if let is None else let.said,
             placeholders=None if let is None else let.placeholders,
         )
-        return make_chain(self._processors, described, self._guard)
+        guard = self._guard
+        if guard is None and let is not None and let.placeholders is not None:
+            guard = self.guarding  # the worker that is gone had guards: own words come back
+        return make_chain(self._processors, described, guard)
 
     def make_chain(self, stream: StreamInfo) -> Chain | None:
         """Makes the processors of a stream whose request is not native.
@@ -477,7 +491,7 @@ class Engine(EngineCallbacks):
             caller: The caller's name.
 
         Returns:
-            As `StreamLimits.admit`.
+            As `StreamLimits.admit`, which raises.
         """
         limits = self.limits
         if limits is None:

@@ -8,14 +8,15 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    content, `on_midstream_failure` decides. Processors are new ones (rule 10 of `core/relay.py`).
 2. The stream goes on with `stream.gap`, whose text is that of the whole log: it voids what clients have and the log
    has not. No other owner uses its number (`stores.store.owners_number`).
-3. The record has the request as it left the gates, which it does not pass again, and no credential. Own words stand in
-   it in place of a guard's placeholders, which are made again: as many, or the stream ends. Streams that
-   need more have no record: a caller's own credential belongs to the worker that began them, and so does the body of a
-   dialect's route. What a client wrote for its provider alone is recorded if it names no secret.
+3. The record has the request as it was sent up, behind the gates, which it does not pass again; the own words for a
+   guard's placeholders, whatever guards there are now; and no credential. Streams that need more have no record: a
+   caller's own credential belongs to the worker that began them, and so does the body of a dialect's route. What a
+   client wrote for its provider alone is recorded if it names no secret.
 4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
    key that the configuration has no more has no limits.
-5. A place and a reservation are taken before the log is. A limit of the server leaves the stream to another one, a
-   limit of its key ends it. What the lost worker has of the key is released.
+5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
+   the stream to another one. A limit of its key ends it if it refuses it twice: at first, another worker that asks for
+   the stream may have its place. The places and reservations of the lost worker are released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
    who cannot follow, get the error, and ask again.
 """
@@ -25,6 +26,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,25 +34,23 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cas
 
 import msgspec
 
-from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import characters, parse_request
 from gai_fast.core.session import NamedSession
 from gai_fast.formats import StreamContext, StreamEncoder, get_format
 from gai_fast.guards.input import LetThrough
+from gai_fast.guards.restore import Placeholders
 from gai_fast.ledger import Ledger, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
-from gai_fast.model.limits import OTHER
+from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.closing import closing_of, gap_after, gap_behind
+from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.stream.durable import DurableStreams
-from gai_fast.net.stream.guarding import StreamGuards
-from gai_fast.net.stream.new_texts import own_words
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
 from gai_fast.otel.trace import Trace
@@ -58,7 +58,7 @@ from gai_fast.processors import Chain
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Backlog, LogHeader, StreamLog
-from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, TakeOver, damaged, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
 from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
 
@@ -81,13 +81,11 @@ class TakeOverHost(Protocol):
     """The part of the engine that admits streams, and makes their processors.
 
     Attributes:
-        guarding: Puts placeholders in place of own words.
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
         streams: The running streams, by id.
     """
 
-    guarding: StreamGuards
     ledger: Ledger
     limits: StreamLimits | None
     streams: dict[str, Session]
@@ -95,9 +93,6 @@ class TakeOverHost(Protocol):
     @property
     def running(self) -> int:
         """The number of streams."""
-
-    def streams_of(self, caller: str) -> int:
-        """Returns the number of a caller's streams."""
 
     def admission(self, stream_id: str, caller: str) -> Coroutine[object, object, None] | None:
         """Admits a stream by the limits of the server; as `Engine.admission`."""
@@ -121,10 +116,21 @@ class TakeOverHost(Protocol):
         """Begins the trace of a stream that goes on here; as `Telemetry.go_on`. Returns None if nothing is traced."""
 
 
-class _Record(msgspec.Struct, forbid_unknown_fields=True):
-    """The record of a stream's request in the store.
+_VERSION: Final = 1
+"""Of the records that this release writes. A new one if a worker that ignores what it does not know would be wrong."""
+
+
+class _Version(msgspec.Struct):
+    """The version of a record, whatever else it has. 0 for those before there was one."""
+
+    version: int = 0
+
+
+class _Record(msgspec.Struct):
+    """The record of a stream's request in the store. What a later release has added to its version is ignored.
 
     Args:
+        version: `_VERSION`.
         request: The native request.
         dialect: As `StreamSpec` has it, like the members below.
         can_reset: As above.
@@ -135,7 +141,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         transport: As above.
         home: As above.
         said: What guards have said of the request: the events behind `start`.
-        hidden: The number of own words in place of which guards have put placeholders.
+        own: The caller's own words, by the placeholders that the request has in place of them.
         reserved: The spend that its key had to have left, and what was reserved.
         is_stored_key: Whether its key is one of the store.
         session: The session that its client has named. Providers get the name.
@@ -143,6 +149,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
         span: `Trace.context` of its request. Empty if it is not traced.
     """
 
+    version: int
     request: msgspec.Raw
     dialect: str
     can_reset: bool
@@ -153,7 +160,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
     transport: str
     home: str
     said: list[Any] = []
-    hidden: int = 0
+    own: dict[str, str] = {}
     reserved: tuple[int, int] = (0, 0)
     is_stored_key: bool = False
     session: tuple[str, str] | None = None
@@ -163,6 +170,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True):
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder(_Record).decode
+_version_of: Final = msgspec.json.Decoder(_Version).decode
 
 
 class TakeOvers:
@@ -187,9 +195,11 @@ class TakeOvers:
         self.is_closing = False
         """Whether this process stops, so that it begins with no more streams."""
         self._beginning: list[Session] = []
+        self._refused: dict[str, tuple[int, float]] = {}
+        """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
 
     def lets_go(self, session: Session, log: StreamLog) -> bool:
-        """Returns whether other workers would go on with a stream that runs here: rule 5.
+        """Returns whether other workers would go on with a stream that runs here: rule 6.
 
         Args:
             session: The stream.
@@ -201,11 +211,14 @@ class TakeOvers:
         return not session.has_content or _is_mended(replace(session.spec, model=model))
 
     def has_room(self, taking: int) -> bool:
-        """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`.
+        """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`, and the server's limits.
 
         Args:
             taking: The streams whose take-over is under way.
         """
+        limits = self._host.limits
+        if limits is not None and not limits.has_room(self._host.running):
+            return False
         self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
         return not self.is_closing and len(self._beginning) + taking < LIMITS.takeovers_at_once
 
@@ -223,11 +236,10 @@ class TakeOvers:
         if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
             return None
         let = spec.let or LetThrough()
-        if let.placeholders is not None:
-            request = own_words(request, let.placeholders)
         try:
             record = _encode(
                 _Record(
+                    _VERSION,
                     msgspec.Raw(_encode(request)),
                     spec.dialect,
                     spec.can_reset,
@@ -238,7 +250,7 @@ class TakeOvers:
                     spec.transport,
                     spec.home,
                     [*let.said],
-                    0 if let.placeholders is None else len(let.placeholders),
+                    {} if let.placeholders is None else {**let.placeholders.values},
                     self._host.ledger.reservation_of(header.stream_id),
                     self.key_home(spec.caller) == "store",
                     spec.session,
@@ -261,7 +273,8 @@ class TakeOvers:
 
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
-            NoRoom: A limit of this server is reached.
+            NoRoom: A limit of this server is reached, or one of its key for the first time; or only workers of a later
+                release go on with the stream.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
@@ -282,9 +295,9 @@ class TakeOvers:
             raise
         if isinstance(found, EndsInstead):
             return found
-        kept, request, said, gap = found
+        kept, request, length, said, gap = found
         try:
-            spec, context = await self._spec(header, model, kept, request)
+            spec, context = self._spec(header, model, kept, request, length)
             if _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
             piece = b"" if is_whole else _announced(spec, said, gap)
@@ -295,13 +308,14 @@ class TakeOvers:
             return refusal
         withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
         begin = partial(self._begin, spec, context, log, said, number, piece)
-        return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, _kept(gap)), withdraw)
+        return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, kept_by(gap)), withdraw)
 
     async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> EndsInstead | None:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
 
         Raises:
-            NoRoom: A limit of this server is reached, or the limits of keys cannot be asked.
+            NoRoom: A limit of this server is reached, the limits of keys cannot be asked, or one refuses the stream for
+                the first time.
         """
         host, stream_id, caller = self._host, header.stream_id, header.caller
         if kept.is_stored_key and not self.key_home(caller):
@@ -314,25 +328,38 @@ class TakeOvers:
         except Error as refused:
             if refused.code != "rate_limited":
                 raise NoRoom from None
+            if not self._is_refused_again(stream_id, owner.epoch):
+                raise NotYet from None
             return EndsInstead(refused)
         finally:
             if not is_admitted:
                 host.cancel_admission(stream_id, caller)
         return None
 
+    def _is_refused_again(self, stream_id: str, epoch: int) -> bool:
+        """Notes that a limit of its key refuses a stream. Returns whether it has done so before, for the same owner."""
+        now, refused = time.monotonic(), self._refused
+        while refused and now - next(iter(refused.values()))[1] > SHARED.lease_lost:  # another worker has had it
+            del refused[next(iter(refused))]
+        before = refused.get(stream_id)
+        if before is None or before[0] != epoch:
+            refused.pop(stream_id, None)
+            refused[stream_id] = epoch, now
+            return False
+        if now - before[1] < SHARED.lease_renewal:
+            return False
+        del refused[stream_id]
+        return True
+
     async def _take_place(self, stream_id: str, caller: str) -> None:
-        """Takes a place among the streams of the server.
+        """Takes a place among the streams of the server, with which the stream starts, whatever comes between.
 
         Raises:
             NoRoom: There is none.
         """
-        host, limits = self._host, self._host.limits
-        if limits is None:
-            return
         try:
-            if limits.ledger is None:
-                limits.check(stream_id, caller, host.running, host.streams_of(caller))
-            elif (asking := host.admission(stream_id, caller)) is not None:
+            asking = self._host.admission(stream_id, caller)
+            if asking is not None:
                 await asking
         except Error:
             raise NoRoom from None
@@ -380,10 +407,10 @@ class TakeOvers:
             self.continued[session.stream_id] = continued = _Continued(session, log, self._went_on)
             log.watch(continued)
 
-    def closed(self, log: StreamLog, taken: TakeOver, *, is_refused: bool) -> None:
+    def closed(self, log: StreamLog, taken: TakeOver, kept: int | None, *, is_refused: bool) -> None:
         """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
         outcome: _Outcome = "refused" if is_refused else "closed"
-        _tell(log, outcome, _kept(gap_after(log, 0)) if log.header.format == NATIVE else 0, taken)
+        _tell(log, outcome, kept, taken)
         self._count(log, outcome)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
@@ -410,8 +437,8 @@ class TakeOvers:
         name = model if model in self._targets.settings.models else OTHER
         counts[name, outcome] = counts.get((name, outcome), 0) + 1
 
-    async def _spec(
-        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request
+    def _spec(
+        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request, length: int
     ) -> tuple[StreamSpec, StreamContext]:
         """Returns the attempt, and the context of its output.
 
@@ -420,19 +447,17 @@ class TakeOvers:
             model: Its model.
             kept: Its record.
             request: The request of that.
+            length: Its characters.
 
         Raises:
             Error: The request cannot be served here.
         """
         stream_id, caller = header.stream_id, header.caller
         let: LetThrough | None = None
-        if kept.said or kept.hidden:
-            let = LetThrough(tuple(kept.said))
-        if kept.hidden:
-            info = StreamInfo(stream_id, model=header.model, caller=caller)
-            request, placeholders = await self._host.guarding.hidden(request, info)
-            if placeholders is None or len(placeholders) != kept.hidden:
-                raise Error("internal", "the guards of this stream are others now")
+        if kept.said or kept.own:
+            placeholders = Placeholders() if kept.own else None
+            if placeholders is not None:
+                placeholders.recall(kept.own)
             let = LetThrough(tuple(kept.said), placeholders)
         if model.stream.on_disconnect == "cancel":  # nobody who started it is there
             model = replace(model, stream=replace(model.stream, on_disconnect="detach"))
@@ -460,7 +485,7 @@ class TakeOvers:
             left_out=kept.left_out,
             unsupported=kept.unsupported,
             is_agent=kept.is_agent,
-            prompt_characters=characters(request),
+            prompt_characters=length,
             caller=caller,
             log_header=header,
             chain=self._host.chain(request, stream_id, header.request_id, header.trace_id, header.model, caller, let),
@@ -503,20 +528,15 @@ class _Continued:
         """Does nothing: the session has ended before."""
 
 
-def _kept(gap: Event) -> int:
-    """Returns the characters of a log's text, from its gap."""
-    text: Any = gap.get("text")
-    return len(text) if isinstance(text, str) else 0
-
-
-def _tell(log: StreamLog, outcome: _Outcome, kept: int, taken: TakeOver) -> None:
-    """Writes the log line of a take-over."""
+def _tell(log: StreamLog, outcome: _Outcome, kept: int | None, taken: TakeOver) -> None:
+    """Writes the log line of a take-over; `kept` is None if nobody has counted the characters of its text."""
     if taken.former:
         level, former = logging.WARNING, f"worker {taken.former} is gone"
     else:
         level, former = logging.INFO, "its worker has let it go"
-    text = "stream %s: %s, after %.1f s worker %s has epoch %d: %s, %d characters kept"
-    _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, kept)
+    text = "stream %s: %s, after %.1f s worker %s has epoch %d: %s%s"
+    rest = "" if kept is None else f", {kept} characters kept"
+    _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, rest)
 
 
 def _has_secret(request: Request) -> bool:
@@ -559,12 +579,14 @@ class _Found(NamedTuple):
     Attributes:
         kept: Its record.
         request: The request of that.
+        length: Its characters.
         said: The events of its log.
         gap: The event that voids what clients have beyond the log.
     """
 
     kept: _Record
     request: Request
+    length: int
     said: list[Event]
     gap: Event
 
@@ -584,17 +606,26 @@ def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of
 
     Raises:
         Error: `internal`, reason `log_damaged`: an event is none.
+        NotYet: The record is of a later release, whose workers go on with the stream.
     """
+    try:
+        version = _version_of(record).version
+    except ValueError:
+        return EndsInstead()
+    if version > _VERSION:
+        raise NotYet
     all_of_them = all_of_them or any(_RESET in piece for piece in backlog.pieces)
     said = _events_of(backlog.pieces, all_of_them=all_of_them)
     if any(event["type"] in _ENDS for event in said):
         return EndsInstead()
     try:
-        kept = _decode(record)
+        kept = _decode(record) if version else None
+        if kept is None:
+            return EndsInstead()
         request = parse_request(bytes(kept.request))
     except (Error, ValueError):
         return EndsInstead()
-    return _Found(kept, request, said, gap_behind(backlog, last_seq, number))
+    return _Found(kept, request, characters(request), said, gap_behind(backlog, last_seq, number))
 
 
 def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:

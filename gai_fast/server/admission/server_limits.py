@@ -160,7 +160,9 @@ class ServerLimits(StreamLimits):
         """Admits a stream; as `StreamLimits.admit`."""
         ledger = self.ledger
         if ledger is None:
-            return None  # `check` decides
+            self.check(stream_id, caller, running, of_caller)
+        else:
+            self._ask_memory(caller)
         mine = self._callers.get(caller)
         if mine is None:
             mine = self._callers[caller] = _Caller(f"{_SERVER} {caller}")
@@ -168,22 +170,34 @@ class ServerLimits(StreamLimits):
         limit_of_caller = self._limit_of(caller)
         # The caller first: its refusal takes no place of the server, which other workers would lack until it is back.
         for each, limit, count in ((mine, limit_of_caller, of_caller), (self._server, self._of_server, running)):
-            if each.is_full(limit, count):
+            if ledger is not None and each.is_full(limit, count):
                 each.asked.add(stream_id)
                 named = KeySettings(each.name, (), limits=limit.common)
                 places.append(AdmissionPlace(named, _place_id(each, stream_id), partial(self._too_many, each, caller)))
             each.starting += 1
         self._starting[stream_id] = caller
-        return take_places(ledger, places, partial(self.ended, stream_id, caller)) if places else None
+        if ledger is None or not places:
+            return None
+        return take_places(ledger, places, partial(self.ended, stream_id, caller))
 
     def check(self, stream_id: str, caller: str, running: int, of_caller: int) -> None:
         """Checks whether a stream may start; as `StreamLimits.check`."""
         if self._starting and stream_id in self._starting:
             self._starts(stream_id)
-        elif self._server.is_full(self._of_server, running):
+            return
+        if self._server.is_full(self._of_server, running):
             raise self._too_many(self._server, caller)
-        elif self._is_full(caller, of_caller):
+        if self._is_full(caller, of_caller):
             raise self._too_many(None, caller)
+        self._ask_memory(caller)
+
+    def has_room(self, running: int) -> bool:
+        """Returns whether another stream may be admitted; as `StreamLimits.has_room`."""
+        if self.is_short_of_memory:
+            return False
+        return self.ledger is not None or not self._server.is_full(self._of_server, running)
+
+    def _ask_memory(self, caller: str) -> None:
         if self.is_short_of_memory:
             most = self._limits.memory_high_water
             setting = "by default 80 % of the machine's memory" if most is None else f"{most}"

@@ -100,3 +100,15 @@ def test_the_values_of_another_request_do_not_come_back() -> None:
     restorer = Restorer(Placeholders())
     assert restorer.restored(restorer.feed("<EMAIL_1>")) == "<EMAIL_1>"
     assert Restorer(other).restored(Restorer(other).feed("<EMAIL_1>")) == "mine@x.com"
+
+
+def test_another_process_knows_what_was_issued() -> None:
+    issued, known = Placeholders(["<IP_1>"]), Placeholders()
+    for kind, value in (("email", "a@b.example"), ("ip", "10.0.0.1")):
+        issued.issue(kind, value)
+    known.recall(issued.values)
+    assert (len(known), known.longest, known.values) == (2, issued.longest, issued.values)
+    assert known.have_beginning("<IP")
+    assert not known.have_beginning("<IP_1")
+    restorer = Restorer(known)
+    assert restorer.restored([*restorer.feed("<IP_2> <IP_1>"), *restorer.end()]) == "10.0.0.1 <IP_1>"

@@ -8,6 +8,7 @@ from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.events import JSONText
 from gai_fast.stores import LogHeader
 from gai_fast.stores._base import add_text, frames_after
+from gai_fast.stores.backend import StoreError, header_text, read_header
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
 TEXTS = ["a", 'he said "seq":9 and', f"id: {ID}.1\n\nid: {ID}.9\n", '{"seq":1}', "ü\u2028", ""]
@@ -144,3 +145,13 @@ def test_a_reset_voids_the_text_and_other_choices_have_none_of_it() -> None:
     text = bytearray(b"before")
     add_text(text, b"".join(frames))
     assert text == b"a"
+
+
+def test_a_header_of_a_later_release_may_have_more_at_its_end() -> None:
+    header = LogHeader("s1", "ann", "m", "gai", "sse", request_id="r", handovers=2)
+    text = header_text(header, "w")
+    assert read_header(text) == (header, "w")
+    assert read_header(text[:-1] + b',"more",7]') == (header, "w")
+    for damaged in (b"[]", b'["w","s1"]', text[:-1]):
+        with pytest.raises(StoreError, match="cannot be read"):
+            read_header(damaged)

@@ -14,7 +14,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, TakeOver
+from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, NotYet, TakeOver
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import CopyTail, Gap, Owner, Record, StoreError
 from gai_fast.stores.health import Health
@@ -62,8 +62,8 @@ async def process(world: World, timers: TimerWheel, change_limits: ChangeLimits)
 
 
 def store(world: World, stream_id: str = "s", worker: str = "there", **header: Any) -> Stored:
-    fields = {"format": "gai", "framing": "sse", **header}
-    stored = world.copies[stream_id] = Stored(LogHeader(stream_id, "caller", "m", **fields), worker)
+    fields = {"caller": "caller", "format": "gai", "framing": "sse", **header}
+    stored = world.copies[stream_id] = Stored(LogHeader(stream_id, model="m", **fields), worker)
     return stored
 
 
@@ -852,6 +852,8 @@ class GoingOn:
         self.asked.append((log, owner, request))
         if request == b"full":
             raise NoRoom
+        if request == b"not yet":
+            raise NotYet
         if request == b"refused" and self._mirrors.close_log is not None:
             return self._mirrors.close_log(log, EndsInstead())
         return Succession(self.begin, self._withdraw, is_end=False)
@@ -946,6 +948,26 @@ async def test_a_process_that_is_full_leaves_a_stream_to_others(
     assert (log.is_over, closed, stored.epoch) == (False, [], 1)
     stored.request = b"request"
     await until(lambda: bool(going_on.begun))
+
+
+@pytest.mark.parametrize(("request_", "others"), [(b"full", 0), (b"not yet", 4)])
+async def test_without_room_for_one_stream_no_other_of_its_caller_is_read(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], request_: bytes, others: int
+) -> None:
+    going_on = GoingOn(process)
+    going_on.has_room = False
+    for number in range(5):
+        store(world, f"s{number}", "dead").request = request_
+        Watching(await process.found(f"s{number}"))
+    store(world, "another", "dead", caller="another").request = b"request"
+    another = await process.mirrors.find("another")
+    assert another is not None
+    Watching(another)
+    going_on.has_room = True
+    await until(lambda: bool(going_on.begun))
+    [at] = [number for number, (log, *_) in enumerate(going_on.asked) if log is another]
+    assert at == 1 + others, "what is asked for in a round before that of another caller"
+    assert closed == []
 
 
 async def test_who_is_late_gives_back_what_was_taken_for_the_stream(

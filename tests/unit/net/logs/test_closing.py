@@ -44,7 +44,8 @@ def events_of(piece: bytes) -> list[dict[str, Any]]:
 
 def test_a_client_learns_what_is_void_and_gets_one_error_and_the_end(memory: LogMemory) -> None:
     log = logged(memory, START, *TEXTS)
-    piece, last_seq, ending = closing_of(log, 4 + STEP, False)
+    piece, last_seq, ending, kept = closing_of(log, 4 + STEP, False)
+    assert kept == len("Hello ü😀")
     gap, error, done = events_of(piece)
     said = {"text": "Hello ü😀", "reason": "taken_over", "from": 5, "to": 4 + STEP}
     assert gap == {"type": "stream.gap", "seq": 4 + STEP, **said}
@@ -58,14 +59,14 @@ def test_a_client_learns_what_is_void_and_gets_one_error_and_the_end(memory: Log
 
 
 def test_where_no_client_has_more_than_is_stored_the_error_is_the_next_event(memory: LogMemory) -> None:
-    piece, last_seq, _ = closing_of(logged(memory, START, *TEXTS), 0, False)
+    piece, last_seq, *_ = closing_of(logged(memory, START, *TEXTS), 0, False)
     assert [(each["type"], each.get("seq")) for each in events_of(piece)] == [("error", 5), ("done", None)]
     assert last_seq == 5
 
 
 def test_an_empty_text_is_said_too_and_nothing_was_generated(memory: LogMemory) -> None:
     log = logged(memory, START)
-    piece, _, ending = closing_of(log, 1 + STEP, False)
+    piece, _, ending, *_ = closing_of(log, 1 + STEP, False)
     view = view_of(log.header, Representation(get_format("gai"), "ndjson", "compact"), 0, lambda: 1)
     view.feed(b"".join(log.read(0, 10**9).pieces) + piece)
     events = events_of(b"".join(view.take_pieces()))
@@ -92,11 +93,11 @@ def test_a_text_that_is_lost_is_not_called_empty(memory: LogMemory) -> None:
 )
 def test_a_log_that_has_its_end_is_closed_with_it(memory: LogMemory, end: dict[str, Any], ending: Ending) -> None:
     log = logged(memory, START, *TEXTS, end)
-    assert closing_of(log, 5 + STEP, False) == (b"", 5, ending)
+    assert closing_of(log, 5 + STEP, False) == (b"", 5, ending, None)
 
 
 def test_a_cancel_ends_it_as_cancelled(memory: LogMemory) -> None:
-    piece, last_seq, ending = closing_of(logged(memory, START, *TEXTS), 4 + STEP, True)
+    piece, last_seq, ending, *_ = closing_of(logged(memory, START, *TEXTS), 4 + STEP, True)
     assert [(each["type"], each.get("finish_reason")) for each in events_of(piece)] == [
         ("stream.gap", None),
         ("finish", "cancelled"),
@@ -106,7 +107,7 @@ def test_a_cancel_ends_it_as_cancelled(memory: LogMemory) -> None:
 
 
 def test_a_whole_answer_has_no_frames_for_its_end(memory: LogMemory) -> None:
-    piece, last_seq, ending = closing_of(memory.create(LogHeader(ID, "", "m", "openai", "json")), STEP, False)
+    piece, last_seq, ending, *_ = closing_of(memory.create(LogHeader(ID, "", "m", "openai", "json")), STEP, False)
     assert (piece, last_seq, ending.is_lost, ending.has_content) == (b"", 0, True, False)
 
 
@@ -115,7 +116,7 @@ def test_each_format_of_a_log_has_one_error_with_a_number_that_no_client_has(
     memory: LogMemory, form: str, framing: Any
 ) -> None:
     log = logged(memory, START, *TEXTS, form=form, framing=framing)
-    piece, last_seq, ending = closing_of(log, log.last_seq + STEP, False)
+    piece, last_seq, ending, *_ = closing_of(log, log.last_seq + STEP, False)
     assert ending.is_lost
     assert last_seq == 5 + STEP
     assert piece.count(b"the worker that ran this stream is gone") == 1
@@ -129,7 +130,7 @@ def test_followers_in_other_formats_skip_the_gap_unless_they_have_what_is_void(
     memory: LogMemory, form: str, framing: Any
 ) -> None:
     log = logged(memory, START, *TEXTS)
-    piece, last_seq, _ = closing_of(log, 4 + STEP, False)
+    piece, last_seq, *_ = closing_of(log, 4 + STEP, False)
     wanted = Representation(get_format(form), framing)
     stored = b"".join(log.read(0, 10**9).pieces)
     for after in (0, 4, 4 + STEP):
@@ -149,7 +150,7 @@ def test_followers_in_other_formats_skip_the_gap_unless_they_have_what_is_void(
 
 def test_what_a_log_drops_behind_a_gap_leaves_the_text_of_the_gap(memory: LogMemory) -> None:
     log = logged(memory, START, *TEXTS)
-    piece, last_seq, _ = closing_of(log, 4 + STEP, False)
+    piece, last_seq, *_ = closing_of(log, 4 + STEP, False)
     log.void(2)
     log.append(piece, last_seq)
     for seq in range(last_seq + 1, last_seq + 2000):

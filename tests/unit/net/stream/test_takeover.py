@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.chain import StreamInfo
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.core.session import NamedSession
 from gai_fast.core.transcript import Repetition
@@ -17,6 +18,7 @@ from gai_fast.guards.outcomes import safety
 from gai_fast.ledger import Demand, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import (
+    GuardSettings,
     KeyLimits,
     KeySettings,
     LimitSettings,
@@ -34,7 +36,7 @@ from gai_fast.otel.trace import Trace
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.stores import LogHeader, StreamLog
-from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, TakeOver, data_lines
+from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, data_lines
 from gai_fast.stores.backend import Owner
 from tests.conftest import ChangeLimits
 from tests.unit.net.fakes import FakeClient, FakePool
@@ -160,6 +162,34 @@ async def test_a_stream_that_no_other_worker_could_go_on_with_has_no_record(
     engine = engine_with()
     assert engine.takeovers.record_of(resumable()) is not None
     assert engine.takeovers.record_of(dataclasses.replace(resumable(), **change)) is None
+    await engine.close()
+
+
+GUARDED = """{"messages":[{"role":"system","content":"ä \\ud83d\\ude00"},{"role":"user","content":[
+    {"type":"text","text":"mail joe@example.com, <EMAIL_1> pay DE89370400440532013000"}]}],"temperature":1,"top_p":0.30,
+    "extra":{"a":1.10,"b":12345678901234567890123}}""".encode()
+
+
+@pytest.mark.parametrize("kinds", [("email",), ("iban",), ("email", "iban"), ()])
+async def test_the_new_owners_provider_gets_what_was_sent_whatever_its_guards_hide(kinds: tuple[str, ...]) -> None:
+    engine = engine_with()
+    guard = GuardSettings("pii", "pii", kinds=("email",), restore=True, on=("input", "output"))
+    engine.use(dataclasses.replace(engine.settings, guards=(guard,)))
+    request, let = await engine.guarding.let_through(parse_request(GUARDED), StreamInfo("s1", model="m"))
+    kept = engine.takeovers.record_of(dataclasses.replace(resumable(), request=request, let=let))
+    assert kept is not None
+    assert json.loads(kept)["own"] == {"<EMAIL_2>": "joe@example.com"}
+    other = () if not kinds else (dataclasses.replace(guard, kinds=kinds),)
+    engine.use(dataclasses.replace(engine.settings, guards=other))
+    log = logged(engine, START)
+    await begin(engine, log, kept=kept)
+    await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
+    asked = FakePool.made[0].asked[0][3]
+    assert b"joe@example.com" not in asked
+    assert b"<EMAIL_2>, <EMAIL_1> pay" in asked
+    answer(engine, "to <EMA", "IL_2>, not <EMAIL_1>")
+    said = [each["text"] for each in events_of(log) if each["type"] == "text.delta"]
+    assert "".join(said) == "to joe@example.com, not <EMAIL_1>"
     await engine.close()
 
 
@@ -478,6 +508,24 @@ async def test_what_cannot_go_on_is_closed(why: str) -> None:
     await engine.close()
 
 
+async def test_a_record_of_a_later_release_is_left_to_its_workers_unless_it_only_has_more() -> None:
+    engine = engine_with()
+    log, kept = logged(engine, START), json.loads(record(engine))
+
+    async def found(**change: Any) -> GoesOn | EndsInstead:
+        changed = json.dumps({**kept, **change}).encode()
+        return await engine.takeovers.going_on(log, Owner("lost", 1), 1 + NUMBER, changed)
+
+    assert isinstance(await found(more={"a": 1}), GoesOn)
+    for change in ({"version": 2}, {"version": 2, "request": None, "dialect": 7}):
+        with pytest.raises(NotYet):
+            await found(**change)
+    assert await found(version=0) == await found(version="x") == EndsInstead()
+    del kept["version"]
+    assert await found() == EndsInstead(), "it has own words in place of placeholders"
+    await engine.close()
+
+
 async def test_a_log_whose_events_are_none_is_damaged() -> None:
     engine = engine_with()
     log = logged(engine)
@@ -501,20 +549,68 @@ async def test_a_server_that_is_full_leaves_a_stream_to_others() -> None:
     await engine.close()
 
 
-async def test_a_stream_that_is_refused_at_last_ends_with_that_error() -> None:
+@pytest.mark.parametrize("limits", [LimitSettings(streams=1), LimitSettings(streams_per_caller=1)])
+async def test_a_stream_keeps_its_place_from_its_admission_on(limits: LimitSettings) -> None:
     engine = engine_with()
-    engine.limits = ServerLimits(LimitSettings(streams=1))
+    engine.limits = server_limits = ServerLimits(limits)
+    logs = [logged(engine, START, text(LONG), stream_id=each, caller="anna") for each in ("s1", "s2")]
+    kept = keyed(engine)
+    found = await engine.takeovers.going_on(logs[0], Owner("lost", 1), 2 + NUMBER, kept)
+    assert isinstance(found, GoesOn)
+    with pytest.raises(NoRoom):
+        await engine.takeovers.going_on(logs[1], Owner("lost", 1), 2 + NUMBER, kept)
+    with pytest.raises(Error, match="as many streams"):
+        engine.begin_transfer("other", "anna", lambda error: None)
+    server_limits.is_short_of_memory = True
+    found.begin(TAKEN)
+    assert ([*engine.streams], logs[0].is_over) == (["s1"], False)
+    server_limits.is_short_of_memory = False
+    engine.cancel("s1")
+    found = await engine.takeovers.going_on(logs[1], Owner("lost", 1), 2 + NUMBER, kept)
+    assert isinstance(found, GoesOn)
+    found.withdraw()
+    engine.begin_transfer("other", "anna", lambda error: None)
+    await engine.close()
+
+
+async def test_a_server_without_room_reads_no_stream() -> None:
+    engine = engine_with()
+    engine.limits = server_limits = ServerLimits(LimitSettings(streams=1))
+    assert engine.takeovers.has_room(0)
+    server_limits.is_short_of_memory = True
+    assert not engine.takeovers.has_room(0)
+    with pytest.raises(NoRoom):
+        await engine.takeovers.going_on(logged(engine, START), Owner("lost", 1), NUMBER, record(engine))
+    server_limits.is_short_of_memory = False
+    found = await engine.takeovers.going_on(logged(engine, stream_id="s2"), Owner("lost", 1), NUMBER, record(engine))
+    assert isinstance(found, GoesOn)
+    assert not engine.takeovers.has_room(0)
+    found.withdraw()
+    assert engine.takeovers.has_room(0)
+    assert server_limits.refused["streams"] == 0
+    await engine.close()
+
+
+class Refusing:
+    """Starts no stream."""
+
+    def go_on(self, *asked: Any) -> None:
+        raise Error("unsupported", "no")
+
+
+async def test_a_stream_that_cannot_start_ends_with_that_error() -> None:
+    engine = engine_with()
+    engine.limits = server_limits = ServerLimits(LimitSettings(streams=1))
     log = logged(engine, START, text(LONG))
     found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, record(engine))
     assert isinstance(found, GoesOn)
-    engine.transfers["other"] = ("", lambda error: None)
+    engine.takeovers._durable = Refusing()
     found.begin(TAKEN)
     assert [each["type"] for each in events_of(log)[2:]] == ["stream.gap", "error", "done"]
     assert log.ending is not None
     assert log.ending.error is not None
-    assert log.ending.error["code"] == "overloaded"
-    assert engine.durable.publication("s1") is None
-    engine.transfers.clear()
+    assert log.ending.error["code"] == "unsupported"
+    assert server_limits.has_room(0)
     await engine.close()
 
 
@@ -551,17 +647,40 @@ async def test_a_stream_of_a_key_takes_a_place_and_a_reservation_and_is_no_furth
 
 
 @pytest.mark.parametrize("limits", [KeyLimits(streams=1), KeyLimits(spend=SpendLimit(10, "total"))])
-async def test_a_stream_whose_key_has_nothing_left_ends_with_that_error(limits: KeyLimits) -> None:
+async def test_a_stream_whose_key_has_nothing_left_ends_with_that_error(
+    limits: KeyLimits, change_limits: ChangeLimits
+) -> None:
     engine = engine_with()
     key = KeySettings("anna", (), limits=limits)
     kept = keyed(engine)
     engine.ledger.use([key])
     await engine.ledger.take(key, "another", Demand(0, Reservation(1, 10)))
     log = logged(engine, START, text(LONG), caller="anna")
-    found = await engine.takeovers.going_on(log, Owner("lost", 1), 2 + NUMBER, kept)
+    for epoch in (1, 1, 2):  # soon after, and after another worker has had it
+        with pytest.raises(NotYet):
+            await engine.takeovers.going_on(log, Owner("lost", epoch), 2 + NUMBER, kept)
+    change_limits(lease_renewal=0)
+    found = await engine.takeovers.going_on(log, Owner("lost", 2), 2 + NUMBER, kept)
     assert isinstance(found, EndsInstead)
     assert found.error is not None
     assert (found.error.code, found.error.reason) == ("rate_limited", "streams" if limits.streams else "spend")
+    await engine.close()
+
+
+async def test_a_stream_whose_place_another_worker_had_for_a_moment_goes_on(change_limits: ChangeLimits) -> None:
+    change_limits(lease_renewal=0, lease_lost=-1)
+    engine = engine_with()
+    key = KeySettings("anna", (), limits=KeyLimits(streams=1))
+    kept = keyed(engine)
+    engine.ledger.use([key])
+    await engine.ledger.take(key, "another")
+    for stream_id in ("s1", "s2", "s2"):
+        with pytest.raises(NotYet):
+            log = logged(engine, START, stream_id=stream_id, caller="anna")
+            await engine.takeovers.going_on(log, Owner("lost", 1), 1 + NUMBER, kept)
+    assert [*engine.takeovers._refused] == ["s2"], "it knows no more of what others have"
+    engine.ledger.cancel("another")
+    assert isinstance(await engine.takeovers.going_on(log, Owner("lost", 1), 1 + NUMBER, kept), GoesOn)
     await engine.close()
 
 
@@ -752,20 +871,19 @@ async def test_each_outcome_is_counted_once_and_has_a_log_line(
 async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     engine = engine_with()
-    engine.limits = ServerLimits(LimitSettings(streams=1))
     log = logged(engine, START, text(LONG), model="m")
     found = await engine.takeovers.going_on(log, Owner("", 1), 2 + NUMBER, record(engine))
     assert isinstance(found, GoesOn)
-    engine.transfers["other"] = ("", lambda error: None)
+    engine.takeovers._durable = Refusing()
     found.begin(TAKEN._replace(former=""))
-    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN, is_refused=False)
-    engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, is_refused=True)
+    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN, 7, is_refused=False)
+    engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, None, is_refused=True)
     assert engine.tallies.takeovers == {("m", "refused"): 2, ("other", "closed"): 1}
     let_go, closed, refused = [each for each in caplog.records if " has epoch 2: " in each.message]
-    assert ": refused, " in refused.message
+    assert refused.message.endswith(": refused")
+    assert closed.message.endswith(": closed, 7 characters kept")
     assert (let_go.levelname, closed.levelname) == ("INFO", "WARNING")
     assert "its worker has let it go" in let_go.message
-    engine.transfers.clear()
     await engine.close()
 
 

@@ -150,9 +150,16 @@ def test_bodies_that_are_passed_on_have_a_budget_of_their_own() -> None:
 async def test_one_worker_never_asks() -> None:
     server_limits = ServerLimits(LimitSettings(streams=1))
     assert not server_limits.must_ask("ann", 1, 1)
-    assert server_limits.admit("s", "ann", 1, 1) is None
+    with pytest.raises(Error, match="streams = 1"):
+        server_limits.admit("s", "ann", 1, 1)
+    assert server_limits.admit("s", "ann", 0, 0) is None
+    assert not server_limits.has_room(0)
+    server_limits.is_short_of_memory = True
+    assert refusal(server_limits, 0, 0) is None, "it has a place"
+    server_limits.is_short_of_memory = False
     assert refusal(server_limits, 1, 1) == (503, "overloaded", "streams", 1000)
     assert server_limits.ended("s", "ann") is None
+    assert server_limits.has_room(0)
 
 
 # -- several workers --

@@ -121,7 +121,7 @@ async def test_a_response_whose_writer_is_gone_has_failed() -> None:
 async def test_a_response_that_another_worker_closed_has_failed_and_was_never_kept() -> None:
     stream = Fixture(streamed(text("Hi"), ids=True, stream_id=STREAM_ID))
     former = response_of(stream.log)
-    piece, last_seq, ending = closing_of(stream.log, stream.log.last_seq + (1 << 20), False)
+    piece, last_seq, ending, *_ = closing_of(stream.log, stream.log.last_seq + (1 << 20), False)
     stream.log.append(piece, last_seq)
     stream.log.end(ending)
     result = body_of(await answer_to(stream.routes.retrieve, ask_for()))
@@ -137,7 +137,7 @@ async def test_a_response_that_another_worker_closed_has_failed_and_was_never_ke
 async def test_a_response_that_another_worker_closed_as_cancelled_has_what_it_began_with() -> None:
     stream = Fixture(streamed(text("Hi"), ids=True, stream_id=STREAM_ID, echo={"metadata": {"a": "b"}}))
     former, number = response_of(stream.log), stream.log.last_seq + (1 << 20)
-    piece, last_seq, ending = closing_of(stream.log, number, True)
+    piece, last_seq, ending, *_ = closing_of(stream.log, number, True)
     [frame] = piece.split(b"\n\n")[:-1]
     data = json.loads(frame.partition(b"data: ")[2])
     assert (data["type"], data["sequence_number"]) == ("response.incomplete", last_seq) == (data["type"], number + 1)
