@@ -763,11 +763,11 @@ def unknown_key(name: str, section: str) -> str:
         return f"unknown key {shown(name)} in {title(section)}; {title(timed)} has {', '.join(limits)}"
     if section == "model" and name in FIELDS:
         return f"unknown key {shown(name)} in {title(section)}; a request's field is set by defaults = {{{name} = …}}"
-    advice = nearest(name, SECTIONS[section], LATER[section])
+    advice = nearest(name, SECTIONS[section])
     home = _home_of(name)
     is_synonym = any(each in SECTIONS[section] for each in SYNONYMS.get(name, ()))
     of_another_list = section in LISTS and home in LISTS and not is_synonym
-    if of_another_list or meant(name, {*SECTIONS[section], *LATER[section]}) is None:
+    if of_another_list or meant(name, SECTIONS[section]) is None:
         if home in TABLES:
             return f"`{name}` belongs under [{home}], not under {title(section)}"
         advice = _advice_elsewhere(name) or advice
@@ -784,7 +784,7 @@ def unknown_section(name: str, value: Any) -> str:
             return f"`{name}` belongs under [{home}]"
         if not isinstance(value, list) and (advice := _advice_elsewhere(name)):
             return f"unknown key {shown(name)}{advice}"
-    return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, SECTIONS), map(title, LATER['']))}"
+    return f"unknown section {shown(name)}{nearest(f'[{name}]', map(title, SECTIONS))}"
 
 
 _NO_HOMES: Final = ("guard", "tool_server", "tool")

@@ -107,10 +107,10 @@ def meant(name: str, known: Iterable[str], least: float = ALIKE) -> str | None:
     return close[0] if close else None
 
 
-def nearest(name: str, known: Iterable[str], later: Iterable[str] = ()) -> str:
-    """Returns the end of a message about an unknown name: the nearest known or planned name, else all known names."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the end of a message about an unknown name: the nearest known name, else all known names."""
     candidates = sorted(known)
-    near = meant(name, [*candidates, *later])
+    near = meant(name, candidates)
     if near:
         return f"; did you mean {near}?"
     return f"; known: {', '.join(candidates)}" if candidates else ""

@@ -2,7 +2,7 @@
 
 1. A plain function is called in one of `max_calls` threads. If its time ends or the call is cancelled, its result is
    dropped; its thread is free once it returns. An awaitable that it returns is awaited on the loop.
-2. An async function is cancelled. One that goes on nevertheless is left alone after `limits.function_end`, and its
+2. An async function is cancelled. One that goes on nevertheless is left alone after `limits.tool_function_end`, and its
    result is dropped. As long as `max_calls` of them go on, no further call is made.
 3. Whatever a function raises is a result, also what would end the process: the type and the text of the exception.
 """
@@ -76,7 +76,7 @@ class FunctionTool(ToolSource):
         self._left.add(task)
         task.add_done_callback(self._forget)
         task.cancel()
-        await asyncio.wait((task,), timeout=LIMITS.function_end)
+        await asyncio.wait((task,), timeout=LIMITS.tool_function_end)
 
     def _forget(self, task: asyncio.Task[ToolResult]) -> None:
         self._left.discard(task)

@@ -111,7 +111,7 @@ class Limits:
     exit_wait: float = 2.0
     """Seconds in which a process must end once its input has ended, and again after SIGTERM; then it is killed."""
 
-    function_end: float = 0.05
+    tool_function_end: float = 0.05
     """Seconds in which a function that is cancelled may still clean up: a call ends within 0.1 s of its run's end."""
 
     exit_check: float = 0.01
