@@ -71,4 +71,4 @@ async def test_an_owner_that_was_cut_off_from_its_store_stops_once_it_hears_of_t
         assert (await followed(gateway, stream_id)).events == elsewhere.events
     assert net.warned("the store is degraded") == 1
     assert net.warned("another worker has taken it over") == 1
-    assert net.warned("has epoch 2: closed, ") == 1
+    assert net.warned("has epoch 2: closed") == 1
