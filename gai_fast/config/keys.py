@@ -24,6 +24,7 @@ from gai_fast.config.values import (
     fraction,
     moment,
     one_or_more,
+    program,
     seconds,
     seconds_or_auto,
     switch,
@@ -305,16 +306,8 @@ UPSTREAM: Final[Mapping[str, Key]] = {
     ),
     "key_by": choice("Which of several keys: each session has its own; or all requests take them in turn.", *KEYS_BY),
     "auth": choice("The cloud whose identity gives tokens, in place of a key; needs the extra of this name.", *CLOUDS),
-    "auth_command": Key(
-        "A program and its arguments, which prints a token and its end, in place of a key.",
-        {
-            "type": "array",
-            "items": {"type": "string", "minLength": 1},
-            "minItems": 1,
-            "maxItems": LIMITS.command_arguments,
-        },
-        checks.command,
-        secret=True,
+    "auth_command": program(
+        "A program and its arguments, which prints a token and its end, in place of a key.", checks.command
     ),
     "region": text("auth = aws, google: the region, or the location.", checks.region, f"^{checks.REGION.pattern}$"),
     "project": text("auth = google: the project.", checks.project, f"^{checks.PROJECT.pattern}$"),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gai_fast.config import checks
 from gai_fast.config.limits import LIMITS
-from gai_fast.config.values import Key, seconds, switch, text, texts, whole
+from gai_fast.config.values import Key, program, seconds, switch, text, texts, whole
 from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ToolServerSettings, ToolSettings
@@ -130,34 +130,20 @@ TOOL_SERVER: Final[Mapping[str, Key]] = {
     ),
     "url": text("Where it speaks MCP.", checks.url_with_query, secret=True, example="https://tools.example.com/mcp"),
     "headers": _headers_without(_OF_MCP),
-    "auth_command": Key(
+    "auth_command": program(
         "A program and its arguments, which prints a token and its end, for the header authorization.",
-        {
-            "type": "array",
-            "items": {"type": "string", "minLength": 1},
-            "minItems": 1,
-            "maxItems": LIMITS.command_arguments,
-        },
         checks.command,
-        secret=True,
-        example=["print-token"],
+        ["print-token"],
     ),
     "ca_file": text(
         "File of certificate authorities for the url's certificate, in place of the system's (PEM).",
         checks.path,
         example="ca.pem",
     ),
-    "command": Key(
+    "command": program(
         "A program and its arguments, which speaks MCP over its standard input and output; each worker has a process.",
-        {
-            "type": "array",
-            "items": {"type": "string", "minLength": 1},
-            "minItems": 1,
-            "maxItems": LIMITS.command_arguments,
-        },
         checks.command,
-        secret=True,
-        example=["docs-mcp", "--read-only"],
+        ["docs-mcp", "--read-only"],
     ),
     "env": Key(
         "The process's variables beside PATH, HOME and LANG; a value may be env:NAME or file:PATH.",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
+from gai_fast.config.limits import LIMITS
+
 LARGEST: Final = 2**53 - 1
 """The largest whole number; JSON readers disagree about larger ones."""
 LONGEST: Final = 10_000_000.0
@@ -233,3 +235,16 @@ def _moment_of(text: str) -> date | None:
         return date.fromisoformat(text) if len(text) == len("2030-01-31") else datetime.fromisoformat(text.upper())
     except ValueError:  # the day or the hour does not exist
         return None
+
+
+def program(about: str, read: Callable[[Any], Any], example: Any = "") -> Key:
+    """Returns a key whose value is a program and its arguments, which may hold a secret.
+
+    Args:
+        about: As for `Key`.
+        read: As for `Key`.
+        example: As for `Key`.
+    """
+    items = {"type": "string", "minLength": 1}
+    schema = {"type": "array", "items": items, "minItems": 1, "maxItems": LIMITS.command_arguments}
+    return Key(about, schema, read, secret=True, example=example)
