@@ -12,7 +12,7 @@ model is asked, how a tool is called, where records are kept, and what time it i
    be.
 4. After `max_steps` turns, a call beyond `max_tool_calls` or the end of the run's time, one last turn follows, without
    tools. Its calls are not made.
-5. A turn that is asked anew voids its calls: those that run are ended, and their results are dropped. Calls that had
+5. A turn that is asked again voids its calls: those that run are ended, and their results are dropped. Calls that had
    begun count for `max_tool_calls`.
 6. With only approvals left the run waits. Each approval is decided once.
 7. A record, and those of its calls, are all that another worker needs to go on. There a recorded result is used. A call
@@ -386,7 +386,7 @@ class ToolRun:
         return self._settled("end of turn", done)
 
     def reset_turn(self) -> list[Action]:
-        """Notes that the turn is asked anew, after some of it was seen: rule 5."""
+        """Notes that the turn is asked again, after some of it was seen: rule 5."""
         self._check("reset")
         done = self._stopped()
         self._void()
@@ -477,7 +477,7 @@ class ToolRun:
         }
 
     def load(self, record: Mapping[str, Any], calls: Mapping[str, CallResult | None]) -> list[Action]:
-        """Goes on with a run of another worker: rule 7. Its turn, if it was in one, is asked anew.
+        """Goes on with a run of another worker: rule 7. Its turn, if it was in one, is asked again.
 
         Args:
             record: The result of `record` there.
@@ -593,7 +593,7 @@ class ToolRun:
         self._count()
 
     def _count(self) -> None:
-        """Counts the calls of the turn anew."""
+        """Counts the calls of the turn again."""
         own = [call for call in self.step.calls if not self._is_of_client(call)]
         self._own = len(own)
         self._phases = Counter(call.phase for call in own)

@@ -1,4 +1,4 @@
-"""The list of one source as runs use it: read before the first run that needs it, and anew once it no longer holds.
+"""The list of one source as runs use it: read before the first run that needs it, and again once it no longer holds.
 
 1. Runs that come while the list is read wait for it together, for `patience` seconds at most; reading goes on.
 2. If it cannot be read, or not in time, the former list is used. Without one, the source offers nothing.

@@ -42,7 +42,7 @@ class Limits:
     """Characters of the name of a next page; they are sent back."""
 
     list_ttl: float = 60.0
-    """Seconds until a list is read anew, if its server names no time: a new tool is there within a minute."""
+    """Seconds until a list is read again, if its server names no time: a new tool is there within a minute."""
 
     list_ttl_least: float = 1.0
     """The shortest time that a server can name: its list is not read more than once a second."""
