@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -107,3 +107,27 @@ def _own(tool: ToolSettings, timers: Timers, loop: asyncio.AbstractEventLoop) ->
     if tool.url is None:
         raise ValueError("it has neither a url nor a function")
     return HTTPTool(tool, tool.url, timers, loop)
+
+
+class HeldToolbox:
+    """A toolbox for as long as a configuration or a run needs it.
+
+    Args:
+        toolbox: The toolbox.
+        unused: Called once, when nothing needs it any more.
+    """
+
+    def __init__(self, toolbox: Toolbox, unused: Callable[[Toolbox], object]) -> None:
+        self.toolbox = toolbox
+        self._unused = unused
+        self._users = 1  # the configuration
+
+    def take(self) -> None:
+        """Counts one more that needs it."""
+        self._users += 1
+
+    def give_back(self) -> None:
+        """Counts one less."""
+        self._users -= 1
+        if not self._users:
+            self._unused(self.toolbox)
