@@ -5,7 +5,9 @@
 2. Each event of a step has its number, but for the deltas: most of them are copied past this sink.
 3. Calls of the gateway's tools say who makes them. A call has the provider's id if that is new in the run, else one of
    ours, from its start on.
-4. The content of a turn is kept for the next request: as it comes from the provider, before processors change it.
+4. Later turns do not tell how their requests were changed: the client's members are those of the first, and the others
+   are not the client's.
+5. The content of a turn is kept for the next request: as it comes from the provider, before processors change it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from gai_fast.net.attempts.spec import Output
 from gai_fast.processors import Chain, Processor
 
 _OF_STREAMS: Final = frozenset({"start", "finish", "error", "done", "stream.reset", "stream.gap"})
+_CHANGED: Final = "request_changed"
 _CALLS: Final = frozenset({"tool.call.start", "tool.call"})
 
 
@@ -38,7 +41,7 @@ class TurnListener(Protocol):
 
 
 class TurnContent:
-    """The content of the turn that streams: rule 4."""
+    """The content of the turn that streams: rule 5."""
 
     def __init__(self) -> None:
         self._collector = Collector(plain=False)
@@ -132,6 +135,9 @@ class RunSink:
             self.inner.event({**event, "steps": self._listener.steps_so_far()})
         elif kind in _OF_STREAMS:
             self.inner.event(event)
+        elif self.step > 1 and event.get("reason") == _CHANGED:
+            if self._chain is not None:
+                self._chain.leave_out(event)
         elif kind in _CALLS:
             self._call(kind, {**event, "step": self.step})
         else:
