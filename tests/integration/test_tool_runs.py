@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from aiohttp import web
 
-from tests.integration.gateway import M, Net, Response, on_both_loops, on_uvloop
-from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, http_tool
+from gai_fast.server.serving import start
+from tests.integration.gateway import (
+    LAST_CHUNK,
+    SSE_HEAD,
+    Gateway,
+    M,
+    Net,
+    Peer,
+    Response,
+    on_both_loops,
+    on_uvloop,
+    settings_for,
+)
+from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, http_tool, with_tools
 from tests.waiting import until
+from tests.wire import chunk
 
 
 def weather(city: str) -> dict[str, Any]:
@@ -222,3 +236,183 @@ async def test_a_chat_completion_is_a_run_too(net: Net) -> None:
     assert choice["finish_reason"] == "stop"
     assert whole.json["usage"]["total_tokens"] == 30
     assert len(model.asked) == 2
+
+
+@on_uvloop
+async def test_a_response_offers_what_it_names(net: Net) -> None:
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather))
+    plain = {"model": "m", "input": "Hello", "stream": True}
+    response = await gateway.ask("POST", "/v1/responses", plain)
+    assert "tools" not in model.asked[-1]
+    named = {**plain, "tools": [{"type": "mcp", "server_label": "gateway", "allowed_tools": ["weather"]}]}
+    response = await gateway.ask("POST", "/v1/responses", named)
+    assert response.status == 200, response.body
+    assert [tool["function"]["name"] for tool in model.asked[-1]["tools"]] == ["weather"]
+    assert json.loads(model.results()[0])["city"] == "Oslo"
+    assert response.events[-1]["type"] == "response.completed"
+    other = {**plain, "tools": [{"type": "mcp", "server_label": "docs"}]}
+    refused = await gateway.ask("POST", "/v1/responses", other)
+    assert refused.status == 400
+    asks = {**plain, "tools": [{"type": "mcp", "server_label": "gateway", "require_approval": "always"}]}
+    await gateway.ask("POST", "/v1/responses", asks)
+    assert "approval" in model.results()[0]
+
+
+@on_uvloop
+async def test_every_route_and_format_may_be_a_run(net: Net) -> None:
+    messages = [{"role": "user", "content": "How is it?"}]
+    chat = {"model": "m", "messages": messages}
+    routes: dict[str, tuple[str, dict[str, Any]]] = {
+        "whole": ("/api/v1/stream", {**M, "stream": False}),
+        "ndjson": ("/api/v1/stream?framing=ndjson", M),
+        "simple": ("/api/v1/stream?format=simple", M),
+        "agui": ("/api/v1/stream?format=agui", M),
+        "vercel": ("/api/v1/stream?format=vercel", M),
+        "resumable": ("/api/v1/stream", {**M, "resumable": True}),
+        "chat": ("/v1/chat/completions", {**chat, "stream": True}),
+        "messages": ("/v1/messages", {**chat, "max_tokens": 9, "stream": True}),
+        "whole message": ("/v1/messages", {**chat, "max_tokens": 9}),
+    }
+    for route, (path, body) in routes.items():
+        model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 degrees."])
+        gateway = await gateway_of(net, model, function_tool(weather))
+        response = await gateway.ask("POST", path, body)
+        assert response.status == 200, (route, response.body)
+        assert b"degrees" in response.body, (route, response.body)
+        assert len(model.asked) == 2, route
+
+
+@on_uvloop
+async def test_a_turn_that_fails_before_its_content_is_asked_again_in_silence(net: Net) -> None:
+    cuts = iter([True, False])
+
+    async def cut(peer: Any) -> None:
+        if next(cuts):
+            peer.reset()
+            raise EOFError
+
+    model = Model([("weather", {"city": "Oslo"})], [cut, "4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream={"retries": 1})
+    response = await gateway.ask("POST", "/api/v1/stream", M)
+    assert (response.text, len(model.asked)) == ("4 degrees.", 3)
+    assert "step.reset" not in response.types
+    [finish] = events_of(response, "finish")
+    assert finish["usage"]["total_tokens"] == 30
+
+
+@on_uvloop
+async def test_a_turn_that_breaks_within_its_content_is_void_alone(net: Net) -> None:
+    cuts = iter([True, False])
+
+    async def cut(peer: Any) -> None:
+        if next(cuts):
+            peer.reset()
+            raise EOFError
+
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 ", cut, "degrees."])
+    options = {"retries": 1, "on_midstream_failure": "restart"}
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream=options)
+    response = await gateway.ask("POST", "/api/v1/stream", M)
+    assert [event["step"] for event in events_of(response, "step.reset")] == [2]
+    assert [event["step"] for event in events_of(response, "step.start")] == [1, 2, 2]
+    assert "stream.reset" not in response.types
+    assert len(events_of(response, "tool.result")) == 1
+    assert len(model.asked) == 3
+
+
+@on_uvloop
+async def test_a_turn_that_goes_on_repeats_nothing(net: Net) -> None:
+    cuts = iter([True, False])
+
+    async def cut(peer: Any) -> None:
+        if next(cuts):
+            peer.reset()
+            raise EOFError
+
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 ", cut, "degrees."])
+    options = {"retries": 1, "on_midstream_failure": "continue"}
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream=options)
+    response = await gateway.ask("POST", "/api/v1/stream", M)
+    assert response.text == "Look. 4 degrees."
+    assert "step.reset" not in response.types
+
+
+@on_uvloop
+async def test_a_turn_that_fails_for_good_ends_the_stream_with_its_error(net: Net) -> None:
+    async def cut(peer: Any) -> None:
+        peer.reset()
+        raise EOFError
+
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], [cut])
+    gateway = await gateway_of(net, model, function_tool(weather))
+    response = await gateway.ask("POST", "/api/v1/stream", M)
+    [error] = events_of(response, "error")
+    assert error["error"]["code"] == "network"
+    assert error["usage"]["total_tokens"] == 15
+    assert [event["step"] for event in events_of(response, "step.end")] == [1]
+    whole = await gateway.ask("POST", "/api/v1/stream", {**M, "stream": False})
+    assert whole.status == 502
+
+
+def claude(body: dict[str, Any], wait: Any) -> Any:
+    """Returns the events of a turn of Anthropic's dialect: a call that is complete long before its turn, or a text."""
+    usage = {"input_tokens": 10, "output_tokens": 5}
+    yield {"type": "message_start", "message": {"id": "m", "role": "assistant", "model": "mock", "usage": usage}}
+    if len(body["messages"]) > 1:
+        yield {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+        yield {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Done."}}
+    else:
+        thinking = {"type": "thinking", "thinking": "", "signature": ""}
+        yield {"type": "content_block_start", "index": 0, "content_block": thinking}
+        yield {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm"}}
+        yield {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "c2ln"}}
+        yield {"type": "content_block_stop", "index": 0}
+        call = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+        yield {"type": "content_block_start", "index": 1, "content_block": call}
+        part = {"type": "input_json_delta", "partial_json": json.dumps({"city": "Oslo"})}
+        yield {"type": "content_block_delta", "index": 1, "delta": part}
+        yield {"type": "content_block_stop", "index": 1}
+        yield wait
+        yield {"type": "content_block_start", "index": 2, "content_block": {"type": "text", "text": ""}}
+        yield {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "So."}}
+    reason = "end_turn" if len(body["messages"]) > 1 else "tool_use"
+    yield {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 5}}
+    yield {"type": "message_stop"}
+
+
+@on_both_loops
+async def test_idempotent_calls_begin_within_the_turn_and_signatures_go_back(net: Net) -> None:
+    begun, asked = asyncio.Event(), []
+
+    async def look(city: str) -> str:
+        begun.set()
+        return city
+
+    async def handle(peer: Peer) -> None:
+        while True:
+            body = json.loads(await peer.request())
+            asked.append(body)
+            await peer.send(SSE_HEAD)
+            for event in claude(body, None):
+                if event is None:
+                    await begun.wait()
+                else:
+                    await peer.send(chunk(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()))
+            await peer.send(LAST_CHUNK)
+
+    upstream = await net.upstream(handle)
+    running = await start(with_tools(settings_for(upstream.url), function_tool(look, idempotent=True)))
+    gateway = Gateway(net, running)
+    net.gateways.append(gateway)
+    net.stack.push_async_callback(running.close)
+    response = await gateway.ask("POST", "/api/v1/stream", {**M, "model": "claude"})
+    assert response.types.index("tool.result") < response.types.index("step.end")
+    [_, said, result] = asked[1]["messages"]
+    assert said["content"] == [
+        {"type": "thinking", "thinking": "Hm", "signature": "c2ln"},
+        {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"city": "Oslo"}},
+        {"type": "text", "text": "So."},
+    ]
+    assert result["content"][0]["tool_use_id"] == "toolu_1"
+    assert response.text == "So.Done."

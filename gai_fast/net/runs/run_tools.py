@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -43,10 +43,12 @@ class RunWish:
     Attributes:
         allowed: What it may use.
         model: The model that it asks.
+        approve: Tools whose calls wait for a person, beside those of the configuration.
     """
 
     allowed: AllowedTools
     model: ModelSettings
+    approve: ToolPatterns
 
 
 class RunOffer:
@@ -151,13 +153,20 @@ class RunTools:
             held.give_back()
         self._settings = settings
 
-    def wish(self, model: ModelSettings, key: KeySettings | None, asked: Sequence[str] | None = None) -> RunWish | None:
+    def wish(
+        self,
+        model: ModelSettings,
+        key: KeySettings | None,
+        asked: Sequence[str] | None = None,
+        approve: Sequence[str] = (),
+    ) -> RunWish | None:
         """Returns what a request may use, if it is a run: rule 1.
 
         Args:
             model: The model that it asks.
             key: Its caller's key. None if there are no keys.
             asked: The patterns that it names. None if it names none.
+            approve: Patterns of tools whose calls wait for a person because it says so.
 
         Raises:
             Error: It names what it may not use.
@@ -171,14 +180,19 @@ class RunTools:
         if asked is not None:
             lists.append(ToolPatterns(asked))
         allowed = AllowedTools(lists)
-        return RunWish(allowed, model) if self._has_any(allowed) else None
+        return RunWish(allowed, model, ToolPatterns(approve)) if self._has_any(allowed) else None
 
     async def offer(self, wish: RunWish) -> RunOffer:
         """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most."""
         held = self._held
         held.take()
         try:
-            return RunOffer(self, held, await held.toolbox.offered(wish.allowed), wish.model)
+            tools = await held.toolbox.offered(wish.allowed)
+            offered = {
+                name: replace(tool, approve=tool.approve or tool.address in wish.approve)
+                for name, tool in tools.items()
+            }
+            return RunOffer(self, held, offered, wish.model)
         finally:
             held.give_back()
 

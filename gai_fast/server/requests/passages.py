@@ -45,6 +45,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated, for_program, form_of, negotiate
+from gai_fast.server.admission.run_requests import named_tools
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.limits import LIMITS
@@ -707,6 +708,15 @@ class ResponsesPassage(DialectPassage):
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._own: ClientRequest | None = None  # as stores keep it, if that differs from what is sent
+
+    def run_wish(self, tools: RunTools) -> RunWish | None:
+        """Works as `Passage.run_wish`: nothing is offered that the request does not name."""
+        named = named_tools(self._asked.body) if self._generates else None
+        if named is None:
+            return None
+        key = self.incoming.http.key
+        model = self._home.specs.settings.chosen(self._asked.model, key)
+        return tools.wish(model, key, named.patterns, named.approve)
 
     def _use_own(self, own: ClientRequest, before: dict[str, Any], left_out: Collection[Path]) -> None:
         self._own = own

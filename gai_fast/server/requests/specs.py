@@ -37,7 +37,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated
-from gai_fast.server.admission.run_requests import check_run
+from gai_fast.server.admission.run_requests import check_run, named_tools
 from gai_fast.server.http.head_facts import UNSUPPORTED_HEADER
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -498,6 +498,9 @@ class _DialectSpecs:
                 request, lost = _native_attributed(asked, dialect)
             else:
                 request, lost = _native(asked, dialect)
+            named = None if self._incoming.run is None else named_tools(asked.body)
+            if named is not None:
+                lost = [path for path in lost if path not in named.paths]
             if lost:
                 ignored = dialect.without_refusal(asked.body, lost)
                 refused = {*lost}.difference(ignored)
