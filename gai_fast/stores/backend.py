@@ -230,7 +230,7 @@ class Records(ABC):
         """Returns the value of a record. None if there is none.
 
         Args:
-            kind: `CLAIMS`, `ANSWERS`, `IDS` or `KEYS`.
+            kind: One of the kinds above, or of `run_records.py`.
             name: Its name within the kind.
         """
 
@@ -251,7 +251,15 @@ class Records(ABC):
 
     @abstractmethod
     async def swap(
-        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+        self,
+        kind: str,
+        name: str,
+        old: bytes | None,
+        new: bytes,
+        ttl: float | None,
+        holder: str = "",
+        *,
+        is_synced: bool = False,
     ) -> bytes | None:
         """Writes a record if its value is `old`; atomic over all processes.
 
@@ -262,6 +270,7 @@ class Records(ABC):
             new: The new value, as for `put`.
             ttl: As for `put`.
             holder: As for `put`.
+            is_synced: Whether a file has reached its disk before this returns, whatever `[store] sync` says.
 
         Returns:
             The value before the call. The record was written if this equals `old`.

@@ -147,6 +147,11 @@ class Store:
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
 
     @property
+    def records(self) -> Records:
+        """Small values that all processes of the store share."""
+        return self._records
+
+    @property
     def durability(self) -> Durability:
         """Whether streams outlive this process; shown by `/readyz`."""
         if self._backend is None or not self._backend.is_copy:
