@@ -46,6 +46,8 @@ KEYS: Final = "keys"
 """The kind of record that holds keys made at run time (`stored_keys.py`). Such a record is kept until it is deleted."""
 CANCEL: Final = "cancel"
 """The message that cancels a stream."""
+DECIDED: Final = "decided"
+"""The message that a call of a stream's run was decided."""
 DROP: Final = "drop"
 """The message that drops the log of a stream that has ended."""
 

@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Struct
 
 from gai_fast.model.errors import GaiFastError
-from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import Records, StoreError
 
