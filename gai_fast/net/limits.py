@@ -407,5 +407,16 @@ class Limits:
     judge_spans: int = 1024
     """Spans of one verdict: a judge that finds more may flag the whole piece."""
 
+    record_piece: int = 48 * KIB
+    """Bytes of a piece of what is larger than a record of a store: that leaves room for what a backend adds."""
+
+    run: int = 16 * MIB
+    """Bytes of a run and its conversation that are kept: as of a request that a worker goes on with. Above it a run
+    ends with its worker."""
+
+    approval_lists: int = 16
+    """Records that list the approvals that nobody has decided: 1,000 each, so one for every run that may wait, and
+    more than ten thousand in all."""
+
 
 LIMITS: Final = Limits()

@@ -40,6 +40,7 @@ from gai_fast.server.observe.process import process_figures
 from gai_fast.server.observe.spend import RunningSpend, SpendSink
 from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.runs.approvals import ApprovalRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.stored_keys import REVOKED
@@ -99,7 +100,8 @@ class Service:
         engine.sinks.append(self.admin.recent)
         self.admin.last_hour.begin(asyncio.get_running_loop())
         self.pass_through = PassThroughRoutes(engine)
-        handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through)
+        self.approvals = ApprovalRoutes(engine)
+        handlers = Handlers(self.streams, self.operations, self.sockets, self.admin, self.pass_through, self.approvals)
         self.forwarding = Forwarding(settings.server.forwarded_allow_ips)
         self.auth_throttle = AuthThrottle()
         self._tokens = TokenCallers(self.auth_throttle)

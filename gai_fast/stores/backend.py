@@ -46,6 +46,8 @@ KEYS: Final = "keys"
 """The kind of record that holds keys made at run time (`stored_keys.py`). Such a record is kept until it is deleted."""
 CANCEL: Final = "cancel"
 """The message that cancels a stream."""
+DECIDED: Final = "decided"
+"""The message that a call of a stream's run was decided."""
 DROP: Final = "drop"
 """The message that drops the log of a stream that has ended."""
 
@@ -230,7 +232,7 @@ class Records(ABC):
         """Returns the value of a record. None if there is none.
 
         Args:
-            kind: `CLAIMS`, `ANSWERS`, `IDS` or `KEYS`.
+            kind: One of the kinds above, or of `run_records.py`.
             name: Its name within the kind.
         """
 
@@ -251,7 +253,15 @@ class Records(ABC):
 
     @abstractmethod
     async def swap(
-        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+        self,
+        kind: str,
+        name: str,
+        old: bytes | None,
+        new: bytes,
+        ttl: float | None,
+        holder: str = "",
+        *,
+        is_synced: bool = False,
     ) -> bytes | None:
         """Writes a record if its value is `old`; atomic over all processes.
 
@@ -262,6 +272,7 @@ class Records(ABC):
             new: The new value, as for `put`.
             ttl: As for `put`.
             holder: As for `put`.
+            is_synced: Whether a file has reached its disk before this returns, whatever `[store] sync` says.
 
         Returns:
             The value before the call. The record was written if this equals `old`.

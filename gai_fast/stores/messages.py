@@ -3,8 +3,8 @@
 Owns the messages and how they are received. The backend transports them; `server/workers/peers.py` does so over the
 bus of a server.
 
-1. A message is a short text. `CANCEL` is the only one. A worker ignores an unknown text, because the sender may be of a
-   later release, and a message about a stream that has ended.
+1. A message is a short text. A worker ignores an unknown one, because the sender may be of a later release, and a
+   message about a stream that has ended.
 2. A message has no reply. The sender of a cancel waits for the end of the stream's log.
 """
 

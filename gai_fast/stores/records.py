@@ -208,7 +208,15 @@ class MemoryRecords(Records):
         self._table.put(kind, name, value, ttl, holder)
 
     async def swap(
-        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+        self,
+        kind: str,
+        name: str,
+        old: bytes | None,
+        new: bytes,
+        ttl: float | None,
+        holder: str = "",
+        *,
+        is_synced: bool = False,
     ) -> bytes | None:
         """Writes a record if its value is `old`; as `Records.swap`."""
         check_size(new)

@@ -616,7 +616,15 @@ class RedisBackend(Backend):
             await self.client.ask("SET", _record(kind, name), value + check, *_life(ttl))
 
     async def swap(
-        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+        self,
+        kind: str,
+        name: str,
+        old: bytes | None,
+        new: bytes,
+        ttl: float | None,
+        holder: str = "",
+        *,
+        is_synced: bool = False,
     ) -> bytes | None:
         """Writes a record if its value is `old`."""
         written = new + _check(new, kind, name)

@@ -329,20 +329,30 @@ class SealedBackend(Backend):
         await self._inner.put(kind, place, self._seal_record(kind, place, value), ttl, holder)
 
     async def swap(
-        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+        self,
+        kind: str,
+        name: str,
+        old: bytes | None,
+        new: bytes,
+        ttl: float | None,
+        holder: str = "",
+        *,
+        is_synced: bool = False,
     ) -> bytes | None:
         """Writes a record if its value is `old`."""
         check_size(new)
         if not len(self.seals):
             [place] = await self._places(kind, name)
-            raw = await self._inner.swap(kind, place, old, self._seal_record(kind, place, new), ttl, holder)
+            raw = await self._inner.swap(
+                kind, place, old, self._seal_record(kind, place, new), ttl, holder, is_synced=is_synced
+            )
             return None if raw is None else self._open_record(kind, place, raw)
         for _ in range(_TRIES):
             found = await self._find(kind, name, is_new=old is None)
             if found.value != old:
                 return found.value
             sealed = self._seal_record(kind, found.name, new)
-            raw = await self._inner.swap(kind, found.name, found.raw, sealed, ttl, holder)
+            raw = await self._inner.swap(kind, found.name, found.raw, sealed, ttl, holder, is_synced=is_synced)
             if raw == found.raw:
                 return old
             if raw is not None and old is None:

@@ -7,7 +7,8 @@ Owns the tables, and the meaning of each of SQLite's failures.
    call that fails; the other calls go on.
 2. The journal is a write-ahead log, so readers and the current writer do not wait for each other.
 3. A commit survives the process at once. The file is synchronized with the disk every `limits.store_sync` seconds, or
-   with every commit if `is_synchronous` is set. This bounds what a power failure can lose.
+   with every commit if `is_synchronous` is set, and with a commit that asks for it. This bounds what a power failure
+   can lose.
 4. Every value that is read has a checksum over the value and its place. A damaged value is a `StoreError`. Sealed
    records have four zeros in its place: they are checked when they are opened, and a checksum takes twice the time of
    sealing.
@@ -284,7 +285,15 @@ class SQLiteBackend(Backend):
         await self._writer.transact(lambda connection: _put(connection, _place(kind, name), value, ttl))
 
     async def swap(
-        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+        self,
+        kind: str,
+        name: str,
+        old: bytes | None,
+        new: bytes,
+        ttl: float | None,
+        holder: str = "",
+        *,
+        is_synced: bool = False,
     ) -> bytes | None:
         """Writes a record if its value is `old`."""
         check_size(new)
@@ -295,7 +304,7 @@ class SQLiteBackend(Backend):
                 _put(connection, _place(kind, name), new, ttl)
             return found
 
-        return await self._writer.transact(swap)
+        return await self._writer.transact(swap, is_synced=is_synced)
 
     async def delete(self, kind: str, name: str, old: bytes | None = None) -> bool:
         """Removes a record."""
@@ -637,7 +646,7 @@ class _Writer(_Thread):
         """Sets when commits reach the disk: rule 3."""
         connection.execute(f"PRAGMA synchronous={'FULL' if self._is_synchronous else 'NORMAL'}")
 
-    async def transact(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+    async def transact(self, work: Callable[[sqlite3.Connection], _Result], *, is_synced: bool = False) -> _Result:
         """Calls a function within a transaction; returns its result after the commit. Raises as `call`.
 
         An exception of the function undoes its own writes, and is raised here. If the whole transaction fails, every
@@ -645,9 +654,10 @@ class _Writer(_Thread):
 
         Args:
             work: Called in the thread.
+            is_synced: Whether the commit reaches the disk.
         """
         self.check()
-        call = _Call(work)
+        call = _Call(work, is_synced=is_synced)
         self._gathered.append(call)
         if self._committing is None:
             self._committing = asyncio.ensure_future(self._commit_gathered())
@@ -677,7 +687,8 @@ class _Writer(_Thread):
 
     def _commit(self, group: Sequence[_Call], connection: sqlite3.Connection) -> None:
         now = time.monotonic()
-        is_due = not self._is_synchronous and now - self._synchronized >= LIMITS.store_sync
+        is_late = now - self._synchronized >= LIMITS.store_sync
+        is_due = not self._is_synchronous and (is_late or any(call.is_synced for call in group))
         if is_due:
             connection.execute("PRAGMA synchronous=FULL")  # for this commit: it synchronizes all earlier ones too
         try:
@@ -707,16 +718,19 @@ class _Call:
 
     Args:
         work: The function.
+        is_synced: Whether the commit must reach the disk.
 
     Attributes:
+        is_synced: As the argument.
         since: The time of the call, in monotonic seconds.
         outcome: The future that the caller awaits; set after the commit.
         result: The function's return value.
         problem: The reason why there is no result. None if the function returned.
     """
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+    def __init__(self, work: Callable[[sqlite3.Connection], Any], *, is_synced: bool) -> None:
         self.work = work
+        self.is_synced = is_synced
         self.since = time.monotonic()
         self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.result: Any = None

@@ -147,6 +147,11 @@ class Store:
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
 
     @property
+    def records(self) -> Records:
+        """Small values that all processes of the store share."""
+        return self._records
+
+    @property
     def durability(self) -> Durability:
         """Whether streams outlive this process; shown by `/readyz`."""
         if self._backend is None or not self._backend.is_copy:
@@ -382,6 +387,23 @@ class Store:
         worker = None if self._mirrors is None else self._mirrors.cancel(log.header.stream_id)
         if self._messages is not None and worker is not None:
             await self._messages.cancel(log, worker)
+
+    async def tell(self, log: StreamLog, message: str) -> None:
+        """Sends a message about a stream to the process that runs it, which may be this one.
+
+        Args:
+            log: The log that `find` returned.
+            message: A text of `limits.message` characters at most.
+
+        Raises:
+            Error: The backend is out of reach, or that process does not answer.
+        """
+        stream_id = log.header.stream_id
+        worker = None if self._mirrors is None else self._mirrors.worker_of(stream_id)
+        if self._messages is not None and worker not in (None, self.worker):
+            await self._messages.tell(str(worker), stream_id, message)
+        elif self.hear is not None:
+            self.hear(stream_id, message)
 
     async def drop(self, log: StreamLog) -> None:
         """Drops the log of a stream that has ended: here, in the process that has run it, and its copy.

@@ -8,9 +8,9 @@ import pytest
 
 from tests.docs.pages import ROOT, words_of
 
-BOUND: Final = 45_000
-"""The words of README.md and of all pages in docs/. They are 200 pages of print, which nobody reads; a fact that stands
-there twice is cut."""
+BOUND: Final = 46_500
+"""The words of README.md and of all pages in docs/, 1,500 of them for runs. They are 200 pages of print, which nobody
+reads; a fact that stands there twice is cut."""
 
 
 def test_the_pages_have_no_more_words_than_the_bound() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -107,6 +109,12 @@ def on_call(message):
         note("forked")
         time.sleep(600)
     said(message, "ok")
+""",
+    "forks at once": """
+if not os.fork():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note("pids", os.getpid())
+    time.sleep(600)
 """,
     "forks and exits": """
 def on_call(message):
@@ -354,6 +362,53 @@ async def test_a_process_that_will_not_end_is_killed_with_its_children(
     await until(lambda: program == "hangs" or lines(folder, "forked"))
     await client.close()
     await until_ended(folder)
+
+
+GATEWAY = """
+import asyncio, sys
+from gai_fast.net.tools.stdio_wire import StdioWire
+async def main():
+    wire = StdioWire(sys.argv[1:], loop=asyncio.get_running_loop())
+    await wire.start()
+    print("started", flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+@on_uvloop
+@pytest.mark.parametrize("program", ["hangs", "forks at once"])
+async def test_a_process_ends_with_a_gateway_that_is_killed(net: Net, tmp_path: Path, program: str) -> None:
+    path = tmp_path / "server.py"
+    path.write_text(SERVER + PROGRAMS[program] + "main()\n")
+    command = [sys.executable, "-c", GATEWAY, sys.executable, str(path), str(tmp_path)]
+    gateway = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert gateway.stdout is not None
+    assert await gateway.stdout.readline() == b"started\n"
+    await until(lambda: len(lines(tmp_path, "pids")) == (1 if program == "hangs" else 2))
+    gateway.kill()
+    await gateway.wait()
+    await until_ended(tmp_path)
+
+
+@on_uvloop
+async def test_a_process_that_nothing_would_end_is_not_left_running(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = subprocess.Popen
+    started: list[subprocess.Popen[bytes]] = []
+
+    def launch_no_shell(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        if command[0] == "/bin/sh":
+            raise FileNotFoundError(2, "No such file or directory")
+        started.append(launch(command, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", launch_no_shell)
+    client, _ = client_of(net, tmp_path, "good")
+    with pytest.raises(ToolServerError, match="without a shell that can end it: No such file or directory"):
+        await client.connect()
+    assert [each.returncode for each in started] == [-signal.SIGKILL]
 
 
 @on_uvloop

@@ -1,1 +1,1 @@
-"""Streams that are runs: turns of a model, and the calls of the gateway's tools between them."""
+"""Runs: turns of a model, and the calls of the gateway's tools between them."""

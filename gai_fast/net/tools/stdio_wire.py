@@ -7,6 +7,7 @@ Owns the process: its start, its end, and what it may leave behind. It must not 
 2. The process has a session and a group of its own: Ctrl-C does not reach it, and its children end with it.
 3. It is ended so: its input ends; after `limits.exit_wait` its group gets SIGTERM, after as long again SIGKILL. Once it
    has ended, what is left of its group is killed. Only a child with a group of its own can outlive it.
+   If the gateway itself is killed, a shell that waits for the end of a pipe ends the group.
 4. A process that has ended, or closed its input, is started again by the next request. What it was asked for is not
    sent again.
 5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
@@ -83,7 +84,7 @@ class StdioWire(Wire):
         if self._process is not None and self._process.is_running:
             return False
         self._end()
-        process = self._process = _Process(self._loop, self._launched(), self._lost, self._secrets, self._hint)
+        process = self._process = _Process(self._loop, *self._launched(), self._lost, self._secrets, self._hint)
         await process.connect()
         return True
 
@@ -118,9 +119,10 @@ class StdioWire(Wire):
             raise ToolServerError("its process has ended", "session")
         return self._process
 
-    def _launched(self) -> subprocess.Popen[bytes]:
+    def _launched(self) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+        """Returns the process, and what ends it if this process cannot."""
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -131,6 +133,13 @@ class StdioWire(Wire):
         except (OSError, ValueError) as problem:
             why = problem.strerror if isinstance(problem, OSError) else "it holds a null character"
             raise ToolServerError(f"its command cannot be run: {why}", "unreachable") from None
+        try:
+            return process, _started_heir(process.pid)
+        except OSError as problem:
+            with process:
+                process.kill()
+            text = f"it is not left without a shell that can end it: {problem.strerror}"
+            raise ToolServerError(text, "unreachable") from None
 
     def _lost(self, process: _Process) -> None:
         if self._process is process:
@@ -144,6 +153,24 @@ class StdioWire(Wire):
             task.add_done_callback(self._ending.discard)
 
 
+_ENDING: Final = 'read -r _; kill -s TERM -- "-$1"; sleep "$2"; kill -s KILL -- "-$1"'
+
+
+def _started_heir(group: int) -> subprocess.Popen[bytes]:
+    """Starts what ends a group of processes once this process has ended, however it did; its input is open until then.
+
+    It has a group of its own. Linux could tell a child of its parent's death (`PR_SET_PDEATHSIG`), but not what that
+    child has forked, and no other system can.
+    """
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _ENDING, "sh", str(group), str(LIMITS.exit_wait)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 _HINT: Final = ": run it by `gai-fast tools probe -- COMMAND` to see why"
 
 
@@ -153,6 +180,7 @@ class _Process(asyncio.Protocol):
     Args:
         loop: The loop.
         process: The process.
+        heir: Ends it if this process is killed.
         lost: Called once it must be ended.
         secrets: Texts that it may repeat.
         hint: What helps once it has ended.
@@ -162,6 +190,7 @@ class _Process(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         process: subprocess.Popen[bytes],
+        heir: subprocess.Popen[bytes],
         lost: Callable[[_Process], object],
         secrets: Collection[bytes],
         hint: str,
@@ -177,6 +206,7 @@ class _Process(asyncio.Protocol):
         self._requests: dict[int, tuple[ToolRequest, asyncio.Future[ServerReply]]] = {}
         self._questions = 0  # that may still be answered
         self._is_connected = False
+        self._heir = heir
         self._fate: asyncio.Future[str] = loop.create_future()  # why no more answers come
         self._input: asyncio.WriteTransport | None = None
         self._output: asyncio.ReadTransport | None = None
@@ -239,6 +269,8 @@ class _Process(asyncio.Protocol):
             self._signal(signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(LIMITS.exit_wait)
+        self._heir.kill()
+        self._heir.communicate()
         if self._output is not None:
             self._output.close()
         code = self._process.poll()

@@ -41,6 +41,7 @@ from gai_fast.server.requests.gates import GateName
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.runs.approvals import ApprovalRoutes, Decision
 
 Handler = Callable[[Incoming], Reply | Passage | None]
 """Answers a request; returns None if a stream has started, which ends the response itself. A request that asks an
@@ -65,6 +66,7 @@ class Handlers(NamedTuple):
     sockets: SocketRoutes
     admin: AdminRoutes
     pass_through: PassThroughRoutes
+    approvals: ApprovalRoutes
 
 
 class Route(NamedTuple):
@@ -339,6 +341,21 @@ ROUTES: Final = (
             "Native",
             {200: {JSON: "StreamState"}, 202: {JSON: "StreamState"}},
             errors=OF_STREAMS,
+        ),
+        whole=False,
+    ),
+    Route(
+        "POST",
+        "/api/v1/streams/{id}/approvals/{approval}",
+        lambda on: on.approvals.decide,
+        Operation(
+            "Decides a call of a run that waits for an approval.",
+            "Native",
+            {200: {JSON: "Decided"}},
+            Decision,
+            (Parameter("approval", "The id of the approval.", {**FULL_TEXT, "example": "gai_1-1"}, "path", True),),
+            OF_STREAMS,
+            example={"decision": "approve", "digest": "0" * 64},
         ),
         whole=False,
     ),
@@ -704,6 +721,12 @@ ROUTES: Final = (
         lambda on: on.admin.restore,
         Operation("Takes a target back.", "Admin", {200: {JSON: "TargetState"}}, "Target", example=_TARGET),
         "targets.restore",
+    ),
+    _admin(
+        "GET",
+        "/admin/v1/approvals",
+        lambda on: on.approvals.list_open,
+        Operation("The calls of runs that wait for an approval.", "Admin", {200: {JSON: "Approvals"}}),
     ),
     _admin(
         "POST",

@@ -188,6 +188,7 @@ def _answers() -> dict[str, Schema]:
             },
             more=False,
         ),
+        "Decided": _record({"id": _TEXT, "decision": {"enum": ["approve", "deny"]}}, more=False),
         "Model": _record({"id": _TEXT, "object": {"const": "model"}, "owned_by": _TEXT, "display_name": _TEXT}),
         "Models": _record({"object": {"const": "list"}, "data": _list(ref("Model")), "has_more": {"type": "boolean"}}),
         "NotReady": {"anyOf": [ref("Health"), ref("Error")]},
@@ -244,6 +245,14 @@ def _of_operators() -> dict[str, Schema]:
     return {
         **_of_requests(error_kind),
         **_of_keys(),
+        "Approval": _record(
+            {
+                **dict.fromkeys(("id", "stream_id", "key", "call_id", "tool", "server", "digest"), _TEXT),
+                "input": {},
+                "expires": _COUNT,
+            }
+        ),
+        "Approvals": _record({"total": _COUNT, "data": _list(ref("Approval"))}),
         "Spend": _record({"data": _list(spend), "prices_date": _or_null(_TEXT)}),
         "Target": {"title": "Target", **_record(dict.fromkeys(NamedTarget.__struct_fields__, _TEXT), more=False)},
         "TargetState": target,

@@ -231,7 +231,15 @@ class FakeBackend(Backend):
         (await self._reach()).claims[name] = value
 
     async def swap(
-        self, kind: str, name: str, old: bytes | None, new: bytes, ttl: float | None, holder: str = ""
+        self,
+        kind: str,
+        name: str,
+        old: bytes | None,
+        new: bytes,
+        ttl: float | None,
+        holder: str = "",
+        *,
+        is_synced: bool = False,
     ) -> bytes | None:
         claims = (await self._reach()).claims
         found = claims.get(name)

@@ -48,7 +48,7 @@ class CountedRecords(MemoryRecords):
             raise self.fault
         return await super().get(kind, name)
 
-    async def swap(self, kind: str, name: str, *rest: Any) -> bytes | None:
+    async def swap(self, kind: str, name: str, *rest: Any, is_synced: bool = False) -> bytes | None:
         await asyncio.sleep(0)
         if self.fault is not None or (self.no_mark and name == MARK):
             raise self.fault or StoreError("full" if self.no_room else "unreachable", "gone")

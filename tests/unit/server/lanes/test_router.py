@@ -58,7 +58,7 @@ OPENAI = {"message", "type", "param", "code"}
 
 
 def router(on_loopback: bool = True, keys: tuple[KeySettings, ...] = (), **settings: Any) -> Router:
-    handlers = Handlers(*[cast(Any, None)] * 5)  # the routes of this table need none
+    handlers = Handlers(*[cast(Any, None)] * 6)  # the routes of this table need none
     mount = Mount(on_loopback)
     counts = StreamCounts([])
     return Router(
@@ -224,7 +224,7 @@ def test_a_caller_without_a_key_gets_a_401_in_the_shape_of_its_route_before_its_
 def test_a_handler_knows_who_asks() -> None:
     asked = http("POST", "/v1/begin", {**LOOPBACK, "Authorization": "Bearer sk-alice"})
     begin = Route("POST", "/v1/begin", lambda on: stream, TESTED, whole=False)
-    handlers = Handlers(*[cast(Any, None)] * 5)
+    handlers = Handlers(*[cast(Any, None)] * 6)
     keys = (KeySettings("alice", (key_digest("sk-alice"),)),)
     admission = Admission(ServerSettings(), keys, paths=PATHS, only_demo=False)
     table = Router(admission, handlers, StreamCounts([]), Mount(True), routes=(begin,))
@@ -307,7 +307,7 @@ def test_without_keys_an_incomplete_body_is_counted_for_an_address_unless_it_may
     assert table.uploader(request) == "ann"
 
 
-NO_HANDLERS = Handlers(*[cast(Any, None)] * 5)
+NO_HANDLERS = Handlers(*[cast(Any, None)] * 6)
 
 
 def test_refusals_are_counted_by_their_route_also_below_a_mount_and_where_nothing_could_be_read() -> None:

@@ -31,6 +31,7 @@ from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.gates import GateName
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.runs.approvals import ApprovalRoutes
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from tests.unit.server.incoming_requests import LOOPBACK, Remote, http
 
@@ -49,6 +50,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         WebSocketRoutes(engine, streams, ServerLimits(settings.limits)),
         admin,
         PassThroughRoutes(engine),
+        ApprovalRoutes(engine),
     )
     table = Router(Admission(settings.server, paths=PATHS, only_demo=True), handlers, metrics, Mount(True))
     without_head = (
@@ -59,6 +61,7 @@ async def test_every_route_of_the_contract_that_has_come_is_there() -> None:
         "/ws/stream",
         "/v1/responses",
         "/admin/v1/streams",
+        "/admin/v1/approvals",
         "/admin/v1/requests",
         "/admin/v1/history",
         "/admin/v1/streams/x",
@@ -148,7 +151,7 @@ def test_a_new_admin_route_is_one_record() -> None:
     routes = (NEW, Route("GET", "/v1/models", lambda on: paused, Operation("A test.", "Dialects", {200: {}})))
     paths = Paths((route.path, route.access) for route in routes)
     admission = Admission(ServerSettings(), (ADMIN, USER), paths=paths, only_demo=False)
-    table = Router(admission, Handlers(*[cast(Any, None)] * 5), StreamCounts([]), Mount(True), routes=routes)
+    table = Router(admission, Handlers(*[cast(Any, None)] * 6), StreamCounts([]), Mount(True), routes=routes)
 
     def ask(method: str, path: str, key: str = "") -> tuple[Reply, HTTPRequest]:
         request = http(method, path, {**LOOPBACK, "X-Api-Key": key} if key else None)

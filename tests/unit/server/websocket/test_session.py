@@ -92,7 +92,7 @@ class Home:
         )
         self.router = Router(
             Admission(ServerSettings(), paths=PATHS, only_demo=True),
-            Handlers(*[cast(Any, None)] * 5),  # the one route of this table needs none
+            Handlers(*[cast(Any, None)] * 6),  # the one route of this table needs none
             self.counts,
             Mount(on_loopback=True),
             routes=(

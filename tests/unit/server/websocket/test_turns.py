@@ -47,7 +47,7 @@ class Home:
         self.server_limits = ServerLimits(LimitSettings())
         self.router = Router(
             Admission(ServerSettings(), paths=PATHS, only_demo=True),
-            Handlers(*[cast(Any, None)] * 5),
+            Handlers(*[cast(Any, None)] * 6),
             StreamCounts([]),
             Mount(on_loopback=True),
             routes=(Route("POST", PATH, lambda on: self.hold, TESTED, format="responses", whole=False),),

@@ -1,0 +1,525 @@
+"""The records of runs: what a worker needs to go on with a run of another, and the decisions about its calls.
+
+Owns how a run, its calls and its approvals are kept in records (`stores/backend.py`), and that only the owner of a run
+changes it. Knows neither turns nor tools: it keeps bytes.
+
+1. The head of a run names its owner's epoch, what is kept, and the calls that have begun. Each change is a swap of the
+   head, so a worker that has lost the run finds out before it makes a call.
+2. What is kept is cut into pieces. They are written before the head that names them, and the former ones are removed
+   after it: a worker that is killed in between leaves the former state whole.
+3. A state is written anew at each change. What a run has added to its conversation is written once.
+4. The result of a call is a record of its own, under the key of the call. Whoever made the call may write it, even if
+   another worker has the run by then: the call was made.
+5. A call that has begun is on the disk before it is made, whatever `[store] sync` says.
+6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
+7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from secrets import token_hex
+from typing import Final, Literal, NamedTuple
+from zlib import crc32
+
+import msgspec
+from msgspec import Struct
+
+from gai_fast.model.errors import GaiFastError
+from gai_fast.net.limits import LIMITS
+from gai_fast.runtime.clock import now_ms
+from gai_fast.stores.backend import Records, StoreError
+
+RUNS: Final = "run"
+"""The kind of record that holds what is needed to go on with a run."""
+CALLS: Final = "call"
+"""The kind of record that holds results of calls."""
+APPROVALS: Final = "approval"
+"""The kind of record that holds approvals, and the lists of those that are not decided."""
+
+_TRIES: Final = 32
+"""Attempts to change a list: one fails if another process has changed it since it was read."""
+
+
+class LostRun(GaiFastError):
+    """Another worker has the run."""
+
+    def __init__(self) -> None:
+        super().__init__("another worker has the run")
+
+
+class _Head(Struct, array_like=True):
+    """The head of a run.
+
+    Attributes:
+        epoch: The epoch of its owner.
+        version: Rises with each state.
+        size: Bytes of the state; -1 if the run is too large to be kept.
+        writer: The epoch of the worker that wrote the state.
+        added: What was added: for each, the epoch of its writer and its bytes.
+        begun: How often each call was begun whose end was not known at the last state, by its key.
+    """
+
+    epoch: int
+    version: int
+    size: int
+    writer: int
+    added: list[tuple[int, int]]
+    begun: dict[str, int]
+
+
+class KeptRun(NamedTuple):
+    """A run as its last owner has left it.
+
+    Attributes:
+        state: Its last state.
+        added: What it has added to its conversation, in order.
+        begun: How often each call was begun since, by its key.
+    """
+
+    state: bytes
+    added: Sequence[bytes]
+    begun: dict[str, int]
+
+
+class AskedApproval(Struct, array_like=True):
+    """An approval that is asked for.
+
+    Attributes:
+        id: Its id.
+        stream_id: The stream of the run.
+        caller: The name of the run's caller.
+        digest: What a decision must name.
+        expires: Milliseconds since the epoch.
+        call: The call, for who decides: JSON.
+    """
+
+    id: str
+    stream_id: str
+    caller: str
+    digest: str
+    expires: int
+    call: bytes
+
+
+class ApprovalDecision(Struct, array_like=True):
+    """A decision about a call.
+
+    Attributes:
+        decision: What was decided.
+        by: Who has decided; empty for the gateway.
+        reason: Why; may be empty.
+    """
+
+    decision: Literal["approve", "deny"]
+    by: str = ""
+    reason: str = ""
+
+
+class _Approval(Struct, array_like=True):
+    asked: AskedApproval  # without its call, which is in pieces
+    size: int  # bytes of the call
+    decision: ApprovalDecision | None = None
+
+
+_HEADS: Final = msgspec.msgpack.Decoder(_Head)
+_APPROVALS: Final = msgspec.msgpack.Decoder(_Approval)
+_RESULTS: Final = msgspec.msgpack.Decoder(tuple[str, int])
+_LISTS: Final = msgspec.msgpack.Decoder(dict[str, int])
+_encode: Final = msgspec.msgpack.encode
+
+
+class RunRecords:
+    """The records of all runs.
+
+    Args:
+        records: The records of the store.
+        ttl: Seconds for which records are kept.
+        clock_ms: Milliseconds since the epoch.
+    """
+
+    def __init__(self, records: Records, ttl: float, clock_ms: Callable[[], int] = now_ms) -> None:
+        self._records = records
+        self._pieces = _Pieces(records, ttl)
+        self._ttl = ttl
+        self._clock_ms = clock_ms
+
+    # ---- runs
+
+    async def begin(self, stream_id: str, caller: str, epoch: int) -> OwnedRun:
+        """Begins the record of a run.
+
+        Args:
+            stream_id: Its stream.
+            caller: The name of its caller.
+            epoch: The epoch of its owner.
+
+        Raises:
+            LostRun: There is a record of this run.
+            StoreError: The store fails.
+            Overloaded: There is no room for it in the memory of this process.
+        """
+        raw = _encode(_Head(epoch, 0, -1, epoch, [], {}))
+        found = await self._records.swap(RUNS, stream_id, None, raw, self._ttl, caller)
+        if found is not None:
+            raise LostRun
+        return OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
+
+    async def take_over(self, stream_id: str, caller: str, epoch: int) -> tuple[OwnedRun, KeptRun] | None:
+        """Takes the record of a run over, and reads it.
+
+        Args:
+            stream_id: As for `begin`.
+            caller: As for `begin`.
+            epoch: The epoch of the new owner.
+
+        Returns:
+            None if there is no record, or the run was too large to be kept.
+
+        Raises:
+            LostRun: Another worker has taken it over since.
+            StoreError: The store fails, or the record is damaged.
+        """
+        raw = await self._records.get(RUNS, stream_id)
+        if raw is None:
+            return None
+        head = _read_head(raw)
+        if head.size < 0:
+            return None
+        if head.epoch >= epoch:
+            raise LostRun
+        head.epoch = epoch
+        run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
+        await run.swap(head)
+        state = await self._pieces.read(RUNS, _state_name(stream_id, head), head.size)
+        added = [
+            await self._pieces.read(RUNS, _added_name(stream_id, writer, index), size)
+            for index, (writer, size) in enumerate(head.added)
+        ]
+        return run, KeptRun(state, added, head.begun)
+
+    # ---- approvals
+
+    async def ask(self, asked: AskedApproval, waiting: int) -> bool:
+        """Keeps and lists an approval that is asked for.
+
+        Args:
+            asked: The approval.
+            waiting: How many runs may wait.
+
+        Returns:
+            Whether it is kept. If not, too many runs wait.
+
+        Raises:
+            StoreError: The store fails.
+            Overloaded: There is no room for it in the memory of this process.
+        """
+        streams = {each.rpartition("-")[0] for each in await self.listed()}
+        if asked.stream_id not in streams and len(streams) >= waiting:
+            return False
+        await self._pieces.write(APPROVALS, asked.id, asked.call, asked.caller)
+        value = _encode(_Approval(msgspec.structs.replace(asked, call=b""), len(asked.call)))
+        await self._records.put(APPROVALS, asked.id, value, self._ttl, asked.caller)
+        is_listed = await self._change_list(asked, is_open=True)
+        if not is_listed:
+            await self._records.delete(APPROVALS, asked.id)
+        return is_listed
+
+    async def asked(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
+        """Returns an approval and its decision, if there is one. None if there is no such approval.
+
+        Raises:
+            StoreError: The store fails, or the record is damaged.
+        """
+        raw = None if "/" in approval_id else await self._records.get(APPROVALS, approval_id)
+        if raw is None:
+            return None
+        found = _read_approval(raw)
+        call = await self._pieces.read(APPROVALS, approval_id, found.size)
+        return msgspec.structs.replace(found.asked, call=call), found.decision
+
+    async def decide(self, approval_id: str, decision: ApprovalDecision) -> ApprovalDecision | None:
+        """Decides an approval, unless it is decided.
+
+        Args:
+            approval_id: Its id.
+            decision: The decision.
+
+        Returns:
+            The decision that counts. None if there is no such approval.
+
+        Raises:
+            StoreError: The store fails, or the record is damaged.
+        """
+        raw = None if "/" in approval_id else await self._records.get(APPROVALS, approval_id)
+        while raw is not None:
+            found = _read_approval(raw)
+            if found.decision is not None:
+                return found.decision
+            found.decision = decision
+            new = _encode(found)
+            other = await self._records.swap(APPROVALS, approval_id, raw, new, self._ttl, found.asked.caller)
+            if other == raw:
+                with suppress(StoreError):  # it is decided: the list forgets it when it would have expired
+                    await self._change_list(found.asked, is_open=False)
+                return decision
+            raw = other
+        return None
+
+    async def listed(self) -> dict[str, int]:
+        """Returns the approvals that nobody has decided, each with its last millisecond; those that have expired are
+        left out.
+
+        Raises:
+            StoreError: The store fails, or a list is damaged.
+        """
+        found: dict[str, int] = {}
+        names = [_list_name(number) for number in range(LIMITS.approval_lists)]
+        for raw in await asyncio.gather(*[self._records.get(APPROVALS, name) for name in names]):
+            found.update(self._read_list(raw))
+        return found
+
+    async def _change_list(self, asked: AskedApproval, *, is_open: bool) -> bool:
+        """Adds an approval to its list, or removes it; returns whether the list has room for it."""
+        name = _list_name(crc32(asked.stream_id.encode()) % LIMITS.approval_lists)
+        old = await self._records.get(APPROVALS, name)
+        for _ in range(_TRIES):
+            entries = self._read_list(old)
+            if is_open:
+                entries[asked.id] = asked.expires
+            elif entries.pop(asked.id, None) is None:
+                return True
+            new = _encode(entries)
+            if len(new) > LIMITS.record_piece:
+                return False
+            found = await self._records.swap(APPROVALS, name, old, new, self._ttl)
+            if found == old:
+                return True
+            old = found
+        raise StoreError("busy", "the list of approvals is changed by others all the time")
+
+    def _read_list(self, raw: bytes | None) -> dict[str, int]:
+        if raw is None:
+            return {}
+        now = self._clock_ms()
+        try:
+            entries = _LISTS.decode(raw)
+        except msgspec.MsgspecError:
+            raise StoreError("damaged", "a list of approvals in the store is damaged") from None
+        return {name: expires for name, expires in entries.items() if expires > now}
+
+
+class OwnedRun:
+    """The record of a run that this worker owns. Made by `RunRecords`.
+
+    Args:
+        records: The records of the store.
+        pieces: Cuts what is large.
+        ttl: Seconds for which records are kept.
+        stream_id: The stream of the run.
+        caller: The name of its caller.
+        raw: Its head.
+    """
+
+    def __init__(self, records: Records, pieces: _Pieces, ttl: float, stream_id: str, caller: str, raw: bytes) -> None:
+        self._records = records
+        self._pieces = pieces
+        self._ttl = ttl
+        self._stream_id = stream_id
+        self._caller = caller
+        self._raw = raw
+        self._unsure: set[bytes] = set()  # heads that the store may have written without an answer
+        self._size = sum(size for _, size in _read_head(raw).added)
+        self._ended: set[str] = set()
+        self._turn = asyncio.Lock()  # one change at a time: each swaps the head that the last one has written
+
+    async def save(self, state: bytes, added: bytes = b"") -> None:
+        """Keeps a state of the run.
+
+        Args:
+            state: The state.
+            added: What the run has added to its conversation since the last state.
+
+        Raises:
+            LostRun: Another worker has the run.
+            StoreError: The store fails. The former state is kept.
+            Overloaded: There is no room for it in the memory of this process.
+        """
+        ended = frozenset(self._ended)  # what ends later may not be in this state
+        async with self._turn:
+            head = _read_head(self._raw)
+            former = _read_head(self._raw)
+            self._size += len(added)
+            head.version += 1
+            head.writer = head.epoch
+            head.begun = {key: times for key, times in head.begun.items() if key not in ended}
+            is_too_large = former.version > 0 and former.size < 0
+            if is_too_large or self._size + len(state) > LIMITS.run:
+                head.size, head.added = -1, []
+            else:
+                head.size = len(state)
+                if added:
+                    name = _added_name(self._stream_id, head.epoch, len(head.added))
+                    await self._pieces.write(RUNS, name, added, self._caller)
+                    head.added.append((head.epoch, len(added)))
+                await self._pieces.write(RUNS, _state_name(self._stream_id, head), state, self._caller)
+            await self.swap(head)
+            self._ended -= ended
+            await self._drop_state(former)
+            if head.size < 0:
+                await self._drop_added(former)
+
+    async def started(self, key: str, attempt: int) -> None:
+        """Notes that a call begins: rule 5.
+
+        Args:
+            key: The key of the call.
+            attempt: How often it has begun, with this time.
+
+        Raises:
+            LostRun: Another worker has the run: the call must not be made.
+            StoreError: The store fails: as above.
+            Overloaded: As for `save`.
+        """
+        async with self._turn:
+            head = _read_head(self._raw)
+            head.begun[key] = attempt
+            await self.swap(head, is_synced=True)
+
+    async def ended(self, key: str, result: bytes) -> None:
+        """Keeps the result of a call: rule 4.
+
+        Args:
+            key: The key of the call.
+            result: Its result.
+
+        Raises:
+            StoreError: The store fails. The outcome of the call is unknown to who goes on with the run.
+            Overloaded: As for `save`.
+        """
+        name, writer = f"{self._stream_id}/{key}", token_hex(4)
+        await self._pieces.write(CALLS, f"{name}/{writer}", result, self._caller)
+        await self._records.put(CALLS, name, _encode((writer, len(result))), self._ttl, self._caller)
+        self._ended.add(key)
+
+    async def result(self, key: str) -> bytes | None:
+        """Returns the result of a call. None if there is none.
+
+        Raises:
+            StoreError: The store fails, or the record is damaged.
+        """
+        name = f"{self._stream_id}/{key}"
+        raw = await self._records.get(CALLS, name)
+        if raw is None:
+            return None
+        try:
+            writer, size = _RESULTS.decode(raw)
+        except msgspec.MsgspecError:
+            raise StoreError("damaged", f"the record of a call of stream {self._stream_id} is damaged") from None
+        return await self._pieces.read(CALLS, f"{name}/{writer}", size)
+
+    async def end(self) -> None:
+        """Removes what is kept of the run: it has ended. Its results and approvals expire.
+
+        Raises:
+            StoreError: The store fails. What is left expires.
+        """
+        async with self._turn:
+            head = _read_head(self._raw)
+            if await self._records.delete(RUNS, self._stream_id, self._raw):
+                await self._drop_state(head)
+                await self._drop_added(head)
+
+    async def swap(self, head: _Head, *, is_synced: bool = False) -> None:
+        """Writes a head in place of the last one.
+
+        Raises:
+            LostRun: The head is another worker's.
+            StoreError: The store fails.
+        """
+        new = _encode(head)
+        swap = partial(self._records.swap, RUNS, self._stream_id)
+        try:
+            found = await swap(self._raw, new, self._ttl, self._caller, is_synced=is_synced)
+            if found != self._raw and found in self._unsure:
+                self._raw = found
+                found = await swap(found, new, self._ttl, self._caller, is_synced=is_synced)
+        except StoreError:
+            self._unsure.add(new)
+            raise
+        if found != self._raw:
+            raise LostRun
+        self._unsure.clear()
+        self._raw = new
+
+    async def _drop_state(self, head: _Head) -> None:
+        if head.size >= 0:
+            await self._pieces.drop(RUNS, _state_name(self._stream_id, head), head.size)
+
+    async def _drop_added(self, head: _Head) -> None:
+        for index, (writer, size) in enumerate(head.added):
+            await self._pieces.drop(RUNS, _added_name(self._stream_id, writer, index), size)
+
+
+class _Pieces:
+    """Values that are larger than a record. Which ones there are stands elsewhere: their sizes are given.
+
+    Args:
+        records: The records of the store.
+        ttl: Seconds for which records are kept.
+    """
+
+    def __init__(self, records: Records, ttl: float) -> None:
+        self._records = records
+        self._ttl = ttl
+
+    async def write(self, kind: str, name: str, value: bytes, holder: str) -> None:
+        for index, place in enumerate(_places(name, len(value))):
+            at = index * LIMITS.record_piece
+            await self._records.put(kind, place, value[at : at + LIMITS.record_piece], self._ttl, holder)
+
+    async def read(self, kind: str, name: str, size: int) -> bytes:
+        found = await asyncio.gather(*[self._records.get(kind, place) for place in _places(name, size)])
+        value = b"".join([piece or b"" for piece in found])
+        if len(value) != size:
+            raise StoreError("damaged", f"a part of the {kind} record {name} is missing in the store")
+        return value
+
+    async def drop(self, kind: str, name: str, size: int) -> None:
+        for place in _places(name, size):
+            await self._records.delete(kind, place)
+
+
+def _places(name: str, size: int) -> list[str]:
+    return [f"{name}/{index}" for index in range(math.ceil(size / LIMITS.record_piece))]
+
+
+def _state_name(stream_id: str, head: _Head) -> str:
+    """Returns the name of a state's pieces: two workers that write at the same time do not overwrite each other's."""
+    return f"{stream_id}/s{head.writer}.{head.version}"
+
+
+def _added_name(stream_id: str, writer: int, index: int) -> str:
+    return f"{stream_id}/a{writer}.{index}"
+
+
+def _list_name(number: int) -> str:
+    return f"list/{number}"
+
+
+def _read_head(raw: bytes) -> _Head:
+    try:
+        return _HEADS.decode(raw)
+    except msgspec.MsgspecError:
+        raise StoreError("damaged", "the record of a run in the store is damaged") from None
+
+
+def _read_approval(raw: bytes) -> _Approval:
+    try:
+        return _APPROVALS.decode(raw)
+    except msgspec.MsgspecError:
+        raise StoreError("damaged", "the record of an approval in the store is damaged") from None

@@ -1,0 +1,1 @@
+"""Runs at the gateway's routes."""

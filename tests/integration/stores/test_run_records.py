@@ -1,0 +1,380 @@
+"""Records of runs, calls and approvals: one suite for the memory, the file, the server and a sealed file.
+
+Two workers have one store: whoever has lost the run is refused before its call is made, and a worker that is killed at
+any write leaves what another can go on from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gai_fast.net.runs.run_records import (
+    APPROVALS,
+    CALLS,
+    RUNS,
+    ApprovalDecision,
+    AskedApproval,
+    KeptRun,
+    LostRun,
+    OwnedRun,
+    RunRecords,
+)
+from gai_fast.stores.backend import Backend, Records, StoreError
+from gai_fast.stores.records import MemoryRecords
+from gai_fast.stores.redis import RedisBackend
+from gai_fast.stores.sealed import SealedBackend
+from gai_fast.stores.seals import Seals
+from gai_fast.stores.sqlite import SQLiteBackend
+from tests.conftest import ChangeLimits
+from tests.integration.stores.sealing import content_of, forms_of, sealed_with
+from tests.integration.stores.servers import RedisServer
+
+STREAM = "gai_1"
+NOW = 1_000_000
+LATER = NOW + 60_000
+LARGE = bytes(range(256)) * 700
+"""Four pieces, the last one shorter."""
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "sealed"])
+async def both(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Records, Records]]:
+    """Yields one store as two processes have it."""
+    if request.param == "memory":
+        memory = MemoryRecords(time.monotonic)
+        yield memory, memory
+        return
+    made: list[Backend] = []
+    for _ in range(2):
+        inner: Backend
+        if request.param == "redis":
+            server: RedisServer = request.getfixturevalue("redis_server")
+            inner = RedisBackend(server.url)
+        else:
+            inner = SQLiteBackend(tmp_path / "store.db")
+        made.append(SealedBackend(inner, Seals(sealed_with(0))) if request.param == "sealed" else inner)
+        await made[-1].open()
+    yield made[0], made[1]
+    for each in made:
+        await each.close()
+
+
+def of(records: Records, now_ms: int = NOW) -> RunRecords:
+    return RunRecords(records, 60.0, lambda: now_ms)
+
+
+async def taken(records: Records, epoch: int = 2) -> tuple[OwnedRun, KeptRun]:
+    found = await of(records).take_over(STREAM, "alice", epoch)
+    assert found is not None
+    return found
+
+
+def asked(number: int, stream: str = STREAM, expires: int = LATER, call: bytes = b"{}") -> AskedApproval:
+    return AskedApproval(f"{stream}-{number}", stream, "alice", f"digest {number}", expires, call)
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+async def test_another_worker_has_the_last_state_what_was_added_and_the_calls_that_have_begun(
+    both: tuple[Records, Records],
+) -> None:
+    here, there = both
+    run = await of(here).begin(STREAM, "alice", 1)
+    await run.save(b"first", LARGE)
+    await run.started("key a", 1)
+    await run.ended("key a", LARGE)
+    await run.save(LARGE[1:], b"second")
+    await run.save(b"")
+    await run.started("key b", 1)
+    await run.started("key c", 2)
+    _, kept = await taken(there)
+    assert kept == KeptRun(b"", [LARGE, b"second"], {"key b": 1, "key c": 2})
+
+
+async def test_a_call_that_ends_amid_a_save_is_found_either_way(both: tuple[Records, Records]) -> None:
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.started("key", 1)
+    await asyncio.gather(run.save(b"state"), run.ended("key", b"result"))
+    other, kept = await taken(both[1])
+    assert (kept.begun, await other.result("key"), await other.result("other")) == ({"key": 1}, b"result", None)
+
+
+async def test_who_has_lost_the_run_changes_nothing_and_begins_no_call(both: tuple[Records, Records]) -> None:
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.save(b"state", b"added")
+    other, _ = await taken(both[1])
+    for change in (run.save(b"of the former owner", b"more"), run.started("key", 1)):
+        with pytest.raises(LostRun):
+            await change
+    await run.end()
+    await run.ended("key", b"made before")  # the call was made, whoever has the run
+    assert await other.result("key") == b"made before"
+    await other.save(b"of the new owner")
+    for epoch in (1, 2):
+        with pytest.raises(LostRun):
+            await of(both[0]).take_over(STREAM, "alice", epoch)
+    _, kept = await taken(both[0], 3)
+    assert kept == KeptRun(b"of the new owner", [b"added"], {})
+
+
+async def test_of_two_that_take_a_run_over_at_once_one_has_it(both: tuple[Records, Records]) -> None:
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.save(b"state")
+    found = await asyncio.gather(*[taken(records) for records in both * 4], return_exceptions=True)
+    assert [type(each) for each in found].count(LostRun) == len(found) - 1
+
+
+async def test_a_run_that_has_ended_or_never_began_is_none(both: tuple[Records, Records]) -> None:
+    assert await of(both[0]).take_over(STREAM, "alice", 2) is None
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    assert await of(both[1]).take_over(STREAM, "alice", 2) is None  # nothing was kept yet
+    with pytest.raises(LostRun):
+        await of(both[1]).begin(STREAM, "alice", 1)
+    await run.save(LARGE, LARGE)
+    await run.end()
+    assert await of(both[1]).take_over(STREAM, "alice", 2) is None
+
+
+async def test_a_run_beyond_its_bound_is_not_kept_but_its_calls_are_made(
+    both: tuple[Records, Records], change_limits: ChangeLimits
+) -> None:
+    change_limits(run=len(LARGE) + 10)
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.save(b"state", LARGE)
+    await run.save(b"state", b"0123456789")
+    await run.started("key", 1)
+    assert await of(both[1]).take_over(STREAM, "alice", 2) is None
+    await run.save(b"")
+    assert await of(both[1]).take_over(STREAM, "alice", 2) is None
+
+
+class Killed(Exception):
+    pass
+
+
+class Mortal(MemoryRecords):
+    """Records of a worker that is killed at one of its writes, before or after it is done."""
+
+    def __init__(self, at: int, *, is_done: bool) -> None:
+        super().__init__(time.monotonic)
+        self.at = at
+        self.is_done = is_done
+        self.writes = 0
+
+    async def put(self, *arguments: Any) -> None:
+        await self._count(super().put, *arguments)
+
+    async def swap(self, *arguments: Any, is_synced: bool = False) -> bytes | None:
+        found: bytes | None = await self._count(super().swap, *arguments)
+        return found
+
+    async def delete(self, *arguments: Any) -> bool:
+        return bool(await self._count(super().delete, *arguments))
+
+    async def _count(self, write: Any, *arguments: Any) -> Any:
+        self.writes += 1
+        if self.writes == self.at and not self.is_done:
+            raise Killed
+        result = await write(*arguments)
+        if self.writes == self.at:
+            raise Killed
+        return result
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_a_worker_that_is_killed_at_any_write_leaves_the_former_state_or_the_new_one(is_done: bool) -> None:
+    states = [(b"1" * 100_000, b"a" * 60_000), (b"2" * 50_000, b""), (b"3", b"b")]
+    whole = [KeptRun(state, [each for _, each in states[: at + 1] if each], {}) for at, (state, _) in enumerate(states)]
+    for at in range(1, 100):
+        records = Mortal(at, is_done=is_done)
+        done = -1
+        try:
+            run = await of(records).begin(STREAM, "alice", 1)
+            for state in states:
+                await run.save(*state)
+                done += 1
+        except Killed:
+            found = await of(records).take_over(STREAM, "alice", 2)
+            kept = None if found is None else found[1]
+            assert kept in ([*whole, None][done], whole[min(done + 1, 2)])
+        else:
+            assert at > 10
+            return
+    raise AssertionError("the worker was killed each time")
+
+
+class Unanswering(MemoryRecords):
+    """Records whose next swap is written and not answered."""
+
+    is_unanswering = False
+
+    async def swap(self, *arguments: Any, is_synced: bool = False) -> bytes | None:
+        found = await super().swap(*arguments)
+        if self.is_unanswering:
+            raise StoreError("slow", "no answer")
+        return found
+
+
+async def test_a_change_without_an_answer_is_no_other_workers() -> None:
+    records = Unanswering(time.monotonic)
+    run = await of(records).begin(STREAM, "alice", 1)
+    records.is_unanswering = True
+    for change in (run.save(b"first"), run.started("key", 1)):
+        with pytest.raises(StoreError):
+            await change
+    records.is_unanswering = False
+    await run.save(b"second")
+    assert (await taken(records))[1] == KeptRun(b"second", [], {})
+    with pytest.raises(LostRun):
+        await run.started("key", 1)
+
+
+@pytest.mark.parametrize("kind", [RUNS, CALLS])
+async def test_what_is_missing_is_damaged_and_never_shorter(kind: str) -> None:
+    records = MemoryRecords(time.monotonic)
+    run = await of(records).begin(STREAM, "alice", 1)
+    await run.save(LARGE, LARGE)
+    await run.ended("key", LARGE)
+    places = [name for each, name in records._table._records if each == kind and name.count("/") > (kind == CALLS)]
+    assert len(places) == (8 if kind == RUNS else 4)
+    for place in places:
+        value = await records.get(kind, place)
+        assert value is not None
+        await records.delete(kind, place)
+        with pytest.raises(StoreError, match="missing"):
+            if kind == RUNS:
+                head = await records.get(RUNS, STREAM)
+                try:
+                    await taken(records)
+                finally:
+                    await records.put(RUNS, STREAM, head or b"", 60.0)
+            else:
+                await run.result("key")
+        await records.put(kind, place, value, 60.0)
+    await taken(records)
+    assert await run.result("key") == LARGE
+
+
+@pytest.mark.parametrize("place", [(RUNS, STREAM), (CALLS, f"{STREAM}/key"), (APPROVALS, f"{STREAM}-1")])
+async def test_a_record_that_is_none_is_damaged(place: tuple[str, str]) -> None:
+    records = MemoryRecords(time.monotonic)
+    run = await of(records).begin(STREAM, "alice", 1)
+    await records.put(*place, b"\xc1", 60.0)
+    with pytest.raises(StoreError, match="damaged"):
+        if place[0] == RUNS:
+            await of(records).take_over(STREAM, "", 2)
+        elif place[0] == CALLS:
+            await run.result("key")
+        else:
+            await of(records).asked(place[1])
+
+
+async def test_a_call_that_begins_is_on_the_disk(tmp_path: Path) -> None:
+    backend = SQLiteBackend(tmp_path / "store.db")
+    await backend.open()
+    run = await of(backend).begin(STREAM, "alice", 1)
+    statements: list[str] = []
+
+    def trace(connection: sqlite3.Connection) -> None:
+        connection.set_trace_callback(statements.append)
+
+    await backend._writer.call(trace)
+    await run.save(b"state")
+    statements.clear()
+    await run.save(b"state")
+    assert "PRAGMA synchronous=FULL" not in statements  # within a second
+    await run.started("key", 1)
+    assert statements[-1] == "PRAGMA synchronous=NORMAL"
+    assert "COMMIT" in statements[statements.index("PRAGMA synchronous=FULL") :]
+    await backend.close()
+
+
+async def test_a_sealed_store_shows_nothing_of_a_run(tmp_path: Path) -> None:
+    words = ["planted state", "planted addition", "planted result", "planted arguments"]
+    for keys, is_open in ((Seals(sealed_with(0)), False), (None, True)):
+        path = tmp_path / f"{is_open}.db"
+        inner = SQLiteBackend(path)
+        backend = inner if keys is None else SealedBackend(inner, keys)
+        await backend.open()
+        run = await of(backend).begin(STREAM, "alice", 1)
+        await run.save(words[0].encode(), words[1].encode())
+        await run.ended("key", words[2].encode())
+        assert await of(backend).ask(asked(1, call=words[3].encode()), 10)
+        content = content_of(f"sqlite:///{path}", None)
+        await backend.close()
+        for word in words:
+            assert any(form in content for form in forms_of(word)) == is_open
+
+
+# ---- approvals -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_approval_is_asked_for_listed_and_decided_once(both: tuple[Records, Records]) -> None:
+    here, there = map(of, both)
+    assert await here.ask(asked(1, call=LARGE), 10)
+    assert await here.ask(asked(2), 10)
+    assert await there.listed() == {"gai_1-1": LATER, "gai_1-2": LATER}
+    assert await there.asked("gai_1-1") == (asked(1, call=LARGE), None)
+    deny = ApprovalDecision("deny", "bob", "too dear")
+    assert await there.decide("gai_1-1", deny) == deny
+    assert await here.decide("gai_1-1", ApprovalDecision("approve", "alice")) == deny
+    assert await here.asked("gai_1-1") == (asked(1, call=LARGE), deny)
+    assert await here.listed() == {"gai_1-2": LATER}
+
+
+async def test_of_many_decisions_at_once_one_counts(both: tuple[Records, Records]) -> None:
+    assert await of(both[0]).ask(asked(1), 10)
+    decisions = [ApprovalDecision("deny", f"person {number}") for number in range(8)]
+    found = await asyncio.gather(
+        *[of(both[number % 2]).decide("gai_1-1", each) for number, each in enumerate(decisions)]
+    )
+    assert len({each.by for each in found if each is not None}) == 1
+    assert [each is not None for each in found] == [True] * 8
+
+
+@pytest.mark.parametrize("name", ["gai_1-9", "", "list/0", "gai_1-1/0", "gai_1-1/"])
+async def test_what_is_no_approval_is_none(both: tuple[Records, Records], name: str) -> None:
+    assert await of(both[0]).ask(asked(1), 10)
+    assert await of(both[1]).asked(name) is None
+    assert await of(both[1]).decide(name, ApprovalDecision("approve")) is None
+
+
+async def test_so_many_runs_may_wait_on_all_machines(both: tuple[Records, Records]) -> None:
+    here, there = map(of, both)
+    for number in range(3):
+        assert await (here, there)[number % 2].ask(asked(1, f"gai_{number}"), 3)
+    assert not await there.ask(asked(1, "gai_9"), 3)
+    assert await there.asked("gai_9-1") is None
+    assert await there.ask(asked(2, "gai_0"), 3)  # a run that waits already
+    await here.decide("gai_1-1", ApprovalDecision("approve"))
+    assert await there.ask(asked(1, "gai_9"), 3)
+
+
+async def test_what_has_expired_holds_no_place(both: tuple[Records, Records]) -> None:
+    here = of(both[0])
+    assert await here.ask(asked(1, "gai_0", expires=NOW + 1), 1)
+    assert not await here.ask(asked(1, "gai_1"), 1)
+    there = of(both[1], NOW + 1)
+    assert await there.listed() == {}
+    assert await there.ask(asked(1, "gai_1"), 1)
+
+
+async def test_no_approval_is_lost_when_many_are_listed_at_once(both: tuple[Records, Records]) -> None:
+    stores = [of(both[number % 2]) for number in range(24)]
+    await asyncio.gather(*[each.ask(asked(number), 10) for number, each in enumerate(stores)])
+    assert len(await stores[0].listed()) == 24
+
+
+async def test_a_full_list_refuses(both: tuple[Records, Records], change_limits: ChangeLimits) -> None:
+    change_limits(record_piece=45)
+    for number in range(4):
+        assert await of(both[0]).ask(asked(number), 10) == (number < 3)
+    assert sorted(await of(both[0]).listed()) == ["gai_1-0", "gai_1-1", "gai_1-2"]
+    assert await of(both[1]).asked("gai_1-3") is None
