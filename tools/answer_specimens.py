@@ -253,7 +253,7 @@ def _add_ends(to: _Specimens) -> None:
     word = {"finish_reason_raw": "word-4711"}
     to.add_at_end("raw finish reason", ("word-4711",), _typed("finish", "finish_reason_raw"), {}, word)
     steps = {"steps": [{"step": 1, "provider": "provider-4711", "tool_calls": 1}]}
-    to.add_at_end("turns of a run", ("provider-4711",), _typed("finish", "steps"), {}, steps)
+    to.add_at_end("steps", ("provider-4711",), _typed("finish", "steps"), {}, steps)
     continued = {"continued": "verified"}
     to.add_at_end("continued", ("verified",), _typed("finish", "continued"), {}, continued)
     failed = {"type": "error", "error": _FAILURE, "finish_reason": None, "usage": None}

@@ -312,8 +312,8 @@ def _places(things: Mapping[str, Place], *, named: bool) -> str:
     return _paths(path for paths in at for path in paths)
 
 
-_OWN_MEMBERS: Final = re.compile(r"(\bx_gai\.[a-z_]+|^CUSTOM: value)[.\[].*")
-"""The members of what has a gateway's own name: they are those of the event."""
+_OWN_MEMBERS: Final = re.compile(r"(\bx_gai\.[a-z_]+|^CUSTOM: value|\busage(?:\[\])?)[.\[](?!$).*")
+"""The members of what has a gateway's own name, which are those of the event, and those of a dialect's usage."""
 
 
 def _paths(paths: Iterable[str]) -> str:
