@@ -335,7 +335,7 @@ class Collector:
         turns = zip(self._turns, ends, strict=True) if self._turns else [(None, ends[0])]
         begin = 0
         for turn, end in turns:
-            content = self._parts_between(begin, end, (), blocks=True, provider=turn and turn.provider)
+            content = self._parts_between(begin, end, (), blocks=True, provider=None if turn is None else turn.provider)
             found.append({"role": "assistant", "content": content})
             calls = [part["call_id"] for part in content if part["type"] == "tool_call"]
             found += [result_message(self._results[call]) for call in calls if self._results.get(call)]

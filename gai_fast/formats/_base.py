@@ -744,7 +744,7 @@ _OF_RUNS: Final = (
 
 def run_members(event: Event) -> dict[str, Any]:
     """Returns what an event about a gateway's call says, for formats without it."""
-    return {key: event[key] for key in _OF_RUNS if key in event}  # type: ignore[literal-required]  # keys of an event
+    return {key: event[key] for key in _OF_RUNS if key in event}
 
 
 def result_text(event: Event) -> str:

@@ -259,7 +259,7 @@ class RunEvents(BlockEncoder):
         self._write("TOOL_CALL_RESULT", {"messageId": self._new_id(), **members})
 
     def _of_call(self, event: Event) -> None:
-        value = {key: event[key] for key in _OF_CALL if key in event}  # type: ignore[literal-required]  # keys of an event
+        value = {key: event[key] for key in _OF_CALL if key in event}
         self._write("CUSTOM", {"name": event["type"], "value": value})
 
     def _step_start(self, event: Event) -> None:

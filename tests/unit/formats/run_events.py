@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Final, cast
 
+from gai_fast.formats import get_format
 from gai_fast.model.events import Event, JSONText
-from tests.unit.formats.streams import DONE, START, USAGE, finish, text
+from tests.unit.formats.streams import DONE, START, USAGE, context, encoded, finish, text
 
 GATEWAY: Final = {"executed_by": "gateway", "server": "docs"}
 PENDING: Final = {
@@ -39,6 +40,12 @@ def called(call_id: str, index: int, name: str, arguments: str, step: int, **key
 def result(call_id: str, value: Any, step: int, *, is_error: bool = False) -> Event:
     counts = {"is_error": is_error, "attempt": 1, "duration_ms": 12}
     return _event(type="tool.result", step=step, call_id=call_id, tool_result=value, **counts)
+
+
+def as_read(events: list[Event]) -> list[Any]:
+    """Returns events as a client of `gai.events.v1` reads them."""
+    lines = encoded(get_format("gai").encoder("ndjson", context()), events)
+    return [json.loads(line) for line in lines.splitlines()]
 
 
 def step_end(step: int, reason: str) -> Event:
