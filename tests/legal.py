@@ -87,10 +87,12 @@ def check_legal(events: Sequence[Event], *, numbered: bool = False) -> None:
 
 
 def _check_calls(events: Iterable[Event]) -> None:
-    """Every call has a start, its fragments, then `tool.call`; indices are dense in each choice."""
+    """Every call has a start, its fragments, then `tool.call`; indices are dense in each choice and step."""
     opened: dict[int, list[str]] = {}
     closed = set()
     for event in events:
+        if event["type"] == "step.start":  # the model's calls are counted anew
+            opened = {}
         if not event["type"].startswith("tool.call"):
             continue
         choice, call_id = event.get("choice", 0), event["call_id"]

@@ -158,6 +158,52 @@ export interface ToolCall extends Numbered {
   type: "tool.call";
   call_id: string;
   tool_call: { name: string; input: unknown };
+  /** `gateway`: the gateway makes the call, and the page must not. */
+  executed_by?: string;
+  /** The server of the gateway's tool; none for the gateway's own tools. */
+  server?: string;
+}
+
+/** A turn of the model, from 1. A `reset` step is void; its second `step.start` follows. */
+export interface Step extends Numbered {
+  type: "step.start" | "step.end" | "step.reset";
+  step: number;
+  usage?: Usage;
+  finish_reason?: string;
+  reason?: string;
+}
+
+export interface ToolProgress extends Numbered {
+  type: "tool.progress";
+  call_id: string;
+  progress?: number;
+  total?: number;
+  text?: string;
+}
+
+export interface ToolResult extends Numbered {
+  type: "tool.result";
+  call_id: string;
+  tool_result?: unknown;
+  /** All parts of the result, if one is no text. */
+  parts?: Part[];
+  is_error?: boolean;
+  attempt?: number;
+  duration_ms?: number;
+  truncated?: boolean;
+}
+
+/** A call waits for a person, who sends `digest` with the decision. */
+export interface ApprovalRequired extends Numbered {
+  type: "approval.required";
+  call_id: string;
+  approval: { id: string; tool: string; server?: string; input?: unknown; digest: string; expires?: number };
+}
+
+export interface ApprovalDecided extends Numbered {
+  type: "approval.decided";
+  call_id: string;
+  approval: { id: string; decision: "approve" | "deny"; by?: string; reason?: string };
 }
 
 export interface Finish extends Numbered {
@@ -167,6 +213,8 @@ export interface Finish extends Numbered {
   /** Why the gateway ended the answer itself; `guard`: a guard stopped it. */
   reason?: string;
   usage?: Usage;
+  /** The turns of a run. `tool_calls`: how many calls of the gateway's tools there were. */
+  steps?: { step: number; provider?: string; model?: string; usage?: Usage; tool_calls?: number }[];
 }
 
 export interface Failure extends Numbered {
@@ -217,9 +265,7 @@ export interface Warning extends Numbered {
 export interface OtherEvent extends Numbered {
   type:
     | "audio.delta"
-    | "tool.result"
     | "citations"
-    | "step.end"
     | "reasoning.signature"
     | "tool.call.start"
     | "tool.call.delta"
@@ -235,6 +281,11 @@ export type Event =
   | Start
   | Delta
   | ToolCall
+  | ToolProgress
+  | ToolResult
+  | Step
+  | ApprovalRequired
+  | ApprovalDecided
   | Safety
   | Warning
   | Finish

@@ -37,7 +37,8 @@ const NEXT = { ws: "sse", sse: "ndjson", ndjson: "ndjson", eventsource: "eventso
 const TYPES = (
   "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done reasoning.delta " +
   "reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image json.snapshot usage " +
-  "stream.reset stream.gap warning provider.block"
+  "stream.reset stream.gap warning provider.block step.start step.reset tool.progress approval.required " +
+  "approval.decided"
 ).split(" "); // an EventSource listens to named types only
 
 // ---- parsers: text in any pieces → records ------------------------------------------------------------------------

@@ -55,6 +55,17 @@ KEYS: Final = (
     "provider_metadata",
     "logprobs",
     "guard",
+    "executed_by",
+    "server",
+    "progress",
+    "total",
+    "parts",
+    "approval",
+    "is_error",
+    "attempt",
+    "duration_ms",
+    "truncated",
+    "steps",
 )
 """All top-level keys in the order in which they are written; unknown keys follow in their own order."""
 
@@ -63,7 +74,8 @@ KEY_RANK: Final = {key: rank for rank, key in enumerate(KEYS)}
 TYPES: Final = frozenset(
     "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done "
     "reasoning.delta reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image "
-    "json.snapshot usage stream.reset stream.gap warning provider.block".split()
+    "json.snapshot usage stream.reset stream.gap warning provider.block "
+    "step.start step.reset tool.progress approval.required approval.decided".split()
 )
 
 DELTAS: Final[Mapping[str, str]] = {
@@ -74,13 +86,13 @@ DELTAS: Final[Mapping[str, str]] = {
 }
 """The most frequent events, each with the key of its text."""
 
-ANNOTATIONS: Final = frozenset({"usage", "warning"})
+ANNOTATIONS: Final = frozenset({"usage", "warning", "tool.progress"})
 """Events that do not separate the deltas before and after them."""
 
 LIFECYCLE: Final = frozenset({"start", "stream.reset", "error", "done"})
 """Events before and after an answer, which are not part of it."""
 
-NO_CONTENT: Final = LIFECYCLE | ANNOTATIONS | {"safety", "step.end", "finish"}
+NO_CONTENT: Final = LIFECYCLE | ANNOTATIONS | {"safety", "step.start", "step.end", "step.reset", "finish"}
 """Events that are not content: they may come before an answer begins."""
 
 MEDIA: Final = frozenset({"audio.delta", "image"})
@@ -131,6 +143,17 @@ Event = TypedDict(
         "provider_metadata": dict[str, Any],
         "logprobs": list[dict[str, Any]],
         "guard": str,
+        "executed_by": str,
+        "server": str,
+        "progress": float,
+        "total": float,
+        "parts": list[dict[str, Any]],
+        "approval": dict[str, Any],
+        "is_error": bool,
+        "attempt": int,
+        "duration_ms": int,
+        "truncated": bool,
+        "steps": list[dict[str, Any]],
         "finished": bool,
         # Only in what callbacks get (docs/library.md, "Callbacks"), never on the wire.
         "metrics": dict[str, Any],

@@ -23,7 +23,9 @@ Halves = dict[Place, Event]
 
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _HIGH: Final = re.compile(r"[\ud800-\udbff]\Z")
-_OF_ALL: Final = frozenset({"stream.reset", "stream.gap", "step.end", "finish", "error", "done"})
+_OF_ALL: Final = frozenset(
+    {"stream.reset", "stream.gap", "step.start", "step.end", "step.reset", "finish", "error", "done"}
+)
 """Events that belong to all choices."""
 
 

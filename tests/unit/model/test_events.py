@@ -16,7 +16,8 @@ FROZEN = (
 ).split()
 ADDITIVE = (
     "stream_id finish_reason_raw index choice block signature redacted arguments refusal image server_tool json reason "
-    "from to from_seq continued provider_metadata logprobs guard"
+    "from to from_seq continued provider_metadata logprobs guard executed_by server progress total parts approval "
+    "is_error attempt duration_ms truncated steps"
 ).split()
 
 
@@ -45,7 +46,8 @@ def test_types_are_those_of_the_contract() -> None:
         set(
             "start text.delta audio.delta tool.call tool.result citations safety step.end finish error done "
             "reasoning.delta reasoning.signature refusal.delta tool.call.start tool.call.delta server_tool image "
-            "json.snapshot usage stream.reset stream.gap warning provider.block".split()
+            "json.snapshot usage stream.reset stream.gap warning provider.block step.start step.reset tool.progress "
+            "approval.required approval.decided".split()
         )
         == TYPES
     )
