@@ -143,12 +143,34 @@ def _add_calls(to: _Specimens) -> None:
     to.add_instead("call signature", (SIGNATURE,), is_signed, CALL, signed)
     result = {"type": "tool.result", "call_id": CALL_ID, "tool_result": "Result 4711"}
     to.add("tool result", ("Result 4711",), _typed("tool.result"), result, before=CALL)
+    _add_run(to)
     ran = {"id": "s1", "name": "web_search", "input": {"q": "Query 4711"}, "output": ["Found 4711"]}
     events = [{"type": "server_tool", "server_tool": {**ran, "status": status}} for status in ("started", "completed")]
     to.add("server tool", ("Query 4711", "Found 4711"), _typed("server_tool"), *events)
     block = {"type": "compaction", "id": "cmp_4711", "encrypted_content": "Block 4711"}
     own = {"type": "provider.block", "provider": to.provider, "block": block, "index": 1}
     to.add("provider block", ("Block 4711",), _typed("provider.block"), own)
+
+
+def _add_run(to: _Specimens) -> None:
+    """Adds what only a run has: turns, and calls that the gateway makes."""
+    own = {"executed_by": "gateway", "server": "server-4711"}
+    made = [{**event, **own} if event["type"] in ("tool.call.start", "tool.call") else event for event in CALL]
+    to.add("gateway's call", (CALL_ID, "weather", CITY), _typed("tool.call", "executed_by"), *made)
+    failed = {"type": "tool.result", "call_id": CALL_ID, "tool_result": "Failed 4711", "is_error": True}
+    to.add("gateway's result", ("Failed 4711",), _typed("tool.result", "is_error"), failed, before=made)
+    progress = {"type": "tool.progress", "call_id": CALL_ID, "text": "Progress 4711"}
+    to.add("progress", ("Progress 4711",), _typed("tool.progress"), progress, before=made)
+    asked = {"id": "approval-4711", "tool": "server-4711.weather", "input": {"city": CITY}, "digest": "digest-4711"}
+    required = {"type": "approval.required", "call_id": CALL_ID, "approval": asked}
+    to.add("approval", ("approval-4711",), _typed("approval.required"), required, before=made)
+    decided = {"id": "approval-4711", "decision": "deny", "reason": "Reason 4711"}
+    decision = {"type": "approval.decided", "call_id": CALL_ID, "approval": decided}
+    to.add("decision", ("Reason 4711",), _typed("approval.decided"), decision, before=made)
+    begin: Any = {"type": "step.start", "step": 4711}
+    to.add_instead("turn", (), _typed("step.start"), [_TEXT], [begin, _TEXT])
+    void = [begin, {"type": "text.delta", "text": "Void 4711"}]
+    to.add("void turn", (), _typed("step.reset"), {"type": "step.reset", "step": 4711}, before=void)
 
 
 def _add_citations(to: _Specimens) -> None:
@@ -230,6 +252,8 @@ def _add_ends(to: _Specimens) -> None:
         to.add_at_end(f"finish reason: `{reason}`", (reason,), _ends(reason), plain, {"finish_reason": reason}, calls)
     word = {"finish_reason_raw": "word-4711"}
     to.add_at_end("raw finish reason", ("word-4711",), _typed("finish", "finish_reason_raw"), {}, word)
+    steps = {"steps": [{"step": 1, "provider": "provider-4711", "tool_calls": 1}]}
+    to.add_at_end("steps", ("provider-4711",), _typed("finish", "steps"), {}, steps)
     continued = {"continued": "verified"}
     to.add_at_end("continued", ("verified",), _typed("finish", "continued"), {}, continued)
     failed = {"type": "error", "error": _FAILURE, "finish_reason": None, "usage": None}

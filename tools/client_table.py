@@ -312,11 +312,15 @@ def _places(things: Mapping[str, Place], *, named: bool) -> str:
     return _paths(path for paths in at for path in paths)
 
 
+_OWN_MEMBERS: Final = re.compile(r"(\bx_gai\.[a-z_]+|^CUSTOM: value|\busage(?:\[\])?)[.\[](?!$).*")
+"""The members of what has a gateway's own name, which are those of the event, and those of a dialect's usage."""
+
+
 def _paths(paths: Iterable[str]) -> str:
     """Returns paths as a cell has them: a frame, or an object, stands once before its paths: `a: b.c` `d`."""
     shown: list[str] = []
     frame = before = ""
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(_OWN_MEMBERS.sub(r"\1", path) for path in paths):
         at, colon, inner = path.rpartition(": ")
         shared = path[: path.rfind(".") + 1] or at + colon
         if before and shared == before:

@@ -16,12 +16,11 @@ from gai_fast.config.values import Key, program, seconds, switch, text, texts, w
 from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ToolServerSettings, ToolSettings
+from gai_fast.model.tool_rules import OWN_LABEL
 
 SERVER_NAME: Final = re.compile(rf"[a-z0-9-]{{1,{LIMITS.tool_server_name}}}")
 TOOL_NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{SHARED.model_tool_name}}}")
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-OWN_LABEL: Final = "gateway"
-"""The label of the gateway's own tools."""
 
 _OF_MCP: Final = re.compile(r"mcp-.*|last-event-id")
 _OF_CALLS: Final = re.compile(r"idempotency-key|x-request-id|x-gai-.*|traceparent")

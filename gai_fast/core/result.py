@@ -44,14 +44,16 @@ class Result:
         text: The visible text.
         reasoning: The reasoning text.
         refusal: The text of a refusal.
-        tool_calls: The complete calls, in order.
+        tool_calls: The complete calls that are left to the client, in order.
         citations: All citations, in order.
         finish_reason: One of `events.FINISH_REASONS`. `None` if the stream failed.
         finish_reason_raw: The provider's finish reason.
         usage: Token counts as in `docs/events.md`. `None` if they are unknown.
         error: The failure of the stream. `None` if it has not failed.
         message: The answer as a message for the next request's `messages`, including signatures. Images and sounds are
-            left out: few providers accept them in an earlier answer.
+            left out: few providers accept them in an earlier answer. Of a run it is the last one.
+        messages: All messages that the answer adds to the conversation: `message`, and in a run those of earlier turns
+            and the results of the gateway's calls, as messages of the role `tool`.
         metrics: Times and rates of the stream; empty if they were not measured.
         provider: The provider's name.
         model: The model that answered.
@@ -72,6 +74,7 @@ class Result:
     provider: str | None = None
     model: str | None = None
     logprobs: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=lambda: [{"role": "assistant", "content": []}])
 
     def raise_for_error(self) -> Result:
         """Returns this result.
@@ -82,6 +85,36 @@ class Result:
         if self.error is not None:
             raise self.error
         return self
+
+
+class _Turn:
+    """A turn of a run: where it begins among what is collected.
+
+    Args:
+        step: Its number; None if the event has none.
+        provider: The provider that answers it; None if it is the stream's.
+        parts: The number of parts before it. The other numbers are those of `Collector`'s lists.
+    """
+
+    __slots__ = ("calls", "citations", "logprobs", "parts", "provider", "step", "texts")
+
+    def __init__(
+        self,
+        step: int | None,
+        provider: str | None,
+        parts: int,
+        texts: dict[str, int],
+        calls: int,
+        citations: int,
+        logprobs: int,
+    ) -> None:
+        self.step = step
+        self.provider = provider
+        self.parts = parts
+        self.texts = texts
+        self.calls = calls
+        self.citations = citations
+        self.logprobs = logprobs
 
 
 class Collector:
@@ -114,6 +147,8 @@ class Collector:
         self._logprobs: list[dict[str, Any]] = []
         self._usage: dict[str, Any] | None = None
         self._end: Event = NO_EVENT
+        self._turns: list[_Turn] = []  # of a run; else none
+        self._results: dict[str, Event] = {}  # of the gateway's calls, by their ids
         self._size = 0
 
     def event(self, event: Event) -> None:
@@ -147,6 +182,11 @@ class Collector:
         elif kind == "tool.call":
             self._grow(len(repr(event["tool_call"])))
             self._call(event)
+        elif kind == "tool.result" and event.get("call_id") in self._results:
+            self._grow(len(encode_json(event)))
+            self._results[event["call_id"]] = event
+            if kind in self._others:
+                self._parts.append({"type": "event", "event": event})
         elif kind == "reasoning.signature":
             self._grow(len(event["signature"]))
             self._signature(event)
@@ -171,9 +211,11 @@ class Collector:
         elif kind == "stream.gap":
             text = _text(event, "text")
             if text != "".join(self._texts["text.delta"]):
-                self._texts["text.delta"] = [text]
-                self._parts = [part for part in self._parts if part["type"] != "text"]
-                self._text_part("text", text)
+                self._replace_text(text)
+        elif kind == "step.start":
+            self._begin_turn(event)
+        elif kind == "step.reset":
+            self._void_turn(event)
         elif kind in self._others and not event.get("image", {}).get("partial"):
             self._grow(len(encode_json(event)))  # first: raises if it cannot be written
             self._parts.append({"type": "event", "event": event})
@@ -191,7 +233,7 @@ class Collector:
     def _text_part(self, kind: str, text: str) -> None:
         if not text:
             return  # providers refuse an empty part
-        last = self._parts[-1] if self._parts else {}
+        last = self._last()
         # A signature closes its block: further text is a new part.
         if last.get("type") == kind and "signature" not in last:
             last["pieces"].append(text)
@@ -202,7 +244,7 @@ class Collector:
         if "call_id" in event:
             self._call_signatures[event["call_id"]] = event["signature"]
             return
-        last = self._parts[-1] if self._parts else {}
+        last = self._last()
         if event.get("redacted"):
             self._parts.append({"type": "reasoning", "pieces": [], "signature": event["signature"], "redacted": True})
         elif last.get("type") == "reasoning" and "signature" not in last:
@@ -214,17 +256,96 @@ class Collector:
         call, call_id = event["tool_call"], event["call_id"]
         value = call["input"]
         kept = value.value if self._plain and isinstance(value, JSONText) else value
-        arguments = "".join(self._arguments.get(call_id, ()))
-        if not arguments.strip():
-            arguments = encode_json(value).decode()
-        self._calls.append(ToolCallResult(call_id, call.get("name", ""), kept, arguments))
+        if not "".join(self._arguments.get(call_id, ())).strip():
+            self._arguments[call_id] = [encode_json(value).decode()]
+        part = {"type": "tool_call", "call_id": call_id, "name": call.get("name", ""), "input": kept}
+        if event.get("executed_by"):
+            self._results.setdefault(call_id, NO_EVENT)
+        else:
+            self._calls.append(ToolCallResult(call_id, call.get("name", ""), kept, self.arguments_of(part)))
         if event.get("signature"):
             self._call_signatures[call_id] = event["signature"]
-        self._parts.append({"type": "tool_call", "call_id": call_id, "name": call.get("name", ""), "input": kept})
+        self._parts.append(part)
+        if event.get("executed_by") and "tool.call" in self._others:
+            self._parts.append({"type": "event", "event": event})
+
+    def arguments_of(self, part: Mapping[str, Any]) -> str:
+        """Returns the text of a complete call's arguments as it came, or as JSON if none came.
+
+        Args:
+            part: The call, a part of a message.
+        """
+        return "".join(self._arguments[part["call_id"]])
+
+    # -- runs --
+
+    def _last(self) -> dict[str, Any]:
+        """Returns the last part of the turn."""
+        begin = self._turns[-1].parts if self._turns else 0
+        return self._parts[-1] if len(self._parts) > begin else {}
+
+    def _begin_turn(self, event: Event) -> None:
+        self._grow(0)
+        texts = {kind: len(pieces) for kind, pieces in self._texts.items()}
+        calls, citations, logprobs = len(self._calls), len(self._citations), len(self._logprobs)
+        place = len(self._parts), texts, calls, citations, logprobs
+        self._turns.append(_Turn(event.get("step"), event.get("provider"), *place))
+        if event["type"] in self._others:
+            self._parts.append({"type": "event", "event": event})
+
+    def _void_turn(self, event: Event) -> None:
+        """Drops what the last turn has said. Its next `step.start` follows."""
+        if not self._turns or self._turns[-1].step != event.get("step"):  # a gap has left out its beginning
+            return
+        turn = self._turns.pop()
+        for kind, kept in turn.texts.items():
+            del self._texts[kind][kept:]
+        for part in self._parts[turn.parts :]:
+            if part["type"] == "tool_call":
+                self._results.pop(part["call_id"], None)
+        del self._parts[turn.parts :]
+        del self._calls[turn.calls :]
+        del self._citations[turn.citations :]
+        del self._logprobs[turn.logprobs :]
+
+    def _replace_text(self, text: str) -> None:
+        """Replaces the text so far. What stood before the last turn is kept apart, for `_void_turn`."""
+        pieces, turn = self._texts["text.delta"], self._turns[-1] if self._turns else None
+        former = "" if turn is None else "".join(pieces[: turn.texts["text.delta"]])
+        if turn is None or not text.startswith(former):
+            begin = 0
+            pieces[:] = [text]
+            for each in self._turns:
+                each.texts["text.delta"] = 1
+        else:
+            begin = turn.parts
+            pieces[turn.texts["text.delta"] :] = [text[len(former) :]]
+            text = text[len(former) :]
+        kept = [part for part in self._parts[begin:] if part["type"] != "text"]
+        if not begin:
+            for each in self._turns:
+                each.parts -= sum(part["type"] == "text" for part in self._parts[: each.parts])
+        self._parts[begin:] = kept
+        self._text_part("text", text)
+
+    def _messages(self) -> list[dict[str, Any]]:
+        """Returns the messages of all turns, each with the results of the gateway's calls in the calls' order."""
+        found: list[dict[str, Any]] = []
+        ends = [turn.parts for turn in self._turns[1:]] + [len(self._parts)]
+        turns = zip(self._turns, ends, strict=True) if self._turns else [(None, ends[0])]
+        begin = 0
+        for turn, end in turns:
+            content = self._parts_between(begin, end, (), blocks=True, provider=None if turn is None else turn.provider)
+            found.append({"role": "assistant", "content": content})
+            calls = [part["call_id"] for part in content if part["type"] == "tool_call"]
+            found += [result_message(self._results[call]) for call in calls if self._results.get(call)]
+            begin = end
+        return found
 
     def result(self) -> Result:
         """Returns the result so far."""
-        provider = self._end.get("provider") or self._start.get("provider")
+        provider = self._provider
+        messages = self._messages()
         error = self._end.get("error", {}) if self._end.get("type") == "error" else None
         return Result(
             text="".join(self._texts["text.delta"]),
@@ -236,26 +357,51 @@ class Collector:
             finish_reason_raw=self._end.get("finish_reason_raw"),
             usage=self._usage,
             error=None if error is None else Error.from_payload(error, provider),
-            message={"role": "assistant", "content": self.parts()},
+            message=next(message for message in reversed(messages) if message["role"] == "assistant"),
             provider=provider,
             model=self._end.get("model") or self._start.get("model"),
             logprobs=list(self._logprobs),
+            messages=messages,
         )
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the answer has turns."""
+        return bool(self._turns)
+
+    @property
+    def _provider(self) -> str | None:
+        return self._end.get("provider") or self._start.get("provider")
 
     def others(self) -> list[Event]:
         """Returns the kept events of `others`, in order."""
         return [part["event"] for part in self._parts if "event" in part and part["event"]["type"] in self._others]
 
     def parts(self, among: Collection[str] = (), *, blocks: bool = True) -> list[dict[str, Any]]:
-        """Returns the parts of the message, in order.
+        """Returns the parts of the message, in order; of a run those of all turns, without the gateway's calls.
 
         Args:
             among: Types of `others` to include, as `{"type": "event", "event": …}`. Other events do not split a text.
             blocks: Whether blocks that only the provider understands are included.
         """
-        provider = self._end.get("provider") or self._start.get("provider")
+        found = self._parts_between(0, len(self._parts), among, blocks=blocks)
+        return [part for part in found if part["type"] != "tool_call" or part["call_id"] not in self._results]
+
+    def _parts_between(
+        self, begin: int, end: int, among: Collection[str], *, blocks: bool, provider: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Returns some of the parts.
+
+        Args:
+            begin: The number of parts before them.
+            end: That of the parts up to their last.
+            among: As for `parts`.
+            blocks: As for `parts`.
+            provider: The provider that has said them; None for the stream's.
+        """
+        provider = provider or self._provider
         found: list[dict[str, Any]] = []
-        for part in self._parts:
+        for part in self._parts[begin:end]:
             if part["type"] == "event":
                 if part["event"]["type"] in among:
                     found.append(part)
@@ -349,6 +495,18 @@ class ReadCollector:
 
 
 _TAKEN_OVER: Final = "taken_over"
+
+
+def result_message(event: Event) -> dict[str, Any]:
+    """Returns the result of a call as a message for the next request.
+
+    Args:
+        event: Its `tool.result`.
+    """
+    value = event.get("tool_result", "")  # events have no empty members
+    content = event.get("parts") or (value if isinstance(value, str) else encode_json(value).decode())
+    message = {"role": "tool", "call_id": event["call_id"], "content": content}
+    return {**message, "is_error": True} if event.get("is_error") else message
 
 
 def _not_an_event(event: Any, problem: Exception) -> ValueError:

@@ -345,6 +345,8 @@ class Format(ABC):
     """The members of a request that do not change its answer: an upstream that lacks them is asked without them."""
     can_reset: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
+    can_reset_step: ClassVar[bool] = False
+    """Whether the format can void what was sent of one step (`step.reset`)."""
     shares_native_routes: ClassVar[bool] = False
     """Whether the native routes accept this dialect's requests if the client asks for this format."""
     copies_upstream: ClassVar[bool] = False
@@ -721,8 +723,34 @@ def warning_members(event: Event) -> dict[str, Any]:
     return members
 
 
-OTHERS: tuple[str, ...] = ("audio.delta", "image", "safety", "server_tool", "tool.result")
+OTHERS: tuple[str, ...] = (
+    "approval.decided",
+    "approval.required",
+    "audio.delta",
+    "image",
+    "safety",
+    "server_tool",
+    "tool.result",
+)
 """`WholeEncoder.others` for answers with all of these; later events repeat partial JSON and partial images."""
+CALLS_TOO: tuple[str, ...] = (*OTHERS, "tool.call")
+"""The same for answers whose calls are the client's: the gateway's are events."""
+
+_OF_RUNS: Final = (
+    *("call_id", "tool_call", "tool_result", "executed_by", "server", "parts", "approval", "is_error", "attempt"),
+    *("duration_ms", "truncated"),
+)
+
+
+def run_members(event: Event) -> dict[str, Any]:
+    """Returns what an event about a gateway's call says, for formats without it."""
+    return {key: event[key] for key in _OF_RUNS if key in event}
+
+
+def result_text(event: Event) -> str:
+    """Returns a `tool.result` as text, for formats that have no other results."""
+    value = event.get("tool_result", "")  # events have no empty members
+    return value if isinstance(value, str) else encode_json(value).decode()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

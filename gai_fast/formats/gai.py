@@ -7,7 +7,8 @@ Owns the shape of this format's whole answer; the encoders of a stream are in th
 | `start` `text.delta` `reasoning.delta` `refusal.delta` `reasoning.signature` | the event |
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | the event |
 | `provider.block` | the event |
-| `citations` `image` `audio.delta` `json.snapshot` `safety` `warning` `usage` `step.end` | the event |
+| `citations` `image` `audio.delta` `json.snapshot` `safety` `warning` `usage` | the event |
+| `step.start` `step.end` `step.reset` `tool.progress` `approval.required` `approval.decided` | the event |
 | `stream.reset` | the event; a second `start` or an `error` follows |
 | `stream.gap` | the event: written for one follower, or by a new owner of the stream |
 | `finish` `error` | the event |
@@ -51,6 +52,8 @@ class _Whole(WholeEncoder):
             "usage": result.usage,
             "metrics": result.metrics or None,
         }
+        if self._collector.is_run:
+            answer["messages"] = result.messages
         if result.logprobs:
             answer["logprobs"] = result.logprobs
         events = self._collector.others()
@@ -63,6 +66,7 @@ class GaiFormat(Format):
 
     name: ClassVar[str] = "gai"
     can_reset: ClassVar[bool] = True
+    can_reset_step: ClassVar[bool] = True
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:
         """Creates an encoder; the default envelope is compact for SSE and full for NDJSON."""

@@ -11,6 +11,7 @@ produce these bytes from events.
 | `start` `text.delta` `reasoning.delta` `refusal.delta` `reasoning.signature` | none: the upstream's frame has it |
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` | none: the upstream's frame has it |
 | `provider.block` `citations` `image` `audio.delta` `safety` `usage` `step.end` | none: the upstream's frame has it |
+| `step.start` `step.reset` `tool.progress` `approval.required` `approval.decided` | none: there are no runs |
 | `finish` `error` | none: the upstream's frame has it, or the response is cut off |
 | `warning` `done` `json.snapshot` | none: these are the gateway's own events |
 | `stream.reset` | none: the buffered frames of a whole answer are void |

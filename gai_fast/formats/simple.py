@@ -8,9 +8,11 @@ In SSE `[DONE]` means that the answer is complete, so it never follows an error.
 | `text.delta` `refusal.delta` | `{"content": "…"}` |
 | `error` | `{"error": "…"}` |
 | `done` | `[DONE]` after a `finish`; nothing after an `error`, nor in NDJSON |
-| `start` `finish` `usage` `step.end` `safety` `warning` | none |
+| `start` `finish` `usage` `step.start` `step.end` `safety` `warning` | none |
 | `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` `json.snapshot` | none |
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` `provider.block` | none |
+| `tool.progress` `approval.required` `approval.decided` | none |
+| `step.reset` | none: a step with content is never asked anew |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 """

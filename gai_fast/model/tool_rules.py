@@ -15,6 +15,8 @@ from typing import Final
 _ALL: Final = "*"
 BETWEEN: Final = "__"
 """What stands between the names of a server and of its tool for a model."""
+OWN_LABEL: Final = "gateway"
+"""The label of the gateway's own tools, which have no server."""
 
 
 class ToolPatterns:

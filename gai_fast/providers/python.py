@@ -7,7 +7,8 @@ unusual:
   ends with `done` alone has the reason `tool_calls` if it has calls, else `stop`.
 * A call may come as `tool.call` alone.
 * `error` ends the answer with its own code.
-* `stream.reset` cannot be passed on: the answer before it has been sent.
+* `stream.reset` and `step.reset` cannot be passed on: what is before them has been sent.
+* The events of a run of another gateway are left out: its calls are neither this one's nor the client's.
 """
 
 from __future__ import annotations
@@ -58,8 +59,11 @@ class Python(API):
 
 _MEMBERS: Final = frozenset(KEYS) - {"schema", "ts", "seq", "trace_id", "request_id", "stream_id", "from_seq"}
 """Members of events that are passed on; those of the envelope are the gateway's own."""
-_NOT_PASSED_ON: Final = frozenset(("json.snapshot", "stream.gap"))
-"""Events that the gateway itself makes of others."""
+_NOT_PASSED_ON: Final = frozenset(
+    ("json.snapshot", "stream.gap", "step.start", "tool.progress", "approval.required", "approval.decided")
+)
+"""Events that the gateway itself makes."""
+_RESETS: Final = frozenset(("stream.reset", "step.reset"))
 _NUMBERS: Final = ("choice", "index", "step")
 _SOURCES: Final = ("counted", "estimated", "partial")
 """The sources of usage that the provider did not count."""
@@ -75,6 +79,7 @@ class EventsAdapter(ProviderAdapter):
         super().__init__(api, model)
         self._calls: dict[int, ToolCalls] = {}  # by choice
         self._open: dict[tuple[int, str], ToolCall] = {}  # by choice and the source's own id
+        self._run_calls: set[str] = set()  # the ids of calls that another gateway makes
         self._source = ""
         self._reason = ""
         self._raw = ""
@@ -114,7 +119,7 @@ class EventsAdapter(ProviderAdapter):
             return self.start(None, label(parsed.get("model")))
         if kind == "error":
             raise _error_of(parsed)
-        if kind == "stream.reset":
+        if kind in _RESETS:
             raise self.spliced()
         if kind == "done":
             self.ended = parsed.get("finished") is not False
@@ -123,6 +128,8 @@ class EventsAdapter(ProviderAdapter):
             return []
         event: Event = {key: value for key, value in parsed.items() if key in _MEMBERS}  # type: ignore[assignment]  # keys of events
         _check(event)
+        if self._is_of_run(kind, event):
+            return []
         if kind == "finish":
             return self._finished(event)
         if kind in _CALLS:
@@ -135,6 +142,16 @@ class EventsAdapter(ProviderAdapter):
             counted = self._count(event["usage"])
             event["usage"], events = counted, [event] if counted else []
         return [*self.start(None, None), *events] if events else []
+
+    def _is_of_run(self, kind: str, event: Event) -> bool:
+        """Returns whether an event is part of a call that another gateway makes."""
+        if kind not in _CALLS and kind != "tool.result":
+            return False
+        call_id = label(event.get("call_id"))
+        if "executed_by" in event and call_id not in self._run_calls:
+            self.room.take(len(call_id))
+            self._run_calls.add(call_id)
+        return call_id in self._run_calls
 
     def _finished(self, event: Event) -> list[Event]:
         reason = event.get("finish_reason")

@@ -39,6 +39,7 @@ def _prefixes(kind: str) -> tuple[bytes, ...]:
 _DELTA: Final = _prefixes("text.delta")
 _RESET: Final = _prefixes("stream.reset")
 _GAP: Final = _prefixes("stream.gap")
+_STEP_RESET: Final = _prefixes("step.reset")
 
 
 class LogHeader(NamedTuple):
@@ -323,11 +324,13 @@ def add_text(text: bytearray, block: bytes) -> bool:
         block: Whole frames of the format `gai`, in either framing.
 
     Returns:
-        Whether the block could be read: the copy of a log may be damaged.
+        Whether the text is known: the copy of a log may be damaged, or a step is void.
     """
     for data in data_lines(block):
         if data.startswith(_RESET):
             text.clear()  # a reset voids all text before it
+        elif data.startswith(_STEP_RESET):
+            return False  # it voids a part of the text, whose beginning was not noted
         elif data.startswith((*_DELTA, *_GAP)):
             try:
                 event = _read_delta(data)

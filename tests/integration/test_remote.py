@@ -14,6 +14,7 @@ from gai_fast.model.settings import KeyLimits, KeySettings, key_digest
 from tests.conftest import ChangeLimits
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.gateway import LAST_CHUNK, SSE_HEAD, Net, Peer, on_both_loops, on_uvloop
+from tests.unit.formats.run_events import CLIENT_CALLS, RUN_EVENTS, TEXT, as_read
 from tests.waiting import SECONDS, until
 
 QUERY = {"query": "Tell me a story"}
@@ -86,6 +87,24 @@ async def test_the_interface_is_the_gateways(net: Net) -> None:
         assert [event async for event in client.follow(stream.id, after=3)] == events[3:]
         assert [event async for event in client.follow(stream.id, after=f"{stream.id}.10")] == []
         assert (await gai_fast.acollect(client.follow(stream.id))).text == result.text
+
+
+@on_uvloop
+async def test_a_run_is_read_with_its_messages_over_any_cut(net: Net) -> None:
+    """The calls of the gateway are in `messages`; `tool_calls` are those that the program must make."""
+    frames = [
+        frame({**event, **({"stream_id": ID} if event["type"] == "start" else {})}) for event in as_read(RUN_EVENTS)
+    ]
+    for at in (5, 17, len(frames)):
+        server = await net.upstream(Scripted(HEAD + b"".join(frames[:at]), HEAD + b"".join(frames[at:]) + LAST_CHUNK))
+        async with gai_fast.connect(server.url) as client, client.stream(QUERY) as stream:
+            kinds = [event["type"] async for event in stream]
+            result = await stream.result()
+        assert kinds == [event["type"] for event in RUN_EVENTS]
+        assert result.text == TEXT
+        assert [call.call_id for call in result.tool_calls] == CLIENT_CALLS
+        roles = [message["role"] for message in result.messages]
+        assert roles == ["assistant", "tool", "tool", "assistant", "tool", "assistant", "tool"]
 
 
 @on_uvloop

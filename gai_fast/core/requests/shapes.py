@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.requests.gateway_calls import is_gateways
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import is_own_item, may_name_another
 
@@ -37,7 +38,7 @@ class RequestShape:
         signed: There is reasoning that its provider must be asked about: it is sealed, or lacks its signature, or this
             gateway has made its id.
         is_encrypted: There is reasoning that a provider has encrypted, and that is not sealed.
-        has_odd_items: An item's `id` lacks the prefix of its kind.
+        has_odd_items: An item's `id` lacks the prefix of its kind, or an item is a call that the gateway has made.
         may_refer: An item may stand for one that is stored.
     """
 
@@ -185,7 +186,7 @@ def _note_item(shape: RequestShape, item: dict[str, Any]) -> None:
         elif content is not None:
             shape.is_encrypted = True
     if identifier is not None:
-        if not begins_as_its_kind(item):
+        if not begins_as_its_kind(item) or is_gateways(item):
             shape.has_odd_items = True
         if may_name_another(item):
             shape.may_refer = True

@@ -13,7 +13,11 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `tool.result` | `TOOL_CALL_RESULT` |
 | `citations` `server_tool` `image` `audio.delta` | `CUSTOM` with the event's type as name, and its payload |
 | `provider.block` | `CUSTOM` with the event's type as name, and its `provider` and `block` |
-| `json.snapshot` `safety` `step.end` | `CUSTOM` with the event's type as name, and its payload |
+| `json.snapshot` `safety` | `CUSTOM` with the event's type as name, and its payload |
+| `tool.progress` `approval.required` `approval.decided` | `CUSTOM`, with the id of the call in its payload |
+| `step.start` | `STEP_STARTED`, by the step's number |
+| `step.end` | `STEP_FINISHED`; `CUSTOM` if the step has no start |
+| `step.reset` | none: a step with content is never asked anew |
 | `warning` | `CUSTOM`, with its reason; if it names a guard, with `reason` and `guard` |
 | `usage` | `usage` of the end, if `finish` has no usage |
 | `stream.reset` | none: an answer with content is never restarted |
@@ -23,8 +27,8 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `done` | none: `RUN_FINISHED` and `RUN_ERROR` are ends |
 
 Choices beyond the first are left out. A tool that the provider runs is not written as a call: a client would run it,
-and send it back. A call that was cut off gets a `TOOL_CALL_END` too, before `RUN_FINISHED`. A `step.end` is not written
-as `STEP_FINISHED`: the client requires a `STEP_STARTED` of this name before it, and the gateway has no such event.
+and send it back; a call that the gateway makes has its `TOOL_CALL_RESULT`. A call that was cut off gets a
+`TOOL_CALL_END` too, and an open step a `STEP_FINISHED`, before `RUN_FINISHED`.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
 from gai_fast.core.requests.signatures import seal
-from gai_fast.formats._base import Framing, StreamContext, block_members
+from gai_fast.formats._base import Framing, StreamContext, block_members, result_text
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.formats._openai import argument_text
 from gai_fast.kernels import encode_json, escape
@@ -49,8 +53,10 @@ _CUSTOM: Final = {
     "json.snapshot": "json",
     "safety": "safety",
     "server_tool": "server_tool",
-    "step.end": "step",
 }
+
+_OF_CALL: Final = ("call_id", "progress", "total", "text", "approval")
+"""What events about a call of the gateway hold besides its result."""
 
 _COUNTS: Final = {
     "input_tokens": "inputTokens",
@@ -111,6 +117,7 @@ class RunEvents(BlockEncoder):
         "_provider",
         "_run",
         "_started",
+        "_step",
         "_stream_id",
         "_usage",
         "_waiting",
@@ -137,6 +144,8 @@ class RunEvents(BlockEncoder):
         self._calls: set[str] = set()
         self._open_calls: dict[str, None] = {}
         self._with_arguments: set[str] = set()
+        self._step = ""
+        """The name of the open step; empty if none is open."""
         self._waiting: dict[str, dict[str, str]] = {}
         """Signatures of calls that have not started."""
         self._usage: Mapping[str, Any] | None = None
@@ -246,10 +255,27 @@ class RunEvents(BlockEncoder):
             self._write("TOOL_CALL_END", {"toolCallId": call_id})
 
     def _result(self, event: Event) -> None:
-        output = event.get("tool_result")
-        content = output if isinstance(output, str) else encode_json(output).decode()
-        call_id = event.get("call_id", "")
-        self._write("TOOL_CALL_RESULT", {"messageId": self._new_id(), "toolCallId": call_id, "content": content})
+        members = {"toolCallId": event.get("call_id", ""), "content": result_text(event)}
+        self._write("TOOL_CALL_RESULT", {"messageId": self._new_id(), **members})
+
+    def _of_call(self, event: Event) -> None:
+        value = {key: event[key] for key in _OF_CALL if key in event}
+        self._write("CUSTOM", {"name": event["type"], "value": value})
+
+    def _step_start(self, event: Event) -> None:
+        """Begins a turn of the model. Its text and calls are those of a new message."""
+        self._end_parts()
+        self._provider = event.get("provider", self._provider)
+        self._model = event.get("model", self._model)
+        self._parent = ""
+        self._step = str(event.get("step", ""))
+        self._write("STEP_STARTED", {"stepName": self._step})
+
+    def _step_end(self, event: Event) -> None:
+        if self._step:
+            self._end_parts()
+        else:
+            self._write("CUSTOM", {"name": event["type"], "value": event.get("step")})
 
     def _custom(self, event: Event) -> None:
         kind = event["type"]
@@ -266,11 +292,18 @@ class RunEvents(BlockEncoder):
     def _counted(self, event: Event) -> None:
         self._usage = event["usage"]
 
-    def _ended(self, event: Event) -> dict[str, Any]:
-        """Ends the open message and all open calls; returns the run's `usage` member."""
+    def _end_parts(self) -> None:
+        """Ends the open message, all open calls and the open step."""
         self._end_block()
         for call_id in list(self._open_calls):
             self._end_call(call_id)
+        if self._step:
+            self._write("STEP_FINISHED", {"stepName": self._step})
+            self._step = ""
+
+    def _ended(self, event: Event) -> dict[str, Any]:
+        """Ends all that is open; returns the run's `usage` member."""
+        self._end_parts()
         usage = token_usage(event.get("usage", self._usage), self._provider, self._model)
         return {"usage": usage} if usage else {}
 
@@ -279,6 +312,8 @@ class RunEvents(BlockEncoder):
         reason = event.get("finish_reason", "stop")
         outcome = {"outcome": {"type": "cancelled"}} if reason == "cancelled" else {}
         result = {"finish_reason": reason, **usage_source(event.get("usage", self._usage))}
+        if "steps" in event:
+            result["steps"] = event["steps"]
         end = {**self._run.members(), "result": result, **outcome, **usage}
         self._write("RUN_FINISHED", end)
 
@@ -299,6 +334,9 @@ RunEvents.writers = {
     **dict.fromkeys(_CUSTOM, RunEvents._custom),
     "provider.block": RunEvents._provider_block,
     "warning": RunEvents._warning,
+    **dict.fromkeys(("tool.progress", "approval.required", "approval.decided"), RunEvents._of_call),
+    "step.start": RunEvents._step_start,
+    "step.end": RunEvents._step_end,
     "usage": RunEvents._counted,
     "finish": RunEvents._finish,
     "error": RunEvents._error,

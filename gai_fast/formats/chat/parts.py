@@ -34,6 +34,8 @@ def finish_reason_of(event: Event, *, has_calls: bool) -> tuple[str, dict[str, A
         x_gai["continued"] = event["continued"]
     if "reason" in event:
         x_gai["reason"] = event["reason"]
+    if "steps" in event:
+        x_gai["steps"] = event["steps"]
     return reason, x_gai
 
 

@@ -11,6 +11,8 @@ The chunks are those of OpenAI's `chat_completion_chunk.py`, with extensions tha
    deltas by `index`, and fails without it.
 4. Values that have no place in the dialect are members of `x_gai` in the chunk.
 5. Usage is sent if the client asked for it; then all other chunks have `"usage": null`, like OpenAI's.
+6. A call that the gateway makes is none of the client's: it is in `x_gai` when its arguments are complete, and the
+   client's calls are counted without it.
 
 | event | chunk |
 |---|---|
@@ -19,14 +21,16 @@ The chunks are those of OpenAI's `chat_completion_chunk.py`, with extensions tha
 | `reasoning.delta` | `delta.reasoning_content` |
 | `refusal.delta` | `delta.refusal` |
 | `reasoning.signature` | `delta.reasoning_details`; for a call, the call's `extra_content` |
-| `tool.call.start` `tool.call.delta` `tool.call` | `delta.tool_calls` |
+| `tool.call.start` `tool.call.delta` `tool.call` | `delta.tool_calls`; of the gateway: rule 6 |
 | `citations` | `delta.annotations` |
 | `audio.delta` | `delta.audio.data` |
 | `tool.result` `server_tool` `image` `json.snapshot` `safety` | `x_gai` of a separate chunk |
+| `approval.required` `approval.decided` | `x_gai` of a separate chunk |
 | `provider.block` | `x_gai.provider_block` of a separate chunk |
 | `warning` | `x_gai.warnings` of the last chunk |
 | `usage` | `usage` of the last chunk, if `finish` has no usage |
-| `step.end` | none: the dialect has no steps |
+| `step.start` `step.end` `tool.progress` | none: the dialect has no steps |
+| `step.reset` | none: a step with content is never asked anew |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `finish_reason`, and `usage` in a chunk with `choices: []` |
@@ -39,7 +43,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from gai_fast.formats._base import Framing, StreamContext, block_members
+from gai_fast.formats._base import Framing, StreamContext, block_members, run_members
 from gai_fast.formats._openai import annotation, argument_text, error_object, note_warning
 from gai_fast.formats._passthrough import DialectEncoder
 from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
@@ -63,7 +67,6 @@ _UNMAPPED: Final = {
     "json.snapshot": "json",
     "safety": "safety",
     "server_tool": "server_tool",
-    "tool.result": "tool_result",
 }
 
 _CallKey: TypeAlias = tuple[int, str]
@@ -85,6 +88,7 @@ class Chunks(DialectEncoder):
         "_details",
         "_head",
         "_id",
+        "_is_run",
         "_length",
         "_model",
         "_signatures",
@@ -110,6 +114,7 @@ class Chunks(DialectEncoder):
         self._annotations = 0
         self._length = 0
         self._calls: dict[_CallKey, int] = {}
+        self._is_run = False
         self._with_arguments: set[_CallKey] = set()
         # For each call with a signature: the signature until the call starts, then empty.
         self._signatures: dict[_CallKey, str] = {}
@@ -235,8 +240,10 @@ class Chunks(DialectEncoder):
             self._call_delta(event, b'"function":{"arguments":""},"extra_content":%b' % extra)
 
     def _call_start(self, event: Event) -> None:
+        if "executed_by" in event:
+            return
         key = _call_key(event)
-        self._calls[key] = event.get("index", len(self._calls))
+        self._calls[key] = len(self._calls) if self._is_run else event.get("index", len(self._calls))
         entry: dict[str, Any] = {
             "id": event["call_id"],
             "type": "function",
@@ -249,13 +256,16 @@ class Chunks(DialectEncoder):
 
     def _call_arguments(self, event: Event) -> None:
         key, fragment = _call_key(event), event["arguments"]
-        if key not in self._calls:  # a processor may have dropped its start
+        if key not in self._calls:  # the gateway's, or a processor has dropped its start
             return
         if fragment.strip():
             self._with_arguments.add(key)
         self._call_delta(event, b'"function":{"arguments":%b}' % escape(fragment))
 
     def _call(self, event: Event) -> None:
+        if "executed_by" in event:
+            self._of_run(event)
+            return
         key = _call_key(event)
         if key not in self._calls:
             self._call_start(event)
@@ -281,8 +291,14 @@ class Chunks(DialectEncoder):
         self._delta(event, b'{"audio":{"data":%b}}' % escape(event["audio"]["chunk"]))
 
     def _unmapped(self, event: Event) -> None:
-        keys = ("call_id", _UNMAPPED[event["type"]])
-        self._chunk(self._choice(0, b"{}"), {key: event[key] for key in keys if key in event})  # type: ignore[literal-required]  # the key depends on the type
+        key = _UNMAPPED[event["type"]]
+        self._chunk(self._choice(0, b"{}"), {key: event[key]} if key in event else {})  # type: ignore[literal-required]  # the key depends on the type
+
+    def _step(self, event: Event) -> None:
+        self._is_run = True
+
+    def _of_run(self, event: Event) -> None:
+        self._chunk(self._choice(0, b"{}"), run_members(event))
 
     def _provider_block(self, event: Event) -> None:
         self._chunk(self._choice(0, b"{}"), {"provider_block": block_members(event)})
@@ -330,6 +346,8 @@ _WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "citations": Chunks._citations,
     "audio.delta": Chunks._audio,
     **dict.fromkeys(_UNMAPPED, Chunks._unmapped),
+    **dict.fromkeys(("tool.result", "approval.required", "approval.decided"), Chunks._of_run),
+    "step.start": Chunks._step,
     "provider.block": Chunks._provider_block,
     "usage": Chunks._snapshot,
     "warning": Chunks._warning,

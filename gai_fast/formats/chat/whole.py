@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.result import Collector, Result
-from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
+from gai_fast.formats._base import CALLS_TOO, StreamContext, WholeEncoder
 from gai_fast.formats._openai import annotation, note_warning
 from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
 from gai_fast.kernels import encode_json
@@ -77,7 +77,7 @@ class WholeObject(WholeEncoder):
 class WholeCompletion(WholeObject):
     """Events → one `chat.completion`."""
 
-    others: ClassVar[tuple[str, ...]] = (*OTHERS, "provider.block")
+    others: ClassVar[tuple[str, ...]] = (*CALLS_TOO, "provider.block")
 
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)
@@ -99,22 +99,23 @@ class WholeCompletion(WholeObject):
 
     def _answer(self, result: Result) -> bytes:
         _, x_gai = finish_reason_of(self._finish, has_calls=bool(result.tool_calls))
-        choices = [self._choice(0, result)]
-        choices += [self._choice(number, self._more[number].result()) for number in sorted(self._more)]
+        choices = [self._choice(0, result, self._collector)]
+        choices += [
+            self._choice(number, self._more[number].result(), self._more[number]) for number in sorted(self._more)
+        ]
         return self._object("chat.completion", "chatcmpl", choices, x_gai, result)
 
     def _others(self) -> list[Event]:
         return [*super()._others(), *(event for each in self._more.values() for event in each.others())]
 
-    def _choice(self, number: int, result: Result) -> dict[str, Any]:
+    def _choice(self, number: int, result: Result, collector: Collector) -> dict[str, Any]:
         reason, _ = finish_reason_of(self._finish, has_calls=bool(result.tool_calls))
-        choice = {"index": number, "message": self._message(result), "finish_reason": reason}
+        choice = {"index": number, "message": self._message(result, collector.parts()), "finish_reason": reason}
         if result.logprobs:
             choice["logprobs"] = logprobs_of("text.delta", result.logprobs)
         return choice
 
-    def _message(self, result: Result) -> dict[str, Any]:
-        parts = result.message["content"]
+    def _message(self, result: Result, parts: list[dict[str, Any]]) -> dict[str, Any]:
         is_null = not result.text and (result.tool_calls or result.refusal)
         message: dict[str, Any] = {
             "role": "assistant",

@@ -81,6 +81,8 @@ def stop_reason_of(event: Event, *, has_calls: bool) -> tuple[str, dict[str, Any
         x_gai["continued"] = event["continued"]
     if "reason" in event:
         x_gai["reason"] = event["reason"]
+    if "steps" in event:
+        x_gai["steps"] = event["steps"]
     return word, x_gai
 
 

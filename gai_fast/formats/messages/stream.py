@@ -25,15 +25,17 @@
 | `text.delta` `refusal.delta` | `text_delta` of a `text` block |
 | `reasoning.delta` | `thinking_delta` of a `thinking` block |
 | `reasoning.signature` | `signature_delta`; a `redacted_thinking` block if it is redacted or of a call |
-| `tool.call.start` `tool.call.delta` `tool.call` | a `tool_use` block and its `input_json_delta` |
+| `tool.call.start` `tool.call.delta` `tool.call` | `tool_use` and its `input_json_delta`; the gateway's: a `ping` |
 | `provider.block` | the block of Anthropic; for other providers a `ping` |
 | `server_tool` | `server_tool_use` and the block of its result, unless it has been written; for others a `ping` |
 | `citations` | `citations_delta` of the open text block, or of a new one |
-| `tool.result` `image` `audio.delta` `json.snapshot` | a `ping` |
+| `tool.result` `image` `audio.delta` `json.snapshot` `approval.required` `approval.decided` | a `ping` |
 | `safety` | a `ping`; the category of a refusal is in `stop_details` (rule 8) |
 | `warning` | `x_gai.warnings` of `message_delta` |
 | `usage` | `usage` of `message_delta`, if `finish` has no usage |
-| `step.end` | none: the dialect has no steps |
+| `step.start` | the end of the open block: the text of each turn has its own |
+| `step.end` `tool.progress` | none: the dialect has no steps |
+| `step.reset` | none: a step with content is never asked anew |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `message_delta` |
@@ -47,7 +49,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.core.json.object_scan import ObjectScan
-from gai_fast.formats._base import Framing, StreamContext, block_members
+from gai_fast.formats._base import Framing, StreamContext, block_members, run_members
 from gai_fast.formats._passthrough import DialectEncoder
 from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.messages.parts import (
@@ -75,7 +77,6 @@ _UNMAPPED: Final = {
     "audio.delta": "audio",
     "image": "image",
     "json.snapshot": "json",
-    "tool.result": "tool_result",
 }
 
 _TEXT: Final = "text"
@@ -378,6 +379,8 @@ class Messages(DialectEncoder):
             self._whole_block({"type": "redacted_thinking", "data": data})
 
     def _call_start(self, event: Event) -> None:
+        if "executed_by" in event:
+            return
         call_id = event["call_id"]
         call = {"type": "tool_use", "id": call_id, "name": event["tool_call"].get("name", ""), "input": {}}
         self._open(f" {call_id}", encode_json(call), _FRAGMENT)
@@ -386,7 +389,7 @@ class Messages(DialectEncoder):
 
     def _call_arguments(self, event: Event) -> None:
         call_id, fragment = event["call_id"], event["arguments"]
-        if call_id in self._not_objects or call_id not in self._calls:  # a processor may have dropped its start
+        if call_id in self._not_objects or call_id not in self._calls:  # the gateway's, or without a start
             return
         if call_id not in self._with_arguments:
             begin = fragment.lstrip()[:1]
@@ -403,6 +406,9 @@ class Messages(DialectEncoder):
             self._delta(self._delta_head(self._calls[call_id], _FRAGMENT), fragment)
 
     def _call(self, event: Event) -> None:
+        if "executed_by" in event:
+            self._of_run(event)
+            return
         call_id, given = event["call_id"], event["tool_call"]["input"]
         if call_id not in self._calls:
             self._call_start(event)
@@ -458,8 +464,16 @@ class Messages(DialectEncoder):
             self._ping({"safety": self._safety})
 
     def _unmapped(self, event: Event) -> None:
-        keys = ("call_id", _UNMAPPED[event["type"]])
-        self._ping({key: event[key] for key in keys if key in event})  # type: ignore[literal-required]  # the key depends on the type
+        key = _UNMAPPED[event["type"]]
+        self._ping({key: event[key]} if key in event else {})  # type: ignore[literal-required]  # the key depends on the type
+
+    def _step(self, event: Event) -> None:
+        """Begins the text of a turn in a block of its own."""
+        self._provider = event.get("provider", self._provider)
+        self._close()
+
+    def _of_run(self, event: Event) -> None:
+        self._ping(run_members(event))
 
     def _snapshot(self, event: Event) -> None:
         self._usage = event["usage"]
@@ -505,6 +519,8 @@ _WRITERS: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "citations": Messages._citations,
     "safety": Messages._add_safety,
     **dict.fromkeys(_UNMAPPED, Messages._unmapped),
+    **dict.fromkeys(("tool.result", "approval.required", "approval.decided"), Messages._of_run),
+    "step.start": Messages._step,
     "usage": Messages._snapshot,
     "warning": Messages._warning,
     "finish": Messages._finish,

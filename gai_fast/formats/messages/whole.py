@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gai_fast.core.result import Result
-from gai_fast.formats._base import OTHERS, StreamContext, WholeEncoder
+from gai_fast.formats._base import CALLS_TOO, StreamContext, WholeEncoder
 from gai_fast.formats.messages.parts import (
     citation_of,
     container_of,
@@ -33,7 +33,7 @@ from gai_fast.model.events import NO_EVENT, Event
 class WholeMessage(WholeEncoder):
     """Events → one `message`."""
 
-    others: ClassVar[tuple[str, ...]] = (*OTHERS, "provider.block")
+    others: ClassVar[tuple[str, ...]] = (*CALLS_TOO, "provider.block")
 
     def __init__(self, context: StreamContext) -> None:
         super().__init__(context)

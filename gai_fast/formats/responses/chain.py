@@ -6,8 +6,8 @@ Pure: gets what is kept as bytes, and knows no store and no route.
 2. Empty messages do not count. Of a failed turn, items that it broke off do not count either.
 3. A call without an output is left out if its turn did not complete, with the reasoning before it: providers refuse
    reasoning that nothing follows. Otherwise it is an error, and so is an output without a call.
-4. Items of earlier turns that are neither messages, reasoning nor calls of the client's tools are understood by their
-   own provider alone, and so is reasoning that is not sealed. `Joined.marks` has their places.
+4. Items of earlier turns that are neither messages, reasoning nor calls of the client's or the gateway's tools are
+   understood by their own provider alone, and so is reasoning that is not sealed. `Joined.marks` has their places.
 5. An item of a request's input that has no id of its own has one of the gateway's form. Its number begins at
    `limits.input_item`; items of an answer have lower ones.
 """
@@ -22,6 +22,7 @@ from msgspec import Raw
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.json.structure import Structure
+from gai_fast.core.requests.gateway_calls import is_gateways
 from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
@@ -276,7 +277,7 @@ def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
         place: Its index in the conversation.
         provider: The provider that answered; empty if it is unknown.
     """
-    kind = _kind(item) if isinstance(item, dict) else ""
+    kind = _kind(item) if isinstance(item, dict) and not is_gateways(item) else ""
     if kind == _REASONING:
         is_sealed = is_ours(item.get("encrypted_content")) or is_own_item(str(item.get("id")))
         return ItemMark(place, provider, is_reasoning=True) if provider and not is_sealed else None

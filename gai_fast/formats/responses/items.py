@@ -2,14 +2,17 @@
 
 Owns the mapping of each kind of item. Adjacent items of the assistant's turn (messages, reasoning and calls) become one
 native message. Items of tools that the provider ran are dropped: clients send back every item of an answer, and the
-answer's text contains the outcome. Items of built-in tools that the client runs cannot be expressed. Items that only
-their upstream has are refused, whatever `on_unsupported` is: without them it is another question.
+answer's text contains the outcome. A call that the gateway has made is a call and its result, which stands behind the
+calls next to it; one without a result is dropped. Items of built-in tools that the client runs cannot be expressed.
+Items that only their upstream has are refused, whatever `on_unsupported` is: without them it is another question.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
+from gai_fast.core.requests.gateway_calls import KIND, is_gateways, made_call
 from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import (
     CallInputs,
@@ -28,22 +31,27 @@ from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS, DIALECT, flat_nam
 from gai_fast.formats.responses.tools import PROVIDER_RUNS
 from gai_fast.model.errors import Unsupported
 
+_CALLS: Final = frozenset(("function_call", "custom_tool_call", KIND))
+
 
 class InputReader:
     """Reads items.
 
     Args:
         lost: The list for the paths of members that cannot be expressed.
+        labels: The labels of servers that the request says to be the gateway's.
 
     Attributes:
         messages: The native messages.
         additional_tools: The items that declare tools, with their paths.
     """
 
-    def __init__(self, lost: list[str]) -> None:
+    def __init__(self, lost: list[str], labels: Collection[str] = ()) -> None:
         self.messages: list[dict[str, Any]] = []
         self.additional_tools: list[tuple[str, dict[str, Any]]] = []
         self._lost = lost
+        self._labels = labels
+        self._results: list[dict[str, Any]] = []  # of the gateway's calls, until other items than calls follow
         self._calls: dict[str, dict[str, Any]] = {}
         self._inputs = CallInputs()
         self._signatures: dict[str, str] = {}
@@ -62,6 +70,7 @@ class InputReader:
             raise invalid(f"more than {LIMITS.input_items} items", path)
         for at, item in enumerate(items):
             self._item(item, f"{path}[{at}]")
+        self._add_results()
         for call_id, signature in self._signatures.items():
             if call_id in self._calls:
                 self._calls[call_id]["signature"] = signature
@@ -72,6 +81,8 @@ class InputReader:
         member(item, "id", path, str)
         if kind is None and "role" not in item and "id" in item:
             kind = "item_reference"
+        if self._results and kind not in _CALLS:
+            self._add_results()
         if kind in (None, "message"):
             self._message(item, path)
         elif kind == "reasoning":
@@ -85,6 +96,8 @@ class InputReader:
             raise Unsupported(message=text, reason="conversation")
         elif kind == ADDITIONAL_TOOLS:
             self.additional_tools.append((path, item))
+        elif is_gateways(item, self._labels):
+            self._made_call(item, path)
         elif kind not in PROVIDER_RUNS:
             self._lost.append(path[2:])
 
@@ -204,6 +217,22 @@ class InputReader:
         }
         self._calls[call_id] = part
         self._answer().append(part)
+
+    def _made_call(self, item: dict[str, Any], path: str) -> None:
+        """Reads a call that the gateway has made."""
+        call = made_call(item)
+        if call is None:
+            raise invalid("A member of the item is missing or has another type", path)
+        if call.output is None:
+            return
+        given = self._inputs.read(call.arguments)
+        self._answer().append({"type": "tool_call", "call_id": call.call_id, "name": call.name, "input": given})
+        result = {"role": "tool", "call_id": call.call_id, "content": call.output}
+        self._results.append({**result, "is_error": True} if call.is_error else result)
+
+    def _add_results(self) -> None:
+        self.messages += self._results
+        self._results = []
 
     def _result(self, item: dict[str, Any], path: str) -> None:
         known = ("type", "id", "call_id", "output", "status", "name", "namespace", "caller")

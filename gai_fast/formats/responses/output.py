@@ -8,7 +8,9 @@ event of the dialect. Streams write these events; whole answers use the items on
 2. A signature ends its reasoning item. A signature without reasoning before it (a redacted block, or the signature of a
    call) is an item of its own, so that clients send it back.
 3. Several calls may be open. A call ends with its `tool.call`; a call without one is `incomplete` at the end.
-4. A tool that the provider runs is an item of the tool's kind, or an `mcp_call` if the dialect has no such kind.
+4. A call that the gateway makes is an `mcp_call`, which is open until its result. A call that waits for an approval is
+   an `mcp_approval_request` as well; without a result its `mcp_call` is incomplete.
+5. A tool that the provider runs is an item of the tool's kind, or an `mcp_call` if the dialect has no such kind.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from gai_fast.core.requests.gateway_calls import KIND, PREFIX, tool_of
 from gai_fast.core.requests.stored_ids import own_item_id
+from gai_fast.formats._base import result_text
 from gai_fast.formats._openai import annotation, argument_text
 from gai_fast.formats.responses.parts import sealed
-from gai_fast.formats.responses.tools import ToolItem
+from gai_fast.formats.responses.tools import ToolItem, failure
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event
 from gai_fast.model.limits import SHARED
+from gai_fast.model.tool_rules import OWN_LABEL
 
 Emit = Callable[[str, dict[str, Any]], None]
 """Called with the type of a dialect event, and its members after `sequence_number`."""
@@ -79,6 +84,7 @@ _KINDS: Final = {"text.delta": _TEXT, "refusal.delta": _REFUSAL, "reasoning.delt
 # For each kind of call: the item's type, the prefix of its events, and the member for the text.
 _FUNCTION: Final = ("function_call", "response.function_call_arguments", "arguments")
 _CUSTOM: Final = ("custom_tool_call", "response.custom_tool_call_input", "input")
+_GATEWAYS: Final = (KIND, "response.mcp_call_arguments", "arguments")
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -132,6 +138,7 @@ class ResponsesOutput:
         self._begin = 0  # characters of visible text before the part
         self._characters = 0
         self._calls: dict[str, _Call] = {}
+        self._running: dict[str, _Call] = {}  # the gateway's, whose arguments are complete
         self._tools: dict[str, ToolItem] = {}
         self._drawing: dict[str, ToolItem] = {}  # the image tools among `_tools`
         self._requested: set[str] = set()
@@ -325,12 +332,31 @@ class ResponsesOutput:
 
     def _start_call(self, event: Event) -> None:
         """Opens a call."""
-        self._open_call(event["call_id"], event["tool_call"].get("name", ""))
+        name = event["tool_call"].get("name", "")
+        if "executed_by" in event:
+            self._open_gateways(event["call_id"], name, event.get("server", OWN_LABEL))
+        else:
+            self._open_call(event["call_id"], name)
 
-    def _open_call(self, call_id: str, name: str) -> _Call:
+    def _open_gateways(self, call_id: str, name: str, label: str) -> _Call:
+        """Opens a call that the gateway makes."""
+        self._make_way(call_id)
+        item: dict[str, Any] = {"id": self._identifier(PREFIX), "type": _GATEWAYS[0], "status": "in_progress"}
+        item |= {"server_label": label, "name": tool_of(label, name), "arguments": "", "output": None, "error": None}
+        index = self._new(item)
+        at = {"item_id": item["id"], "output_index": index}
+        call = self._calls[call_id] = _Call(index, item, _GATEWAYS, ItemPlace(f"{_GATEWAYS[1]}.delta", at, _NOTHING))
+        self._emit("response.mcp_call.in_progress", at)
+        return call
+
+    def _make_way(self, call_id: str) -> None:
+        """Ends what is open before a call."""
         self.close()
         if call_id in self._calls:  # a processor may have dropped its end
             self._close_call(call_id, "incomplete")
+
+    def _open_call(self, call_id: str, name: str) -> _Call:
+        self._make_way(call_id)
         kind = _CUSTOM if name in self._custom_tools else _FUNCTION
         # By value: compiled code makes a new tuple of each access to the constant.
         begin = "fc" if kind[0] == _FUNCTION[0] else "ctc"
@@ -349,11 +375,16 @@ class ResponsesOutput:
     def _end_call(self, event: Event) -> None:
         """Ends a call whose arguments are complete."""
         call_id, complete = event["call_id"], event["tool_call"]
-        call = self._calls.get(call_id) or self._open_call(call_id, complete.get("name", ""))
+        if call_id not in self._calls:
+            self._start_call(event)
+        call = self._calls[call_id]
         if not call.place.text.strip():
             text = argument_text(complete["input"])
             self.add(call.place, text)
             self._emit(call.place.delta, {**call.place.members, "delta": text})
+        if call.kind is _GATEWAYS:
+            self._run_call(call_id)
+            return
         if complete.get("name"):
             call.item.update(self._named(complete["name"]))
         self._close_call(call_id, "completed")
@@ -361,7 +392,7 @@ class ResponsesOutput:
             self._sign(event)
 
     def _close_call(self, call_id: str, status: str) -> None:
-        call = self._calls.pop(call_id)
+        call = self._calls.pop(call_id, None) or self._running.pop(call_id)
         _, prefix, member = call.kind
         text = call.place.text
         call.item["status"], call.item[member] = status, text
@@ -369,8 +400,44 @@ class ResponsesOutput:
             self._emit(f"{prefix}.done", {**call.place.members, member: text})
         self._done(call.index)
 
+    def _run_call(self, call_id: str) -> None:
+        """Notes that the arguments of a gateway's call are complete."""
+        call = self._running[call_id] = self._calls.pop(call_id)
+        call.item["arguments"] = call.place.text
+        self._emit(f"{_GATEWAYS[1]}.done", {**call.place.members, "arguments": call.place.text})
+
+    def _end_run(self, call: _Call, event: Event) -> None:
+        """Ends a gateway's call with its result."""
+        text = result_text(event)
+        self.take_room(len(text))
+        is_error = bool(event.get("is_error"))
+        call.item["error" if is_error else "output"] = failure(text) if is_error else text
+        call.item["status"] = "failed" if is_error else "completed"
+        self._emit(f"response.mcp_call.{call.item['status']}", call.place.members)
+        self._done(call.index)
+
+    def _ask(self, event: Event) -> None:
+        """Adds the question whether a gateway's call may be made."""
+        self.close()
+        approval, call = event["approval"], self._running.get(event["call_id"])
+        label = approval.get("server", OWN_LABEL)
+        asked = {"server_label": label, "name": tool_of(label, approval.get("tool", ""))}
+        if call is not None:
+            asked = {key: call.item[key] for key in asked}
+        arguments = argument_text(approval.get("input", {}))
+        self.take_room(len(arguments))
+        self._done(self._new({"id": approval["id"], "type": "mcp_approval_request", **asked, "arguments": arguments}))
+
+    def _begin_turn(self, event: Event) -> None:
+        self.close()
+        self.provider = event.get("provider", self.provider)
+
     def _add_result(self, event: Event) -> None:
         """Adds the result of a call that the client did not run."""
+        running = self._running.pop(event.get("call_id", ""), None)
+        if running is not None:
+            self._end_run(running, event)
+            return
         self.close()
         output = argument_text(event.get("tool_result", ""))  # events have no empty members
         self.take_room(len(output))
@@ -445,7 +512,7 @@ class ResponsesOutput:
             is_complete: The answer was not cut off.
         """
         self.close("completed" if is_complete else "incomplete")
-        for call_id in [*self._calls]:
+        for call_id in [*self._calls, *self._running]:
             self._close_call(call_id, "incomplete")
         for identifier in [*self._tools]:
             self._close_tool(identifier, is_complete=False)
@@ -462,6 +529,8 @@ _CHANGES: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "tool.call.start": ResponsesOutput._start_call,
     "tool.call": ResponsesOutput._end_call,
     "tool.result": ResponsesOutput._add_result,
+    "approval.required": ResponsesOutput._ask,
+    "step.start": ResponsesOutput._begin_turn,
     "server_tool": ResponsesOutput._run_tool,
     "image": ResponsesOutput._draw,
     "provider.block": ResponsesOutput._add_block,

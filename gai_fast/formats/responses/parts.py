@@ -259,6 +259,8 @@ def outcome_of(finish: Event) -> PartOutcome:
         x_gai["continued"] = finish["continued"]
     if "reason" in finish:
         x_gai["reason"] = finish["reason"]
+    if "steps" in finish:
+        x_gai["steps"] = finish["steps"]
     if reason == "cancelled":
         return PartOutcome("response.incomplete", "cancelled", None, x_gai)
     if reason in _INCOMPLETE:

@@ -256,7 +256,9 @@ def _with_text(event: Event, text: str) -> Event:
     return {**event, DELTAS[event["type"]]: text}  # type: ignore[misc]  # the key depends on the type
 
 
-_IN_NO_ITEM: Final = frozenset({"audio.delta", "safety", "step.end", "json.snapshot"})
+_IN_NO_ITEM: Final = frozenset(
+    {"audio.delta", "safety", "step.end", "json.snapshot", "step.reset", "tool.progress", "approval.decided"}
+)
 _NUMBER: Final = re.compile(rb'"sequence_number": ?([0-9]{1,15})')
 _ADDED: Final = re.compile(rb'"type"\s*:\s*"response\.output_item\.added"')
 _ITEM_ID: Final = re.compile(rb'"item"\s*:\s*\{[^{}\[\]]*?"id"\s*:\s*"([\w.~-]{1,128})"')

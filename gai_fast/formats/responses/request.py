@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.requests.gateway_calls import labels_of
 from gai_fast.formats._members import (
     DialectReader,
     invalid,
@@ -145,7 +146,7 @@ class _ResponseReader(DialectReader):
             return [{"role": "user", "content": given}]
         if not given:
             raise invalid("`input` must hold a text or at least one item", "$.input")
-        reader = InputReader(self.lost)
+        reader = InputReader(self.lost, labels_of(body.get("tools")))
         reader.read(given, "$.input")
         self._additional = reader.additional_tools
         # A native request needs a message. There is none if all items were dropped.

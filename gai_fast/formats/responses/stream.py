@@ -10,12 +10,16 @@ parts. Reasoning is the summary of its item, which all clients show. Choices bey
 | `refusal.delta` | `response.refusal.delta` |
 | `reasoning.delta` | `response.reasoning_summary_text.delta` |
 | `reasoning.signature` | `encrypted_content` of a `reasoning` item |
-| `tool.call.start` `tool.call.delta` `tool.call` | a `function_call` item and the deltas of its arguments |
-| `tool.result` `server_tool` `image` | separate items |
+| `tool.call.start` `tool.call.delta` `tool.call` | a `function_call` and its arguments; the gateway's: an `mcp_call` |
+| `tool.result` | the `output` or `error` of the gateway's call; else a separate item |
+| `server_tool` `image` | separate items |
 | `citations` | annotations of the text |
 | `audio.delta` | `response.audio.delta` |
 | `provider.block` | its item if it is a `compaction`; other items are those of `server_tool` |
-| `safety` `step.end` `json.snapshot` | none |
+| `approval.required` | an `mcp_approval_request` item |
+| `step.start` | the end of the open message: each turn has its own |
+| `safety` `step.end` `json.snapshot` `tool.progress` `approval.decided` | none |
+| `step.reset` | none: a step with content is never asked anew |
 | `usage` | `usage` of the last `response`, if `finish` has no usage |
 | `warning` | `x_gai.warnings` of the last `response` |
 | `stream.reset` | none: an answer with content is never restarted |

@@ -124,7 +124,7 @@ class ToolItem:
             return
         kind = self._kind.item
         if kind == "mcp_call":
-            self.item["error" if self._failed else "output"] = _failure(output) if self._failed else text_of(output)
+            self.item["error" if self._failed else "output"] = failure(output) if self._failed else text_of(output)
         elif kind == "file_search_call" and _are_objects(output):
             self.item["results"] = output
         elif kind == "code_interpreter_call":
@@ -190,7 +190,7 @@ def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
-def _failure(output: Any) -> dict[str, Any]:
+def failure(output: Any) -> dict[str, Any]:
     """Returns the `error` of an `mcp_call`."""
     if isinstance(output, dict) and text_of(output.get("type", "")) in _FAILURES:
         return output

@@ -57,7 +57,7 @@ class VercelFormat(Format):
 
 
 class _Vercel6(VercelFormat):
-    """Adds `finishReason` and `tool-input-error`."""
+    """Adds `finishReason`, `tool-input-error` and `tool-approval-request`."""
 
     sdk: ClassVar[int] = 6
 
@@ -66,6 +66,7 @@ class _Vercel7(VercelFormat):
     """Adds `reset-step`."""
 
     can_reset: ClassVar[bool] = True
+    can_reset_step: ClassVar[bool] = True
     sdk: ClassVar[int] = RESETS
 
 

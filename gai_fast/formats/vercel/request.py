@@ -46,6 +46,8 @@ _DENIED: Final = "The user did not allow this call"
 
 # States of a tool part whose call has no result yet.
 _PENDING: Final = ("input-available", "approval-requested")
+_ENDED: Final = ("output-available", "output-error", "output-denied")
+"""States of a tool part whose call has a result."""
 
 
 def is_own_body(body: dict[str, Any]) -> bool:
@@ -183,7 +185,11 @@ class _BodyReader(DialectReader):
         """Adds a tool part's call to `content` and its result to `results`."""
         state = required(part, "state", path, str)
         call_id = required(part, "toolCallId", path, str)
-        if state == "input-streaming" or member(part, "providerExecuted", path, bool):
+        if state == "input-streaming":
+            return
+        # A call that the gateway has made is `dynamic`: its result is part of the conversation, unlike a provider's.
+        is_gateways = part["type"] == "dynamic-tool"
+        if member(part, "providerExecuted", path, bool) and not (is_gateways and state in _ENDED):
             return
         given = part.get("input", part.get("rawInput")) if state == "output-error" else part.get("input")
         call = {"type": "tool_call", "call_id": call_id, "name": name, "input": {} if given is None else given}

@@ -12,7 +12,10 @@ parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys
 | `reasoning.signature` | `providerMetadata.gai` of the `reasoning-end`, or of its call's `tool-input-available` |
 | `tool.call.start` `tool.call.delta` | `tool-input-start`, `tool-input-delta` |
 | `tool.call` | `tool-input-available`; from 6 on `tool-input-error` if the arguments are not JSON |
-| `tool.result` | `tool-output-available`; `data-tool-result` if the call is not part of the stream |
+| `tool.result` | `tool-output-available`, `tool-output-error`; `data-tool-result` if the stream lacks the call |
+| `tool.progress` | none: a preliminary output is a key of later versions |
+| `approval.required` | `data-approval`; from 6 on `tool-approval-request` before it |
+| `approval.decided` | `data-approval`, in the place of the one before |
 | `server_tool` | the parts of a tool with `providerExecuted`; `tool-output-error` if the tool failed |
 | `citations` | one `source-url` each, `source-document` if there is no URL; offsets are left out |
 | `image` | `file` with a `data:` URL; a partial one is left out |
@@ -22,7 +25,9 @@ parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys
 | `safety` | `data-safety` |
 | `warning` | `data-warning`, transient |
 | `usage` | `messageMetadata` of the end, if `finish` has no usage |
+| `step.start` | `start-step`, unless the step is open |
 | `step.end` | `finish-step`, and `start-step` before the next part |
+| `step.reset` | 7: `reset-step`; 5 and 6: none, a step with content is never asked anew |
 | `stream.reset` | 7: `reset-step` in the first step; 5 and 6: none, an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `finish-step` and `finish`, from 6 on with `finishReason`; `abort` if the answer was cancelled |
@@ -31,6 +36,9 @@ parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys
 
 Choices beyond the first are left out. `reset-step` drops one step only: the client would keep the earlier steps. So a
 `stream.reset` after the first step cuts the response off.
+
+The parts of a call that the gateway makes have `providerExecuted`, so that no page makes it, and `dynamic`: the page
+does not know the tool. `data-approval` has the digest, which a decision must name.
 """
 
 from __future__ import annotations
@@ -39,7 +47,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from gai_fast.core.sinks import Inexpressible
-from gai_fast.formats._base import Framing, StreamContext, block_members, warning_members
+from gai_fast.formats._base import Framing, StreamContext, block_members, result_text, warning_members
 from gai_fast.formats._blocks import BlockEncoder
 from gai_fast.kernels import encode_json, escape
 from gai_fast.model.errors import Error
@@ -59,6 +67,9 @@ _FINISH_REASONS: Final = {
 }
 
 _NOT_JSON: Final = "The model's arguments are not JSON"
+BY_GATEWAY: Final[Mapping[str, Any]] = {"providerExecuted": True, "dynamic": True}
+"""The keys of the parts of a call that the gateway makes."""
+_NO_KEYS: Final[Mapping[str, Any]] = {}
 
 
 def signature_metadata(signed: Mapping[str, Any], provider: str | None) -> dict[str, Any]:
@@ -131,7 +142,9 @@ class Parts(BlockEncoder):
         "_block_id",
         "_blocks",
         "_calls",
+        "_gateway_calls",
         "_in_step",
+        "_new_calls",
         "_provider",
         "_room",
         "_server_tools",
@@ -159,6 +172,8 @@ class Parts(BlockEncoder):
         self._steps = 0
         self._provider: str | None = None
         self._calls: set[str] = set()
+        self._gateway_calls: set[str] = set()
+        self._new_calls: list[str] = []  # of the step
         self._server_tools: dict[str, bool] = {}
         """For each tool that the provider runs, by its id: whether its input was sent."""
         self._room = SHARED.kept_answer
@@ -221,9 +236,20 @@ class Parts(BlockEncoder):
 
     def _call_start(self, event: Event) -> None:
         self._begin()
-        self._calls.add(event["call_id"])
+        own = self._note_call(event)
         name = event["tool_call"].get("name", "")
-        self._part({"type": "tool-input-start", "toolCallId": event["call_id"], "toolName": name})
+        self._part({"type": "tool-input-start", "toolCallId": event["call_id"], "toolName": name, **own})
+
+    def _note_call(self, event: Event) -> Mapping[str, Any]:
+        """Notes a call of the stream; returns the keys of its parts that say who makes it."""
+        call_id = event["call_id"]
+        if call_id not in self._calls:
+            self._calls.add(call_id)
+            self._new_calls.append(call_id)
+        if "executed_by" not in event:
+            return _NO_KEYS
+        self._gateway_calls.add(call_id)
+        return BY_GATEWAY
 
     def _call_arguments(self, event: Event) -> None:
         if event["call_id"] in self._calls:  # a processor may have dropped its start
@@ -235,7 +261,7 @@ class Parts(BlockEncoder):
     def _call(self, event: Event) -> None:
         self._begin()
         call_id, call = event["call_id"], event["tool_call"]
-        self._calls.add(call_id)
+        own = self._note_call(event)
         value = call.get("input", {})
         part = {"type": "tool-input-available", "toolCallId": call_id, "toolName": call.get("name", ""), "input": value}
         if "signature" in event:
@@ -246,15 +272,26 @@ class Parts(BlockEncoder):
         is_json = not isinstance(value, str) or isinstance(value, JSONText)
         if not is_json and self._version > OLDEST:
             part |= {"type": "tool-input-error", "errorText": _NOT_JSON}
-        self._part(part)
+        self._part({**part, **own})
 
     def _result(self, event: Event) -> None:
         call_id, output = event.get("call_id", ""), event.get("tool_result")
-        if call_id in self._calls:
-            self._begin()
-            self._part({"type": "tool-output-available", "toolCallId": call_id, "output": output})
-        else:
+        if call_id not in self._calls:
             self._data("tool-result", {"call_id": call_id, "tool_result": output})
+            return
+        self._begin()
+        own = BY_GATEWAY if call_id in self._gateway_calls else _NO_KEYS
+        if event.get("is_error"):
+            self._part({"type": "tool-output-error", "toolCallId": call_id, "errorText": result_text(event), **own})
+        else:
+            output = event.get("parts", output)
+            self._part({"type": "tool-output-available", "toolCallId": call_id, "output": output, **own})
+
+    def _approval(self, event: Event) -> None:
+        approval, call_id = event["approval"], event["call_id"]
+        if event["type"] == "approval.required" and self._version > OLDEST and call_id in self._calls:
+            self._part({"type": "tool-approval-request", "approvalId": approval["id"], "toolCallId": call_id})
+        self._data("approval", {"call_id": call_id, **approval}, id=approval["id"])
 
     def _server_tool(self, event: Event) -> None:
         self._begin()
@@ -325,12 +362,28 @@ class Parts(BlockEncoder):
             self._in_step = False
             self._frame(b'{"type":"finish-step"}')
 
+    def _step(self, event: Event) -> None:
+        self._provider = event.get("provider", self._provider)
+        self._begin()
+        self._new_calls.clear()
+
+    def _step_reset(self, event: Event) -> None:
+        self._block = ""
+        for call_id in self._new_calls:
+            self._calls.discard(call_id)
+            self._signatures.pop(call_id, None)
+        self._new_calls.clear()
+        if self._version >= RESETS:
+            self._begin()
+            self._frame(b'{"type":"reset-step"}')
+
     def _reset(self, event: Event) -> None:
         if self._steps > 1:
             raise Inexpressible
         self._steps = int(self._in_step)
         self._block = ""
         self._calls.clear()
+        self._new_calls.clear()
         self._server_tools.clear()
         self._signatures.clear()
         self._usage = None
@@ -380,7 +433,10 @@ Parts.writers = {
     "safety": Parts._safety,
     "warning": Parts._warning,
     "usage": Parts._counted,
+    **dict.fromkeys(("approval.required", "approval.decided"), Parts._approval),
+    "step.start": Parts._step,
     "step.end": Parts._step_end,
+    "step.reset": Parts._step_reset,
     "stream.reset": Parts._reset,
     "finish": Parts._finish,
     "error": Parts._error,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gai_fast.core.result import Result
-from gai_fast.formats._base import WholeEncoder
+from gai_fast.formats._base import WholeEncoder, result_text
 from gai_fast.formats.vercel.stream import (
     failure_text,
     file_part,
@@ -24,10 +24,13 @@ from gai_fast.model.events import Event
 class WholeUIMessage(WholeEncoder):
     """Events → one `UIMessage`. It has no audio: the audio parts of a stream are transient."""
 
-    others: ClassVar[tuple[str, ...]] = ("image", "safety", "server_tool", "tool.result")
+    others: ClassVar[tuple[str, ...]] = (
+        *("approval.decided", "approval.required", "image", "safety", "server_tool", "step.start", "tool.call"),
+        "tool.result",
+    )
 
     def _answer(self, result: Result) -> bytes:
-        parts: list[dict[str, Any]] = [{"type": "step-start"}]
+        parts: list[dict[str, Any]] = [] if self._collector.is_run else [{"type": "step-start"}]
         tools: dict[str, dict[str, Any]] = {}
         for part in self._collector.parts(self.others):
             new = self._of_event(part["event"], tools) if part["type"] == "event" else self._part(part, result.provider)
@@ -76,11 +79,40 @@ class WholeUIMessage(WholeEncoder):
             return {"type": "data-safety", "data": event["safety"]}
         if kind == "server_tool":
             return self._server_tool(event["server_tool"], tools)
+        if kind == "step.start":
+            return {"type": "step-start"}
+        if kind == "tool.call":
+            return self._gateway_call(event)
+        if kind in ("approval.required", "approval.decided"):
+            return self._approval(event, tools)
         call_id, output = event.get("call_id", ""), event.get("tool_result")
         if call_id not in tools:
             return {"type": "data-tool-result", "data": {"call_id": call_id, "tool_result": output}}
-        tools[call_id] |= {"state": "output-available", "output": output}
+        if event.get("is_error"):
+            tools[call_id] |= {"state": "output-error", "errorText": result_text(event)}
+        else:
+            tools[call_id] |= {"state": "output-available", "output": event.get("parts", output)}
         return None
+
+    def _approval(self, event: Event, tools: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+        identifier, data = event["approval"]["id"], {"call_id": event["call_id"], **event["approval"]}
+        key = f"approval {identifier}"
+        if key in tools:
+            tools[key]["data"] = data
+            return None
+        tools[key] = {"type": "data-approval", "id": identifier, "data": data}
+        return tools[key]
+
+    def _gateway_call(self, event: Event) -> dict[str, Any]:
+        call = event["tool_call"]
+        return {
+            "type": "dynamic-tool",
+            "toolName": call.get("name", ""),
+            "toolCallId": event["call_id"],
+            "state": "input-available",
+            "input": call.get("input", {}),
+            "providerExecuted": True,
+        }
 
     def _server_tool(self, tool: dict[str, Any], tools: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
         identifier = server_tool_id(tool)

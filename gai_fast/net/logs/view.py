@@ -215,6 +215,7 @@ class Reencoded:
         "_out",
         "_seq",
         "_started",
+        "_step_at",
         "number",
         "start",
     )
@@ -229,6 +230,7 @@ class Reencoded:
         self._out: list[Piece] = []
         self._seq = 0
         self._has_content = False
+        self._step_at = 0  # the number of the last `step.start`
         self._began: int | None = None  # milliseconds since the epoch
         self._started: StreamEncoder | None = None
 
@@ -283,10 +285,12 @@ class Reencoded:
         if event["type"] in _OF_STREAM:
             if event["type"] == "stream.gap":
                 self._go_on_at(event, former)
+            elif event["type"] in _OF_STEP:
+                self._note_step(event, seq)
             elif self._has_content and seq > self._after and not self._form.format.can_reset:
                 text = "the answer began again, which this format cannot express"
                 raise Error("provider_unavailable", text, reason="reset")
-            self._has_content = event["type"] == "stream.gap" and self._has_content
+            self._has_content = event["type"] != "stream.reset" and self._has_content
         elif not self._has_content:
             self._has_content = event["type"] not in NO_CONTENT
         if seq > 1 and self._is_compact:
@@ -297,6 +301,22 @@ class Reencoded:
         pieces = self._encoder.take_pieces()
         if seq > self._after:
             self._out += pieces
+
+    def _note_step(self, event: Event, seq: int) -> None:
+        """Notes where a step begins, or that it is void.
+
+        Args:
+            event: Its `step.start` or `step.reset`.
+            seq: The event's number.
+
+        Raises:
+            Error: It is void, the client has some of it, and its form cannot say so.
+        """
+        if event["type"] == "step.start":
+            self._step_at = seq
+        elif seq > self._after and seq > self._step_at + 1 and not self._form.format.can_reset_step:
+            text = "a turn of the run began again, which this format cannot express"
+            raise Error("network", text, reason="step_void")
 
     def _go_on_at(self, event: Event, former: int) -> None:
         """Prepares the gap with which a new owner of the stream goes on. Other forms than `gai` write nothing for it.
@@ -347,7 +367,8 @@ class Reencoded:
         return taken
 
 
-_OF_STREAM: Final = frozenset({"stream.reset", "stream.gap"})
+_OF_STEP: Final = frozenset({"step.start", "step.reset"})
+_OF_STREAM: Final = _OF_STEP | {"stream.reset", "stream.gap"}
 _JOINABLE: Final = frozenset({"type", "seq", "text", *ENVELOPE_KEYS})
 
 

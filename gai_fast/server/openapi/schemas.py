@@ -207,8 +207,9 @@ def _result() -> Schema:
     members = {
         name: _or_null(_list(_OBJECT) if name == "tool_calls" else msgspec.json.schema(hints[name])) for name in names
     }
-    logprobs = members.pop("logprobs")  # only there if the request asks for them
-    return _record({"id": _TEXT, "request_id": _TEXT, **members}, {"logprobs": logprobs})
+    # The first are only there if the request asks for them, the others in the answer of a run.
+    rare = {name: members.pop(name) for name in ("logprobs", "messages")}
+    return _record({"id": _TEXT, "request_id": _TEXT, **members}, rare)
 
 
 def _of_key_requests() -> dict[str, Schema]:

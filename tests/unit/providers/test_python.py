@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast.model.errors import CLASSES, Error, Malformed
 from gai_fast.providers import get_provider
+from tests.unit.formats.run_events import CLIENT_CALLS, RUN_EVENTS, TEXT, as_read
 from tests.unit.providers.answer_reading import body, read, text_of
 
 DONE = {"type": "done", "finished": True}
@@ -111,7 +112,17 @@ def test_other_events_are_passed_on(event: dict[str, Any]) -> None:
     assert events(event)[1] == event
 
 
-@pytest.mark.parametrize("kind", ["json.snapshot", "stream.gap"])
+def test_the_calls_of_a_run_of_another_gateway_are_left_out() -> None:
+    found = events(*(event for event in as_read(RUN_EVENTS)[1:-2]))
+    assert "".join(event.get("text", "") for event in found if event["type"] == "text.delta") == TEXT
+    assert [event["call_id"] for event in found if event["type"] == "tool.call"] == CLIENT_CALLS
+    assert {event["type"] for event in found} == {
+        *("start", "reasoning.delta", "reasoning.signature", "text.delta", "step.end", "finish"),
+        *("tool.call.start", "tool.call.delta", "tool.call"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["json.snapshot", "stream.gap", "step.start", "tool.progress", "approval.required"])
 def test_events_that_the_gateway_makes_are_left_out(kind: str) -> None:
     assert [event["type"] for event in events(delta("a"), {"type": kind})] == ["start", "text.delta", "finish"]
 
@@ -130,9 +141,10 @@ def test_an_answer_without_any_event_or_without_its_end_is_truncated(given: list
     assert (raised.value.code, raised.value.reason) == ("network", "truncated")
 
 
-def test_an_answer_that_begins_again_cannot_be_passed_on() -> None:
+@pytest.mark.parametrize("kind", ["stream.reset", "step.reset"])
+def test_an_answer_that_begins_again_cannot_be_passed_on(kind: str) -> None:
     with pytest.raises(Error) as raised:
-        events(delta("a"), {"type": "stream.reset", "reason": "timeout"})
+        events(delta("a"), {"type": kind, "reason": "timeout"})
     assert raised.value.reason == "spliced_answer"
 
 

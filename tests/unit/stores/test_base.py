@@ -112,6 +112,10 @@ def test_only_events_that_are_text_are_read_for_it(framing: Framing, envelope: s
     assert text == b"before, said"
 
 
+def test_the_text_of_a_stream_with_a_void_step_is_not_known() -> None:
+    assert not add_text(bytearray(b"before"), b'{"type":"step.reset","seq":3,"step":2}\n')
+
+
 def test_text_that_cannot_be_read_is_reported() -> None:
     assert not add_text(bytearray(), b'data: {"type":"text.delta","seq":1,"text":"x\n\n')
     assert not add_text(bytearray(), b'data: {"type":"text.delta","seq":1,"text":7}\n\n')

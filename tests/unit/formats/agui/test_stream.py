@@ -201,7 +201,7 @@ def test_a_run_begins_once() -> None:
 
 
 def test_every_event_has_its_place() -> None:
-    assert set(RunEvents.writers) == TYPES - {"stream.gap", "stream.reset", "done"}
+    assert set(RunEvents.writers) == TYPES - {"stream.gap", "stream.reset", "step.reset", "done"}
 
 
 def test_other_choices_are_left_out() -> None:

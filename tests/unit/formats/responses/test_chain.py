@@ -406,3 +406,12 @@ def test_a_chain_is_the_same_of_the_members_that_it_reads(output: Any, tools: An
 def test_an_object_that_cannot_be_read_is_left_as_it_is(text: bytes) -> None:
     damaged = KeptResponse(RESPONSE, "", "completed", b'[{"type":"custom_tool_call"}]', text)
     assert read_members(damaged) == (text if text[:1] != b"{" or b"tools" in text else b'{"output":[]}')
+
+
+def test_the_gateways_calls_of_earlier_turns_are_understood_by_every_provider() -> None:
+    made = {"type": "mcp_call", "id": f"mcp_{STREAM}_0", "server_label": "docs", "name": "search", "arguments": "{}"}
+    made |= {"output": "found", "error": None, "status": "completed"}
+    theirs = {**made, "id": "mcp_0a1b2c"}
+    conversation = joined([kept(made, theirs, said(), provider="openai")], [USER])
+    assert [mark.place for mark in conversation.marks] == [2]
+    assert made in without_marked({"input": conversation.items}, conversation.marks, None)["input"]

@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast.model.errors import InvalidRequest, Unsupported
 from tests.unit.formats.responses_reader import RESPONSES, written
+from tests.unit.formats.run_events import RUN_EVENTS
 from tests.unit.formats.streams import DONE, START, call, finish, text
 
 USER = {"role": "user", "content": "hi"}
@@ -275,3 +276,51 @@ def test_an_answer_can_be_sent_back_as_it_is(provider: str) -> None:
     tool: dict[str, Any] = {"type": "tool_call", "call_id": "c", "name": "weather", "input": {"city": "Oslo"}}
     expected += [{"type": "text", "text": "Hi"}, tool | ({"signature": "sig"} if provider == "gemini" else {})]
     assert [_bare(part) for part in message["content"]] == expected
+
+
+MADE = {
+    "type": "mcp_call",
+    "id": f"mcp_{'a' * 22}_1",
+    "server_label": "docs",
+    "name": "search",
+    "arguments": '{"q":20000000000000000000}',
+    "output": "found",
+    "error": None,
+    "status": "completed",
+}
+
+
+def test_a_call_that_the_gateway_has_made_is_a_call_and_its_result() -> None:
+    failed = {**MADE, "id": f"mcp_{'a' * 22}_2", "server_label": "gateway", "name": "weather", "output": None}
+    failed |= {"error": {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": "no city"}]}}
+    messages, lost = read(USER, MADE, failed, CALL, {"role": "assistant", "content": "Well"}, RESULT)
+    assert lost == []
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool", "assistant", "tool"]
+    calls = [(part["call_id"], part["name"]) for part in messages[1]["content"]]
+    assert calls == [(MADE["id"], "docs__search"), (failed["id"], "weather"), ("c", "f")]
+    assert messages[1]["content"][0]["input"] == {"q": 20000000000000000000}
+    assert (messages[2]["call_id"], messages[2]["content"]) == (MADE["id"], "found")
+    assert (messages[3]["content"], messages[3]["is_error"]) == ("no city", True)
+    assert read(USER, MADE)[0][-1]["role"] == "tool"
+
+
+def test_a_call_of_the_gateway_without_a_result_or_of_a_provider_is_dropped() -> None:
+    waiting = {**MADE, "output": None, "status": "incomplete"}
+    theirs = {**MADE, "id": "mcp_0a1b2c"}
+    assert read(USER, waiting, theirs) == read(USER)
+    tools = [{"type": "mcp", "server_label": "docs"}]
+    assert [message["role"] for message in read(USER, theirs, tools=tools)[0]] == ["user", "assistant", "tool"]
+
+
+def test_a_call_of_the_gateway_whose_members_are_wrong_is_named() -> None:
+    with pytest.raises(InvalidRequest, match=r"input\[1\]"):
+        read(USER, {**MADE, "arguments": 5})
+
+
+def test_what_an_answer_of_a_run_holds_can_be_sent_back() -> None:
+    output = written(*RUN_EVENTS[1:])[-1]["response"]["output"]
+    items = [item for item in output if item["type"] != "mcp_approval_request"]
+    messages, lost = read(USER, *items)
+    assert lost == []
+    results = {message["call_id"]: message["content"] for message in messages if message["role"] == "tool"}
+    assert [*results.values()] == ['{"hits":[20000000000000000000]}', "no such city", "written", "y"]

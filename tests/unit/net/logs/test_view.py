@@ -13,6 +13,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import JSONText
 from gai_fast.net.logs.view import LogFrames, Reencoded, Representation, View, keep_alive, read_event, view_of, written
 from gai_fast.stores import LogHeader
+from tests.unit.formats.run_events import RUN_EVENTS
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
 EVENTS: list[dict[str, Any]] = [
@@ -92,6 +93,45 @@ def test_an_attempt_that_failed_before_content_is_followed_by_the_next_in_every_
     assert b"Hello" in result
     with pytest.raises(Error, match="began again"):
         own.feed(logged({**RESET, "seq": 5}))
+
+
+def run_log() -> list[bytes]:
+    """Returns a log of a run, a piece for each event."""
+    context = StreamContext(ID, "req", None, "m", lambda: 5000, ids=True)
+    encoder, made = get_format("gai").encoder("sse", context), []
+    for event in RUN_EVENTS:
+        encoder.event(event)
+        made.append(encoder.take())
+    return made
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic", "responses", "completions", "simple", "vercel", "agui"])
+def test_a_run_that_is_followed_anew_after_any_event_goes_on_as_it_was(name: str) -> None:
+    made, wanted, log = Representation(get_format("gai"), "sse"), Representation(get_format(name), "sse"), run_log()
+    whole = fed(view(made, wanted), *log)
+    for after in range(len(RUN_EVENTS)):
+        rest = fed(view(made, wanted, after), *log)
+        assert whole.endswith(rest), after
+        assert len(rest) <= len(whole)
+    seen = fed(view(made, wanted), *log[:20])
+    assert seen + fed(view(made, wanted, 20), *log) == whole
+
+
+@pytest.mark.parametrize("name", ["gai", "openai", "anthropic", "responses", "completions", "simple", "vercel", "agui"])
+def test_a_step_that_is_void_ends_a_form_that_cannot_say_so(name: str) -> None:
+    form = get_format(name)
+    own = view(Representation(get_format("gai"), "sse"), Representation(form, "sse", "full"))
+    begin = {"type": "start", "seq": 1, "model": "m", "provider": "p"}
+    log = [begin, {"type": "step.start", "seq": 2, "step": 1}, {"type": "step.reset", "seq": 3, "step": 1}]
+    log += [{"type": "step.start", "seq": 4, "step": 1}, {"type": "text.delta", "seq": 5, "text": "Hello"}]
+    assert b"Hello" in fed(own, *map(logged, log)), "nothing of the first attempt was sent"
+    reset = logged({"type": "step.reset", "seq": 6, "step": 1})
+    if form.can_reset_step:
+        own.feed(reset)
+        return
+    with pytest.raises(Error) as raised:
+        own.feed(reset)
+    assert (raised.value.code, raised.value.reason, raised.value.temporary) == ("network", "step_void", True)
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "responses", "completions", "simple", "vercel", "agui"])

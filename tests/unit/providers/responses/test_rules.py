@@ -127,3 +127,15 @@ def test_with_drop_calls_and_outputs_without_each_other_are_left_out() -> None:
     for stored in ({"previous_response_id": "r"}, {"conversation": "c"}):
         assert sent("openai", [output("c")], Target("m1", "k", "drop"), **stored)["input"] == [output("c")]
     assert sent("openai", [output("c")], Target("m1", "k", "drop"))["input"] == [output("c")]
+
+
+@pytest.mark.parametrize("provider", ["openai", "azure", "xai", "openai-compatible"])
+def test_a_call_that_the_gateway_has_made_is_a_call_and_its_output_for_every_provider(provider: str) -> None:
+    made = {"type": "mcp_call", "id": own_item_id("mcp", new_stream_id(), 1), "server_label": "docs", "name": "search"}
+    made |= {"arguments": "{}", "output": "found", "error": None, "status": "completed"}
+    theirs = {**made, "id": "mcp_0a1b2c"}
+    _, call, output, other = sent(provider, [ASK, made, theirs])["input"]
+    assert (call["type"], call["name"], call["arguments"]) == ("function_call", "docs__search", "{}")
+    assert (output["type"], output["output"]) == ("function_call_output", "found")
+    assert call["call_id"] == output["call_id"]
+    assert other == theirs
