@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from gai_fast import Gateway as LibraryGateway
+from gai_fast import ToolMeta, tool
+from gai_fast.model.errors import Error
+from gai_fast.model.settings import (
+    GuardSettings,
+    KeyLimits,
+    KeySettings,
+    Price,
+    SpendLimit,
+    ToolServerSettings,
+    key_digest,
+)
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     LAST_CHUNK,
@@ -22,8 +38,12 @@ from tests.integration.gateway import (
     settings_for,
 )
 from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, http_tool, with_tools
+from tests.integration.websocket import connect
 from tests.waiting import until
 from tests.wire import chunk
+
+PEER = Path(__file__).parent / "mcp_peer.py"
+MAY, NOT = "sk-canary-may-0123456", "sk-canary-not-0123456"
 
 
 def weather(city: str) -> dict[str, Any]:
@@ -100,7 +120,7 @@ async def test_a_failed_call_is_a_result(net: Net) -> None:
     assert [result["is_error"] for result in results] == [True] * 4
     assert model.results() == [
         "ValueError: no such city",
-        "the arguments do not fit: Object missing required field `city`",
+        "the argument 'city' is missing",
         "there is no tool 'nothing'",
         "the arguments are no JSON object",
     ]
@@ -416,3 +436,161 @@ async def test_idempotent_calls_begin_within_the_turn_and_signatures_go_back(net
     ]
     assert result["content"][0]["tool_use_id"] == "toolu_1"
     assert response.text == "So.Done."
+
+
+@on_uvloop
+async def test_a_real_server_of_tools_is_called_with_its_progress(net: Net) -> None:
+    server = ToolServerSettings("docs", command=(sys.executable, str(PEER)), inherited=dict(os.environ))
+    calls = [("docs__steps", {"count": 2}), ("docs__add", {"a": 1, "b": 2}), ("docs__fails", {})]
+    model = Model(calls, [("docs__picture", {})], ["Three."])
+    gateway = await gateway_of(net, model, server)
+    response = await gateway.ask("POST", "/api/v1/stream", M)
+    results = events_of(response, "tool.result")
+    values = {event["call_id"]: event.get("tool_result") for event in results}
+    assert (values["call_00"], values["call_01"]) == ({"result": "done"}, {"result": 3})
+    assert {event["server"] for event in results} == {"docs"}
+    assert [event["progress"] for event in events_of(response, "tool.progress")] == [0, 1]
+    assert [event.get("is_error", False) for event in sorted(results[:3], key=lambda each: each["call_id"])] == [
+        False,
+        False,
+        True,
+    ]
+    assert results[3]["parts"][0]["type"] == "image"
+    assert response.text == "Three."
+    allowed = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": ["docs.add"]})
+    assert [tool["function"]["name"] for tool in model.asked[-1]["tools"]] == ["docs__add"]
+    assert "there is no tool" in str(events_of(allowed, "tool.result"))
+
+
+@on_uvloop
+async def test_a_key_must_allow_the_tools_and_one_request_is_counted(net: Net) -> None:
+    limits = KeyLimits(requests_per_minute=1)
+    keys = (
+        KeySettings("may", (key_digest(MAY),), limits=limits, tools=("weather",)),
+        KeySettings("not", (key_digest(NOT),)),
+    )
+    model = Model([("weather", {"city": "Oslo"})], [("weather", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream={"keys": keys})
+    plain = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {NOT}"})
+    assert ("step.start" in plain.types, len(model.asked)) == (False, 1)
+    named = {**M, "gateway_tools": ["weather"]}
+    refused = await gateway.ask("POST", "/api/v1/stream", named, {"authorization": f"Bearer {NOT}"})
+    assert (refused.status, refused.error["reason"]) == (400, "tools")
+    run = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})
+    assert (run.text, len(model.asked)) == ("4 degrees.", 4)
+    again = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})
+    assert again.status == 429
+
+
+@on_uvloop
+async def test_a_turn_that_cannot_be_paid_ends_the_stream_behind_its_step(net: Net) -> None:
+    price = Price(10**12, 10**12, 10**12, 10**12, 10**12)  # a millionth for a token
+    limits = KeyLimits(spend=SpendLimit(40 * 10**6, "day"))
+    key = KeySettings("may", (key_digest(MAY),), limits=limits, tools=("weather",))
+    model = Model([("weather", {"city": "Oslo" * 100})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream={"keys": (key,), "price": price})
+    response = await gateway.ask("POST", "/api/v1/stream", {**M, "max_tokens": 5}, {"authorization": f"Bearer {MAY}"})
+    [finish] = events_of(response, "finish")
+    assert (finish["finish_reason"], finish["reason"]) == ("length", "spend")
+    assert response.types[-3:] == ["step.end", "finish", "done"]
+    assert len(model.asked) == 1
+    spent = await gateway.running.engine.ledger.spent("may", "day")
+    assert spent == 15 * 10**6
+
+
+@on_uvloop
+async def test_callers_that_are_ended_end_their_calls(net: Net) -> None:
+    gate = Gate()
+
+    async def slow(city: str) -> str:
+        await gate.wait()
+        return city
+
+    key = KeySettings("may", (key_digest(MAY),), tools=("*",))
+    model = Model([("slow", {"city": "Oslo"})], ["never"])
+    gateway = await gateway_of(net, model, function_tool(slow), of_stream={"keys": (key,)})
+    client, response = await gateway.stream(M, authorization=f"Bearer {MAY}")
+    await gate.begun.wait()
+    gateway.running.engine.end_callers({"may"}, "key_revoked", Error("forbidden", "revoked"))
+    await gate.cancelled.wait()
+    await response.rest()
+    assert events_of(response, "finish")[0]["finish_reason"] == "cancelled"
+    client.close()
+
+
+@on_both_loops
+async def test_a_program_gives_functions_to_its_gateway(net: Net) -> None:
+    seen: list[ToolMeta] = []
+
+    @tool(idempotent=True)
+    async def forecast(city: str, meta: ToolMeta) -> str:
+        """The forecast."""
+        seen.append(meta)
+        return f"rain in {city}"
+
+    model = Model(["Look. ", ("forecast", {"city": "Oslo"})], ["Rain."])
+    upstream = await net.upstream(model.handle)
+    async with LibraryGateway(settings_for(upstream.url), tools=[forecast]) as gateway:
+        async with gateway.stream(M) as stream:
+            events = [event async for event in stream]
+        async with gateway.stream(M) as stream:
+            result = await stream.result()
+    assert [event["type"] for event in events if event["type"].startswith("step")] == ["step.start", "step.end"] * 2
+    assert model.results(1) == ["rain in Oslo"]
+    assert (seen[0].step, seen[0].call_id, seen[0].attempt) == (1, "call_00", 1)
+    assert result.text == "Look. Rain."
+
+
+@on_uvloop
+async def test_guards_see_the_client_s_stream_and_the_model_its_own_words(net: Net) -> None:
+    model = Model(["The kestrel flies. ", ("weather", {"city": "Oslo"})], ["A kestrel."])
+    guard = GuardSettings("words", "words", words=("kestrel",), action="mask", on=("output",), replacement="[bird]")
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream={"guards": (guard,)})
+    response = await gateway.ask("POST", "/api/v1/stream", M)
+    assert response.text == "The [bird] flies. A [bird]."
+    assert model.asked[1]["messages"][1]["content"] == "The kestrel flies. "
+    assert response.types[-2:] == ["finish", "done"]
+    assert len(events_of(response, "tool.result")) == 1
+
+
+@on_uvloop
+async def test_a_web_socket_carries_a_run(net: Net) -> None:
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather))
+    socket = await connect(gateway)
+    socket.ask("a", **M)
+    kinds: list[str] = []
+    while "done" not in kinds:
+        message = await socket.read()
+        assert message is not None
+        kinds.append(message["type"])
+    assert kinds.count("step.end") == 2
+    assert "tool.result" in kinds
+
+
+@on_uvloop
+async def test_a_durable_run_is_followed_again_from_any_event(net: Net) -> None:
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather))
+    first = await gateway.ask("POST", "/api/v1/stream", {**M, "resumable": True})
+    stream_id = first.events[0]["stream_id"]
+    whole = first.events
+    for event in whole[:-2]:
+        after = {"last-event-id": f"{stream_id}.{event['seq']}"}
+        rest = await gateway.ask("GET", f"/api/v1/streams/{stream_id}", headers=after)
+        assert [each["type"] for each in rest.events] == [each["type"] for each in whole[event["seq"] :]]
+
+
+def test_a_gateway_without_tools_imports_nothing_of_them() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from gai_fast.config import load\n"
+        "from gai_fast.server.serving import start\n"
+        "async def main():\n"
+        "    running = await start(load(None, environ={'GAI_FAST_SERVER__PORT': '0'}))\n"
+        "    await running.close()\n"
+        "asyncio.run(main())\n"
+        "print([name for name in sys.modules if name.startswith(('gai_fast.net.tool', 'gai_fast.net.runs'))])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.strip() == "[]"

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from gai_fast.model.settings import FunctionSettings, Secret, Settings, ToolServerSettings, ToolSettings
+from gai_fast.net.toolbox.function_schema import read_function
 from gai_fast.server.serving import start
 from tests.integration.gateway import DONE, LAST_CHUNK, SSE_HEAD, Gateway, Net, Peer, delta, settings_for
 from tests.wire import chunk
@@ -82,7 +83,8 @@ def function_tool(function: Callable[..., Any], **options: Any) -> ToolSettings:
     module = sys.modules.setdefault(MODULE, ModuleType(MODULE))
     setattr(module, function.__name__, function)
     reference = FunctionSettings(f"{MODULE}:{function.__name__}", str(Path(__file__).parent))
-    return ToolSettings(function.__name__, function=reference, **options)
+    read = read_function(function)
+    return ToolSettings(function.__name__, read.description, read.schema, function=reference, **options)
 
 
 def http_tool(name: str, url: str, **options: Any) -> ToolSettings:

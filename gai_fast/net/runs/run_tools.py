@@ -9,13 +9,12 @@ Owns the toolbox of the configuration. A run keeps the one that it began with, u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Any
 
 from msgspec import UNSET, Raw
-from msgspec.structs import replace as replace_members
 
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import CallResult, RunCall, RunLimits
@@ -24,7 +23,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request, Tool
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings
-from gai_fast.model.tool_rules import AllowedTools, ToolPatterns
+from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
 from gai_fast.net.attempts.spec import Run, StreamSpec
 from gai_fast.net.runs.run_driver import RunDriver, RunPlan
 from gai_fast.net.stream.session import Session
@@ -32,8 +31,6 @@ from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
 from gai_fast.runtime.timers import Timers
-
-_OWN_MEMBERS: Final = {"gateway_tools": UNSET, "max_steps": UNSET, "approvals": UNSET}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ class RunOffer:
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
         spec.request = whole = with_tools(
-            replace_members(request, **_OWN_MEMBERS), [_tool(name, each) for name, each in self._offered.items()]
+            request.without_run_members(), [_tool(name, each) for name, each in self._offered.items()]
         )
         spec.prompt_characters = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
@@ -128,12 +125,20 @@ class RunTools:
         settings: The configuration.
         timers: The loop's timers.
         loop: The loop.
+        functions: Functions of the program that are tools, which every model may use.
 
     Raises:
         ValueError: A tool cannot be used. The text names it.
     """
 
-    def __init__(self, settings: Settings, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        functions: Sequence[Callable[..., Any]] = (),
+    ) -> None:
+        self._functions = functions
         self.timers = timers
         self.loop = loop
         self._settings = settings
@@ -171,7 +176,7 @@ class RunTools:
         Raises:
             Error: It names what it may not use.
         """
-        lists = [ToolPatterns(model.tools)]
+        lists = [ToolPatterns((*model.tools, *self._held.toolbox.functions))]
         if key is not None:
             lists.append(ToolPatterns(key.tools))
         for pattern in asked or ():
@@ -181,6 +186,19 @@ class RunTools:
             lists.append(ToolPatterns(asked))
         allowed = AllowedTools(lists)
         return RunWish(allowed, model, ToolPatterns(approve)) if self._has_any(allowed) else None
+
+    async def offer_for(self, request: Request, model: ModelSettings) -> RunOffer | None:
+        """Returns what a request of a program in this process offers. None if it is no run.
+
+        Args:
+            request: The request.
+            model: The model that it asks.
+
+        Raises:
+            Error: It names what it may not use.
+        """
+        wish = self.wish(model, None, None if request.gateway_tools is UNSET else request.gateway_tools)
+        return None if wish is None else await self.offer(wish)
 
     async def offer(self, wish: RunWish) -> RunOffer:
         """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most."""
@@ -208,7 +226,7 @@ class RunTools:
         return bool(allowed.servers(toolbox.servers) or allowed.own(toolbox.own))
 
     def _made(self, settings: Settings) -> HeldToolbox:
-        toolbox = Toolbox(settings, self.timers, self.loop)
+        toolbox = Toolbox(settings, self.timers, self.loop, self._functions)
         self._open.add(toolbox)
         return HeldToolbox(toolbox, self._close_later)
 
@@ -227,9 +245,3 @@ def _tool(name: str, tool: GatewayTool) -> Tool:
         description=offered.description or UNSET,
         parameters=Raw(encode_json({"type": "object", **offered.schema})),
     )
-
-
-def no_such_tool(pattern: str) -> Error:
-    """Returns the refusal of a pattern that names nothing that the request may use."""
-    text = f"{pattern[:128]!r} names no tool of the gateway that this request may use"
-    return Error("invalid_request", text, reason="tools")

@@ -191,6 +191,7 @@ class Engine(EngineCallbacks):
             one.
         limits: The limits of the server; None without a server.
         fetch: As for `Targets`.
+        functions: Functions of the program that are tools.
     """
 
     def __init__(
@@ -201,6 +202,7 @@ class Engine(EngineCallbacks):
         ledger: Ledger | None = None,
         limits: StreamLimits | None = None,
         fetch: Fetch | None = None,
+        functions: Sequence[Callable[..., object]] = (),
     ) -> None:
         self.streams: dict[str, Session] = {}
         """The sessions that are not over for their clients, by stream id."""
@@ -248,6 +250,7 @@ class Engine(EngineCallbacks):
         """Other counts of this process."""
         self.upstreams = Upstreams(self.timers, loop, no_share if limits is None else limits.share)
         """The connections."""
+        self._functions = functions
         self.run_tools: RunTools | None = None
         """The gateway's tools. None if the configuration has none."""
         self._use_tools(settings)
@@ -310,10 +313,10 @@ class Engine(EngineCallbacks):
         try:
             if self.run_tools is not None:
                 self.run_tools.use(settings)
-            elif settings.tool_servers or settings.tools:
+            elif settings.tool_servers or settings.tools or self._functions:
                 from gai_fast.net.runs.run_tools import RunTools  # what most gateways do not need
 
-                self.run_tools = RunTools(settings, self.timers, self._loop)
+                self.run_tools = RunTools(settings, self.timers, self._loop, self._functions)
         except ValueError as problem:
             raise GuardError(str(problem)) from None
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
-import msgspec
 from msgspec import UNSET
 
 from gai_fast.core.requests.reading import characters
@@ -28,6 +27,7 @@ from gai_fast.formats import (
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
+from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.processors import Chain, StreamInfo
@@ -112,8 +112,8 @@ class SpecBuilder:
         offer = incoming.run
         if offer is not None:
             check_run(incoming.http.headers, negotiated, answers_of(request))
-        elif request.gateway_tools is not _UNSET or request.max_steps is not _UNSET or request.approvals is not _UNSET:
-            request = _without_run(request)
+        elif request.has_run_members:
+            request = as_plain_request(request)
         chain = _chain(self._engine, request, context, incoming)
         spec = StreamSpec(
             model,
@@ -599,18 +599,6 @@ class _DialectSpecs:
             return encoder, encoder, self._chain(request)
         output, deltas = _encoder(negotiated, context, whole=whole)
         return output, deltas, self._chain(request)
-
-
-def _without_run(request: Request) -> Request:
-    """Returns a request that is no run without what only a run has.
-
-    Raises:
-        Error: It names tools of the gateway, and may use none.
-    """
-    if request.gateway_tools:
-        text = f"{request.gateway_tools[0]!r} names no tool of the gateway that this request may use"
-        raise Error("invalid_request", text, reason="tools")
-    return msgspec.structs.replace(request, gateway_tools=_UNSET, max_steps=_UNSET, approvals=_UNSET)
 
 
 def _chain(engine: Engine, request: Request, context: StreamContext, incoming: Incoming) -> Chain | None:
