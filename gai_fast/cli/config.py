@@ -349,6 +349,7 @@ def in_force(loaded: Loaded) -> dict[str, dict[str, Value] | list[dict[str, Valu
         "prices": _with_defaults("prices", loaded.prices),
         "cache": _with_defaults("cache", loaded.cache),
         "responses": _with_defaults("responses", loaded.responses),
+        "runs": _with_defaults("runs", loaded.runs),
         "otel": {**otel, "headers": _without_values(otel["headers"])},
         "upstream": upstreams,
         "model": [

@@ -53,6 +53,7 @@ from gai_fast.model.settings import (
     LimitSettings,
     OTelSettings,
     ResponsesSettings,
+    RunSettings,
     ServerSettings,
     StoreSettings,
     StreamSettings,
@@ -573,6 +574,10 @@ RESPONSES: Final[Mapping[str, Key]] = {
         "Bytes kept of one caller's responses; its oldest are dropped first.", LIMITS.least_responses, example=25 * MIB
     ),
 }
+RUN: Final[Mapping[str, Key]] = {
+    "approval_ttl": seconds("How long a call waits for an approval; then it is denied.", least=1),
+    "waiting": whole("Runs that may wait for approvals, on all machines of the store; further calls are denied.", 0),
+}
 LIMIT: Final[Mapping[str, Key]] = {
     "streams": whole("Streams at a time; more are refused (503).", 1),
     "streams_per_caller": whole("Streams of one caller at a time; more are refused (429).", 1),
@@ -619,6 +624,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, Key]]] = {
     "prices": PRICES,
     "cache": CACHE,
     "responses": RESPONSES,
+    "runs": RUN,
     "otel": OTEL,
     "upstream": UPSTREAM,
     "model": MODEL,
@@ -637,6 +643,7 @@ TABLES: Final = (
     "prices",
     "cache",
     "responses",
+    "runs",
     "otel",
 )
 """Sections that occur in the file at most once; the environment can set their keys, too."""
@@ -671,7 +678,7 @@ REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
 """The required keys of a table by section, each with a hint for the message if it is missing."""
 
 LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset(("runs",)),
+    "": frozenset(),
     "server": frozenset(("keep_alive",)),
     "key": frozenset(),
     "key_defaults": frozenset(),
@@ -683,6 +690,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "prices": frozenset(),
     "cache": frozenset(),
     "responses": frozenset(),
+    "runs": frozenset(),
     "otel": frozenset(),
     "upstream": frozenset(),
     "model": frozenset(),
@@ -715,6 +723,7 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "prices": {"file": None},
     "cache": _defaults(CacheSettings),
     "responses": _defaults(ResponsesSettings),
+    "runs": _defaults(RunSettings),
     "upstream": _defaults(UpstreamSettings)
     | {"headers": {}, "extra": {}, "quirks": {}, "breaker": _BREAKER_DEFAULTS, "lane": ()},
     "model": {

@@ -68,6 +68,7 @@ from gai_fast.model.settings import (
     Price,
     PriceSettings,
     ResponsesSettings,
+    RunSettings,
     SealSettings,
     Secret,
     ServerSettings,
@@ -139,6 +140,7 @@ class Loaded:
     prices: Table
     cache: Table
     responses: Table
+    runs: Table
     otel: Table
     upstreams: list[Table]
     models: list[Table]
@@ -320,7 +322,7 @@ class _Resolution:
         self._problems = problems
 
     def settings(self) -> Settings:
-        server, stream, store, idempotency, limits, key_defaults, prices, cache, responses, otel = (
+        server, stream, store, idempotency, limits, key_defaults, prices, cache, responses, runs, otel = (
             self._given.tables[section] for section in TABLES
         )
         named = self._by_name("upstream", self._given.upstreams)
@@ -344,6 +346,7 @@ class _Resolution:
             prices=replace(price_list, own=MappingProxyType(_own_prices(models))),
             cache=CacheSettings(**_plain(cache)),
             responses=ResponsesSettings(**_plain(responses)),
+            runs=RunSettings(**_plain(runs)),
             processors=tuple(MappingProxyType(_plain(table)) for table in self._given.processors),
             guards=GuardBuilder(upstreams, [*named], self._environ, self._folder, _positions, self._problems).build(
                 self._given.guards

@@ -345,6 +345,8 @@ class Format(ABC):
     """The members of a request that do not change its answer: an upstream that lacks them is asked without them."""
     can_reset: ClassVar[bool] = False
     """Whether the format can void everything that was sent (`stream.reset`)."""
+    asks_approvals: ClassVar[bool] = False
+    """Whether clients of the format can be asked for an approval of a call, and mostly know how to."""
     can_reset_step: ClassVar[bool] = False
     """Whether the format can void what was sent of one step (`step.reset`)."""
     shares_native_routes: ClassVar[bool] = False

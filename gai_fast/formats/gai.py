@@ -65,6 +65,7 @@ class GaiFormat(Format):
     """The native format; `gai_fast.core.requests.reading` reads its requests."""
 
     name: ClassVar[str] = "gai"
+    asks_approvals: ClassVar[bool] = True
     can_reset: ClassVar[bool] = True
     can_reset_step: ClassVar[bool] = True
 

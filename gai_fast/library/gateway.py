@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from msgspec import UNSET
 
@@ -42,6 +42,8 @@ from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.logs.writer import Client
+from gai_fast.net.runs.deciding import decide, unknown_approval
+from gai_fast.net.runs.run_records import ApprovalDecision
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.callbacks import CallbackRunner
 from gai_fast.net.stream.session import Session
@@ -267,7 +269,7 @@ class GatewayStream(Client):
             home=home,
         )
         if offer is not None:
-            offer.attach(spec, self.id)
+            offer.attach(spec, self.id, None, asks=request.approvals != "deny")
         if self._manager is not None:
             self._callbacks = CallbackRunner(self._manager, loop, pause=self._pause, resume=self._resume)
         sharing = await _shared(engine, spec)
@@ -313,7 +315,7 @@ class GatewayStream(Client):
             home=home,
         )
         if offer is not None:
-            offer.attach(spec, self.id)
+            offer.attach(spec, self.id, None, asks=request.approvals != "deny")
         sharing = await _shared(engine, spec)
         try:
             engine.durable.publish(spec, clock)
@@ -348,6 +350,28 @@ class GatewayStream(Client):
     def position(self) -> int | None:
         """The number of the last event read from the stream's log. `None` if the stream is not durable."""
         return self._followed.position if self._followed is not None else None
+
+    async def decide(
+        self, approval_id: str, decision: Literal["approve", "deny"], digest: str, reason: str | None = None
+    ) -> None:
+        """Decides about a call of the run that waits for an approval.
+
+        Args:
+            approval_id: The id in `approval.required`.
+            decision: Whether the call is made.
+            digest: The digest there: the decision is for this call alone.
+            reason: Why; the model reads it.
+
+        Raises:
+            Error: There is no such approval (`not_found`), the digest is of another call or the call is decided already
+                (409, reason `digest` or `decided`), or the store is out of reach.
+        """
+        engine = self.gateway.engine()
+        if engine.run_tools is None:
+            raise unknown_approval()
+        made = ApprovalDecision(decision, "", reason or "")
+        records = engine.run_tools.desk.records
+        await decide(engine, records, self.id, approval_id, digest, made, lambda asked: asked.caller == ANONYMOUS)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None

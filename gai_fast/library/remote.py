@@ -24,7 +24,8 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -209,21 +210,52 @@ class RemoteGateway(Asking):
             raise _not_ours("list of models")
         return listed
 
-    async def _ask(self, method: str, path: str, statuses: tuple[int, ...], headers: Headers) -> dict[str, Any]:
+    async def decide(
+        self,
+        stream_id: str,
+        approval_id: str,
+        decision: Literal["approve", "deny"],
+        digest: str,
+        reason: str | None = None,
+        *,
+        headers: Headers = _NONE,
+    ) -> None:
+        """Decides about a call of a stream's run that waits for an approval.
+
+        Args:
+            stream_id: The stream's id.
+            approval_id: The id in `approval.required`.
+            decision: Whether the call is made.
+            digest: The digest there: the decision is for this call alone.
+            reason: Why; the model reads it.
+            headers: As for `stream`.
+
+        Raises:
+            Error: There is no such approval (`not_found`), the digest is of another call or the call is decided already
+                (409, reason `digest` or `decided`), or the server is unreachable or refuses.
+        """
+        given = {"decision": decision, "digest": digest, "reason": reason}
+        path = f"{stream_path(stream_id)}/approvals/{quote(approval_id, safe='')}"
+        await self._ask("POST", path, (200,), headers, encode_json(given))
+
+    async def _ask(
+        self, method: str, path: str, statuses: tuple[int, ...], headers: Headers, body: bytes | None = None
+    ) -> dict[str, Any]:
         """Sends a request that is answered with one JSON object, and returns it.
 
         Args:
-            method: GET or DELETE.
+            method: GET, DELETE or POST.
             path: The path below the server's URL.
             statuses: Of a success.
             headers: As for `stream`.
+            body: The body, JSON. None if there is none.
 
         Raises:
             Error: The server is unreachable or refuses, or its answer is not valid.
         """
         try:
             async with asyncio.timeout(LIMITS.server_connect):
-                response = await self.send(method, path, headers={"accept": "application/json", **headers})
+                response = await self.send(method, path, body, headers={"accept": "application/json", **headers})
                 if response.status not in statuses:
                     raise await error_of(response)
                 data = await _body(response, LIMITS.server_object)
@@ -438,6 +470,19 @@ class RemoteStream:
         """
         if self._end is None and not self._is_over:
             await self._delete()
+
+    async def decide(
+        self, approval_id: str, decision: Literal["approve", "deny"], digest: str, reason: str | None = None
+    ) -> None:
+        """Decides about a call of the run that waits for an approval; as `RemoteGateway.decide`.
+
+        Args:
+            approval_id: As there.
+            decision: As there.
+            digest: As there.
+            reason: As there.
+        """
+        await self.gateway.decide(self.id, approval_id, decision, digest, reason, headers=self._headers)
 
     async def _cancel_own(self) -> None:
         """Cancels a stream that cannot be followed again, unless its end is known."""

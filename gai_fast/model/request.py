@@ -259,7 +259,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json_snapshots: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     gateway_tools: list[Annotated[str, Meta(min_length=1, max_length=SHARED.tool_pattern)]] | UnsetType = UNSET
     max_steps: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
-    approvals: Literal["deny"] | UnsetType = UNSET
+    approvals: Literal["ask", "deny"] | UnsetType = UNSET
     stream: bool = True
     resumable: bool = False
     request_id: str | UnsetType = UNSET

@@ -671,6 +671,16 @@ class IdempotencySettings(_Snapshot):
 
 
 @dataclass(frozen=True, slots=True)
+class RunSettings(_Snapshot):
+    """`[runs]`: what holds for all runs. Times in seconds."""
+
+    approval_ttl: float = 3600.0
+    """Seconds for which a call waits for an approval; then it is denied."""
+    waiting: int = 1000
+    """Runs that may wait for approvals, on all machines of the store."""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheSettings(_Snapshot):
     """`[cache]`: answers that are kept for identical requests, and shared while they are generated."""
 
@@ -886,6 +896,7 @@ class Settings(_Snapshot):
     prices: PriceSettings = PriceSettings()
     cache: CacheSettings = CacheSettings()
     responses: ResponsesSettings = ResponsesSettings()
+    runs: RunSettings = RunSettings()
     otel: OTelSettings | None = None
     """The export to OpenTelemetry. None means that nothing is exported."""
     processors: tuple[Mapping[str, Any], ...] = ()

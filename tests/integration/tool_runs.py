@@ -6,9 +6,9 @@ import asyncio
 import dataclasses
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from gai_fast.model.settings import FunctionSettings, Secret, Settings, ToolServerSettings, ToolSettings
@@ -20,6 +20,7 @@ from tests.wire import chunk
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 MODULE = "tools_of_a_test"
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 Call = tuple[str, Any]
 """A call of a tool: its name and its arguments."""
@@ -109,6 +110,7 @@ async def gateway_of(
     model: Model,
     *tools: ToolSettings | ToolServerSettings,
     of_stream: dict[str, Any] | None = None,
+    of_gateway: Mapping[str, Any] = NO_SETTINGS,
     **options: Any,
 ) -> Gateway:
     """Returns a gateway before a model.
@@ -118,10 +120,12 @@ async def gateway_of(
         model: The model.
         tools: The tools.
         of_stream: As for `settings_for`.
+        of_gateway: More of its `Settings`.
         options: As for `with_tools`.
     """
     upstream = await net.upstream(model.handle)
-    running = await start(with_tools(settings_for(upstream.url, **(of_stream or {})), *tools, **options))
+    settings = with_tools(settings_for(upstream.url, **(of_stream or {})), *tools, **options)
+    running = await start(dataclasses.replace(settings, **of_gateway))
     net.gateways.append(Gateway(net, running))
     net.stack.push_async_callback(running.close)
     return net.gateways[-1]

@@ -23,6 +23,7 @@ class AGUIFormat(Format):
     """
 
     name: ClassVar[str] = "agui"
+    asks_approvals: ClassVar[bool] = True
     framings: ClassVar[tuple[Framing, ...]] = ("sse",)
     shares_native_routes: ClassVar[bool] = True
 

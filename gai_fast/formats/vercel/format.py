@@ -59,6 +59,7 @@ class VercelFormat(Format):
 class _Vercel6(VercelFormat):
     """Adds `finishReason`, `tool-input-error` and `tool-approval-request`."""
 
+    asks_approvals: ClassVar[bool] = True
     sdk: ClassVar[int] = 6
 
 
@@ -67,6 +68,7 @@ class _Vercel7(VercelFormat):
 
     can_reset: ClassVar[bool] = True
     can_reset_step: ClassVar[bool] = True
+    asks_approvals: ClassVar[bool] = True
     sdk: ClassVar[int] = RESETS
 
 

@@ -141,6 +141,15 @@ class Run:
         """Ends the calls that run: the stream is over; idempotent."""
         raise NotImplementedError
 
+    def hear(self, approval_id: str) -> None:
+        """Called when a call of the run was decided."""
+        raise NotImplementedError
+
+    def seconds_since_wait(self) -> float:
+        """Returns the seconds since the run has last waited for an approval; 0 while it does, infinite if it never
+        has."""
+        raise NotImplementedError
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Keeping:

@@ -15,6 +15,7 @@ followers, and how its end is logged. Knows no connection: the session sees a `C
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Protocol
@@ -56,6 +57,9 @@ class Generation(Protocol):
     @property
     def answered_by(self) -> AnswerSource | None:
         """The names of the answer's origin, and the changes of its request. None before the first event."""
+
+    def seconds_since_wait(self) -> float:
+        """Returns the seconds since it has last waited for a person; 0 while it does, infinite if it never has."""
 
     def measured(self, outcome: Outcome = "finished") -> StreamMetrics:
         """Returns the metrics so far."""
@@ -394,7 +398,9 @@ class Publication(Published):
         """
         if self._session is None or self._followers or self._timer is not None or self._is_draining:
             return  # it has ended, has a follower, waits again, or drains
-        is_detached = _POLICIES[self._stream.on_disconnect] == "detach"
+        waited = self._session.seconds_since_wait()
+        ago = min(ago, waited)  # a decision is a sign that somebody comes back
+        is_detached = _POLICIES[self._stream.on_disconnect] == "detach" or waited < math.inf
         rest = (self._stream.detach_ttl if is_detached else 0.0) + SHARED.note_life - ago
         if rest > 0.0:
             self._await(rest)

@@ -7,17 +7,18 @@ not know how a model is asked, how a tool is called, or what decides.
    its actions add events and ask for nothing.
 2. A turn is asked in a turn of the loop of its own, once the ledger has reserved its prompt. If it has not, the stream
    ends behind the step, as at every end of a limit.
-3. Nobody is asked for approvals yet: calls that need one are denied.
+3. The time of a run stands still while it waits for approvals alone.
 4. The end of the stream, whoever ends it, ends the running calls at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import (
@@ -44,6 +45,8 @@ from gai_fast.model.events import Event
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
 from gai_fast.net.attempts.spec import Run, StreamSpec
+from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
+from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import CallRecords, RunCalls, RunIdentity
@@ -52,9 +55,6 @@ from gai_fast.net.toolbox.toolbox import HeldToolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
 from gai_fast.runtime.timers import Timer, Timers
-
-NOBODY: Final = "nobody can be asked"
-"""The reason of a denial where there is nobody to approve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ class RunPlan:
         identity: What its calls have in common.
         held: Its tools, until they are given back.
         records: Where its calls are recorded.
+        desk: Where approvals are asked for.
     """
 
     request: Request
@@ -80,6 +81,7 @@ class RunPlan:
     identity: RunIdentity
     held: HeldToolbox
     records: CallRecords
+    desk: ApprovalDesk
 
 
 class RunDriver(Run):
@@ -115,6 +117,7 @@ class RunDriver(Run):
             self._call_ended,
             self._progressed,
         )
+        self._approvals = RunApprovals(plan.desk, session.stream_id, plan.identity.caller, self._asked, self._decided)
         self._content = TurnContent()
         self._sink = self._use_output(spec)
         self._spec = spec if spec.request is plan.request else replace(spec, request=plan.request)
@@ -123,7 +126,10 @@ class RunDriver(Run):
         self._usages: list[dict[str, Any]] = []  # of the turns that have ended
         self._progress: dict[str, int] = {}  # notices of each call
         self._later: list[Action] = []  # rule 1
-        self._timer: Timer | None = None
+        self._timer: Timer | None = None  # the end of the run's time; None while that stands still
+        self._seconds = plan.seconds  # that are left of it
+        self._began = 0.0
+        self._waited_until = -math.inf
         self._is_over = True
 
     def _use_output(self, spec: StreamSpec) -> RunSink:
@@ -144,7 +150,7 @@ class RunDriver(Run):
         """Works as `Run.begin`."""
         self._is_over = False
         self._plan.held.take()
-        self._timer = self._timers.schedule(self._timers.clock() + self._plan.seconds, self._time_over)
+        self._keep_time()
 
     def turn_ended(self, finish: Event) -> None:
         """Works as `Run.turn_ended`."""
@@ -152,6 +158,7 @@ class RunDriver(Run):
         self._usages.append(finish.get("usage", {}))
         later, self._later = self._later, []
         self._execute([*later, *self._run.end_turn(finish["finish_reason"])])
+        self._keep_time()
 
     def stop(self) -> None:
         """Works as `Run.stop`: rule 4."""
@@ -159,8 +166,8 @@ class RunDriver(Run):
             return
         self._is_over = True
         self._later.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_time()
+        self._approvals.close()
         for action in self._run.stop():
             if isinstance(action, EndCall):
                 self._calls.end(action.call)
@@ -212,8 +219,43 @@ class RunDriver(Run):
             event["text"] = progress.text
         self._session.add([event])
 
+    def hear(self, approval_id: str) -> None:
+        """Works as `Run.hear`."""
+        if not self._is_over:
+            self._approvals.hear(approval_id)
+
+    def seconds_since_wait(self) -> float:
+        """Works as `Run.seconds_since_wait`."""
+        return 0.0 if self._run.state is RunState.WAITING else self._timers.clock() - self._waited_until
+
+    def _asked(self, call: RunCall, asked: AskedApproval) -> None:
+        if not self._is_over:
+            self._session.add([_required(call, asked)])
+
+    def _decided(self, call: RunCall, asked: AskedApproval, made: ApprovalDecision) -> None:
+        if not self._is_over and call.phase == "asking":
+            decide = partial(self._run.decide, asked.id, made.decision, asked.digest, made.by, made.reason)
+            self._session.guarded(partial(self._happened, decide))
+
+    def _keep_time(self) -> None:
+        """Lets the time of the run go on, or stand still: rule 3."""
+        now, is_waiting = self._timers.clock(), self._run.state is RunState.WAITING
+        if is_waiting:
+            self._stop_time()
+            self._waited_until = now
+        elif self._timer is None and self._run.state is not RunState.ENDED and self._seconds > 0.0:
+            self._began = now
+            self._timer = self._timers.schedule(now + self._seconds, self._time_over)
+
+    def _stop_time(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._seconds -= self._timers.clock() - self._began
+
     def _time_over(self) -> None:
         self._timer = None
+        self._seconds = 0.0
         if self._run.state in (RunState.TURN, RunState.CALLING):
             self._session.guarded(partial(self._happened, self._run.end_time))
 
@@ -235,6 +277,7 @@ class RunDriver(Run):
     def _execute_now(self, actions: Sequence[Action]) -> None:
         self._session.intake.settle()
         self._execute(actions)
+        self._keep_time()
         self._session.advance()
 
     def _execute(self, actions: Sequence[Action]) -> None:
@@ -249,7 +292,7 @@ class RunDriver(Run):
             elif isinstance(action, BeginTurn):
                 self._begin_turn(action)
             elif isinstance(action, AskApproval):
-                self._execute_later(self._run.deny(action.call, NOBODY))  # rule 3
+                self._approvals.ask(action.call, action.digest)
             else:
                 self._tell(action)
 
@@ -324,6 +367,15 @@ def _result(call: RunCall) -> Event:
     if result.is_truncated:
         event["truncated"] = True
     return event
+
+
+def _required(call: RunCall, asked: AskedApproval) -> Event:
+    assert call.tool is not None
+    server, _, name = call.tool.address.rpartition(".")
+    approval = {"id": asked.id, "tool": name, "server": server, "input": call.arguments}
+    told = {name: value for name, value in approval.items() if name == "input" or value}
+    told |= {"digest": asked.digest, "expires": asked.expires}
+    return {"type": "approval.required", "step": call.step, "call_id": call.call_id, "approval": told}
 
 
 def _decided(action: Decided) -> Event:

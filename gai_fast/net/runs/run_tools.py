@@ -25,12 +25,15 @@ from gai_fast.model.request import Request, Tool
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings
 from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
 from gai_fast.net.attempts.spec import Run, StreamSpec
+from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_driver import RunDriver, RunPlan
+from gai_fast.net.runs.run_records import RunRecords
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
 from gai_fast.runtime.timers import Timers
+from gai_fast.stores.backend import Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,19 @@ class RunOffer:
         self._offered = offered
         self._model = model
 
-    def attach(self, spec: StreamSpec, stream_id: str, request_key: str | None = None) -> None:
+    @property
+    def may_ask(self) -> bool:
+        """Whether calls of a tool that it offers wait for a person."""
+        return any(tool.approve for tool in self._offered.values())
+
+    def attach(self, spec: StreamSpec, stream_id: str, request_key: str | None, *, asks: bool) -> None:
         """Makes the stream of a spec a run.
 
         Args:
             spec: Its first attempt, with a native request.
             stream_id: Its id.
             request_key: The idempotency key of the request. None if it has none.
+            asks: Whether somebody is asked for approvals.
 
         Raises:
             Error: The request cannot be a run.
@@ -96,11 +105,12 @@ class RunOffer:
             whole,
             self._offered,
             names,
-            RunLimits(steps, model.max_tool_calls, model.parallel_tools),
+            RunLimits(steps, model.max_tool_calls, model.parallel_tools, asks),
             model.run_timeout,
             RunIdentity(spec.caller, spec.request_id, stream_id, request_key or stream_id),
             self._held,
             NoRecords(),
+            self._tools.desk,
         )
         spec.run = partial(self._begun, plan, spec)
 
@@ -125,6 +135,7 @@ class RunTools:
         settings: The configuration.
         timers: The loop's timers.
         loop: The loop.
+        records: The records of the store.
         functions: Functions of the program that are tools, which every model may use.
 
     Raises:
@@ -136,8 +147,11 @@ class RunTools:
         settings: Settings,
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
+        records: Records,
         functions: Sequence[Callable[..., Any]] = (),
     ) -> None:
+        kept = RunRecords(records, max(settings.idempotency.ttl, settings.runs.approval_ttl))
+        self.desk = ApprovalDesk(kept, timers, loop, settings.runs)
         self._functions = functions
         self.timers = timers
         self.loop = loop
@@ -219,7 +233,7 @@ class RunTools:
         self._held.give_back()
         for toolbox in list(self._open):
             self._close_later(toolbox)
-        await asyncio.gather(*self._closing)
+        await asyncio.gather(*self._closing, self.desk.close())
 
     def _has_any(self, allowed: AllowedTools) -> bool:
         toolbox = self._held.toolbox

@@ -22,6 +22,7 @@ share a call. A call is the receiver of the upstream's exchange. A reader of the
 from __future__ import annotations
 
 import asyncio
+import math
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -227,6 +228,10 @@ class SharedCall(Receiver):
     def is_waiting(self) -> bool:
         """Whether the call still waits for a connection."""
         return self._exchange is not None and self._exchange.is_waiting
+
+    def seconds_since_wait(self) -> float:
+        """Works as `Generation.seconds_since_wait`: it waits for nobody."""
+        return math.inf
 
     @property
     def is_complete(self) -> bool:

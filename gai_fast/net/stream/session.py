@@ -339,6 +339,15 @@ class Session(ReadStream):
             self.relay.add(event)
         self.advance()
 
+    def hear(self, approval_id: str) -> None:
+        """Learns that a call of the run was decided."""
+        if self._run is not None:
+            self._run.hear(approval_id)
+
+    def seconds_since_wait(self) -> float:
+        """Returns the seconds since it has last waited for a person; 0 while it does, infinite if it never has."""
+        return math.inf if self._run is None else self._run.seconds_since_wait()
+
     def lacks_spend(self, spec: StreamSpec) -> Reservation | None:
         """Returns what the ledger must be asked for before a turn begins. None if it need not be asked.
 

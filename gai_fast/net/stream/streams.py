@@ -47,7 +47,7 @@ from gai_fast.processors import Chain, ProcessorSettings, StreamInfo, describe, 
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Seals, Store, StreamLog, open_store
 from gai_fast.stores.alive import IsGone
-from gai_fast.stores.backend import CANCEL, DROP, Backend
+from gai_fast.stores.backend import CANCEL, DECIDED, DROP, Backend
 
 if TYPE_CHECKING:
     from gai_fast.net.runs.run_tools import RunTools
@@ -316,7 +316,7 @@ class Engine(EngineCallbacks):
             elif settings.tool_servers or settings.tools or self._functions:
                 from gai_fast.net.runs.run_tools import RunTools  # what most gateways do not need
 
-                self.run_tools = RunTools(settings, self.timers, self._loop, self._functions)
+                self.run_tools = RunTools(settings, self.timers, self._loop, self.store.records, self._functions)
         except ValueError as problem:
             raise GuardError(str(problem)) from None
 
@@ -646,8 +646,14 @@ class Engine(EngineCallbacks):
             self.store.drop_here(stream_id)
             return
         session = self.streams.get(stream_id)  # None if it has ended since
-        if session is not None and message == CANCEL:
+        if session is None:
+            return
+        if message == CANCEL:
             session.cancel()
+            return
+        kind, _, approval_id = message.partition(" ")
+        if kind == DECIDED:
+            session.hear(approval_id)
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""

@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import ModelSettings
 from gai_fast.server.admission.negotiation import Negotiated
 
 if TYPE_CHECKING:
     from gai_fast.net.runs.run_tools import RunOffer, RunTools, RunWish
 
 APPROVALS_HEADER: Final = "x-gai-approvals"
+_ASK: Final = "ask"
 _DENY: Final = "deny"
+_RESPONSES: Final = "responses"
 _OWN: Final = "gateway"
 _SPECIAL: Final = re.compile(r"([*?[])")
 
@@ -110,20 +113,41 @@ async def list_tools(tools: RunTools, wish: RunWish, then: Callable[[RunOffer], 
     then(await tools.offer(wish))
 
 
-def check_run(headers: Mapping[str, str], negotiated: Negotiated, answers: int) -> None:
+def asks_approvals(
+    headers: Mapping[str, str], asked: str | None, negotiated: Negotiated, model: ModelSettings, *, is_stream: bool
+) -> bool:
+    """Returns whether somebody is asked for the approvals of a run.
+
+    Args:
+        headers: The headers of its request.
+        asked: What its body says; None if it says nothing.
+        negotiated: The form of its response.
+        model: The model that it asks.
+        is_stream: Whether the response is a stream.
+
+    Raises:
+        Error: It asks for what there is not.
+    """
+    named = headers.get(APPROVALS_HEADER, asked)
+    if named not in (None, _ASK, _DENY):
+        raise Error("invalid_request", f"the header {APPROVALS_HEADER} must be {_ASK} or {_DENY}", reason="approvals")
+    if named == _ASK and negotiated.name == _RESPONSES:
+        raise Error("unsupported", "a response cannot ask for approvals yet", reason="approvals")
+    if named is not None:
+        return named == _ASK
+    return is_stream and negotiated.format.asks_approvals and not model.upstream.takes_credentials
+
+
+def check_run(negotiated: Negotiated, answers: int) -> None:
     """Checks whether a request can be a run.
 
     Args:
-        headers: Its headers.
         negotiated: The form of its response.
         answers: The number of answers that it wants.
 
     Raises:
-        Error: It wants several answers, or a form without events; or its header asks for what there is not.
+        Error: It wants several answers, or a form without events.
     """
-    asked = headers.get(APPROVALS_HEADER)
-    if asked is not None and asked != _DENY:
-        raise Error("unsupported", f"the header {APPROVALS_HEADER} must be {_DENY}", reason="approvals")
     if answers > 1:
         raise Error("unsupported", "a request that may use the gateway's tools has one answer", reason="n")
     if negotiated.copies_upstream:

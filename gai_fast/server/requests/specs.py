@@ -37,7 +37,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated
-from gai_fast.server.admission.run_requests import check_run, named_tools
+from gai_fast.server.admission.run_requests import asks_approvals, check_run, named_tools
 from gai_fast.server.http.head_facts import UNSUPPORTED_HEADER
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -98,6 +98,11 @@ class SpecBuilder:
         model = targets.with_target(model, home)
         header: LogHeader | None = None
         is_stream = request.stream
+        offer, asks = incoming.run, False
+        if offer is not None and offer.may_ask:
+            wish = None if request.approvals is _UNSET else request.approvals
+            asks = asks_approvals(incoming.http.headers, wish, negotiated, model, is_stream=is_stream)
+            is_durable = is_durable or asks  # who decides finds it by its id, whether its client is there or not
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
             logged = negotiated if negotiated.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
             context = self._context(incoming, model, logged.envelope, ids=True)
@@ -109,9 +114,8 @@ class SpecBuilder:
             if is_durable:
                 header = _log_header(incoming, negotiated, context, whole=True)
         _check_copied(self._engine, negotiated, context, incoming.http.caller)
-        offer = incoming.run
         if offer is not None:
-            check_run(incoming.http.headers, negotiated, answers_of(request))
+            check_run(negotiated, answers_of(request))
         elif request.has_run_members:
             request = as_plain_request(request)
         chain = _chain(self._engine, request, context, incoming)
@@ -144,7 +148,7 @@ class SpecBuilder:
             let=incoming.let,
         )
         if offer is not None:
-            offer.attach(spec, context.stream_id, key)
+            offer.attach(spec, context.stream_id, key, asks=asks)
         return spec, context
 
     def of_dialect(
@@ -177,6 +181,10 @@ class SpecBuilder:
         if asked.background:
             model = _for_background(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
+        offer, asks = incoming.run, False
+        if offer is not None and offer.may_ask:
+            asks = asks_approvals(incoming.http.headers, None, negotiated, model, is_stream=asked.stream)
+            is_durable = is_durable or asks  # as above
         wants_usage = asked.wants_usage or model.stream.usage == "always"
         context = self._context(
             incoming,
@@ -191,9 +199,9 @@ class SpecBuilder:
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
         specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header, session, home)
         spec = specs.spec(model, before=None)
-        if incoming.run is not None:
-            check_run(incoming.http.headers, negotiated, max(answers_of(asked.body), answers_of(spec.request)))
-            incoming.run.attach(spec, context.stream_id, key)
+        if offer is not None:
+            check_run(negotiated, max(answers_of(asked.body), answers_of(spec.request)))
+            offer.attach(spec, context.stream_id, key, asks=asks)
         return spec, context
 
     def _must_count(self, incoming: Incoming, model: ModelSettings) -> bool:

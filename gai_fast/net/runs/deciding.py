@@ -1,0 +1,97 @@
+"""A person decides about a call of a run, through a server or a program.
+
+1. Whoever may not decide is told what is told about an approval that does not exist.
+2. A decision names the digest of the call, so that the call that was seen is the one that is made.
+3. A decision is kept before the run hears of it. If the run's worker is gone, whoever goes on with the run finds it,
+   and the decision asks for that.
+4. The first decision counts. After the end of the run there is nothing to decide.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from gai_fast.model.errors import Error
+from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
+from gai_fast.net.stream.streams import Engine
+from gai_fast.stores.backend import DECIDED, StoreError
+from gai_fast.stores.health import out_of_reach
+
+_log: Final = logging.getLogger("gai_fast.tools")
+
+
+async def decide(
+    engine: Engine,
+    records: RunRecords,
+    stream_id: str,
+    approval_id: str,
+    digest: str,
+    decision: ApprovalDecision,
+    may_decide: Callable[[AskedApproval], bool],
+) -> None:
+    """Decides about a call.
+
+    Args:
+        engine: Has the store and the streams.
+        records: The approvals.
+        stream_id: The stream of the run.
+        approval_id: The id of the approval.
+        digest: The digest of the call.
+        decision: The decision.
+        may_decide: Whether the person may decide.
+
+    Raises:
+        Error: `not_found`: rule 1; `invalid_request` 409, reason `digest` or `decided`; the store is out of reach.
+    """
+    try:
+        found = await records.asked(approval_id)
+        if found is None or found[0].stream_id != stream_id or not may_decide(found[0]):
+            raise unknown_approval()
+        asked, standing = found
+        is_over = await _is_over(engine, stream_id)
+        if digest != asked.digest:
+            text = "the digest is of another call: decide about the call that `approval.required` shows"
+            raise Error("invalid_request", text, reason="digest", status=409)
+        if standing is None and not is_over:
+            standing = await records.decide(approval_id, decision)
+        if standing is not decision:
+            text = "the call is decided already, or its run has ended"
+            raise Error("invalid_request", text, reason="decided", status=409)
+    except StoreError:
+        raise out_of_reach() from None
+    await _tell(engine, asked)
+
+
+async def _is_over(engine: Engine, stream_id: str) -> bool:
+    """Returns whether the run has ended.
+
+    Raises:
+        Error: There is no such stream any more.
+    """
+    if stream_id in engine.streams:
+        return False
+    log = await engine.store.find(stream_id, asks=False)
+    if log is None:
+        raise unknown_approval()
+    return log.is_over
+
+
+async def _tell(engine: Engine, asked: AskedApproval) -> None:
+    """Lets the run hear of its decision: rule 3."""
+    store, message = engine.store, f"{DECIDED} {asked.id}"
+    if asked.stream_id in engine.streams and store.hear is not None:
+        store.hear(asked.stream_id, message)
+        return
+    try:
+        log = await store.find(asked.stream_id, caller=asked.caller)
+        if log is not None and not log.is_over:
+            await store.tell(log, message)
+    except Error as problem:  # the decision is kept: the next who asks for the stream makes it go on
+        _log.warning("stream %s: the run does not hear of a decision yet: %s", asked.stream_id, problem)
+
+
+def unknown_approval() -> Error:
+    """Returns the error for an approval that does not exist, or is not the caller's: rule 1."""
+    return Error("not_found", "there is no such approval of a stream of yours", reason="approval")

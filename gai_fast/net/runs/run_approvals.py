@@ -1,0 +1,208 @@
+"""The approvals of one run: asked for, waited for, decided.
+
+Owns the tasks and timers of calls that wait for a person. It must not know what a decision means for the run.
+
+1. An approval is kept and listed (`run_records.py`) before anybody is asked for it.
+2. The first decision that is kept counts: a person's, or the gateway's own at the end of the approval's time.
+3. What cannot be kept is denied: the store fails, or too many runs wait.
+4. If the store fails at a decision, the call goes on waiting: the decision is read again, and at the end of its time
+   the call is denied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from gai_fast.core.run import RunCall
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import RunSettings
+from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
+from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.timers import Timer, Timers
+from gai_fast.stores.backend import StoreError
+
+_log: Final = logging.getLogger("gai_fast.tools")
+_MS: Final = 1000
+EXPIRED: Final = "expired"
+"""The reason of a denial at the end of an approval's time."""
+_ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
+
+
+class ApprovalDesk:
+    """The approvals of all runs of a process. Belongs to one loop.
+
+    Args:
+        records: Keeps approvals.
+        timers: The loop's timers.
+        loop: The loop.
+
+    Attributes:
+        settings: `[runs]`.
+    """
+
+    def __init__(
+        self, records: RunRecords, timers: Timers, loop: asyncio.AbstractEventLoop, settings: RunSettings
+    ) -> None:
+        self.settings = settings
+        self.records = records
+        self.timers = timers
+        self._loop = loop
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Starts work on an approval."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def close(self) -> None:
+        """Returns once no work is left."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None:
+            _log.error("an approval has failed by a bug of the gateway", exc_info=problem)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A call that waits.
+
+    Attributes:
+        call: The call.
+        asked: What is asked.
+        timer: The end of its time. None before anybody is asked.
+        is_heard: Whether a decision was heard of before that: an admin may have found it in the list.
+    """
+
+    call: RunCall
+    asked: AskedApproval
+    timer: Timer | None = None
+    is_heard: bool = False
+
+
+class RunApprovals:
+    """The approvals of one run.
+
+    Args:
+        desk: Those of all runs.
+        stream_id: The stream of the run.
+        caller: The name of its caller.
+        asked: Called with what a person is asked.
+        decided: Called with each decision.
+    """
+
+    def __init__(
+        self,
+        desk: ApprovalDesk,
+        stream_id: str,
+        caller: str,
+        asked: Callable[[RunCall, AskedApproval], object],
+        decided: Callable[[RunCall, AskedApproval, ApprovalDecision], object],
+    ) -> None:
+        self._desk = desk
+        self._stream_id = stream_id
+        self._caller = caller
+        self._asked = asked
+        self._decided = decided
+        self._waiting: dict[str, _Waiting] = {}  # by id of the approval
+
+    def ask(self, call: RunCall, digest: str) -> None:
+        """Asks for an approval: rules 1 and 3."""
+        assert call.tool is not None
+        server, _, name = call.tool.address.rpartition(".")
+        shown = {"call_id": call.call_id, "tool": name, "server": server, "input": call.arguments}
+        asked = AskedApproval(
+            call.approval_id,
+            self._stream_id,
+            self._caller,
+            digest,
+            now_ms() + round(self._desk.settings.approval_ttl * _MS),
+            encode_json(shown),
+        )
+        self._waiting[asked.id] = waiting = _Waiting(call, asked)
+        self._desk.start(self._ask(waiting))
+
+    def hear(self, approval_id: str) -> None:
+        """Learns that an approval was decided."""
+        waiting = self._waiting.get(approval_id)
+        if waiting is not None and waiting.timer is None:
+            waiting.is_heard = True
+        elif waiting is not None:
+            self._desk.start(self._read(approval_id))
+
+    def close(self) -> None:
+        """Ends the waits: the run is over. What nobody has decided is listed no longer."""
+        for approval_id in [*self._waiting]:
+            if self._take(approval_id) is not None:
+                self._desk.start(self._withdraw(approval_id))
+
+    async def _ask(self, waiting: _Waiting) -> None:
+        asked, desk = waiting.asked, self._desk
+        try:
+            is_kept = await desk.records.ask(asked, desk.settings.waiting)
+            problem = f"{desk.settings.waiting} runs wait already (waiting)"
+        except (StoreError, Error) as fault:
+            is_kept, problem = False, "the approval could not be kept: the store is out of reach"
+            _log.warning("stream %s: an approval is not kept: %s", self._stream_id, fault)
+        if asked.id not in self._waiting:
+            await self._withdraw(asked.id)
+        elif is_kept:
+            ends = desk.timers.clock() + (asked.expires - now_ms()) / _MS
+            waiting.timer = desk.timers.schedule(ends, partial(self._expire, asked.id))
+            self._asked(waiting.call, asked)
+            if waiting.is_heard:
+                self.hear(asked.id)
+        else:
+            self._settle(asked.id, ApprovalDecision("deny", "", problem))
+
+    async def _read(self, approval_id: str) -> None:
+        try:
+            found = await self._desk.records.asked(approval_id)
+        except StoreError as fault:  # rule 4
+            _log.warning("stream %s: a decision is not read yet: %s", self._stream_id, fault)
+            await asyncio.sleep(SHARED.store_retry)
+            self.hear(approval_id)
+            return
+        if found is not None and found[1] is not None:
+            self._settle(approval_id, found[1])
+
+    def _expire(self, approval_id: str) -> None:
+        self._desk.start(self._end_time(approval_id))
+
+    async def _end_time(self, approval_id: str) -> None:
+        own = ApprovalDecision("deny", "", EXPIRED)
+        try:
+            standing = await self._desk.records.decide(approval_id, own)
+        except StoreError as fault:
+            _log.warning("stream %s: the end of an approval is not kept: %s", self._stream_id, fault)
+            standing = None
+        self._settle(approval_id, standing or own)
+
+    async def _withdraw(self, approval_id: str) -> None:
+        try:
+            await self._desk.records.decide(approval_id, _ENDED)
+        except StoreError as fault:
+            _log.warning("stream %s: an approval is listed until it expires: %s", self._stream_id, fault)
+
+    def _settle(self, approval_id: str, decision: ApprovalDecision) -> None:
+        waiting = self._take(approval_id)
+        if waiting is not None:
+            self._decided(waiting.call, waiting.asked, decision)
+
+    def _take(self, approval_id: str) -> _Waiting | None:
+        waiting = self._waiting.pop(approval_id, None)
+        if waiting is not None and waiting.timer is not None:
+            waiting.timer.cancel()
+        return waiting
