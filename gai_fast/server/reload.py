@@ -4,8 +4,8 @@ Owns which settings may change in a reload, and how a configuration gets from th
 uses one snapshot (`Settings`). `Service.use` replaces it for later requests; running streams keep theirs.
 
 1. An invalid configuration is logged, and nothing changes.
-2. `[server]`, `[store]` without its keys, and everything derived from them stay unchanged until a restart; the log
-   reports that.
+2. `[server]`, `[runs]`, `[store]` without its keys, and everything derived from them stay unchanged until a restart;
+   the log reports that.
 3. The certificate's files are reloaded too. If they cannot be used, the configuration is invalid.
 4. What takes long is done beside the loop: reading the file, and building its guards (`Reload.beside`). A supervisor
    serves no requests: it waits for the file.
@@ -37,7 +37,7 @@ from gai_fast.server.observe.audit import audit
 _log: Final = logging.getLogger("gai_fast.server")
 _DONE: Final = 200
 _REFUSED: Final = 400
-_UNTIL_RESTART: Final = ("server", "store", "default_model")
+_UNTIL_RESTART: Final = ("server", "store", "runs", "default_model")
 
 
 class Reloaded(NamedTuple):

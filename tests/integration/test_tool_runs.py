@@ -590,7 +590,7 @@ def test_a_gateway_without_tools_imports_nothing_of_them() -> None:
         "    running = await start(load(None, environ={'GAI_FAST_SERVER__PORT': '0'}))\n"
         "    await running.close()\n"
         "asyncio.run(main())\n"
-        "print([name for name in sys.modules if name.startswith(('gai_fast.net.tool', 'gai_fast.net.runs'))])\n"
+        "print([name for name in sys.modules if name.startswith(('gai_fast.net.tool', 'gai_fast.net.runs.run_tools'))])\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"

@@ -33,9 +33,13 @@ class FakeSession:
         self.has_content = True
         self.answered_by: AnswerSource | None = None
         self.publication: Publication | None = None
+        self.since_wait = math.inf
 
     def measured(self, outcome: str = "finished") -> StreamMetrics:
         return StreamMetrics(duration=2.0, outcome=cast(Any, outcome))
+
+    def seconds_since_wait(self) -> float:
+        return self.since_wait
 
     def pause(self) -> None:
         self.calls.append("pause")
@@ -237,6 +241,23 @@ def test_a_stream_that_nobody_follows_lives_for_detach_ttl() -> None:
     stream.time.advance(2)
     assert stream.session.calls == ["cancel"]
     assert stream.log.ending == Ending("cancelled", "cancelled")
+
+
+@pytest.mark.parametrize("on_disconnect", ["cancel", "detach"])
+def test_a_stream_that_waits_for_a_person_needs_no_follower_until_detach_ttl_after_that(on_disconnect: Any) -> None:
+    stream = Fixture(detach_ttl=100, on_disconnect=on_disconnect)
+    follower = FakeFollower()
+    stream.publication.add(follower)
+    stream.session.since_wait = 0.0
+    stream.publication.remove(follower)
+    stream.time.advance(100_000)
+    assert stream.session.calls == []
+    stream.session.since_wait = 60.0
+    stream.time.advance(200)
+    assert stream.session.calls == []
+    stream.session.since_wait = 260.0
+    stream.time.advance(200)
+    assert stream.session.calls == ["cancel"]
 
 
 def test_a_follower_that_comes_in_time_saves_it() -> None:
