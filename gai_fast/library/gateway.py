@@ -51,7 +51,7 @@ from gai_fast.runtime.ids import new_stream_id, request_id
 from gai_fast.stores import LogHeader
 
 if TYPE_CHECKING:
-    from gai_fast.net.runs.run_tools import RunOffer
+    from gai_fast.net.stream.run_tools import RunOffer
 
 
 class Gateway(Asking):

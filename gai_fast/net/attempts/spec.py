@@ -117,8 +117,8 @@ class Sharing:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Run:
-    """The run that a stream is (`net/runs/`): what follows a turn of its model.
+class StreamRun:
+    """The run that a stream is (`net/stream/`): what follows a turn of its model.
 
     A class, not a protocol, like `Timers`.
     """
@@ -299,7 +299,7 @@ class StreamSpec:
     keeping: Keeping | None = None
     credential: Credential | None = None
     let: LetThrough | None = None
-    run: Callable[[Any], Run] | None = None
+    run: Callable[[Any], StreamRun] | None = None
     without: tuple[TargetKey, str] | None = None
 
     @property

@@ -39,12 +39,12 @@ from gai_fast.core.run import (
     ToolRun,
     Warn,
 )
-from gai_fast.core.run_messages import message_of_turn, next_request, results_of
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
-from gai_fast.net.attempts.spec import Run, StreamSpec
-from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
+from gai_fast.net.attempts.spec import StreamRun, StreamSpec
+from gai_fast.net.stream.run_messages import message_of_turn, next_request, results_of
+from gai_fast.net.stream.run_sink import ContentStage, RunSink, TurnContent
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import CallRecords, RunCalls, RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
@@ -82,7 +82,7 @@ class RunPlan:
     records: CallRecords
 
 
-class RunDriver(Run):
+class RunDriver(StreamRun):
     """One run. Belongs to one loop.
 
     Args:
@@ -138,23 +138,23 @@ class RunDriver(Run):
         spec.deltas = None if spec.deltas is None else sink
         return sink
 
-    # -- the stream (`Run`) --
+    # -- the stream (`StreamRun`) --
 
     def begin(self) -> None:
-        """Works as `Run.begin`."""
+        """Works as `StreamRun.begin`."""
         self._is_over = False
         self._plan.held.take()
         self._timer = self._timers.schedule(self._timers.clock() + self._plan.seconds, self._time_over)
 
     def turn_ended(self, finish: Event) -> None:
-        """Works as `Run.turn_ended`."""
+        """Works as `StreamRun.turn_ended`."""
         self._finish = finish
         self._usages.append(finish.get("usage", {}))
         later, self._later = self._later, []
         self._execute([*later, *self._run.end_turn(finish["finish_reason"])])
 
     def stop(self) -> None:
-        """Works as `Run.stop`: rule 4."""
+        """Works as `StreamRun.stop`: rule 4."""
         if self._is_over:
             return
         self._is_over = True

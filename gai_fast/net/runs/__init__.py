@@ -1,1 +1,0 @@
-"""Streams that are runs: turns of a model, and the calls of the gateway's tools between them."""
