@@ -165,6 +165,8 @@ class RunDriver(StreamRun):
             if isinstance(action, EndCall):
                 self._calls.end(action.call)
         self._plan.held.give_back()
+        self._sink.leave(_LastSteps(self.steps_so_far()))
+        del self._session  # a cycle
 
     # -- the events (`TurnListener`) --
 
@@ -304,6 +306,24 @@ class RunDriver(StreamRun):
             return
         self._session.take_spend(more)
         self._session.begin_turn(spec)
+
+
+class _LastSteps:
+    """The listener of a stream that is over: its run needs nothing more."""
+
+    def __init__(self, steps: list[dict[str, Any]]) -> None:
+        self._steps = steps
+
+    def call_came(self, call_id: str, name: str, arguments: Any) -> str:
+        """Works as `TurnListener.call_came`."""
+        return call_id
+
+    def turn_reset(self) -> None:
+        """Does nothing."""
+
+    def steps_so_far(self) -> list[dict[str, Any]]:
+        """Works as `TurnListener.steps_so_far`."""
+        return self._steps
 
 
 def _result(call: RunCall) -> Event:

@@ -102,9 +102,9 @@ class RunOffer:
             self._held,
             NoRecords(),
         )
-        spec.run = partial(self._begun, plan, spec)
+        spec.run = partial(self._begun, plan)
 
-    def _begun(self, plan: RunPlan, spec: StreamSpec, session: Session) -> StreamRun:
+    def _begun(self, plan: RunPlan, session: Session, spec: StreamSpec) -> StreamRun:
         return RunDriver(plan, session, spec, self._tools.timers, self._tools.loop)
 
 

@@ -152,7 +152,7 @@ class Session(ReadStream):
         self._hold = spec.hold
         self._meter = StreamMeter(perf_counter())
         self.phase = _RUNNING
-        self._run: StreamRun | None = None if spec.run is None else spec.run(self)  # before the output is used
+        self._run: StreamRun | None = None if spec.run is None else spec.run(self, spec)  # before the output is used
         self._next_turn: StreamSpec | None = None  # while processors hold events that come before it
         self._is_disconnected = False
         self._is_complete = False  # whether a finish reason has come whose wait has not begun
@@ -707,6 +707,7 @@ class Session(ReadStream):
         self.attempts.leave(outcome)
         if self._run is not None:
             self._run.stop()
+            self._run = None
         if self.relay.fault is not None:
             self._report(self.relay.fault)
         counted = self._runner.ended(self, outcome)
