@@ -42,10 +42,10 @@ from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.logs.writer import Client
-from gai_fast.net.runs.deciding import decide, unknown_approval
 from gai_fast.net.runs.run_records import ApprovalDecision
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.callbacks import CallbackRunner
+from gai_fast.net.stream.deciding import decide, unknown_approval
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
@@ -53,7 +53,7 @@ from gai_fast.runtime.ids import new_stream_id, request_id
 from gai_fast.stores import LogHeader
 
 if TYPE_CHECKING:
-    from gai_fast.net.runs.run_tools import RunOffer
+    from gai_fast.net.stream.run_tools import RunOffer
 
 
 class Gateway(Asking):

@@ -117,8 +117,8 @@ class Sharing:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Run:
-    """The run that a stream is (`net/runs/`): what follows a turn of its model.
+class StreamRun:
+    """The run that a stream is (`net/stream/`): what follows a turn of its model.
 
     A class, not a protocol, like `Timers`.
     """
@@ -267,7 +267,7 @@ class StreamSpec:
         keeping: How the answer is kept. None if it is not.
         credential: The caller's own, for an upstream that takes it. None if the caller sends none.
         let: What guards have let through of the request. None if they have found nothing.
-        run: Makes the run of the stream, once it has begun. None if it is none.
+        run: Makes the run of a session and its spec. None if the stream is none.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -308,7 +308,7 @@ class StreamSpec:
     keeping: Keeping | None = None
     credential: Credential | None = None
     let: LetThrough | None = None
-    run: Callable[[Any], Run] | None = None
+    run: Callable[[Any, StreamSpec], StreamRun] | None = None
     without: tuple[TargetKey, str] | None = None
 
     @property

@@ -1,1 +1,1 @@
-"""Runs: turns of a model, and the calls of the gateway's tools between them."""
+"""Parts of a run that know no session: its records, its approvals, its messages, what it adds to events."""

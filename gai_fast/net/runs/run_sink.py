@@ -150,6 +150,10 @@ class RunSink:
         self._ids.update(self._new_ids)
         self._own_ids, self._new_ids = {}, []
 
+    def leave(self, listener: TurnListener) -> None:
+        """Tells another one what comes from now on."""
+        self._listener = listener
+
     def _start(self, event: Event) -> None:
         self.providers[self.step] = event.get("provider", ""), event.get("model", "")
         if not self._has_start:

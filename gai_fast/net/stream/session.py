@@ -44,7 +44,7 @@ from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.attempts import Attempts
 from gai_fast.net.attempts.retry import asks_for_a_pause
-from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, Run, StreamSpec
+from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Delivery
 from gai_fast.net.logs.writer import Client, Headers
@@ -152,7 +152,7 @@ class Session(ReadStream):
         self._hold = spec.hold
         self._meter = StreamMeter(perf_counter())
         self.phase = _RUNNING
-        self._run: Run | None = None if spec.run is None else spec.run(self)  # before the output is used
+        self._run: StreamRun | None = None if spec.run is None else spec.run(self, spec)  # before the output is used
         self._next_turn: StreamSpec | None = None  # while processors hold events that come before it
         self._is_disconnected = False
         self._is_complete = False  # whether a finish reason has come whose wait has not begun
@@ -716,6 +716,7 @@ class Session(ReadStream):
         self.attempts.leave(outcome)
         if self._run is not None:
             self._run.stop()
+            self._run = None
         if self.relay.fault is not None:
             self._report(self.relay.fault)
         counted = self._runner.ended(self, outcome)

@@ -50,7 +50,7 @@ from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import CANCEL, DECIDED, DROP, Backend
 
 if TYPE_CHECKING:
-    from gai_fast.net.runs.run_tools import RunTools
+    from gai_fast.net.stream.run_tools import RunTools
     from gai_fast.otel.telemetry import Telemetry
 
 logger = logging.getLogger("gai_fast.engine")
@@ -314,7 +314,7 @@ class Engine(EngineCallbacks):
             if self.run_tools is not None:
                 self.run_tools.use(settings)
             elif settings.tool_servers or settings.tools or self._functions:
-                from gai_fast.net.runs.run_tools import RunTools  # what most gateways do not need
+                from gai_fast.net.stream.run_tools import RunTools  # what most gateways do not need
 
                 self.run_tools = RunTools(settings, self.timers, self._loop, self.store.records, self._functions)
         except ValueError as problem:

@@ -1,6 +1,6 @@
 """Requests that are runs: the wait for the lists of their tools, and what such a request cannot be.
 
-`net/runs/` has the runs, and decides which requests are.
+`net/stream/` has the runs, and decides which requests are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gai_fast.model.settings import ModelSettings
 from gai_fast.server.admission.negotiation import Negotiated
 
 if TYPE_CHECKING:
-    from gai_fast.net.runs.run_tools import RunOffer, RunTools, RunWish
+    from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
 
 APPROVALS_HEADER: Final = "x-gai-approvals"
 _ASK: Final = "ask"

@@ -63,7 +63,7 @@ from gai_fast.server.requests.stream_response import StreamResponse, session_hea
 from gai_fast.stores import LogHeader, StreamLog
 
 if TYPE_CHECKING:
-    from gai_fast.net.runs.run_tools import RunTools, RunWish
+    from gai_fast.net.stream.run_tools import RunTools, RunWish
 
 _PARENT: Final = "previous_response_id"
 _NO_INPUT: Final = "."

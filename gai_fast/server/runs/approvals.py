@@ -1,6 +1,6 @@
 """Approvals: a person decides about a call of a run that waits.
 
-The run's caller and admins decide; `net/runs/deciding.py` has the rules.
+The run's caller and admins decide; `net/stream/deciding.py` has the rules.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from gai_fast.core.requests.reading import decode_json
 from gai_fast.model.errors import Error
-from gai_fast.net.runs.deciding import decide
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
+from gai_fast.net.stream.deciding import decide
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS

@@ -40,12 +40,12 @@ from gai_fast.core.run import (
     ToolRun,
     Warn,
 )
-from gai_fast.core.run_messages import message_of_turn, next_request, results_of
 from gai_fast.model.events import Event
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
-from gai_fast.net.attempts.spec import Run, StreamSpec
+from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
+from gai_fast.net.runs.run_messages import message_of_turn, next_request, results_of
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
 from gai_fast.net.stream.session import Session
@@ -84,7 +84,7 @@ class RunPlan:
     desk: ApprovalDesk
 
 
-class RunDriver(Run):
+class RunDriver(StreamRun):
     """One run. Belongs to one loop.
 
     Args:
@@ -144,16 +144,16 @@ class RunDriver(Run):
         spec.deltas = None if spec.deltas is None else sink
         return sink
 
-    # -- the stream (`Run`) --
+    # -- the stream (`StreamRun`) --
 
     def begin(self) -> None:
-        """Works as `Run.begin`."""
+        """Works as `StreamRun.begin`."""
         self._is_over = False
         self._plan.held.take()
         self._keep_time()
 
     def turn_ended(self, finish: Event) -> None:
-        """Works as `Run.turn_ended`."""
+        """Works as `StreamRun.turn_ended`."""
         self._finish = finish
         self._usages.append(finish.get("usage", {}))
         later, self._later = self._later, []
@@ -161,7 +161,7 @@ class RunDriver(Run):
         self._keep_time()
 
     def stop(self) -> None:
-        """Works as `Run.stop`: rule 4."""
+        """Works as `StreamRun.stop`: rule 4."""
         if self._is_over:
             return
         self._is_over = True
@@ -172,6 +172,8 @@ class RunDriver(Run):
             if isinstance(action, EndCall):
                 self._calls.end(action.call)
         self._plan.held.give_back()
+        self._sink.leave(_LastSteps(self.steps_so_far()))
+        del self._session  # a cycle
 
     # -- the events (`TurnListener`) --
 
@@ -347,6 +349,24 @@ class RunDriver(Run):
             return
         self._session.take_spend(more)
         self._session.begin_turn(spec)
+
+
+class _LastSteps:
+    """The listener of a stream that is over: its run needs nothing more."""
+
+    def __init__(self, steps: list[dict[str, Any]]) -> None:
+        self._steps = steps
+
+    def call_came(self, call_id: str, name: str, arguments: Any) -> str:
+        """Works as `TurnListener.call_came`."""
+        return call_id
+
+    def turn_reset(self) -> None:
+        """Does nothing."""
+
+    def steps_so_far(self) -> list[dict[str, Any]]:
+        """Works as `TurnListener.steps_so_far`."""
+        return self._steps
 
 
 def _result(call: RunCall) -> Event:

@@ -18,16 +18,16 @@ from msgspec import UNSET, Raw
 
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import CallResult, RunCall, RunLimits
-from gai_fast.core.run_messages import with_tools
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.request import Request, Tool
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings
 from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
-from gai_fast.net.attempts.spec import Run, StreamSpec
+from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.run_approvals import ApprovalDesk
-from gai_fast.net.runs.run_driver import RunDriver, RunPlan
+from gai_fast.net.runs.run_messages import with_tools
 from gai_fast.net.runs.run_records import RunRecords
+from gai_fast.net.stream.run_driver import RunDriver, RunPlan
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
@@ -112,9 +112,9 @@ class RunOffer:
             NoRecords(),
             self._tools.desk,
         )
-        spec.run = partial(self._begun, plan, spec)
+        spec.run = partial(self._begun, plan)
 
-    def _begun(self, plan: RunPlan, spec: StreamSpec, session: Session) -> Run:
+    def _begun(self, plan: RunPlan, session: Session, spec: StreamSpec) -> StreamRun:
         return RunDriver(plan, session, spec, self._tools.timers, self._tools.loop)
 
 
