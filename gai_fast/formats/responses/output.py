@@ -298,6 +298,9 @@ class ResponsesOutput:
 
     def _sign(self, event: Event) -> None:
         """Adds a signature: rule 2."""
+        call = self._calls.get(event.get("call_id", "")) or self._running.get(event.get("call_id", ""))
+        if call is not None and call.kind is _GATEWAYS:
+            event = {**event, "call_id": call.item["id"]}  # by which a client sends the call back
         content = sealed(event, self.provider)
         self.take_room(len(content))
         item = self._item
@@ -384,6 +387,8 @@ class ResponsesOutput:
             self._emit(call.place.delta, {**call.place.members, "delta": text})
         if call.kind is _GATEWAYS:
             self._run_call(call_id)
+            if "signature" in event:
+                self._sign(event)
             return
         if complete.get("name"):
             call.item.update(self._named(complete["name"]))
