@@ -142,6 +142,7 @@ class ResponsesOutput:
         self._tools: dict[str, ToolItem] = {}
         self._drawing: dict[str, ToolItem] = {}  # the image tools among `_tools`
         self._requested: set[str] = set()
+        self._turn = 0, 0  # the items, and the characters of visible text, before the turn of a run
         self._room = SHARED.collected
 
     def close_events(self) -> None:
@@ -436,6 +437,17 @@ class ResponsesOutput:
     def _begin_turn(self, event: Event) -> None:
         self.close()
         self.provider = event.get("provider", self.provider)
+        self._turn = len(self.items), self._characters
+
+    def void_turn(self) -> None:
+        """Drops the items of the turn, for answers that are not streamed. No item of an earlier turn is open."""
+        items, self._characters = self._turn
+        del self.items[items:]
+        self._item = self._part = None
+        self._calls.clear()
+        self._running.clear()
+        self._tools.clear()
+        self._drawing.clear()
 
     def _add_result(self, event: Event) -> None:
         """Adds the result of a call that the client did not run."""
