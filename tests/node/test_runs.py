@@ -52,7 +52,7 @@ async def test_a_run_is_read_and_no_call_of_the_gateways_is_made(run_node: Run, 
         assert result["found"] == ["approval-1", "approval-1"]
     elif client == "agui":
         roles = [message["role"] for message in result["message"]]
-        assert roles == ["reasoning", "assistant", "tool", "tool", "assistant", "tool", "assistant", "tool"]
+        assert roles == ["user", "reasoning", "assistant", "tool", "tool", "assistant", "tool", "assistant", "tool"]
         assert result["found"] == ["1", "2", "3"]
     elif client == "gai-fast.js":
         assert result["found"] == [event["type"] for event in RUN_EVENTS]
