@@ -1,7 +1,7 @@
 // Lets the official clients read a run of a model, and offers each of them tools of all the names that the run calls.
 //
-// stdin: {"packages": folder, "jobs": [{"client", "bodies", "ours"}]}: the bodies of the responses, in order, and the path
-// of gai-fast.js. stdout: for each job {"text", "made", "found", "error"}: the calls that the client's side has made, and
+// stdin: {"packages": folder, "jobs": [{"client", "bodies" | "url", "ours"}]}: the bodies of the responses, in order, or
+// the address of a gateway; and the path of gai-fast.js. stdout: for each job {"text", "made", "found", "error"}: the calls that the client's side has made, and
 // what the client says of the others.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,17 +13,22 @@ const { default: OpenAI } = await imported("openai/index.mjs");
 const { default: Anthropic } = await imported("@anthropic-ai/sdk/index.mjs");
 const { createOpenAI } = await imported("@ai-sdk/openai/dist/index.mjs");
 const { z } = await imported("zod/index.js");
-const NAMES = ["show", "docs__search", "search", "weather", "docs__write", "write"];
+const ALL = ["show", "docs__search", "search", "weather", "docs__write", "write"];
+const NAMES = jobs.some(({ url }) => url) ? ["show", "search"] : ALL; // a gateway refuses the names of its own tools
+const TOOL = { name: "show", parameters: { type: "object" } };
 const SCHEMA = { type: "object", properties: { page: { type: "string" } } };
 
-/** A `fetch` that answers with one body after the other. */
-function answering({ bodies }) {
+/** A `fetch` that answers with one body after the other, if there is no gateway. */
+function answering({ bodies, url }) {
+  if (url !== undefined) return fetched;
   const left = [...bodies];
   const headers = { "content-type": "text/event-stream", "x-vercel-ai-ui-message-stream": "v1" };
   return async () => new Response(left.shift(), { headers });
 }
 
-const optionsOf = (job) => ({ baseURL: "http://unused/v1", apiKey: "none", maxRetries: 0, fetch: answering(job) });
+const fetched = globalThis.fetch;
+const placeOf = ({ url }) => url ?? "http://unused";
+const optionsOf = (job) => ({ baseURL: `${placeOf(job)}/v1`, apiKey: "none", maxRetries: 0, fetch: answering(job) });
 
 async function chat(job, found) {
   const parameters = { ...SCHEMA };
@@ -39,7 +44,8 @@ async function chat(job, found) {
 
 async function responses(job, found) {
   const { responses } = new OpenAI(optionsOf(job));
-  const stream = responses.stream({ model: "m", input: "Hi" });
+  const tools = [{ type: "mcp", server_label: "gateway" }, { type: "function", name: "show", parameters: SCHEMA }];
+  const stream = responses.stream({ model: "m", input: "Hi", tools });
   for await (const event of stream) found.found.push(event.type);
   const { output, output_text } = await stream.finalResponse();
   found.text = output_text;
@@ -54,7 +60,7 @@ async function messages(job, found) {
     run: ({ page }) => (found.made.push(`${name}(${page ?? ""})`), "done"),
   }));
   const ask = { model: "m", max_tokens: 9, messages: [{ role: "user", content: "Hi" }], stream: true, tools };
-  const client = new Anthropic({ ...optionsOf(job), baseURL: "http://unused" });
+  const client = new Anthropic({ ...optionsOf(job), baseURL: placeOf(job) });
   for await (const stream of client.beta.messages.toolRunner(ask)) {
     stream.on("text", (delta) => (found.text += delta));
     await stream.finalMessage();
@@ -83,7 +89,7 @@ async function useChat(job, found, version, module) {
 /** A chat, as `useChat` has it, whose page makes each call that it is asked for. */
 async function talking(job, found, version, Chat) {
   const sdk = await imported(`ai-${version}/dist/${version === "7" ? "index.js" : "index.mjs"}`);
-  const transport = new sdk.DefaultChatTransport({ api: "http://unused/chat", fetch: answering(job) });
+  const transport = new sdk.DefaultChatTransport({ api: `${placeOf(job)}/api/v1/chat?ui=${version}`, body: { model: "m", tools: [TOOL] }, fetch: answering(job) });
   const more = {
     transport,
     onToolCall: ({ toolCall }) => void found.made.push(`${toolCall.toolName}(${toolCall.input.page ?? ""})`),
@@ -126,10 +132,10 @@ async function chat6(job, found) {
 
 async function agui(job, found) {
   const { HttpAgent } = await imported("@ag-ui/client/dist/index.mjs");
-  const agent = new HttpAgent({ url: "http://unused", threadId: "thread-1", fetch: answering(job) });
+  const agent = new HttpAgent({ url: `${placeOf(job)}/api/v1/stream?format=agui`, threadId: "thread-1", initialMessages: [{ id: "1", role: "user", content: "Hi" }], fetch: answering(job) });
   const results = new Set();
   const calls = {};
-  await agent.runAgent({ runId: "run-1", tools: NAMES.map((name) => ({ name, description: "", parameters: SCHEMA })) }, {
+  await agent.runAgent({ runId: "run-1", forwardedProps: { model: "m" }, tools: NAMES.map((name) => ({ name, description: "", parameters: SCHEMA })) }, {
     onToolCallEndEvent: ({ event, toolCallName, toolCallArgs }) => void (calls[event.toolCallId] = `${toolCallName}(${toolCallArgs.page ?? ""})`),
     onToolCallResultEvent: ({ event }) => void results.add(event.toolCallId),
     onStepStartedEvent: ({ event }) => void found.found.push(event.stepName),
@@ -143,7 +149,7 @@ async function agui(job, found) {
 async function ours(job, found) {
   globalThis.fetch = answering(job);
   const { stream } = await import(pathToFileURL(job.ours));
-  for await (const event of stream("http://unused", { query: "Hi" })) {
+  for await (const event of stream(placeOf(job), { query: "Hi", tools: [TOOL] })) {
     found.found.push(event.type);
     if (event.type === "text.delta") found.text += event.text;
     if (event.type === "tool.call" && event.executed_by === undefined) found.made.push(`${event.tool_call.name}(${event.tool_call.input.page})`);

@@ -10,6 +10,7 @@ import gai_fast
 from gai_fast.formats import get_format
 from gai_fast.model.events import Event
 from tests.node.conftest import Run
+from tests.node.test_vercel import SDKS
 from tests.unit.formats.run_events import GATEWAY_CALLS, RUN_EVENTS, TEXT
 from tests.unit.formats.streams import DONE, START, USAGE, context, encoded, finish, text
 
@@ -52,7 +53,7 @@ async def test_a_run_is_read_and_no_call_of_the_gateways_is_made(run_node: Run, 
         assert result["found"] == ["approval-1", "approval-1"]
     elif client == "agui":
         roles = [message["role"] for message in result["message"]]
-        assert roles == ["reasoning", "assistant", "tool", "tool", "assistant", "tool", "assistant", "tool"]
+        assert roles == ["user", "reasoning", "assistant", "tool", "tool", "assistant", "tool", "assistant", "tool"]
         assert result["found"] == ["1", "2", "3"]
     elif client == "gai-fast.js":
         assert result["found"] == [event["type"] for event in RUN_EVENTS]
@@ -73,6 +74,18 @@ async def test_the_same_calls_are_made_if_they_are_the_clients(run_node: Run, cl
     job = {"client": client, "bodies": [body(name, given), body(name, last), body(name, last)], "ours": OURS}
     (result,) = await run_node("runs.mjs", [job])
     assert len(result["made"]) == len(GATEWAY_CALLS) + len(SHOWN)
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+async def test_arguments_that_are_no_json_are_a_failed_call(run_node: Run, sdk: str) -> None:
+    events: list[Any] = []
+    for event in RUN_EVENTS:
+        is_bad = event["type"] == "tool.call" and event["call_id"] == "weather_1"
+        events.append({**event, "tool_call": {"name": "weather", "input": "[{"}} if is_bad else event)
+    (result,) = await run_node("vercel.mjs", [{"sdk": sdk, "body": body(f"vercel:{SDKS[sdk]}", events)}])
+    assert result["error"] is None
+    [part] = [part for part in result["message"]["parts"] if part.get("toolCallId") == "weather_1"]
+    assert (part["type"], part["state"], part["errorText"]) == ("dynamic-tool", "output-error", "no such city")
 
 
 def check_message(message: Any, client: str) -> None:

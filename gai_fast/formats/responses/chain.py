@@ -22,7 +22,7 @@ from msgspec import Raw
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.json.structure import Structure
-from gai_fast.core.requests.gateway_calls import is_gateways
+from gai_fast.core.requests.gateway_calls import KIND, is_gateways
 from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
@@ -277,7 +277,9 @@ def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
         place: Its index in the conversation.
         provider: The provider that answered; empty if it is unknown.
     """
-    kind = _kind(item) if isinstance(item, dict) and not is_gateways(item) else ""
+    kind = _kind(item) if isinstance(item, dict) else ""
+    if kind == KIND and is_gateways(item):
+        return None
     if kind == _REASONING:
         is_sealed = is_ours(item.get("encrypted_content")) or is_own_item(str(item.get("id")))
         return ItemMark(place, provider, is_reasoning=True) if provider and not is_sealed else None

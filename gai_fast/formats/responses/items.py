@@ -81,7 +81,7 @@ class InputReader:
         member(item, "id", path, str)
         if kind is None and "role" not in item and "id" in item:
             kind = "item_reference"
-        if self._results and kind not in _CALLS:
+        if self._results and kind not in _CALLS and kind != "reasoning":
             self._add_results()
         if kind in (None, "message"):
             self._message(item, path)
@@ -185,8 +185,10 @@ class InputReader:
             if call_id is not None:
                 self._signatures[call_id] = signed["signature"]
             else:
+                self._add_results()
                 self._answer().append({"type": "reasoning", "text": text, **signed})
         elif text:
+            self._add_results()
             self._answer().append({"type": "reasoning", "text": text})
 
     def _texts(self, item: dict[str, Any], key: str, path: str, between: str) -> str:
@@ -226,7 +228,9 @@ class InputReader:
         if call.output is None:
             return
         given = self._inputs.read(call.arguments)
-        self._answer().append({"type": "tool_call", "call_id": call.call_id, "name": call.name, "input": given})
+        part = {"type": "tool_call", "call_id": call.call_id, "name": call.name, "input": given}
+        self._calls[call.call_id] = part
+        self._answer().append(part)
         result = {"role": "tool", "call_id": call.call_id, "content": call.output}
         self._results.append({**result, "is_error": True} if call.is_error else result)
 

@@ -142,6 +142,7 @@ class ResponsesOutput:
         self._tools: dict[str, ToolItem] = {}
         self._drawing: dict[str, ToolItem] = {}  # the image tools among `_tools`
         self._requested: set[str] = set()
+        self._turn = 0, 0  # the items, and the characters of visible text, before the turn of a run
         self._room = SHARED.collected
 
     def close_events(self) -> None:
@@ -298,6 +299,9 @@ class ResponsesOutput:
 
     def _sign(self, event: Event) -> None:
         """Adds a signature: rule 2."""
+        call = self._calls.get(event.get("call_id", "")) or self._running.get(event.get("call_id", ""))
+        if call is not None and call.kind is _GATEWAYS:
+            event = {**event, "call_id": call.item["id"]}  # by which a client sends the call back
         content = sealed(event, self.provider)
         self.take_room(len(content))
         item = self._item
@@ -384,6 +388,8 @@ class ResponsesOutput:
             self._emit(call.place.delta, {**call.place.members, "delta": text})
         if call.kind is _GATEWAYS:
             self._run_call(call_id)
+            if "signature" in event:
+                self._sign(event)
             return
         if complete.get("name"):
             call.item.update(self._named(complete["name"]))
@@ -431,6 +437,17 @@ class ResponsesOutput:
     def _begin_turn(self, event: Event) -> None:
         self.close()
         self.provider = event.get("provider", self.provider)
+        self._turn = len(self.items), self._characters
+
+    def void_turn(self) -> None:
+        """Drops the items of the turn, for answers that are not streamed. No item of an earlier turn is open."""
+        items, self._characters = self._turn
+        del self.items[items:]
+        self._item = self._part = None
+        self._calls.clear()
+        self._running.clear()
+        self._tools.clear()
+        self._drawing.clear()
 
     def _add_result(self, event: Event) -> None:
         """Adds the result of a call that the client did not run."""

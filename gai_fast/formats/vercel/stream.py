@@ -142,9 +142,8 @@ class Parts(BlockEncoder):
         "_block_id",
         "_blocks",
         "_calls",
-        "_gateway_calls",
+        "_former_calls",
         "_in_step",
-        "_new_calls",
         "_provider",
         "_room",
         "_server_tools",
@@ -171,9 +170,9 @@ class Parts(BlockEncoder):
         self._in_step = False
         self._steps = 0
         self._provider: str | None = None
-        self._calls: set[str] = set()
-        self._gateway_calls: set[str] = set()
-        self._new_calls: list[str] = []  # of the step
+        self._calls: dict[str, Mapping[str, Any]] = {}
+        """For each call, by its id: the keys of its parts that say who makes it."""
+        self._former_calls = 0  # how many there were before the step
         self._server_tools: dict[str, bool] = {}
         """For each tool that the provider runs, by its id: whether its input was sent."""
         self._room = SHARED.kept_answer
@@ -242,14 +241,8 @@ class Parts(BlockEncoder):
 
     def _note_call(self, event: Event) -> Mapping[str, Any]:
         """Notes a call of the stream; returns the keys of its parts that say who makes it."""
-        call_id = event["call_id"]
-        if call_id not in self._calls:
-            self._calls.add(call_id)
-            self._new_calls.append(call_id)
-        if "executed_by" not in event:
-            return _NO_KEYS
-        self._gateway_calls.add(call_id)
-        return BY_GATEWAY
+        own = self._calls[event["call_id"]] = BY_GATEWAY if "executed_by" in event else _NO_KEYS
+        return own
 
     def _call_arguments(self, event: Event) -> None:
         if event["call_id"] in self._calls:  # a processor may have dropped its start
@@ -280,7 +273,7 @@ class Parts(BlockEncoder):
             self._data("tool-result", {"call_id": call_id, "tool_result": output})
             return
         self._begin()
-        own = BY_GATEWAY if call_id in self._gateway_calls else _NO_KEYS
+        own = self._calls[call_id]
         if event.get("is_error"):
             self._part({"type": "tool-output-error", "toolCallId": call_id, "errorText": result_text(event), **own})
         else:
@@ -365,14 +358,13 @@ class Parts(BlockEncoder):
     def _step(self, event: Event) -> None:
         self._provider = event.get("provider", self._provider)
         self._begin()
-        self._new_calls.clear()
+        self._former_calls = len(self._calls)
 
     def _step_reset(self, event: Event) -> None:
         self._block = ""
-        for call_id in self._new_calls:
-            self._calls.discard(call_id)
+        for call_id in list(self._calls)[self._former_calls :]:
+            del self._calls[call_id]
             self._signatures.pop(call_id, None)
-        self._new_calls.clear()
         if self._version >= RESETS:
             self._begin()
             self._frame(b'{"type":"reset-step"}')
@@ -383,7 +375,7 @@ class Parts(BlockEncoder):
         self._steps = int(self._in_step)
         self._block = ""
         self._calls.clear()
-        self._new_calls.clear()
+        self._former_calls = 0
         self._server_tools.clear()
         self._signatures.clear()
         self._usage = None

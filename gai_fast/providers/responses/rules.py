@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.gateway_calls import as_function_call, is_gateways
+from gai_fast.core.requests.gateway_calls import KIND, as_function_call, is_gateways
 from gai_fast.core.requests.shapes import RequestShape, begins_as_its_kind
 from gai_fast.core.requests.signatures import is_ours, open_signature
 from gai_fast.core.requests.stored_ids import is_own_item
@@ -72,7 +72,7 @@ class ResponsesRules(RequestRules):
         is_left = False  # whether reasoning was, since the last message of the user
         for at, item in enumerate(given):
             breathe()
-            if isinstance(item, dict) and is_gateways(item):
+            if isinstance(item, dict) and item.get("type") == KIND and is_gateways(item):
                 sent += [self._item(own, at) for own in as_function_call(item)]
                 continue
             fitted = self._item(item, at) if isinstance(item, dict) else item

@@ -67,7 +67,7 @@ def test_a_void_step_leaves_nothing() -> None:
     assert collect(VOIDED) == collect(RUN_EVENTS)
 
 
-@pytest.mark.parametrize("name", ["gai", "vercel", "agui", "openai", "anthropic"])
+@pytest.mark.parametrize("name", ["gai", "vercel", "agui", "openai", "anthropic", "responses", "completions", "simple"])
 def test_a_void_step_leaves_nothing_in_a_whole_answer(name: str) -> None:
     assert whole(name, VOIDED) == whole(name, RUN_EVENTS)
 

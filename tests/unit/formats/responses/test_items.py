@@ -304,6 +304,23 @@ def test_a_call_that_the_gateway_has_made_is_a_call_and_its_result() -> None:
     assert read(USER, MADE)[0][-1]["role"] == "tool"
 
 
+@pytest.mark.parametrize("is_early", [True, False])
+def test_the_signature_of_a_call_that_the_gateway_has_made_comes_back_with_it(is_early: bool) -> None:
+    """Gemini refuses a call without its signature. The calls of one turn stay in one message."""
+    signature: Any = {"type": "reasoning.signature", "signature": "sig", "call_id": "search_1"}
+    events: list[Any] = []
+    for event in RUN_EVENTS[1:]:
+        is_end = event["type"] == "tool.call" and event["call_id"] == "search_1"
+        events += [signature, event] if is_end and is_early else [{**event, "signature": "sig"} if is_end else event]
+    output = written(*events)[-1]["response"]["output"]
+    items = [item for item in output if item["type"] != "mcp_approval_request"]
+    messages, lost = read(USER, *items)
+    assert lost == []
+    assert [message["role"] for message in messages[:4]] == ["user", "assistant", "tool", "tool"]
+    calls = [part for part in messages[1]["content"] if part["type"] == "tool_call"]
+    assert [part.get("signature") for part in calls] == ["sig", None]
+
+
 def test_a_call_of_the_gateway_without_a_result_or_of_a_provider_is_dropped() -> None:
     waiting = {**MADE, "output": None, "status": "incomplete"}
     theirs = {**MADE, "id": "mcp_0a1b2c"}
