@@ -15,7 +15,9 @@ from gai_fast.model.settings import (
     KeyLimits,
     KeySettings,
     Price,
+    Secret,
     SpendLimit,
+    ToolServerSettings,
     key_digest,
 )
 from gai_fast.server.serving import start
@@ -467,3 +469,37 @@ async def test_a_durable_run_is_followed_again_from_any_event(net: Net) -> None:
         after = {"last-event-id": f"{stream_id}.{event['seq']}"}
         rest = await gateway.ask("GET", f"/api/v1/streams/{stream_id}", headers=after)
         assert [each["type"] for each in rest.events] == [each["type"] for each in whole[event["seq"] :]]
+
+
+@on_both_loops
+async def test_copied_deltas_are_part_of_the_conversation(net: Net) -> None:
+    words = [f"word {number} ü " for number in range(300)]
+    model = Model([*words, ("weather", {"city": "Oslo"})], words)
+    gateway = await gateway_of(net, model, function_tool(weather))
+    for path in ("/api/v1/stream", "/api/v1/stream?envelope=full"):
+        response = await gateway.ask("POST", path, M)
+        assert response.text == 2 * "".join(words)
+        assert model.asked[-1]["messages"][1]["content"] == "".join(words)
+        numbers = [event["seq"] for event in response.events if "seq" in event]
+        assert numbers == [*range(1, len(response.events))]
+
+
+@on_uvloop
+async def test_without_prices_or_keys_a_hundred_runs_at_once_end_well(net: Net) -> None:
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], [("weather", {"city": "Rome"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather, max_calls=8))
+    answers = await asyncio.gather(*[gateway.ask("POST", "/api/v1/stream", M) for _ in range(100)])
+    assert {response.text for response in answers} == {"Look. 4 degrees."}
+    assert {len(events_of(response, "tool.result")) for response in answers} == {2}
+    assert {response.types[-1] for response in answers} == {"done"}
+
+
+@on_uvloop
+async def test_a_server_out_of_reach_offers_nothing(net: Net) -> None:
+    server = ToolServerSettings("docs", Secret("http://127.0.0.1:1/mcp"), connect_timeout=0.5)
+    model = Model(["As I am. ", ("docs__a", {})], ["Done."])
+    gateway = await gateway_of(net, model, server)
+    response = await gateway.ask("POST", "/api/v1/stream", M)
+    assert response.text == "As I am. Done."
+    assert model.results() == ["there is no tool 'docs__a'"]
+    assert net.warned("there is no list")

@@ -25,7 +25,7 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
-from tests.integration.tool_runs import Model, function_tool, gateway_of
+from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, with_tools
 
 PEER = Path(__file__).parent / "mcp_peer.py"
 MAY, NOT = "sk-canary-may-0123456", "sk-canary-not-0123456"
@@ -89,7 +89,7 @@ async def test_a_real_server_of_tools_is_called_with_its_progress(net: Net) -> N
     results = events_of(response, "tool.result")
     values = {event["call_id"]: event.get("tool_result") for event in results}
     assert (values["call_00"], values["call_01"]) == ({"result": "done"}, {"result": 3})
-    assert {event["server"] for event in results} == {"docs"}
+    assert {event["server"] for event in events_of(response, "tool.call")} == {"docs"}
     assert [event["progress"] for event in events_of(response, "tool.progress")] == [0, 1]
     assert [event.get("is_error", False) for event in sorted(results[:3], key=lambda each: each["call_id"])] == [
         False,
@@ -159,3 +159,29 @@ def test_a_gateway_without_tools_imports_nothing_of_them() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"
+
+
+@on_uvloop
+async def test_a_run_keeps_its_tools_when_the_configuration_changes(net: Net) -> None:
+    gate = Gate()
+
+    async def slow(city: str) -> str:
+        await gate.wait()
+        return city
+
+    model = Model([("slow", {"city": "Oslo"})], ["Done."])
+    gateway = await gateway_of(net, model, function_tool(slow))
+    client, response = await gateway.stream(M)
+    await gate.begun.wait()
+    settings = gateway.running.engine.settings
+    gateway.running.service.use(with_tools(settings, function_tool(weather)))
+    gate.open.set()
+    await response.rest()
+    assert (response.text, model.results()) == ("Done.", ["Oslo"])
+    other = await gateway.ask("POST", "/api/v1/stream", M)
+    assert [tool["function"]["name"] for tool in model.asked[-1]["tools"]] == ["weather"]
+    assert "there is no tool 'slow'" in str(events_of(other, "tool.result"))
+    gateway.running.service.use(with_tools(settings))
+    plain = await gateway.ask("POST", "/api/v1/stream", M)
+    assert "step.start" not in plain.types
+    client.close()

@@ -374,10 +374,6 @@ def _result(call: RunCall) -> Event:
     result = call.result
     assert result is not None
     event: Event = {"type": "tool.result", "step": call.step, "call_id": call.call_id, "tool_result": result.value}
-    event["executed_by"] = "gateway"
-    server = "" if call.tool is None else call.tool.address.partition(".")[0]
-    if call.tool is not None and "." in call.tool.address:
-        event["server"] = server
     if result.parts:
         event["parts"] = [dict(part) for part in result.parts]
     if result.is_error:
