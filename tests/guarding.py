@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gai_fast.core.chain import FRAME, Processor, Stop, StreamInfo
+from gai_fast.core.processing.processor import FRAME, Processor, Stop, StreamInfo
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.building import build
 from gai_fast.guards.restore import Placeholders

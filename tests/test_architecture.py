@@ -315,7 +315,8 @@ def test_guards_import_the_vocabulary_the_interface_of_processors_and_json() -> 
         for module in MODULES
         if module.top == "guards"
         for node, target in imports(module)
-        if target.startswith("gai_fast:") and not re.match(r"gai_fast:(guards\b|model\b|core\.chain$|kernels$)", target)
+        if target.startswith("gai_fast:")
+        and not re.match(r"gai_fast:(guards\b|model\b|core\.processing\b|kernels$)", target)
     )
 
 

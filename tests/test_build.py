@@ -26,7 +26,7 @@ import gai_fast
 from building.initializers import with_initializers
 from building.modules import LIST as COMPILED
 from gai_fast import kernels as switch
-from gai_fast.core.chain import Processor
+from gai_fast.core.processing.processor import Processor
 from gai_fast.model.figures import COUNTED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.attempts.spec import StreamSpec

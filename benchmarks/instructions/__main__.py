@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from benchmarks.instructions.guards import measure_guards, run_lists
 from benchmarks.instructions.path import measure_path, path_environment, serve
 from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
 from benchmarks.instructions.sessions import measure_sessions
-from benchmarks.instructions.state import measure_state
+from benchmarks.instructions.state import PARTS, measure_state
 from gai_fast.kernels import IMPLEMENTATION, MODULES
 
 BASELINE = Path(__file__).with_name("baseline.json")
@@ -140,14 +141,17 @@ def sealed() -> tuple[list[str], bool]:
         return compare_sealed(measure_sealed(Path(folder)))
 
 
-def state() -> tuple[list[str], bool]:
+def state(parts: Sequence[str] = ()) -> tuple[list[str], bool]:
     """Counts what kept responses add to requests. Returns the table, and whether nothing costs more than it may.
+
+    Args:
+        parts: As for `measure_state`.
 
     Raises:
         RuntimeError: It cannot be counted here.
     """
     with TemporaryDirectory() as folder:
-        return compare_bounds(measure_state(Path(folder)))
+        return compare_bounds(measure_state(Path(folder), parts))
 
 
 def sessions() -> tuple[list[str], bool]:
@@ -210,13 +214,15 @@ def main(arguments: list[str]) -> int:
         case ["serve-by-turns", marks, configuration]:
             serve_by_turns(marks, configuration)
             return 0
+        case ["state", *parts] if set(parts) <= set(PARTS):
+            count: Callable[[], tuple[list[str], bool]] = partial(state, parts)
         case [command] if command in COUNTS:
-            pass
+            count = COUNTS[command]
         case _:
             print(f"usage: python -m benchmarks.instructions {' | '.join(COUNTS)}", file=sys.stderr)
             return 2
     try:
-        lines, fine = COUNTS[command]()
+        lines, fine = count()
     except RuntimeError as problem:
         print(problem, file=sys.stderr)
         return 1

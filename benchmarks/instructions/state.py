@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +30,8 @@ WARM_UP: Final = 20
 REQUESTS: Final = 10
 ROUNDS: Final = 3
 """As in `path.py`. The cheapest round counts."""
+PARTS: Final = ("kept", "chains", "sockets")
+"""What is counted apart."""
 _DIGITS: Final = 48 * b"0"
 """The digits of an upstream's ids, which are others in each of its answers, as OpenAI's are."""
 _ITEM: Final = b"msg_" + _DIGITS
@@ -37,21 +39,20 @@ _COMPLETED: Final = b'{"type":"response.completed"'
 _DATA: Final = b"data: "
 
 
-def measure_state(folder: Path) -> dict[str, Ratio]:
+def measure_state(folder: Path, parts: Sequence[str] = ()) -> dict[str, Ratio]:
     """Returns the instructions of each pair.
 
     Args:
         folder: An empty folder.
+        parts: Which of `PARTS` are counted; empty for all.
 
     Raises:
         RuntimeError: As `measure_path`.
     """
     with ExitStack() as stack:
         server = _Responses(stack, folder, {CHAT, ANTHROPIC, PASSED})
-        kept = {name: ratio for provider in _NAMES for name, ratio in server.kept(provider)}
-        chains = {name: ratio for provider in _NAMES for name, ratio in server.chain(provider)}
-        sockets = {name: ratio for provider in _NAMES for name, ratio in server.socket(provider)}
-        return kept | chains | sockets
+        counts = {"kept": server.kept, "chains": server.chain, "sockets": server.socket}
+        return {name: ratio for part in parts or PARTS for provider in _NAMES for name, ratio in counts[part](provider)}
 
 
 class _Responses(Server):

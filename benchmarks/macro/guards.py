@@ -426,7 +426,8 @@ def memory(scene: Scene, rounds: int) -> list[Row]:
 
 def stage_memory(streams: int) -> float:
     """Returns the bytes that the stage of a stream keeps that holds nothing, with lists and all kinds."""
-    from gai_fast.core.chain import Chain, StreamInfo
+    from gai_fast.core.processing.chain import Chain
+    from gai_fast.core.processing.processor import StreamInfo
     from gai_fast.guards.active import ActiveGuard
     from gai_fast.guards.building import build
     from gai_fast.guards.stages.output import output_stage

@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 from gai_fast.core.answer import Progress, UpstreamAnswer
 from gai_fast.core.body import BodyKind
-from gai_fast.core.chain import Chain, Stop
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import Stop
 from gai_fast.core.requests.reading import characters_of_media
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink
 from gai_fast.core.transcript import Repetition, Transcript
@@ -417,7 +418,7 @@ class LegalStream:
                             self.end["usage"] = processed["usage"]
                     self._send_processed(processed)
             except Stop:
-                if step.state is _STREAMING or step.state is _RESET:  # the client has the event: rule 3 of `chain.py`
+                if step.state is _STREAMING or step.state is _RESET:  # the client has it: rule 3 of `processor.py`
                     self.state = step.state
                 raise
             if step.is_end:

@@ -44,10 +44,11 @@ from gai_fast.core.account import Account
 from gai_fast.core.adapter import Adapter
 from gai_fast.core.answer import Progress, UpstreamAnswer, is_partly_read, partly_read
 from gai_fast.core.body import BodyKind
-from gai_fast.core.chain import Chain, Stop
 from gai_fast.core.json.chunks import WRONG_SHAPE, completed_frames, is_comment, mended
 from gai_fast.core.legal_stream import LegalStream, State, Unwritable
 from gai_fast.core.limits import LIMITS
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import Stop
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
 from gai_fast.core.transcript import Repetition, Transcript
 from gai_fast.kernels import Frame

@@ -11,10 +11,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-from gai_fast.core.chain import StreamInfo
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
 from gai_fast.guards.automaton import Match, Piece
 from gai_fast.guards.joined import Edit, JoinedTexts, edits_of
@@ -25,7 +24,6 @@ from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.events import Event
 
 
-@dataclass(frozen=True, slots=True)
 class LetThrough:
     """What guards have let through of a request's input.
 
@@ -34,8 +32,11 @@ class LetThrough:
         placeholders: The placeholders that the upstream gets. None if there are none.
     """
 
-    said: tuple[Event, ...] = ()
-    placeholders: Placeholders | None = None
+    __slots__ = ("placeholders", "said")
+
+    def __init__(self, said: tuple[Event, ...] = (), placeholders: Placeholders | None = None) -> None:
+        self.said = said
+        self.placeholders = placeholders
 
 
 class InputCheck:

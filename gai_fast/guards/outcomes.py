@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from gai_fast.core.chain import Stop
+from gai_fast.core.processing.processor import Stop
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 

@@ -11,7 +11,8 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.chain import Chain, Preface, Processor, ProcessorSettings, StreamInfo, Touches
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import Preface, Processor, ProcessorSettings, StreamInfo, Touches
 from gai_fast.core.requests.reading import conversation
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, cast
 
 import msgspec
 
-from gai_fast.core.chain import Processor, StreamInfo, joined_count
+from gai_fast.core.processing.chain import joined_count
+from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, Event
 from gai_fast.processors.limits import LIMITS
 

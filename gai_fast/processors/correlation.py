@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
-from gai_fast.core.chain import Processor, StreamInfo, Touches
+from gai_fast.core.processing.processor import Processor, StreamInfo, Touches
 from gai_fast.model.events import Event
 from gai_fast.processors.limits import LIMITS
 

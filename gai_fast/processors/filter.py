@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from gai_fast.core.chain import FRAME, Processor, StreamInfo, Touches
+from gai_fast.core.processing.processor import FRAME, Processor, StreamInfo, Touches
 from gai_fast.model.events import DELTAS, TYPES, Event
 from gai_fast.model.limits import SHARED
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gai_fast.core.chain import Processor, StreamInfo
+from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, is_empty, with_text

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from gai_fast.core.chain import FRAME, Processor, StreamInfo
 from gai_fast.core.json.chunks import label, objects
+from gai_fast.core.processing.processor import FRAME, Processor, StreamInfo
 from gai_fast.model.events import Event, with_text
 from gai_fast.processors.limits import LIMITS
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from gai_fast.core.chain import Processor, StreamInfo
+from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.core.requests.reading import characters_of_media, estimated_tokens
 from gai_fast.core.result import Result
 from gai_fast.model.events import DELTAS, MEDIA, Event

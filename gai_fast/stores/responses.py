@@ -172,26 +172,24 @@ class KeptResponses:
         Raises:
             Error: As `find`; or the chain has more than `limits.chain` turns or `limits.chain_items` bytes.
         """
-        found: list[KeptResponse] = []
-        known: set[str] = set()
+        found: dict[str, KeptResponse] = {}  # by id
         size = _ChainSize()
         while identifier:
             part = await self._read(caller, [self._name(caller, identifier)], LIMITS.chain_turns, LIMITS.chain_items)
             if not part:
                 return None
+            before = len(found)
             for _, kept in part:
                 if kept.identifier != identifier:  # rule 2
                     break
-                if identifier in known:  # a circle has no first turn
+                if identifier in found:  # a circle has no first turn
                     return None
-                if len(found) == LIMITS.chain:
-                    raise _too_long(f"it has more than {LIMITS.chain} turns")
-                size.add(kept)
-                known.add(identifier)
-                found.append(kept)
+                found[identifier] = kept
                 identifier = kept.parent
-        found.reverse()
-        return found
+            if len(found) > LIMITS.chain:
+                raise _too_long(f"it has more than {LIMITS.chain} turns")
+            size.add([*found.values()][before:])
+        return [*reversed(found.values())]
 
     async def holding(self, caller: str, item_ids: Sequence[str]) -> dict[str, KeptResponse]:
         """Returns a kept response for each of some items that one has: the newest that names the item.
@@ -216,9 +214,8 @@ class KeptResponses:
         size = _ChainSize()
         while left:
             part = await self._read(caller, left, 1, LIMITS.chain_items)
-            for name, kept in part:
-                size.add(kept)
-                responses[name] = kept
+            size.add([kept for _, kept in part])
+            responses.update(part)
             left = left[left.index(part[-1][0]) + 1 :] if part else []
         ids: dict[str, set[object]] = {}
         found: dict[str, KeptResponse] = {}
@@ -339,14 +336,14 @@ class _ChainSize:
         self._items = 0
         self._unmeasured: list[KeptResponse] = []
 
-    def add(self, kept: KeptResponse) -> None:
-        """Adds a response.
+    def add(self, read: Sequence[KeptResponse]) -> None:
+        """Adds responses.
 
         Raises:
             Error: There are too many bytes.
         """
-        self._whole += len(kept.input) + len(kept.response)
-        self._unmeasured.append(kept)
+        self._whole += sum([len(kept.input) + len(kept.response) for kept in read])
+        self._unmeasured += read
         if self._whole > LIMITS.chain_items:
             self._items += sum(map(_size_of_items, self._unmeasured))
             self._unmeasured.clear()

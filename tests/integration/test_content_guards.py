@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import Processor
+from gai_fast.core.processing.processor import Processor
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.guards.verdicts import Failed, JudgeVerdict

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from gai_fast.core.chain import Chain, StreamInfo
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
 from gai_fast.formats import get_format

@@ -245,6 +245,7 @@ def joined(
     own: Sequence[Any],
     marks: Sequence[ItemMark] = (),
     structure: Structure | None = None,
+    outputs: Sequence[Raw | None] | None = None,
 ) -> Joined:
     """Returns the items of a conversation: rules 1 to 4.
 
@@ -253,14 +254,15 @@ def joined(
         own: The request's own items; references to kept items are replaced.
         marks: The places of replaced items in `own` that only their provider understands.
         structure: Reads the items of the chain before they are parsed. None for a chain that is known to be small.
+        outputs: The `output_text` of each turn; None if they are not read yet.
 
     Raises:
         InvalidRequest: An output lacks its call, or a call of a completed turn its output. The text names the call.
             Or the structure has more values than a request may have.
     """
     conversation = _Conversation(structure)
-    for kept in chain:
-        conversation.add_turn(kept)
+    for at, kept in enumerate(chain):
+        conversation.add_turn(kept, output_text(kept) if outputs is None else outputs[at])
     begin = len(conversation.items)
     conversation.add(own)
     conversation.marks += [mark._replace(place=begin + mark.place) for mark in marks]
@@ -306,7 +308,10 @@ class _Turn:
 
 
 class _Conversation:
-    """The items of a conversation while they are joined; `structure` as for `joined`."""
+    """The items of a conversation while they are joined; `structure` as for `joined`.
+
+    Each item is looked at once, as it is added: interpreted, a look costs more than to parse it.
+    """
 
     def __init__(self, structure: Structure | None) -> None:
         self._structure = structure
@@ -314,61 +319,66 @@ class _Conversation:
         self.marks: list[ItemMark] = []
         self._turns: list[_Turn] = []
         self._left: set[int] = set()
+        self._linked: list[tuple[int, _Turn]] = []
+        """The places of calls and of outputs that count, with their turns."""
 
     def add(self, items: Sequence[Any]) -> None:
         """Adds the request's own items."""
-        self.items += items
-        self._turns.append(_Turn("", None, len(self.items), len(self.items)))
-
-    def add_turn(self, kept: Kept) -> None:
-        """Adds the items of a kept turn."""
-        breathe()
         first = len(self.items)
-        self.items += _values(kept.input, self._structure)
-        self._mark(first, kept.provider)
-        begin = len(self.items)
-        self.items += output_of(kept, self._structure)
-        for at in range(first, len(self.items)):
-            item = self.items[at]
-            if isinstance(item, dict):
-                is_broken = at >= begin and kept.status == "failed" and item.get("status") in _BROKEN
-                is_left = is_broken or _is_empty(item)
-            else:
-                is_left = at >= begin  # of an input its provider decides
-            if is_left:
-                self._left.add(at)
-        self._mark(begin, kept.provider)
-        self._turns.append(_Turn(kept.status, kept, begin, len(self.items)))
+        self.items += items
+        turn = _Turn("", None, len(self.items), len(self.items))
+        self._turns.append(turn)
+        for at, item in enumerate(items, first):
+            if isinstance(item, dict) and _kind(item) in _LINKED:
+                self._linked.append((at, turn))
 
-    def _mark(self, first: int, provider: str) -> None:
-        """Marks the items from an index on that only their provider understands: rule 4."""
-        for at in range(first, len(self.items)):
-            mark = mark_of(self.items[at], at, provider)
+    def add_turn(self, kept: Kept, output: Raw | None) -> None:
+        """Adds the items of a kept turn, of which `output` is the `output_text`."""
+        breathe()
+        items, structure = self.items, self._structure
+        first = len(items)
+        items += _values(kept.input, structure)
+        begin = len(items)
+        items += _read_apart(kept) if output is None else _values(bytes(output) or _NO_ITEMS, structure)
+        turn = _Turn(kept.status, kept, begin, len(items))
+        self._turns.append(turn)
+        has_failed = kept.status == _FAILED
+        for at in range(first, len(items)):
+            item = items[at]
+            if not isinstance(item, dict):
+                if at >= begin:  # of an input its provider decides
+                    self._left.add(at)
+                continue
+            if has_failed and at >= begin and item.get("status") in _BROKEN:
+                self._left.add(at)
+            kind = _kind(item)
+            if kind == "message":  # nearly all
+                if not _has_content(item):
+                    self._left.add(at)
+                continue
+            mark = mark_of(item, at, kept.provider)
             if mark is not None:
                 self.marks.append(mark)
+            if kind in _LINKED and at not in self._left:
+                self._linked.append((at, turn))
 
     def pair(self) -> None:
         """Checks that each call has its output: rule 3."""
         waiting: dict[str, tuple[int, _Turn]] = {}
         answered: set[str] = set()
-        begin = 0
-        for turn in self._turns:
-            for at in range(begin, turn.end):
-                item = self.items[at]
-                call_id = item.get("call_id") if isinstance(item, dict) and at not in self._left else None
-                if not isinstance(call_id, str) or not call_id:
-                    continue
-                kind = item.get("type")
-                if kind in _CALLS:
-                    if call_id in waiting:
-                        self._without_output(*waiting[call_id])
-                    waiting[call_id] = at, turn
-                elif kind in _OUTPUTS:
-                    if waiting.pop(call_id, None) is not None:
-                        answered.add(call_id)
-                    elif call_id not in answered:
-                        raise _unpaired(f"No tool call found for the output of call {_shown(call_id)}: it is not in")
-            begin = turn.end
+        for at, turn in self._linked:
+            item = self.items[at]
+            call_id = item.get("call_id")
+            if not isinstance(call_id, str) or not call_id:
+                continue
+            if item["type"] in _CALLS:
+                if call_id in waiting:
+                    self._without_output(*waiting[call_id])
+                waiting[call_id] = at, turn
+            elif waiting.pop(call_id, None) is not None:
+                answered.add(call_id)
+            elif call_id not in answered:
+                raise _unpaired(f"No tool call found for the output of call {_shown(call_id)}: it is not in")
         for at, turn in waiting.values():
             self._without_output(at, turn)
 
@@ -389,10 +399,10 @@ class _Conversation:
 
     def result(self) -> Joined:
         """Returns the items that count, and their marks."""
-        for turn in self._turns:
-            if turn.status != _COMPLETED or any(at in self._left for at in range(turn.begin, turn.end)):
-                self._leave_unfollowed(turn)
         left = self._left
+        for turn in self._turns:
+            if turn.status != _COMPLETED or (left and any(at in left for at in range(turn.begin, turn.end))):
+                self._leave_unfollowed(turn)
         if not left:
             return Joined(self.items, self.marks)
         places: dict[int, int] = {}
@@ -420,14 +430,15 @@ def _shown(call_id: str) -> str:
     return call_id[: SHARED.identifier]
 
 
-def _is_empty(item: dict[str, Any]) -> bool:
-    """Returns whether an item is a message without content."""
-    if _kind(item) != "message":
-        return False
-    content = item.get("content")
+def _has_content(message: dict[str, Any]) -> bool:
+    """Returns whether a message has content."""
+    content = message.get("content")
     if not isinstance(content, list):
-        return not content
-    return not any(_says(part) for part in content)
+        return bool(content)
+    for part in content:  # noqa: SIM110  # interpreted, a generator costs as much as the question
+        if _says(part):
+            return True
+    return False
 
 
 def _says(part: Any) -> bool:
@@ -464,6 +475,7 @@ def _has_custom(tools: Any, name: Any) -> bool:
 # ---- what is kept ----------------------------------------------------------------------------------------------------
 
 
+_NO_ITEMS: Final = b"[]"
 _NOTHING: Final = Raw(b"")
 
 
@@ -475,38 +487,41 @@ class _Answer(msgspec.Struct):
     tools: Raw = _NOTHING
 
 
-@mypyc_attr(native_class=False)
-class _Output(msgspec.Struct):
-    """The items of a `response`; the other members are skipped. Compiled, msgspec would refuse values for `Any`."""
-
-    output: list[Any] = []
-
-
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
-_OUTPUT: Final = msgspec.json.Decoder(_Output)
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 _VALUE: Final = msgspec.json.Decoder()
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
-def output_of(kept: Kept, structure: Structure | None = None) -> list[Any]:
+def output_text(kept: Kept) -> Raw | None:
+    """Returns the JSON array of the items of a kept response's answer; empty if it has none.
+
+    Args:
+        kept: The response.
+
+    Returns:
+        A view of the response's text. None if a strict parser refuses that text.
+    """
+    try:
+        return _ANSWER.decode(kept.response).output
+    except _UNREADABLE:
+        return None
+
+
+def output_of(kept: Kept) -> list[Any]:
     """Returns the items of a kept response's answer.
 
     Args:
         kept: The response.
-        structure: As for `joined`.
     """
-    if structure is None and len(kept.response) <= LIMITS.parsed_bytes:  # nearly all
-        try:
-            return _OUTPUT.decode(kept.response).output
-        except _UNREADABLE:  # or no list: read apart below
-            pass
-    try:
-        output = bytes(_ANSWER.decode(kept.response).output)
-    except _UNREADABLE:
-        items = _members(kept).get("output")
-        return items if isinstance(items, list) else []
-    return _values(output, structure) if output else []
+    output = output_text(kept)
+    return _read_apart(kept) if output is None else _values(bytes(output) or _NO_ITEMS)
+
+
+def _read_apart(kept: Kept) -> list[Any]:
+    """Returns the items of the answer of a response that a strict parser refuses."""
+    items = _members(kept).get("output")
+    return items if isinstance(items, list) else []
 
 
 def read_members(kept: Kept) -> bytes:
@@ -520,7 +535,7 @@ def read_members(kept: Kept) -> bytes:
     """
     try:
         answer = _ANSWER.decode(kept.response)
-        output = bytes(answer.output) or b"[]"
+        output = bytes(answer.output) or _NO_ITEMS
         if not answer.tools or not (_CUSTOM in kept.input or _CUSTOM in output):
             return b'{"output":%b}' % output
         return b'{"output":%b,"tools":%b}' % (output, encode_json(_custom_tools(_VALUE.decode(answer.tools))))
@@ -591,6 +606,7 @@ def _kind(item: dict[str, Any]) -> str:
 
 _RESPONSE: Final = "resp_"
 _COMPLETED: Final = "completed"
+_FAILED: Final = "failed"
 _REASONING: Final = "reasoning"
 _CUSTOM_CALL: Final = "custom_tool_call"
 _CUSTOM: Final = _CUSTOM_CALL.encode()
@@ -609,6 +625,7 @@ _CALLS: Final = frozenset(
 """The types of items that call a tool which the client runs."""
 _OUTPUTS: Final = frozenset([f"{kind}_output" for kind in _CALLS])
 """Codex answers a `local_shell_call` with the output of a function: the call's id alone makes a pair."""
+_LINKED: Final = _CALLS | _OUTPUTS
 _UNDERSTOOD: Final = frozenset(
     (
         "message",

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final, cast
 
-from gai_fast.core.chain import FRAME, Processor, StreamInfo
+from gai_fast.core.processing.processor import FRAME, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, AskedQuestion, GuardCounts
 from gai_fast.guards.arguments import unescaped
 from gai_fast.guards.outcomes import judge_failed, safety, stopped, unjudged

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Literal
 
-from gai_fast.core.chain import Chain, Processor, StreamInfo
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
 from gai_fast.guards.arguments import ArgumentSearch
 from gai_fast.guards.automaton import Automaton

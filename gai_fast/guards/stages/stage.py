@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final, cast
 
-from gai_fast.core.chain import FRAME, Processor
+from gai_fast.core.processing.processor import FRAME, Processor
 from gai_fast.guards.outcomes import stopped
 from gai_fast.guards.stages.changed import Changed, rewritten
 from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
-from gai_fast.core.chain import Processor, StreamInfo
+from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.core.requests.texts import names_tokens, texts_of, with_texts
 from gai_fast.guards.active import ActiveGuard, Guards
 from gai_fast.guards.automaton import Automaton

@@ -106,6 +106,10 @@ class Limits:
     """Objects and arrays of a request that is read, and then written for its upstream, in one turn of the loop each:
     10 to 20 ms. One with more is read and written beside the loop."""
 
+    item_containers: int = 8
+    """Brackets for each item of a conversation that are taken for objects and arrays, though some may stand in texts:
+    an item of text has 1 to 5. An exact count walks each value, a tenth of what a turn of a long chain costs."""
+
     turn_passed: int = 10_000
     """Objects and arrays of a request that is written in one turn of the loop for an upstream that speaks its dialect,
     in 40 ms at most: only what the upstream does not take is looked for."""

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from msgspec import Raw
+
 from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.stored_ids import ITEM, StoredId
 from gai_fast.formats._base import ItemMark
@@ -27,6 +29,7 @@ from gai_fast.formats.responses.chain import (
     items_by_id,
     joined,
     mark_of,
+    output_text,
     own_items,
     references,
 )
@@ -228,16 +231,19 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> WholeRequest:
         Error: An item is unknown; a call lacks its output, or an output its call; or the conversation is too large.
     """
     containers = count_opening(raw)
+    outputs: list[Raw | None] = []
     for kept in found.turns:
         breathe()
-        containers += count_opening(kept.input) + count_opening(kept.response)
+        output = output_text(kept)
+        containers += count_opening(kept.input) + count_opening(kept.response if output is None else bytes(output))
+        outputs.append(output)
     structure = None
     if containers > LIMITS.translated_containers:  # the conversation may have more values than may be parsed
         structure = Structure()
         read_text(structure, raw)
     own, marks, replaced = _with_items(found)
     if found.turns:
-        conversation = joined(found.turns, own, marks, structure)
+        conversation = joined(found.turns, own, marks, structure, outputs)
         items, marks = conversation.items, conversation.marks
     else:
         items = own
@@ -250,12 +256,11 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> WholeRequest:
     if is_ours or replaced:
         left = [item for at, item in enumerate(found.own) if at not in replaced]
         unknown = {name: value for name, value in sent.items() if name != "input"} | {"input": left}
-    if (
-        containers > LIMITS.turn_containers
-    ):  # brackets in texts, and what responses repeat, were counted too: count exactly
-        containers = containers_in(sent.values())
-    else:
+    if replaced:
         containers += containers_in([own[at] for at in replaced])
+    most = min(max(LIMITS.turn_containers, LIMITS.item_containers * len(items)), LIMITS.translated_containers)
+    if containers > most:  # brackets in texts were counted too: count exactly
+        containers = containers_in(sent.values())
     if found.size > LIMITS.long_conversation:
         containers = max(containers, LIMITS.turn_passed + 1)  # it is read and written beside the loop
     is_upstreams = found.is_upstreams or any(each.is_needed and each.place not in replaced for each in found.named)

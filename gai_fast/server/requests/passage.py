@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.chain import StreamInfo
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards

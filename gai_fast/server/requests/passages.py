@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.chain import StreamInfo
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts

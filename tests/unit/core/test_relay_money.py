@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from gai_fast.core.account import Account, Bill
-from gai_fast.core.chain import Processor
+from gai_fast.core.processing.processor import Processor
 from gai_fast.core.relay import Relay
 from gai_fast.core.transcript import Transcript
 from gai_fast.library.decoding import OrderedEvents

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import Processor
+from gai_fast.core.processing.processor import Processor
 from gai_fast.core.relay import Relay
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.model.events import NO_EVENT, Event

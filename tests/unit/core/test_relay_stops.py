@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from gai_fast.core.chain import Processor, Stop
+from gai_fast.core.processing.processor import Processor, Stop
 from gai_fast.model.errors import Error
 from gai_fast.model.money import total_of
 from gai_fast.processors import Chain

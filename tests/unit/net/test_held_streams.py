@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import Processor
+from gai_fast.core.processing.processor import Processor
 from gai_fast.model.errors import Error
 from gai_fast.processors import Chain
 from gai_fast.processors.batch import BatchProcessor

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import FRAME
+from gai_fast.core.processing.processor import FRAME
 from gai_fast.model.events import TYPES
 from gai_fast.processors import StreamInfo, read_processor
 from gai_fast.processors.filter import FilterProcessor

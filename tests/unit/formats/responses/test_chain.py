@@ -225,6 +225,13 @@ def test_reasoning_of_a_complete_turn_stays() -> None:
     assert joined([kept(THOUGHT)], [USER]).items == [USER, THOUGHT, USER]
 
 
+@pytest.mark.parametrize("kind", [{}, [], 5, None])
+def test_an_item_whose_type_is_no_text_is_no_call(kind: Any) -> None:
+    item = {"type": kind, "call_id": "c1"}
+    assert joined([kept()], [item]).items[-1] is item
+    assert joined([kept()._replace(input=json.dumps([item]).encode())], []).items[0] == item
+
+
 def test_codex_answers_a_local_shell_call_with_the_output_of_a_function() -> None:
     call = {"type": "local_shell_call", "id": "lsh_1", "call_id": "c1", "action": {"type": "exec"}}
     assert joined([kept(call)], [OUTPUT]).items == [USER, call, OUTPUT]
@@ -319,7 +326,7 @@ def test_an_upstreams_bytes_may_be_what_a_strict_parser_refuses() -> None:
     answer = b'\xef\xbb\xbf{"output":[{"id":"a\\ud800"}],"tools":[]}'
     half = KeptResponse(RESPONSE, "", "completed", b'["\\ud800"]', answer)
     assert output_of(half) == [{"id": "a\ud800"}]
-    assert output_of(half, Structure()) == [{"id": "a\ud800"}]
+    assert joined([half], [], structure=Structure()).items == ["\ud800", {"id": "a\ud800"}]
     for output in ("null", "5", '"x"'):
         assert output_of(kept()._replace(response=f'{{"output":{output}}}'.encode())) == []
 

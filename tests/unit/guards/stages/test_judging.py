@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import Chain, Stop, StreamInfo
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import Stop, StreamInfo
 from gai_fast.guards.stages.judging import JudgeStage
 from gai_fast.guards.verdicts import Failed, JudgeVerdict
 from gai_fast.model.errors import Error

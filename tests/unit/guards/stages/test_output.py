@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import Chain, Processor, StreamInfo
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.output import output_stage

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import Chain, Stop
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import Stop
 from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.model.events import DELTAS, Event, JSONText
 from tests.unit.core.test_relay_money import CUT, Scene, chunk

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.core.chain import StreamInfo
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck

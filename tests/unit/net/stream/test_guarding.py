@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from gai_fast.core.chain import StreamInfo
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.settings import FunctionSettings, GuardSettings, JudgeSettings, Settings
 from gai_fast.net.stream.guarding import GuardError, StreamGuards

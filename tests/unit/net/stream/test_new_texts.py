@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.core.chain import StreamInfo
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.texts import texts_of, with_texts
 from gai_fast.guards.input import InputCheck
 from gai_fast.model.request import AssistantMessage, ReasoningPart, Request, TextPart, UserMessage

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import StreamInfo
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.core.session import NamedSession
 from gai_fast.core.transcript import Repetition

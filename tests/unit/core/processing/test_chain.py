@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.chain import Preface
 from gai_fast.kernels import SSEEncoder
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
@@ -120,14 +119,6 @@ def test_at_the_end_of_a_source_all_that_waits_is_given_out() -> None:
     chain = Chain([BatchProcessor(characters=100), BatchProcessor(characters=100)])
     assert run(chain, [delta("a"), delta("b")]) == []
     assert [event["text"] for event in chain.release()] == ["ab"]
-
-
-def test_what_is_said_of_the_request_comes_behind_start_and_deltas_need_not_be_seen() -> None:
-    said: Event = {"type": "warning", "reason": "guard_failed", "guard": "policy"}
-    chain = Chain([Preface((said, said))])
-    assert chain.touches == "events"
-    events = [event for each in (START, delta("a"), FINISH) for event in chain.process(each)]
-    assert events == [START, said, said, delta("a"), FINISH]
 
 
 def test_guards_come_first_then_what_is_said_then_the_configured() -> None:

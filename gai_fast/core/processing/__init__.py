@@ -1,0 +1,1 @@
+"""Processors, event → event: their interface, and the chain that runs those of a stream."""
