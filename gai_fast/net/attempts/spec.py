@@ -129,6 +129,20 @@ class Keeping:
         """Whether the last event of the answer is written, and not yet sent."""
         raise NotImplementedError
 
+    def logged(self, frames: bytes) -> None:
+        """Called with frames that the log of the stream gets.
+
+        Args:
+            frames: Whole frames.
+        """
+
+    def wrote(self, pieces: Sequence[Piece]) -> None:
+        """Called with the last bytes of the output, before `ended`.
+
+        Args:
+            pieces: The bytes.
+        """
+
     def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
         """Begins to keep the answer of a stream that has ended.
 

@@ -571,6 +571,8 @@ class Session(ReadStream):
         pieces = () if relay.is_cut else self._delivery.take_last()
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
         has_failed = error is not None and not self._delivery.replaces(error)
+        if self.attempts.spec.keeping is not None:
+            self.attempts.spec.keeping.wrote(pieces)
         counted = self._leave("failed" if has_failed else "cancelled" if is_cancelled else "finished")
         if error is not None or "reason" in relay.end:  # the gateway's own end: its upstream may still generate
             self.attempts.close_exchange()

@@ -53,7 +53,7 @@ from gai_fast.server.requests.chains import Found, WholeRequest, whole
 from gai_fast.server.requests.chats import chat_id_of
 from gai_fast.server.requests.idempotency import KEY_HEADERS, expired, key_of
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.keeping import AnswerKeeping, keeping_of
+from gai_fast.server.requests.keeping import AnswerKeeping, LoggedKeeping, keeping_of
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import response_of
@@ -486,7 +486,9 @@ class DialectPassage(StreamPassage):
         specs, keeping = self._home.specs, self._keeping(negotiated)
         kept = None if keeping is None else keeping.answer
         spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None, kept=kept)
-        spec.keeping = keeping
+        header = spec.log_header
+        is_logged = keeping is not None and header is not None and not spec.hold and self._generates
+        spec.keeping = LoggedKeeping(keeping, header) if is_logged else keeping  # type: ignore[arg-type]  # both are there
         if is_unfollowed:
             self._answers_unfollowed(negotiated, spec, context, _OK)
         else:

@@ -94,7 +94,7 @@ class SpecBuilder:
         header: LogHeader | None = None
         is_stream = request.stream
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
-            logged = negotiated if negotiated.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
+            logged = negotiated if negotiated.name == "gai" else _logged()
             context = self._context(incoming, model, logged.envelope, ids=True)
             output, deltas = _encoder(logged, context, whole=False)
             header = _log_header(incoming, logged, context, whole=False)
@@ -164,17 +164,22 @@ class SpecBuilder:
             model = _for_background(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
         wants_usage = asked.wants_usage or model.stream.usage == "always"
+        is_logged = is_durable and not asked.whole
         context = self._context(
             incoming,
             model,
             negotiated.envelope,
             usage=wants_usage,
             hides_usage=not wants_usage and self._must_count(incoming, model),
-            ids=is_durable and not asked.whole,
+            ids=is_logged,
             echo=asked.echo,
             kept=kept,
         )
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
+        if is_logged:
+            logged, context.envelope = _logged(), "compact"
+            header = _log_header(incoming, logged, context, whole=False)
+            header = header._replace(dialect=negotiated.name, usage=wants_usage)
         specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header, session, home)
         return specs.spec(model, before=None), context
 
@@ -569,6 +574,8 @@ class _DialectSpecs:
     ) -> tuple[Output, DeltaSink | None, Chain | None]:
         """Returns the encoder of a response from events, again as delta sink if it copies deltas, and the chain."""
         negotiated, context, whole = self._negotiated, self._context, self._asked.whole
+        if self._header is not None and not whole:
+            negotiated = _logged()
         if before is not None and (before.frames is None or negotiated.format.copies_upstream):
             return before.output, before.deltas, before.chain
         if before is not None and not whole:
@@ -622,6 +629,11 @@ def _copying_encoder(
         text = f"format {negotiated.format.name!r} has no events: it cannot be durable, processed or continued"
         raise Error("unsupported", text, reason="format")
     return cast("PassthroughEncoder", output)
+
+
+def _logged() -> Negotiated:
+    """Returns the form of the logs of streams whose clients have another one."""
+    return Negotiated(get_format("gai"), "sse", "compact")
 
 
 def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, *, whole: bool) -> LogHeader:
