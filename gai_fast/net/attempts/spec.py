@@ -24,6 +24,7 @@ from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, OnUnsupported
 from gai_fast.net.attempts.balance import TargetKey
+from gai_fast.net.attempts.records import KeptRecord, RouteRecord
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
@@ -128,6 +129,10 @@ class Keeping:
     def has_last(self) -> bool:
         """Whether the last event of the answer is written, and not yet sent."""
         raise NotImplementedError
+
+    def recorded(self) -> KeptRecord | None:
+        """Returns what another worker needs to keep the answer. None if it could not."""
+        return None
 
     def logged(self, frames: bytes) -> None:
         """Called with frames that the log of the stream gets.
@@ -245,6 +250,8 @@ class StreamSpec:
         keeping: How the answer is kept. None if it is not.
         credential: The caller's own, for an upstream that takes it. None if the caller sends none.
         let: What guards have let through of the request. None if they have found nothing.
+        recorded: Returns what another worker needs to ask for the same in the client's dialect. None for a native
+            request, and for a stream that is not durable.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -286,6 +293,7 @@ class StreamSpec:
     credential: Credential | None = None
     let: LetThrough | None = None
     without: tuple[TargetKey, str] | None = None
+    recorded: Callable[[], RouteRecord] | None = None
 
     @property
     def on_unsupported(self) -> OnUnsupported:

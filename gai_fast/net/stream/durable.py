@@ -134,6 +134,8 @@ class DurableStreams:
             raise Error("internal", "the gateway failed to go on with this stream") from None
         if piece:
             log.append(piece, encoder.seq)
+            if spec.keeping is not None:
+                spec.keeping.logged(piece)
         publication.begin(session)
         for follower in self.followers:
             if follower.log is log:

@@ -19,10 +19,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import msgspec
+
 from gai_fast.core.requests.stored_ids import is_item_of, is_response
 from gai_fast.formats import ClientRequest, KeptAnswer, get_format
 from gai_fast.formats.responses.chain import indexed_ids, own_items
 from gai_fast.kernels import Piece, encode_json, parse_exact
+from gai_fast.net.attempts.records import KeptRecord
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
 from gai_fast.net.logs.view import Reencoded, Representation
 from gai_fast.runtime.clock import now_ms
@@ -122,6 +125,10 @@ class AnswerKeeping(Keeping):
             identifier, answer.parent or "", answer.status, self._input, answer.response, items, provider
         )
 
+    def recorded(self) -> KeptRecord:
+        """Works as `Keeping.recorded`."""
+        return KeptRecord(self.answer.is_kept, self.answer.parent, msgspec.Raw(self._input))
+
     @property
     def is_lost(self) -> bool:
         """Whether the answer could not be kept."""
@@ -153,6 +160,10 @@ class LoggedKeeping(Keeping):
         """Works as `Keeping.has_last`: the end of a log is sent at once."""
         return False
 
+    def recorded(self) -> KeptRecord:
+        """Works as `Keeping.recorded`."""
+        return self._keeping.recorded()
+
     def logged(self, frames: bytes) -> None:
         """Works as `Keeping.logged`. Adjacent deltas are read together."""
         self._waiting.append(frames)
@@ -183,6 +194,18 @@ class LoggedKeeping(Keeping):
 
 _END: Final = re.compile(rb'(?<=^data: )(\{(?:"schema":"[^"]*",)?"type":"(?:finish|error)",)', re.M)
 """The beginning of the last event of a stream."""
+
+
+def keeping_again(responses: KeptResponses, header: LogHeader, kept: KeptRecord) -> AnswerKeeping:
+    """Returns how the answer to a request is kept whose worker is gone.
+
+    Args:
+        responses: Keep it.
+        header: The header of its log.
+        kept: The record of it.
+    """
+    answer = KeptAnswer(is_kept=kept.is_kept, parent=kept.parent)
+    return AnswerKeeping(responses, header.caller, answer, parse_exact(bytes(kept.input).decode()))
 
 
 def keeping_of(
