@@ -22,6 +22,7 @@ from tests.integration.stores.conftest import MakeBackend
 from tests.integration.stores.test_serve import AS_STATE, frames, get
 from tests.integration.stores.test_serve import folder as folder
 from tests.integration.stores.test_takeover import is_asked, kinds, said
+from tests.integration.websocket import upgrade
 from tests.waiting import until_answered
 
 MESSAGES = [{"role": "user", "content": "Say it"}]
@@ -61,7 +62,9 @@ async def asked(server: Server, path: str, body: Any) -> AsyncIterator[tuple[asy
     host, _, port = server.host.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     raw = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: {host}\r\nidempotency-key: k\r\ncontent-type: application/json\r\n"
+    if path.startswith("/api/v1/chat"):  # has the id of its chat
+        head = head.replace("idempotency-key: k\r\n", "")
     writer.write(f"{head}content-length: {len(raw)}\r\n\r\n".encode() + raw)
     early = await reader.readuntil(b".6\n")
     try:
@@ -234,3 +237,89 @@ async def test_a_stream_of_a_response_goes_on_behind_a_number(net: Net, folder: 
             refused = await get(second.host, f"/v1/responses/{name}?stream=true&starting_after={unseen}")
             assert b"events that the log has lost" in refused, (numbers, unseen, refused)
             assert text_of(refused) == ""
+
+
+async def lost(first: Server, second: Server, path: str, body: Any) -> str:
+    """Returns the id of a stream whose worker is killed; the store has some of it, and nobody follows it."""
+    async with asked(first, path, body) as (_, early):
+        stream_id = id_in(early)
+        await until_answered(partial(is_stored, second, stream_id, 6))
+        first.process.kill()
+        await first.ended()
+    return stream_id
+
+
+async def by_socket(server: Server, stream_id: str) -> str:
+    socket = await upgrade(await server.connect())
+    socket.send(stream="a", type="resume", after=f"{stream_id}.1")
+    await socket.until_done("a")
+    events = [(name, event) for name, event in (("", each) for each in socket.of("a"))]
+    socket.client.close()
+    return said(events)
+
+
+async def by_chat(server: Server, stream_id: str) -> str:
+    answer = await server.ask("GET", "/api/v1/chat/chat-1/stream")
+    assert answer.headers["x-gai-stream-id"] == stream_id
+    assert answer.data[-1] == "[DONE]"
+    return "".join(part["delta"] for part in answer.events if part["type"] == "text-delta")
+
+
+async def by_parent(server: Server, stream_id: str) -> str:
+    """The first turn that names it is told that it runs; then it goes on."""
+    turn = {"model": "m", "input": "And?", "previous_response_id": f"resp_{stream_id}"}
+    answer = await server.ask("POST", "/v1/responses", turn)
+    assert (answer.status, answer.error["code"]) == (409, "invalid_request"), answer.json
+
+    async def has_ended() -> bool:
+        nonlocal answer
+        answer = await server.ask("POST", "/v1/responses", turn)
+        return answer.status == 200
+
+    await until_answered(has_ended)
+    kept = await server.ask("GET", f"/v1/responses/resp_{stream_id}")
+    return str(kept.json["output"][0]["content"][0]["text"])
+
+
+async def by_key(server: Server, stream_id: str) -> str:
+    asking = {**ROUTES["chat"][1], "model": "m", "stream": True}
+    raw = json.dumps(asking).encode()
+    head = f"POST {ROUTES['chat'][0]} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\nidempotency-key: k\r\n"
+    host, _, port = server.host.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(raw)}\r\n\r\n".encode() + raw)
+    answer = await reader.read()
+    writer.close()
+    assert id_in(answer) == stream_id
+    assert b"idempotent-replayed: true" in answer
+    return text_of(answer)
+
+
+CHAT = {
+    "id": "chat-1",
+    "trigger": "submit-message",
+    "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Say it"}]}],
+}
+ASKERS: dict[str, tuple[Any, str, Any]] = {
+    "a socket": (by_socket, *ROUTES["messages"]),
+    "useChat": (by_chat, "/api/v1/chat?model=m", CHAT),
+    "a turn": (by_parent, *ROUTES["responses"]),
+    "its key": (by_key, *ROUTES["chat"]),
+}
+
+
+@pytest.mark.parametrize("asker", ASKERS)
+async def test_who_asks_for_a_stream_goes_on_with_it(net: Net, folder: Path, url: str, asker: str) -> None:
+    """Nobody else does: the upstream is asked again by the first one who wants the stream."""
+    ask, path, body = ASKERS[asker]
+    asking = body if asker == "useChat" else {**body, "model": "m", "stream": True}
+    async with Mock(deltas=150, rate=60) as mock:
+        configure(folder, mock, more=DETACHED)
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            chat, plain = ROUTES["chat"]
+            text = text_of(await get(second.host, chat, json.dumps({**plain, "model": "m", "stream": True}).encode()))
+            mock.requests.clear()
+            stream_id = await lost(first, second, path, asking)
+            assert await ask(second, stream_id) == text
+            assert len(mock.requests) == (3 if asker == "a turn" else 2)
