@@ -252,6 +252,8 @@ class StreamSpec:
         let: What guards have let through of the request. None if they have found nothing.
         recorded: Returns what another worker needs to ask for the same in the client's dialect. None for a native
             request, and for a stream that is not durable.
+        begun: Returns whether nothing may be asked before its argument is called: the store then has the request. None
+            for a stream without a log.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -294,6 +296,7 @@ class StreamSpec:
     let: LetThrough | None = None
     without: tuple[TargetKey, str] | None = None
     recorded: Callable[[], RouteRecord] | None = None
+    begun: Callable[[Callable[[], None]], bool] | None = None
 
     @property
     def on_unsupported(self) -> OnUnsupported:

@@ -166,7 +166,9 @@ class Session(ReadStream):
         )
         self.attempts = Attempts(targets, spec, stream_id, self._meter, loop, now)
         self.intake = Intake(self, self.attempts, self._delivery, self._meter, self._timers, clock)
-        attempt = None if said is not None or self.attempts.waits() else self.attempts.first(self.intake, now)
+        awaits_store = said is None and spec.begun is not None and spec.begun(self._ask_now)
+        waits = said is not None or awaits_store or self.attempts.waits()
+        attempt = None if waits else self.attempts.first(self.intake, now)
         is_made = False
         try:
             self._use_output(spec.output)
@@ -176,7 +178,7 @@ class Session(ReadStream):
                 self.relay.watch(spec.trace.output)
             if said is not None:
                 self._resume(said)
-            elif attempt is None:
+            elif attempt is None and not awaits_store:
                 self._ask_later(LIMITS.unmeasured_check)
             self.arm()
             is_made = True
@@ -270,6 +272,11 @@ class Session(ReadStream):
 
     def _ask_later(self, delay: float) -> None:
         self._timers.wait_for_attempt(delay, partial(self.guarded, self._ask))
+
+    def _ask_now(self) -> None:
+        """Makes the first attempt: the store has the request. Nothing is asked before the next turn of the loop."""
+        if self.phase is not _OVER:
+            self._ask_later(0.0)
 
     def _ask(self) -> FastPath | None:
         """Makes the next attempt, or joins the hedge. Returns the fast path of the hedge's next reads, or `None`.
