@@ -12,7 +12,7 @@ cut; one of each response in the background names the `sequence_number` that it 
 The exit code is 1 if a reader lacks a word, has one twice, has two ends or an error; if a stream was asked for more
 often than it was begun or taken over; or if no server of it was killed. Two ends are allowed, and counted: with
 `batched` a reader of another format than `gai` may be told `log_behind`, and a stream whose server was killed before
-the store had it is unknown.
+the store had it is unknown; with `before_send` its upstream was never asked.
 """
 
 from __future__ import annotations
@@ -221,8 +221,10 @@ class Outlive:
         del self._upstream.answers[answer.tag]
 
     async def _judge(self, answer: Answer, readers: Sequence[Reader]) -> None:
-        if readers[0].is_unknown and (not readers[0].stream_id or answer.asked == 1):
-            self._tally["never stored"] += 1  # no server went on with it
+        # No server went on with it. With `before_send` the store has it before the upstream is asked.
+        most_asked = 0 if self._sync == "before_send" else 1
+        if readers[0].is_unknown and answer.asked <= most_asked:
+            self._tally["never stored"] += 1
             return
         state = await self._state(readers[0].stream_id)
         what = f"{answer.tag} ({readers[0].stream_id}, lost {answer.lost}, {state})"

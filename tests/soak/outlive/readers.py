@@ -140,7 +140,7 @@ class Reader:
     async def _take(self, reply: Reply) -> None:
         if reply.status != 200:
             body = await reply.rest()
-            self.is_unknown = reply.status == 404 or b'"reason":"idempotency_expired"' in body
+            self.is_unknown = reply.status == 404 or b"this idempotency key is no longer kept" in body
             self.faults.append(f"status {reply.status}: {body[:200]!r}")
             return
         while not reply.ended:
