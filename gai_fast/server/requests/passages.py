@@ -502,9 +502,10 @@ class DialectPassage(StreamPassage):
         specs, keeping = self._home.specs, self._keeping(negotiated)
         kept = None if keeping is None else keeping.answer
         spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None, kept=kept)
+        spec.keeping = keeping
         header = spec.log_header
-        is_logged = keeping is not None and header is not None and not spec.hold and self._generates
-        spec.keeping = LoggedKeeping(keeping, header) if is_logged else keeping  # type: ignore[arg-type]  # both are there
+        if keeping is not None and header is not None and not spec.hold and self._generates:
+            spec.keeping = LoggedKeeping(keeping, header)
         if is_unfollowed:
             self._answers_unfollowed(negotiated, spec, context, _OK)
         else:
