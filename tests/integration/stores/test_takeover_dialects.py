@@ -323,3 +323,26 @@ async def test_who_asks_for_a_stream_goes_on_with_it(net: Net, folder: Path, url
             stream_id = await lost(first, second, path, asking)
             assert await ask(second, stream_id) == text
             assert len(mock.requests) == (3 if asker == "a turn" else 2)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_successor_goes_on_with_a_stream_of_a_dialect(net: Net, folder: Path, url: str, route: str) -> None:
+    path, body = ROUTES[route]
+    asking = {**body, "model": "m", "stream": True}
+    async with Mock(deltas=150, rate=0) as mock:
+        configure(folder, mock, grace=0.1, more=DETACHED)
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            text = text_of(await get(second.host, path, json.dumps(asking).encode()))
+            mock.requests.clear()
+            mock.rate = 60
+            async with asked(first, path, asking) as (rest, early):
+                stream_id = id_in(early)
+                first.signal()
+                early += await rest.read()
+                assert await first.ended() == 0
+            last = _ID.findall(early)[-1].decode()
+            resumed = await get(second.host, f"/api/v1/streams/{stream_id}?after={last}")
+            own = await get(second.host, f"/api/v1/streams/{stream_id}")
+            assert len(mock.requests) == 2
+    assert text_of(early) + text_of(resumed) == text_of(own) == text
