@@ -168,6 +168,25 @@ class StreamContext:
         self.follows = follows
         self.kept = kept
 
+    @property
+    def echoed(self) -> dict[str, Any] | None:
+        """What the first event of a log has for encoders of the client's dialect: `echo`, and what `kept` says."""
+        kept = self.kept
+        if kept is None:
+            return {**self.echo, "store": False} if self.echo else None
+        return {**self.echo, "store": kept.is_kept, "previous_response_id": kept.parent}
+
+    def repeat(self, echoed: Mapping[str, Any]) -> None:
+        """Repeats what the first event of a log has.
+
+        Args:
+            echoed: Its `echo`; from a store.
+        """
+        parent = echoed.get("previous_response_id")
+        self.echo = {name: value for name, value in echoed.items() if name != "store"}
+        if self.kept is None:
+            self.kept = KeptAnswer(is_kept=echoed.get("store") is True, parent=parent)
+
 
 class Encoder(Protocol):
     """Encodes one stream into one buffer."""

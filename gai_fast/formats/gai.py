@@ -79,7 +79,7 @@ class GaiFormat(Format):
             envelope, ids, context.request_id, context.trace_id, context.clock, timestamps=context.timestamps
         )
         if ids is not None and kind is FirstRetry:
-            encoder.first_retry = context.retry_ms
+            encoder.first_retry, encoder.first_echo = context.retry_ms, context.echoed
         return encoder  # type: ignore[no-any-return]  # an `Any` for mypy, as above
 
     def whole(self, context: StreamContext) -> Encoder:

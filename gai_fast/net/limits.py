@@ -317,6 +317,9 @@ class Limits:
     """Bytes of a log and a request that are read in one turn of the loop, before their stream goes on: 6 ms. More are
     read beside the loop."""
 
+    takeover_containers: int = 1000
+    """Objects and arrays of a request from which on it is translated beside the loop, as for a new one."""
+
     takeover_options: int = 16 * KIB
     """Bytes of what a client wrote for its provider alone in such a request: it is searched for secrets, at 0.1 ms a
     KiB. With more of it a stream ends with its worker."""

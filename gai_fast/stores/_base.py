@@ -55,6 +55,8 @@ class LogHeader(NamedTuple):
         request_id: The id of the request that started the stream, for the envelope of other formats.
         trace_id: The 32 hex digits of the request's `traceparent`. None if it had none.
         handovers: How often a worker that stopped let the stream go, and another one took it over.
+        dialect: The format of the route on which the stream was started, if the log is in another one.
+        usage: Whether clients of that format get the usage, which some must ask for.
     """
 
     stream_id: str
@@ -66,6 +68,13 @@ class LogHeader(NamedTuple):
     request_id: str = ""
     trace_id: str | None = None
     handovers: int = 0
+    dialect: str = ""
+    usage: bool = True
+
+    @property
+    def client_format(self) -> str:
+        """The format in which a client gets the stream that names none."""
+        return self.dialect or self.format
 
     @property
     def is_numbered(self) -> bool:

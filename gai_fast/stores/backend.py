@@ -528,7 +528,15 @@ def header_text(header: LogHeader | bytes, worker: str) -> bytes:
     """Encodes a header and its worker, for `read_header`, unless it is a text already."""
     if isinstance(header, bytes):
         return header
-    return orjson.dumps([worker, *(header if header.handovers else header[:-1])])  # earlier releases know none
+    fields = [worker, *header]
+    while len(fields) > _FIELDS and fields[-1] == _DEFAULTS[len(fields) - 2]:
+        fields.pop()  # earlier releases know none of these
+    return orjson.dumps(fields)
+
+
+_FIELDS: Final = 9
+"""The number of fields that each release writes."""
+_DEFAULTS: Final = (*[None] * 8, *[LogHeader._field_defaults[name] for name in LogHeader._fields[8:]])
 
 
 def read_header(text: bytes) -> tuple[LogHeader, str]:

@@ -18,8 +18,9 @@ Owns the time and content of each write, the pieces that wait for the store, and
 8. If the store has lost writes, all copies begin again from the memory of this process: the copies of running streams,
    and of ended streams whose logs are still in memory.
 9. With `before_send` a piece of a log can be read once the store has it. While the store fails, pieces can be read at
-   once. The end is written together with the last piece. The first piece of a new owner always waits for the store: the
-   numbers of the next owner begin above all that is stored, and so above all that clients have seen.
+   once. The end is written together with the last piece, and a stream's request before its upstream is asked. The first
+   piece of a new owner always waits for the store: the numbers of the next owner begin above all that is stored, and so
+   above all that clients have seen.
 10. If the store refuses a copy, it has another owner: this process was taken for gone. The log's pieces that are not
    written are dropped, the copy is never written or removed again, and `refused` is called.
 11. A copy that is let go is written to the end of its log, which grows no more. Then it has no owner, and is never
@@ -131,6 +132,19 @@ class Journal:
         else:
             log.watch(copying)
         self.changed(copying)
+
+    def when_begun(self, log: StreamLog, then: Callable[[], None]) -> bool:
+        """Returns whether a stream with a request waits until the store has that: rule 9.
+
+        Args:
+            log: The log, which has just begun.
+            then: Called once, later: the store has the request, or fails. Must not raise.
+        """
+        copying = self._copies.get(log.header.stream_id)
+        if copying is None or not self.is_ahead or self.lets_pass or not log.request:
+            return False
+        copying.begun = then
+        return True
 
     def go_on(self, log: StreamLog, epoch: int, *, is_end: bool) -> None:
         """Writes to a copy that this process has taken over.
@@ -428,6 +442,7 @@ class Journal:
     def _forget(self, copying: _Copying) -> None:
         copying.drop_pieces()
         copying.note_written(is_written=False)
+        copying.note_begun()
         copying.log.unwatch(copying)
         self._copies.pop(copying.stream_id, None)  # it may have been forgotten while its last batch failed
 
@@ -470,6 +485,7 @@ class _Copying:
         "_text",
         "_touched",
         "_written",
+        "begun",
         "copied",
         "epoch",
         "held",
@@ -499,6 +515,8 @@ class _Copying:
         """Whether nothing more is written: rules 6 and 11."""
         self.opens = False
         """Whether it is the log's gate for the first piece only."""
+        self.begun: Callable[[], None] | None = None
+        """Called once the store has the beginning of the copy, or none is kept. None if nothing waits for that."""
         self.written: asyncio.Future[bool] | None = None
         """Done once all of a log that is let go is written, or it is not written any more: rule 11. None before."""
         self._journal = journal
@@ -562,6 +580,12 @@ class _Copying:
         self._written, self._lost = self.log.last_seq, self.log.lost
         self.copied = self.log.size
         self._journal.changed(self)
+
+    def note_begun(self) -> None:
+        """Lets what has waited for the store go on."""
+        then, self.begun = self.begun, None
+        if then is not None:
+            then()
 
     def note_written(self, *, is_written: bool) -> None:
         """Notes whether all of a log that is let go is written. Only the first call counts."""
@@ -645,6 +669,8 @@ class _Copying:
             self.held -= len(piece) + SHARED.log_piece_cost
             self.log.publish(piece, last_seq)
         self._publish_end()
+        if self.begun is not None:
+            self.note_begun()
 
     def begin_again(self) -> None:
         """Starts the copy again from the log, because the store has lost it."""

@@ -261,6 +261,15 @@ class Store:
             self._journal.begin(log)
         return log
 
+    def when_begun(self, log: StreamLog, then: Callable[[], None]) -> bool:
+        """Returns whether a new stream waits for the store before its upstream is asked (`before_send`).
+
+        Args:
+            log: The stream's log.
+            then: Called once, later, if it waits. Must not raise.
+        """
+        return self._journal is not None and self._journal.when_begun(log, then)
+
     def _leave_to_other(self, log: StreamLog) -> None:
         """Stops writing a log whose copy has another owner; as for `Journal`. Its followers stay: it becomes a mirror.
 

@@ -58,6 +58,17 @@ def has_ended(response: dict[str, Any]) -> bool:
     return response.get("status") not in _RUNNING
 
 
+def last_number(piece: bytes, before: int) -> int:
+    """Returns the sequence number of the last frame of a piece.
+
+    Args:
+        piece: Whole frames of SSE.
+        before: The number before it, for a piece without frames.
+    """
+    found = _NUMBER.findall(piece)
+    return int(found[-1]) if found else before
+
+
 def frames_after(piece: bytes, number: int) -> bytes:
     """Returns the frames of a piece that come after a sequence number.
 

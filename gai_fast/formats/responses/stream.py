@@ -264,7 +264,7 @@ class ResponseEvents(DialectEncoder):
         response = self._response.at(
             outcome.status, self._output.items, usage=usage, incomplete=outcome.incomplete, x_gai=x_gai
         )
-        self._emit_last(outcome.event, response)
+        self._emit_last(outcome.event, _as_kept(event, response))
 
     def _error(self, event: Event) -> None:
         """Writes the failure of the response, or of reading its log."""
@@ -279,7 +279,7 @@ class ResponseEvents(DialectEncoder):
         response = self._response.at(
             "failed", self._output.items, usage=event.get("usage"), error=failure_of(error), x_gai=self._x_gai()
         )
-        self._emit_last("response.failed", response)
+        self._emit_last("response.failed", _as_kept(event, response))
 
     def leave_off(self) -> None:
         """Leaves the last object of an answer whose client has left, if the client has its id."""
@@ -300,6 +300,12 @@ class ResponseEvents(DialectEncoder):
 
     def _x_gai(self) -> dict[str, Any]:
         return {"warnings": self._warnings} if self._warnings else {}
+
+
+def _as_kept(event: Event, response: dict[str, Any]) -> dict[str, Any]:
+    """Returns the last object, which says so if the answer could not be kept: then the last event in its log does."""
+    given: Any = event  # as in `_delta`
+    return {**response, "store": False} if given.get("store") is False else response
 
 
 def _frame_without(lead: bytes, response: dict[str, Any], trail: bytes, _kept: KeptAnswer) -> bytes:

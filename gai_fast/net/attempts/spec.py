@@ -25,6 +25,7 @@ from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, OnUnsupported
 from gai_fast.net.attempts.balance import TargetKey
+from gai_fast.net.attempts.records import KeptRecord, RouteRecord
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
@@ -165,6 +166,24 @@ class Keeping:
         """Whether the last event of the answer is written, and not yet sent."""
         raise NotImplementedError
 
+    def recorded(self) -> KeptRecord | None:
+        """Returns what another worker needs to keep the answer. None if it could not."""
+        return None
+
+    def logged(self, frames: bytes) -> None:
+        """Called with frames that the log of the stream gets.
+
+        Args:
+            frames: Whole frames.
+        """
+
+    def wrote(self, pieces: Sequence[Piece]) -> None:
+        """Called with the last bytes of the output, before `ended`.
+
+        Args:
+            pieces: The bytes.
+        """
+
     def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
         """Begins to keep the answer of a stream that has ended.
 
@@ -268,6 +287,10 @@ class StreamSpec:
         credential: The caller's own, for an upstream that takes it. None if the caller sends none.
         let: What guards have let through of the request. None if they have found nothing.
         run: Makes the run of a session and its spec. None if the stream is none.
+        recorded: Returns what another worker needs to ask for the same in the client's dialect. None for a native
+            request, and for a stream that is not durable.
+        begun: Returns whether nothing may be asked before its argument is called: the store then has the request. None
+            for a stream without a log.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -310,6 +333,8 @@ class StreamSpec:
     let: LetThrough | None = None
     run: Callable[[Any, StreamSpec], StreamRun] | None = None
     without: tuple[TargetKey, str] | None = None
+    recorded: Callable[[], RouteRecord] | None = None
+    begun: Callable[[Callable[[], None]], bool] | None = None
 
     @property
     def on_unsupported(self) -> OnUnsupported:

@@ -47,7 +47,7 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
     ending = Ending("cancelled", "cancelled") if is_cancelled else Ending("failed", error=lost)
     if header.framing == "json":
         return Closing(b"", last_seq, Ending("finished") if last_seq else ending._replace(has_content=False))
-    if header.format == NATIVE and (end := _end_in(log)):
+    if header.format == NATIVE and (end := end_in(log)):
         return Closing(b"", last_seq, ending_of(end, has_content=True))
     events: list[Event] = []
     kept: int | None = None
@@ -68,7 +68,7 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
     return Closing(piece, seq, ending._replace(has_content=last_seq > 1), kept)  # the first event is `start`
 
 
-def _end_in(log: StreamLog) -> Event:
+def end_in(log: StreamLog) -> Event:
     """Returns the last event of a log, if it is a `finish` or an `error`. Empty if not. Raises as `closing_of`."""
     for piece in log.read(max(0, log.last_seq - 1), 1).pieces:
         for data in data_lines(piece):

@@ -29,6 +29,7 @@ from gai_fast.model.events import NO_EVENT, Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import AnswerSource, Outcome, StreamMetrics
 from gai_fast.model.settings import StreamSettings
+from gai_fast.net.attempts.spec import Keeping
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.writer import Client
 from gai_fast.runtime.timers import Timer, Timers
@@ -170,6 +171,7 @@ class Publication(Published):
         log: The stream's log.
         encoder: Numbers the stream's events.
         stream: The stream's settings.
+        keeping: How the answer is kept. None if it is not.
 
     Attributes:
         log: The stream's log.
@@ -182,6 +184,7 @@ class Publication(Published):
         "_followers",
         "_is_draining",
         "_is_held_back",
+        "_keeping",
         "_metrics",
         "_put_off_until",
         "_runner",
@@ -197,11 +200,13 @@ class Publication(Published):
         log: StreamLog,
         encoder: Numbered,
         stream: StreamSettings,
+        keeping: Keeping | None = None,
     ) -> None:
         self.log = log
         self._runner = runner
         self._encoder = encoder
         self._stream = stream
+        self._keeping = keeping
         self._session: Generation | None = None
         self._metrics: StreamMetrics | None = None
         self._changes: Changes | None = None
@@ -260,6 +265,8 @@ class Publication(Published):
     def log_frames(self, frames: bytes, last_seq: int) -> None:
         """Logs whole frames; as `FrameLog.log_frames`."""
         self.log.append(frames, last_seq)
+        if self._keeping is not None:
+            self._keeping.logged(frames)
         if self._are_slow:
             self._balance()
 

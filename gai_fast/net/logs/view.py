@@ -6,6 +6,7 @@ and the end of a stream whose writer is gone. Sans-IO: it turns pieces of a log 
 1. The log's own form is sent unchanged: followers share the bytes.
 2. For another form the follower has its own encoder. The encoder reads the log from the beginning, because its state
    depends on all events; bytes of events that the client has are dropped.
+   A client of Responses that names the number of a frame gets those behind it.
 3. For missing events, `stream.gap` is written if the form is `gai`. In any other form the follower must end with an
    error.
 4. A client that is late gets fewer events: adjacent deltas of the text are joined (`from_seq` … `seq`).
@@ -13,20 +14,22 @@ and the end of a stream whose writer is gone. Sans-IO: it turns pieces of a log 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from mypy_extensions import mypyc_attr
 
-from gai_fast.formats import Format, Framing, StreamContext, StreamEncoder
+from gai_fast.formats import Format, Framing, KeptAnswer, StreamContext, StreamEncoder
+from gai_fast.formats.responses.log import frames_after, last_number
 from gai_fast.kernels import Piece, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event, JSONText
 from gai_fast.net.attempts.spec import Output
+from gai_fast.runtime.breathing import breathe
 from gai_fast.stores import LogHeader
-from gai_fast.stores._base import data_lines
+from gai_fast.stores._base import damaged, data_lines
 
 Clock = Callable[[], int]
 NATIVE: Final = "gai"
@@ -198,6 +201,67 @@ class LogFrames:
         return taken
 
 
+class FramesAfter:
+    """What a client of Responses lacks that names the number of the last frame that it has.
+
+    Args:
+        number: The `sequence_number`. -1 for all frames.
+    """
+
+    __slots__ = ("_last", "_number")
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._last = -1
+
+    def of_event(self, pieces: Sequence[Piece], event: Event) -> Sequence[Piece]:
+        """Returns the frames of an event that the client lacks.
+
+        Args:
+            pieces: All frames of the event.
+            event: The event.
+
+        Raises:
+            Error: The log ends before the frame that the client has.
+        """
+        kind = event["type"]
+        if kind == "done":
+            if self._last < self._number:
+                text = "the log has not reached the event that this client has seen"
+                raise Error("network", text, reason="log_behind")
+            return pieces
+        data = b"".join(pieces)
+        self._last = last_number(data, self._last)
+        if self._last <= self._number and kind != "error":  # a response that ends properly is never empty of its error
+            return ()
+        rest = frames_after(data, self._number)
+        return (rest or data,)
+
+    def numbered(self, event: Event) -> Event:
+        """Returns an event that is not in the log with a number above that which the client has."""
+        return {**event, "seq": max(event["seq"], self._number + 1)} if "seq" in event else event
+
+    def skip(self, count: int) -> None:
+        """Notes numbers that nobody has used but a worker that is gone.
+
+        Args:
+            count: How many.
+
+        Raises:
+            Error: The client has such a number.
+        """
+        if self._last < self._number <= self._last + count:
+            raise lost_events()
+        self._last += count
+
+
+def lost_events() -> Error:
+    """Returns the error for a client with events of a worker that is gone, which its form cannot void."""
+    text = "this client has seen events that the log has lost: ask for all of it"
+    return Error("network", text, reason="log_behind")
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Reencoded:
     """The view of a log of format `gai` in another form.
 
@@ -208,6 +272,7 @@ class Reencoded:
         "_after",
         "_began",
         "_clock",
+        "_echoed",
         "_form",
         "_has_content",
         "_header",
@@ -216,12 +281,19 @@ class Reencoded:
         "_seq",
         "_started",
         "_step_at",
+        "behind",
+        "kept",
         "number",
         "start",
     )
 
     def __init__(self, header: LogHeader, form: Representation, after: int, clock: Clock) -> None:
         self.start = 0
+        self.behind: FramesAfter | None = None
+        """Chooses the frames for a client that has named the last one that it has."""
+        self.kept: KeptAnswer | None = None
+        """What keeps the answer that is written here; as `StreamContext.kept`."""
+        self._echoed: Mapping[str, Any] | None = None
         self.number = self._after = after
         self._is_compact = form.is_compact
         self._header = header
@@ -241,6 +313,9 @@ class Reencoded:
             clock = self._clock if self._form.format.name == NATIVE else self._time
             context = _context(self._header, self._form, clock, ids=True)
             context.retry_ms = None if self._after else self._form.retry_ms
+            context.kept = self.kept
+            if self._echoed is not None:
+                context.repeat(self._echoed)
             self._started = self._form.format.encoder(self._form.framing, context)
         return self._started
 
@@ -254,6 +329,10 @@ class Reencoded:
 
     def feed_joined(self, pieces: Sequence[bytes]) -> None:
         """Writes the next pieces, for a client that is late."""
+        if self.behind is not None:  # what it lacks may begin amid a run
+            for piece in pieces:
+                self.feed(piece)
+            return
         run: list[Event] = []
         for piece in pieces:
             for data in data_lines(piece):
@@ -282,6 +361,8 @@ class Reencoded:
         self._seq = seq = event.get("seq", former)
         if self._began is None:
             self._began = event.get("ts")
+        if not former and self._form.format.name == self._header.dialect:
+            self._echoed = _echo_in(event)
         if event["type"] in _OF_STREAM:
             if event["type"] == "stream.gap":
                 self._go_on_at(event, former)
@@ -300,7 +381,7 @@ class Reencoded:
         self._encoder.event(event)
         pieces = self._encoder.take_pieces()
         if seq > self._after:
-            self._out += pieces
+            self._out += pieces if self.behind is None else self.behind.of_event(pieces, event)
 
     def _note_step(self, event: Event, seq: int) -> None:
         """Notes where a step begins, or that it is void.
@@ -331,8 +412,12 @@ class Reencoded:
         if self._form.format.name == NATIVE:
             event["text"] = _kept(event["text"]) if "text" in event else ""
         elif former >= event["from"] or event["from"] <= self._after < event["seq"]:
-            text = "this client has seen events that the log has lost: ask for all of it"
-            raise Error("network", text, reason="log_behind")
+            raise lost_events()
+        else:
+            unused = event["seq"] - event["from"]
+            if self.behind is not None:
+                self.behind.skip(unused)
+            self._encoder.append_frames(b"", unused)  # nobody has seen the numbers that follow
 
     def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
         """Continues after events that the log no longer has."""
@@ -351,6 +436,8 @@ class Reencoded:
 
     def event(self, event: Event) -> None:
         """Writes an event that is not in the log."""
+        if self.behind is not None:
+            event = self.behind.numbered(event)
         self._out.append(written(self._header, self._form, self._clock, event))
 
     def heartbeat(self) -> None:
@@ -367,6 +454,13 @@ class Reencoded:
         return taken
 
 
+def _echo_in(event: Event) -> Mapping[str, Any] | None:
+    """Returns what the first event of a log has for encoders of its dialect."""
+    given: Any = event  # compiled, a member of an `Event` raises if its type is another one
+    echo = given.get("echo")
+    return echo if isinstance(echo, dict) else None
+
+
 _OF_STEP: Final = frozenset({"step.start", "step.reset"})
 _OF_STREAM: Final = _OF_STEP | {"stream.reset", "stream.gap"}
 _JOINABLE: Final = frozenset({"type", "seq", "text", *ENVELOPE_KEYS})
@@ -378,6 +472,30 @@ def _joinable(frame: bytes) -> Event | None:
         return None
     event = read_event(frame[frame.index(b"{") :])
     return event if event["type"] == "text.delta" and event.keys() <= _JOINABLE else None
+
+
+def pieces_in(header: LogHeader, form: Representation, clock: Clock, pieces: Sequence[bytes]) -> list[bytes]:
+    """Returns the frames of a log of format `gai` in another form; may work beside the loop.
+
+    Args:
+        header: The header of the log.
+        form: The form.
+        clock: As for `view_of`.
+        pieces: The log's own, from its beginning.
+
+    Raises:
+        Error: `internal`, reason `log_damaged`: an event is none.
+    """
+    view = Reencoded(header, form, 0, clock)
+    found: list[bytes] = []
+    for piece in pieces:
+        breathe()
+        try:
+            view.feed_joined([piece])
+        except (ValueError, TypeError, KeyError):
+            raise damaged() from None
+        found.append(b"".join(view.take_pieces()))
+    return found
 
 
 def joined(run: Sequence[Event]) -> Event:
@@ -483,6 +601,7 @@ def _context(header: LogHeader, form: Representation, clock: Clock, *, ids: bool
         "compact" if form.is_compact else "full",
         timestamps=form.timestamps,
         ids=ids,
+        usage=header.usage or form.format.name != header.dialect,
         follows=True,
     )
 

@@ -90,7 +90,11 @@ class DurableStreams:
         stream_id = header.stream_id
         record = None if self.record_of is None else self.record_of(spec)
         log = self._store.create(header, record)
-        publication = Publication(_Runner(self, header.caller), log, cast("Numbered", spec.output), spec.model.stream)
+        if record is not None:
+            spec.begun = partial(self._store.when_begun, log)
+        publication = Publication(
+            _Runner(self, header.caller), log, cast("Numbered", spec.output), spec.model.stream, spec.keeping
+        )
         try:
             self._publications[stream_id] = publication
             publication.begin(self._start(spec, publication, stream_id, clock, None))
@@ -120,7 +124,7 @@ class DurableStreams:
         """
         stream_id = log.header.stream_id
         encoder = _OneNumber(number) if spec.hold else cast("Numbered", spec.output)
-        publication = Publication(_Runner(self, log.header.caller), log, encoder, spec.model.stream)
+        publication = Publication(_Runner(self, log.header.caller), log, encoder, spec.model.stream, spec.keeping)
         self._publications[stream_id] = publication
         try:
             session = self._start(spec, publication, stream_id, clock, said)
@@ -132,6 +136,8 @@ class DurableStreams:
             raise Error("internal", "the gateway failed to go on with this stream") from None
         if piece:
             log.append(piece, encoder.seq)
+            if spec.keeping is not None:
+                spec.keeping.logged(piece)
         publication.begin(session)
         for follower in self.followers:
             if follower.log is log:

@@ -170,7 +170,9 @@ class Session(ReadStream):
         )
         self.attempts = Attempts(targets, spec, stream_id, self._meter, loop, now)
         self.intake = Intake(self, self.attempts, self._delivery, self._meter, self._timers, clock)
-        attempt = None if said is not None or self.attempts.waits() else self.attempts.first(self.intake, now)
+        awaits_store = said is None and spec.begun is not None and spec.begun(self._ask_now)
+        waits = said is not None or awaits_store or self.attempts.waits()
+        attempt = None if waits else self.attempts.first(self.intake, now)
         is_made = False
         try:
             self._use_output(spec.output)
@@ -182,7 +184,7 @@ class Session(ReadStream):
                 self.relay.watch(spec.trace.output)
             if said is not None:
                 self._resume(said)
-            elif attempt is None:
+            elif attempt is None and not awaits_store:
                 self._ask_later(LIMITS.unmeasured_check)
             self.arm()
             if self._run is not None:
@@ -278,6 +280,11 @@ class Session(ReadStream):
 
     def _ask_later(self, delay: float) -> None:
         self._timers.wait_for_attempt(delay, partial(self.guarded, self._ask))
+
+    def _ask_now(self) -> None:
+        """Makes the first attempt: the store has the request. Nothing is asked before the next turn of the loop."""
+        if self.phase is not _OVER:
+            self._ask_later(0.0)
 
     def _ask(self) -> FastPath | None:
         """Makes the next attempt, or joins the hedge. Returns the fast path of the hedge's next reads, or `None`.
@@ -658,6 +665,8 @@ class Session(ReadStream):
         pieces = () if relay.is_cut else self._delivery.take_last()
         is_cancelled = relay.end.get("finish_reason") == "cancelled"
         has_failed = error is not None and not self._delivery.replaces(error)
+        if self.attempts.spec.keeping is not None:
+            self.attempts.spec.keeping.wrote(pieces)
         counted = self._leave("failed" if has_failed else "cancelled" if is_cancelled else "finished")
         if error is not None or "reason" in relay.end:  # the gateway's own end: its upstream may still generate
             self.attempts.close_exchange()

@@ -402,7 +402,10 @@ class Engine(EngineCallbacks):
         """
         if not self.has_processors and not stream.said and stream.placeholders is None:
             return None
-        return make_chain(self._processors, stream, self._guard)
+        guard = self._guard
+        if guard is None and stream.placeholders is not None:
+            guard = self.guarding  # as in `chain`
+        return make_chain(self._processors, stream, guard)
 
     def is_processed(self, *, wants_json: bool, model: str, caller: str, let: LetThrough | None = None) -> bool:
         """Returns whether the configuration has processors for a stream: its bytes cannot be passed through unread.

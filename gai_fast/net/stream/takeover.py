@@ -10,8 +10,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    has not. No other owner uses its number (`stores.store.owners_number`).
 3. The record has the request as it was sent up, behind the gates, which it does not pass again; the own words for a
    guard's placeholders, whatever guards there are now; and no credential. Streams that need more have no record: a
-   caller's own credential belongs to the worker that began them, and so does the body of a dialect's route. What a
-   client wrote for its provider alone is recorded if it names no secret.
+   caller's own credential belongs to the worker that began them. What a client wrote for its provider alone is
+   recorded if it names no secret.
 4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
@@ -24,7 +24,6 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -34,9 +33,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cas
 
 import msgspec
 
-from gai_fast.core.requests.reading import characters, parse_request
+from gai_fast.core.requests.reading import characters, parse_object, parse_request
 from gai_fast.core.session import NamedSession
-from gai_fast.formats import StreamContext, StreamEncoder, get_format
+from gai_fast.formats import ClientRequest, StreamContext, StreamEncoder, get_format
+from gai_fast.formats._base import ItemMark
 from gai_fast.guards.input import LetThrough
 from gai_fast.guards.restore import Placeholders
 from gai_fast.ledger import Ledger, Reservation
@@ -46,7 +46,18 @@ from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ModelSettings
-from gai_fast.net.attempts.spec import Clock, StreamSpec
+from gai_fast.net.attempts.records import (
+    NATIVE_VERSION,
+    NO_REQUEST,
+    VERSION,
+    RequestRecord,
+    RouteRecord,
+    decode,
+    encode,
+    has_secret,
+    version_of,
+)
+from gai_fast.net.attempts.spec import Clock, Keeping, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
@@ -116,61 +127,11 @@ class TakeOverHost(Protocol):
         """Begins the trace of a stream that goes on here; as `Telemetry.go_on`. Returns None if nothing is traced."""
 
 
-_VERSION: Final = 1
-"""Of the records that this release writes. A new one if a worker that ignores what it does not know would be wrong."""
-
-
-class _Version(msgspec.Struct):
-    """The version of a record, whatever else it has. 0 for those before there was one."""
-
-    version: int = 0
-
-
-class _Record(msgspec.Struct):
-    """The record of a stream's request in the store. What a later release has added to its version is ignored.
-
-    Args:
-        version: `_VERSION`.
-        request: The native request.
-        dialect: As `StreamSpec` has it, like the members below.
-        can_reset: As above.
-        is_agent: As above.
-        unsupported: As above.
-        left_out: As above.
-        endpoint: As above.
-        transport: As above.
-        home: As above.
-        said: What guards have said of the request: the events behind `start`.
-        own: The caller's own words, by the placeholders that the request has in place of them.
-        reserved: The spend that its key had to have left, and what was reserved.
-        is_stored_key: Whether its key is one of the store.
-        session: The session that its client has named. Providers get the name.
-        is_large: As of `StreamSpec`.
-        span: `Trace.context` of its request. Empty if it is not traced.
-    """
-
-    version: int
-    request: msgspec.Raw
-    dialect: str
-    can_reset: bool
-    is_agent: bool
-    unsupported: Any
-    left_out: list[str]
-    endpoint: str
-    transport: str
-    home: str
-    said: list[Any] = []
-    own: dict[str, str] = {}
-    reserved: tuple[int, int] = (0, 0)
-    is_stored_key: bool = False
-    session: tuple[str, str] | None = None
-    is_large: bool = False
-    span: str = ""
-
-
-_encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(_Record).decode
-_version_of: Final = msgspec.json.Decoder(_Version).decode
+OfRoute = Callable[
+    [ClientRequest, LogHeader, ModelSettings, RequestRecord, LetThrough | None], tuple[StreamSpec, StreamContext]
+]
+"""Makes the spec of a request in a client's dialect. Its arguments are the request, the header of the stream's log, its
+model, its record, and what guards have let through. It raises an `Error` if the request cannot be served here."""
 
 
 class TakeOvers:
@@ -183,10 +144,12 @@ class TakeOvers:
 
     Attributes:
         key_home: Returns where the key of a caller is. Set by a server.
+        of_route: Makes the spec of a request in a client's dialect. Set by a server.
     """
 
     def __init__(self, host: TakeOverHost, targets: Targets, durable: DurableStreams) -> None:
         self.key_home: Callable[[str], KeyHome] = lambda caller: ""
+        self.of_route: OfRoute | None = None
         self._host = host
         self._targets = targets
         self._durable = durable
@@ -225,22 +188,27 @@ class TakeOvers:
     def record_of(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a stream that begins here. None if no other worker could go on with it."""
         header, request = spec.log_header, spec.request
-        if header is None or not isinstance(request, Request) or not (header.format == NATIVE or spec.hold):
+        if header is None or spec.credential is not None or not (header.format == NATIVE or spec.hold):
             return None
-        if spec.credential is not None or spec.run is not None:
+        if spec.run is not None:
             return None
-        if spec.other is not None or spec.translated is not None or spec.keeping is not None or spec.is_kept:
-            return None  # of a dialect's route
-        if _has_secret(request):
+        route, kept = None, None if spec.keeping is None else spec.keeping.recorded()
+        if spec.recorded is not None:
+            route = spec.recorded()
+            route.kept = kept
+            request = parse_object(bytes(route.body))
+        elif not isinstance(request, Request) or kept is not None:
+            return None
+        if has_secret(request):
             return None
         if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
             return None
         let = spec.let or LetThrough()
         try:
-            record = _encode(
-                _Record(
-                    _VERSION,
-                    msgspec.Raw(_encode(request)),
+            record = encode(
+                RequestRecord(
+                    NATIVE_VERSION if route is None else VERSION,
+                    NO_REQUEST if route is not None else msgspec.Raw(encode(request)),
                     spec.dialect,
                     spec.can_reset,
                     spec.is_agent,
@@ -256,6 +224,7 @@ class TakeOvers:
                     spec.session,
                     spec.is_large,
                     "" if spec.trace is None else spec.trace.context,
+                    route,
                 )
             )
         except (TypeError, ValueError):  # a lone surrogate
@@ -297,12 +266,21 @@ class TakeOvers:
             return found
         kept, request, length, said, gap = found
         try:
-            spec, context = self._spec(header, model, kept, request, length)
+            if isinstance(request, ClientRequest):
+                spec, context = self._of_route(header, model, kept, request)
+            else:
+                spec, context = self._spec(header, model, kept, request, length)
             if _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
             piece = b"" if is_whole else _announced(spec, said, gap)
         except (Error, ValueError):
             return EndsInstead()
+        if spec.keeping is not None:
+            read = partial(_keep, spec.keeping, log.read(0, sys.maxsize).pieces)
+            if is_small:
+                read()
+            else:
+                await self._targets.beside.do(read, header.caller)
         refusal = await self._admitted(header, kept, owner)
         if refusal is not None:
             return refusal
@@ -310,7 +288,7 @@ class TakeOvers:
         begin = partial(self._begin, spec, context, log, said, number, piece)
         return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, kept_by(gap)), withdraw)
 
-    async def _admitted(self, header: LogHeader, kept: _Record, owner: Owner) -> EndsInstead | None:
+    async def _admitted(self, header: LogHeader, kept: RequestRecord, owner: Owner) -> EndsInstead | None:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
 
         Raises:
@@ -437,8 +415,18 @@ class TakeOvers:
         name = model if model in self._targets.settings.models else OTHER
         counts[name, outcome] = counts.get((name, outcome), 0) + 1
 
+    def _of_route(
+        self, header: LogHeader, model: ModelSettings, kept: RequestRecord, asked: ClientRequest
+    ) -> tuple[StreamSpec, StreamContext]:
+        """Returns the attempt for a request in a dialect, and the context of its output. Raises as `_spec`."""
+        if self.of_route is None:
+            raise Error("unsupported", "this process has no routes of dialects")
+        spec, context = self.of_route(asked, header, _without_client(model), kept, _let_through(kept))
+        spec.trace = self._host.go_on_trace(kept.span)
+        return spec, context
+
     def _spec(
-        self, header: LogHeader, model: ModelSettings, kept: _Record, request: Request, length: int
+        self, header: LogHeader, model: ModelSettings, kept: RequestRecord, request: Request, length: int
     ) -> tuple[StreamSpec, StreamContext]:
         """Returns the attempt, and the context of its output.
 
@@ -453,14 +441,7 @@ class TakeOvers:
             Error: The request cannot be served here.
         """
         stream_id, caller = header.stream_id, header.caller
-        let: LetThrough | None = None
-        if kept.said or kept.own:
-            placeholders = Placeholders() if kept.own else None
-            if placeholders is not None:
-                placeholders.recall(kept.own)
-            let = LetThrough(tuple(kept.said), placeholders)
-        if model.stream.on_disconnect == "cancel":  # nobody who started it is there
-            model = replace(model, stream=replace(model.stream, on_disconnect="detach"))
+        let, model = _let_through(kept), _without_client(model)
         clock = Clock(now_ms)
         context = StreamContext(
             stream_id,
@@ -501,6 +482,30 @@ class TakeOvers:
         return spec, context
 
 
+def _let_through(kept: RequestRecord) -> LetThrough | None:
+    """Returns what guards have let through of a request. None if they have found nothing."""
+    if not kept.said and not kept.own:
+        return None
+    placeholders = Placeholders() if kept.own else None
+    if placeholders is not None:
+        placeholders.recall(kept.own)
+    return LetThrough(tuple(kept.said), placeholders)
+
+
+def _without_client(model: ModelSettings) -> ModelSettings:
+    """Returns a model with streams that go on: nobody who started them is there."""
+    if model.stream.on_disconnect != "cancel":
+        return model
+    return replace(model, stream=replace(model.stream, on_disconnect="detach"))
+
+
+def _keep(keeping: Keeping, pieces: Sequence[bytes]) -> None:
+    """Tells what keeps an answer all that its log has; may work beside the loop."""
+    for piece in pieces:
+        breathe()
+        keeping.logged(piece)
+
+
 class _Continued:
     """A stream that goes on from its content, until more of its content comes. A `LogWatcher`.
 
@@ -539,20 +544,6 @@ def _tell(log: StreamLog, outcome: _Outcome, kept: int | None, taken: TakeOver) 
     _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, rest)
 
 
-def _has_secret(request: Request) -> bool:
-    """Returns whether what a client wrote for its provider alone has a member that may be a credential, or is long."""
-    options = [getattr(tool, "options", None) for tool in request.tools]
-    given = [each for each in (request.extra, request.provider_options, *options) if each]
-    text = _encode(given) if given else b""
-    return len(text) > LIMITS.takeover_options or _SECRET.search(text) is not None
-
-
-_SECRET: Final = re.compile(
-    rb'"[^"]*(?:api[_-]?key|authorization|token|secret|password|credentials?|subscription[_-]key)"\s*:', re.IGNORECASE
-)
-"""A member of JSON whose name says that its value is a credential."""
-
-
 def _announced(spec: StreamSpec, said: Sequence[Event], gap: Event) -> bytes:
     """Returns the frames with which a stream goes on.
 
@@ -579,13 +570,13 @@ class _Found(NamedTuple):
     Attributes:
         kept: Its record.
         request: The request of that.
-        length: Its characters.
+        length: Its characters. 0 if it knows them.
         said: The events of its log.
         gap: The event that voids what clients have beyond the log.
     """
 
-    kept: _Record
-    request: Request
+    kept: RequestRecord
+    request: Request | ClientRequest
     length: int
     said: list[Event]
     gap: Event
@@ -609,23 +600,44 @@ def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of
         NotYet: The record is of a later release, whose workers go on with the stream.
     """
     try:
-        version = _version_of(record).version
+        version = version_of(record).version
     except ValueError:
         return EndsInstead()
-    if version > _VERSION:
+    if version > VERSION:
         raise NotYet
     all_of_them = all_of_them or any(_RESET in piece for piece in backlog.pieces)
     said = _events_of(backlog.pieces, all_of_them=all_of_them)
     if any(event["type"] in _ENDS for event in said):
         return EndsInstead()
     try:
-        kept = _decode(record) if version else None
+        kept = decode(record) if version else None
         if kept is None:
             return EndsInstead()
+        if kept.route is not None:
+            return _Found(kept, _asked(kept.route), 0, said, gap_behind(backlog, last_seq, number))
         request = parse_request(bytes(kept.request))
     except (Error, ValueError):
         return EndsInstead()
     return _Found(kept, request, characters(request), said, gap_behind(backlog, last_seq, number))
+
+
+def _asked(route: RouteRecord) -> ClientRequest:
+    """Returns a request in a client's dialect, which is translated if that takes long.
+
+    Raises:
+        Error: It is none.
+        ValueError: There is no such dialect.
+    """
+    form = get_format(route.format)
+    asked = form.read_request(parse_object(bytes(route.body)))
+    asked.echo = route.echo
+    asked.marks = [ItemMark(*mark) for mark in route.marks]
+    if route.containers > LIMITS.takeover_containers:
+        try:
+            asked.native = form.parse_request(asked.body_for(None))
+        except Error as refused:  # an upstream of the dialect needs no translation
+            asked.native = refused
+    return asked
 
 
 def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:

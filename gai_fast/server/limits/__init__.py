@@ -102,6 +102,9 @@ class Limits:
     """Bytes of a body whose structure is checked in one turn of the loop, in 3 ms at most. Smaller bodies are checked
     and parsed in the turn in which they are complete."""
 
+    kept_turn: int = 16 * KIB
+    """Bytes of a durable answer's log that are read at once for what is kept of it: 150 deltas, or 0.5 ms."""
+
     turn_containers: int = 1000
     """Objects and arrays of a request that is read, and then written for its upstream, in one turn of the loop each:
     10 to 20 ms. One with more is read and written beside the loop."""

@@ -186,7 +186,7 @@ class DurableRoutes:
         Raises:
             Error: The requested form is unknown; checked even if the response would not have it.
         """
-        incoming.negotiate(None, log.header.format)
+        incoming.negotiate(None, log.header.client_format)
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
             return incoming.json_reply(state_of(log))
         if log.ending is not None and after >= log.last_seq > 0 and not (log.ending.is_lost and after > log.last_seq):
@@ -234,7 +234,7 @@ class DurableRoutes:
     def form(self, incoming: Incoming, log: StreamLog, default_format: str | None = None) -> Representation:
         """Returns the form that the client asks for; the default is the format of the log."""
         accept = incoming.http.headers.get("accept")
-        negotiated = incoming.negotiate(accept, default_format or log.header.format)
+        negotiated = incoming.negotiate(accept, default_format or log.header.client_format)
         if negotiated.format.tells_programs_apart:
             negotiated = for_program(negotiated, incoming.http.headers.get("user-agent"))
         stream = self._stream_settings(log.header.model)

@@ -7,6 +7,7 @@ objects say of it, and the session waits (`net/stream/session.py`, rule 6).
    an upstream keeps; or unless nothing is kept here (`[responses] store`).
 2. Kept are the request's own items, the last `response` object as the client gets it, and the id of its parent.
 3. Of a client that has left, what it could have read so far is kept as `cancelled`, if it has been sent the id.
+   The log of a durable stream has its events: what is kept of it is written from these, as each client's answer is.
 4. An answer that could not be kept says `store: false` in its last object, and goes to its client as any other. So
    does one whose upstream gave it an id that no request may name.
 """
@@ -14,16 +15,24 @@ objects say of it, and the session waits (`net/stream/session.py`, rule 6).
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
 
 from gai_fast.core.requests.stored_ids import is_item_of, is_response
-from gai_fast.formats import ClientRequest, KeptAnswer
+from gai_fast.formats import ClientRequest, KeptAnswer, get_format
 from gai_fast.formats.responses.chain import indexed_ids, own_items
 from gai_fast.kernels import Piece, encode_json, parse_exact
+from gai_fast.net.attempts.records import KeptRecord
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
+from gai_fast.net.logs.view import Reencoded, Representation
+from gai_fast.runtime.clock import now_ms
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.chains import Turn
 from gai_fast.server.requests.newest import Newest
+from gai_fast.stores import LogHeader
 from gai_fast.stores.responses import KEPT_ID, KeptResponse, KeptResponses
 
 if TYPE_CHECKING:
@@ -116,8 +125,87 @@ class AnswerKeeping(Keeping):
             identifier, answer.parent or "", answer.status, self._input, answer.response, items, provider
         )
 
+    def recorded(self) -> KeptRecord:
+        """Works as `Keeping.recorded`."""
+        return KeptRecord(self.answer.is_kept, self.answer.parent, msgspec.Raw(self._input))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the answer could not be kept."""
+        return self._is_lost
+
     def _kept(self, kept: asyncio.Future[bool]) -> None:
         self._is_lost = kept.cancelled() or kept.exception() is not None or not kept.result()
+
+
+class LoggedKeeping(Keeping):
+    """How the answer of a durable stream is kept: rule 3.
+
+    Args:
+        keeping: Keeps it.
+        header: The header of its log.
+    """
+
+    __slots__ = ("_keeping", "_size", "_view", "_waiting")
+
+    def __init__(self, keeping: AnswerKeeping, header: LogHeader) -> None:
+        self._keeping = keeping
+        self._view = Reencoded(header, Representation(get_format(header.dialect), "sse"), 0, now_ms)
+        self._view.kept = keeping.answer
+        self._waiting: list[bytes] = []
+        self._size = 0
+
+    @property
+    def has_last(self) -> bool:
+        """Works as `Keeping.has_last`: the end of a log is sent at once."""
+        return False
+
+    def recorded(self) -> KeptRecord:
+        """Works as `Keeping.recorded`."""
+        return self._keeping.recorded()
+
+    def logged(self, frames: bytes) -> None:
+        """Works as `Keeping.logged`. Adjacent deltas are read together."""
+        self._waiting.append(frames)
+        self._size += len(frames)
+        if self._size >= LIMITS.kept_turn:
+            self._read()
+
+    def wrote(self, pieces: Sequence[Piece]) -> None:
+        """Works as `Keeping.wrote`."""
+        self._waiting.append(b"".join(pieces))
+        self._read()
+
+    def _read(self) -> None:
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        self._view.feed_joined(waiting)
+        self._view.take_pieces()
+
+    def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
+        """Works as `Keeping.ended`. A stream that another worker goes on with has not ended."""
+        return None if is_left else self._keeping.ended(spec, is_left=False, is_refused=is_refused)
+
+    def last(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
+        """Works as `Keeping.last`: the last event says to every client that the answer is not kept."""
+        if not self._keeping.is_lost:
+            return pieces
+        return [_END.sub(rb'\1"store":false,', b"".join(pieces))]
+
+
+_END: Final = re.compile(rb'(?<=^data: )(\{(?:"schema":"[^"]*",)?"type":"(?:finish|error)",)', re.M)
+"""The beginning of the last event of a stream."""
+
+
+def keeping_again(responses: KeptResponses, header: LogHeader, kept: KeptRecord) -> AnswerKeeping:
+    """Returns how the answer to a request is kept whose worker is gone.
+
+    Args:
+        responses: Keep it.
+        header: The header of its log.
+        kept: The record of it.
+    """
+    answer = KeptAnswer(is_kept=kept.is_kept, parent=kept.parent)
+    return AnswerKeeping(responses, header.caller, answer, parse_exact(bytes(kept.input).decode()))
 
 
 def keeping_of(

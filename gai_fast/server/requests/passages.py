@@ -32,6 +32,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, Settings
+from gai_fast.net.attempts.records import RequestRecord
 from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
@@ -54,7 +55,7 @@ from gai_fast.server.requests.chains import Found, WholeRequest, whole
 from gai_fast.server.requests.chats import chat_id_of
 from gai_fast.server.requests.idempotency import KEY_HEADERS, expired, key_of
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.keeping import AnswerKeeping, keeping_of
+from gai_fast.server.requests.keeping import AnswerKeeping, LoggedKeeping, keeping_again, keeping_of
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import response_of
@@ -92,6 +93,21 @@ class PassageHome:
         self.specs = SpecBuilder(engine)
         self.quotas = Quotas(engine)
         self.uncounted = Uncounted(engine.timers.clock)
+        engine.takeovers.of_route = self.taken_over
+
+    def taken_over(
+        self, asked: ClientRequest, header: LogHeader, model: ModelSettings, kept: RequestRecord, let: LetThrough | None
+    ) -> tuple[StreamSpec, StreamContext]:
+        """Makes the spec of a request whose worker is gone; as `OfRoute`."""
+        route = kept.route
+        assert route is not None
+        keeping: AnswerKeeping | None = None
+        if route.kept is not None:
+            keeping = keeping_again(self.engine.store.responses, header, route.kept)
+        answer = None if keeping is None else keeping.answer
+        spec, context = self.specs.of_record(asked, header, model, kept, route, let, answer)
+        spec.keeping = LoggedKeeping(keeping, header) if keeping is not None and not spec.hold else keeping
+        return spec, context
 
 
 class StreamPassage(Passage):
@@ -512,6 +528,9 @@ class DialectPassage(StreamPassage):
             incoming, asked, negotiated, is_durable=self.key is not None, kept=kept, key=self.key
         )
         spec.keeping = keeping
+        header = spec.log_header
+        if keeping is not None and header is not None and not spec.hold and self._generates:
+            spec.keeping = LoggedKeeping(keeping, header)
         if is_unfollowed:
             self._answers_unfollowed(negotiated, spec, context, _OK)
         else:

@@ -13,6 +13,7 @@ Responses that only an upstream stores are unknown here.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -21,17 +22,31 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.formats.responses.chain import items_page
 from gai_fast.formats.responses.log import final_response, frames_after, has_ended, last_response
 from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
-from gai_fast.net.logs.view import LogFrames, Representation, View, view_of
+from gai_fast.net.logs.closing import end_in
+from gai_fast.net.logs.view import (
+    NATIVE,
+    FramesAfter,
+    LogFrames,
+    Reencoded,
+    Representation,
+    View,
+    pieces_in,
+    read_event,
+    view_of,
+)
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.durable import DurableRoutes, End, check_readable, stream_error
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers, Work
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores._base import damaged, data_lines
 from gai_fast.stores._base import frames_after as events_after
 from gai_fast.stores.responses import KEPT_ID, KeptResponse
 
@@ -64,7 +79,7 @@ class ResponseRoutes:
         after = _starting_after(incoming)
         if is_stream:
             return self._stream(incoming, identifier, after)
-        return self._answer(incoming, identifier, partial(_object, incoming), lambda log: self._reply(incoming, log))
+        return self._answer(incoming, identifier, None)
 
     def cancel(self, incoming: Incoming) -> Reply | None:
         """Handles `POST /v1/responses/{id}/cancel`: ends the response if it runs, and sends it."""
@@ -81,11 +96,7 @@ class ResponseRoutes:
             else:
                 await self._durable.cancel_found(log)
 
-        def answer(log: StreamLog) -> Reply:
-            # The process that runs the stream may not have logged the end yet.
-            return self._reply(incoming, log, pending_status="cancelled")
-
-        return self._answer(incoming, identifier, partial(_object, incoming), answer, end)
+        return self._answer(incoming, identifier, end)
 
     def input_items(self, incoming: Incoming) -> Reply | None:
         """Handles `GET /v1/responses/{id}/input_items`: sends the items of the request itself."""
@@ -142,50 +153,48 @@ class ResponseRoutes:
         except Error as error:
             if error.reason != "worker_lost":  # the log is lost with its worker
                 raise
-        is_theirs = log is not None and log.header.caller == caller and log.header.format == _FORMAT
+        is_theirs = log is not None and log.header.caller == caller and log.header.client_format == _FORMAT
         return log if is_theirs else None
 
     # -- what is kept, and logs --
 
-    def _answer(
-        self,
-        incoming: Incoming,
-        identifier: str,
-        of_kept: OfKept,
-        of_log: Callable[[StreamLog], Reply],
-        end: End | None = None,
-    ) -> Reply | None:
+    def _answer(self, incoming: Incoming, identifier: str, end: End | None) -> Reply | None:
         """Answers about a response: while it runs by its log, then by what is kept, and by its log if that is not.
 
         Args:
             incoming: The client's request.
             identifier: The response's id.
-            of_kept: Answers by what is kept.
-            of_log: Answers by a log.
             end: As for `DurableRoutes.with_log`.
         """
         caller, stream_id = incoming.http.caller, _stream_id(identifier)
+        # The process that runs the stream may not have logged the end yet.
+        pending_status = None if end is None else "cancelled"
+        found: list[StreamLog] = []
 
-        def answer(log: StreamLog, _: StreamResponse | None) -> Reply:
+        def answer(log: StreamLog, _: StreamResponse | None) -> Reply | None:
             _of_format(log)
             if _is_said_to_be_kept(log):
                 raise stream_error()  # `find` then looks for what is kept again: the response may have ended just now
-            return of_log(log)
+            found.append(log)
+            return None
 
         async def find(response: StreamResponse) -> Reply | None:
             kept = await self._kept.find(caller, identifier)
             if kept is None and stream_id:
                 try:
-                    return await self._durable.find(incoming, stream_id, answer, end, response)
+                    reply = await self._durable.find(incoming, stream_id, answer, end, response)
+                    return await self._reply(incoming, found[0], pending_status) if found else reply
                 except Error as error:
                     if error.code != "not_found":
                         raise
                 kept = await self._kept.find(caller, identifier)
             if kept is None:
                 raise _not_found()
-            return of_kept(kept)
+            return _object(incoming, kept)
 
-        if self._runs_here(caller, stream_id):
+        is_plain = stream_id in self._engine.streams and self._engine.store.find_here(stream_id) is None
+        if (end is None or is_plain) and self._runs_here(caller, stream_id):
+            of_log = partial(_reply_of, incoming)
             return self._durable.with_log(incoming, stream_id, lambda log, _: of_log(_of_format(log)), end)
         return self._wait(incoming, find)
 
@@ -196,7 +205,7 @@ class ResponseRoutes:
         def follow(log: StreamLog, response: StreamResponse | None) -> Reply | None:
             form = self._durable.form(incoming, _of_format(log))
             view = _view(log.header, form, after)
-            self._durable.begin(incoming, log, max(after, 0), response, view=view)
+            self._durable.begin(incoming, log, 0 if view.start == 0 else after, response, view=view)
             return None
 
         async def find(response: StreamResponse) -> Reply | None:
@@ -228,7 +237,7 @@ class ResponseRoutes:
             return False
         log = self._engine.store.find_here(stream_id)
         if log is not None:
-            return log.header.caller == caller and log.header.format == _FORMAT and not log.is_over
+            return log.header.caller == caller and log.header.client_format == _FORMAT and not log.is_over
         session = self._engine.streams.get(stream_id)
         return session is not None and session.caller == caller
 
@@ -238,12 +247,16 @@ class ResponseRoutes:
         self._pending.add(incoming, response, work(response))
         return None
 
-    def _reply(self, incoming: Incoming, log: StreamLog, pending_status: str | None = None) -> Reply:
-        return incoming.json_reply(response_of(log, pending_status))
+    async def _reply(self, incoming: Incoming, log: StreamLog, pending_status: str | None) -> Reply:
+        """Returns the response with the current response of a stream. A long log is read beside the loop."""
+        if not log.is_over or log.size <= LIMITS.turn_bytes:
+            return _reply_of(incoming, log, pending_status)
+        work = partial(response_of, log, pending_status)
+        return incoming.json_reply(await self._engine.targets.beside.do(work, incoming.http.caller))
 
 
-OfKept = Callable[[KeptResponse], Reply]
-"""Answers by what is kept of a response."""
+def _reply_of(incoming: Incoming, log: StreamLog, pending_status: str | None = None) -> Reply:
+    return incoming.json_reply(response_of(log, pending_status))
 
 
 def _object(incoming: Incoming, kept: KeptResponse) -> Reply:
@@ -267,8 +280,31 @@ def _is_said_to_be_kept(log: StreamLog) -> bool:
         or (ending.error is not None and log.header.framing == "json")
     ):
         return False
+    if log.header.format == NATIVE:
+        return _is_said_in(log)
     response = response_of(log)
     return has_ended(response) and response.get("store") is True
+
+
+def _is_said_in(log: StreamLog) -> bool:
+    """Does the work of `_is_said_to_be_kept` for a log of format `gai`. Who lacks its beginning cannot know better."""
+    backlog = log.read(0, 1)
+    if backlog.lost:
+        return True
+    for piece in backlog.pieces:
+        for data in data_lines(piece):
+            first: Any = _event_in(data)
+            last: Any = end_in(log)
+            echo = first.get("echo")
+            return isinstance(echo, dict) and echo.get("store") is True and last.get("store") is not False
+    return False
+
+
+def _event_in(data: bytes) -> Event:
+    try:
+        return read_event(data)
+    except (ValueError, TypeError, KeyError):
+        raise damaged() from None
 
 
 def _page(incoming: Incoming) -> tuple[str, str | None, int]:
@@ -311,8 +347,15 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
     lost = Error.from_payload(ending.error or {}) if ending is not None and ending.is_lost else log.broken
     if ending is not None and ending.error is not None and lost is None and log.header.framing == "json":
         raise Error.from_payload(ending.error)
-    backlog = log.read(0, SHARED.held_answer)  # not by a `LogCursor`: later pieces do not matter
-    pieces = _without_closing(log, backlog.pieces) if lost is not None and log.broken is None else backlog.pieces
+    is_native = log.header.format == NATIVE
+    # Not by a `LogCursor`: later pieces do not matter.
+    backlog = log.read(0, (sys.maxsize if log.is_over else 1) if is_native else SHARED.held_answer)
+    pieces: Sequence[bytes] = backlog.pieces
+    if is_native:
+        form = Representation(get_format(_FORMAT), "sse")
+        pieces = () if backlog.lost else pieces_in(log.header, form, now_ms, pieces)
+    elif lost is not None and log.broken is None:
+        pieces = _without_closing(log, pieces)
     response = last_response(pieces, whole=log.header.framing == "json")
     if response is None:
         if backlog.lost:
@@ -322,7 +365,7 @@ def response_of(log: StreamLog, pending_status: str | None = None) -> dict[str, 
         check_readable(log)
     if lost is not None:
         return final_response(response, "failed", lost)
-    is_cancelled = ending is not None and ending.state == "cancelled"
+    is_cancelled = ending is not None and ending.state == "cancelled" and not is_native
     if is_cancelled and log.header.is_numbered and not response.get("output"):
         response = _as_it_began(log, response)
     return response if pending_status is None else final_response(response, pending_status)
@@ -375,6 +418,10 @@ class _FramesAfter(LogFrames):
 
 
 def _view(header: LogHeader, form: Representation, after: int) -> View:
+    if after >= 0 and header.format == NATIVE and form.format.name == _FORMAT and form.framing == "sse":
+        view = Reencoded(header, form, 0, now_ms)
+        view.behind = FramesAfter(after)
+        return view
     if after >= 0 and form.is_of(header) and header.is_numbered:
         return _FramesAfter(header, form, after)
     return view_of(header, form, max(after, 0), now_ms)
@@ -386,7 +433,7 @@ def _of_format(log: StreamLog) -> StreamLog:
     Raises:
         Error: The log has another format; the error equals the error for an unknown stream.
     """
-    if log.header.format != _FORMAT:
+    if log.header.client_format != _FORMAT:
         raise stream_error()
     return log
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, cast, get_args
 
+import msgspec
 from msgspec import UNSET
 
 from gai_fast.core.requests.reading import characters
@@ -24,12 +25,17 @@ from gai_fast.formats import (
     StreamEncoder,
     get_format,
 )
+from gai_fast.guards.input import LetThrough
+from gai_fast.kernels import encode_json
+from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
 from gai_fast.model.tool_rules import as_plain_request
+from gai_fast.net.attempts.records import RequestRecord, RouteRecord
 from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
 from gai_fast.net.stream.streams import Engine
+from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import API, get_provider
 from gai_fast.runtime.breathing import breathe
@@ -104,7 +110,7 @@ class SpecBuilder:
             asks = asks_approvals(incoming.http.headers, wish, negotiated, model, is_stream=is_stream)
             is_durable = is_durable or asks  # who decides finds it by its id, whether its client is there or not
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
-            logged = negotiated if negotiated.name == "gai" else Negotiated(get_format("gai"), "sse", "compact")
+            logged = negotiated if negotiated.name == "gai" else _logged()
             context = self._context(incoming, model, logged.envelope, ids=True)
             output, deltas = _encoder(logged, context, whole=False)
             header = _log_header(incoming, logged, context, whole=False)
@@ -118,7 +124,7 @@ class SpecBuilder:
             check_run(negotiated, answers_of(request))
         elif request.has_run_members:
             request = as_plain_request(request)
-        chain = _chain(self._engine, request, context, incoming)
+        chain = _chain(self._engine, request, context, incoming.http.caller, incoming.let)
         spec = StreamSpec(
             model,
             request,
@@ -186,22 +192,115 @@ class SpecBuilder:
             asks = asks_approvals(incoming.http.headers, None, negotiated, model, is_stream=asked.stream)
             is_durable = is_durable or asks  # as above
         wants_usage = asked.wants_usage or model.stream.usage == "always"
+        is_logged = is_durable and not asked.whole
         context = self._context(
             incoming,
             model,
             negotiated.envelope,
             usage=wants_usage,
             hides_usage=not wants_usage and self._must_count(incoming, model),
-            ids=is_durable and not asked.whole,
+            ids=is_logged,
             echo=asked.echo,
             kept=kept,
         )
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
-        specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header, session, home)
+        if is_logged:
+            logged, context.envelope = _logged(), "compact"
+            header = _log_header(incoming, logged, context, whole=False)
+            header = header._replace(dialect=negotiated.name, usage=wants_usage)
+        specs = _DialectSpecs(
+            self._engine,
+            asked,
+            negotiated,
+            context,
+            header,
+            session,
+            home,
+            dialect=incoming.format,
+            caller=incoming.http.caller,
+            containers=containers_of(incoming.http.body),  # it is dropped before a fallback is asked
+            credential=incoming.http.credential,
+            endpoint=incoming.path,
+            headers=_passed_headers(incoming),
+            is_agent=incoming.facts.is_agent,
+            is_remembered=incoming.newest is not None,
+            is_retry=incoming.facts.is_retry,
+            let=incoming.let,
+            trace=incoming.http.trace,
+            unsupported=_on_unsupported(incoming),
+            is_run=offer is not None,
+        )
         spec = specs.spec(model, before=None)
         if offer is not None:
             check_run(negotiated, max(answers_of(asked.body), answers_of(spec.request)))
             offer.attach(spec, context.stream_id, key, asks=asks)
+        return spec, context
+
+    def of_record(
+        self,
+        asked: ClientRequest,
+        header: LogHeader,
+        model: ModelSettings,
+        kept: RequestRecord,
+        route: RouteRecord,
+        let: LetThrough | None,
+        answer: KeptAnswer | None,
+    ) -> tuple[StreamSpec, StreamContext]:
+        """Builds the spec of a request in a dialect whose worker is gone.
+
+        Args:
+            asked: The request.
+            header: The header of the stream's log.
+            model: Its model.
+            kept: The record of the request.
+            route: That of what it asks for in its dialect.
+            let: What guards have let through of it.
+            answer: As for `StreamContext`.
+
+        Raises:
+            Error: The request cannot be served here.
+        """
+        session = None if kept.session is None else NamedSession(*kept.session)
+        if asked.background:
+            model = _for_background(model)
+        form = get_format(header.client_format)
+        negotiated = Negotiated(form, "sse", header.envelope)
+        context = StreamContext(
+            header.stream_id,
+            header.request_id,
+            header.trace_id,
+            header.model,
+            _DayClock(),
+            header.envelope or model.stream.envelope,
+            timestamps=model.stream.timestamps,
+            ids=not asked.whole,
+            usage=header.usage,
+            echo=route.echo,
+            kept=answer,
+        )
+        specs = _DialectSpecs(
+            self._engine,
+            asked,
+            negotiated,
+            context,
+            header,
+            session,
+            kept.home,
+            dialect=get_format(route.format),
+            caller=header.caller,
+            containers=route.containers,
+            credential=None,
+            endpoint=kept.endpoint,
+            headers=route.headers,
+            is_agent=kept.is_agent,
+            is_remembered=False,
+            is_retry=False,
+            let=let,
+            trace=None,
+            unsupported=kept.unsupported,
+        )
+        spec = specs.spec(self._engine.targets.with_target(model, kept.home), before=None)
+        spec.transport = kept.transport
         return spec, context
 
     def _must_count(self, incoming: Incoming, model: ModelSettings) -> bool:
@@ -386,53 +485,106 @@ class _DialectSpecs:
 
     Args:
         engine: The engine with the processors.
-        incoming: The client's request.
         asked: The parsed request.
         negotiated: The framing and format of the response.
         context: The context of the stream.
         header: The log header of a durable stream; None if the stream is not durable.
         session: As for `StreamSpec`.
         home: As for `StreamSpec`.
+        dialect: The format of its route.
+        caller: As for `StreamSpec`, like those below.
+        containers: The objects and arrays of its body, as `containers_of` counts them.
+        credential: As above.
+        endpoint: As above.
+        headers: As above.
+        is_agent: As above.
+        is_remembered: The client's connection remembers the answer.
+        is_retry: As above.
+        let: As above.
+        trace: As above.
+        unsupported: As above.
+        is_run: Whether the stream is a run.
     """
 
     __slots__ = (
         "_asked",
+        "_caller",
         "_containers",
         "_context",
+        "_credential",
         "_dialect",
+        "_endpoint",
         "_engine",
         "_header",
+        "_headers",
         "_home",
-        "_incoming",
         "_is_agent",
+        "_is_remembered",
+        "_is_retry",
+        "_is_run",
+        "_let",
         "_negotiated",
         "_session",
+        "_trace",
         "_unsupported",
     )
 
     def __init__(
         self,
         engine: Engine,
-        incoming: Incoming,
         asked: ClientRequest,
         negotiated: Negotiated,
         context: StreamContext,
         header: LogHeader | None,
         session: NamedSession | None,
         home: str,
+        *,
+        dialect: Format,
+        caller: str,
+        containers: int,
+        credential: Credential | None,
+        endpoint: str,
+        headers: Mapping[str, str],
+        is_agent: bool,
+        is_remembered: bool,
+        is_retry: bool,
+        let: LetThrough | None,
+        trace: Trace | None,
+        unsupported: OnUnsupported | None,
+        is_run: bool = False,
     ) -> None:
+        self._is_run = is_run
         self._engine = engine
-        self._containers = containers_of(incoming.http.body)  # it is dropped before a fallback is asked
-        self._incoming = incoming
-        self._dialect: Format = incoming.format
         self._asked = asked
         self._negotiated = negotiated
         self._context = context
         self._header = header
-        self._is_agent = incoming.facts.is_agent
         self._session = session
         self._home = home
-        self._unsupported = _on_unsupported(incoming)
+        self._dialect = dialect
+        self._caller = caller
+        self._containers = containers
+        self._credential = credential
+        self._endpoint = endpoint
+        self._headers = headers
+        self._is_agent = is_agent
+        self._is_remembered = is_remembered
+        self._is_retry = is_retry
+        self._let = let
+        self._trace = trace
+        self._unsupported = unsupported
+
+    def recorded(self) -> RouteRecord:
+        """Returns what another worker needs to ask for the same in this dialect."""
+        asked = self._asked
+        return RouteRecord(
+            self._dialect.name,
+            msgspec.Raw(encode_json(asked.body)),
+            dict(self._headers),
+            None if asked.echo is None else dict(asked.echo),
+            [(mark.place, mark.provider, mark.is_reasoning) for mark in asked.marks],
+            self._containers,
+        )
 
     def spec(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
         """Builds the spec for a model; passes the upstream's bytes through if the upstream has the client's dialect.
@@ -453,7 +605,7 @@ class _DialectSpecs:
             or model.upstream.reasoning_tags is not None  # its text has to be read
             or negotiated.format.name != self._dialect.name  # programs may have a form of their own
             or self._context.ids  # the upstream's frames lack the gateway's event ids
-            or self._incoming.run is not None
+            or self._is_run
             or self._is_continued(model, api)
             or self._is_processed()
         ):
@@ -468,11 +620,10 @@ class _DialectSpecs:
 
     def _is_processed(self) -> bool:
         """Returns whether the stream has processors. Those of the model that was asked for stay with a fallback."""
-        engine = self._engine
-        incoming = self._incoming
-        if not engine.has_processors and incoming.let is None:
+        engine, let = self._engine, self._let
+        if not engine.has_processors and let is None:
             return False
-        asked, caller, let = self._asked, incoming.http.caller, incoming.let
+        asked, caller = self._asked, self._caller
         return engine.is_processed(wants_json=asked.wants_json, model=self._context.model, caller=caller, let=let)
 
     def _is_continued(self, model: ModelSettings, api: API) -> bool:
@@ -498,7 +649,7 @@ class _DialectSpecs:
         ignored: Sequence[str] = ()
         request: Request | dict[str, Any]
         own: dict[str, Any] | None = None
-        if api.dialect == dialect.name and self._incoming.run is None:
+        if api.dialect == dialect.name and not self._is_run:
             own = dialect.streamed(_attributed(dialect, asked.body_for(api.provider), model))
         if own is None:
             check_translated(self._containers)
@@ -506,7 +657,7 @@ class _DialectSpecs:
                 request, lost = _native_attributed(asked, dialect)
             else:
                 request, lost = _native(asked, dialect)
-            named = None if self._incoming.run is None else named_tools(asked.body)
+            named = named_tools(asked.body) if self._is_run else None
             if named is not None:
                 lost = [path for path in lost if path not in named.paths]
             if lost:
@@ -515,7 +666,7 @@ class _DialectSpecs:
                 left_out = [path for path in lost if path in refused]
         else:
             request = dialect.with_usage(own) if api.stream_options else own
-        _check_copied(self._engine, self._negotiated, self._context, self._incoming.http.caller)
+        _check_copied(self._engine, self._negotiated, self._context, self._caller)
         output, deltas, chain = self._encoder(request, before)
         translated = (asked.body_for(None), dialect.parse_request) if own is None else None
         is_continued = own is None or dialect.is_continued(asked.body)
@@ -536,7 +687,7 @@ class _DialectSpecs:
         is_continued: bool = True,
     ) -> StreamSpec:
         """Builds a spec; the arguments are those of `StreamSpec`."""
-        incoming, asked, negotiated, context = self._incoming, self._asked, self._negotiated, self._context
+        asked, negotiated, context, header = self._asked, self._negotiated, self._context, self._header
         return StreamSpec(
             model,
             request,
@@ -546,7 +697,7 @@ class _DialectSpecs:
             hold=asked.whole,
             can_reset=asked.whole or negotiated.format.can_reset,
             dialect=negotiated.format.name,
-            headers=_passed_headers(incoming),
+            headers=self._headers,
             shape=asked.shape,
             is_continued=is_continued,
             left_out=left_out,
@@ -554,21 +705,22 @@ class _DialectSpecs:
             unsupported=self._unsupported,
             is_agent=self._is_agent,
             prompt_characters=asked.prompt_characters,
-            is_retry=incoming.facts.is_retry,
+            is_retry=self._is_retry,
             other=self.spec,
-            caller=incoming.http.caller,
-            log_header=self._header,
+            caller=self._caller,
+            log_header=header,
+            recorded=None if header is None else self.recorded,
             chain=chain,
-            trace=incoming.http.trace,
+            trace=self._trace,
             request_id=context.request_id,
             trace_id=context.trace_id,
-            endpoint=incoming.path,
+            endpoint=self._endpoint,
             transport="json" if asked.whole else negotiated.transport,
             translated=translated,
             session=self._session,
             home=self._home,
-            credential=incoming.http.credential,
-            is_kept=context.kept is not None and (context.kept.is_kept or incoming.newest is not None),
+            credential=self._credential,
+            is_kept=context.kept is not None and (context.kept.is_kept or self._is_remembered),
             is_large=self._containers > (LIMITS.turn_passed if isinstance(request, dict) else _MANY),
         )
 
@@ -576,8 +728,8 @@ class _DialectSpecs:
         """Makes the processors; the client's own body is not translated for them, since not every body can be."""
         asked, context = self._asked, self._context
         if isinstance(request, Request):
-            return _chain(self._engine, request, context, self._incoming)
-        let = self._incoming.let
+            return _chain(self._engine, request, context, self._caller, self._let)
+        let = self._let
         if not self._engine.has_processors and let is None:
             return None
         stream = StreamInfo(
@@ -588,7 +740,7 @@ class _DialectSpecs:
             asked.wants_json,
             asked.schema if asked.wants_json else None,
             prompt=asked.prompt,
-            caller=self._incoming.http.caller,
+            caller=self._caller,
             said=() if let is None else let.said,
             placeholders=None if let is None else let.placeholders,
         )
@@ -599,6 +751,8 @@ class _DialectSpecs:
     ) -> tuple[Output, DeltaSink | None, Chain | None]:
         """Returns the encoder of a response from events, again as delta sink if it copies deltas, and the chain."""
         negotiated, context, whole = self._negotiated, self._context, self._asked.whole
+        if self._header is not None and not whole:
+            negotiated = _logged()
         if before is not None and (before.frames is None or negotiated.format.copies_upstream):
             return before.output, before.deltas, before.chain
         if before is not None and not whole:
@@ -609,11 +763,11 @@ class _DialectSpecs:
         return output, deltas, self._chain(request)
 
 
-def _chain(engine: Engine, request: Request, context: StreamContext, incoming: Incoming) -> Chain | None:
-    let = incoming.let
+def _chain(
+    engine: Engine, request: Request, context: StreamContext, caller: str, let: LetThrough | None
+) -> Chain | None:
     if not engine.has_processors and let is None and request.json_snapshots is _UNSET:
         return None  # most streams: the context is not read
-    caller = incoming.http.caller
     return engine.chain(request, context.stream_id, context.request_id, context.trace_id, context.model, caller, let)
 
 
@@ -652,6 +806,11 @@ def _copying_encoder(
         text = f"format {negotiated.format.name!r} has no events: it cannot be durable, processed or continued"
         raise Error("unsupported", text, reason="format")
     return cast("PassthroughEncoder", output)
+
+
+def _logged() -> Negotiated:
+    """Returns the form of the logs of streams whose clients have another one."""
+    return Negotiated(get_format("gai"), "sse", "compact")
 
 
 def _log_header(incoming: Incoming, logged: Negotiated, context: StreamContext, *, whole: bool) -> LogHeader:

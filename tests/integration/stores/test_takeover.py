@@ -470,3 +470,37 @@ async def test_any_worker_cancels_a_stream_that_goes_on_in_another_one(net: Net,
             answer = await get(server.host, path, method="DELETE")
             assert answer.startswith(b"HTTP/1.1 202 "), answer
             assert frames(await follower)[-2][1]["finish_reason"] == "cancelled"
+
+
+async def test_with_before_send_no_upstream_is_asked_that_another_worker_could_not_ask_again(
+    net: Net, folder: Path, url: str
+) -> None:
+    """The worker is killed as its upstream gets the request, three times."""
+    servers: list[Server] = []
+    asked = 0
+
+    async def model(peer: Peer) -> None:
+        nonlocal asked
+        await peer.request()
+        asked += 1
+        if servers:
+            servers.pop().process.kill()
+            await peer.request()  # until it is gone
+        await peer.send(SSE_HEAD, chunk(delta("Hello")), chunk(FINISH + DONE) + LAST_CHUNK)
+
+    upstream = await net.upstream(model)
+    (folder / "gai-fast.toml").write_text(
+        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{upstream.url}/v1"\n'
+        '[[model]]\nname = "m"\nupstream = "up"\n[store]\nsync = "before_send"\n'
+    )
+    arguments = ("--port", "0", "--store", url)
+    async with serving(net, folder, *arguments) as second:
+        for number in range(1, 4):
+            async with serving(net, folder, *arguments) as first:
+                servers.append(first)
+                reply = await get(first.host, "/api/v1/streams", BODY)
+                stream_id = json.loads(reply.partition(b"\r\n\r\n")[2])["id"]
+                await first.ended()
+            got = frames(await get(second.host, f"/api/v1/streams/{stream_id}"))
+            assert said(got) == "Hello"
+            assert asked == 2 * number

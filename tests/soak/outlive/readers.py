@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tests.soak.client import Connection, CutError, Reply, SilenceError
 
@@ -15,6 +15,36 @@ BACK: Final = 0.2
 """The longest wait of a client before it comes back, in seconds."""
 FORMATS: Final = ("gai", "gai ndjson", "openai", "completions", "anthropic", "responses", "simple", "vercel", "agui")
 """What readers ask for: each format whose frames have words, in SSE; `gai` in NDJSON too."""
+BY_NUMBER: Final = "responses number"
+"""What a reader asks for that names the `sequence_number` which it has, of a response in the background."""
+
+
+class Route(NamedTuple):
+    """Where streams begin.
+
+    Attributes:
+        path: Its path.
+        form: The format of its answers.
+        asking: Returns a request with a prompt, without its model.
+    """
+
+    path: str
+    form: str
+    asking: Callable[[str], dict[str, Any]]
+
+
+def _messages_of(tag: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": tag}], "stream": True, "max_tokens": 1000}
+
+
+ROUTES: Final = (
+    Route("/api/v1/stream", "gai", lambda tag: {"query": tag, "resumable": True}),
+    Route("/v1/chat/completions", "openai", _messages_of),
+    Route("/v1/completions", "completions", lambda tag: {"prompt": tag, "stream": True}),
+    Route("/v1/messages", "anthropic", _messages_of),
+    Route("/v1/responses", "responses", lambda tag: {"input": tag, "stream": True, "background": True}),
+)
+"""As many as have no common divisor with `FORMATS`: each meets each."""
 BEHIND: Final = (
     "log_behind",
     "the log has not reached the event that this client has seen",
@@ -63,20 +93,28 @@ class Reader:
         """Its form."""
         return f"{self.form} {self._framing}".strip()
 
-    async def start(self, body: Mapping[str, Any], key: str) -> None:
+    async def start(self, path: str, body: Mapping[str, Any], key: str) -> None:
         """Begins a stream, and reads it to its end. Asks again with its key as long as it does not know the id."""
         while not self.ends and not self.stream_id and not self.faults:
-            await self._read("POST", "/api/v1/stream", body, {"idempotency-key": key})
+            await self._read("POST", path, body, {"idempotency-key": key})
         if self.stream_id:
             await self.follow(self.stream_id)
 
     async def follow(self, stream_id: str) -> None:
         """Reads a stream to its end."""
         self.stream_id = stream_id
+        if self.name == BY_NUMBER:
+            await self._follow_by_number(stream_id)
+            return
         framing = f"&framing={self._framing}" if self._framing else ""
         while not self.ends and not self.faults:
             after = f"&after={stream_id}.{self._last}" if self._last else ""
             await self._read("GET", f"/api/v1/streams/{stream_id}?format={self.form}{framing}{after}", None, {})
+
+    async def _follow_by_number(self, stream_id: str) -> None:
+        while not self.ends and not self.faults:
+            after = f"&starting_after={self._last - 1}" if self._last else ""  # they begin with 0
+            await self._read("GET", f"/v1/responses/resp_{stream_id}?stream=true{after}", None, {})
 
     async def _read(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> None:
         connection: Connection | None = None
@@ -102,7 +140,7 @@ class Reader:
     async def _take(self, reply: Reply) -> None:
         if reply.status != 200:
             body = await reply.rest()
-            self.is_unknown = reply.status == 404 or b'"reason":"idempotency_expired"' in body
+            self.is_unknown = reply.status == 404 or b"this idempotency key is no longer kept" in body
             self.faults.append(f"status {reply.status}: {body[:200]!r}")
             return
         while not reply.ended:
@@ -111,7 +149,7 @@ class Reader:
     def _feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
-            if line.startswith(b"id: "):
+            if line.startswith(b"id: ") and self.name != BY_NUMBER:
                 self._number(line[4:].decode())
             elif line.startswith(b"retry: "):
                 self.retries += 1
@@ -130,6 +168,8 @@ class Reader:
             self.ends += self.form in ("openai", "completions", "simple")
             return
         event = json.loads(data)
+        if self.name == BY_NUMBER:
+            self._number(f"{self.stream_id}.{event['sequence_number'] + 1}")
         if self.form == "gai":
             self._native(event)
         else:

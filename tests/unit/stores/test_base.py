@@ -152,9 +152,11 @@ def test_a_reset_voids_the_text_and_other_choices_have_none_of_it() -> None:
 
 
 def test_a_header_of_a_later_release_may_have_more_at_its_end() -> None:
-    header = LogHeader("s1", "ann", "m", "gai", "sse", request_id="r", handovers=2)
+    header = LogHeader("s1", "ann", "m", "gai", "sse", request_id="r", handovers=2, dialect="openai", usage=False)
+    for of_earlier in (header, header._replace(usage=True), header._replace(usage=True, dialect="")):
+        text = header_text(of_earlier, "w")
+        assert read_header(text) == (of_earlier, "w")
     text = header_text(header, "w")
-    assert read_header(text) == (header, "w")
     assert read_header(text[:-1] + b',"more",7]') == (header, "w")
     for damaged in (b"[]", b'["w","s1"]', text[:-1]):
         with pytest.raises(StoreError, match="cannot be read"):

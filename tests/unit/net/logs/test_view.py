@@ -11,7 +11,17 @@ import pytest
 from gai_fast.formats import Framing, StreamContext, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.events import JSONText
-from gai_fast.net.logs.view import LogFrames, Reencoded, Representation, View, keep_alive, read_event, view_of, written
+from gai_fast.net.logs.view import (
+    FramesAfter,
+    LogFrames,
+    Reencoded,
+    Representation,
+    View,
+    keep_alive,
+    read_event,
+    view_of,
+    written,
+)
 from gai_fast.stores import LogHeader
 from tests.unit.formats.run_events import RUN_EVENTS
 
@@ -428,3 +438,72 @@ def test_codex_gets_keep_alives_with_the_number_of_the_last_event_it_has() -> No
     other.heartbeat()
     last = max(map(int, re.findall(rb'"sequence_number":(\d+)', sent)))
     assert b"".join(other.take_pieces()) == kept % last
+
+
+def of_response(*events: dict[str, Any], **changes: Any) -> tuple[LogHeader, bytes]:
+    """Returns the log of a stream of the Responses route."""
+    form = Representation(get_format("gai"), "sse", "compact")
+    header_ = LogHeader(ID, "anonymous", "m", "gai", "sse", "compact", "req", dialect="responses", **changes)
+    context = StreamContext(ID, "req", None, "m", lambda: 5000, "compact", ids=True, echo={"metadata": {"a": "b"}})
+    encoder = form.format.encoder("sse", context)
+    for event in events:
+        encoder.event(event)  # type: ignore[arg-type]  # an event
+    return header_, encoder.take()
+
+
+def sent(header_: LogHeader, body: bytes, number: int | None) -> list[dict[str, Any]]:
+    view = Reencoded(header_, Representation(get_format("responses"), "sse"), 0, lambda: 0)
+    view.behind = None if number is None else FramesAfter(number)
+    view.feed(body)
+    found = re.findall(rb"^data: (.*)$", b"".join(view.take_pieces()), re.M)
+    return [json.loads(each) for each in found]
+
+
+def test_the_first_event_of_a_log_has_what_answers_of_its_dialect_repeat() -> None:
+    header_, body = of_response(*EVENTS)
+    first, *_, last = sent(header_, body, None)
+    assert first["response"]["metadata"] == last["response"]["metadata"] == {"a": "b"}
+    assert not last["response"]["store"]
+    other = header_._replace(dialect="")
+    assert sent(other, body, None)[0]["response"]["metadata"] == {}
+
+
+GAP = {"type": "stream.gap", "seq": 1003, "from": 4, "to": 1003, "reason": "taken_over", "text": "a"}
+
+
+def test_numbers_of_a_worker_that_is_gone_are_used_no_more() -> None:
+    before, after = EVENTS[:3], [{**EVENTS[5], "finish_reason": "stop"}, EVENTS[6]]
+    header_, body = of_response(*before, GAP, *after)
+    numbers = [each["sequence_number"] for each in sent(header_, body, None)]
+    last_before = next(at for at, number in enumerate(numbers) if number >= 900) - 1
+    assert numbers[: last_before + 1] == list(range(last_before + 1))
+    assert numbers[last_before + 1] == last_before + 1 + 999
+    for have in (-1, 0, last_before, numbers[last_before + 1], numbers[-1]):
+        assert [each["sequence_number"] for each in sent(header_, body, have)] == [n for n in numbers if n > have]
+    for lost in (last_before + 1, last_before + 999):
+        with pytest.raises(Error) as caught:
+            sent(header_, body, lost)
+        assert caught.value.reason == "log_behind"
+
+
+def test_a_number_beyond_the_end_is_refused_and_an_error_is_told_again() -> None:
+    header_, body = of_response(*EVENTS)
+    with pytest.raises(Error) as caught:
+        sent(header_, body, 1000)
+    assert caught.value.reason == "log_behind"
+    lost = {"type": "error", "error": {"code": "network", "message": "gone", "reason": "worker_lost"}}
+    header_, body = of_response(EVENTS[0], EVENTS[1], lost, {"type": "done", "finished": False})
+    numbers = [each["sequence_number"] for each in sent(header_, body, None)]
+    assert [each["type"] for each in sent(header_, body, numbers[-1])][-1] == "response.failed"
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_clients_of_chat_completions_get_the_usage_that_they_have_asked_for(usage: bool) -> None:
+    header_, body = of_response(
+        *EVENTS[:2], {**EVENTS[5], "usage": {"input_tokens": 1, "output_tokens": 2}}, usage=usage
+    )
+    header_ = header_._replace(dialect="openai")
+    written_ = fed(view_of(header_, Representation(get_format("openai"), "sse"), 0, lambda: 0), body)
+    assert (b'"usage":{' in written_) == usage
+    other = fed(view_of(header_, Representation(get_format("completions"), "sse"), 0, lambda: 0), body)
+    assert b'"usage":{' in other

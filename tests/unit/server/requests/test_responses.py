@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.formats import KeptAnswer
+from gai_fast.formats import KeptAnswer, get_format
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.net.logs.closing import closing_of
@@ -312,3 +312,60 @@ async def test_the_items_of_the_request() -> None:
     assert (item["type"], item["role"], item["content"]) == ("message", "user", [{"type": "input_text", "text": "Hi"}])
     assert (page["first_id"], page["has_more"]) == (item["id"], False)
     assert (await answer_to(stream.routes.input_items, ask_for("after=msg_x"))).status == 404
+
+
+def of_events(*events: Any, kept: bool | None = None) -> Fixture:
+    """Returns the routes over a log of events, as each durable stream of the route has one."""
+    fixture = Fixture()
+    fixture.engine.store.memory.forget(fixture.log)
+    header = LogHeader(STREAM_ID, "anonymous", "m", "gai", "sse", "compact", dialect="responses")
+    fixture.log = fixture.engine.store.create(header)
+    answer = None if kept is None else KeptAnswer(is_kept=kept)
+    encoder = get_format("gai").encoder(
+        "sse", context(stream_id=STREAM_ID, ids=True, echo={"metadata": {"a": "b"}}, kept=answer)
+    )
+    for event in (START, *events):
+        encoder.event(event)
+    fixture.log.append(encoder.take(), encoder.seq)
+    return fixture
+
+
+async def test_a_log_of_events_tells_its_response() -> None:
+    running = of_events(text("Hi"))
+    assert body_of(running.routes.retrieve(ask_for()))["status"] == "in_progress"
+    assert body_of(running.routes.retrieve(ask_for()))["metadata"] == {"a": "b"}
+    complete = of_events(text("Hi"), finish(), DONE)
+    complete.log.end(Ending("finished"))
+    found = body_of(await answer_to(complete.routes.retrieve, ask_for()))
+    assert (found["status"], found["output"][0]["content"][0]["text"], found["store"]) == ("completed", "Hi", False)
+
+
+@pytest.mark.parametrize(("event", "is_known"), [(finish(), False), ({**finish(), "store": False}, True)])
+async def test_a_log_of_events_that_outlives_the_deletion_tells_nothing(event: Any, is_known: bool) -> None:
+    deleted = of_events(text("Hi"), event, DONE, kept=True)
+    deleted.log.end(Ending("finished"))
+    if is_known:  # it could not be kept: the log is the only source
+        assert not body_of(await answer_to(deleted.routes.retrieve, ask_for()))["store"]
+    else:
+        assert await error_of(deleted.routes.retrieve, ask_for()) == UNKNOWN
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+async def test_a_log_of_events_that_another_worker_closed_has_its_output(is_cancelled: bool) -> None:
+    stream = of_events(text("Hi"))
+    piece, last_seq, ending, *_ = closing_of(stream.log, stream.log.last_seq + (1 << 20), is_cancelled)
+    stream.log.append(piece, last_seq)
+    stream.log.end(ending)
+    found = body_of(await answer_to(stream.routes.retrieve, ask_for()))
+    assert found["status"] == ("cancelled" if is_cancelled else "failed")
+    assert found["output"][0]["content"][0]["text"] == "Hi"
+    assert found["metadata"] == {"a": "b"}
+
+
+async def test_a_log_of_events_that_is_damaged_says_so() -> None:
+    stream = of_events(text("Hi"))
+    stream.log.append(b'id: x.9\ndata: {"type":7\n\n', 9)
+    stream.log.break_off(Error("network", "gone", reason="worker_lost"))
+    with pytest.raises(Error) as caught:
+        response_of(stream.log)
+    assert caught.value.reason == "log_damaged"

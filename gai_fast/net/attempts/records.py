@@ -1,0 +1,152 @@
+"""The records of requests, with which other workers go on with durable streams.
+
+Owns their form. `takeover.py` decides which streams have one, and reads it. No record has a credential.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from gai_fast.kernels import encode_json
+from gai_fast.model.request import Request
+from gai_fast.net.limits import LIMITS
+
+NATIVE_VERSION: Final = 1
+"""Of records of native requests."""
+VERSION: Final = 2
+"""Of records of requests in a dialect, which the release of version 1 would ask for in vain. A new one if a worker that
+ignores what it does not know would be wrong."""
+
+
+class RouteRecord(msgspec.Struct):
+    """What a request in a client's dialect asks for.
+
+    Args:
+        format: The name of its route's format.
+        body: Its JSON object.
+        headers: The client's headers that go to an upstream of the dialect.
+        echo: As for `StreamContext`.
+        marks: `ItemMark`s of its conversation.
+        containers: The objects and arrays of its body, if they were counted.
+        kept: How its answer is kept; as `Keeping.recorded`.
+    """
+
+    format: str
+    body: msgspec.Raw
+    headers: dict[str, str]
+    echo: dict[str, Any] | None = None
+    marks: list[tuple[int, str, bool]] = []
+    containers: int = 0
+    kept: KeptRecord | None = None
+
+
+class KeptRecord(msgspec.Struct):
+    """How an answer is kept.
+
+    Args:
+        is_kept: As in `KeptAnswer`.
+        parent: As above.
+        input: The request's own items, as a JSON array.
+    """
+
+    is_kept: bool
+    parent: str | None
+    input: msgspec.Raw
+
+
+class Version(msgspec.Struct):
+    """The version of a record, whatever else it has. 0 for those before there was one."""
+
+    version: int = 0
+
+
+class RequestRecord(msgspec.Struct):
+    """The record of a stream's request in the store. What a later release has added to its version is ignored.
+
+    Args:
+        version: `NATIVE_VERSION` or `VERSION`.
+        request: The native request. An empty object for a request in a dialect.
+        dialect: As `StreamSpec` has it, like the members below.
+        can_reset: As above.
+        is_agent: As above.
+        unsupported: As above.
+        left_out: As above.
+        endpoint: As above.
+        transport: As above.
+        home: As above.
+        said: What guards have said of the request: the events behind `start`.
+        own: The caller's own words, by the placeholders that the request has in place of them.
+        reserved: The spend that its key had to have left, and what was reserved.
+        is_stored_key: Whether its key is one of the store.
+        session: The session that its client has named. Providers get the name.
+        is_large: As of `StreamSpec`.
+        span: `Trace.context` of its request. Empty if it is not traced.
+        route: The request in its dialect. None for a native one.
+    """
+
+    version: int
+    request: msgspec.Raw
+    dialect: str
+    can_reset: bool
+    is_agent: bool
+    unsupported: Any
+    left_out: list[str]
+    endpoint: str
+    transport: str
+    home: str
+    said: list[Any] = []
+    own: dict[str, str] = {}
+    reserved: tuple[int, int] = (0, 0)
+    is_stored_key: bool = False
+    session: tuple[str, str] | None = None
+    is_large: bool = False
+    span: str = ""
+    route: RouteRecord | None = None
+
+
+NO_REQUEST: Final = msgspec.Raw(b"{}")
+encode: Final = msgspec.json.Encoder().encode
+decode: Final = msgspec.json.Decoder(RequestRecord).decode
+version_of: Final = msgspec.json.Decoder(Version).decode
+
+
+def has_secret(request: Request | Mapping[str, Any]) -> bool:
+    """Returns whether what a client wrote for its provider alone has a member that may be a credential, or is long.
+
+    Args:
+        request: A native request, or a body in a dialect.
+    """
+    given = _of_native(request) if isinstance(request, Request) else _of_body(request)
+    text = encode_json(given) if given else b""
+    return len(text) > LIMITS.takeover_options or _SECRET.search(text) is not None
+
+
+def _of_native(request: Request) -> list[Any]:
+    options = [getattr(tool, "options", None) for tool in request.tools]
+    return [each for each in (request.extra, request.provider_options, *options) if each]
+
+
+def _of_body(body: Mapping[str, Any]) -> list[Any]:
+    rest = {name: value for name, value in body.items() if name not in _TEXTS}
+    tools = body.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict):
+            rest[f"tool {len(rest)}"] = {name: value for name, value in tool.items() if name not in _DECLARED}
+    return [rest]
+
+
+_TEXTS: Final = frozenset(
+    ("messages", "input", "system", "instructions", "prompt", "tools", "functions", "response_format", "text")
+)
+"""The members of requests that have the conversation, tools and schemas."""
+_DECLARED: Final = frozenset(("name", "description", "parameters", "input_schema", "function", "format"))
+"""The members of tools that models read."""
+_SECRET: Final = re.compile(
+    rb'"[^"]*(?:api[_-]?key|authorization|token(?!s)|secret|password|credentials?|headers|subscription[_-]key)"\s*:',
+    re.IGNORECASE,
+)
+"""A member of JSON whose name says that its value is a credential."""

@@ -1,0 +1,97 @@
+"""The project's own clients, unmodified, over a server whose worker is killed amid their streams."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gai_fast
+from gai_fast.cli.mock.command import Mock
+from tests.integration.gateway import QUERY, Net
+from tests.integration.javascript import Loop, begin, command
+from tests.integration.processes import Server, configure, serving
+from tests.integration.stores.test_serve import folder as folder
+from tests.integration.stores.test_takeover import is_asked
+from tests.waiting import until_answered
+
+ASKED: dict[str, Any] = {**QUERY, "model": "m", "resumable": True}
+Read = Callable[[str], Coroutine[Any, Any, str]]
+
+
+def whole_of(events: list[dict[str, Any]]) -> str:
+    """Returns the text that a program has at the end: a gap voids what came since its `from`."""
+    text = ""
+    for event in events:
+        if event["type"] == "text.delta":
+            text += event["text"]
+        elif event["type"] == "stream.gap":
+            text = event["text"]
+    assert events[-1] == {"type": "done", "finished": True}
+    assert [event["type"] for event in events].count("finish") == 1
+    return text
+
+
+async def by_connect(url: str) -> str:
+    async with gai_fast.connect(url) as gateway, gateway.stream(ASKED) as stream:
+        return whole_of([dict(event) async for event in stream])
+
+
+async def by_module(url: str, transport: str) -> str:
+    driver = await begin({**command(url, transport=transport), "request": ASKED})
+    [loop] = await driver.end()
+    assert isinstance(loop, Loop)
+    assert loop.thrown is None
+    return whole_of(loop.events)
+
+
+CLIENTS: dict[str, Read] = {
+    "connect": by_connect,
+    "gai-fast.js": partial(by_module, transport="sse"),
+    "gai-fast.js, lines": partial(by_module, transport="ndjson"),
+    "gai-fast.js, a socket": partial(by_module, transport="ws"),
+}
+
+
+async def kill_amid(server: Server, mock: Mock) -> None:
+    """Kills the worker that runs the only stream."""
+    await until_answered(partial(is_asked, mock, 1))
+    await asyncio.sleep(0.6)  # some of it is with the client, and stored
+    port = int(mock.url.rpartition(":")[2])
+    [worker] = [each for each in server.workers_in_order if is_connected(each, port)]
+    os.kill(worker, signal.SIGKILL)
+
+
+def is_connected(process: int, port: int) -> bool:
+    """Returns whether a process has a connection to a port of this machine."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        name = str(descriptor.readlink())
+        if name.startswith("socket:["):
+            inodes.add(name[8:-1])
+    for line in Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[9] in inodes and int(fields[2].rpartition(":")[2], 16) == port:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_client_goes_on_without_knowing_of_it(net: Net, folder: Path, url: str, client: str) -> None:
+    async with Mock(deltas=150, rate=60) as mock:
+        configure(folder, mock)
+        async with serving(net, folder, "--port", "0", "--store", url) as alone:
+            text = await CLIENTS[client](f"http://{alone.host}")
+        mock.requests.clear()
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        async with serving(net, folder, "--port", "0", "--workers", "3", "--store", url) as server:
+            reading = asyncio.create_task(CLIENTS[client](f"http://{server.host}"))
+            await kill_amid(server, mock)
+            assert await reading == text
+            assert len(mock.requests) == 2

@@ -1,0 +1,38 @@
+"""`gai_fast/net/attempts/records.py`: which requests name a secret, so that no store has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.net.attempts.records import has_secret
+
+TOOL = {"type": "function", "name": "f", "parameters": {"properties": {"api_key": {"type": "string"}}}}
+MESSAGES = [{"role": "user", "content": '{"password": "of a conversation"}'}]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": MESSAGES, "max_tokens": 5, "thinking": {"budget_tokens": 1024}},
+        {"input": MESSAGES, "tools": [TOOL, {"type": "web_search"}, 7], "max_output_tokens": 5},
+        {"messages": MESSAGES, "tools": [{"type": "function", "function": TOOL}], "response_format": {"token": 1}},
+    ],
+)
+def test_what_a_model_reads_is_no_secret(body: dict[str, Any]) -> None:
+    assert not has_secret(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"tools": [{"type": "mcp", "server_url": "https://a", "authorization": "canary"}]},
+        {"tools": [{"type": "mcp", "server_url": "https://a", "headers": {"x-own": "canary"}}]},
+        {"mcp_servers": [{"type": "url", "authorization_token": "canary"}]},
+        {"messages": MESSAGES, "api_key": "canary"},
+        {"metadata": {"a": "b" * 20_000}},
+    ],
+)
+def test_what_only_a_provider_or_a_server_of_tools_reads_may_be_one(body: dict[str, Any]) -> None:
+    assert has_secret(body)
