@@ -66,6 +66,10 @@ export interface Request {
   json_snapshots?: number;
   request_id?: string;
   idempotency_key?: string;
+  /** Names and patterns of the gateway's tools that the request may use; none if empty. */
+  gateway_tools?: string[];
+  max_steps?: number;
+  approvals?: "deny";
 }
 
 export interface Options {

@@ -15,7 +15,14 @@ from gai_fast.config.guard_keys import GUARD, GUARD_DEFAULTS, REQUIRED_OF_GUARD
 from gai_fast.config.issuers import audience, claim, issuer_url
 from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import SYNONYMS, Problems, meant, nearest, shown
-from gai_fast.config.tool_keys import REQUIRED_OF_TOOLS, TOOL, TOOL_DEFAULTS, TOOL_SERVER, TOOL_SERVER_DEFAULTS
+from gai_fast.config.tool_keys import (
+    REQUIRED_OF_TOOLS,
+    TOOL,
+    TOOL_DEFAULTS,
+    TOOL_SERVER,
+    TOOL_SERVER_DEFAULTS,
+    tool_pattern,
+)
 from gai_fast.config.tuning import FIELDS, QUIRKS, dropped_paths, quirks, raw_members, request_fields
 from gai_fast.config.values import (
     Key,
@@ -246,6 +253,7 @@ KEY_DEFAULTS: Final[Mapping[str, Key]] = {
     "lane": texts(
         "The upstreams whose own paths (`lane` there) the caller may use: their names.", checks.upstream_name
     ),
+    "tools": texts("The gateway's tools that the caller may use: names, and patterns with * ? [].", tool_pattern),
 }
 """The keys of a `[[key]]` that are also allowed in `[key_defaults]`."""
 OF_MODELS: Final = tuple(name for name in KEY_DEFAULTS if name not in ("role", "expires"))
@@ -279,7 +287,7 @@ ISSUER: Final[Mapping[str, Key]] = {
     "claim": text("The claim that names the caller.", claim),
     **{
         name: KEY_DEFAULTS[name]
-        for name in ("models", "requests_per_minute", "tokens_per_minute", "streams", "spend", "lane")
+        for name in ("models", "requests_per_minute", "tokens_per_minute", "streams", "spend", "lane", "tools")
     },
 }
 _EXTRA: Final = "Members that are merged into every request in the provider's own words; tools are added."
@@ -443,6 +451,13 @@ MODEL: Final[Mapping[str, Key]] = {
         "How long a limit of the upstream (429 or 503 with Retry-After) is waited for if nothing else is ready.",
         zero=True,
     ),
+    "tools": texts(
+        "The gateway's tools that the model may use: docs.search, weather, and patterns with * ? [].", tool_pattern
+    ),
+    "max_steps": whole("Turns of a run, without its last.", 1, LIMITS.run_steps_most),
+    "max_tool_calls": whole("Calls of a run; further ones are errors for the model.", 1, LIMITS.run_calls_most),
+    "parallel_tools": whole("Calls of a run at a time.", 1, LIMITS.run_parallel_most),
+    "run_timeout": seconds("Longest time of a run; then its calls end, and a last turn answers."),
     "prefill": switch("Whether the upstream continues an assistant message at the end."),
     "facts": Key(
         "What the model takes, if gai-fast does not know it or is wrong.",
@@ -658,9 +673,9 @@ REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
 LATER: Final[Mapping[str, frozenset[str]]] = {
     "": frozenset(("runs",)),
     "server": frozenset(("keep_alive",)),
-    "key": frozenset(("tools",)),
-    "key_defaults": frozenset(("tools",)),
-    "issuer": frozenset(("tools",)),
+    "key": frozenset(),
+    "key_defaults": frozenset(),
+    "issuer": frozenset(),
     "stream": frozenset(),
     "store": frozenset(),
     "idempotency": frozenset(),
@@ -670,7 +685,7 @@ LATER: Final[Mapping[str, frozenset[str]]] = {
     "responses": frozenset(),
     "otel": frozenset(),
     "upstream": frozenset(),
-    "model": frozenset(("tools", "max_steps", "max_tool_calls", "parallel_tools", "run_timeout")),
+    "model": frozenset(),
     "processor": frozenset(),
     "guard": frozenset(),
     "tool_server": frozenset(),
@@ -686,8 +701,8 @@ def _defaults(kind: type[Any]) -> dict[str, Any]:
 DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "server": {**_defaults(ServerSettings), "default_model": None, "demo": True},
     "key": {},
-    "key_defaults": dict.fromkeys(KEY_DEFAULTS) | {"models": ("*",), "role": "user", "lane": ()},
-    "issuer": {"claim": "sub", "models": ("*",), "lane": ()},
+    "key_defaults": dict.fromkeys(KEY_DEFAULTS) | {"models": ("*",), "role": "user", "lane": (), "tools": ()},
+    "issuer": {"claim": "sub", "models": ("*",), "lane": (), "tools": ()},
     "stream": _defaults(StreamSettings),
     "store": {**_defaults(StoreSettings), "encryption": _ENCRYPTION_DEFAULTS},
     "idempotency": _defaults(IdempotencySettings),
@@ -715,6 +730,11 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "wait_for_limit": 5.0,
         "cache": False,
         "balance": "auto",
+        "tools": (),
+        "max_steps": SHARED.run_steps,
+        "max_tool_calls": SHARED.run_tool_calls,
+        "parallel_tools": SHARED.run_parallel_tools,
+        "run_timeout": SHARED.run_timeout,
     },
     "processor": {},
     "guard": GUARD_DEFAULTS,
@@ -754,8 +774,9 @@ def unknown_key(name: str, section: str) -> str:
     timed = "upstream" if section == "model" else section  # the times of a model are its upstream's
     if name in _TIMEOUTS and (limits := [key for key in SECTIONS[timed] if key.endswith("_timeout")]):
         return f"unknown key {shown(name)} in {title(section)}; {title(timed)} has {', '.join(limits)}"
-    if section == "model" and name in FIELDS:
-        return f"unknown key {shown(name)} in {title(section)}; a request's field is set by defaults = {{{name} = …}}"
+    field = meant(name, {*FIELDS, *SECTIONS[section]}) if section == "model" else None
+    if field in FIELDS and field not in SECTIONS[section]:
+        return f"unknown key {shown(name)} in {title(section)}; a request's field is set by defaults = {{{field} = …}}"
     advice = nearest(name, SECTIONS[section])
     home = _home_of(name)
     is_synonym = any(each in SECTIONS[section] for each in SYNONYMS.get(name, ()))

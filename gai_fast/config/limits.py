@@ -101,8 +101,14 @@ class Limits:
     tool_server_name: int = 32
     """Characters of the label of a server of tools: half of a tool's name for models."""
 
-    tool_pattern: int = 128
-    """Characters of a name or a pattern of tools: as many as a tool's name may have."""
+    run_steps_most: int = 1000
+    """Turns of a run: an agent that works for a day has some hundreds."""
+
+    run_calls_most: int = 10_000
+    """Calls of a run: ten for each turn that it may have."""
+
+    run_parallel_most: int = 64
+    """Calls of a run at a time: each may hold a place of its server that other runs wait for."""
 
     tool_calls_most: int = 1024
     """The largest `max_calls`: each call may hold a connection, or a thread."""

@@ -79,6 +79,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
     key_digest,
 )
+from gai_fast.model.tool_rules import AllowedTools, ToolPatterns
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import API, get_provider
@@ -105,6 +106,11 @@ _MODEL_KEYS: Final = (
     "balance",
     "hedge_after",
     "wait_for_limit",
+    "tools",
+    "max_steps",
+    "max_tool_calls",
+    "parallel_tools",
+    "run_timeout",
 )
 _OF_A_FUNCTION: Final = frozenset(
     ("name", "provider", "python", "first_event_timeout", "idle_timeout", "total_timeout", "max_connections")
@@ -351,6 +357,7 @@ class _Resolution:
         self._check_fallbacks(settings)
         self._check_key_models(settings)
         self._check_passed_upstreams(settings)
+        self._check_tool_patterns(settings)
         self._check_credentials(settings)
         if default_model is not None:
             self._check_model(settings, default_model.value, default_model.origin, "`default_model` in [server]")
@@ -474,6 +481,22 @@ class _Resolution:
                 elif not settings.upstreams[name].pass_paths:
                     what = f"`lane` of a key: [[upstream]] {shown(name)} offers no path: give it a `lane`"
                     self._problems.add(table["lane"].origin, what)
+
+    def _check_tool_patterns(self, settings: Settings) -> None:
+        """Reports patterns in `tools` of models and keys that name no tool of the configuration."""
+        given = self._given
+        labels = {table["name"].value for table in given.tool_servers if "name" in table}
+        own = {table["name"].value for table in given.tools if "name" in table}
+        if any("name" not in table for table in (*given.tool_servers, *given.tools)):
+            return  # a mistake that is reported
+        for section, tables in (("[[model]]", given.models), ("a key", self._callers)):
+            for table in tables:
+                for pattern in table["tools"].value if "tools" in table else ():
+                    allowed = AllowedTools([ToolPatterns([pattern])])
+                    if not allowed.servers(labels) and not allowed.own(own):
+                        near = nearest(pattern.partition(".")[0], labels | own)
+                        what = f"`tools` of {section}: {shown(pattern)} names no tool of a [[tool_server]] or [[tool]]"
+                        self._problems.add(table["tools"].origin, f"{what}{near}")
 
     def _check_credentials(self, settings: Settings) -> None:
         """Reports models whose requests would carry a caller's credential to two hosts."""

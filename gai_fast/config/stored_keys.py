@@ -19,6 +19,7 @@ from gai_fast.config.problems import nearest, shortened, shown
 from gai_fast.config.resolution import new_key
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import LIMITS_OF_KEY, KeySettings, Settings
+from gai_fast.model.tool_rules import AllowedTools, ToolPatterns
 
 STORED: Final = tuple(KEY_DEFAULTS)
 """The names of the values that the store keeps."""
@@ -77,6 +78,8 @@ def read_values(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
             _check_models(read, settings)
         elif read is not None and name == "lane":
             _check_passed_upstreams(read, settings)
+        elif read is not None and name == "tools":
+            _check_tools(read, settings)
         values[name] = _stored(read)
     return values
 
@@ -107,6 +110,7 @@ def key_of(name: str, digests: tuple[bytes, ...], values: Mapping[str, Any], set
         **{each: one(each, getattr(own.limits, each), getattr(usual.limits, each)) for each in LIMITS_OF_KEY}
     )
     rest = {each: one(each, getattr(own, each), getattr(usual, each)) for each in ("models", "expires")}
+    rest["tools"] = one("tools", own.tools, usual.tools)
     rest["pass_upstreams"] = one("lane", own.pass_upstreams, usual.pass_upstreams)
     return KeySettings(name, digests, limits=limits, **rest)
 
@@ -153,6 +157,14 @@ def _check_passed_upstreams(names: tuple[str, ...], settings: Settings) -> None:
             raise _invalid(f"`lane` of a key: no [[upstream]] is named {shown(name)}{known}", "lane")
         if not upstream.pass_paths:
             raise _invalid(f"`lane` of a key: [[upstream]] {shown(name)} offers no path", "lane")
+
+
+def _check_tools(patterns: tuple[str, ...], settings: Settings) -> None:
+    labels, own = [each.name for each in settings.tool_servers], [each.name for each in settings.tools]
+    for pattern in patterns:
+        allowed = AllowedTools([ToolPatterns([pattern])])
+        if not allowed.servers(labels) and not allowed.own(own):
+            raise _invalid(f"`tools` of a key: {shown(pattern)} names no tool of the gateway", "tools")
 
 
 def _invalid(text: str, reason: str) -> Error:

@@ -43,10 +43,15 @@ def _tool_name(value: str) -> str:
     return value
 
 
-def _pattern(value: str) -> str:
-    if not value.strip() or not value.isprintable() or len(value) > LIMITS.tool_pattern:
+def tool_pattern(value: str) -> str:
+    """Checks a name or a pattern of tools.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not value.strip() or not value.isprintable() or len(value) > SHARED.tool_pattern:
         raise ValueError(
-            f"must be a list of names of tools, or of patterns such as get_*, of at most {LIMITS.tool_pattern} "
+            f"must be a list of names of tools, or of patterns such as get_*, of at most {SHARED.tool_pattern} "
             "characters each"
         )
     return value
@@ -150,11 +155,11 @@ TOOL_SERVER: Final[Mapping[str, Key]] = {
         _env,
         secret=True,
     ),
-    "tools": texts("The tools that are offered: names, and patterns with * ? [].", _pattern),
-    "approve": texts("The tools whose calls wait for a person.", _pattern),
+    "tools": texts("The tools that are offered: names, and patterns with * ? [].", tool_pattern),
+    "approve": texts("The tools whose calls wait for a person.", tool_pattern),
     "idempotent": texts(
         "The tools that may be called again after a fault, beside those that the server calls read-only or idempotent.",
-        _pattern,
+        tool_pattern,
     ),
     "connect_timeout": seconds("Longest time to connect, TLS included."),
     "timeout": _SECONDS,

@@ -20,7 +20,7 @@ from gai_fast.providers import RESERVED
 
 _PER_REQUEST: Final = frozenset(
     "query model system messages tools provider_options extra json_snapshots stream resumable request_id "
-    "idempotency_key".split()
+    "idempotency_key gateway_tools max_steps approvals".split()
 )
 """Fields of a native request that belong to one request."""
 FIELDS: Final = tuple(name for name in Request.__struct_fields__ if name not in _PER_REQUEST)

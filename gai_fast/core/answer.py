@@ -30,7 +30,7 @@ from gai_fast.core.limits import LIMITS
 from gai_fast.core.requests.reading import characters_of, estimated_tokens, estimated_usage
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.core.transcript import Transcript
-from gai_fast.core.usage import Known, absurd_count, completed, most_tokens
+from gai_fast.core.usage import Known, absurd_count, completed, most_tokens, sum_of
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import NO_CONTENT, Event
@@ -86,6 +86,7 @@ class UpstreamAnswer:
         "characters",
         "copier",
         "early_warnings",
+        "former",
         "halves",
         "is_strict",
         "oversized",
@@ -124,6 +125,8 @@ class UpstreamAnswer:
         self.body = Body(adapter.api)
         self.characters = characters
         """The characters that the client has received, including those of the attempt that this one continues."""
+        self.former: dict[str, Any] | None = None
+        """The usage of the turns before, if the stream is a run in a later turn."""
         self.copier = DeltaCopier(
             SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
             passes,
@@ -155,7 +158,7 @@ class UpstreamAnswer:
         goes_on: bool,
     ) -> UpstreamAnswer:
         """Returns the answer of the stream's next attempt. For the arguments see the class."""
-        return UpstreamAnswer(
+        answer = UpstreamAnswer(
             adapter,
             deltas=deltas,
             passes=passes,
@@ -167,6 +170,18 @@ class UpstreamAnswer:
             goes_on=goes_on,
             characters=self.characters if goes_on else 0,
         )
+        answer.former = self.former
+        return answer
+
+    def expect_turn(self, prompt_characters: int | None) -> None:
+        """Notes that the next attempt is the first one of another turn.
+
+        Args:
+            prompt_characters: As for the class.
+        """
+        self._prompt_characters = prompt_characters
+        if self.transcript is not None:
+            self.transcript.forget()
 
     def learn_for(self, deltas: DeltaSink | None) -> None:
         """Enables copied deltas for a sink. `None` if deltas may not be copied."""
@@ -469,6 +484,8 @@ class UpstreamAnswer:
     def usage_so_far(self) -> dict[str, Any] | None:
         """Returns the usage, with the cost, of a stream whose client disconnects now. `None` if nothing was sent."""
         account, usage = self.account, self._usage_so_far()
+        if self.former is not None and account is not None:
+            usage = self.former if account.is_closed else sum_of(self.former, usage or {})
         return None if account is None or not usage else _with_cost(usage, self.charges_so_far())
 
     def charges_so_far(self) -> tuple[Charge, ...]:
@@ -520,9 +537,31 @@ class UpstreamAnswer:
         if usage:
             event["usage"] = usage = account.with_searches(usage, self.adapter.searches)
         account.close(self._usage_at(event, usage, account), self.adapter.own_cost)
+        if self.former is not None:
+            usage, self.former = sum_of(self.former, usage or {}), None
         if usage:
             event["usage"] = _with_cost(usage, account.bill.charges)
         return event
+
+    def settled_turn(self, finish: Event, first: int) -> Event:
+        """Closes the accounts of a turn that has ended well. Returns its end with its own usage and cost.
+
+        Args:
+            finish: The provider's `finish`.
+            first: How many charges the stream had before the turn.
+        """
+        former, self.former = self.former, None
+        finish = self.settled(finish)
+        usage: dict[str, Any] = {name: each for name, each in finish.get("usage", {}).items() if name != "cost"}
+        self.former = sum_of(former or {}, usage)
+        if usage:
+            charges = () if self.account is None else self.account.bill.charges[first:]
+            finish["usage"] = _with_cost(usage, charges)
+        return finish
+
+    def usage_of_turns(self) -> dict[str, Any]:
+        """Returns the usage of all turns so far, with the stream's cost; empty if nothing is known."""
+        return _with_cost({**self.former}, self.charges_so_far()) if self.former else {}
 
     def _usage_at(self, event: Event, usage: dict[str, Any] | None, account: Account) -> dict[str, Any] | None:
         """Returns the attempt's own tokens at the end of its stream. `None` if they cost nothing.

@@ -243,6 +243,18 @@ class Chain:
         """
         self._seq = seq
 
+    def count_one(self) -> None:
+        """Counts an event that its sink has added."""
+        self._seq += 1
+
+    def behind(self, first: Processor) -> Chain:
+        """Returns the chain with another processor before its own, in its place.
+
+        Args:
+            first: The processor.
+        """
+        return Chain((first, *self._processors))
+
     def leave_out(self, event: Event) -> None:
         """Takes back the number of an event that is not sent."""
         self._seq -= joined_count(event)

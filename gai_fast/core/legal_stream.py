@@ -7,7 +7,7 @@ which events come, and how a stream ends.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from gai_fast.core.answer import Progress, UpstreamAnswer
@@ -29,6 +29,7 @@ class State(enum.Enum):
     IDLE = "idle"
     STREAMING = "streaming"
     RESET = "reset"
+    TURNED = "turned"  # a turn of a run has ended: calls are made, or the next turn is asked
     FINISHED = "finished"
     FAILED = "failed"
     CLOSED = "closed"
@@ -38,6 +39,7 @@ class State(enum.Enum):
     __hash__ = object.__hash__  # looked up once per event; `Enum.__hash__` is a Python call
 
 
+_OF_RUNS: Final = ("tool.result", "tool.progress", "step.end", "approval.required", "approval.decided", "warning")
 _BETWEEN: Final = TYPES - {"start", "finish", "error", "done", "stream.reset", "stream.gap"}
 
 TRANSITIONS: Final[dict[State, dict[str, State]]] = {
@@ -49,6 +51,13 @@ TRANSITIONS: Final[dict[State, dict[str, State]]] = {
         "error": State.FAILED,
     },
     State.RESET: {"start": State.STREAMING, "error": State.FAILED},
+    State.TURNED: {
+        **dict.fromkeys(_OF_RUNS, State.TURNED),
+        "safety": State.TURNED,  # a guard's, of a result
+        "start": State.STREAMING,
+        "finish": State.FINISHED,
+        "error": State.FAILED,
+    },
     State.FINISHED: {"done": State.CLOSED},
     State.FAILED: {"done": State.CLOSED},
     State.CLOSED: {},
@@ -101,6 +110,7 @@ _FAILED: Final[Event] = done(False)
 _IDLE: Final[State] = State.IDLE
 _STREAMING: Final[State] = State.STREAMING
 _RESET: Final[State] = State.RESET
+_TURNED: Final[State] = State.TURNED
 _AWAITED: Final[Progress] = Progress.AWAITED
 _BEGUN: Final[Progress] = Progress.BEGUN
 _CONTENT: Final[Progress] = Progress.CONTENT
@@ -147,12 +157,14 @@ class LegalStream:
         "_repetition",
         "_sink",
         "_stream_id",
+        "_turn_charges",
         "_unwatched",
         "_upstream",
         "_watcher",
         "delivered",
         "deltas",
         "end",
+        "ended",
         "others",
         "state",
     )
@@ -170,6 +182,10 @@ class LegalStream:
         self._repetition: Repetition | None = None  # what the processors must repeat
         self._unwatched: tuple[EventSink, DeltaSink | None] | None = None
         self._watcher: EventSink | None = None
+        self._turn_charges = 0  # charges of the stream before the turn
+        self.ended: Callable[[Event], object] | None = None
+        """Called with the `finish` of each turn, if the stream is a run: `begin_turn` or `finish_run` follows. `None`
+        if it is none."""
         self.state = State.IDLE
         self.delivered = False
         """Whether valid content has been passed on. If so, a new attempt must continue it or announce a reset."""
@@ -186,7 +202,17 @@ class LegalStream:
     def is_over(self) -> bool:
         """Whether the stream has ended."""
         state = self.state
-        return state is not _STREAMING and state is not _IDLE and state is not _RESET
+        return state is not _STREAMING and state is not _IDLE and state is not _RESET and state is not _TURNED
+
+    @property
+    def is_between_turns(self) -> bool:
+        """Whether a turn of a run has ended, and the next has had no event."""
+        return self.state is _TURNED
+
+    @property
+    def holds(self) -> bool:
+        """Whether processors hold events of the stream, which come before all that follows."""
+        return self._chain is not None and self._chain.holds
 
     @property
     def awaits_tail(self) -> bool:
@@ -208,7 +234,9 @@ class LegalStream:
     @property
     def due_ms(self) -> int | None:
         """The time to call `tick` if nothing comes before, on the clock of `receive_data`. `None` if there is none."""
-        return None if self._chain is None or self.state is not _STREAMING else self._chain.due_ms
+        if self._chain is None or (self.state is not _STREAMING and self.state is not _TURNED):
+            return None
+        return self._chain.due_ms
 
     @property
     def copier(self) -> DeltaCopier | None:
@@ -465,8 +493,62 @@ class LegalStream:
         self._release(chain)
         if not chain.holds:
             self._held_finish = None
-            self._emit(finish)
-            self._emit_done(is_finished=True)
+            if self.ended is None:
+                self._emit(finish)
+                self._emit_done(is_finished=True)
+            elif self.state is _TURNED:
+                self._write_finish(finish)
+            else:
+                self._end_turn(finish, self.ended)
+
+    # -- a run --
+
+    def _finish_turn(self, events: list[Event], ended: Callable[[Event], object]) -> None:
+        """Emits the last events of a turn, but for its `finish`.
+
+        Args:
+            events: The events, `finish` last.
+            ended: As `Relay.ended`.
+        """
+        answer, finish = self._answer, events.pop()
+        self._emit_all(events)
+        if answer.transcript is not None:
+            held = answer.released(answer.transcript, finish)
+            if held:
+                self._emit({"type": "text.delta", "text": held})
+            answer.compared(answer.transcript, finish, 0)
+        if answer.halves:
+            self._emit_all(rest(answer.halves))
+        self._end_turn(finish, ended)
+
+    def _end_turn(self, finish: Event, ended: Callable[[Event], object]) -> None:
+        finish = self._answer.settled_turn(finish, self._turn_charges)
+        self._failed_rest = self._continued = None
+        self.state = _TURNED
+        ended(finish)
+
+    def _add(self, event: Event) -> None:
+        """Sends an event of a run, which is no upstream's."""
+        kind = event["type"]
+        step = _STEPS[self.state].get(kind)
+        if step is None:
+            raise IllegalTransition(self.state, kind)
+        self.others += 1
+        self._send(event)
+        self.state = step.state
+
+    def _write_finish(self, finish: Event) -> None:
+        """Sends the end of a run, whose accounts are closed."""
+        self.end = finish
+        self._add(finish)
+        self._emit_done(is_finished=True)
+
+    def _send(self, event: Event) -> None:
+        if self._chain is None:
+            self._write(event)
+            return
+        for processed in self._chain.process(event, self._now_ms):
+            self._send_processed(processed)
 
     def _release(self, chain: Chain) -> None:
         """Emits the text that processors hold until more comes: none does."""
@@ -574,6 +656,8 @@ class LegalStream:
 
     def _partial_usage(self) -> dict[str, Any]:
         """Returns the usage up to an end that the provider did not send."""
+        if self.state is _TURNED:
+            return {}  # that of the turns before is added
         return self._answer.partial_usage(has_started=self.state is not State.IDLE)
 
     def _name_phase(self, error: Error) -> None:

@@ -39,14 +39,5 @@ class Limits:
     malformed_chunks: int = 3
     """Consecutive malformed chunks that end a stream: one is noise, three are a broken peer."""
 
-    run_steps: int = 10
-    """Turns of a run, by default: agents that search and read need some five."""
-
-    run_tool_calls: int = 32
-    """Calls of a run, by default: three a turn, and two to spare."""
-
-    run_parallel_tools: int = 4
-    """Calls of a run at a time, by default: most models ask for fewer in a turn."""
-
 
 LIMITS: Final = Limits()

@@ -30,6 +30,9 @@ Rules (docs/events.md, "Ends"):
 10. The stream of a worker that is gone goes on from what its log has (`resume`). Without processors that read deltas it
    goes on as after a failed attempt. With them a whole new answer runs through new processors, and the relay leaves out
    what the client has.
+11. In a run (`ended`) the provider's end of a turn is no end of the stream. It is settled, and `ended` is called with
+   it. Then `add` sends the run's own events, and `begin_turn` or `finish_run` follows. The turn's attempts relate to
+   its own content alone; a stream that ends otherwise has the usage of all its turns.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ _CLOSED: Final = frozenset((State.CLOSED, State.TAIL, State.CUT))
 
 # Constants: an enum attribute costs 75 ns on 3.11.
 _STREAMING: Final[State] = State.STREAMING
+_TURNED: Final[State] = State.TURNED
 _AWAITED: Final[Progress] = Progress.AWAITED
 _STREAM: Final[BodyKind] = BodyKind.STREAM
 _IGNORED: Final[BodyKind] = BodyKind.IGNORED
@@ -210,6 +214,55 @@ class Relay(LegalStream):
                 self._go_on_from(failure, continued)
             except Exception as problem:  # noqa: BLE001  # rule 7
                 self.break_off(problem)
+
+    # -- a run: rule 11 --
+
+    def add(self, event: Event) -> None:
+        """Sends an event of the run, between turns or within one.
+
+        Args:
+            event: The event.
+        """
+        if not self.is_over:
+            try:
+                self._add(event)
+            except Exception as problem:  # noqa: BLE001  # rule 7
+                self.break_off(problem)
+
+    def begin_turn(self, prompt_characters: int | None) -> None:
+        """Begins another turn; `begin` must follow.
+
+        Args:
+            prompt_characters: As for the class.
+        """
+        if self.is_over:
+            return
+        self._failure = self._announced = None
+        self._is_void = self.delivered = False
+        answer = self._answer
+        answer.expect_turn(prompt_characters)
+        self._turn_charges = 0 if answer.account is None else len(answer.account.bill.charges)
+
+    def finish_run(self, finish: Event) -> None:
+        """Ends the run well, behind a turn; with processors, as soon as they hold nothing more.
+
+        Args:
+            finish: The `finish`, whose usage is complete.
+        """
+        if self.is_over:
+            return
+        try:
+            if self._chain is None:
+                self._write_finish(finish)
+            else:
+                self._held_finish = finish
+                self._emit_held_finish(self._chain)
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
+
+    def usage_of_turns(self) -> dict[str, Any]:
+        """Returns the usage of all turns that have ended; as `UpstreamAnswer.usage_of_turns`."""
+        return self._answer.usage_of_turns()
 
     # -- the upstream's response --
 
@@ -424,6 +477,8 @@ class Relay(LegalStream):
         usage = self._emit_complete_calls()
         # With the provider's own word, if it has come: the client has read it in a frame that was passed on.
         finish = self._answer.adapter.end(finish_reason, self._answer.adapter.word())
+        if self.state is _TURNED:  # the provider's words are the end of a turn
+            finish = {"type": "finish", "finish_reason": finish_reason}
         if reason is not None:
             finish["reason"] = reason
         self._emit_end(finish, usage)
@@ -478,7 +533,7 @@ class Relay(LegalStream):
 
     def tick(self, now_ms: int) -> None:
         """Emits the events that processors have held back until now."""
-        if self._chain is not None and self.state is _STREAMING:
+        if self._chain is not None and (self.state is _STREAMING or self.state is _TURNED):
             try:
                 for processed in self._chain.flush(now_ms):
                     self._send_processed(processed)
@@ -611,6 +666,9 @@ class Relay(LegalStream):
         answer.body.kind = _IGNORED
         if self._chain is not None:
             self._finish_processed(self._chain, events)
+            return
+        if self.ended is not None:
+            self._finish_turn(events, self.ended)
             return
         self._emit_all(events)
         self._emit_done(is_finished=True)

@@ -31,9 +31,9 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 from gai_fast.core.call_key import approval_digest
-from gai_fast.core.limits import LIMITS
 from gai_fast.core.tool_arguments import problem_of_arguments
 from gai_fast.model.errors import GaiFastError
+from gai_fast.model.limits import SHARED
 
 Decision = Literal["approve", "deny"]
 
@@ -120,9 +120,9 @@ class RunLimits:
         asks: Whether there is somebody to approve. If not, calls that need it are denied.
     """
 
-    max_steps: int = LIMITS.run_steps
-    max_tool_calls: int = LIMITS.run_tool_calls
-    parallel_tools: int = LIMITS.run_parallel_tools
+    max_steps: int = SHARED.run_steps
+    max_tool_calls: int = SHARED.run_tool_calls
+    parallel_tools: int = SHARED.run_parallel_tools
     asks: bool = False
 
 

@@ -40,6 +40,19 @@ class Known:
     zero_counts: bool = False
 
 
+def sum_of(former: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the counts of two answers together, without a cost: amounts of two currencies are never added.
+
+    Args:
+        former: The counts of the first one, or of several.
+        usage: Those of the other one.
+    """
+    names = [name for name in dict.fromkeys((*former, *usage)) if name not in _LAST]
+    total: dict[str, Any] = {name: former.get(name, 0) + usage.get(name, 0) for name in names}
+    source = usage.get("source") or former.get("source")
+    return total if source is None else {**total, "source": source}
+
+
 def most_tokens(known: Known) -> int:
     """Returns the most tokens of a kind that an answer can have; more are absurd.
 

@@ -11,10 +11,10 @@ import contextlib
 import enum
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from msgspec import UNSET
 
@@ -37,7 +37,8 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, StreamMetrics
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS, Settings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings, Settings
+from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.logs.writer import Client
@@ -49,6 +50,9 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id, request_id
 from gai_fast.stores import LogHeader
 
+if TYPE_CHECKING:
+    from gai_fast.net.stream.run_tools import RunOffer
+
 
 class Gateway(Asking):
     """Asks the models of a configuration. Open it with `async with`.
@@ -57,6 +61,7 @@ class Gateway(Asking):
         settings: The configuration. By default it comes from the environment alone: the providers whose usual keys are
             set, and the model `demo`. For a file use `Gateway.from_config`.
         sinks: Get the figures of every stream when it ends.
+        tools: Functions that models may call, plain or async; see `gai_fast.tool`.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -68,7 +73,14 @@ class Gateway(Asking):
         ...         print(text, end="", flush=True)
     """
 
-    def __init__(self, settings: Settings | None = None, *, sinks: Iterable[MetricsSink] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        sinks: Iterable[MetricsSink] = (),
+        tools: Iterable[Callable[..., Any]] = (),
+    ) -> None:
+        self._tools = tuple(tools)
         self.settings = load(None) if settings is None else settings
         _check_type(self.settings, Settings, "a gateway takes Settings; Gateway.from_config(path) reads a file")
         self._sinks = list(sinks)
@@ -76,17 +88,24 @@ class Gateway(Asking):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
-    def from_config(cls, path: str | os.PathLike[str], *, sinks: Iterable[MetricsSink] = ()) -> Self:
+    def from_config(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        sinks: Iterable[MetricsSink] = (),
+        tools: Iterable[Callable[..., Any]] = (),
+    ) -> Self:
         """Returns the gateway of a configuration file.
 
         Args:
             path: The file.
             sinks: As for the class.
+            tools: As for the class.
 
         Raises:
             ConfigError: The file cannot be used; the text names file, line and key.
         """
-        return cls(load(Path(path)), sinks=sinks)
+        return cls(load(Path(path)), sinks=sinks, tools=tools)
 
     @property
     def is_open(self) -> bool:
@@ -99,12 +118,13 @@ class Gateway(Asking):
         Raises:
             RuntimeError: The gateway is open already.
             StoreError: The store of the configuration cannot be used.
+            ValueError: A tool cannot be used.
         """
         if self._engine is not None:
             raise RuntimeError("the gateway is open already")
         self._loop = asyncio.get_running_loop()
         ledger = new_ledger(self.settings.store) if self.settings.keys else None
-        engine = Engine(self.settings, self._loop, ledger=ledger)
+        engine = Engine(self.settings, self._loop, ledger=ledger, functions=self._tools)
         engine.sinks += self._sinks
         engine.upstreams.call_function = call_function
         async with contextlib.AsyncExitStack() as stack:
@@ -231,6 +251,7 @@ class GatewayStream(Client):
             return self
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
         request, let = await self._guarded(engine, request, model.name)
+        request, offer = await _offered(engine, request, model)
         named = named_session(name_in_request(request), ANONYMOUS)
         home = engine.targets.home(model, named, request, ANONYMOUS)
         spec = StreamSpec(
@@ -245,6 +266,8 @@ class GatewayStream(Client):
             session=named,
             home=home,
         )
+        if offer is not None:
+            offer.attach(spec, self.id)
         if self._manager is not None:
             self._callbacks = CallbackRunner(self._manager, loop, pause=self._pause, resume=self._resume)
         sharing = await _shared(engine, spec)
@@ -266,6 +289,7 @@ class GatewayStream(Client):
             raise Error("unsupported", text, reason="resumable")
         model = engine.settings.chosen(request.model if isinstance(request.model, str) else None)
         request, let = await self._guarded(engine, request, model.name)
+        request, offer = await _offered(engine, request, model)
         clock = Clock(now_ms)
         asked_by = self._sink.request_id
         context = StreamContext(
@@ -288,6 +312,8 @@ class GatewayStream(Client):
             session=named,
             home=home,
         )
+        if offer is not None:
+            offer.attach(spec, self.id)
         sharing = await _shared(engine, spec)
         try:
             engine.durable.publish(spec, clock)
@@ -510,6 +536,19 @@ def _check_loop(loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEvent
     return running
 
 
+async def _offered(engine: Engine, request: Request, model: ModelSettings) -> tuple[Request, RunOffer | None]:
+    """Returns a request, and what it offers of the gateway's tools; None if it is no run.
+
+    Raises:
+        Error: It names tools that it may not use.
+    """
+    tools = engine.run_tools
+    offer = None if tools is None else await tools.offer_for(request, model)
+    if offer is None and request.has_run_members:
+        request = as_plain_request(request)
+    return request, offer
+
+
 async def _shared(engine: Engine, spec: StreamSpec) -> SharedAnswer | None:
     """Lets a stream share its answer if its model allows it (`[[model]] cache`), and looks for a stored answer.
 
@@ -521,7 +560,7 @@ async def _shared(engine: Engine, spec: StreamSpec) -> SharedAnswer | None:
         The stream's access to shared answers; release it once the stream has started. `None` if the stream shares no
         answers.
     """
-    answers = engine.shared_answers(now_ms) if spec.model.cache else None
+    answers = engine.shared_answers(now_ms) if spec.model.cache and spec.run is None else None
     if answers is None:
         return None
     spec.sharing = sharing = SharedAnswer(answers, ANONYMOUS, new_stream_id)

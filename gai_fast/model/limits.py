@@ -227,6 +227,21 @@ class SharedLimits:
     tool_result_most: int = 1 * MIB
     """The most bytes that can be kept: more than the context of most models."""
 
+    tool_pattern: int = 128
+    """Characters of a name or a pattern of tools: as many as a tool's name may have."""
+
+    run_steps: int = 10
+    """Turns of a run, by default: agents that search and read need some five."""
+
+    run_tool_calls: int = 32
+    """Calls of a run, by default: three a turn, and two to spare."""
+
+    run_parallel_tools: int = 4
+    """Calls of a run at a time, by default: most models ask for fewer in a turn."""
+
+    run_timeout: float = 3600.0
+    """Seconds of a run, by default: as long as a person waits for an agent at work."""
+
     tool_connect: float = 5.0
     """Seconds to connect to a server of tools by default, with DNS and TLS: as of an upstream."""
 

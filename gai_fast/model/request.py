@@ -257,10 +257,22 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider_options: dict[str, dict[str, Any]] = {}
     extra: dict[str, Any] = {}
     json_snapshots: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    gateway_tools: list[Annotated[str, Meta(min_length=1, max_length=SHARED.tool_pattern)]] | UnsetType = UNSET
+    max_steps: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
+    approvals: Literal["deny"] | UnsetType = UNSET
     stream: bool = True
     resumable: bool = False
     request_id: str | UnsetType = UNSET
     idempotency_key: str | UnsetType = UNSET
+
+    @property
+    def has_run_members(self) -> bool:
+        """Whether it says something about the gateway's tools."""
+        return self.gateway_tools is not UNSET or self.max_steps is not UNSET or self.approvals is not UNSET
+
+    def without_run_members(self) -> Request:
+        """Returns the request without what it says about the gateway's tools."""
+        return msgspec.structs.replace(self, gateway_tools=UNSET, max_steps=UNSET, approvals=UNSET)
 
     def with_prefill(self, text: str) -> Request:
         """Returns the request with an assistant message at its end, which the upstream continues."""

@@ -383,6 +383,16 @@ class ModelSettings(_Snapshot):
     """The configuration's corrections of the model's facts (`providers/requests/facts.py`)."""
     tuning: Tuning | None = None
     """The configuration's changes to the model's requests. None if it changes nothing."""
+    tools: tuple[str, ...] = ()
+    """Patterns (`tool_rules.py`) of the gateway's tools that the model may use."""
+    max_steps: int = SHARED.run_steps
+    """Turns of a run."""
+    max_tool_calls: int = SHARED.run_tool_calls
+    """Calls of a run."""
+    parallel_tools: int = SHARED.run_parallel_tools
+    """Calls of a run at a time."""
+    run_timeout: float = SHARED.run_timeout
+    """Seconds of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -538,6 +548,8 @@ class KeySettings(_Snapshot):
     limits: KeyLimits = KeyLimits()
     pass_upstreams: tuple[str, ...] = ()
     """`lane`: the names of the upstreams whose paths the key may use (`/p/<upstream>/…`)."""
+    tools: tuple[str, ...] = ()
+    """Patterns (`tool_rules.py`) of the gateway's tools that the key may use."""
 
     @property
     def may_use_all(self) -> bool:

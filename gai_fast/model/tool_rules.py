@@ -12,6 +12,10 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
 
+from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
+from gai_fast.model.request import Request
+
 _ALL: Final = "*"
 BETWEEN: Final = "__"
 """What stands between the names of a server and of its tool for a model."""
@@ -89,3 +93,20 @@ class AllowedTools:
             names: Those of the configuration.
         """
         return [name for name in names if name in self]
+
+
+def no_such_tool(pattern: str) -> Error:
+    """Returns the refusal of a pattern that names nothing that its request may use."""
+    text = f"{pattern[: SHARED.tool_pattern]!r} names no tool of the gateway that this request may use"
+    return Error("invalid_request", text, reason="tools")
+
+
+def as_plain_request(request: Request) -> Request:
+    """Returns a request that is no run, without what it says of the gateway's tools.
+
+    Raises:
+        Error: It names some, and may use none.
+    """
+    if request.gateway_tools:
+        raise no_such_tool(request.gateway_tools[0])
+    return request.without_run_members()

@@ -34,7 +34,7 @@ from gai_fast.providers.requests.target import Target
 
 _OF_THE_GATEWAY: Final = frozenset(
     ("query", "system", "messages", "model", "provider_options", "extra", "json_snapshots", "stream", "resumable")
-) | {"request_id", "idempotency_key"}
+) | {"request_id", "idempotency_key", "gateway_tools", "max_steps", "approvals"}
 """Fields of a native request that are not sent as they are."""
 
 

@@ -66,6 +66,7 @@ class Attempts:
         meter: Measures the stream.
         loop: The loop.
         now: Its time.
+        former: The attempts at the turn before, if the stream is a run in a later turn: figures go on from theirs.
 
     Attributes:
         attempt: The attempt under way, or the last one. None while the first one waits.
@@ -80,8 +81,10 @@ class Attempts:
 
     __slots__ = (
         "_candidates",
+        "_former_fallbacks",
         "_goes_on",
         "_has_less",
+        "_hedges_before",
         "_least_prefill",
         "_loop",
         "_mends",
@@ -110,6 +113,7 @@ class Attempts:
         meter: StreamMeter,
         loop: asyncio.AbstractEventLoop,
         now: float,
+        former: Attempts | None = None,
     ) -> None:
         stream = spec.model.stream
         wish = stream.on_midstream_failure
@@ -120,7 +124,7 @@ class Attempts:
         self.attempt: Attempt | None = None
         self.bill = Bill()
         self.hedge: Hedge | None = None
-        self.hedges = 0
+        self.hedges = self._hedges_before = 0
         self.transcript = Transcript() if wish == "continue" else None
         self.count = 0
         self._runner = runner
@@ -136,6 +140,14 @@ class Attempts:
         self._won: Hedge | None = None  # the hedge that becomes the attempt
         self._retries = 0  # without those of the exchange under way
         self._next: tuple[StreamSpec, Continued] | None = None
+        self._former_fallbacks = 0  # of the turns before
+        if former is not None:
+            self.bill = former.bill
+            self.count, self.hedges = former.count, former.hedges
+            self.transcript = former.transcript
+            self._hedges_before = former.hedges
+            self._retries = former.retries
+            self._former_fallbacks = former.fallbacks
 
     @property
     def upstream(self) -> UpstreamSettings:
@@ -156,7 +168,7 @@ class Attempts:
     @property
     def fallbacks(self) -> int:
         """Other models that have been asked."""
-        return self._candidates.models - 1
+        return self._former_fallbacks + self._candidates.models - 1
 
     @property
     def earlier_charges(self) -> tuple[Charge, ...]:
@@ -492,7 +504,8 @@ class Attempts:
         An upstream that makes a whole answer is silent until its end. An answer that others may share has one call.
         """
         is_whole = spec.hold and spec.frames is not None
-        return not self.hedges and not spec.counts and not is_whole and spec.sharing is None
+        is_first = self.hedges == self._hedges_before
+        return is_first and not spec.counts and not is_whole and spec.sharing is None
 
     def _plan(
         self, error: Error, relay: Relay, now: float, *, has_key: bool
@@ -563,4 +576,4 @@ def _time_for(attempt: Attempt, loop: asyncio.AbstractEventLoop) -> float:
 
 def _is_silent(relay: Relay) -> bool:
     """Returns whether nothing of an answer has been passed on."""
-    return relay.state is _IDLE and not relay.delivered
+    return (relay.state is _IDLE or relay.is_between_turns) and not relay.delivered

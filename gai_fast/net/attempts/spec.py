@@ -19,6 +19,7 @@ from gai_fast.guards.input import LetThrough
 from gai_fast.kernels import Piece
 from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
@@ -112,6 +113,32 @@ class Sharing:
         Returns:
             The figures to be recorded. None if they are recorded later, when the shared call has ended.
         """
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class StreamRun:
+    """The run that a stream is (`net/stream/`): what follows a turn of its model.
+
+    A class, not a protocol, like `Timers`.
+    """
+
+    __slots__ = ()
+
+    def begin(self) -> None:
+        """Called once the first turn is asked."""
+        raise NotImplementedError
+
+    def turn_ended(self, finish: Event) -> None:
+        """Called with the end of each turn, within a call of the relay, whose output is sent afterwards.
+
+        Args:
+            finish: The provider's `finish`, with the usage of the turn.
+        """
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Ends the calls that run: the stream is over; idempotent."""
         raise NotImplementedError
 
 
@@ -231,6 +258,7 @@ class StreamSpec:
         keeping: How the answer is kept. None if it is not.
         credential: The caller's own, for an upstream that takes it. None if the caller sends none.
         let: What guards have let through of the request. None if they have found nothing.
+        run: Makes the run of a session and its spec. None if the stream is none.
         without: A target, and the path of a member that it has refused and that this request is sent without.
     """
 
@@ -271,6 +299,7 @@ class StreamSpec:
     keeping: Keeping | None = None
     credential: Credential | None = None
     let: LetThrough | None = None
+    run: Callable[[Any, StreamSpec], StreamRun] | None = None
     without: tuple[TargetKey, str] | None = None
 
     @property
@@ -320,4 +349,5 @@ class StreamSpec:
         spec.keeping = self.keeping
         spec.trace = self.trace
         spec.chain = self.chain
+        spec.run = self.run
         return spec

@@ -55,6 +55,9 @@ _NEUTRAL: Final[dict[str, Any]] = {
     "resumable": False,
     "request_id": msgspec.UNSET,
     "idempotency_key": msgspec.UNSET,
+    "gateway_tools": msgspec.UNSET,
+    "max_steps": msgspec.UNSET,
+    "approvals": msgspec.UNSET,
 }
 """Members of a native request that do not affect the upstream's answer, each with one value for all requests. `model`
 is one of them, because the key contains the resolved model."""

@@ -9,6 +9,7 @@ decides what is reserved.
    upstream is not read. Its time limits do not run.
 3. If there is no more, the stream ends properly.
 4. Held bytes belong to one attempt: they are dropped if it fails, or if another one takes its place.
+5. Another turn of a run needs its prompt to be covered before it is asked.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.account import Account
+from gai_fast.core.account import Account, Bill
 from gai_fast.core.relay import Relay
 from gai_fast.core.requests.reading import CHARACTERS_PER_TOKEN, estimated_tokens
 from gai_fast.ledger import Reservation
@@ -117,6 +118,25 @@ class Allowance:
                 if charge.currency == price.currency:
                     self._base += charge.amount
         self._cover()
+
+    def missing(self, bill: Bill, prompt_characters: int) -> Reservation | None:
+        """Returns what another turn of a run needs beyond what is reserved: its prompt. None if it needs nothing.
+
+        Args:
+            bill: The stream's bill.
+            prompt_characters: The length of the text of the turn's request.
+        """
+        price = self._price
+        if price is None:
+            return None
+        spent = sum([charge.amount for charge in bill.charges if charge.currency == price.currency])
+        prompt = cost_of({"input_tokens": estimated_tokens(prompt_characters)}, price) + price.request
+        least = spent + prompt - self._reserved
+        return None if least <= 0 else Reservation(least, max(least, self._step))
+
+    def take(self, more: Amount) -> None:
+        """Takes what the ledger has reserved for another turn."""
+        self._reserved += more
 
     def covers(self, characters: int) -> bool:
         """Returns whether bytes can be handled at once with which the answer has this number of characters."""

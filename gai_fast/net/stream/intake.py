@@ -24,6 +24,7 @@ from gai_fast.kernels import FastPath
 from gai_fast.ledger import Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import FinishReason
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount
 from gai_fast.net.attempts.attempt import Attempt
 from gai_fast.net.attempts.attempts import Attempts
@@ -302,6 +303,19 @@ class Intake(LimitedStream):
         self._stream = _ENDED
         if self._chain is not None:
             self._chain.connect(None)
+
+    def leave(self, timers: StreamTimers) -> None:
+        """Reads nothing more of a turn that has ended. Its upstream may end its response, for the connection's sake.
+
+        Args:
+            timers: Timers of its own.
+        """
+        self._stream, self._timers, self._chain = _ENDED, timers, None
+        exchange = self._attempts.exchange
+        if exchange is not None:
+            if not exchange.is_complete:
+                timers.wait_until(timers.now() + SHARED.upstream_tail, self._attempts.close_exchange)
+            exchange.resume_reading()
 
     # -- a limit of spend (`allowance.LimitedStream`) --
 

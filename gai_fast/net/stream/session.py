@@ -16,6 +16,7 @@ output.
 6. An answer that is kept (`StreamSpec.keeping`) is kept before its client has read its end, which says so.
 7. The stream of a worker that is gone goes on from its log, as if an attempt had failed. Nothing is asked before the
    next turn of the loop.
+8. Each turn of a run has attempts and an intake of its own. Between turns no upstream is read, and heartbeats go on.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from gai_fast.model.upstream_headers import passed_headers
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.attempts import Attempts
 from gai_fast.net.attempts.retry import asks_for_a_pause
-from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamSpec
+from gai_fast.net.attempts.spec import LIBRARY, Clock, Output, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.delivery import Delivery
 from gai_fast.net.logs.writer import Client, Headers
@@ -145,11 +146,14 @@ class Session(ReadStream):
         self._runner = runner
         self._clock = clock
         self._stream = spec.model.stream
+        self._targets = targets
         self._timers = StreamTimers(runner.timers, loop)
         self._loop = loop
         self._hold = spec.hold
         self._meter = StreamMeter(perf_counter())
         self.phase = _RUNNING
+        self._run: StreamRun | None = None if spec.run is None else spec.run(self, spec)  # before the output is used
+        self._next_turn: StreamSpec | None = None  # while processors hold events that come before it
         self._is_disconnected = False
         self._is_complete = False  # whether a finish reason has come whose wait has not begun
         self._deltas_at_end = 0  # the number of deltas when the wait of rule 5 began
@@ -172,6 +176,8 @@ class Session(ReadStream):
             self._use_output(spec.output)
             self.relay = self.intake.relay = self.attempts.make_relay(self._failed)
             self.relay.completed = self._completed
+            if self._run is not None:
+                self.relay.ended = self._turn_ended
             if spec.trace is not None and spec.trace.output is not None:
                 self.relay.watch(spec.trace.output)
             if said is not None:
@@ -179,6 +185,8 @@ class Session(ReadStream):
             elif attempt is None:
                 self._ask_later(LIMITS.unmeasured_check)
             self.arm()
+            if self._run is not None:
+                self._run.begin()
             is_made = True
         finally:
             if not is_made:  # no other object refers to the open request
@@ -306,6 +314,73 @@ class Session(ReadStream):
     def _drop_hedge(self, error: Error | None) -> None:
         self.attempts.drop_hedge(error)
         self.intake.cover()  # the hedge may have cost its prompt
+
+    # -- a run: rule 8 --
+
+    def _turn_ended(self, finish: Event) -> None:
+        """Handles the end of a turn. Called by the relay."""
+        self._is_complete = False
+        self._timers.late_due = math.inf
+        attempt = self.attempts.attempt
+        if attempt is not None and not attempt.content_noted and self.relay.has_content:
+            self.attempts.note_content(attempt)
+        self.attempts.leave("finished")
+        self.intake.leave(StreamTimers(self._runner.timers, self._loop))
+        if self._run is not None:
+            self._run.turn_ended(finish)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Sends events of the run, which no upstream has sent."""
+        self.guarded(partial(self._add, events))
+
+    def _add(self, events: Sequence[Event]) -> None:
+        self.intake.settle()
+        for event in events:
+            self.relay.add(event)
+        self.advance()
+
+    def lacks_spend(self, spec: StreamSpec) -> Reservation | None:
+        """Returns what the ledger must be asked for before a turn begins. None if it need not be asked.
+
+        Args:
+            spec: The turn.
+        """
+        allowance = self.intake.allowance
+        return None if allowance is None else allowance.missing(self.attempts.bill, spec.prompt_characters or 0)
+
+    def take_spend(self, more: Amount) -> None:
+        """Takes what the ledger has reserved for a turn."""
+        if self.intake.allowance is not None:
+            self.intake.allowance.take(more)
+
+    def begin_turn(self, spec: StreamSpec) -> None:
+        """Asks the model again, as soon as processors hold nothing that comes before its answer.
+
+        Args:
+            spec: The turn.
+        """
+        self.guarded(partial(self._begin_turn, spec))
+
+    def _begin_turn(self, spec: StreamSpec) -> FastPath | None:
+        if self.relay.holds:
+            self._next_turn = spec
+            return None
+        former = self.intake
+        self.relay.begin_turn(spec.prompt_characters)
+        self.attempts = Attempts(
+            self._targets, spec, self.stream_id, self._meter, self._loop, self._loop.time(), self.attempts
+        )
+        self.intake = Intake(self, self.attempts, self._delivery, self._meter, self._timers, self._clock)
+        self.intake.relay, self.intake.allowance = self.relay, former.allowance
+        return self._ask()
+
+    def finish_run(self, finish: Event) -> None:
+        """Ends the run well; as `Relay.finish_run`."""
+        self.guarded(partial(self._finish_run, finish))
+
+    def _finish_run(self, finish: Event) -> None:
+        self.relay.finish_run(finish)
+        self.advance()
 
     # -- a limit of spend --
 
@@ -439,6 +514,9 @@ class Session(ReadStream):
         self._timers.ticks()
         self.relay.tick(self._clock.tick())
         self.advance()
+        if self._next_turn is not None and not self.relay.holds:
+            spec, self._next_turn = self._next_turn, None
+            self.begin_turn(spec)
         if self.phase is not _OVER:
             self.await_tick()
             self.intake.follow_chain()
@@ -627,11 +705,14 @@ class Session(ReadStream):
         self._timers.stop()
         self._delivery.stop()
         self.attempts.leave(outcome)
+        if self._run is not None:
+            self._run.stop()
+            self._run = None
         if self.relay.fault is not None:
             self._report(self.relay.fault)
         counted = self._runner.ended(self, outcome)
         self.intake.end()
-        self.relay.failed = self.relay.completed = None  # as `Intake.end`
+        self.relay.failed = self.relay.completed = self.relay.ended = None  # as `Intake.end`
         return counted
 
     def _report(self, fault: Exception) -> None:

@@ -34,7 +34,7 @@ from gai_fast.net.logs.writer import Client
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
-from gai_fast.net.stream.guarding import Built, StreamGuards
+from gai_fast.net.stream.guarding import Built, GuardError, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session
 from gai_fast.net.stream.takeover import TakeOvers
@@ -50,6 +50,7 @@ from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import CANCEL, DROP, Backend
 
 if TYPE_CHECKING:
+    from gai_fast.net.stream.run_tools import RunTools
     from gai_fast.otel.telemetry import Telemetry
 
 logger = logging.getLogger("gai_fast.engine")
@@ -190,6 +191,7 @@ class Engine(EngineCallbacks):
             one.
         limits: The limits of the server; None without a server.
         fetch: As for `Targets`.
+        functions: Functions of the program that are tools.
     """
 
     def __init__(
@@ -200,6 +202,7 @@ class Engine(EngineCallbacks):
         ledger: Ledger | None = None,
         limits: StreamLimits | None = None,
         fetch: Fetch | None = None,
+        functions: Sequence[Callable[..., object]] = (),
     ) -> None:
         self.streams: dict[str, Session] = {}
         """The sessions that are not over for their clients, by stream id."""
@@ -247,6 +250,10 @@ class Engine(EngineCallbacks):
         """Other counts of this process."""
         self.upstreams = Upstreams(self.timers, loop, no_share if limits is None else limits.share)
         """The connections."""
+        self._functions = functions
+        self.run_tools: RunTools | None = None
+        """The gateway's tools. None if the configuration has none."""
+        self._use_tools(settings)
         self.targets = Targets(
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
         )  # last: opens connections
@@ -296,6 +303,22 @@ class Engine(EngineCallbacks):
             [partial(self.guarding.begin, settings, partial(self._use_guards, settings))] if settings.guards else []
         )
         return open_all(*keys, *guards, self.store.open, self.ledger.open, *limits)
+
+    def _use_tools(self, settings: Settings) -> None:
+        """Uses the tools of a configuration for new runs.
+
+        Raises:
+            GuardError: One of them cannot be used; nothing changes.
+        """
+        try:
+            if self.run_tools is not None:
+                self.run_tools.use(settings)
+            elif settings.tool_servers or settings.tools or self._functions:
+                from gai_fast.net.stream.run_tools import RunTools  # what most gateways do not need
+
+                self.run_tools = RunTools(settings, self.timers, self._loop, self._functions)
+        except ValueError as problem:
+            raise GuardError(str(problem)) from None
 
     def build_guards(self, settings: Settings) -> Awaitable[Built]:
         """Returns an awaitable that builds what the guards of a configuration need, for `use`.
@@ -407,9 +430,10 @@ class Engine(EngineCallbacks):
             built: The result of `build_guards`; without it the loop waits while guards are built.
 
         Raises:
-            GuardError: A guard cannot be used: nothing changes.
+            GuardError: A guard or a tool cannot be used: the former ones go on.
         """
-        self._use_guards(settings, built)  # first: it may fail
+        self._use_tools(settings)  # first: it may fail, as the next
+        self._use_guards(settings, built)
         old = self.settings
         self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
@@ -783,7 +807,10 @@ class Engine(EngineCallbacks):
         ledger = None if self.limits is None else self.limits.ledger
         limits = [] if ledger is None else [ledger.close]
         guards = self.guarding.close
-        closing = close_all(self.upstreams.close, self.ledger.close, *limits, *answers, guards, self.store.close)
+        tools = [] if self.run_tools is None else [self.run_tools.close]
+        closing = close_all(
+            self.upstreams.close, self.ledger.close, *limits, *answers, *tools, guards, self.store.close
+        )
         return closing if self.telemetry is None else close_together(closing, self.telemetry.close())
 
 

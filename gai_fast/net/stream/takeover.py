@@ -227,7 +227,7 @@ class TakeOvers:
         header, request = spec.log_header, spec.request
         if header is None or not isinstance(request, Request) or not (header.format == NATIVE or spec.hold):
             return None
-        if spec.credential is not None:
+        if spec.credential is not None or spec.run is not None:
             return None
         if spec.other is not None or spec.translated is not None or spec.keeping is not None or spec.is_kept:
             return None  # of a dialect's route

@@ -21,12 +21,31 @@ from gai_fast.model.settings import ToolSettings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.toolbox.function_schema import ToolFunction
 from gai_fast.net.toolbox.http_tool import own_tool
+from gai_fast.net.toolbox.model_names import model_name
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError, readable
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
 from gai_fast.runtime.thread_pool import EndingError, NoThreadError, ThreadPool
+
+
+def settings_of(function: ToolFunction) -> ToolSettings:
+    """Returns the settings of a program's own function that is a tool.
+
+    Raises:
+        ValueError: It has no name that models can call.
+    """
+    name: str = function.own_name or getattr(function.function, "__name__", "") or ""
+    if model_name("", name) != name or not name:
+        raise ValueError(f"{name!r} is no name that models can call: give it one by its decorator")
+    return ToolSettings(
+        name,
+        function.description,
+        function.schema,
+        approve=function.approve,
+        idempotent=function.idempotent,
+    )
 
 
 class FunctionTool(ToolSource):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Settings, ToolSettings
 from gai_fast.model.tool_rules import AllowedTools
 from gai_fast.net.toolbox.function_schema import read_function
-from gai_fast.net.toolbox.function_tool import FunctionTool
+from gai_fast.net.toolbox.function_tool import FunctionTool, settings_of
 from gai_fast.net.toolbox.http_tool import HTTPTool
 from gai_fast.net.toolbox.known_list import KnownList
 from gai_fast.net.toolbox.model_names import by_model_name
@@ -31,8 +31,10 @@ class Toolbox:
         settings: The configuration.
         timers: The loop's timers.
         loop: The running loop.
+        functions: Functions of the program that are tools.
 
     Attributes:
+        functions: Their names.
         servers: The servers, by label.
         own: The gateway's own tools, by name.
 
@@ -40,7 +42,13 @@ class Toolbox:
         ValueError: A source cannot be made. The text names it.
     """
 
-    def __init__(self, settings: Settings, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        functions: Sequence[Callable[..., Any]] = (),
+    ) -> None:
         servers: dict[str, ServerSource] = {}
         own: dict[str, ToolSource] = {}
         try:
@@ -50,8 +58,16 @@ class Toolbox:
             for tool in settings.tools:
                 name = tool.name
                 own[name] = _own(tool, timers, loop)
+            for each in functions:
+                name = getattr(each, "__name__", str(each))
+                read = read_function(each)
+                made = FunctionTool(settings_of(read), read)
+                if made.name in own or made.name in servers:
+                    raise ValueError("another tool has its name")
+                own[made.name] = made
         except ValueError as problem:
             raise ValueError(f"tools {name!r}: {problem}") from None
+        self.functions = tuple(own)[len(settings.tools) :]
         self.servers: Mapping[str, ServerSource] = servers
         self.own: Mapping[str, ToolSource] = own
         patience = {server.name: server.connect_timeout for server in settings.tool_servers}
@@ -107,3 +123,27 @@ def _own(tool: ToolSettings, timers: Timers, loop: asyncio.AbstractEventLoop) ->
     if tool.url is None:
         raise ValueError("it has neither a url nor a function")
     return HTTPTool(tool, tool.url, timers, loop)
+
+
+class HeldToolbox:
+    """A toolbox for as long as a configuration or a run needs it.
+
+    Args:
+        toolbox: The toolbox.
+        unused: Called once, when nothing needs it any more.
+    """
+
+    def __init__(self, toolbox: Toolbox, unused: Callable[[Toolbox], object]) -> None:
+        self.toolbox = toolbox
+        self._unused = unused
+        self._users = 1  # the configuration
+
+    def take(self) -> None:
+        """Counts one more that needs it."""
+        self._users += 1
+
+    def give_back(self) -> None:
+        """Counts one less."""
+        self._users -= 1
+        if not self._users:
+            self._unused(self.toolbox)

@@ -322,6 +322,7 @@ def _row(
         "spent": None if spent is None else units(spent),
         "spent_period": period,
         "lane": list(key.pass_upstreams),
+        "tools": list(key.tools),
         "source": "file" if stored is None else "store",
         "created": None if stored is None else timestamp(stored.created),
         "grace_until": timestamp(stored.former_until) if stored is not None and has_former else None,

@@ -336,6 +336,7 @@ def _of_keys() -> dict[str, Schema]:
             "spent": _or_null(_NUMBER),
             "spent_period": {"enum": ["day", "month", "total"]},
             "lane": _list(_TEXT),
+            "tools": _list(_TEXT),
             "source": {"enum": ["file", "store"]},
             "created": _or_null(_TIME),
             "grace_until": _or_null(_TIME),

@@ -14,6 +14,7 @@ from gai_fast.model.errors import Error
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.asking import admit, check_owner
+from gai_fast.server.admission.run_requests import list_tools
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.caching import shared_answer
@@ -93,11 +94,19 @@ class _NamedIds(Gate):
 
 
 class _Plan(Gate):
-    """The step from the request to what its upstream is asked."""
+    """The step from the request to what its upstream is asked. A run waits for the lists of its tools."""
 
-    __slots__ = ()
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def admit(self, passage: Passage) -> Wait | None:
+        tools = self._engine.run_tools
+        if tools is not None:
+            wish = passage.run_wish(tools)
+            if wish is not None:
+                return partial(list_tools, tools, wish, passage.plan_run)
         passage.plan()
         return None
 
@@ -249,7 +258,7 @@ class Gates:
             ("", _Read(engine.targets.beside)),
             ("chains", _Chains(self._chains)),
             ("named ids", _NamedIds(engine)),
-            ("", _Plan()),
+            ("", _Plan(engine)),
             ("idempotency", _Idempotency(self._keys)),
             ("guards", _Guards(engine, self._checks)),
             ("shared answers", _SharedAnswers(engine)),

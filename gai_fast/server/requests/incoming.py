@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gai_fast.core.session import NamedSession, named_session
 from gai_fast.formats import Format
@@ -19,6 +19,9 @@ from gai_fast.server.http.head_facts import HeadFacts
 from gai_fast.server.http.replies import Headers, Reply, error_reply, json_headers
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.requests.newest import Newest
+
+if TYPE_CHECKING:
+    from gai_fast.net.stream.run_tools import RunOffer
 
 
 class Incoming:
@@ -38,6 +41,7 @@ class Incoming:
         newest: The newest response of the WebSocket that the request has come over, if it is one of responses.
         limits_of: Returns the headers with the remaining limits of a key; None if responses do not report them.
         let: What guards have let through of its texts. None if they have found nothing, or have not looked.
+        run: What it offers of the gateway's tools, once that is known, if it is a run.
         stream_id: The id of the stream that it starts, if that was planned before; else empty.
     """
 
@@ -53,6 +57,7 @@ class Incoming:
         "newest",
         "path",
         "query",
+        "run",
         "stream_id",
         "tail",
     )
@@ -68,6 +73,7 @@ class Incoming:
         self.key_headers = http.headers
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self.let: LetThrough | None = None
+        self.run: RunOffer | None = None
         self.stream_id = ""
         self._admitted = admitted
         self._facts: HeadFacts | None = None

@@ -75,7 +75,7 @@ class AnswerKeeping(Keeping):
 
     def ended(self, spec: StreamSpec, *, is_left: bool, is_refused: bool) -> asyncio.Future[None] | None:
         """Works as `Keeping.ended`."""
-        answer, output = self.answer, spec.output
+        answer, output = self.answer, spec.output if spec.run is None else cast(Any, spec.output).inner
         if is_left and not spec.hold:  # the encoder of a stream
             cast("ResponseEvents | PassedEvents", output).leave_off()  # rule 3
         if is_refused or not answer.identifier:

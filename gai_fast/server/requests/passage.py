@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
@@ -30,6 +30,9 @@ from gai_fast.server.requests.chains import Found, Turn
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import StreamLog
+
+if TYPE_CHECKING:
+    from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
 
 
 class Answered(NamedTuple):
@@ -171,6 +174,26 @@ class Passage:
             Error: The conversation cannot be joined.
         """
         raise NotImplementedError
+
+    def run_wish(self, tools: RunTools) -> RunWish | None:
+        """Returns what it may use of the gateway's tools, if it is a run.
+
+        Args:
+            tools: The tools.
+
+        Raises:
+            Error: It asks for what it may not use.
+        """
+        return None
+
+    def plan_run(self, offer: RunOffer) -> None:
+        """Plans a run; as `plan`.
+
+        Args:
+            offer: What it offers.
+        """
+        self.incoming.run = offer
+        self.plan()
 
     def plan(self) -> None:
         """Chooses the model, and makes what its upstream is asked.

@@ -10,7 +10,7 @@ import asyncio
 from bisect import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from msgspec import UNSET
@@ -45,6 +45,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated, for_program, form_of, negotiate
+from gai_fast.server.admission.run_requests import named_tools
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.limits import LIMITS
@@ -60,6 +61,9 @@ from gai_fast.server.requests.responses import response_of
 from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of, is_large
 from gai_fast.server.requests.stream_response import StreamResponse, session_headers
 from gai_fast.stores import LogHeader, StreamLog
+
+if TYPE_CHECKING:
+    from gai_fast.net.stream.run_tools import RunTools, RunWish
 
 _PARENT: Final = "previous_response_id"
 _NO_INPUT: Final = "."
@@ -115,7 +119,7 @@ class StreamPassage(Passage):
         """Ends the plan of a request that is answered with its stream."""
         incoming = self.incoming
         self._plan_stream(negotiated, spec, context)
-        self.may_share = self.key is None and not self.chat
+        self.may_share = self.key is None and not self.chat and spec.run is None
         if spec.log_header is not None:
             self._view = _view(negotiated, spec, spec.log_header)
         media_type = "application/json" if spec.hold else negotiated.media_type
@@ -145,7 +149,9 @@ class StreamPassage(Passage):
         # Also reached by plain requests: a call into `caching.py`, which is not compiled, costs 0.2 us.
         has_header = HEADER in incoming.key_headers
         self.wants_shared = wants_shared_answer(incoming, spec.model) if has_header else spec.model.cache
-        if self.wants_shared and self._takes_credentials(spec.model):
+        if spec.run is not None:
+            self.wants_shared = False
+        elif self.wants_shared and self._takes_credentials(spec.model):
             self.wants_shared = False  # what a caller's own credential has paid for is its own
         if incoming.http.key is not None:
             self.demand = self._home.quotas.estimate(incoming, spec, self._size)
@@ -319,6 +325,15 @@ class NativePassage(StreamPassage):
         """Works as `Passage.use_texts`."""
         self._request = with_texts(self._request, new.sent, new.left_out)
 
+    def run_wish(self, tools: RunTools) -> RunWish | None:
+        """Works as `Passage.run_wish`."""
+        request, key = self._request, self.incoming.http.key
+        name, asked = request.model, request.gateway_tools
+        model = self._home.specs.settings.chosen(name if isinstance(name, str) else None, key)
+        if not model.tools and asked is _UNSET:
+            return None
+        return tools.wish(model, key, None if asked is _UNSET else asked)
+
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, request = self.incoming, self._request
@@ -341,7 +356,9 @@ class NativePassage(StreamPassage):
 
     def _spec(self, negotiated: Negotiated, *, is_durable: bool) -> tuple[StreamSpec, StreamContext]:
         specs = self._home.specs
-        return specs.native(self.incoming, self._request, negotiated, is_durable=is_durable, left_out=self._left_out)
+        return specs.native(
+            self.incoming, self._request, negotiated, is_durable=is_durable, left_out=self._left_out, key=self.key
+        )
 
 
 class StartPassage(NativePassage):
@@ -470,6 +487,12 @@ class DialectPassage(StreamPassage):
         if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, asked.model, conversation.unknown)
 
+    def run_wish(self, tools: RunTools) -> RunWish | None:
+        """Works as `Passage.run_wish`."""
+        key = self.incoming.http.key
+        model = self._home.specs.settings.chosen(self._asked.model, key)
+        return tools.wish(model, key) if model.tools and self._generates else None
+
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, asked = self.incoming, self._asked
@@ -485,7 +508,9 @@ class DialectPassage(StreamPassage):
             asked.native = _parsed(incoming.format.parse_request, self._translated_body())
         specs, keeping = self._home.specs, self._keeping(negotiated)
         kept = None if keeping is None else keeping.answer
-        spec, context = specs.of_dialect(incoming, asked, negotiated, is_durable=self.key is not None, kept=kept)
+        spec, context = specs.of_dialect(
+            incoming, asked, negotiated, is_durable=self.key is not None, kept=kept, key=self.key
+        )
         spec.keeping = keeping
         if is_unfollowed:
             self._answers_unfollowed(negotiated, spec, context, _OK)
@@ -683,6 +708,15 @@ class ResponsesPassage(DialectPassage):
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._own: ClientRequest | None = None  # as stores keep it, if that differs from what is sent
+
+    def run_wish(self, tools: RunTools) -> RunWish | None:
+        """Works as `Passage.run_wish`: nothing is offered that the request does not name."""
+        named = named_tools(self._asked.body) if self._generates else None
+        if named is None:
+            return None
+        key = self.incoming.http.key
+        model = self._home.specs.settings.chosen(self._asked.model, key)
+        return tools.wish(model, key, named.patterns, named.approve)
 
     def _use_own(self, own: ClientRequest, before: dict[str, Any], left_out: Collection[Path]) -> None:
         self._own = own

@@ -7,8 +7,8 @@ the gate `admission` asks it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from gai_fast.core.requests.reading import estimated_tokens
 from gai_fast.ledger import NO_DEMAND, Demand, LimitStatus, RateStatus, Reservation, SpendStatus
@@ -55,7 +55,7 @@ class Quotas:
         key = incoming.http.key
         if key is None or (key.limits.spend is None and not key.limits.of_tokens):
             return NO_DEMAND
-        answers = _answers(spec)
+        answers = answers_of(spec.request)
         most = _max_output_tokens(spec) * answers
         expected = 0 if most else self._engine.ledger.usual_output(spec.model.name, incoming.http.caller) * answers
         size = size or len(incoming.http.body) or len(incoming.http.target)
@@ -100,12 +100,11 @@ def _most_raw(request: Request, names: Sequence[str]) -> int:
     return max([0, *[_whole(members.get(name)) for members in raw for name in names]])
 
 
-def _answers(spec: StreamSpec) -> int:
+def answers_of(request: Request | Mapping[str, Any]) -> int:
     """Returns the number of answers that a request wants.
 
     A legacy completion has `n` answers to each of its prompts, chosen from `best_of`, which all cost tokens.
     """
-    request = spec.request
     if isinstance(request, Request):
         return max(1, _most_raw(request, _RAW_COUNTS))
     count = max(1, _whole(request.get("n")), _whole(request.get("best_of")))

@@ -27,6 +27,7 @@ from gai_fast.formats import (
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
+from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.processors import Chain, StreamInfo
@@ -36,9 +37,11 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated
+from gai_fast.server.admission.run_requests import check_run, named_tools
 from gai_fast.server.http.head_facts import UNSUPPORTED_HEADER
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.quotas import answers_of
 from gai_fast.stores import LogHeader
 
 # Constants: a name look-up costs 30 ns.
@@ -71,6 +74,7 @@ class SpecBuilder:
         *,
         is_durable: bool,
         left_out: Sequence[str] = (),
+        key: str | None = None,
     ) -> tuple[StreamSpec, StreamContext]:
         """Builds the spec of a native request.
 
@@ -80,6 +84,7 @@ class SpecBuilder:
             negotiated: The framing and format of the response.
             is_durable: Whether the request makes the stream durable.
             left_out: Paths of the client's members that `request` cannot express.
+            key: Its idempotency key. None if it has none.
         """
         name = request.model
         model = self.settings.chosen(name if isinstance(name, str) else None, incoming.http.key)
@@ -104,6 +109,11 @@ class SpecBuilder:
             if is_durable:
                 header = _log_header(incoming, negotiated, context, whole=True)
         _check_copied(self._engine, negotiated, context, incoming.http.caller)
+        offer = incoming.run
+        if offer is not None:
+            check_run(incoming.http.headers, negotiated, answers_of(request))
+        elif request.has_run_members:
+            request = as_plain_request(request)
         chain = _chain(self._engine, request, context, incoming)
         spec = StreamSpec(
             model,
@@ -133,6 +143,8 @@ class SpecBuilder:
             credential=incoming.http.credential,
             let=incoming.let,
         )
+        if offer is not None:
+            offer.attach(spec, context.stream_id, key)
         return spec, context
 
     def of_dialect(
@@ -143,6 +155,7 @@ class SpecBuilder:
         *,
         is_durable: bool,
         kept: KeptAnswer | None = None,
+        key: str | None = None,
     ) -> tuple[StreamSpec, StreamContext]:
         """Builds the spec of a request in the dialect of its route's format.
 
@@ -152,6 +165,7 @@ class SpecBuilder:
             negotiated: The framing and format of the response.
             is_durable: Whether the request makes the stream durable by a key.
             kept: As for `StreamContext`.
+            key: Its idempotency key. None if it has none.
         """
         model = self.settings.chosen(asked.model, incoming.http.key)
         if incoming.http.key is not None:  # to call the check costs 600 instructions
@@ -176,7 +190,11 @@ class SpecBuilder:
         )
         header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
         specs = _DialectSpecs(self._engine, incoming, asked, negotiated, context, header, session, home)
-        return specs.spec(model, before=None), context
+        spec = specs.spec(model, before=None)
+        if incoming.run is not None:
+            check_run(incoming.http.headers, negotiated, max(answers_of(asked.body), answers_of(spec.request)))
+            incoming.run.attach(spec, context.stream_id, key)
+        return spec, context
 
     def _must_count(self, incoming: Incoming, model: ModelSettings) -> bool:
         """Returns whether tokens must be counted: the response may have a price, or its key has a limit of tokens."""
@@ -427,6 +445,7 @@ class _DialectSpecs:
             or model.upstream.reasoning_tags is not None  # its text has to be read
             or negotiated.format.name != self._dialect.name  # programs may have a form of their own
             or self._context.ids  # the upstream's frames lack the gateway's event ids
+            or self._incoming.run is not None
             or self._is_continued(model, api)
             or self._is_processed()
         ):
@@ -471,7 +490,7 @@ class _DialectSpecs:
         ignored: Sequence[str] = ()
         request: Request | dict[str, Any]
         own: dict[str, Any] | None = None
-        if api.dialect == dialect.name:
+        if api.dialect == dialect.name and self._incoming.run is None:
             own = dialect.streamed(_attributed(dialect, asked.body_for(api.provider), model))
         if own is None:
             check_translated(self._containers)
@@ -479,6 +498,9 @@ class _DialectSpecs:
                 request, lost = _native_attributed(asked, dialect)
             else:
                 request, lost = _native(asked, dialect)
+            named = None if self._incoming.run is None else named_tools(asked.body)
+            if named is not None:
+                lost = [path for path in lost if path not in named.paths]
             if lost:
                 ignored = dialect.without_refusal(asked.body, lost)
                 refused = {*lost}.difference(ignored)

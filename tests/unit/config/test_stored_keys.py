@@ -16,18 +16,26 @@ from gai_fast.model.settings import (
     ModelSettings,
     Settings,
     SpendLimit,
+    ToolServerSettings,
+    ToolSettings,
     UpstreamSettings,
 )
 
 UP = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:1", pass_paths=("/v1/files",))
 OTHER = UpstreamSettings("other", "openai-compatible", "http://127.0.0.1:1")
-SETTINGS = Settings(upstreams={"up": UP, "other": OTHER}, models={"fast": ModelSettings("fast", UP, "fast")})
+SETTINGS = Settings(
+    upstreams={"up": UP, "other": OTHER},
+    models={"fast": ModelSettings("fast", UP, "fast")},
+    tool_servers=(ToolServerSettings("docs"),),
+    tools=(ToolSettings("weather"),),
+)
 GIVEN = {
     "models": ["fast", "up/*", "up/other"],
     "expires": "2031-01-31T18:00:00.25+02:00",
     "requests_per_minute": 20,
     "limits": {"tokens_per_minute": 0, "streams": 3, "spend": {"amount": 2.5, "period": "month"}},
     "lane": ["up"],
+    "tools": ["docs.*", "weather"],
     "role": "user",
 }
 
@@ -42,6 +50,7 @@ def test_values_come_back_from_the_store_as_they_were_given() -> None:
         expires=datetime(2031, 1, 31, 16, 0, 0, 250_000, tzinfo=UTC),
         limits=KeyLimits(20, 0, 3, SpendLimit(2_500_000_000_000, "month")),
         pass_upstreams=("up",),
+        tools=("docs.*", "weather"),
     )
 
 

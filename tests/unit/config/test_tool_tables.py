@@ -188,3 +188,30 @@ def test_without_tools_nothing_is_there(folder: Folder) -> None:
     settings = folder.read("").settings
     assert (settings.tool_servers, settings.tools) == ((), ())
     assert Path(folder.file).exists()
+
+
+MODEL = (
+    '[[upstream]]\nname = "up"\nprovider = "openai"\napi_key = "env:TOKEN"\n[[model]]\nname = "m"\nupstream = "up"\n'
+)
+
+
+def test_a_model_and_a_key_say_which_tools_may_be_used(folder: Folder) -> None:
+    bounds = "max_steps = 2\nmax_tool_calls = 3\nparallel_tools = 1\nrun_timeout = 5\n"
+    text = f'{SERVER}{HOOK}{MODEL}tools = ["docs.*", "weather"]\n{bounds}[[key]]\nname = "k"\nsecret = "env:TOKEN"\n'
+    settings = folder.read(text + '[key_defaults]\ntools = ["*"]\n', {"TOKEN": "sk-canary-" + "0" * 32}).settings
+    model = settings.models["m"]
+    assert (model.tools, model.max_steps, model.max_tool_calls) == (("docs.*", "weather"), 2, 3)
+    assert (model.parallel_tools, model.run_timeout) == (1, 5.0)
+    assert settings.keys[0].tools == settings.key_defaults.tools == ("*",)
+
+
+def test_without_a_word_nothing_may_be_used(folder: Folder) -> None:
+    settings = folder.read(SERVER + MODEL, SECRETS).settings
+    assert settings.models["m"].tools == settings.key_defaults.tools == ()
+
+
+@pytest.mark.parametrize("pattern", ["weater", "doc.search", "other.*", "Docs.x"])
+def test_a_pattern_that_names_nothing_is_refused(folder: Folder, pattern: str) -> None:
+    for text in (f'{MODEL}tools = ["{pattern}"]\n', f'{MODEL}[key_defaults]\ntools = ["{pattern}"]\n'):
+        with pytest.raises(ConfigError, match="names no tool of a"):
+            folder.read(SERVER + HOOK + text, SECRETS)

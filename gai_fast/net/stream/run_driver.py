@@ -1,0 +1,348 @@
+"""One run at run time: executes what `core/run.py` decides, on its stream's session.
+
+Owns the connection of the three: the state table, the running calls (`toolbox/run_calls.py`) and the session. It must
+not know how a model is asked, how a tool is called, or what decides.
+
+1. What happens within a call of the relay is executed afterwards, in the loop's next turn, but for the end of a turn:
+   its actions add events and ask for nothing.
+2. A turn is asked in a turn of the loop of its own, once the ledger has reserved its prompt. If it has not, the stream
+   ends behind the step, as at every end of a limit.
+3. Nobody is asked for approvals yet: calls that need one are denied.
+4. The end of the stream, whoever ends it, ends the running calls at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from gai_fast.core.requests.reading import characters
+from gai_fast.core.run import (
+    Action,
+    AskApproval,
+    BeginCall,
+    BeginTurn,
+    CallEnded,
+    CallResult,
+    Decided,
+    EndCall,
+    EndStep,
+    Finish,
+    RunCall,
+    RunLimits,
+    RunState,
+    RunStep,
+    RunTool,
+    ToolRun,
+    Warn,
+)
+from gai_fast.model.events import Event
+from gai_fast.model.money import Amount
+from gai_fast.model.request import Message, Request
+from gai_fast.net.attempts.spec import StreamRun, StreamSpec
+from gai_fast.net.stream.run_messages import message_of_turn, next_request, results_of
+from gai_fast.net.stream.run_sink import ContentStage, RunSink, TurnContent
+from gai_fast.net.stream.session import Session
+from gai_fast.net.toolbox.run_calls import CallRecords, RunCalls, RunIdentity
+from gai_fast.net.toolbox.tool_source import GatewayTool
+from gai_fast.net.toolbox.toolbox import HeldToolbox
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.wire import ToolProgress
+from gai_fast.runtime.timers import Timer, Timers
+
+NOBODY: Final = "nobody can be asked"
+"""The reason of a denial where there is nobody to approve."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run needs beside its stream.
+
+    Attributes:
+        request: The request of its first turn, with the tools.
+        offered: The tools that it offers, by the names that the model sees.
+        client_tools: The names of the client's tools.
+        limits: Its bounds.
+        seconds: Its time.
+        identity: What its calls have in common.
+        held: Its tools, until they are given back.
+        records: Where its calls are recorded.
+    """
+
+    request: Request
+    offered: Mapping[str, GatewayTool]
+    client_tools: frozenset[str]
+    limits: RunLimits
+    seconds: float
+    identity: RunIdentity
+    held: HeldToolbox
+    records: CallRecords
+
+
+class RunDriver(StreamRun):
+    """One run. Belongs to one loop.
+
+    Args:
+        plan: The run.
+        session: The session of its stream, which is about to begin.
+        spec: Its first turn. The run takes the place of its output.
+        timers: The loop's timers.
+        loop: The loop.
+    """
+
+    def __init__(
+        self, plan: RunPlan, session: Session, spec: StreamSpec, timers: Timers, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._plan = plan
+        self._session = session
+        self._timers = timers
+        self._loop = loop
+        self._run = ToolRun(
+            {name: RunTool(each.address, each.approve, each.idempotent) for name, each in plan.offered.items()},
+            plan.client_tools,
+            plan.limits,
+            session.stream_id,
+            {name: each.offered.schema for name, each in plan.offered.items()},
+        )
+        self._calls = RunCalls(
+            plan.held.toolbox,
+            {each.address: each for each in plan.offered.values()},
+            plan.identity,
+            plan.records,
+            self._call_ended,
+            self._progressed,
+        )
+        self._content = TurnContent()
+        self._sink = self._use_output(spec)
+        self._spec = spec if spec.request is plan.request else replace(spec, request=plan.request)
+        self._said: list[Message] = []  # what the run has added to its conversation
+        self._finish: Event  # of the last turn
+        self._usages: list[dict[str, Any]] = []  # of the turns that have ended
+        self._progress: dict[str, int] = {}  # notices of each call
+        self._later: list[Action] = []  # rule 1
+        self._timer: Timer | None = None
+        self._is_over = True
+
+    def _use_output(self, spec: StreamSpec) -> RunSink:
+        """Takes the place of a spec's output."""
+        chain, content = spec.chain, self._content
+        if chain is not None and chain.touches == "deltas":
+            spec.chain = chain = chain.behind(ContentStage(content))
+        servers = {name: each.server for name, each in self._plan.offered.items()}
+        is_noted = chain is not None and chain.touches == "deltas"
+        sink = RunSink(spec.output, spec.deltas, self, servers, None if is_noted else content, chain)
+        spec.output = sink
+        spec.deltas = None if spec.deltas is None else sink
+        return sink
+
+    # -- the stream (`StreamRun`) --
+
+    def begin(self) -> None:
+        """Works as `StreamRun.begin`."""
+        self._is_over = False
+        self._plan.held.take()
+        self._timer = self._timers.schedule(self._timers.clock() + self._plan.seconds, self._time_over)
+
+    def turn_ended(self, finish: Event) -> None:
+        """Works as `StreamRun.turn_ended`."""
+        self._finish = finish
+        self._usages.append(finish.get("usage", {}))
+        later, self._later = self._later, []
+        self._execute([*later, *self._run.end_turn(finish["finish_reason"])])
+
+    def stop(self) -> None:
+        """Works as `StreamRun.stop`: rule 4."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._later.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for action in self._run.stop():
+            if isinstance(action, EndCall):
+                self._calls.end(action.call)
+        self._plan.held.give_back()
+        self._sink.leave(_LastSteps(self.steps_so_far()))
+        del self._session  # a cycle
+
+    # -- the events (`TurnListener`) --
+
+    def call_came(self, call_id: str, name: str, arguments: Any) -> str:
+        """Works as `TurnListener.call_came`."""
+        actions = self._run.note_call(call_id, name, arguments)
+        self._execute_later(actions)
+        return self._run.step.calls[-1].call_id
+
+    def turn_reset(self) -> None:
+        """Works as `TurnListener.turn_reset`."""
+        self._later.clear()
+        self._execute_later(self._run.reset_turn())
+
+    def steps_so_far(self) -> list[dict[str, Any]]:
+        """Works as `TurnListener.steps_so_far`."""
+        return [self._step_of(step) for step in self._run.steps]
+
+    def _step_of(self, step: RunStep) -> dict[str, Any]:
+        at = step.number - 1
+        provider, model = self._sink.providers.get(step.number, ("", ""))
+        found: dict[str, Any] = {"step": step.number, "provider": provider, "model": model}
+        if at < len(self._usages):
+            found["usage"] = self._usages[at]
+        own = [call for call in step.calls if call.tool is not None or call.name not in self._plan.client_tools]
+        found["tool_calls"] = len(own)
+        return {name: value for name, value in found.items() if value not in ("", {})}
+
+    # -- what happens --
+
+    def _call_ended(self, call: RunCall, result: CallResult) -> None:
+        if not self._is_over:
+            self._session.guarded(partial(self._happened, partial(self._run.end_call, call, result)))
+
+    def _progressed(self, call: RunCall, progress: ToolProgress) -> None:
+        noted = self._progress.get(call.call_id, 0)
+        if self._is_over or call.phase != "running" or noted >= LIMITS.tool_progress:
+            return
+        self._progress[call.call_id] = noted + 1
+        event: Event = {"type": "tool.progress", "step": call.step, "call_id": call.call_id}
+        event["progress"] = progress.progress
+        if progress.total is not None:
+            event["total"] = progress.total
+        if progress.text:
+            event["text"] = progress.text
+        self._session.add([event])
+
+    def _time_over(self) -> None:
+        self._timer = None
+        if self._run.state in (RunState.TURN, RunState.CALLING):
+            self._session.guarded(partial(self._happened, self._run.end_time))
+
+    def _happened(self, what: Any) -> None:
+        """Executes what follows from something that has happened outside the relay."""
+        self._execute_now(what())
+
+    def _execute_later(self, actions: Sequence[Action]) -> None:
+        """Executes actions in the loop's next turn: rule 1."""
+        if actions:
+            self._later += actions
+            self._loop.call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        later, self._later = self._later, []
+        if later and not self._is_over:
+            self._session.guarded(partial(self._execute_now, later))
+
+    def _execute_now(self, actions: Sequence[Action]) -> None:
+        self._session.intake.settle()
+        self._execute(actions)
+        self._session.advance()
+
+    def _execute(self, actions: Sequence[Action]) -> None:
+        relay = self._session.relay
+        for action in actions:
+            if relay.is_over:
+                return
+            if isinstance(action, BeginCall):
+                self._calls.begin(action.call)
+            elif isinstance(action, EndCall):
+                self._calls.end(action.call)
+            elif isinstance(action, BeginTurn):
+                self._begin_turn(action)
+            elif isinstance(action, AskApproval):
+                self._execute_later(self._run.deny(action.call, NOBODY))  # rule 3
+            else:
+                self._tell(action)
+
+    def _tell(self, action: CallEnded | Decided | EndStep | Warn | Finish) -> None:
+        """Sends what its client learns of an action."""
+        relay = self._session.relay
+        if isinstance(action, CallEnded):
+            relay.add(_result(action.call))
+        elif isinstance(action, Decided):
+            relay.add(_decided(action))
+        elif isinstance(action, EndStep):
+            relay.add(self._step_end(action.step))
+        elif isinstance(action, Warn):
+            relay.add({"type": "warning", "reason": "step_limit"})
+        else:
+            finish: Event = {**self._finish, "finish_reason": action.finish_reason}
+            finish.pop("usage", None)
+            usage = relay.usage_of_turns()
+            if usage:
+                finish["usage"] = usage
+            relay.finish_run(finish)
+
+    def _step_end(self, step: int) -> Event:
+        end: Event = {"type": "step.end", "step": step, "finish_reason": self._finish["finish_reason"]}
+        if "usage" in self._finish:
+            end["usage"] = self._finish["usage"]
+        return end
+
+    # -- the next turn --
+
+    def _begin_turn(self, turn: BeginTurn) -> None:
+        calls = self._run.steps[-2].calls
+        self._said += [message_of_turn(self._content.take(), calls), *results_of(calls)]
+        self._loop.call_soon(self._session.guarded, partial(self._reserve, turn))
+
+    def _reserve(self, turn: BeginTurn) -> None:
+        """Asks for a turn, once it may be paid: rule 2."""
+        self._sink.begin_step(turn.step)
+        request = next_request(self._plan.request, self._said, without_tools=turn.without_tools)
+        spec = replace(self._spec, request=request, prompt_characters=characters(request))
+        wanted = self._session.lacks_spend(spec)
+        if wanted is None:
+            self._session.begin_turn(spec)
+        else:
+            self._session.ask_for_spend(wanted, partial(self._reserved, spec))
+
+    def _reserved(self, spec: StreamSpec, more: Amount) -> None:
+        if self._is_over:
+            return
+        if not more:
+            self._session.stop("length", "spend")
+            return
+        self._session.take_spend(more)
+        self._session.begin_turn(spec)
+
+
+class _LastSteps:
+    """The listener of a stream that is over: its run needs nothing more."""
+
+    def __init__(self, steps: list[dict[str, Any]]) -> None:
+        self._steps = steps
+
+    def call_came(self, call_id: str, name: str, arguments: Any) -> str:
+        """Works as `TurnListener.call_came`."""
+        return call_id
+
+    def turn_reset(self) -> None:
+        """Does nothing."""
+
+    def steps_so_far(self) -> list[dict[str, Any]]:
+        """Works as `TurnListener.steps_so_far`."""
+        return self._steps
+
+
+def _result(call: RunCall) -> Event:
+    """Returns the event of a call that has ended."""
+    result = call.result
+    assert result is not None
+    event: Event = {"type": "tool.result", "step": call.step, "call_id": call.call_id, "tool_result": result.value}
+    if result.parts:
+        event["parts"] = [dict(part) for part in result.parts]
+    if result.is_error:
+        event["is_error"] = True
+    event["attempt"] = call.attempt
+    event["duration_ms"] = result.duration_ms
+    if result.is_truncated:
+        event["truncated"] = True
+    return event
+
+
+def _decided(action: Decided) -> Event:
+    approval = {"id": action.call.approval_id, "decision": action.decision, "by": action.by, "reason": action.reason}
+    told = {name: value for name, value in approval.items() if value}
+    return {"type": "approval.decided", "step": action.call.step, "call_id": action.call.call_id, "approval": told}

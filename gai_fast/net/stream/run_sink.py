@@ -1,0 +1,229 @@
+"""What a run adds to the events of its stream, before they are encoded, and what it learns from them.
+
+1. The first `start` is the stream's, and `step.start` follows it; each later one becomes `step.start`. A `stream.reset`
+   becomes `step.reset`: the steps before stay valid.
+2. Each event of a step has its number, but for the deltas: most of them are copied past this sink.
+3. Calls of the gateway's tools say who makes them. A call has the provider's id if that is new in the run, else one of
+   ours, from its start on.
+4. Later turns do not tell how their requests were changed: the client's members are those of the first, and the others
+   are not the client's.
+5. The content of a turn is kept for the next request: as it comes from the provider, before processors change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Protocol, cast
+
+from gai_fast.core.result import Collector
+from gai_fast.core.sinks import DeltaSink
+from gai_fast.kernels import Part, Piece
+from gai_fast.model.events import DELTAS, Event, JSONText
+from gai_fast.net.attempts.spec import Output
+from gai_fast.processors import Chain, Processor
+
+_OF_STREAMS: Final = frozenset({"start", "finish", "error", "done", "stream.reset", "stream.gap"})
+_CHANGED: Final = "request_changed"
+_CALLS: Final = frozenset({"tool.call.start", "tool.call"})
+
+
+class TurnListener(Protocol):
+    """The run, as its sink sees it."""
+
+    def call_came(self, call_id: str, name: str, arguments: Any) -> str:
+        """Called with each complete call. Returns its id in the run."""
+
+    def turn_reset(self) -> None:
+        """Called when the turn is void, and asked again."""
+
+    def steps_so_far(self) -> list[dict[str, Any]]:
+        """Returns `steps` of a `finish`."""
+
+
+class TurnContent:
+    """The content of the turn that streams: rule 5."""
+
+    def __init__(self) -> None:
+        self._collector = Collector(plain=False)
+
+    def note(self, event: Event) -> None:
+        """Adds an event of the provider's.
+
+        Raises:
+            Error: The turn is too large.
+        """
+        self._collector.event(event)
+
+    def take(self) -> list[dict[str, Any]]:
+        """Returns the parts of the turn, and begins the next."""
+        parts = self._collector.parts()
+        self._collector = Collector(plain=False)
+        return parts
+
+
+class ContentStage(Processor):
+    """Notes the content of turns before other processors get it.
+
+    Args:
+        content: Keeps it.
+    """
+
+    changes_text: ClassVar[bool] = False
+
+    def __init__(self, content: TurnContent) -> None:
+        self._content = content
+
+    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
+        """Passes an event; raises as `TurnContent.note`."""
+        self._content.note(event)
+        return (event,)
+
+
+class RunSink:
+    """A sink of a stream that is a run; it has all that the encoder of the stream has for the relay.
+
+    Args:
+        output: The stream's encoder.
+        deltas: The encoder, if it accepts encoded deltas.
+        listener: The run.
+        servers: The servers of the tools that the run offers, by the names that the model sees; empty for the
+            gateway's own.
+        content: Keeps the content of turns. None if a processor does.
+        chain: The stream's processors, which number events.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        deltas: DeltaSink | None,
+        listener: TurnListener,
+        servers: Mapping[str, str],
+        content: TurnContent | None,
+        chain: Chain | None,
+    ) -> None:
+        self.inner = output
+        self.step = 1
+        self.providers: dict[int, tuple[str, str]] = {}
+        """Provider and model of each step."""
+        self.has_blocks = deltas is not None and deltas.has_blocks
+        self.collects_text = content is not None or (deltas is not None and deltas.collects_text)
+        self._deltas = deltas
+        self._listener = listener
+        self._servers = servers
+        self._content = content
+        self._chain = chain
+        self._has_start = False
+        self._ids: set[str] = set()  # of the turns before
+        self._own_ids: dict[str, str] = {}  # by the provider's id, of the turn
+        self._new_ids: list[str] = []  # of the turn
+
+    def event(self, event: Event) -> None:
+        """Works as `EventSink.event`."""
+        if self._content is not None:
+            self._content.note(event)
+        kind = event["type"]
+        if kind in DELTAS:
+            self.inner.event(self._named(event) if self._own_ids else event)
+        elif kind == "start":
+            self._start(event)
+        elif kind == "stream.reset":
+            self._own_ids, self._new_ids = {}, []
+            reset: Event = {"type": "step.reset", "step": self.step, "reason": event["reason"]}
+            self.inner.event(reset)
+            self._listener.turn_reset()
+        elif kind == "finish":
+            self.inner.event({**event, "steps": self._listener.steps_so_far()})
+        elif kind in _OF_STREAMS:
+            self.inner.event(event)
+        elif self.step > 1 and event.get("reason") == _CHANGED:
+            if self._chain is not None:
+                self._chain.leave_out(event)
+        elif kind in _CALLS:
+            self._call(kind, {**event, "step": self.step})
+        else:
+            stepped: Event = {**event, "step": event.get("step", self.step)}
+            self.inner.event(self._named(stepped) if self._own_ids and kind == "reasoning.signature" else stepped)
+
+    def begin_step(self, step: int) -> None:
+        """Begins another turn."""
+        self.step = step
+        self._ids.update(self._new_ids)
+        self._own_ids, self._new_ids = {}, []
+
+    def leave(self, listener: TurnListener) -> None:
+        """Tells another one what comes from now on."""
+        self._listener = listener
+
+    def _start(self, event: Event) -> None:
+        self.providers[self.step] = event.get("provider", ""), event.get("model", "")
+        if not self._has_start:
+            self._has_start = True
+            self.inner.event(event)
+            if self._chain is not None:
+                self._chain.count_one()
+        self.inner.event({"type": "step.start", "step": self.step})
+
+    def _call(self, kind: str, event: Event) -> None:
+        name = event["tool_call"].get("name", "")
+        if kind == "tool.call.start" or event["call_id"] not in {*self._own_ids, *self._new_ids}:
+            self._name(event["call_id"])
+        event = self._named(event)
+        if kind == "tool.call":
+            given = event["tool_call"].get("input")
+            arguments = given.value if isinstance(given, JSONText) else given
+            event["call_id"] = self._listener.call_came(event["call_id"], name, arguments)
+        server = self._servers.get(name)
+        if server is not None:
+            event["executed_by"] = "gateway"
+            if server:
+                event["server"] = server
+        self.inner.event(event)
+
+    def _name(self, call_id: str) -> None:
+        """Notes a call's id; rule 3."""
+        if call_id in self._ids:
+            own = f"call_{self.step}_{len(self._new_ids)}"
+            while own in self._ids:
+                own += "_"
+            self._own_ids[call_id] = own
+        self._new_ids.append(self._own_ids.get(call_id, call_id))
+
+    def _named(self, event: Event) -> Event:
+        """Returns an event of a call with the call's id in the run."""
+        own = self._own_ids.get(event.get("call_id", ""))
+        return event if own is None else {**event, "call_id": own}
+
+    # -- encoded deltas (`DeltaSink`) --
+
+    @property
+    def seq(self) -> int:
+        """Works as `DeltaSink.seq`."""
+        return cast("DeltaSink", self.inner).seq
+
+    def delta_parts(self, event: Event, key: str) -> Sequence[Part] | None:
+        """Works as `DeltaSink.delta_parts`."""
+        return None if self._deltas is None else self._deltas.delta_parts(self._named(event), key)
+
+    def append_frames(self, frames: Piece, count: int, characters: int = 0) -> None:
+        """Works as `DeltaSink.append_frames`."""
+        if self._deltas is not None:
+            self._deltas.append_frames(frames, count, characters)
+
+    def copied(self, event: Event, text: str) -> None:
+        """Works as `DeltaSink.copied`."""
+        kind, deltas = event["type"], self._deltas
+        if self._content is not None:
+            noted: Any = {**event, DELTAS[kind]: text}
+            self._content.note(noted)
+        if deltas is not None and (deltas.collects_text or (deltas.has_blocks and kind == "tool.call.delta")):
+            deltas.copied(self._named(event), text)
+
+    # -- the encoder (`Output`) --
+
+    def heartbeat(self) -> None:
+        """Works as `Output.heartbeat`."""
+        self.inner.heartbeat()
+
+    def take_pieces(self) -> Sequence[Piece]:
+        """Works as `Output.take_pieces`."""
+        return self.inner.take_pieces()

@@ -1,0 +1,247 @@
+"""The tools of a process for its runs: which requests are runs, and what these offer.
+
+Owns the toolbox of the configuration. A run keeps the one that it began with, until its end.
+
+1. A request is a run if all patterns that hold for it name a server or a tool in common; nothing is read for that.
+2. What a client asks for by name must be something that it may use, and its own tools must not have an offered name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from msgspec import UNSET, Raw
+
+from gai_fast.core.requests.reading import characters
+from gai_fast.core.run import CallResult, RunCall, RunLimits
+from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
+from gai_fast.model.request import Request, Tool
+from gai_fast.model.settings import KeySettings, ModelSettings, Settings
+from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
+from gai_fast.net.attempts.spec import StreamRun, StreamSpec
+from gai_fast.net.stream.run_driver import RunDriver, RunPlan
+from gai_fast.net.stream.run_messages import with_tools
+from gai_fast.net.stream.session import Session
+from gai_fast.net.toolbox.run_calls import RunIdentity
+from gai_fast.net.toolbox.tool_source import GatewayTool
+from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
+from gai_fast.runtime.timers import Timers
+
+
+@dataclass(frozen=True, slots=True)
+class RunWish:
+    """A request that is a run.
+
+    Attributes:
+        allowed: What it may use.
+        model: The model that it asks.
+        approve: Tools whose calls wait for a person, beside those of the configuration.
+    """
+
+    allowed: AllowedTools
+    model: ModelSettings
+    approve: ToolPatterns
+
+
+class RunOffer:
+    """What one run offers.
+
+    Args:
+        tools: The tools of the process.
+        held: The toolbox.
+        offered: The tools by the names that the model sees.
+        model: The model that the request asks.
+    """
+
+    def __init__(
+        self, tools: RunTools, held: HeldToolbox, offered: Mapping[str, GatewayTool], model: ModelSettings
+    ) -> None:
+        self._tools = tools
+        self._held = held
+        self._offered = offered
+        self._model = model
+
+    def attach(self, spec: StreamSpec, stream_id: str, request_key: str | None = None) -> None:
+        """Makes the stream of a spec a run.
+
+        Args:
+            spec: Its first attempt, with a native request.
+            stream_id: Its id.
+            request_key: The idempotency key of the request. None if it has none.
+
+        Raises:
+            Error: The request cannot be a run.
+        """
+        request = spec.request
+        if not isinstance(request, Request):
+            raise TypeError("a run needs a native request")
+        names = frozenset(tool.name for tool in request.tools if isinstance(tool.name, str))
+        taken = sorted(names & self._offered.keys())
+        if taken:
+            text = f"a tool of the request is named {taken[0]!r}, as one that the gateway offers"
+            raise Error("invalid_request", text, reason="tool_name")
+        model = self._model
+        steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
+        spec.request = whole = with_tools(
+            request.without_run_members(), [_tool(name, each) for name, each in self._offered.items()]
+        )
+        spec.prompt_characters = characters(whole)
+        spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
+        plan = RunPlan(
+            whole,
+            self._offered,
+            names,
+            RunLimits(steps, model.max_tool_calls, model.parallel_tools),
+            model.run_timeout,
+            RunIdentity(spec.caller, spec.request_id, stream_id, request_key or stream_id),
+            self._held,
+            NoRecords(),
+        )
+        spec.run = partial(self._begun, plan)
+
+    def _begun(self, plan: RunPlan, session: Session, spec: StreamSpec) -> StreamRun:
+        return RunDriver(plan, session, spec, self._tools.timers, self._tools.loop)
+
+
+class NoRecords:
+    """The records of runs that no other worker goes on with: there are none. As `CallRecords`."""
+
+    async def started(self, call: RunCall, key: str) -> None:
+        """Notes nothing."""
+
+    async def ended(self, call: RunCall, result: CallResult) -> None:
+        """Notes nothing."""
+
+
+class RunTools:
+    """The tools of a process. Belongs to one loop. After use, `close` must be awaited.
+
+    Args:
+        settings: The configuration.
+        timers: The loop's timers.
+        loop: The loop.
+        functions: Functions of the program that are tools, which every model may use.
+
+    Raises:
+        ValueError: A tool cannot be used. The text names it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        functions: Sequence[Callable[..., Any]] = (),
+    ) -> None:
+        self._functions = functions
+        self.timers = timers
+        self.loop = loop
+        self._settings = settings
+        self._open: set[Toolbox] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._held = self._made(settings)
+
+    def use(self, settings: Settings) -> None:
+        """Uses another configuration for new runs.
+
+        Raises:
+            ValueError: A tool cannot be used; nothing changes.
+        """
+        former = self._settings
+        if (settings.tool_servers, settings.tools) != (former.tool_servers, former.tools):
+            held, self._held = self._held, self._made(settings)
+            held.give_back()
+        self._settings = settings
+
+    def wish(
+        self,
+        model: ModelSettings,
+        key: KeySettings | None,
+        asked: Sequence[str] | None = None,
+        approve: Sequence[str] = (),
+    ) -> RunWish | None:
+        """Returns what a request may use, if it is a run: rule 1.
+
+        Args:
+            model: The model that it asks.
+            key: Its caller's key. None if there are no keys.
+            asked: The patterns that it names. None if it names none.
+            approve: Patterns of tools whose calls wait for a person because it says so.
+
+        Raises:
+            Error: It names what it may not use.
+        """
+        lists = [ToolPatterns((*model.tools, *self._held.toolbox.functions))]
+        if key is not None:
+            lists.append(ToolPatterns(key.tools))
+        for pattern in asked or ():
+            if not self._has_any(AllowedTools([*lists, ToolPatterns([pattern])])):
+                raise no_such_tool(pattern)
+        if asked is not None:
+            lists.append(ToolPatterns(asked))
+        allowed = AllowedTools(lists)
+        return RunWish(allowed, model, ToolPatterns(approve)) if self._has_any(allowed) else None
+
+    async def offer_for(self, request: Request, model: ModelSettings) -> RunOffer | None:
+        """Returns what a request of a program in this process offers. None if it is no run.
+
+        Args:
+            request: The request.
+            model: The model that it asks.
+
+        Raises:
+            Error: It names what it may not use.
+        """
+        wish = self.wish(model, None, None if request.gateway_tools is UNSET else request.gateway_tools)
+        return None if wish is None else await self.offer(wish)
+
+    async def offer(self, wish: RunWish) -> RunOffer:
+        """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most."""
+        held = self._held
+        held.take()
+        try:
+            tools = await held.toolbox.offered(wish.allowed)
+            offered = {
+                name: replace(tool, approve=tool.approve or tool.address in wish.approve)
+                for name, tool in tools.items()
+            }
+            return RunOffer(self, held, offered, wish.model)
+        finally:
+            held.give_back()
+
+    async def close(self) -> None:
+        """Ends running calls, connections and processes."""
+        self._held.give_back()
+        for toolbox in list(self._open):
+            self._close_later(toolbox)
+        await asyncio.gather(*self._closing)
+
+    def _has_any(self, allowed: AllowedTools) -> bool:
+        toolbox = self._held.toolbox
+        return bool(allowed.servers(toolbox.servers) or allowed.own(toolbox.own))
+
+    def _made(self, settings: Settings) -> HeldToolbox:
+        toolbox = Toolbox(settings, self.timers, self.loop, self._functions)
+        self._open.add(toolbox)
+        return HeldToolbox(toolbox, self._close_later)
+
+    def _close_later(self, toolbox: Toolbox) -> None:
+        if toolbox in self._open:
+            self._open.discard(toolbox)
+            task = self.loop.create_task(toolbox.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+def _tool(name: str, tool: GatewayTool) -> Tool:
+    offered = tool.offered
+    return Tool(
+        name=name,
+        description=offered.description or UNSET,
+        parameters=Raw(encode_json({"type": "object", **offered.schema})),
+    )

@@ -1,0 +1,131 @@
+"""Requests that are runs: the wait for the lists of their tools, and what such a request cannot be.
+
+`net/stream/` has the runs, and decides which requests are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gai_fast.model.errors import Error
+from gai_fast.server.admission.negotiation import Negotiated
+
+if TYPE_CHECKING:
+    from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
+
+APPROVALS_HEADER: Final = "x-gai-approvals"
+_DENY: Final = "deny"
+_OWN: Final = "gateway"
+_SPECIAL: Final = re.compile(r"([*?[])")
+
+
+class NamedTools(NamedTuple):
+    """What a request of the Responses dialect says of the gateway's tools: its `mcp` tools without an address.
+
+    Attributes:
+        patterns: The tools that it names.
+        approve: Those of them whose calls wait for a person because it says so.
+        paths: The paths of these members.
+    """
+
+    patterns: list[str]
+    approve: list[str]
+    paths: list[str]
+
+
+def named_tools(body: Mapping[str, Any]) -> NamedTools | None:
+    """Returns what a request in the Responses dialect says of the gateway's tools; None if it says nothing.
+
+    Args:
+        body: The request.
+
+    Raises:
+        Error: A member of it cannot be used.
+    """
+    tools = body.get("tools")
+    named = NamedTools([], [], [])
+    for at, tool in enumerate(tools) if isinstance(tools, list) else ():
+        is_own = isinstance(tool, dict) and tool.get("type") == "mcp"
+        if is_own and not tool.get("server_url") and not tool.get("connector_id"):
+            _add(named, tool, f"tools[{at}]")
+    return named if named.paths else None
+
+
+def _add(named: NamedTools, tool: Mapping[str, Any], path: str) -> None:
+    label = tool.get("server_label")
+    if not isinstance(label, str) or not label:
+        raise _bad_tools(f"{path}.server_label: a label of the gateway's tools is missing")
+    allowed = _names(tool.get("allowed_tools"), f"{path}.allowed_tools")
+    named.patterns.extend([_all_of(label)] if allowed is None else [_one_of(label, name) for name in allowed])
+    required = tool.get("require_approval")
+    if required == "always":
+        named.approve.append(_all_of(label))
+    elif isinstance(required, dict):
+        always = _names(required.get("always"), f"{path}.require_approval.always")
+        named.approve.extend(_one_of(label, name) for name in always or ())
+    elif required not in (None, "never"):
+        raise _bad_tools(f"{path}.require_approval: it must be always, never or an object")
+    named.paths.append(path)
+
+
+def _names(given: Any, path: str) -> list[str] | None:
+    """Returns the names of tools in a list, or in an object with `tool_names`."""
+    if isinstance(given, dict):
+        if given.get("read_only") is not None:
+            raise Error("unsupported", f"{path}.read_only: the gateway's tools are chosen by name", reason="tools")
+        given = given.get("tool_names")
+    if given is None:
+        return None
+    if not isinstance(given, list) or not all(isinstance(name, str) and name for name in given):
+        raise _bad_tools(f"{path}: it must be a list of names of tools")
+    return given
+
+
+def _all_of(label: str) -> str:
+    return "?*" if label == _OWN else f"{_escaped(label)}.*"
+
+
+def _one_of(label: str, name: str) -> str:
+    return _escaped(name) if label == _OWN else f"{_escaped(label)}.{_escaped(name)}"
+
+
+def _escaped(name: str) -> str:
+    return _SPECIAL.sub(r"[\1]", name)
+
+
+def _bad_tools(text: str) -> Error:
+    return Error("invalid_request", text, reason="tools")
+
+
+async def list_tools(tools: RunTools, wish: RunWish, then: Callable[[RunOffer], object]) -> None:
+    """Calls with what a run offers, once that is known.
+
+    Args:
+        tools: The tools of the process.
+        wish: The run.
+        then: The function.
+    """
+    then(await tools.offer(wish))
+
+
+def check_run(headers: Mapping[str, str], negotiated: Negotiated, answers: int) -> None:
+    """Checks whether a request can be a run.
+
+    Args:
+        headers: Its headers.
+        negotiated: The form of its response.
+        answers: The number of answers that it wants.
+
+    Raises:
+        Error: It wants several answers, or a form without events; or its header asks for what there is not.
+    """
+    asked = headers.get(APPROVALS_HEADER)
+    if asked is not None and asked != _DENY:
+        raise Error("unsupported", f"the header {APPROVALS_HEADER} must be {_DENY}", reason="approvals")
+    if answers > 1:
+        raise Error("unsupported", "a request that may use the gateway's tools has one answer", reason="n")
+    if negotiated.copies_upstream:
+        text = f"format {negotiated.name!r} has no place for the calls of the gateway's tools"
+        raise Error("unsupported", text, reason="format")

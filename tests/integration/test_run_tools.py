@@ -1,0 +1,187 @@
+"""`net/stream/run_tools.py` over real sockets: which requests are runs, and what these offer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gai_fast import Gateway as LibraryGateway
+from gai_fast import ToolMeta, tool
+from gai_fast.model.settings import (
+    KeyLimits,
+    KeySettings,
+    ToolServerSettings,
+    key_digest,
+)
+from tests.integration.gateway import (
+    M,
+    Net,
+    Response,
+    on_both_loops,
+    on_uvloop,
+    settings_for,
+)
+from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, with_tools
+
+PEER = Path(__file__).parent / "mcp_peer.py"
+MAY, NOT = "sk-canary-may-0123456", "sk-canary-not-0123456"
+
+
+def weather(city: str) -> dict[str, Any]:
+    """The weather of a city."""
+    return {"city": city, "celsius": 4}
+
+
+def events_of(response: Response, *kinds: str) -> list[dict[str, Any]]:
+    return [event for event in response.events if event["type"] in kinds]
+
+
+@on_uvloop
+async def test_what_a_request_may_use(net: Net) -> None:
+    model = Model([("weather", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather))
+    refused = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": ["docs.*"]})
+    assert (refused.status, refused.error["reason"]) == (400, "tools")
+    named = await gateway.ask("POST", "/api/v1/stream", {**M, "tools": [{"name": "weather"}]})
+    assert (named.status, named.error["reason"]) == (400, "tool_name")
+    raw = await gateway.ask("POST", "/api/v1/stream?format=raw", M)
+    assert (raw.status, raw.error["reason"]) == (400, "format")
+    several = await gateway.chat(n=2)
+    assert several.status == 400, several.body
+    assert "one answer" in several.error["message"]
+    none = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": []})
+    assert "step.start" not in none.types
+    assert "tools" not in model.asked[-1]
+
+
+@on_uvloop
+async def test_a_response_offers_what_it_names(net: Net) -> None:
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather))
+    plain = {"model": "m", "input": "Hello", "stream": True}
+    response = await gateway.ask("POST", "/v1/responses", plain)
+    assert "tools" not in model.asked[-1]
+    named = {**plain, "tools": [{"type": "mcp", "server_label": "gateway", "allowed_tools": ["weather"]}]}
+    response = await gateway.ask("POST", "/v1/responses", named)
+    assert response.status == 200, response.body
+    assert [tool["function"]["name"] for tool in model.asked[-1]["tools"]] == ["weather"]
+    assert json.loads(model.results()[0])["city"] == "Oslo"
+    assert response.events[-1]["type"] == "response.completed"
+    other = {**plain, "tools": [{"type": "mcp", "server_label": "docs"}]}
+    refused = await gateway.ask("POST", "/v1/responses", other)
+    assert refused.status == 400
+    asks = {**plain, "tools": [{"type": "mcp", "server_label": "gateway", "require_approval": "always"}]}
+    await gateway.ask("POST", "/v1/responses", asks)
+    assert "approval" in model.results()[0]
+
+
+@on_uvloop
+async def test_a_real_server_of_tools_is_called_with_its_progress(net: Net) -> None:
+    server = ToolServerSettings("docs", command=(sys.executable, str(PEER)), inherited=dict(os.environ))
+    calls = [("docs__steps", {"count": 2}), ("docs__add", {"a": 1, "b": 2}), ("docs__fails", {})]
+    model = Model(calls, [("docs__picture", {})], ["Three."])
+    gateway = await gateway_of(net, model, server)
+    response = await gateway.ask("POST", "/api/v1/stream", M)
+    results = events_of(response, "tool.result")
+    values = {event["call_id"]: event.get("tool_result") for event in results}
+    assert (values["call_00"], values["call_01"]) == ({"result": "done"}, {"result": 3})
+    assert {event["server"] for event in events_of(response, "tool.call")} == {"docs"}
+    assert [event["progress"] for event in events_of(response, "tool.progress")] == [0, 1]
+    assert [event.get("is_error", False) for event in sorted(results[:3], key=lambda each: each["call_id"])] == [
+        False,
+        False,
+        True,
+    ]
+    assert results[3]["parts"][0]["type"] == "image"
+    assert response.text == "Three."
+    allowed = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": ["docs.add"]})
+    assert [tool["function"]["name"] for tool in model.asked[-1]["tools"]] == ["docs__add"]
+    assert "there is no tool" in str(events_of(allowed, "tool.result"))
+
+
+@on_uvloop
+async def test_a_key_must_allow_the_tools_and_one_request_is_counted(net: Net) -> None:
+    limits = KeyLimits(requests_per_minute=1)
+    keys = (
+        KeySettings("may", (key_digest(MAY),), limits=limits, tools=("weather",)),
+        KeySettings("not", (key_digest(NOT),)),
+    )
+    model = Model([("weather", {"city": "Oslo"})], [("weather", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream={"keys": keys})
+    plain = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {NOT}"})
+    assert ("step.start" in plain.types, len(model.asked)) == (False, 1)
+    named = {**M, "gateway_tools": ["weather"]}
+    refused = await gateway.ask("POST", "/api/v1/stream", named, {"authorization": f"Bearer {NOT}"})
+    assert (refused.status, refused.error["reason"]) == (400, "tools")
+    run = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})
+    assert (run.text, len(model.asked)) == ("4 degrees.", 4)
+    again = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})
+    assert again.status == 429
+
+
+@on_both_loops
+async def test_a_program_gives_functions_to_its_gateway(net: Net) -> None:
+    seen: list[ToolMeta] = []
+
+    @tool(idempotent=True)
+    async def forecast(city: str, meta: ToolMeta) -> str:
+        """The forecast."""
+        seen.append(meta)
+        return f"rain in {city}"
+
+    model = Model(["Look. ", ("forecast", {"city": "Oslo"})], ["Rain."])
+    upstream = await net.upstream(model.handle)
+    async with LibraryGateway(settings_for(upstream.url), tools=[forecast]) as gateway:
+        async with gateway.stream(M) as stream:
+            events = [event async for event in stream]
+        async with gateway.stream(M) as stream:
+            result = await stream.result()
+    assert [event["type"] for event in events if event["type"].startswith("step")] == ["step.start", "step.end"] * 2
+    assert model.results(1) == ["rain in Oslo"]
+    assert (seen[0].step, seen[0].call_id, seen[0].attempt) == (1, "call_00", 1)
+    assert result.text == "Look. Rain."
+
+
+def test_a_gateway_without_tools_imports_nothing_of_them() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "from gai_fast.config import load\n"
+        "from gai_fast.server.serving import start\n"
+        "async def main():\n"
+        "    running = await start(load(None, environ={'GAI_FAST_SERVER__PORT': '0'}))\n"
+        "    await running.close()\n"
+        "asyncio.run(main())\n"
+        "print([name for name in sys.modules if name.startswith(('gai_fast.net.tool', 'gai_fast.net.stream.run_'))])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.strip() == "[]"
+
+
+@on_uvloop
+async def test_a_run_keeps_its_tools_when_the_configuration_changes(net: Net) -> None:
+    gate = Gate()
+
+    async def slow(city: str) -> str:
+        await gate.wait()
+        return city
+
+    model = Model([("slow", {"city": "Oslo"})], ["Done."])
+    gateway = await gateway_of(net, model, function_tool(slow))
+    client, response = await gateway.stream(M)
+    await gate.begun.wait()
+    settings = gateway.running.engine.settings
+    gateway.running.service.use(with_tools(settings, function_tool(weather)))
+    gate.open.set()
+    await response.rest()
+    assert (response.text, model.results()) == ("Done.", ["Oslo"])
+    other = await gateway.ask("POST", "/api/v1/stream", M)
+    assert [tool["function"]["name"] for tool in model.asked[-1]["tools"]] == ["weather"]
+    assert "there is no tool 'slow'" in str(events_of(other, "tool.result"))
+    gateway.running.service.use(with_tools(settings))
+    plain = await gateway.ask("POST", "/api/v1/stream", M)
+    assert "step.start" not in plain.types
+    client.close()

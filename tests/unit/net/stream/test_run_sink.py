@@ -1,0 +1,134 @@
+"""`net/stream/run_sink.py`: what a run adds to the events of its stream, and what it learns from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gai_fast.core.chain import Chain
+from gai_fast.net.stream.run_sink import ContentStage, RunSink, TurnContent
+
+
+class Output:
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    def event(self, event: Any) -> None:
+        self.events.append(event)
+
+    def heartbeat(self) -> None:
+        self.events.append("heartbeat")
+
+    def take_pieces(self) -> list[bytes]:
+        return [b"x"]
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, Any]] = []
+        self.resets = 0
+
+    def call_came(self, call_id: str, name: str, arguments: Any) -> str:
+        self.calls.append((call_id, name, arguments))
+        return call_id
+
+    def turn_reset(self) -> None:
+        self.resets += 1
+
+    def steps_so_far(self) -> list[dict[str, Any]]:
+        return [{"step": 1}]
+
+
+def made(chain: Chain | None = None) -> tuple[RunSink, Output, Listener, TurnContent]:
+    output, listener, content = Output(), Listener(), TurnContent()
+    return RunSink(output, None, listener, {"docs__a": "docs", "own": ""}, content, chain), output, listener, content
+
+
+def called(name: str, call_id: str = "c") -> list[Any]:
+    call = {"name": name, "input": {}}
+    return [
+        {"type": "tool.call.start", "call_id": call_id, "tool_call": {"name": name}},
+        {"type": "tool.call.delta", "call_id": call_id, "arguments": "{}"},
+        {"type": "tool.call", "call_id": call_id, "tool_call": call},
+    ]
+
+
+def test_the_first_start_is_the_stream_s_and_each_turn_has_its_own() -> None:
+    sink, output, _, _ = made()
+    sink.event({"type": "start", "provider": "p", "model": "m"})
+    sink.begin_step(2)
+    sink.event({"type": "start", "provider": "q", "model": "n"})
+    assert [(event["type"], event.get("step")) for event in output.events] == [
+        ("start", None),
+        ("step.start", 1),
+        ("step.start", 2),
+    ]
+    assert sink.providers == {1: ("p", "m"), 2: ("q", "n")}
+
+
+def test_a_reset_is_that_of_a_step() -> None:
+    sink, output, listener, content = made()
+    sink.event({"type": "text.delta", "text": "Hm"})
+    sink.event({"type": "stream.reset", "reason": "network"})
+    assert output.events[-1] == {"type": "step.reset", "step": 1, "reason": "network"}
+    assert (listener.resets, content.take()) == (1, [])
+
+
+def test_events_have_their_step_but_not_deltas_nor_those_of_the_stream() -> None:
+    sink, output, _, _ = made()
+    told: list[Any] = [{"type": "text.delta", "text": "x"}, {"type": "usage", "usage": {}}, {"type": "done"}]
+    for event in told:
+        sink.event(event)
+    assert ["step" in event for event in output.events] == [False, True, False]
+    sink.event({"type": "finish", "finish_reason": "stop"})
+    assert output.events[-1]["steps"] == [{"step": 1}]
+
+
+def test_calls_say_who_makes_them() -> None:
+    sink, output, listener, _ = made()
+    for name in ("docs__a", "own", "client's"):
+        for event in called(name, name):
+            sink.event(event)
+    told = [(event.get("executed_by"), event.get("server")) for event in output.events if event["type"] == "tool.call"]
+    assert told == [("gateway", "docs"), ("gateway", None), (None, None)]
+    assert [name for _, name, _ in listener.calls] == ["docs__a", "own", "client's"]
+
+
+def test_an_id_of_a_turn_before_is_replaced_from_the_call_s_start_on() -> None:
+    sink, output, listener, content = made()
+    for event in called("own"):
+        sink.event(event)
+    sink.begin_step(2)
+    output.events.clear()
+    for event in called("own"):
+        sink.event(event)
+    assert [event["call_id"] for event in output.events] == ["call_2_0"] * 3
+    assert listener.calls[-1][0] == "call_2_0"
+    assert [part["call_id"] for part in content.take()] == ["c", "c"]
+
+
+def test_later_turns_do_not_tell_how_their_requests_were_changed() -> None:
+    chain = Chain([])
+    sink, output, _, _ = made(chain)
+    sink.event({"type": "warning", "reason": "request_changed"})
+    sink.begin_step(2)
+    sink.event({"type": "warning", "reason": "request_changed"})
+    assert len(output.events) == 1
+
+
+def test_a_stage_notes_the_content_and_lets_all_pass() -> None:
+    content = TurnContent()
+    stage = ContentStage(content)
+    event: Any = {"type": "text.delta", "text": "Hm"}
+    assert stage.process(event) == (event,)
+    assert content.take() == [{"type": "text", "text": "Hm"}]
+    assert content.take() == []
+
+
+def test_the_rest_is_the_encoder_s() -> None:
+    sink, output, _, _ = made()
+    sink.heartbeat()
+    assert (output.events, sink.take_pieces(), sink.delta_parts({"type": "text.delta"}, "text")) == (
+        ["heartbeat"],
+        [b"x"],
+        None,
+    )
