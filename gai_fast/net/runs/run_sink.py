@@ -1,7 +1,7 @@
 """What a run adds to the events of its stream, before they are encoded, and what it learns from them.
 
-1. The first `start` is the stream's, and `step.start` follows it; each later one becomes `step.start`. A `stream.reset`
-   becomes `step.reset`: the steps before stay valid.
+1. The first `start` is the stream's, and `step.start` follows it; each later one becomes `step.start`, which names
+   provider and model if they are others. A `stream.reset` becomes `step.reset`: the steps before stay valid.
 2. Each event of a step has its number, but for the deltas: most of them are copied past this sink.
 3. Calls of the gateway's tools say who makes them. A call has the provider's id if that is new in the run, else one of
    ours, from its start on.
@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol, cast
 
 from gai_fast.core.result import Collector
@@ -88,6 +88,7 @@ class RunSink:
         listener: The run.
         servers: The servers of the tools that the run offers, by the names that the model sees; empty for the
             gateway's own.
+        client_tools: The names of the client's tools.
         content: Keeps the content of turns. None if a processor does.
         chain: The stream's processors, which number events.
     """
@@ -98,6 +99,7 @@ class RunSink:
         deltas: DeltaSink | None,
         listener: TurnListener,
         servers: Mapping[str, str],
+        client_tools: Collection[str],
         content: TurnContent | None,
         chain: Chain | None,
     ) -> None:
@@ -110,9 +112,11 @@ class RunSink:
         self._deltas = deltas
         self._listener = listener
         self._servers = servers
+        self._client_tools = client_tools
         self._content = content
         self._chain = chain
         self._has_start = False
+        self._named_at_start = "", ""  # provider and model of the stream's `start`
         self._ids: set[str] = set()  # of the turns before
         self._own_ids: dict[str, str] = {}  # by the provider's id, of the turn
         self._new_ids: list[str] = []  # of the turn
@@ -158,10 +162,15 @@ class RunSink:
         self.providers[self.step] = event.get("provider", ""), event.get("model", "")
         if not self._has_start:
             self._has_start = True
+            self._named_at_start = self.providers[self.step]
             self.inner.event(event)
             if self._chain is not None:
                 self._chain.count_one()
-        self.inner.event({"type": "step.start", "step": self.step})
+        begun: Event = {"type": "step.start", "step": self.step}
+        named = self.providers[self.step]
+        if named != self._named_at_start:
+            begun["provider"], begun["model"] = named
+        self.inner.event(begun)
 
     def _call(self, kind: str, event: Event) -> None:
         name = event["tool_call"].get("name", "")
@@ -172,9 +181,9 @@ class RunSink:
             given = event["tool_call"].get("input")
             arguments = given.value if isinstance(given, JSONText) else given
             event["call_id"] = self._listener.call_came(event["call_id"], name, arguments)
-        server = self._servers.get(name)
-        if server is not None:
+        if name not in self._client_tools:  # also where nobody offered it: its result is the gateway's
             event["executed_by"] = "gateway"
+            server = self._servers.get(name)
             if server:
                 event["server"] = server
         self.inner.event(event)

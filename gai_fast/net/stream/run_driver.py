@@ -139,7 +139,9 @@ class RunDriver(StreamRun):
             spec.chain = chain = chain.behind(ContentStage(content))
         servers = {name: each.server for name, each in self._plan.offered.items()}
         is_noted = chain is not None and chain.touches == "deltas"
-        sink = RunSink(spec.output, spec.deltas, self, servers, None if is_noted else content, chain)
+        sink = RunSink(
+            spec.output, spec.deltas, self, servers, self._plan.client_tools, None if is_noted else content, chain
+        )
         spec.output = sink
         spec.deltas = None if spec.deltas is None else sink
         return sink

@@ -40,7 +40,12 @@ class Listener:
 
 def made(chain: Chain | None = None) -> tuple[RunSink, Output, Listener, TurnContent]:
     output, listener, content = Output(), Listener(), TurnContent()
-    return RunSink(output, None, listener, {"docs__a": "docs", "own": ""}, content, chain), output, listener, content
+    return (
+        RunSink(output, None, listener, {"docs__a": "docs", "own": ""}, {"client's"}, content, chain),
+        output,
+        listener,
+        content,
+    )
 
 
 def called(name: str, call_id: str = "c") -> list[Any]:
@@ -63,6 +68,7 @@ def test_the_first_start_is_the_stream_s_and_each_turn_has_its_own() -> None:
         ("step.start", 2),
     ]
     assert sink.providers == {1: ("p", "m"), 2: ("q", "n")}
+    assert [event.get("provider") for event in output.events] == ["p", None, "q"]  # a fallback has answered the second
 
 
 def test_a_reset_is_that_of_a_step() -> None:
@@ -85,12 +91,12 @@ def test_events_have_their_step_but_not_deltas_nor_those_of_the_stream() -> None
 
 def test_calls_say_who_makes_them() -> None:
     sink, output, listener, _ = made()
-    for name in ("docs__a", "own", "client's"):
+    for name in ("docs__a", "own", "client's", "nobody's"):
         for event in called(name, name):
             sink.event(event)
     told = [(event.get("executed_by"), event.get("server")) for event in output.events if event["type"] == "tool.call"]
-    assert told == [("gateway", "docs"), ("gateway", None), (None, None)]
-    assert [name for _, name, _ in listener.calls] == ["docs__a", "own", "client's"]
+    assert told == [("gateway", "docs"), ("gateway", None), (None, None), ("gateway", None)]
+    assert [name for _, name, _ in listener.calls] == ["docs__a", "own", "client's", "nobody's"]
 
 
 def test_an_id_of_a_turn_before_is_replaced_from_the_call_s_start_on() -> None:
