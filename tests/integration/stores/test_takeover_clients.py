@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 import gai_fast
 from gai_fast.cli.mock.command import Mock
+from tests.browser import chromium
 from tests.integration.gateway import QUERY, Net
 from tests.integration.javascript import Loop, begin, command
 from tests.integration.processes import Server, configure, serving
@@ -51,7 +53,32 @@ async def by_module(url: str, transport: str) -> str:
     return whole_of(loop.events)
 
 
+LISTEN = """(() => {
+  window.events = [];
+  const source = new EventSource("/api/v1/stream?q=Hi&model=m");
+  for (const type of ["start", "text.delta", "stream.gap", "warning", "finish", "error", "done"]) {
+    source.addEventListener(type, (event) => {
+      if (event.data === undefined) return; // the connection was cut: it comes back by itself
+      window.events.push(JSON.parse(event.data));
+      if (type === "done") source.close();
+    });
+  }
+  return true;
+})()"""
+
+
+async def by_event_source(url: str) -> str:
+    """That of Chromium."""
+    with tempfile.TemporaryDirectory() as name:
+        async with chromium.launch(Path(name)) as browser, browser.page() as page:
+            await page.open(f"{url}/")
+            await page.evaluate(LISTEN)
+            await page.until("window.events.at(-1)?.type === 'done'")
+            return whole_of(await page.evaluate("window.events"))
+
+
 CLIENTS: dict[str, Read] = {
+    "EventSource": by_event_source,
     "connect": by_connect,
     "gai-fast.js": partial(by_module, transport="sse"),
     "gai-fast.js, lines": partial(by_module, transport="ndjson"),
@@ -83,13 +110,19 @@ def is_connected(process: int, port: int) -> bool:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_a_client_goes_on_without_knowing_of_it(net: Net, folder: Path, url: str, client: str) -> None:
+async def test_a_client_goes_on_without_knowing_of_it(
+    net: Net, folder: Path, url: str, client: str, unavailable: Callable[[str], NoReturn]
+) -> None:
+    if client == "EventSource" and chromium.executable() is None:
+        unavailable("Chromium")
     async with Mock(deltas=150, rate=60) as mock:
         configure(folder, mock)
         async with serving(net, folder, "--port", "0", "--store", url) as alone:
-            text = await CLIENTS[client](f"http://{alone.host}")
+            text = await by_connect(f"http://{alone.host}")
         mock.requests.clear()
         configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        config = folder / "gai-fast.toml"
+        config.write_text(config.read_text().replace("port = 0", "port = 0\nallow_get_start = true"))
         async with serving(net, folder, "--port", "0", "--workers", "3", "--store", url) as server:
             reading = asyncio.create_task(CLIENTS[client](f"http://{server.host}"))
             await kill_amid(server, mock)
