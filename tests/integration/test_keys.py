@@ -70,6 +70,7 @@ async def test_a_key_counts_at_once_and_its_secret_is_reported_once(net: Net) ->
         "spent": 0.0,
         "spent_period": "total",
         "lane": [],
+        "tools": [],
         "source": "store",
         "grace_until": None,
     }

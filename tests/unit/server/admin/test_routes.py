@@ -168,6 +168,7 @@ async def test_keys_are_shown_without_their_secrets(admin: AdminRoutes) -> None:
             "spent": 0.0,
             "spent_period": "day",
             "lane": [],
+            "tools": [],
             "source": "file",
             "created": None,
             "grace_until": None,

@@ -8,8 +8,9 @@ import pytest
 
 from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import ModelSettings, UpstreamSettings
 from gai_fast.server.admission.negotiation import Negotiated
-from gai_fast.server.admission.run_requests import check_run, named_tools
+from gai_fast.server.admission.run_requests import asks_approvals, check_run, named_tools
 
 SSE = Negotiated(get_format("gai"), "sse", "compact")
 RAW = Negotiated(get_format("raw"), "sse", "compact")
@@ -59,15 +60,39 @@ def test_what_cannot_be_used_is_refused(tool: dict[str, Any]) -> None:
     assert refused.value.reason == "tools"
 
 
-@pytest.mark.parametrize(
-    ("headers", "form", "answers", "reason"),
-    [({"x-gai-approvals": "ask"}, SSE, 1, "approvals"), ({}, SSE, 2, "n"), ({}, RAW, 1, "format")],
-)
-def test_what_cannot_be_a_run(headers: dict[str, str], form: Negotiated, answers: int, reason: str) -> None:
+@pytest.mark.parametrize(("form", "answers", "reason"), [(SSE, 2, "n"), (RAW, 1, "format")])
+def test_what_cannot_be_a_run(form: Negotiated, answers: int, reason: str) -> None:
     with pytest.raises(Error) as refused:
-        check_run(headers, form, answers)
+        check_run(form, answers)
     assert (refused.value.code, refused.value.reason) == ("unsupported", reason)
 
 
 def test_what_can() -> None:
-    check_run({"x-gai-approvals": "deny"}, SSE, 1)
+    check_run(SSE, 1)
+
+
+def _asks(header: str | None, asked: str | None, format: str, *, is_stream: bool = True, takes: bool = False) -> bool:
+    upstream = UpstreamSettings("up", "openai", "http://127.0.0.1", takes_credentials=takes)
+    headers = {} if header is None else {"x-gai-approvals": header}
+    negotiated = Negotiated(get_format(format), "sse", None)
+    return asks_approvals(headers, asked, negotiated, ModelSettings("m", upstream, "m"), is_stream=is_stream)
+
+
+def test_who_is_asked_for_approvals() -> None:
+    asked = [_asks(None, None, format) for format in ("gai", "agui", "vercel", "openai", "anthropic", "responses")]
+    assert asked == [True, True, False, False, False, False]
+    assert _asks("ask", None, "openai")
+    assert _asks(None, "ask", "gai", is_stream=False)
+    assert not _asks("deny", "ask", "gai")
+    assert not _asks(None, "deny", "gai")
+    assert not _asks(None, None, "gai", is_stream=False)
+    assert not _asks(None, None, "gai", takes=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "format", "code"), [("maybe", "gai", "invalid_request"), ("ask", "responses", "unsupported")]
+)
+def test_a_wish_that_cannot_be_met_is_refused(header: str, format: str, code: str) -> None:
+    with pytest.raises(Error) as refused:
+        _asks(header, None, format)
+    assert (refused.value.code, refused.value.reason) == (code, "approvals")
