@@ -71,15 +71,15 @@ def test_what_can() -> None:
     check_run(SSE, 1)
 
 
-def _asks(header: str | None, asked: str | None, format: str, *, is_stream: bool = True, takes: bool = False) -> bool:
+def _asks(header: str | None, asked: str | None, name: str, *, is_stream: bool = True, takes: bool = False) -> bool:
     upstream = UpstreamSettings("up", "openai", "http://127.0.0.1", takes_credentials=takes)
     headers = {} if header is None else {"x-gai-approvals": header}
-    negotiated = Negotiated(get_format(format), "sse", None)
+    negotiated = Negotiated(get_format(name), "sse", None)
     return asks_approvals(headers, asked, negotiated, ModelSettings("m", upstream, "m"), is_stream=is_stream)
 
 
 def test_who_is_asked_for_approvals() -> None:
-    asked = [_asks(None, None, format) for format in ("gai", "agui", "vercel", "openai", "anthropic", "responses")]
+    asked = [_asks(None, None, name) for name in ("gai", "agui", "vercel", "openai", "anthropic", "responses")]
     assert asked == [True, True, False, False, False, False]
     assert _asks("ask", None, "openai")
     assert _asks(None, "ask", "gai", is_stream=False)
@@ -90,9 +90,9 @@ def test_who_is_asked_for_approvals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "format", "code"), [("maybe", "gai", "invalid_request"), ("ask", "responses", "unsupported")]
+    ("header", "name", "code"), [("maybe", "gai", "invalid_request"), ("ask", "responses", "unsupported")]
 )
-def test_a_wish_that_cannot_be_met_is_refused(header: str, format: str, code: str) -> None:
+def test_a_wish_that_cannot_be_met_is_refused(header: str, name: str, code: str) -> None:
     with pytest.raises(Error) as refused:
-        _asks(header, None, format)
+        _asks(header, None, name)
     assert (refused.value.code, refused.value.reason) == (code, "approvals")
