@@ -81,7 +81,8 @@ async def test_a_response_offers_what_it_names(net: Net) -> None:
 
 @on_uvloop
 async def test_a_real_server_of_tools_is_called_with_its_progress(net: Net) -> None:
-    server = ToolServerSettings("docs", command=(sys.executable, str(PEER)), inherited=dict(os.environ))
+    command = (sys.executable, str(PEER))
+    server = ToolServerSettings("docs", command=command, inherited=dict(os.environ), connect_timeout=60.0)
     calls = [("docs__steps", {"count": 2}), ("docs__add", {"a": 1, "b": 2}), ("docs__fails", {})]
     model = Model(calls, [("docs__picture", {})], ["Three."])
     gateway = await gateway_of(net, model, server)
