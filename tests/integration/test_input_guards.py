@@ -132,6 +132,30 @@ async def test_what_is_masked_does_not_go_up_and_own_words_come_back(net: Net, r
 RAW: dict[str, tuple[str, dict[str, Any]]] = {
     "extra": (NATIVE, {"model": "m", "query": "hi", "extra": {"messages": messages(TEXT)}}),
     "extra, another name": (NATIVE, {"model": "m", "query": "hi", "extra": {"documents": [{"text": TEXT}]}}),
+    "extra, a document as of Cohere": (
+        NATIVE,
+        {"model": "m", "query": "hi", "extra": {"documents": [{"id": "d", "data": {"title": "t", "data": TEXT}}]}},
+    ),
+    "a key of such a document": (
+        NATIVE,
+        {"model": "m", "query": "hi", "extra": {"documents": [{"id": "d", "data": {TEXT: 1}}]}},
+    ),
+    "extra, an answer as of Gemini": (
+        NATIVE,
+        {
+            "model": "m",
+            "query": "hi",
+            "extra": {"contents": [{"parts": [{"functionResponse": {"name": "f", "response": {"data": TEXT}}}]}]},
+        },
+    ),
+    "chat, a document of a tool": (
+        CHAT,
+        {
+            "model": "m",
+            "messages": [*messages("hi")],
+            "documents": [{"data": {"name": TEXT, "status": TEXT}}],
+        },
+    ),
     "provider_options": (
         NATIVE,
         {"model": "m", "query": "hi", "provider_options": {"openai-compatible": {"prompt": TEXT}}},
