@@ -218,7 +218,8 @@ class JudgeStage(Processor):
         text = unescaped(piece.text) if piece.channel == "tool_call" else piece.text
         question = Question(guard.name, "output", piece.channel, text, stream.model, stream.caller, stream.stream_id)
         ready = judge.now() - (now_ms - piece.ready_ms) / 1e3
-        self._asked[piece] = judge.ask(question, partial(self._answered, piece, ready), ready)
+        waited = ready if piece.ready_ms < now_ms else None
+        self._asked[piece] = judge.ask(question, partial(self._answered, piece, ready), waited)
 
     def _answered(self, piece: Piece, ready: float, verdict: JudgeVerdict | Failed) -> None:
         """Receives a judge's answer, in a turn of the loop of its own."""
