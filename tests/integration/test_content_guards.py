@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from gai_fast.core.chain import Processor
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.guards.verdicts import Failed, JudgeVerdict
-from gai_fast.model.settings import CacheSettings
+from gai_fast.model.settings import CacheSettings, GuardSettings
 from tests.guarding import Answering, Guarding, Judged, Standing, Word, failed, judging, matching
 from tests.integration.gateway import (
     CHAT,
@@ -398,6 +399,31 @@ async def standing(net: Net, upstream: Any, *guards: Any, **options: Any) -> tup
 
 def has_read(session: Any, characters: int) -> bool:
     return bool(session.relay.characters == characters)
+
+
+@on_both_loops
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_a_long_delta_is_searched_in_turns_up_to_its_end(net: Net, is_stream: bool) -> None:
+    """The upstream ends at once: what is left is searched behind its end, and others are served in between."""
+    said = "".join(random.Random(7).choices("ab -@", k=12_000)) + " the kestrel "
+
+    async def at_once(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta(said)), chunk(delta(said)), chunk(FINISH + DONE) + LAST_CHUNK)
+        await peer.until_gone()
+
+    guards = (
+        GuardSettings("people", "pii", kinds=("email", "url_credentials")),
+        GuardSettings("n", "words", words=("kestrel",)),
+    )
+    gateway = await net.gateway(await net.upstream(at_once), guards=guards)
+    asked = asyncio.create_task(gateway.ask("POST", NATIVE, {**M, "stream": is_stream}))
+    await until(lambda: gateway.streams == 1)
+    health = await gateway.ask("GET", "/healthz")
+    assert (health.status, asked.done()) == (200, False)
+    response = await asked
+    text = response.text if is_stream else response.json["text"]
+    assert text == said.replace("kestrel", "[words]") * 2
 
 
 def secrets(action: Any = "mask") -> Any:

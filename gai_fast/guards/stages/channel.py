@@ -38,6 +38,10 @@ class Search(Protocol):
         """The number of characters that are held."""
 
     @property
+    def behind(self) -> int:
+        """The number of characters for which no turn had room. `feed` goes on with them, with more text or none."""
+
+    @property
     def certain(self) -> Finding | None:
         """The match that has begun and may become longer. None if there is none, or it is known at its end alone."""
 
@@ -141,7 +145,12 @@ class GuardLine:
     def _is_undecided(self) -> bool:
         """Whether text is held, or a match grows whose replacement was not sent."""
         search = self._search
-        return search.held > 0 or (self.guard.action == "mask" and search.certain is not None)
+        return search.held > 0 or search.behind > 0 or (self.guard.action == "mask" and search.certain is not None)
+
+    @property
+    def behind(self) -> int:
+        """The characters for which no turn had room."""
+        return self._search.behind
 
     def take(self, items: Sequence[Item]) -> list[Item]:
         """Returns what leaves of the next items, or of earlier ones."""
@@ -267,6 +276,21 @@ class Channel:
         items: list[Item] = [item]
         for line in self._lines:
             items = line.take(items)
+        return items if len(items) < 2 else _joined(items)
+
+    @property
+    def behind(self) -> int:
+        """The characters for which no turn had room."""
+        return sum([line.behind for line in self._lines])
+
+    def go_on(self) -> list[Item]:
+        """Returns what leaves of the text for which no turn had room. Those behind the last such guard go on first."""
+        items: list[Item] = []
+        has_begun = False
+        last = max([at for at, line in enumerate(self._lines) if line.behind], default=0)
+        for line in self._lines[last:]:
+            items = line.take(items if has_begun else [""])
+            has_begun = True
         return items if len(items) < 2 else _joined(items)
 
     def end(self) -> list[Item]:
