@@ -25,7 +25,7 @@ from gai_fast.core.chain import FRAME, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, AskedQuestion, GuardCounts
 from gai_fast.guards.arguments import unescaped
 from gai_fast.guards.outcomes import judge_failed, safety, stopped, unjudged
-from gai_fast.guards.stages.changed import Changed, rewritten
+from gai_fast.guards.stages.changed import Changed, rewritten, size_of
 from gai_fast.guards.stages.pieces import Ended, JudgedMatch, Passed, Piece, Pieces, Rules
 from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict, Question
 from gai_fast.kernels import encode_json
@@ -121,7 +121,7 @@ class JudgeStage(Processor):
         else:
             if kind == "tool.call.start":
                 pieces.end_prose(choice)
-            pieces.behind(event, choice)
+            pieces.behind(event, choice, size_of(event))
 
     @property
     def due_ms(self) -> int | None:
@@ -142,7 +142,7 @@ class JudgeStage(Processor):
 
     @property
     def waiting(self) -> int:
-        """The characters that wait for a verdict."""
+        """The characters that wait for a verdict, and the size of the events behind them."""
         return self._pieces.waiting
 
     def release(self, now_ms: int = 0) -> Iterable[Event]:

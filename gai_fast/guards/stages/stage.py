@@ -6,7 +6,8 @@ guards of one text. The stage is the first processor of its stream.
 1. Each choice and channel is a text of its own: text, reasoning, refusal, the arguments of each call.
 2. Text, reasoning and refusal end where another channel of their choice begins: what is held is decided then. The
    arguments of a call end with its `tool.call`; calls may take turns.
-3. Other events wait behind the held text of their choice, and end nothing.
+3. Other events wait behind the held text of their choice, and end nothing. Sounds and images do not wait: they have no
+   place in the text, and a sound that stands still is heard.
 4. `tool.call` has the arguments that were let through. Strings of server tools and results of tools, titles and quotes
    of citations, and what a provider says beside its `finish` are texts that come at once. A citation whose address has
    a match is left out, and so is a block of the provider with one: nobody knows what its parts mean.
@@ -30,7 +31,7 @@ from gai_fast.guards.outcomes import stopped
 from gai_fast.guards.stages.changed import Changed, rewritten, size_of
 from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.kernels import encode_json, parse_exact
-from gai_fast.model.events import DELTAS, Event, JSONText
+from gai_fast.model.events import DELTAS, MEDIA, Event, JSONText
 
 _ARGUMENTS: Final = "tool.call.delta"
 _QUOTED: Final = ("title", "cited_text")
@@ -275,6 +276,8 @@ class GuardStage(Processor):
             yield from self._complete_call(choice, event)
         elif kind == "tool.call.start":
             yield from self._end_prose(choice)
+            yield event
+        elif kind in MEDIA:
             yield event
         else:
             seen = yield from self._seen(kind, event, choice)
