@@ -770,3 +770,35 @@ async def test_a_verdict_that_stops_closes_the_upstream(net: Net) -> None:
     ((_, _, _, stream_id, caller),) = [each for each in stand.counts.all if each[0] == "stopped"]
     assert (stream_id, caller) == (id_of(response), "anonymous")
     client.close()
+
+
+QUOTING = b'data: {"error":{"message":"the kestrel is not allowed","type":"x","code":"kestrel"}}\n\n'
+
+
+@on_uvloop
+@pytest.mark.parametrize("judged", [False, True])
+@pytest.mark.parametrize("at", ["status", "amid"])
+@pytest.mark.parametrize("route", ["native", "chat", "messages", "responses"])
+async def test_an_error_of_the_upstream_repeats_no_match(net: Net, route: str, at: str, judged: bool) -> None:
+    """Providers quote what a model has said."""
+
+    refusal = {"error": {"message": "the kestrel is not allowed", "code": "kestrel"}}
+
+    async def quoting(peer: Peer) -> None:
+        await peer.request()
+        if at == "amid":
+            await peer.send(SSE_HEAD, chunk(delta("Hi ")), chunk(QUOTING))
+            await peer.until_gone()
+        else:
+            await peer.answer("400 Bad Request", json.dumps(refusal).encode(), "connection: close")
+
+    path, body = ROUTES[route]
+    guard = judging(Answering()) if judged else matching()
+    gateway, _ = await standing(net, quoting, guard)
+    for is_stream in (False, True):
+        given = await gateway.ask("POST", path, {**body, "stream": is_stream})
+        assert b"kestrel" not in given.body
+        if route == "native":
+            words = "no guard has judged" if judged else "[words]"
+            error = given.events[-2]["error"] if is_stream and at == "amid" else given.error
+            assert words in error["message"]

@@ -16,6 +16,7 @@ from gai_fast.guards.restore import Placeholders, Restorer
 from gai_fast.guards.stages.channel import OutputGuard, Search
 from gai_fast.guards.stages.judging import JudgeStage
 from gai_fast.guards.stages.stage import GuardStage
+from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 
 
@@ -180,6 +181,10 @@ class Stages(Processor):
     def announce(self, finish: Event, now_ms: int = 0) -> Event:
         """Announces the `finish` to all stages."""
         return self._chain.announce(finish, now_ms)
+
+    def told(self, error: Error) -> Error:
+        """Returns an error as all stages let it be read."""
+        return self._chain.told(error)
 
     def connect(self, wake: Callable[[], None] | None) -> None:
         """Connects the stages with the stream."""

@@ -27,10 +27,11 @@ from typing import Any, ClassVar, Final, NoReturn, cast
 
 from gai_fast.core.chain import FRAME, Processor
 from gai_fast.guards.automaton import Turn
-from gai_fast.guards.outcomes import stopped
+from gai_fast.guards.outcomes import reworded, stopped
 from gai_fast.guards.stages.changed import Changed, rewritten, size_of
 from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, MEDIA, Event, JSONText
 
 _ARGUMENTS: Final = "tool.call.delta"
@@ -191,6 +192,30 @@ class GuardStage(Processor):
         value = self._value(beside, Channel(self._guards, finish.get("choice", 0), is_json=True, is_told=True))
         seen, _ = self._at_once(value)
         return finish if seen is beside else cast(Event, {**finish, "provider_metadata": seen})
+
+    def told(self, error: Error) -> Error:
+        """Returns an error in whose words what a guard masks or stops is replaced; those of a guard have none."""
+        if error.guard is not None:
+            return error
+        message = self._masked(error.message)
+        reason = error.reason and self._masked(error.reason)
+        param = error.param and self._masked(error.param)
+        details = error.details
+        if details is not None:
+            details = {key: self._masked(each) if isinstance(each, str) else each for key, each in details.items()}
+        if (message, reason, param, details) == (error.message, error.reason, error.param, error.details):
+            return error
+        return reworded(error, message, reason, param, details)
+
+    def _masked(self, text: str) -> str:
+        for guard in self._finding:
+            if guard.action != "flag":
+                search = guard.scan()
+                found = [*search.feed(text), *search.end()]
+                text = "".join(
+                    [each if isinstance(each, str) else guard.replacement_of(each.category) for each in found]
+                )
+        return text
 
     # -- texts --
 
