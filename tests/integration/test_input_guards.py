@@ -395,6 +395,36 @@ async def test_a_request_that_a_guard_stops_counts_as_a_request(net: Net, text: 
 
 
 @on_uvloop
+async def test_what_counts_tokens_is_no_free_try(net: Net) -> None:
+    key = KeySettings("ann", (key_digest("sk-ann-0123456789"),), limits=KeyLimits(requests_per_minute=2))
+    gateway = await guarded(net, Upstream("hi"), dataclasses.replace(WORDS, action="stop"), keys=(key,))
+    headers = {"authorization": "Bearer sk-ann-0123456789"}
+    body = {"model": "m", "messages": messages(TEXT)}
+    asked = [await gateway.ask("POST", "/v1/messages/count_tokens", body, headers) for _ in range(3)]
+    assert [each.status for each in asked] == [400, 400, 429]
+    assert gateway.running.engine.guarding.tallies.actions["names", "input", "stop"] == 2
+
+
+@on_uvloop
+async def test_a_request_whose_judge_fails_counts_as_a_request(net: Net) -> None:
+    async def refusing(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.answer("400 Bad Request", b"{}")
+
+    hook = await net.upstream(refusing)
+    judged = GuardSettings("policy", "http", action="stop", judge=JudgeSettings(url=f"{hook.url}/check"))
+    key = KeySettings("ann", (key_digest("sk-ann-0123456789"),), limits=KeyLimits(requests_per_minute=2))
+    gateway = await guarded(net, Upstream("hi"), judged, keys=(key,))
+    headers = {"authorization": "Bearer sk-ann-0123456789"}
+    asked = [await gateway.ask("POST", NATIVE, {"model": "m", "query": "hi"}, headers) for _ in range(3)]
+    assert [each.status for each in asked] == [503, 503, 429]
+    [warning] = net.logged
+    assert "the judge has failed (1)" in warning
+    net.logged.clear()
+
+
+@on_uvloop
 async def test_tokens_are_counted_of_what_goes_up(net: Net) -> None:
     bodies: list[Any] = []
 
