@@ -453,7 +453,10 @@ class Relay(LegalStream):
             self._name_phase(error)
         else:  # the client may lack the start of a call; an internal error has no phase
             usage = self._partial_usage()
-        self.error = error = self._kept(error)
+        error = self._kept(error)
+        if self._chain is not None:
+            error = self._chain.told(error)
+        self.error = error
         self._emit_end({"type": "error", "error": error.payload()}, usage)
 
     def stop(self, finish_reason: FinishReason, reason: str | None = None) -> None:

@@ -39,7 +39,7 @@ class Asks(Protocol):
         Args:
             question: The text.
             answered: Called once with the verdict or the failure, in a later turn of the loop.
-            ready: When the text was ready, as of `now`. None means now.
+            ready: When the text was ready, as of `now`, if it had to wait for others. None means now.
         """
 
 

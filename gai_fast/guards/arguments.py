@@ -15,7 +15,7 @@ import re
 from collections import deque
 from typing import Final, Protocol
 
-from gai_fast.guards.automaton import Match, Piece
+from gai_fast.guards.automaton import Match, Piece, Turn
 from gai_fast.guards.characters import joined
 from gai_fast.model.events import join_surrogates
 
@@ -33,6 +33,8 @@ _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\
 _ESCAPE: Final = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[^u]")
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _UNIT: Final = len("\\uXXXX")
+_STRING_STEPS: Final = 8
+"""What a step of reading JSON takes of a turn besides its characters."""
 _LONE: Final = "\ufffd"
 """What half a pair of surrogates is compared as, and what is no escape."""
 _HIGH: Final = (0xD800, 0xDBFF)
@@ -45,6 +47,10 @@ class TextSearch(Protocol):
     @property
     def held(self) -> int:
         """The number of characters that are held."""
+
+    @property
+    def behind(self) -> int:
+        """The number of characters for which no turn had room."""
 
     @property
     def certain(self) -> Match | None:
@@ -81,6 +87,7 @@ class ArgumentSearch:
     Args:
         search: The search of a string, which begins again with each one.
         holds: Whether it holds text.
+        turn: What all searches of the stream may take in a turn of the loop. None if there is no bound.
     """
 
     __slots__ = (
@@ -92,16 +99,21 @@ class ArgumentSearch:
         "_length",
         "_out",
         "_passed",
+        "_rest",
         "_run",
         "_search",
         "_spelled",
         "_texts",
+        "_turn",
         "_word",
         "is_text",
     )
 
-    def __init__(self, search: TextSearch, *, holds: bool = True) -> None:
+    def __init__(self, search: TextSearch, *, holds: bool = True, turn: Turn | None = None) -> None:
         self._search = search
+        self._turn = turn
+        self._rest = ""
+        """What no turn had room for so far."""
         self._holds = holds
         self.is_text = False
         """Whether the arguments are no JSON; of those that have ended, until others begin."""
@@ -135,23 +147,39 @@ class ArgumentSearch:
         return self._search.held + len(self._escape) + len(self._half) + len(self._word)
 
     @property
+    def behind(self) -> int:
+        """The number of characters that the next turns search: by `feed`, with more text or none."""
+        return len(self._rest) + self._search.behind
+
+    @property
     def certain(self) -> Match | None:
         """The match that has begun in the string and may become longer. None if there is none."""
         return self._search.certain
 
     def feed(self, text: str) -> list[Piece]:
         """Searches the next piece of the arguments. Returns what is decided: JSON, and matches in place of theirs."""
-        self._search_piece(text)
+        if self._half or not text.isascii():
+            text, self._half = joined(self._half, text)
+        if self._rest:
+            text, self._rest = self._rest + text, ""
+        text = self._search_piece(text)
         if self._holds:
             return self._taken()
         matches: list[Piece] = [each for each in self._taken() if isinstance(each, Match)]
         return [text, *matches] if text else matches
 
-    def _search_piece(self, text: str) -> None:
-        if self._half or not text.isascii():
-            text, self._half = joined(self._half, text)
+    def _search_piece(self, text: str) -> str:
+        """Searches as much of a piece as the turn has room for; returns that."""
+        turn = self._turn
+        if self._search.behind:
+            self._write(self._search.feed(""))
         at, size = 0, len(text)
         while at < size:
+            if turn is not None and turn.left <= 0:
+                self._rest = text[at:]
+                text = text[:at]
+                break
+            before = at
             if self._escape:
                 at = self._read_escape(text, at)
             elif not self._has_begun:
@@ -167,14 +195,27 @@ class ArgumentSearch:
                 if end > at:
                     self._read(text[at:end], "")
                 if end < size and text[end] == '"':
+                    if turn is not None:
+                        self._flush()
+                    if self._search.behind:  # the string ends once it is searched
+                        at = end
+                        continue
                     self._close()
                 elif end < size:
                     self._escape = "\\"
                 at = end + 1
+            if turn is not None:
+                turn.left -= at - before + _STRING_STEPS
         self._flush()
+        return text
 
     def end(self) -> list[Piece]:
         """Ends the arguments, and returns what is held. The next piece is the beginning of other arguments."""
+        while self.behind:  # what waits is no more than a guard before this one has held
+            if self._turn is not None:
+                self._turn.begin()
+            late, self._rest = self._rest, ""
+            self._search_piece(late)
         rest = self._escape
         self._escape = ""
         if self._word in _WORDS:
@@ -195,7 +236,7 @@ class ArgumentSearch:
         """Forgets the arguments."""
         self._search.reset()
         self._inside = self._has_begun = False
-        self._escape = self._half = self._word = ""
+        self._escape = self._half = self._word = self._rest = ""
         self._run.clear()
         self._length = self._passed = 0
         self._spelled.clear()

@@ -72,6 +72,20 @@ Piece = str | Match
 """What a scan has decided: text that passes, or a match in the place of its text."""
 
 
+class Turn:
+    """What all searches of one stream may still take in this turn of the loop."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = LIMITS.output_steps
+        """In steps of making transitions. A search that has begun a character ends it."""
+
+    def begin(self) -> None:
+        """Begins another turn."""
+        self.left = LIMITS.output_steps
+
+
 class Edge:
     """A transition. One that changes no register is the next state itself."""
 
@@ -219,13 +233,14 @@ class Automaton:
         self._first = self._context(tuple(nodes), (0,) * len(self._leads))
         self._start = self._state((), (), self._first)
 
-    def scan(self, *, holds: bool = True) -> Scan:
+    def scan(self, *, holds: bool = True, turn: Turn | None = None) -> Scan:
         """Returns the search of one text.
 
         Args:
             holds: Whether text that may become a match is held. If not, it passes before its match.
+            turn: What it may take in a turn of the loop. None if it has no bound.
         """
-        return Scan(self, holds)
+        return Scan(self, holds, turn)
 
     @property
     def state_count(self) -> int:
@@ -561,12 +576,17 @@ class Scan:
         "_ignored_end",
         "_kept",
         "_matched",
+        "_rest",
         "_state",
+        "_turn",
     )
 
-    def __init__(self, automaton: Automaton, holds: bool) -> None:
+    def __init__(self, automaton: Automaton, holds: bool, turn: Turn | None) -> None:
         self._automaton = automaton
         self._holds = holds
+        self._turn = turn
+        self._rest = ""
+        """Text for which no turn had room so far."""
         self._state = automaton.start()
         self._groups: list[StateGroup] = []
         self._decided: list[Match] = []
@@ -592,6 +612,11 @@ class Scan:
         return self._base + len(self._kept) + len(self._half) - self._cursor
 
     @property
+    def behind(self) -> int:
+        """The number of characters that the next turns search: by `feed`, with more text or none."""
+        return len(self._rest)
+
+    @property
     def certain(self) -> Match | None:
         """The match that has begun and may become longer; its text so far is held no more. None if there is none."""
         if not self._groups or self._groups[0].end < 0:
@@ -609,12 +634,37 @@ class Scan:
         """
         if self._half or not text.isascii():
             text, self._half = joined(self._half, text)
+        if self._rest:
+            text, self._rest = self._rest + text, ""
         if not text:
             return []
+        turn = self._turn
+        if turn is not None:
+            return self._feed_bounded(text, turn)
         kept = self._kept
         whole = kept + text if kept else text
         self._search(whole, len(kept), sys.maxsize)
         return self._decide(whole, text)
+
+    def _feed_bounded(self, text: str, turn: Turn) -> list[Piece]:
+        """Searches as much of a text as the turn has room for."""
+        if turn.left <= 0:
+            self._rest = text
+            return []
+        part = text
+        most = turn.left // LIMITS.character_steps + 1
+        if len(text) > most:
+            part = text[:most]
+        kept = self._kept
+        whole = kept + part if kept else part
+        before = self._automaton.steps
+        reached = self._search(whole, len(kept), before + turn.left)
+        size = reached - len(kept)
+        turn.left -= self._automaton.steps - before + size * LIMITS.character_steps
+        if size < len(text):
+            self._rest = text[size:]
+            part, whole = text[:size], whole[:reached]
+        return self._decide(whole, part)
 
     def feed_turn(self, text: str, at: int) -> tuple[list[Piece], int]:
         """Searches as much of a long text as one turn of the loop has room for.
@@ -650,10 +700,12 @@ class Scan:
 
     def end(self) -> list[Piece]:
         """Ends the text, and returns what is decided by that. The next piece is the beginning of another text."""
-        half = ""
+        half = self._rest
+        self._rest = ""
         if self._half:
             self._half = ""
-            half = _LONE
+            half += _LONE
+        if half:
             self._search(self._kept + half, len(self._kept), sys.maxsize)
         kept = self._kept + half
         self._state = self._registered(self._state, self._base + len(kept))
@@ -672,7 +724,7 @@ class Scan:
         self._state = self._automaton.start()
         self._groups.clear()
         self._decided.clear()
-        self._kept = self._half = ""
+        self._kept = self._half = self._rest = ""
         self._base = self._cursor = self._matched = 0
         self._ignored_end = -1
 

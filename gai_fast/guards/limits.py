@@ -67,6 +67,17 @@ class Limits:
     """Steps of making transitions in one turn of the loop, above which the rest waits: 50 ms. Patterns with counted
     repeats may need a thousand for a character."""
 
+    output_steps: int = 20_000
+    """What the search of an answer takes in one turn of the loop, in steps of making transitions: 20 ms. Answers do not
+    wait for each other, and five of them may have long deltas at once."""
+
+    behind: int = 64 * KIB
+    """Characters and bytes of the events that wait behind a held text: usage, citations, signatures. No answer has so
+    many of them in one place."""
+
+    character_steps: int = 2
+    """The steps that count for a character of an answer, which the search reads whatever transitions there are."""
+
     jwt: int = 4000
     """The length of a token: HTTP servers accept headers of 4 to 8 KiB."""
 

@@ -5,6 +5,8 @@ Owns their words (docs/events.md). `stages/stage.py` sees output; the gate of re
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from typing import Any, Final, Literal
 
 from gai_fast.core.processing.processor import Stop
@@ -79,6 +81,24 @@ def judge_failed(guard: str) -> Error:
     """
     text = f"the guard {guard!r} cannot judge this text now"
     return Error("provider_unavailable", text, reason=FAILED, guard=guard)
+
+
+def reworded(
+    error: Error, message: str, reason: str | None, param: str | None, details: Mapping[str, Any] | None
+) -> Error:
+    """Returns an error with other words.
+
+    Args:
+        error: The error, which is not changed.
+        message: As of `Error`.
+        reason: As of `Error`.
+        param: As of `Error`.
+        details: As of `Error`.
+    """
+    other = copy(error)
+    other.message, other.reason, other.param, other.details = message, reason, param, details
+    other.args = (message,)
+    return other
 
 
 def unjudged(guard: str) -> Event:

@@ -122,6 +122,11 @@ class Restorer:
         return len(self._held)
 
     @property
+    def behind(self) -> int:
+        """None of its characters: it needs no turns."""
+        return 0
+
+    @property
     def certain(self) -> Match | None:
         """None: a placeholder is known at its end alone."""
         return None

@@ -92,6 +92,8 @@ class Error(GaiFastError):
     code: Code = "internal"
     upstream_status: int | None = None
     """The HTTP status with which an upstream refused the request, even if `status` differs; None if none did."""
+    quotes: bool = False
+    """Whether the message is an upstream's own."""
     default_status: ClassVar[int] = 500
     default_temporary: ClassVar[bool] = False
 

@@ -58,15 +58,27 @@ class GuardRules:
         self._models: Final = settings.models
         self._guards: Final = [(each, Names(each.models), Names(each.keys)) for each in settings.guards]
         self._guarded: dict[str, frozenset[str]] = {}
+        self._names: dict[str, list[str]] = {}
+        """The models behind an upstream's name and an id, by which they may be asked too."""
+        for model in settings.models.values() if settings.guards else ():
+            for place in model.targets or (model,):
+                name = f"{place.upstream.name}/{place.id}"
+                if name not in settings.models:
+                    self._names.setdefault(name, []).append(model.name)
 
     def guards_for(self, model: str, caller: str) -> tuple[GuardSettings, ...]:
         """Returns the guards that hold for a request, in the order of the configuration.
+
+        `<upstream>/<id>` has the guards of the models that have this upstream and id too.
 
         Args:
             model: The model that the request names, or the default model's name. Fallbacks keep its guards.
             caller: The caller's name.
         """
-        return tuple([guard for guard, models, keys in self._guards if model in models and caller in keys])
+        names = (model, *self._names.get(model, ()))
+        return tuple(
+            [guard for guard, models, keys in self._guards if caller in keys and any(each in models for each in names)]
+        )
 
     def guards_at(self, upstream: str, caller: str | None = None) -> tuple[GuardSettings, ...]:
         """Returns the guards that hold for a model of an upstream, whose own paths would lead past them.

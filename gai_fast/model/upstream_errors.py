@@ -218,7 +218,7 @@ def from_upstream(
     code = classify(failure.message, failure.words, failure.status)
     temporary = CLASSES[code].default_temporary and not is_spent(failure.words)
     wait = failure.retry_after_ms if retry_after_ms is None else retry_after_ms
-    return Error(
+    error = Error(
         code,
         failure.message or f"{provider} failed without saying why",
         reason=next((word for word in failure.words if _STABLE.fullmatch(word)), None),
@@ -230,6 +230,8 @@ def from_upstream(
         status=failure.status if failure.status in _OWN_STATUSES.get(code, ()) else None,
         details=failure.details,
     )
+    error.quotes = True
+    return error
 
 
 _OWN_STATUSES: Final[Mapping[Code, frozenset[int]]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from gai_fast.core.processing.processor import Processor
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.guards.verdicts import Failed, JudgeVerdict
-from gai_fast.model.settings import CacheSettings
+from gai_fast.model.settings import CacheSettings, GuardSettings
 from tests.guarding import Answering, Guarding, Judged, Standing, Word, failed, judging, matching
 from tests.integration.gateway import (
     CHAT,
@@ -400,6 +401,31 @@ def has_read(session: Any, characters: int) -> bool:
     return bool(session.relay.characters == characters)
 
 
+@on_both_loops
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_a_long_delta_is_searched_in_turns_up_to_its_end(net: Net, is_stream: bool) -> None:
+    """The upstream ends at once: what is left is searched behind its end, and others are served in between."""
+    said = "".join(random.Random(7).choices("ab -@", k=12_000)) + " the kestrel "
+
+    async def at_once(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta(said)), chunk(delta(said)), chunk(FINISH + DONE) + LAST_CHUNK)
+        await peer.until_gone()
+
+    guards = (
+        GuardSettings("people", "pii", kinds=("email", "url_credentials")),
+        GuardSettings("n", "words", words=("kestrel",)),
+    )
+    gateway = await net.gateway(await net.upstream(at_once), guards=guards)
+    asked = asyncio.create_task(gateway.ask("POST", NATIVE, {**M, "stream": is_stream}))
+    await until(lambda: gateway.streams == 1)
+    health = await gateway.ask("GET", "/healthz")
+    assert (health.status, asked.done()) == (200, False)
+    response = await asked
+    text = response.text if is_stream else response.json["text"]
+    assert text == said.replace("kestrel", "[words]") * 2
+
+
 def secrets(action: Any = "mask") -> Any:
     return matching("patterns", patterns=("sk-[a-z]{4,}",), category="secret", action=action)
 
@@ -744,3 +770,35 @@ async def test_a_verdict_that_stops_closes_the_upstream(net: Net) -> None:
     ((_, _, _, stream_id, caller),) = [each for each in stand.counts.all if each[0] == "stopped"]
     assert (stream_id, caller) == (id_of(response), "anonymous")
     client.close()
+
+
+QUOTING = b'data: {"error":{"message":"the kestrel is not allowed","type":"x","code":"kestrel"}}\n\n'
+
+
+@on_uvloop
+@pytest.mark.parametrize("judged", [False, True])
+@pytest.mark.parametrize("at", ["status", "amid"])
+@pytest.mark.parametrize("route", ["native", "chat", "messages", "responses"])
+async def test_an_error_of_the_upstream_repeats_no_match(net: Net, route: str, at: str, judged: bool) -> None:
+    """Providers quote what a model has said."""
+
+    refusal = {"error": {"message": "the kestrel is not allowed", "code": "kestrel"}}
+
+    async def quoting(peer: Peer) -> None:
+        await peer.request()
+        if at == "amid":
+            await peer.send(SSE_HEAD, chunk(delta("Hi ")), chunk(QUOTING))
+            await peer.until_gone()
+        else:
+            await peer.answer("400 Bad Request", json.dumps(refusal).encode(), "connection: close")
+
+    path, body = ROUTES[route]
+    guard = judging(Answering()) if judged else matching()
+    gateway, _ = await standing(net, quoting, guard)
+    for is_stream in (False, True):
+        given = await gateway.ask("POST", path, {**body, "stream": is_stream})
+        assert b"kestrel" not in given.body
+        if route == "native":
+            words = "no guard has judged" if judged else "[words]"
+            error = given.events[-2]["error"] if is_stream and at == "amid" else given.error
+            assert words in error["message"]

@@ -132,6 +132,30 @@ async def test_what_is_masked_does_not_go_up_and_own_words_come_back(net: Net, r
 RAW: dict[str, tuple[str, dict[str, Any]]] = {
     "extra": (NATIVE, {"model": "m", "query": "hi", "extra": {"messages": messages(TEXT)}}),
     "extra, another name": (NATIVE, {"model": "m", "query": "hi", "extra": {"documents": [{"text": TEXT}]}}),
+    "extra, a document as of Cohere": (
+        NATIVE,
+        {"model": "m", "query": "hi", "extra": {"documents": [{"id": "d", "data": {"title": "t", "data": TEXT}}]}},
+    ),
+    "a key of such a document": (
+        NATIVE,
+        {"model": "m", "query": "hi", "extra": {"documents": [{"id": "d", "data": {TEXT: 1}}]}},
+    ),
+    "extra, an answer as of Gemini": (
+        NATIVE,
+        {
+            "model": "m",
+            "query": "hi",
+            "extra": {"contents": [{"parts": [{"functionResponse": {"name": "f", "response": {"data": TEXT}}}]}]},
+        },
+    ),
+    "chat, a document of a tool": (
+        CHAT,
+        {
+            "model": "m",
+            "messages": [*messages("hi")],
+            "documents": [{"data": {"name": TEXT, "status": TEXT}}],
+        },
+    ),
     "provider_options": (
         NATIVE,
         {"model": "m", "query": "hi", "provider_options": {"openai-compatible": {"prompt": TEXT}}},
@@ -368,6 +392,36 @@ async def test_a_request_that_a_guard_stops_counts_as_a_request(net: Net, text: 
     assert [(each.limit, each.remaining) for each in used.rates] == [(2, 0), (100_000, 100_000)]
     assert upstream.bodies == []
     assert gateway.running.engine.streams == {}
+
+
+@on_uvloop
+async def test_what_counts_tokens_is_no_free_try(net: Net) -> None:
+    key = KeySettings("ann", (key_digest("sk-ann-0123456789"),), limits=KeyLimits(requests_per_minute=2))
+    gateway = await guarded(net, Upstream("hi"), dataclasses.replace(WORDS, action="stop"), keys=(key,))
+    headers = {"authorization": "Bearer sk-ann-0123456789"}
+    body = {"model": "m", "messages": messages(TEXT)}
+    asked = [await gateway.ask("POST", "/v1/messages/count_tokens", body, headers) for _ in range(3)]
+    assert [each.status for each in asked] == [400, 400, 429]
+    assert gateway.running.engine.guarding.tallies.actions["names", "input", "stop"] == 2
+
+
+@on_uvloop
+async def test_a_request_whose_judge_fails_counts_as_a_request(net: Net) -> None:
+    async def refusing(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.answer("400 Bad Request", b"{}")
+
+    hook = await net.upstream(refusing)
+    judged = GuardSettings("policy", "http", action="stop", judge=JudgeSettings(url=f"{hook.url}/check"))
+    key = KeySettings("ann", (key_digest("sk-ann-0123456789"),), limits=KeyLimits(requests_per_minute=2))
+    gateway = await guarded(net, Upstream("hi"), judged, keys=(key,))
+    headers = {"authorization": "Bearer sk-ann-0123456789"}
+    asked = [await gateway.ask("POST", NATIVE, {"model": "m", "query": "hi"}, headers) for _ in range(3)]
+    assert [each.status for each in asked] == [503, 503, 429]
+    [warning] = net.logged
+    assert "the judge has failed (1)" in warning
+    net.logged.clear()
 
 
 @on_uvloop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -87,7 +87,7 @@ class Judging:
 
     def finish(self, relay: Relay) -> None:
         """Lets all answers come, and those to what is asked then."""
-        while self.asked.asked:
+        while self.asked.asked or relay.due_ms == 0:
             self.answer(relay)
             self.now += 1
             relay.tick(self.now)
@@ -107,6 +107,12 @@ class Judging:
         else:
             asked.answered(_verdict(asked.question))
         relay.tick(self.now)
+
+
+def _next_turns(relay: Relay) -> None:
+    """Lets the searches go on for which a turn had no room."""
+    while relay.due_ms == 0:
+        relay.tick(0)
 
 
 def _verdict(question: Question) -> JudgeVerdict:
@@ -138,7 +144,7 @@ def body_of(case: Case, guards: Sequence[Wanted], judging: Judging | None = None
         failed=lambda error: bool(attempts) and bool(attempts.pop()),
         transcript=Transcript() if case.route == "continued" else None,
     )
-    pause: Callable[[Relay], None] = (lambda relay: None) if judging is None else judging.pause
+    pause = _next_turns if judging is None else judging.pause
     frames = DIALECTS[case.dialect][0](case.pieces)
     body = bytearray()
     relay.receive_head(200, {"content-type": "text/event-stream"})
@@ -165,6 +171,7 @@ def body_of(case: Case, guards: Sequence[Wanted], judging: Judging | None = None
         at += size
         number += 1
     relay.receive_eof()
+    _next_turns(relay)
     if judging is not None:
         judging.finish(relay)
     body += sink.take()

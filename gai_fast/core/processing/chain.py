@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from gai_fast.core.processing.processor import Processor, Touches
+from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 
 
@@ -109,6 +110,12 @@ class Chain:
         for each in self._processors:
             finish = each.announce(finish, now_ms)
         return finish
+
+    def told(self, error: Error) -> Error:
+        """Returns an error as all processors let it be read; as `Processor.told`."""
+        for each in self._processors:
+            error = each.told(error)
+        return error
 
     def connect(self, wake: Callable[[], None] | None) -> None:
         """Connects the processors with the stream that runs them; as `Processor.connect`."""

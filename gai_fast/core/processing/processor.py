@@ -23,7 +23,7 @@ from typing import ClassVar, Final, Literal, Protocol
 
 from msgspec import Struct
 
-from gai_fast.model.errors import GaiFastError
+from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.events import Event, FinishReason
 
 FRAME: Final = frozenset({"start", "finish", "error", "done"})
@@ -140,6 +140,10 @@ class Processor(ABC):
             The `finish` as it will pass.
         """
         return finish
+
+    def told(self, error: Error) -> Error:
+        """Returns the error that ends the stream as a client may read it: it may quote what the model has said."""
+        return error
 
     def connect(self, wake: Callable[[], None] | None) -> None:  # noqa: B027  # most wait for nothing
         """Receives the function that flushes the chain as soon as an event has become due by itself.

@@ -6,8 +6,10 @@ Owns what is a text and what is not, and how a request gets other texts in their
    of earlier calls, which are JSON: each string and each key of it is a text. Arguments that are no JSON are one text.
 2. No texts are definitions of tools, schemas, ids, names of tools, values of which a dialect has a list, metadata,
    images, sounds, files, and what is encrypted.
-3. A member that no dialect is known to have is a text: only what is known not to be one is left out. So are raw members
-   (`extra`, `provider_options`), which may replace the whole conversation, and members that a server alone knows.
+3. A member that no dialect is known to have is a text: only what a dialect says is none is left out, in the place where
+   the dialect has it. So are raw members (`extra`, `provider_options`), which may replace the whole conversation, and
+   members that a server alone knows. Of an object that no dialect has, each string and each key is a text: a document
+   and an answer of a tool may name their members as they like.
 4. What proves a text (a signature, encrypted reasoning, probabilities of its tokens) is named with it: it cannot stay
    beside another text. Reasoning is left out with its signature; a call loses its signature alone.
 """
@@ -22,7 +24,6 @@ from typing import Any, Final, Literal
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
-from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.request import (
     Message,
     ProviderBlockPart,
@@ -47,20 +48,11 @@ def _no_pause() -> None:
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
 _NO_PATHS: Final[tuple[Path, ...]] = ()
+_NO_PLACES: Final[dict[str, str]] = {}
 _BREATH: Final = 1000
 """Strings between two calls of `pause`: a millisecond."""
 
 _ARGUMENTS: Final = "arguments"
-_INPUT: Final = "input"
-_NO_TEXTS: Final = frozenset(
-    (
-        *("type", "id", "role", "name", "object", "status", "model", "detail", "format", "phase", "version"),
-        *("tools", "parameters", "input_schema", "output_schema", "schema", "annotations", "logprobs"),
-        *("image_url", "input_audio", "audio", "file", "file_data", "file_url", "filename", "media_type"),
-        *("cache_control", "prompt_cache_breakpoint", "data", "caller", "page_age", "encrypted_index"),
-    )
-)
-"""The members of messages, items and parts that have no text: rule 2."""
 _SETTINGS: Final = frozenset(
     (
         *("stream", "stream_options", "background", "store", "n", "best_of", "echo", "seed", "temperature", "top_p"),
@@ -72,18 +64,20 @@ _SETTINGS: Final = frozenset(
         *("user", "safety_identifier", "metadata", "client_metadata", "service_tier", "access_programs"),
         *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "provider", "models", "api_version"),
         *("generationConfig", "safetySettings", "toolConfig", "cachedContent"),
+        *("model", "tools", "logprobs", "cache_control", "session_id", "previous_response_id"),
+        *("user_profile_id", "workspace_id"),
     )
 )
 """The members of whole requests, in any dialect, that have no text of the conversation: rule 2."""
-_FORM: Final = "text"
-"""The member of Responses requests that has the form of the answer, as an object."""
+_FORMS: Final = ("text", "format")
+"""The members of Responses requests and of Ollama's that have the form of the answer, as an object."""
 _OUTPUT_TOKENS: Final = ("stop_token_ids", "allowed_token_ids")
 """Lists of tokens of the answer, not of the conversation."""
 _SPEAKERS: Final = ("user", "assistant", "system", "developer")
 """The roles whose `name` is the caller's own: that of other roles is a tool's."""
-_ROLES: Final = frozenset((*_SPEAKERS, "tool", "function", "model", "ipython"))
+_TOOL_ROLES: Final = ("tool", "function", "model", "ipython")
+_ROLES: Final = frozenset((*_SPEAKERS, *_TOOL_ROLES))
 """The roles of dialects. Any other one is a text: a server of open models writes it into its prompt."""
-_AUDIO: Final = "audio"
 _SIGNATURES: Final = (
     *("signature", "encrypted_content", "thought_signature", "thoughtSignature", "extra_content"),
     *("reasoning_signature", "reasoning_opaque"),
@@ -96,6 +90,32 @@ _REASONING: Final = ("reason", "think")
 """A part of the types of reasoning in all dialects."""
 _OPAQUE_SOURCES: Final = ("base64", "url", "file")
 """The types of Anthropic's `source` that hold no text."""
+
+
+class _Kind:
+    """A kind of objects that dialects have.
+
+    Args:
+        silent: The members that are no text.
+        within: The members whose objects are of dialects too, each with the place that they stand in.
+        others: The place of the objects in other members.
+        is_signed: Whether it may have a proof of its texts.
+    """
+
+    __slots__ = ("is_signed", "others", "silent", "within")
+
+    def __init__(
+        self,
+        silent: Iterable[str],
+        within: Mapping[str, str] = _NO_PLACES,
+        *,
+        others: str = "",
+        is_signed: bool = True,
+    ) -> None:
+        self.silent = frozenset((*silent, *_SIGNATURES) if is_signed else silent)
+        self.within = within
+        self.others = others
+        self.is_signed = is_signed
 
 
 class Text:
@@ -147,7 +167,7 @@ class Text:
         text = strings[0] if self._ends is None else self._written(strings, self._ends)
         if self.form == "raw":
             return Raw(text.encode())
-        return parse_exact(text) if self.form == "value" else text
+        return json.loads(text) if self.form == "value" else text
 
     def _written(self, strings: Sequence[str], spans: Sequence[tuple[int, int]]) -> str:
         source = self.source
@@ -173,10 +193,10 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _quoted(text: str) -> str:
-    """Returns a text as a JSON string; half a pair of surrogates stays an escape."""
-    written = json.dumps(text, ensure_ascii=False)
-    return written if written.isascii() or not _HALVES.search(written) else json.dumps(text)
+def _quoted(value: Any) -> str:
+    """Returns a text, or another value, as JSON; half a pair of surrogates stays an escape."""
+    written = json.dumps(value, ensure_ascii=False)
+    return written if written.isascii() or not _HALVES.search(written) else json.dumps(value)
 
 
 _HALVES: Final = re.compile(r"[\ud800-\udfff]")
@@ -258,7 +278,7 @@ def texts_in(body: Mapping[str, Any], members: Iterable[str], pause: Pause = _no
         if isinstance(value, str):
             found.append(Text((*path, name), value))
         elif isinstance(value, (dict, list)):
-            _add(value, (*path, name), _NO_PATHS, found, pause)
+            _add(value, (*path, name), _BODY.get(name, _FREE), _NO_PATHS, found, pause)
     return found
 
 
@@ -278,19 +298,23 @@ def has_tokens(body: Mapping[str, Any]) -> bool:
 
 def _is_setting(name: str, value: Any) -> bool:
     """Returns whether a member of a whole request has no text: rules 2 and 3."""
-    if name in _SETTINGS or name in _NO_TEXTS or name in _SIGNATURES or name.endswith(("_id", "_ids")):
-        return True
-    return name == _FORM and isinstance(value, dict)
+    return name in _SETTINGS or (name in _FORMS and isinstance(value, dict))
 
 
 def _add(
-    value: dict[str, Any] | list[Any], path: Path, proofs: Sequence[Path], found: list[Text], pause: Pause
+    value: dict[str, Any] | list[Any],
+    path: Path,
+    place: str,
+    proofs: Sequence[Path],
+    found: list[Text],
+    pause: Pause,
 ) -> None:
     """Adds the texts within a value.
 
     Args:
         value: The value.
-        path: Its place.
+        path: Its path.
+        place: The place of dialects that it stands in.
         proofs: The places of what proves all its texts.
         found: Gets the texts.
         pause: As for `texts_in`.
@@ -301,43 +325,51 @@ def _add(
             if isinstance(each, str):
                 found.append(Text((*path, at), each, proofs=proofs))
             elif isinstance(each, (dict, list)):
-                _add(each, (*path, at), proofs, found, pause)
+                _add(each, (*path, at), place, proofs, found, pause)
         return
-    own = _proofs(value, path)
+    kind = _kind(value, place)
+    if kind is None:
+        if place in (_PART, _MESSAGE):
+            proofs = (*proofs, path) if _proofs(value, path) else proofs
+        found.append(Text(path, _quoted(value), "value", proofs, pause))
+        return
+    own = _proofs(value, path) if kind.is_signed else _NO_PATHS
     if own:
         proofs = (*proofs, *own)
     for name, each in value.items():
-        if name == "source":
-            _add_source(each, (*path, name), proofs, found, pause)
-        elif name == "role" or name == "name":
-            if isinstance(each, str) and (each not in _ROLES if name == "role" else value.get("role") in _SPEAKERS):
-                found.append(Text((*path, name), each))
-        elif name == _AUDIO and isinstance(each, dict):  # an earlier answer, with its words beside it
-            _add(each, (*path, name), proofs, found, pause)
-        elif name in _NO_TEXTS or name in _SIGNATURES or name.endswith(("_id", "_ids")):
-            continue
-        elif isinstance(each, str):
-            form: Form = "json" if name == _ARGUMENTS else "text"
-            found.append(Text((*path, name), each, form, proofs, pause))
-        elif isinstance(each, (dict, list)):
-            if name in (_ARGUMENTS, _INPUT):
-                found.append(Text((*path, name), encode_json(each).decode(), "value", proofs, pause))
-            else:
-                _add(each, (*path, name), proofs, found, pause)
+        below = kind.within.get(name, kind.others)
+        if isinstance(each, str):
+            is_silent = name in kind.silent or below == _MEDIUM
+            if not is_silent or _is_said(name, each, value, place):
+                form: Form = "json" if name == _ARGUMENTS else "text"
+                found.append(Text((*path, name), each, form, proofs, pause))
+        elif isinstance(each, (dict, list)) and name not in kind.silent:
+            _add(each, (*path, name), below, proofs, found, pause)
 
 
-def _add_source(source: Any, path: Path, proofs: Sequence[Path], found: list[Text], pause: Pause) -> None:
-    """Adds the texts of a document that is given as text."""
-    if isinstance(source, str):
-        found.append(Text(path, source, proofs=proofs))
-    elif isinstance(source, dict) and source.get("type") not in _OPAQUE_SOURCES:
-        text = source.get("data")
-        if isinstance(text, str):
-            found.append(Text((*path, "data"), text, proofs=proofs))
-        _add(source, path, proofs, found, pause)
+def _kind(value: dict[str, Any], place: str) -> _Kind | None:
+    """Returns the kind of an object. None if no dialect has such an object in its place."""
+    if place in (_PART, _MESSAGE):
+        name = value.get("type")
+        if isinstance(name, str) and name != _MESSAGE:
+            kind = _TYPES.get(name)
+            return _TOOL_RESULT if kind is None and name.endswith("_tool_result") else kind
+        return _PLACES[_MESSAGE] if place == _MESSAGE else None
+    if place == _SOURCE and value.get("type") not in _OPAQUE_SOURCES:
+        return _TEXT_SOURCE
+    return _PLACES.get(place)
 
 
-def _proofs(value: dict[str, Any], path: Path) -> list[Path]:
+def _is_said(name: str, text: str, value: dict[str, Any], place: str) -> bool:
+    """Returns whether a member of a message, which is no text as a rule, is one here."""
+    if place != _MESSAGE and place != _CONTENT:
+        return False
+    if name == "role":
+        return text not in _ROLES
+    return name == "name" and value.get("type", _MESSAGE) == _MESSAGE and value.get("role") not in _TOOL_ROLES
+
+
+def _proofs(value: dict[str, Any], path: Path) -> Sequence[Path]:
     """Returns the places of what proves the texts of an object: rule 4."""
     signatures: list[Path] = [(*path, name) for name in _SIGNATURES if value.get(name)]
     if signatures:
@@ -348,6 +380,135 @@ def _proofs(value: dict[str, Any], path: Path) -> list[Path]:
     if value.get(_LOGPROBS):
         signatures.append((*path, _LOGPROBS))
     return signatures
+
+
+_FREE: Final = ""
+"""The place of objects that no dialect has."""
+_MESSAGE: Final = "message"
+_PART: Final = "part"
+_CALL: Final = "call"
+_FUNCTION: Final = "function"
+_MEDIUM: Final = "medium"
+_SOURCE: Final = "source"
+_CONTENT: Final = "content"
+_GEMINI: Final = "gemini"
+_GEMINI_CALL: Final = "gemini_call"
+_PROMPT: Final = "prompt"
+_VARIABLES: Final = "variables"
+
+_BODY: Final[dict[str, str]] = {
+    "messages": _MESSAGE,
+    "input": _MESSAGE,
+    "system": _PART,
+    "prediction": _PART,
+    "prompt": _PROMPT,
+    "contents": _CONTENT,
+    "systemInstruction": _CONTENT,
+    "system_instruction": _CONTENT,
+}
+"""The members of whole requests whose objects are known: of chat, Responses, Messages, and Gemini's."""
+
+_OF_PART: Final = ("type", "cache_control", "prompt_cache_breakpoint")
+_OF_ITEM: Final = ("type", "id", "status", "call_id", "phase")
+_OF_CALL: Final = (*_OF_PART, "id", "name", "caller")
+_PARTS: Final = {"content": _PART}
+_TOOL_RESULT: Final = _Kind((*_OF_PART, "tool_use_id", "caller"), _PARTS)
+_TEXT_SOURCE: Final = _Kind(("type", "media_type"), _PARTS)
+
+_PLACES: Final[dict[str, _Kind]] = {
+    _MESSAGE: _Kind(
+        ("role", "name", "tool_call_id", *_OF_ITEM, *_OF_PART),
+        {
+            "content": _PART,
+            "tool_calls": _CALL,
+            "function_call": _FUNCTION,
+            "audio": _MEDIUM,
+            "reasoning_details": _PART,
+            "thinking_blocks": _PART,
+        },
+    ),
+    _CALL: _Kind(("type", "id"), {"function": _FUNCTION, "custom": _FUNCTION}),
+    _FUNCTION: _Kind(("name",), is_signed=False),
+    _MEDIUM: _Kind(
+        (
+            *("id", "url", "detail", "data", "format", "expires_at", "file_id", "file_data", "filename"),
+            *("mimeType", "mime_type", "fileUri", "file_uri"),
+        ),
+        is_signed=False,
+    ),
+    _SOURCE: _Kind(("type", "media_type", "data", "url", "file_id"), is_signed=False),
+    _CONTENT: _Kind(("role",), {"parts": _GEMINI}),
+    _GEMINI: _Kind(
+        (),
+        {
+            **dict.fromkeys(("inlineData", "inline_data", "fileData", "file_data"), _MEDIUM),
+            **dict.fromkeys(("functionCall", "function_call", "functionResponse", "function_response"), _GEMINI_CALL),
+        },
+    ),
+    _GEMINI_CALL: _Kind(("id", "name", "scheduling")),
+    _PROMPT: _Kind(("id", "version"), {"variables": _VARIABLES}, is_signed=False),
+    _VARIABLES: _Kind((), others=_PART, is_signed=False),
+}
+"""The objects that dialects have without a `type`, by their places."""
+
+_TYPES: Final[dict[str, _Kind]] = {
+    # Parts of messages: chat, Responses, Anthropic's, and those that servers of the chat dialect have.
+    **dict.fromkeys(
+        ("text", "input_text", "summary_text", "reasoning_text", "refusal", "compaction", "content"),
+        _Kind((*_OF_PART, "id"), {"content": _PART, "citations": _PART}),
+    ),
+    "output_text": _Kind((*_OF_PART, "annotations", "logprobs")),
+    **dict.fromkeys(
+        ("thinking", "reasoning.text", "reasoning.summary"), _Kind((*_OF_PART, "id", "format"), {"thinking": _PART})
+    ),
+    **dict.fromkeys(("redacted_thinking", "reasoning.encrypted"), _Kind((*_OF_PART, "id", "format", "data"))),
+    "image_url": _Kind(_OF_PART, {"image_url": _MEDIUM}),
+    "input_audio": _Kind(_OF_PART, {"input_audio": _MEDIUM}),
+    "file": _Kind(_OF_PART, {"file": _MEDIUM}),
+    "input_image": _Kind((*_OF_PART, "image_url", "file_id", "detail")),
+    "computer_screenshot": _Kind((*_OF_PART, "image_url", "file_id", "detail")),
+    "input_file": _Kind((*_OF_PART, "file_data", "file_url", "file_id", "filename", "detail")),
+    "image": _Kind(_OF_PART, {"source": _SOURCE}),
+    "document": _Kind(_OF_PART, {"source": _SOURCE}),
+    "search_result": _Kind(_OF_PART, _PARTS),
+    "container_upload": _Kind((*_OF_PART, "file_id")),
+    "tool_use": _Kind(_OF_CALL),
+    "server_tool_use": _Kind(_OF_CALL),
+    "mcp_tool_use": _Kind((*_OF_CALL, "server_name")),
+    "tool_result": _TOOL_RESULT,
+    "web_search_result": _Kind((*_OF_PART, "page_age")),
+    "web_fetch_result": _Kind((*_OF_PART, "retrieved_at"), _PARTS),
+    **dict.fromkeys(
+        (
+            *("char_location", "page_location", "content_block_location", "search_result_location"),
+            "web_search_result_location",
+        ),
+        _Kind((*_OF_PART, "file_id", "encrypted_index")),
+    ),
+    # Items of Responses.
+    "reasoning": _Kind(_OF_ITEM, {"content": _PART, "summary": _PART}),
+    "function_call": _Kind((*_OF_ITEM, "name")),
+    "custom_tool_call": _Kind((*_OF_ITEM, "name")),
+    **dict.fromkeys(("function_call_output", "custom_tool_call_output"), _Kind(_OF_ITEM, {"output": _PART})),
+    "computer_call_output": _Kind(_OF_ITEM, {"output": _PART}),
+    "item_reference": _Kind(("type", "id")),
+    "mcp_call": _Kind((*_OF_ITEM, "name", "server_label", "approval_request_id")),
+    "mcp_approval_request": _Kind((*_OF_ITEM, "name", "server_label")),
+    "mcp_approval_response": _Kind((*_OF_ITEM, "approval_request_id")),
+    "mcp_list_tools": _Kind((*_OF_ITEM, "server_label", "tools")),
+    "file_search_call": _Kind(_OF_ITEM),
+    "web_search_call": _Kind(_OF_ITEM),
+    "code_interpreter_call": _Kind((*_OF_ITEM, "container_id")),
+    "image_generation_call": _Kind((*_OF_ITEM, "result")),
+    **dict.fromkeys(
+        (
+            *("computer_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output"),
+            *("apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output"),
+        ),
+        _Kind(_OF_ITEM),
+    ),
+}
+"""The objects that dialects have in messages, items and parts, by their `type`."""
 
 
 # ---- other texts in their places ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from gai_fast.model.events import DELTAS, Event
+from gai_fast.model.events import DELTAS, Event, JSONText
 
 
 class Changed:
@@ -35,6 +35,21 @@ class Changed:
             without = [{key: each[key] for key in each if key not in ("start", "end")} for each in event["citations"]]
             return {**event, "citations": without}
         return event
+
+
+def size_of(event: Event) -> int:
+    """Returns the characters and bytes that an event keeps in memory, beside some hundred of its own."""
+    return sum([_size(each) for each in event.values()])
+
+
+def _size(value: object) -> int:
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, JSONText):
+        return len(value.text)
+    if isinstance(value, dict):
+        return sum([_size(each) for each in value.values()])
+    return sum([_size(each) for each in value]) if isinstance(value, list) else 0
 
 
 def rewritten(delta: Event, text: str) -> Event:

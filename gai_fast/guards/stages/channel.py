@@ -4,7 +4,8 @@ Owns the order: each guard sees what the one before has let through, and an even
 before it, in its place. Knows neither types of events nor actions beyond these four.
 
 A `GuardLine` is one guard's search of the text. What passes between two lines is a list of items: text, events that
-wait for their turn, and `STOP` behind the event of a match that ends the stream; nothing follows it.
+wait for their turn, and `STOP` behind the event of a match that ends the stream; nothing follows it. Of events that
+wait, no more than `limits.behind` are kept: then they pass before the held text, which waits for more text alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
+from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.outcomes import safety
+from gai_fast.guards.stages.changed import size_of
 from gai_fast.model.events import Event
 
 
@@ -36,6 +39,10 @@ class Search(Protocol):
     @property
     def held(self) -> int:
         """The number of characters that are held."""
+
+    @property
+    def behind(self) -> int:
+        """The number of characters for which no turn had room. `feed` goes on with them, with more text or none."""
 
     @property
     def certain(self) -> Finding | None:
@@ -112,6 +119,7 @@ class GuardLine:
         "_marks",
         "_passed",
         "_search",
+        "_waiting",
         "changes",
         "guard",
         "restored",
@@ -131,6 +139,7 @@ class GuardLine:
         self._fed = 0
         self._passed = 0
         self._marks: deque[tuple[int, Event]] = deque()  # the events that wait, each with its place in the text
+        self._waiting = 0  # their size
 
     @property
     def holds(self) -> bool:
@@ -141,7 +150,12 @@ class GuardLine:
     def _is_undecided(self) -> bool:
         """Whether text is held, or a match grows whose replacement was not sent."""
         search = self._search
-        return search.held > 0 or (self.guard.action == "mask" and search.certain is not None)
+        return search.held > 0 or search.behind > 0 or (self.guard.action == "mask" and search.certain is not None)
+
+    @property
+    def behind(self) -> int:
+        """The characters for which no turn had room."""
+        return self._search.behind
 
     def take(self, items: Sequence[Item]) -> list[Item]:
         """Returns what leaves of the next items, or of earlier ones."""
@@ -158,6 +172,11 @@ class GuardLine:
                 break
             elif self.holds:
                 self._marks.append((self._fed, item))
+                self._waiting += size_of(item)
+                if self._waiting > LIMITS.behind:
+                    out += [event for _, event in self._marks]
+                    self._marks.clear()
+                    self._waiting = 0
             else:
                 out.append(item)
         return out
@@ -168,6 +187,7 @@ class GuardLine:
         if not self._place(self._search.end(), out):
             out += [event for _, event in self._marks]
         self._marks.clear()
+        self._waiting = 0
         self._fed = self._passed = 0
         return out
 
@@ -181,7 +201,7 @@ class GuardLine:
         if self._is_json and not self._is_undecided:
             self._passed = self._fed
         while self._marks and self._marks[0][0] <= self._passed:
-            out.append(self._marks.popleft()[1])
+            out.append(self._next_mark())
         return False
 
     def _is_certain(self, out: list[Item]) -> bool:
@@ -197,13 +217,18 @@ class GuardLine:
         end = self._passed = start + len(text)
         cut = start
         while self._marks and self._marks[0][0] < end:
-            at, event = self._marks.popleft()
+            at = self._marks[0][0]
             if at > cut:
                 out.append(text[cut - start : at - start])
                 cut = at
-            out.append(event)
+            out.append(self._next_mark())
         if end > cut:
             out.append(text[cut - start :])
+
+    def _next_mark(self) -> Event:
+        event = self._marks.popleft()[1]
+        self._waiting -= size_of(event)
+        return event
 
     def _meet(self, match: Finding, out: list[Item]) -> bool:
         """Adds what a match becomes. Returns whether the stream must end."""
@@ -267,6 +292,21 @@ class Channel:
         items: list[Item] = [item]
         for line in self._lines:
             items = line.take(items)
+        return items if len(items) < 2 else _joined(items)
+
+    @property
+    def behind(self) -> int:
+        """The characters for which no turn had room."""
+        return sum([line.behind for line in self._lines])
+
+    def go_on(self) -> list[Item]:
+        """Returns what leaves of the text for which no turn had room. Those behind the last such guard go on first."""
+        items: list[Item] = []
+        has_begun = False
+        last = max([at for at, line in enumerate(self._lines) if line.behind], default=0)
+        for line in self._lines[last:]:
+            items = line.take(items if has_begun else [""])
+            has_begun = True
         return items if len(items) < 2 else _joined(items)
 
     def end(self) -> list[Item]:

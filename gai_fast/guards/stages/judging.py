@@ -24,11 +24,12 @@ from typing import Any, ClassVar, Final, cast
 from gai_fast.core.processing.processor import FRAME, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, AskedQuestion, GuardCounts
 from gai_fast.guards.arguments import unescaped
-from gai_fast.guards.outcomes import judge_failed, safety, stopped, unjudged
-from gai_fast.guards.stages.changed import Changed, rewritten
+from gai_fast.guards.outcomes import judge_failed, reworded, safety, stopped, unjudged
+from gai_fast.guards.stages.changed import Changed, rewritten, size_of
 from gai_fast.guards.stages.pieces import Ended, JudgedMatch, Passed, Piece, Pieces, Rules
 from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict, Question
 from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event, JSONText
 
 _CHANNELS: Final[dict[str, Channel]] = {
@@ -121,7 +122,7 @@ class JudgeStage(Processor):
         else:
             if kind == "tool.call.start":
                 pieces.end_prose(choice)
-            pieces.behind(event, choice)
+            pieces.behind(event, choice, size_of(event))
 
     @property
     def due_ms(self) -> int | None:
@@ -142,7 +143,7 @@ class JudgeStage(Processor):
 
     @property
     def waiting(self) -> int:
-        """The characters that wait for a verdict."""
+        """The characters that wait for a verdict, and the size of the events behind them."""
         return self._pieces.waiting
 
     def release(self, now_ms: int = 0) -> Iterable[Event]:
@@ -158,6 +159,12 @@ class JudgeStage(Processor):
         # It waits for its verdict whatever may be exposed: so does the `finish`.
         self._pieces.add_whole(beside, text, finish.get("choice", 0), "text", now_ms, exposes=False)
         return finish
+
+    def told(self, error: Error) -> Error:
+        """Returns an error without its upstream's words, which nobody has judged."""
+        if not error.quotes or all(each.settings.action == "flag" for each in self._guards):
+            return error
+        return reworded(error, "the upstream has failed, in words that no guard has judged", None, None, None)
 
     def connect(self, wake: Callable[[], None] | None) -> None:
         """Receives what wakes the stream. At its end all questions are given up."""
@@ -218,7 +225,8 @@ class JudgeStage(Processor):
         text = unescaped(piece.text) if piece.channel == "tool_call" else piece.text
         question = Question(guard.name, "output", piece.channel, text, stream.model, stream.caller, stream.stream_id)
         ready = judge.now() - (now_ms - piece.ready_ms) / 1e3
-        self._asked[piece] = judge.ask(question, partial(self._answered, piece, ready), ready)
+        waited = ready if piece.ready_ms < now_ms else None
+        self._asked[piece] = judge.ask(question, partial(self._answered, piece, ready), waited)
 
     def _answered(self, piece: Piece, ready: float, verdict: JudgeVerdict | Failed) -> None:
         """Receives a judge's answer, in a turn of the loop of its own."""

@@ -12,11 +12,12 @@ from gai_fast.core.processing.chain import Chain
 from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
 from gai_fast.guards.arguments import ArgumentSearch
-from gai_fast.guards.automaton import Automaton
+from gai_fast.guards.automaton import Automaton, Turn
 from gai_fast.guards.restore import Placeholders, Restorer
 from gai_fast.guards.stages.channel import OutputGuard, Search
 from gai_fast.guards.stages.judging import JudgeStage
 from gai_fast.guards.stages.stage import GuardStage
+from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 
 
@@ -31,25 +32,26 @@ def output_stage(
         placeholders: What its upstream got in place of own words. None if no guard restores.
         counts: Counts what the guards do.
     """
+    turn = Turn()
     matching: list[OutputGuard] = []
     judging: list[ActiveGuard] = []
     for each in guards:
         if not each.sees("output"):
             continue
         if each.automaton is not None:
-            matching.append(MatchGuard(each, each.automaton, info, counts))
+            matching.append(MatchGuard(each, each.automaton, info, counts, turn))
         else:
             judging.append(each)
     stages: list[Processor] = []
     if judging:
         if matching:
-            stages.append(GuardStage(matching))
+            stages.append(GuardStage(matching, turn))
         stages.append(JudgeStage(judging, info, counts))
         matching = []
     if placeholders is not None:
         matching.append(RestoreGuard(placeholders))
     if matching:
-        stages.append(GuardStage(matching))
+        stages.append(GuardStage(matching, None if judging else turn))  # own words are soon found
     if len(stages) < 2:
         return stages[0] if stages else None
     return Stages(stages)
@@ -63,11 +65,15 @@ class MatchGuard:
         automaton: Its automaton.
         stream: The stream.
         counts: As of `output_stage`.
+        turn: What all searches of the stream may take in a turn of the loop.
     """
 
-    __slots__ = ("_automaton", "_counts", "_guard", "_is_flag", "_stream", "action", "name")
+    __slots__ = ("_automaton", "_counts", "_guard", "_is_flag", "_stream", "_turn", "action", "name")
 
-    def __init__(self, guard: ActiveGuard, automaton: Automaton, stream: StreamInfo, counts: GuardCounts) -> None:
+    def __init__(
+        self, guard: ActiveGuard, automaton: Automaton, stream: StreamInfo, counts: GuardCounts, turn: Turn
+    ) -> None:
+        self._turn = turn
         self._guard = guard
         self._automaton = automaton
         self._stream = stream
@@ -92,11 +98,12 @@ class MatchGuard:
 
     def scan(self) -> Search:
         """Works as `OutputGuard.scan`."""
-        return self._automaton.scan(holds=not self._is_flag)
+        return self._automaton.scan(holds=not self._is_flag, turn=self._turn)
 
     def scan_arguments(self) -> ArgumentSearch:
         """Works as `OutputGuard.scan_arguments`."""
-        return ArgumentSearch(self._automaton.scan(holds=not self._is_flag), holds=not self._is_flag)
+        scan = self._automaton.scan(holds=not self._is_flag, turn=self._turn)
+        return ArgumentSearch(scan, holds=not self._is_flag, turn=self._turn)
 
 
 class RestoreGuard:
@@ -175,6 +182,10 @@ class Stages(Processor):
     def announce(self, finish: Event, now_ms: int = 0) -> Event:
         """Announces the `finish` to all stages."""
         return self._chain.announce(finish, now_ms)
+
+    def told(self, error: Error) -> Error:
+        """Returns an error as all stages let it be read."""
+        return self._chain.told(error)
 
     def connect(self, wake: Callable[[], None] | None) -> None:
         """Connects the stages with the stream."""

@@ -342,11 +342,13 @@ class _Held:
         start: The text's first character in the place.
         end: The end of the text.
         is_whole: Whether the text is the event's own.
+        size: The size of an event without such a text.
     """
 
-    __slots__ = ("end", "event", "is_whole", "place", "start", "text")
+    __slots__ = ("end", "event", "is_whole", "place", "size", "start", "text")
 
-    def __init__(self, event: Any, text: str = "", place: _Place | None = None, start: int = 0) -> None:
+    def __init__(self, event: Any, text: str = "", place: _Place | None = None, start: int = 0, size: int = 0) -> None:
+        self.size = size
         self.event = event
         self.text = text
         self.place = place
@@ -378,6 +380,7 @@ class Pieces:
         self._current: dict[int, _Place] = {}  # by choice: the channel that its last text belongs to
         self._timers: deque[tuple[int, _Track]] = deque()  # (`since`, …), the earliest first
         self._asked: set[Piece] = set()
+        self._behind: dict[int, int] = {}  # by choice: the size of the events that wait without a text that is judged
 
     # -- what comes --
 
@@ -432,11 +435,25 @@ class Pieces:
         _ripen(place)
         self._release(choice)
 
-    def behind(self, event: Any, choice: int) -> None:
-        """Adds an event without text that is judged: it leaves behind the texts of its choice."""
-        if not self.is_over:
-            self._hold(_Held(event), choice)
-            self._release(choice)
+    def behind(self, event: Any, choice: int, size: int = 0) -> None:
+        """Adds an event without text that is judged: it leaves behind the texts of its choice.
+
+        Behind a call under way no more than `limits.behind` wait: the upstream must be read for the rest of the call.
+
+        Args:
+            event: The event.
+            choice: Its choice.
+            size: Its size in memory, in characters or bytes.
+        """
+        if self.is_over:
+            return
+        behind = self._behind.get(choice, 0) + size
+        if behind > LIMITS.behind and self._awaits_call(choice):
+            self._out.append(Passed(event))
+            return
+        self._behind[choice] = behind
+        self._hold(_Held(event, size=size), choice)
+        self._release(choice)
 
     def end_prose(self, choice: int) -> None:
         """Notes that another channel of a choice begins, before its first text has come: rule 5."""
@@ -555,10 +572,20 @@ class Pieces:
 
     @property
     def waiting(self) -> int:
-        """The characters that wait for a verdict of one judge. Text that waits for more text does not count."""
-        return max([side.asked + sum([track.size for track in side.ripe]) for side in self._sides], default=0)
+        """The characters that wait for a verdict of one judge, and the size of the events behind them.
+
+        Text that waits for more text does not count, nor what waits behind it.
+        """
+        behind = sum([size for choice, size in self._behind.items() if size and not self._awaits_call(choice)])
+        return behind + max([side.asked + sum([track.size for track in side.ripe]) for side in self._sides], default=0)
 
     # -- own --
+
+    def _awaits_call(self, choice: int) -> bool:
+        """Returns whether a choice waits for the rest of a call's arguments."""
+        queue = self._queues.get(choice)
+        place = queue[0].place if queue else None
+        return place is not None and place.is_call and any(each is place for each in self._places.values())
 
     def _put(self, held: _Held, place: _Place, now_ms: int) -> None:
         """Puts an event with text in its turn."""
@@ -638,12 +665,14 @@ class Pieces:
     def _end(self, end: Ended) -> None:
         self._out.append(end)
         self._queues.clear()
+        self._behind.clear()
         self.is_over = True
 
     def _release(self, choice: int) -> None:
         """Passes the events that may leave."""
         queue = self._queues[choice]
         while queue and self._may_go(queue[0]):
+            self._behind[choice] = self._behind.get(choice, 0) - queue[0].size
             self._pass(queue.popleft())
 
     def _may_go(self, held: _Held) -> bool:

@@ -6,29 +6,40 @@ guards of one text. The stage is the first processor of its stream.
 1. Each choice and channel is a text of its own: text, reasoning, refusal, the arguments of each call.
 2. Text, reasoning and refusal end where another channel of their choice begins: what is held is decided then. The
    arguments of a call end with its `tool.call`; calls may take turns.
-3. Other events wait behind the held text of their choice, and end nothing.
+3. Other events wait behind the held text of their choice, and end nothing. Sounds and images do not wait: they have no
+   place in the text, and a sound that stands still is heard.
 4. `tool.call` has the arguments that were let through. Strings of server tools and results of tools, titles and quotes
    of citations, and what a provider says beside its `finish` are texts that come at once. A citation whose address has
    a match is left out, and so is a block of the provider with one: nobody knows what its parts mean.
 5. What was masked cannot be proven any more: reasoning loses its signature, a call too. Citations lose their places in
    a text of another length. Deltas have no `logprobs`: they spell the tokens of the upstream.
 6. After a `Stop` the stage passes what makes a stream legal, and nothing else.
+7. The searches of one turn of the loop take no more than `Turn` has. What is left of an event waits for the next turns,
+   and all events behind it; `waiting` counts both. An end that does not wait for them has one turn more: what is not
+   searched by then is dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Final, cast
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Final, NoReturn, cast
 
 from gai_fast.core.processing.processor import FRAME, Processor
-from gai_fast.guards.outcomes import stopped
-from gai_fast.guards.stages.changed import Changed, rewritten
+from gai_fast.guards.automaton import Turn
+from gai_fast.guards.outcomes import reworded, stopped
+from gai_fast.guards.stages.changed import Changed, rewritten, size_of
 from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.kernels import encode_json, parse_exact
-from gai_fast.model.events import DELTAS, Event, JSONText
+from gai_fast.model.errors import Error
+from gai_fast.model.events import DELTAS, MEDIA, Event, JSONText
 
 _ARGUMENTS: Final = "tool.call.delta"
 _QUOTED: Final = ("title", "cited_text")
+_TURN: Final[Event] = {"type": ""}
+"""Stands for the end of a turn between the events of a work; it is never sent."""
+Work = Iterator[Event]
+"""What becomes of an event: events, and `_TURN` wherever the turn has no more room."""
 _HAS_STRINGS: Final = frozenset('{["')
 """What a JSON value begins with that is no number and no literal."""
 
@@ -61,12 +72,21 @@ class GuardStage(Processor):
 
     Args:
         guards: The guards, in the order of the configuration. What restores own words is the last one.
+        turn: What their searches may take in a turn of the loop. None if they have no bound.
     """
 
     hides_scores: ClassVar[bool] = True
 
-    def __init__(self, guards: Sequence[OutputGuard]) -> None:
+    def __init__(self, guards: Sequence[OutputGuard], turn: Turn | None = None) -> None:
         self._guards = guards
+        self._turn = turn
+        self._turn_ms = -1
+        """When the turn has begun."""
+        self._begun: Work | None = None
+        """The rest of an event."""
+        self._later: deque[Event] = deque()
+        """The events behind it."""
+        self._later_size = 0
         self._finding = [each for each in guards if each.action != "restore"]
         self._choices: dict[int, _Choice] = {}
         self._is_over = False
@@ -80,24 +100,87 @@ class GuardStage(Processor):
         kind = event["type"]
         if self._is_over:
             return (event,) if kind in FRAME else ()
-        if kind in DELTAS:
-            return self._delta(kind, event)
         if kind == "start":
             return (event,)
         if kind == "stream.reset":
-            self._choices.clear()
+            self._forget()
             return (event,)
+        if now_ms != self._turn_ms:
+            self._begin_turn(now_ms)
         if kind in FRAME:
             return self._end(event)
-        return self._other(kind, event)
+        if self._begun is not None:
+            self._later.append(event)
+            self._later_size += size_of(event)
+            return ()
+        return self._run(self._work(kind, event))
 
     @property
     def holds(self) -> bool:
         """Whether text is held."""
+        if self._begun is not None:
+            return True
         return any(each.holds for choice in self._choices.values() for each in _channels(choice))
 
+    @property
+    def waiting(self) -> int:
+        """The characters that wait for the next turns."""
+        if self._begun is None:
+            return 0
+        behind = [each.behind for choice in self._choices.values() for each in _channels(choice)]
+        return self._later_size + sum(behind)
+
+    @property
+    def due_ms(self) -> int | None:
+        """The next turn, if something waits for it."""
+        return None if self._begun is None else 0
+
+    def flush(self, now_ms: int = 0) -> Iterable[Event]:
+        """Yields what another turn has room for; raises as `process`."""
+        self._begin_turn(now_ms)
+        return self._go_on()
+
     def release(self, now_ms: int = 0) -> Iterable[Event]:
-        """Yields what is held, because no more text comes; raises as `process`."""
+        """Yields what is held, because no more text comes; raises as `process`. What waits for a turn stays held."""
+        if self._begun is None:
+            yield from self._run(self._released())
+
+    # -- turns --
+
+    def _begin_turn(self, now_ms: int) -> None:
+        self._turn_ms = now_ms
+        if self._turn is not None:
+            self._turn.begin()
+
+    def _run(self, work: Work) -> Iterator[Event]:
+        """Yields the events of a work, up to the end of the turn."""
+        for event in work:
+            if event is _TURN:
+                self._begun = work
+                return
+            yield event
+
+    def _go_on(self) -> Iterator[Event]:
+        """Goes on with what waits for a turn."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            yield from self._run(begun)
+        while self._begun is None and self._later:
+            event = self._later.popleft()
+            self._later_size -= size_of(event)
+            yield from self._run(self._work(event["type"], event))
+
+    def _forget(self) -> None:
+        """Drops all text."""
+        self._choices.clear()
+        self._begun = None
+        self._later.clear()
+        self._later_size = 0
+
+    def _work(self, kind: str, event: Event) -> Work:
+        return self._delta(kind, event) if kind in DELTAS else self._other(kind, event)
+
+    def _released(self) -> Work:
         for choice in self._choices.values():
             yield from self._end_prose(choice)
             for call_id in list(choice.calls):
@@ -106,8 +189,33 @@ class GuardStage(Processor):
     def announce(self, finish: Event, now_ms: int = 0) -> Event:
         """Returns a `finish` as it will pass, for judges behind this stage. Its matches are told when it comes."""
         beside = finish["provider_metadata"]
-        seen, _ = self._value(beside, Channel(self._guards, finish.get("choice", 0), is_json=True, is_told=True))
+        value = self._value(beside, Channel(self._guards, finish.get("choice", 0), is_json=True, is_told=True))
+        seen, _ = self._at_once(value)
         return finish if seen is beside else cast(Event, {**finish, "provider_metadata": seen})
+
+    def told(self, error: Error) -> Error:
+        """Returns an error in whose words what a guard masks or stops is replaced; those of a guard have none."""
+        if error.guard is not None:
+            return error
+        message = self._masked(error.message)
+        reason = error.reason and self._masked(error.reason)
+        param = error.param and self._masked(error.param)
+        details = error.details
+        if details is not None:
+            details = {key: self._masked(each) if isinstance(each, str) else each for key, each in details.items()}
+        if (message, reason, param, details) == (error.message, error.reason, error.param, error.details):
+            return error
+        return reworded(error, message, reason, param, details)
+
+    def _masked(self, text: str) -> str:
+        for guard in self._finding:
+            if guard.action != "flag":
+                search = guard.scan()
+                found = [*search.feed(text), *search.end()]
+                text = "".join(
+                    [each if isinstance(each, str) else guard.replacement_of(each.category) for each in found]
+                )
+        return text
 
     # -- texts --
 
@@ -142,11 +250,17 @@ class GuardStage(Processor):
 
     def _end(self, event: Event) -> Iterator[Event]:
         """Ends all texts before the end of the stream, which may have more of them from its provider."""
-        yield from self.release()
+        if self._begun is not None:
+            self._begin_turn(self._turn_ms)
+            yield from self._go_on()
+        if self._begun is None:
+            yield from self._run(self._released())
+        else:
+            self._forget()
         beside = event.get("provider_metadata")
         if beside:
             choice = self._choice_of(event)
-            seen, said = self._value(beside, Channel(self._guards, choice.number, is_json=True))
+            seen, said = self._at_once(self._value(beside, Channel(self._guards, choice.number, is_json=True)))
             yield from self._in_turn(choice, said)
             if seen is not beside:
                 event = cast(Event, {**event, "provider_metadata": seen})
@@ -156,18 +270,28 @@ class GuardStage(Processor):
         """Yields what leaves when the next item of a channel comes. None is the end of the channel."""
         delta, masked, restored = channel.delta, channel.changes, channel.restored
         items = channel.end() if item is None else channel.take(item)
-        if channel.changes != masked:
-            choice.changed.masked(delta["type"])
-        if channel.restored != restored:
-            choice.changed.restored(delta["type"])
-        for each in items:
-            if isinstance(each, Stopped):
-                self._is_over = True
-                raise stopped()
-            if isinstance(each, str):
-                yield rewritten(delta, each)
-            else:
-                yield from self._fitting(choice, each)
+        while True:
+            if channel.changes != masked:
+                choice.changed.masked(delta["type"])
+            if channel.restored != restored:
+                choice.changed.restored(delta["type"])
+            for each in items:
+                if isinstance(each, Stopped):
+                    self._stop()
+                elif isinstance(each, str):
+                    yield rewritten(delta, each)
+                else:
+                    yield from self._fitting(choice, each)
+            if not channel.behind:
+                return
+            yield _TURN
+            masked, restored = channel.changes, channel.restored
+            items = channel.go_on()
+
+    def _stop(self) -> NoReturn:
+        self._is_over = True
+        self._forget()
+        raise stopped()
 
     # -- events without a channel --
 
@@ -178,8 +302,11 @@ class GuardStage(Processor):
         elif kind == "tool.call.start":
             yield from self._end_prose(choice)
             yield event
+        elif kind in MEDIA:
+            yield event
         else:
-            yield from self._in_turn(choice, self._seen(kind, event, choice))
+            seen = yield from self._seen(kind, event, choice)
+            yield from self._in_turn(choice, seen)
 
     def _in_turn(self, choice: _Choice, items: Sequence[Item]) -> Iterator[Event]:
         """Yields events behind the held text of their choice."""
@@ -188,8 +315,7 @@ class GuardStage(Processor):
             if isinstance(each, Stopped):
                 if latest is not None:
                     yield from self._sent(choice, latest, None)
-                self._is_over = True
-                raise stopped()
+                self._stop()
             if isinstance(each, str):
                 continue
             if latest is not None and latest.holds:
@@ -197,34 +323,35 @@ class GuardStage(Processor):
             else:
                 yield from self._fitting(choice, each)
 
-    def _seen(self, kind: str, event: Event, choice: _Choice) -> list[Item]:
+    def _seen(self, kind: str, event: Event, choice: _Choice) -> Generator[Event, None, list[Item]]:
         """Returns an event without text in a delta as guards let it through, and what they say."""
         if kind == "citations":
-            return self._citations(event, choice)
+            return (yield from self._citations(event, choice))
         if kind == "server_tool":
-            return self._with_member(event, "server_tool", choice)
+            return (yield from self._with_member(event, "server_tool", choice))
         if kind == "tool.result":
-            return self._with_member(event, "tool_result", choice)
+            return (yield from self._with_member(event, "tool_result", choice))
         if kind == "provider.block":
-            block, said = self._value(event["block"], Channel(self._finding, choice.number, is_json=True))
+            found = Channel(self._finding, choice.number, is_json=True)
+            block, said = yield from self._value(event["block"], found)
             return [event, *said] if block is event["block"] and not _stops(said) else said
         return [event]
 
-    def _with_member(self, event: Event, key: str, choice: _Choice) -> list[Item]:
+    def _with_member(self, event: Event, key: str, choice: _Choice) -> Generator[Event, None, list[Item]]:
         channel = Channel(self._guards, choice.number, is_json=True)
-        value, said = self._value(cast("dict[str, Any]", event)[key], channel)
+        value, said = yield from self._value(cast("dict[str, Any]", event)[key], channel)
         return said if _stops(said) else [cast(Event, {**event, key: value}), *said]
 
-    def _citations(self, event: Event, choice: _Choice) -> list[Item]:
+    def _citations(self, event: Event, choice: _Choice) -> Generator[Event, None, list[Item]]:
         kept: list[dict[str, Any]] = []
         said: list[Item] = []
         for citation in event["citations"]:
             uri = citation.get("uri", "")
-            passed, heard = self._value(uri, Channel(self._finding, choice.number, is_json=True))
+            passed, heard = yield from self._value(uri, Channel(self._finding, choice.number, is_json=True))
             said += heard
             if passed is uri and not _stops(said):
                 words = {key: citation[key] for key in _QUOTED if key in citation}
-                seen, heard = self._value(words, Channel(self._guards, choice.number, is_json=True))
+                seen, heard = yield from self._value(words, Channel(self._guards, choice.number, is_json=True))
                 said += heard
                 kept.append({**citation, **seen})
             if _stops(said):
@@ -244,7 +371,7 @@ class GuardStage(Processor):
                 yield event
                 return
         whole = Channel(self._guards, choice.number, is_json=True, is_told=channel is not None)
-        given, said = self._arguments(call.get("input"), whole)
+        given, said = yield from self._arguments(call.get("input"), whole)
         if _stops(said):
             yield from self._in_turn(choice, said)
         changed = cast(Event, {**event, "tool_call": {**call, "input": given}})
@@ -259,17 +386,17 @@ class GuardStage(Processor):
         if fitting is not None:
             yield fitting
 
-    def _arguments(self, value: Any, channel: Channel) -> tuple[Any, list[Item]]:
+    def _arguments(self, value: Any, channel: Channel) -> Generator[Event, None, tuple[Any, list[Item]]]:
         """As `_value`, of a call's arguments: those that are a text are searched as their deltas are.
 
         A text may be the input of a custom tool, or what is no JSON but for a `NaN` in it: clients read its escapes.
         """
         if not isinstance(value, str):
-            return self._value(value, channel)
-        masked, said = _passed(value, channel)
+            return (yield from self._value(value, channel))
+        masked, said = yield from self._searched(value, channel)
         return (value if _stops(said) else masked), said
 
-    def _value(self, value: Any, channel: Channel) -> tuple[Any, list[Item]]:
+    def _value(self, value: Any, channel: Channel) -> Generator[Event, None, tuple[Any, list[Item]]]:
         """Returns a JSON value in which each string and key is a text of its own, and what guards say of it.
 
         A value in which nothing was replaced is returned itself. A number with a match becomes a string.
@@ -279,12 +406,32 @@ class GuardStage(Processor):
             channel: A new channel of JSON.
         """
         text = value.text if isinstance(value, JSONText) else encode_json(value).decode()
-        masked, said = _passed(text, channel)
+        masked, said = yield from self._searched(text, channel)
         if masked == text or _stops(said):
             return value, said
         if text[0] not in _HAS_STRINGS:
             return masked, said
         return (JSONText(masked, None, parse_exact) if isinstance(value, JSONText) else parse_exact(masked)), said
+
+    def _searched(self, text: str, channel: Channel) -> Generator[Event, None, tuple[str, list[Item]]]:
+        """Returns what passes of a whole text through a new channel, and what guards say of it."""
+        items = [*channel.take(text)]
+        while channel.behind and not _stops(items):
+            yield _TURN
+            items += channel.go_on()
+        if not _stops(items):
+            items += channel.end()
+        said: list[Item] = [each for each in items if not isinstance(each, str)]
+        return "".join([each for each in items if isinstance(each, str)]), said
+
+    def _at_once(self, work: Generator[Event, None, tuple[Any, list[Item]]]) -> tuple[Any, list[Item]]:
+        """Returns the result of a work whatever turns it needs: what stands beside an end is short."""
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return cast("tuple[Any, list[Item]]", end.value)
+            self._begin_turn(self._turn_ms)
 
     def _choice_of(self, event: Event) -> _Choice:
         number = event.get("choice", 0)
@@ -292,15 +439,6 @@ class GuardStage(Processor):
         if choice is None:
             choice = self._choices[number] = _Choice(number)
         return choice
-
-
-def _passed(text: str, channel: Channel) -> tuple[str, list[Item]]:
-    """Returns what passes of a whole text through a new channel, and what guards say of it."""
-    items = [*channel.take(text)]
-    if not items or not isinstance(items[-1], Stopped):
-        items += channel.end()
-    said: list[Item] = [each for each in items if not isinstance(each, str)]
-    return "".join([each for each in items if isinstance(each, str)]), said
 
 
 def _stops(items: Sequence[Item]) -> bool:

@@ -1,6 +1,6 @@
 """Has the texts of a request checked, before its upstream is asked: searched a turn at a time, and judged.
 
-Searches of all requests take turns (`Turns`): in one iteration of the loop there is one turn.
+Searches of all requests take turns: in one iteration of the loop there is one turn.
 """
 
 from __future__ import annotations
@@ -100,11 +100,13 @@ class _Check:
         self._question = question
         self._pieces = pieces
         self._ends_at = ends_at
-        self._ready = judge.now()
+        self._ready: float | None = None  # of the first pieces, which are asked now
         self._next = 0
         self._asks: dict[int, AskedQuestion] = {}
         self._answers: dict[int, JudgeVerdict | Failed] = {}
+        began = judge.now()
         self._go_on()
+        self._ready = began
 
     def cancel(self) -> None:
         """Drops the questions that have no answer."""

@@ -106,12 +106,14 @@ class Judge:
         Args:
             question: The text.
             answered: Called once with the verdict or the failure, in a later turn of the loop.
-            ready: When the text was ready, as of `now`. None means now.
+            ready: When the text was ready, as of `now`, if it had to wait for others of its stream or request. None
+                means now.
 
         Returns:
             The question, which can be cancelled.
         """
         ask = Ask(self, question, answered)
+        ask.has_waited = ready is not None
         self._asks[ask] = None
         ask.timer = self._timers.schedule(
             (self.now() if ready is None else ready) + self._timeout, partial(self._late, ask)
@@ -241,7 +243,8 @@ class Ask:
         caller: The caller's name.
         answered: Gets the answer.
         give_up: Gives it up. None if it was not asked.
-        has_waited: Whether it had to wait for a place: its lateness then says nothing of the judge.
+        has_waited: Whether it had to wait for a place or for others of its own text: its lateness then says nothing of
+            the judge.
         timer: Ends its time.
     """
 

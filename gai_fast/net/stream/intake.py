@@ -206,6 +206,8 @@ class Intake(LimitedStream):
             raise error.__cause__ or error
         self.relay.receive_eof(error, self._clock.tick())
         self._stream.advance()
+        if self._chain is not None and self._stream.phase is not _OVER:  # its processors may have more to do
+            self._stream.await_tick()
 
     # -- the fast path: rule 2 --
 

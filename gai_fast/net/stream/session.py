@@ -524,6 +524,8 @@ class Session(ReadStream):
         self.attempts.close_exchange()
         self.relay.receive_eof(None, self._clock.tick())
         self.advance()
+        if self.phase is not _OVER:
+            self.await_tick()
 
     def _tick(self) -> None:
         """Emits the events that processors have held back until now."""

@@ -143,7 +143,7 @@ class _Guards(Gate):
         looking, later = passage.guarded(guards), self._later
         if not looking:
             return None
-        if passage.stream_id and not self._checks.has_room(passage.incoming):
+        if not self._checks.has_room(passage.incoming):
             return partial(later.wait, passage, looking, must_look=True)
         if passage.is_long:
             return partial(later.wait, passage, looking)

@@ -2,8 +2,9 @@
 
 `gates.py` has what it does at once, `guards/input.py` what guards do, `passages.py` where texts stand.
 
-1. A caller without a request or a stream left is refused before a guard looks, however small the body is.
-2. A request that a guard stops counts as a request without tokens: nobody tries for free what a guard finds.
+1. A caller without a request or a stream left is refused before a guard looks, however small the body is: `gates.py`.
+2. A request that a guard stops, or whose judge has failed, counts as a request without tokens, also one that would
+   start no stream: nobody tries for free what a guard finds, or asks a judge without end.
 3. Short texts that only need to be searched take no task. Others are searched a turn of the loop at a time.
 4. A request in which guards find nothing goes on as it was planned: nothing of it is rewritten.
 """
@@ -20,6 +21,7 @@ from gai_fast.guards.input import InputCheck
 from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
 from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.requests.early import read_rest
 from gai_fast.server.requests.passage import Passage
 
@@ -72,7 +74,7 @@ class InputGuards:
         await self.plan(passage, check)
 
     async def refuse(self, passage: Passage, problem: Error) -> NoReturn:
-        """Refuses a request, which counts if a guard stops it: rule 2.
+        """Refuses a request, which counts: rule 2.
 
         Args:
             passage: The request.
@@ -82,9 +84,10 @@ class InputGuards:
             Error: The problem; or a limit refuses the request first.
         """
         key, ledger = passage.incoming.http.key, self._engine.ledger
-        if key is not None and passage.stream_id and problem.code == "content_filtered":
-            await ledger.take(key, passage.stream_id, NO_DEMAND)
-            ledger.settle(passage.stream_id, 0)
+        if key is not None and problem.guard is not None:
+            stream_id = passage.stream_id or new_stream_id()
+            await ledger.take(key, stream_id, NO_DEMAND)
+            ledger.settle(stream_id, 0)
         raise problem
 
     async def plan(self, passage: Passage, check: InputCheck) -> None:

@@ -43,8 +43,16 @@ def test_guards_hold_by_model_and_caller_in_the_order_of_the_file() -> None:
     )
     assert names(found.guards_for("fast", "web-1")) == ["all", "of-fast", "of-web", "both"]
     assert names(found.guards_for("fast", "anonymous")) == ["all", "of-fast", "both"]
-    assert names(found.guards_for("openai/gpt", "shop")) == ["all", "of-web", "both"]
+    assert names(found.guards_for("openai/gpt", "shop")) == ["all", "of-fast", "of-web", "both"]
     assert names(found.guards_for("Fast", "staff:a@b")) == ["all"]
+
+
+def test_the_other_name_of_a_guarded_model_is_no_way_past_its_guards() -> None:
+    found = rules(guard("g", models=("fast", "spread")))
+    assert [
+        bool(found.guards_for(name, "anonymous"))
+        for name in ("openai/gpt", "local/a", "openai/b", "openai/a", "local/llama", "own")
+    ] == [True, True, True, False, False, False]
 
 
 @pytest.mark.parametrize(

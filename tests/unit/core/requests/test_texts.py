@@ -136,7 +136,10 @@ class TestDialects:
             ],
             "metadata": {"a": "b"},
         }
-        assert self.texts(body, "messages") == ["sys", "n", "hi", "to", "ab", "why", "no", "done", "seen"]
+        assert self.texts(body, "messages") == [
+            *("sys", "n", "hi", "to", "ab", "why", "no", "done"),
+            *("type", "new", "what", "seen"),
+        ]
         new = changed(body, texts_in(body, ["messages"]), {"ab": "\u00e9", "hi": "bye"})
         assert new["messages"][2]["tool_calls"][0]["function"]["arguments"] == '{"to": "\u00e9"}'
         assert new["messages"][1]["content"][0] == {"type": "text", "text": "bye"}
@@ -238,10 +241,13 @@ class TestDialects:
                 {"type": "function_call_output", "call_id": "c", "output": "o"},
                 {"type": "item_reference", "id": "msg_2"},
             ],
-            "prompt": {"id": "pmpt_1", "variables": {"who": "me", "what": {"type": "input_text", "text": "it"}}},
+            "prompt": {
+                "id": "pmpt_1",
+                "variables": {"who": "me", "name": "Ann", "x_id": "y", "what": {"type": "input_text", "text": "it"}},
+            },
         }
         found = texts_in(body, ["instructions", "input", "prompt"])
-        assert strings(found) == ["ins", "hi", "hm", "out", "a", "b", "not json", "free", "o", "me", "it"]
+        assert strings(found) == ["ins", "hi", "hm", "out", "a", "b", "not json", "free", "o", "me", "Ann", "y", "it"]
         new = changed(body, found, {"hm": "x", "out": "y"})
         assert [each.get("type") for each in new["input"]][:2] == [None, "message"]
         assert new["input"][1]["content"] == [{"type": "output_text", "text": "y", "annotations": []}]
@@ -273,7 +279,8 @@ class TestRawMembers:
             json.dumps({"query": "q", "provider_options": {"openai": members}, "extra": self.MEMBERS}).encode()
         )
         found = texts_of(request)
-        assert strings(found) == ["q", "a", "b", "c", "d", "e", "a", "b", "c", "d"]
+        raw = ["a", "b", "c", "id", "x", "text", "d", "x"]
+        assert strings(found) == ["q", *raw, "e", *raw]
         new = changed(request, found, {"a": "1", "d": "2"})
         assert new.extra == {
             **self.MEMBERS,
@@ -284,8 +291,46 @@ class TestRawMembers:
         assert new.provider_options["openai"]["text"] == "e"
         assert request.extra == self.MEMBERS
 
+    @pytest.mark.parametrize("name", ["data", "name", "file", "version", "status", "x_id", "type", "id", "signature"])
+    def test_no_name_of_a_member_hides_a_text_in_an_object_of_no_dialect(self, name: str) -> None:
+        for place in ("documents", "data", "messages", "input", "variables"):
+            document = {"id": "d", "data": {name: "kestrel", "kestrel": 1}}
+            for value in (
+                [document],
+                document,
+                [{"role": "tool", "content": [{"type": "document", "document": document}]}],
+            ):
+                found = texts_in({place: value}, ())
+                assert strings(found).count("kestrel") == 2, (place, value)
+                new = json.dumps(changed({place: value}, found, {"kestrel": "k", "d": "e"}))
+                assert "kestrel" not in new
+
+    def test_an_object_of_no_dialect_keeps_its_numbers_and_halves_of_surrogates(self) -> None:
+        body = {"documents": [{"a": "x", "b": "\ud83d", "n": [1.5, 10**30, None, True], "c": "\u00e9"}]}
+        new = changed(body, texts_in(body, ()), {"x": "y"})
+        assert new == {"documents": [{**body["documents"][0], "a": "y"}]}
+
+    def test_what_gemini_has(self) -> None:
+        parts = [
+            {"text": "a", "thoughtSignature": "s"},
+            {"inlineData": {"mimeType": "image/png", "data": "x"}},
+            {"functionCall": {"id": "1", "name": "f", "args": {"data": "b"}}},
+            {"functionResponse": {"name": "f", "response": {"data": "c", "name": "d"}}},
+        ]
+        body = {"contents": [{"role": "user", "parts": parts}], "systemInstruction": {"parts": [{"text": "e"}]}}
+        found = texts_in(body, ())
+        assert strings(found) == ["a", "data", "b", "data", "c", "name", "d", "e"]
+        assert changed(body, found, {"a": "z"})["contents"][0]["parts"][0] == {"text": "z"}
+
+    def test_reasoning_of_a_new_type_does_not_stay_beside_its_proof(self) -> None:
+        new = {"type": "reasoning.new", "text": "hm", "signature": "s"}
+        body = {"messages": [{"role": "assistant", "reasoning_details": [new]}]}
+        assert changed(body, texts_in(body, ()), {"hm": "x"})["messages"][0]["reasoning_details"] == []
+
     def test_they_are_texts_of_bodies_behind_those_of_the_dialect(self) -> None:
-        assert strings(texts_in(self.MEMBERS, ("contents", "absent"))) == ["c", "a", "b", "d"]
+        assert strings(texts_in(self.MEMBERS, ("contents", "absent"))) == [
+            *("c", "a", "b", "id", "x", "text", "d", "x"),
+        ]
 
     @pytest.mark.parametrize(
         ("name", "known"),

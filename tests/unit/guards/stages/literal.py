@@ -31,6 +31,10 @@ class WordSearch:
         return len(self._kept) if self._holds else 0
 
     @property
+    def behind(self) -> int:
+        return 0
+
+    @property
     def certain(self) -> Hit | None:
         return None
 

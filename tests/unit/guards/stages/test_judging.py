@@ -116,7 +116,7 @@ def test_the_time_of_a_question_begins_when_its_text_was_ready() -> None:
     made = Judged()
     for size in (32, 64, 128, 256, 512):
         made.add(text("x" * size))
-    assert [each.ready for each in made.judge.asked] == [5.0] * 4
+    assert [each.ready for each in made.judge.asked] == [None] * 4
     made.now += 300
     made.judge.time += 0.3
     made.answer()
@@ -361,3 +361,28 @@ def test_a_slow_judge_delays_no_token_within_its_exposure() -> None:
         assert left == number + 1, "each token leaves as it comes"
         made.now += 25
     assert most <= 4
+
+
+def test_what_waits_behind_a_text_without_a_verdict_is_counted() -> None:
+    """The upstream is read no further than a reader's buffer: a sound is longer than what it says."""
+    made = Judged()
+    sound: Event = {"type": "audio.delta", "audio": {"data": "x" * 1000}}
+    made.add(text(LONG), *[sound] * 50)
+    assert made.stage.waiting > 50_000
+    assert kinds(made.answer()) == [LONG, *["audio.delta"] * 50]
+    assert made.stage.waiting == 0
+    made.add(text(LONG), *[sound] * 50, {"type": "stream.reset", "reason": "x"})
+    assert made.stage.waiting == 0
+
+
+def test_behind_a_call_under_way_little_waits_and_nothing_holds_the_upstream_back() -> None:
+    """Its rest must be read: what waits behind it would wait without end."""
+    made = Judged()
+    sound: Event = {"type": "audio.delta", "audio": {"data": "x" * 1000}}
+    made.add(call_start(), call_delta('{"a":'))
+    out = made.add(*[sound] * 100)
+    assert 30 < len(out) < 40
+    assert made.stage.waiting == 0
+    made.add(call_delta("1}"), call(arguments='{"a":1}'))
+    assert kinds(made.answer())[-1] == "tool.call"
+    assert (made.stage.waiting, made.stage.holds) == (0, False)

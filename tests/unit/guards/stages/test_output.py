@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +12,15 @@ import pytest
 from gai_fast.core.processing.chain import Chain
 from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard
+from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.output import output_stage
 from gai_fast.guards.verdicts import JudgeVerdict
-from gai_fast.model.events import Event
+from gai_fast.model.events import DELTAS, Event, JSONText
 from tests.guarding import Answering, Counts, judging, matching
 from tests.unit.core.test_relay_money import Scene, chunk
 from tests.unit.formats.streams import call, call_delta, call_start, finish, reasoning, text
-from tests.unit.guards.stages.test_stage import DONE, SIGNATURE, START, said, through
+from tests.unit.guards.stages.test_stage import DONE, SIGNATURE, START, USAGE, said, through
 
 STREAM = StreamInfo("s1", model="m", caller="anna")
 FINE = JudgeVerdict(flagged=False)
@@ -32,6 +35,82 @@ def own() -> Placeholders:
     placeholders = Placeholders()
     placeholders.issue("email", '"a"@x.com')
     return placeholders
+
+
+@pytest.fixture
+def costly() -> ActiveGuard:
+    """Returns a guard with a state of its own, of hundreds of places, for each character of `LETTERS`."""
+    return matching("patterns", patterns=("a.{0,99}b.{0,99}c",))
+
+
+LETTERS = "".join(random.Random(5).choices("ab", k=500))
+
+
+def turns(made: Any, guard: ActiveGuard, *events: Any) -> tuple[list[list[Any]], int]:
+    """Returns what leaves in each turn of the loop, and the most steps that one of them took."""
+    automaton = guard.automaton
+    assert automaton is not None
+    left: list[list[Any]] = []
+    most, now, waiting = 0, 1, [*events]
+    while waiting or made.due_ms is not None:
+        before = automaton.steps
+        given = made.process(waiting.pop(0), now) if waiting else made.flush(now)
+        left.append([*given])
+        most = max(most, automaton.steps - before)
+        now += 1
+    return left, most
+
+
+@pytest.mark.parametrize("kind", ["text", "call", "block", "restored"])
+def test_a_long_text_is_searched_in_turns(kind: str, costly: ActiveGuard) -> None:
+    """Whatever a search costs: one stream does not keep the others from the loop."""
+    made = stage(costly, placeholders=own() if kind == "restored" else None)
+    arguments = json.dumps({"k": LETTERS, "b": [LETTERS[:9]] * 99})
+    event = {
+        "call": call_delta(arguments),
+        "block": {"type": "provider.block", "provider": "p", "block": JSONText(arguments, None, json.loads)},
+    }.get(kind, text(LETTERS))
+    behind = [call(arguments=arguments)] if kind == "call" else []
+    left, most = turns(made, costly, event, *behind, text("!"))
+    assert len(left) > 3
+    assert most < LIMITS.output_steps + 2 * LIMITS.wait
+    given = [each for turn in left for each in turn] + [*made.process(finish(), 10**6)]
+    if kind == "block":
+        assert said(given) == ["provider.block", "!", "finish"]
+    else:
+        whole = "".join([each[DELTAS[each["type"]]] for each in given if each["type"] in DELTAS])
+        assert whole == (arguments if kind == "call" else LETTERS) + "!"
+    assert (made.holds, made.waiting, made.due_ms) == (False, 0, None)
+
+
+def test_what_waits_for_a_turn_is_counted_and_holds_the_end(costly: ActiveGuard) -> None:
+    made = stage(costly)
+    [*made.process(text(LETTERS), 1)]
+    [*made.process(text("x" * 5000), 1)]
+    [*made.process({"type": "image", "image": {"data": "y" * 7000}}, 1)]
+    assert made.waiting > 12_000
+    assert made.holds
+    assert [*made.release(1)] == []
+
+
+@pytest.mark.parametrize("end", [finish("cancelled"), {"type": "error", "error": {}}])
+def test_an_end_that_does_not_wait_has_one_turn_more(end: Event, costly: ActiveGuard) -> None:
+    made = stage(costly)
+    given = [*made.process(text(LETTERS), 1), *made.process(text("b"), 1), *made.process(end, 1)]
+    out = "".join([each["text"] for each in given if each["type"] == "text.delta"])
+    assert given[-1] is end
+    assert LETTERS.startswith(out)
+    assert len(out) < len(LETTERS)
+    assert not made.holds
+
+
+def test_turns_are_no_way_past_a_guard(costly: ActiveGuard) -> None:
+    word = matching()
+    made = stage(costly, word)
+    left, _ = turns(made, costly, text(LETTERS + " a kes"), USAGE, text("trel b"), SIGNATURE)
+    given = said([each for turn in left for each in turn] + [*made.process(finish(), 10**6)])
+    assert "".join(given).startswith(LETTERS + " a [words]")
+    assert given[-5:] == ["mask", "usage", " b", "reasoning.signature", "finish"]
 
 
 def test_a_stream_that_no_guard_looks_at_has_no_stage() -> None:
@@ -242,7 +321,7 @@ def test_a_judge_sees_what_is_masked_and_no_own_words() -> None:
     scene.say(chunk("the kes"), chunk("trel of <EMA"), chunk("IL_1>"), chunk(finish="stop"), "[DONE]")
     assert said(scene.sink.take()) == ["start"]
     assert judge.texts == ["the [words] of <EMAIL_1>"]
-    assert made.waiting == 24
+    assert made.waiting >= 24, "the text, and the event behind it"
     judge.answer(FINE)
     scene.relay.tick(9)
     events: list[Any] = scene.sink.take()

@@ -268,3 +268,26 @@ def test_a_stop_beside_the_end_is_the_end_of_a_legal_stream() -> None:
     assert said(events) == ["start", "a", "stop", "finish", "done"]
     end: Any = events[-2]
     assert (end["finish_reason"], end["reason"], "provider_metadata" in end) == ("content_filter", "guard", False)
+
+
+def test_sounds_and_images_do_not_wait_behind_a_held_text() -> None:
+    """A text may end in the beginning of a word for minutes: its sound goes on, and nothing piles up."""
+    sound: Event = {"type": "audio.delta", "audio": {"data": "x" * 1000}}
+    image: Event = {"type": "image", "image": {"data": "x"}}
+    made = stage()
+    assert said(through(made, text("a kes"), sound, image, sound)) == ["a ", "audio.delta", "image", "audio.delta"]
+    assert said(through(made, text("trel"), finish())) == ["[words]", "mask", "finish"]
+
+
+def test_events_behind_a_held_text_are_bounded_and_the_text_stays_held() -> None:
+    made = stage()
+    block: Event = {"type": "provider.block", "provider": "p", "block": {"b": "x" * 30_000}}
+    assert said(through(made, text("a kes"), USAGE, block, block)) == ["a "]
+    assert said(through(made, block)) == ["usage", *["provider.block"] * 3]
+    assert said(through(made, USAGE, text("trel"), text(" b"), finish())) == [
+        "[words]",
+        "mask",
+        "usage",
+        " b",
+        "finish",
+    ]

@@ -103,6 +103,22 @@ def test_the_time_runs_from_when_the_text_was_ready() -> None:
     assert bench.faults == ["late"]
 
 
+def test_the_lateness_of_a_question_that_waited_for_others_of_its_text_is_not_the_judges() -> None:
+    """Two long texts by two callers would turn the guard off for everybody else."""
+    bench = Bench(1.0)
+    for _ in range(20):
+        bench.ask(ready=bench.judge.now() - 0.9)
+        bench.time.advance(0.1)
+    assert bench.faults == ["late"] * 20
+    bench.ask("b")
+    bench.way.answer()
+    assert bench.answers[-1] == ("b", FINE)
+    for _ in range(20):
+        bench.ask()
+        bench.time.advance(1)
+    assert "breaker" in bench.faults
+
+
 def test_a_cancelled_question_gets_no_answer() -> None:
     bench = Bench()
     ask = bench.ask()
