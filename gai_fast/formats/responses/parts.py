@@ -150,6 +150,8 @@ def _echo_of(request: Mapping[str, Any], kept: KeptAnswer | None) -> dict[str, A
 def echo_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the members of a request that its response repeats; `tools` has those that items of `input` add.
 
+    No credential for a server of tools is repeated: what is repeated stands in logs, and in what is kept.
+
     Args:
         body: The client's JSON object, whose members may have any type.
     """
@@ -160,7 +162,23 @@ def echo_of(body: Mapping[str, Any]) -> dict[str, Any]:
             *_objects(echo.get("tools")),
             *(tool for item in items for tool in _objects(item.get("tools"))),
         ]
+    tools = echo.get("tools")
+    if isinstance(tools, list):
+        echo["tools"] = [_public(tool) for tool in tools]
     return echo
+
+
+def _public(tool: Any) -> Any:
+    """Returns a tool without its credentials."""
+    if not isinstance(tool, dict) or tool.get("type") != "mcp":
+        return tool
+    public = {name: value for name, value in tool.items() if name not in _CREDENTIALS}
+    url = tool.get("server_url")
+    if isinstance(url, str):
+        scheme, between, rest = url.partition("?")[0].partition("://")
+        host, slash, path = rest.partition("/")
+        public["server_url"] = f"{scheme}{between}{host.rpartition('@')[2]}{slash}{path}"
+    return public
 
 
 def _declared(tool: Any) -> Any:
@@ -224,6 +242,8 @@ def _objects(value: Any) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
+_CREDENTIALS: Final = frozenset(("authorization", "headers"))
+"""The members of tools of servers that only these servers read."""
 _NO_TOOLS: Final[frozenset[str]] = frozenset()
 _BETWEEN: Final = "__"
 """Stands between namespace and name; Codex's namespaces of MCP servers end with it."""

@@ -115,14 +115,16 @@ version_of: Final = msgspec.json.Decoder(Version).decode
 
 
 def has_secret(request: Request | Mapping[str, Any]) -> bool:
-    """Returns whether what a client wrote for its provider alone has a member that may be a credential, or is long.
+    """Returns whether what a client wrote for its provider alone may have a credential, or is long.
 
     Args:
         request: A native request, or a body in a dialect.
     """
     given = _of_native(request) if isinstance(request, Request) else _of_body(request)
     text = encode_json(given) if given else b""
-    return len(text) > LIMITS.takeover_options or _SECRET.search(text) is not None
+    if len(text) > LIMITS.takeover_options:
+        return True
+    return _SECRET.search(text) is not None or _SECRET_IN_URL.search(text) is not None
 
 
 def _of_native(request: Request) -> list[Any]:
@@ -131,12 +133,14 @@ def _of_native(request: Request) -> list[Any]:
 
 
 def _of_body(body: Mapping[str, Any]) -> list[Any]:
-    rest = {name: value for name, value in body.items() if name not in _TEXTS}
-    tools = body.get("tools")
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict):
-            rest[f"tool {len(rest)}"] = {name: value for name, value in tool.items() if name not in _DECLARED}
-    return [rest]
+    found: list[Any] = [{name: value for name, value in body.items() if name not in _TEXTS}]
+    items = body.get("input")
+    declaring = [body, *(items if isinstance(items, list) else ())]  # an item of a conversation may declare tools
+    for each in declaring:
+        tools = each.get("tools") if isinstance(each, dict) else None
+        given = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+        found += [{name: value for name, value in tool.items() if name not in _DECLARED} for tool in given]
+    return found
 
 
 _TEXTS: Final = frozenset(
@@ -146,7 +150,12 @@ _TEXTS: Final = frozenset(
 _DECLARED: Final = frozenset(("name", "description", "parameters", "input_schema", "function", "format"))
 """The members of tools that models read."""
 _SECRET: Final = re.compile(
-    rb'"[^"]*(?:api[_-]?key|authorization|token(?!s)|secret|password|credentials?|headers|subscription[_-]key)"\s*:',
+    rb'"[^"]*(?:(?:api|access|private|subscription)[_-]?key|(?<=["_-])auth|authorization|bearer|cookies?|token(?!s)|secret'
+    rb'|password|credentials?|headers)"\s*:',
     re.IGNORECASE,
 )
 """A member of JSON whose name says that its value is a credential."""
+_SECRET_IN_URL: Final = re.compile(
+    rb'://[^"/]*@|[?&](?=[\w.-]{1,60}=)[\w.-]*(?:key|auth|token|secret|sig|signature|password|code)=', re.IGNORECASE
+)
+"""A URL with a user, or with a parameter of such a name."""

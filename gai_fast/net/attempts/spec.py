@@ -287,8 +287,8 @@ class StreamSpec:
         credential: The caller's own, for an upstream that takes it. None if the caller sends none.
         let: What guards have let through of the request. None if they have found nothing.
         run: Makes the run of a session and its spec. None if the stream is none.
-        recorded: Returns what another worker needs to ask for the same in the client's dialect. None for a native
-            request, and for a stream that is not durable.
+        recorded: Returns what another worker needs to ask for the same in the client's dialect, and the body that this
+            has as JSON. None for a native request, and for a stream that is not durable.
         begun: Returns whether nothing may be asked before its argument is called: the store then has the request. None
             for a stream without a log.
         without: A target, and the path of a member that it has refused and that this request is sent without.
@@ -333,7 +333,7 @@ class StreamSpec:
     let: LetThrough | None = None
     run: Callable[[Any, StreamSpec], StreamRun] | None = None
     without: tuple[TargetKey, str] | None = None
-    recorded: Callable[[], RouteRecord] | None = None
+    recorded: Callable[[], tuple[RouteRecord, dict[str, Any]]] | None = None
     begun: Callable[[Callable[[], None]], bool] | None = None
 
     @property

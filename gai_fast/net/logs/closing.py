@@ -12,7 +12,7 @@ Owns the events of such an end. The store decides who closes a log, and once for
 from __future__ import annotations
 
 import sys
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from gai_fast.formats import get_format
 from gai_fast.kernels import parse_exact
@@ -26,6 +26,8 @@ from gai_fast.stores import Backlog, Ending, StreamLog
 from gai_fast.stores._base import Closing, add_text, damaged, data_lines
 
 _ENDS: Final = ("finish", "error")
+_KEPT: Final = "responses"
+"""The format whose answers are kept."""
 
 
 def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None = None) -> Closing:
@@ -55,11 +57,14 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
         events.append(gap_after(log, gap))
         kept = kept_by(events[0])
     seq = max(last_seq, gap) + 1
+    last: dict[str, Any] = {"type": "error", "seq": seq, "error": lost}
     if is_cancelled:
-        finish: Event = {"type": "finish", "seq": seq, "finish_reason": "cancelled"}
-        events.append(finish if reason is None else {**finish, "reason": reason})
-    else:
-        events.append({"type": "error", "seq": seq, "error": lost})
+        last = {"type": "finish", "seq": seq, "finish_reason": "cancelled"}
+        if reason is not None:
+            last["reason"] = reason
+    if header.dialect == _KEPT:
+        last["store"] = False  # as `LoggedKeeping.last`: only the worker that is gone could have kept the answer
+    events.append(cast("Event", last))
     try:
         form = Representation(get_format(header.format), header.framing, header.envelope)
     except ValueError:

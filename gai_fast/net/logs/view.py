@@ -225,13 +225,14 @@ class FramesAfter:
             Error: The log ends before the frame that the client has.
         """
         kind = event["type"]
-        if kind == "done":
-            if self._last < self._number:
-                text = "the log has not reached the event that this client has seen"
-                raise Error("network", text, reason="log_behind")
-            return pieces
         data = b"".join(pieces)
-        self._last = last_number(data, self._last)
+        if kind != "done":
+            self._last = last_number(data, self._last)
+        if kind in _ENDS and self._last < self._number:
+            text = "the log has not reached the event that this client has seen"
+            raise Error("network", text, reason="log_behind")
+        if kind == "done":
+            return pieces
         if self._last <= self._number and kind != "error":  # a response that ends properly is never empty of its error
             return ()
         rest = frames_after(data, self._number)
@@ -461,6 +462,7 @@ def _echo_in(event: Event) -> Mapping[str, Any] | None:
     return echo if isinstance(echo, dict) else None
 
 
+_ENDS: Final = frozenset({"error", "done"})
 _OF_STEP: Final = frozenset({"step.start", "step.reset"})
 _OF_STREAM: Final = _OF_STEP | {"stream.reset", "stream.gap"}
 _JOINABLE: Final = frozenset({"type", "seq", "text", *ENVELOPE_KEYS})

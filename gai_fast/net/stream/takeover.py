@@ -193,13 +193,15 @@ class TakeOvers:
         if spec.run is not None:
             return None
         route, kept = None, None if spec.keeping is None else spec.keeping.recorded()
+        given: Request | dict[str, Any]
         if spec.recorded is not None:
-            route = spec.recorded()
+            route, given = spec.recorded()
             route.kept = kept
-            request = parse_object(bytes(route.body))
         elif not isinstance(request, Request) or kept is not None:
             return None
-        if has_secret(request):
+        else:
+            given = request
+        if has_secret(given):
             return None
         if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
             return None

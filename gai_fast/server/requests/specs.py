@@ -574,10 +574,10 @@ class _DialectSpecs:
         self._trace = trace
         self._unsupported = unsupported
 
-    def recorded(self) -> RouteRecord:
-        """Returns what another worker needs to ask for the same in this dialect."""
+    def recorded(self) -> tuple[RouteRecord, dict[str, Any]]:
+        """Returns what another worker needs to ask for the same in this dialect; as `StreamSpec.recorded`."""
         asked = self._asked
-        return RouteRecord(
+        record = RouteRecord(
             self._dialect.name,
             msgspec.Raw(encode_json(asked.body)),
             dict(self._headers),
@@ -585,6 +585,7 @@ class _DialectSpecs:
             [(mark.place, mark.provider, mark.is_reasoning) for mark in asked.marks],
             self._containers,
         )
+        return record, asked.body
 
     def spec(self, model: ModelSettings, before: StreamSpec | None) -> StreamSpec:
         """Builds the spec for a model; passes the upstream's bytes through if the upstream has the client's dialect.

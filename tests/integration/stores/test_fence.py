@@ -636,6 +636,50 @@ async def test_an_owner_that_stood_still_writes_nothing_after_its_copy_was_close
     assert is_its_log == (writes == "records"), "its clients stay"
 
 
+class Follower:
+    """Watches a log, so that its stream is asked for."""
+
+    def advanced(self, piece: bytes, last_seq: int) -> None:
+        """Does nothing."""
+
+    def ended(self) -> None:
+        """Does nothing."""
+
+
+async def test_an_owner_that_follows_a_silent_one_has_no_more_than_the_store(
+    tmp_path: Path, open_store_at: OpenStore
+) -> None:
+    """Another one took the copy over, and was gone before it wrote: what this one wrote since is void."""
+    url = f"sqlite:///{tmp_path}/store.db"
+    first, reader = await open_store_at(url, ""), await open_store_at(url, "")
+    second = SQLiteBackend(tmp_path / "store.db")
+    await second.open()
+    log = first.create(HEADER)
+
+    def append(last: int) -> None:
+        for record in deltas(log.last_seq + 1, last, "old "):
+            log.append(record.piece, record.last_seq)
+
+    async def is_written() -> bool:
+        copy = await second.load("s")
+        return copy is not None and copy.news.records[-1].last_seq == 5
+
+    append(5)
+    await until_answered(is_written)
+    assert await second.take_over("s", 1, 5, HEADER, "second")
+    assert await second.take_over("s", 2, 5, HEADER, "")
+    log.watch(Follower())
+    append(8)
+    await until(lambda: log.is_over)
+    found = await reader.find("s")
+    assert found is not None
+    assert found.broken is None
+    assert (found.last_seq, found.ending) == (log.last_seq, log.ending)
+    assert rest(found) == rest(log)
+    assert b'"text":"%s","reason":"taken_over","from":6' % (b"old " * 5) in rest(log)
+    await second.close()
+
+
 async def found_at(store: Store, last_seq: int) -> StreamLog:
     async def is_there() -> bool:
         log = await store.find("s")

@@ -73,6 +73,23 @@ def test_json_is_asked_for_by_a_format_only(form: dict[str, Any]) -> None:
     assert not RESPONSES.read_request(form).wants_json
 
 
+@pytest.mark.parametrize("place", ["tools", "additional_tools"])
+def test_no_credential_for_a_server_of_tools_is_repeated(place: str) -> None:
+    public = {"type": "mcp", "server_label": "a", "server_url": "https://a/mcp/"}
+    private = {
+        "authorization": "canary",
+        "headers": {"x-own": "canary"},
+        "server_url": "https://u:canary@a/mcp/?k=canary",
+    }
+    tools = [{**public, **private}, {"type": "mcp", "connector_id": "c"}, {"type": "function", "name": "headers"}, 7]
+    body: dict[str, Any] = {"tools": tools}
+    if place != "tools":
+        body = {"input": [{"type": place, "tools": tools[:3]}]}
+    echo = RESPONSES.read_request(body).echo or {}
+    assert echo["tools"] == [public, *tools[1 : 4 if place == "tools" else 3]]
+    assert tools[0]["authorization"] == "canary"  # the upstream gets it
+
+
 def test_a_request_is_linked_if_it_may_name_something_earlier() -> None:
     plain: list[dict[str, Any]] = [{"input": "hi"}, {"previous_response_id": None}, {"input": [{"role": "user"}]}]
     for body in plain:

@@ -18,6 +18,11 @@ MESSAGES = [{"role": "user", "content": '{"password": "of a conversation"}'}]
         {"messages": MESSAGES, "max_tokens": 5, "thinking": {"budget_tokens": 1024}},
         {"input": MESSAGES, "tools": [TOOL, {"type": "web_search"}, 7], "max_output_tokens": 5},
         {"messages": MESSAGES, "tools": [{"type": "function", "function": TOOL}], "response_format": {"token": 1}},
+        {"input": [{"type": "additional_tools", "tools": [TOOL]}, 7], "prompt_cache_key": "a", "author": "b"},
+        {
+            "tools": [{"type": "mcp", "server_url": "https://a/?page=1#b@c"}],
+            "metadata": {"mail": "a@b", "is": "a?page=b"},
+        },
     ],
 )
 def test_what_a_model_reads_is_no_secret(body: dict[str, Any]) -> None:
@@ -31,6 +36,14 @@ def test_what_a_model_reads_is_no_secret(body: dict[str, Any]) -> None:
         {"tools": [{"type": "mcp", "server_url": "https://a", "headers": {"x-own": "canary"}}]},
         {"mcp_servers": [{"type": "url", "authorization_token": "canary"}]},
         {"messages": MESSAGES, "api_key": "canary"},
+        {"input": [{"type": "additional_tools", "tools": [{"type": "mcp", "authorization": "canary"}]}]},
+        {"tools": [{"type": "mcp", "server_url": "https://a/mcp/?tavilyApiKey=canary"}]},
+        {"tools": [{"type": "mcp", "server_url": "https://a/?a=b&key=canary&c=d"}]},
+        {"tools": [{"type": "mcp", "server_url": "https://user:canary@a/"}]},
+        {"mcp_servers": [{"type": "url", "url": "https://a/?access_token=canary"}]},
+        {"tools": [{"type": "mcp", "server_url": "https://a", "auth": {"a": "canary"}}]},
+        {"own": {"cookie": "canary"}},
+        {"own": {"access_key": "canary"}},
         {"metadata": {"a": "b" * 20_000}},
     ],
 )

@@ -495,6 +495,12 @@ def test_a_number_beyond_the_end_is_refused_and_an_error_is_told_again() -> None
     header_, body = of_response(EVENTS[0], EVENTS[1], lost, {"type": "done", "finished": False})
     numbers = [each["sequence_number"] for each in sent(header_, body, None)]
     assert [each["type"] for each in sent(header_, body, numbers[-1])][-1] == "response.failed"
+    view = Reencoded(header_, Representation(get_format("responses"), "sse"), 0, lambda: 0)
+    view.behind = FramesAfter(numbers[-1] + 1)
+    with pytest.raises(Error) as caught:
+        view.feed(body)
+    assert caught.value.reason == "log_behind"
+    assert not b"".join(view.take_pieces()), "that error is the only end"
 
 
 @pytest.mark.parametrize("usage", [True, False])

@@ -350,16 +350,25 @@ async def test_a_log_of_events_that_outlives_the_deletion_tells_nothing(event: A
         assert await error_of(deleted.routes.retrieve, ask_for()) == UNKNOWN
 
 
-@pytest.mark.parametrize("is_cancelled", [True, False])
-async def test_a_log_of_events_that_another_worker_closed_has_its_output(is_cancelled: bool) -> None:
-    stream = of_events(text("Hi"))
-    piece, last_seq, ending, *_ = closing_of(stream.log, stream.log.last_seq + (1 << 20), is_cancelled)
+REVOKED_KEY = Error("unauthorized", "revoked", reason="key_revoked")
+REFUSED = Error("rate_limited", "too many streams", reason="streams")
+
+
+@pytest.mark.parametrize(("is_cancelled", "why"), [(True, None), (True, REVOKED_KEY), (False, None), (False, REFUSED)])
+@pytest.mark.parametrize("kept", [True, None])
+async def test_a_log_of_events_that_another_worker_closed_has_its_output(
+    is_cancelled: bool, why: Error | None, kept: bool | None
+) -> None:
+    """Only the worker that is gone could have kept it: the log is the only source."""
+    stream = of_events(text("Hi"), kept=kept)
+    piece, last_seq, ending, *_ = closing_of(stream.log, stream.log.last_seq + (1 << 20), is_cancelled, why)
     stream.log.append(piece, last_seq)
     stream.log.end(ending)
     found = body_of(await answer_to(stream.routes.retrieve, ask_for()))
     assert found["status"] == ("cancelled" if is_cancelled else "failed")
     assert found["output"][0]["content"][0]["text"] == "Hi"
-    assert found["metadata"] == {"a": "b"}
+    assert (found["metadata"], found["store"]) == ({"a": "b"}, False)
+    assert body_of(await answer_to(stream.routes.delete, ask_for()))["deleted"]
 
 
 async def test_a_log_of_events_that_is_damaged_says_so() -> None:
