@@ -230,6 +230,9 @@ class SharedLimits:
     tool_pattern: int = 128
     """Characters of a name or a pattern of tools: as many as a tool's name may have."""
 
+    tool_patterns: int = 128
+    """Names and patterns of tools in a request: as many as any provider accepts tools. Each costs up to 0.3 ms."""
+
     run_steps: int = 10
     """Turns of a run, by default: agents that search and read need some five."""
 
