@@ -137,6 +137,17 @@ async def test_nobody_else_decides(net: Net) -> None:
 
 
 @on_uvloop
+async def test_a_listed_call_is_exactly_the_one_that_is_made(net: Net) -> None:
+    large = 123456789012345678901
+    run = await waiting(net, [("pay", {"euros": large})], ["Done."])
+    listed = await run.gateway.ask("GET", "/admin/v1/approvals", None, {"authorization": f"Bearer {ADMIN}"})
+    assert [row["input"] for row in listed.json["data"]] == [{"euros": large}]
+    await run.decide()
+    await run.end()
+    assert made == [large]
+
+
+@on_uvloop
 async def test_an_approval_that_nobody_decides_expires(net: Net) -> None:
     run = await waiting(net, runs=RunSettings(approval_ttl=1.0))
     events = await run.end()

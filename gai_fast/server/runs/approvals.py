@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
-import orjson
 from msgspec import Struct
 
 from gai_fast.core.requests.reading import decode_json
@@ -107,7 +106,7 @@ def _row(asked: AskedApproval) -> Mapping[str, Any]:
         "id": asked.id,
         "stream_id": asked.stream_id,
         "key": asked.caller,
-        **orjson.loads(asked.call),
+        **msgspec.json.decode(asked.call),  # exact, as the call is made: other parsers round large numbers
         "digest": asked.digest,
         "expires": asked.expires,
     }
