@@ -218,6 +218,9 @@ class SharedLimits:
     tool_arguments: int = 256 * KIB
     """Bytes of the arguments of a call: more than a model writes in one answer."""
 
+    tool_problem: int = 2 * KIB
+    """Characters of the text of a call's failure, and of a server's description of one, as of an upstream's."""
+
     model_tool_name: int = 64
     """Characters of a tool's name for models: the most that every provider takes."""
 
