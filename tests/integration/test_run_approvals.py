@@ -13,6 +13,8 @@ import gai_fast
 from gai_fast.core.call_key import approval_digest
 from gai_fast.model.settings import KeySettings, RunSettings, key_digest
 from gai_fast.runtime.clock import now_ms
+from gai_fast.server.limits import LIMITS
+from gai_fast.server.runs import approvals
 from gai_fast.stores.backend import StoreError
 from tests.integration.gateway import Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of
@@ -145,6 +147,16 @@ async def test_a_listed_call_is_exactly_the_one_that_is_made(net: Net) -> None:
     await run.decide()
     await run.end()
     assert made == [large]
+
+
+@on_uvloop
+async def test_the_list_ends_behind_what_is_too_large(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approvals, "LIMITS", dataclasses.replace(LIMITS, approvals_read=1, approvals_bytes=100))
+    run = await waiting(net, [("pay", {"euros": number}) for number in range(3)], ["Done."])
+    while run.response.types.count("approval.required") < 3:
+        await run.response.more()
+    listed = await run.gateway.ask("GET", "/admin/v1/approvals", None, {"authorization": f"Bearer {ADMIN}"})
+    assert (listed.json["total"], len(listed.json["data"])) == (3, 2)
 
 
 @on_uvloop

@@ -79,13 +79,17 @@ class ApprovalRoutes:
         try:
             listed = await self._records.listed()
             first = sorted(listed, key=lambda each: (listed[each], each))[: LIMITS.approvals_shown]
-            found = []
+            found, size = [], 0
             for at in range(0, len(first), LIMITS.approvals_read):
                 batch = first[at : at + LIMITS.approvals_read]
-                found += await asyncio.gather(*map(self._records.asked, batch))
+                read = [each for each in await asyncio.gather(*map(self._records.asked, batch)) if each is not None]
+                found += read
+                size += sum(len(asked.call) for asked, _ in read)
+                if size > LIMITS.approvals_bytes:
+                    break
         except StoreError:
             raise out_of_reach() from None
-        rows = [_row(each[0]) for each in found if each is not None and each[1] is None]
+        rows = [_row(asked) for asked, decision in found if decision is None]
         return incoming.json_reply({"total": len(listed), "data": rows})
 
     async def _decide(self, incoming: Incoming, stream_id: str, approval_id: str, given: Decision) -> Reply:
