@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from gai_fast.core.requests.reading import decode_json
 from gai_fast.model.errors import Error
-from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
+from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords, kept_for
 from gai_fast.net.stream.deciding import decide
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
@@ -52,7 +52,7 @@ class ApprovalRoutes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pending = PendingAnswers()
-        self._records = RunRecords(engine.store.records, engine.settings.idempotency.ttl)
+        self._records = RunRecords(engine.store.records, kept_for(engine.settings))
 
     def decide(self, incoming: Incoming) -> None:
         """Handles `POST /api/v1/streams/{id}/approvals/{approval id}`."""
