@@ -356,7 +356,7 @@ class ToolRun:
         self._phases[call.phase] += 1
         problem = self._problem_of(call)
         if problem:
-            return self._settled("call", self._end(call, CallResult(problem, is_error=True)))
+            return self._settled("call", self._end(call, _failed(problem)))
         if call.tool is not None and call.tool.idempotent and not call.tool.approve:
             self._set_phase(call, "ready")
         return self._settled("call", [])
@@ -426,8 +426,7 @@ class ToolRun:
         if decision == "approve":
             self._set_phase(call, "ready")
         else:
-            text = f"the call was denied{f': {reason}' if reason else ''}"
-            done += self._end(call, CallResult(text, is_error=True))
+            done += self._end(call, _failed(f"the call was denied{f': {reason}' if reason else ''}"))
         return self._settled("decision", done)
 
     def deny(self, call: RunCall, reason: str) -> list[Action]:
@@ -646,6 +645,12 @@ class ToolRun:
                 if approval_id and call.approval_id == approval_id:
                     return call
         return None
+
+
+def _failed(text: str) -> CallResult:
+    """Returns the result of a call that is not made. What a model or a person has written may be long."""
+    most = SHARED.tool_problem
+    return CallResult(text if len(text) <= most else f"{text[: most - 1]}…", is_error=True)
 
 
 _OUT_OF_TIME: Final = "the call was not made to its end: the run has had its time (run_timeout)"

@@ -218,6 +218,9 @@ class SharedLimits:
     tool_arguments: int = 256 * KIB
     """Bytes of the arguments of a call: more than a model writes in one answer."""
 
+    tool_problem: int = 2 * KIB
+    """Characters of the text of a call's failure, and of a server's description of one, as of an upstream's."""
+
     model_tool_name: int = 64
     """Characters of a tool's name for models: the most that every provider takes."""
 
@@ -229,6 +232,9 @@ class SharedLimits:
 
     tool_pattern: int = 128
     """Characters of a name or a pattern of tools: as many as a tool's name may have."""
+
+    tool_patterns: int = 128
+    """Names and patterns of tools in a request: as many as any provider accepts tools. Each costs up to 0.3 ms."""
 
     run_steps: int = 10
     """Turns of a run, by default: agents that search and read need some five."""

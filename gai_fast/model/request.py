@@ -20,6 +20,7 @@ FormatType = Literal["text", "json", "json_schema"]
 ToolType = Literal["function", "custom", "web_search", "code_execution"]
 ToolChoice = Literal["auto", "none", "required"]
 
+ToolPattern: TypeAlias = Annotated[str, Meta(min_length=1, max_length=SHARED.tool_pattern)]
 Bias: TypeAlias = Annotated[int, Meta(ge=-100, le=100)] | Annotated[float, Meta(ge=-100, le=100)]
 """An integer stays one: OpenAI refuses fractions."""
 
@@ -257,7 +258,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider_options: dict[str, dict[str, Any]] = {}
     extra: dict[str, Any] = {}
     json_snapshots: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
-    gateway_tools: list[Annotated[str, Meta(min_length=1, max_length=SHARED.tool_pattern)]] | UnsetType = UNSET
+    gateway_tools: Annotated[list[ToolPattern], Meta(max_length=SHARED.tool_patterns)] | UnsetType = UNSET
     max_steps: Annotated[int, Meta(ge=1)] | UnsetType = UNSET
     approvals: Literal["ask", "deny"] | UnsetType = UNSET
     stream: bool = True

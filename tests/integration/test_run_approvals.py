@@ -11,8 +11,10 @@ import pytest
 
 import gai_fast
 from gai_fast.core.call_key import approval_digest
-from gai_fast.model.settings import KeySettings, RunSettings, key_digest
+from gai_fast.model.settings import IdempotencySettings, KeySettings, RunSettings, key_digest
 from gai_fast.runtime.clock import now_ms
+from gai_fast.server.limits import LIMITS
+from gai_fast.server.runs import approvals
 from gai_fast.stores.backend import StoreError
 from tests.integration.gateway import Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of
@@ -134,6 +136,46 @@ async def test_nobody_else_decides(net: Net) -> None:
     assert listed.json == {"total": 0, "data": []}
     assert last(await run.end(), "tool.result")["is_error"]
     assert made == []
+
+
+@on_uvloop
+async def test_a_listed_call_is_exactly_the_one_that_is_made(net: Net) -> None:
+    large = 123456789012345678901
+    run = await waiting(net, [("pay", {"euros": large})], ["Done."])
+    listed = await run.gateway.ask("GET", "/admin/v1/approvals", None, {"authorization": f"Bearer {ADMIN}"})
+    assert [row["input"] for row in listed.json["data"]] == [{"euros": large}]
+    await run.decide()
+    await run.end()
+    assert made == [large]
+
+
+@on_uvloop
+async def test_the_list_ends_behind_what_is_too_large(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approvals, "LIMITS", dataclasses.replace(LIMITS, approvals_read=1, approvals_bytes=100))
+    run = await waiting(net, [("pay", {"euros": number}) for number in range(3)], ["Done."])
+    while run.response.types.count("approval.required") < 3:
+        await run.response.more()
+    listed = await run.gateway.ask("GET", "/admin/v1/approvals", None, {"authorization": f"Bearer {ADMIN}"})
+    assert (listed.json["total"], len(listed.json["data"])) == (3, 2)
+
+
+@on_uvloop
+async def test_a_decision_leaves_the_others_listed(net: Net) -> None:
+    calls = Model([("pay", {"euros": 1}), ("pay", {"euros": 2})], ["Done."])
+    gateway = await gateway_of(
+        net,
+        calls,
+        function_tool(pay, approve=True),
+        of_gateway={"runs": WAITS, "keys": KEYS, "idempotency": IdempotencySettings(ttl=0.1)},
+    )
+    run = await Run.begun(gateway, M)
+    while run.response.types.count("approval.required") < 2:
+        await run.response.more()
+    await run.decide()
+    await run.response.until(b'"tool.result"')
+    await asyncio.sleep(0.3)  # as long as a request's key is kept, and longer
+    listed = await gateway.ask("GET", "/admin/v1/approvals", None, {"authorization": f"Bearer {ADMIN}"})
+    assert [row["input"] for row in listed.json["data"]] == [{"euros": 1}]
 
 
 @on_uvloop

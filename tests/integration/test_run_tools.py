@@ -53,6 +53,8 @@ async def test_what_a_request_may_use(net: Net) -> None:
     several = await gateway.chat(n=2)
     assert several.status == 400, several.body
     assert "one answer" in several.error["message"]
+    many = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": ["weather"] * 129})
+    assert (many.status, many.error["reason"]) == (400, "validation")
     none = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": []})
     assert "step.start" not in none.types
     assert "tools" not in model.asked[-1]

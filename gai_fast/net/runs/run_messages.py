@@ -2,7 +2,8 @@
 
 1. A turn is an assistant message with its parts as the provider sent them: texts, reasoning with its signatures, blocks
    of the provider's own, calls. The results of its calls follow, in the calls' order.
-2. A call has the id that the run gives it; arguments that are no object are left out: no provider takes them back.
+2. A call has the id that the run gives it; arguments that are no object are left out: no provider takes them back. The
+   name of a tool that nobody offers is written as providers accept names: many refuse a name that a model has made up.
 3. Later turns choose tools freely, whatever the request asks of the first one. The last turn calls none.
 """
 
@@ -32,10 +33,12 @@ from gai_fast.model.request import (
     ToolMessage,
     UserMessage,
 )
+from gai_fast.net.toolbox.model_names import model_name
 
 _EMPTY: Final = Raw(b"{}")
 _NO_TEXT: Final = "(nothing)"
 """What stands for an empty result: some providers refuse an empty text."""
+_NO_NAME: Final = "unnamed"
 
 
 def with_tools(request: Request, tools: Sequence[Tool]) -> Request:
@@ -74,8 +77,8 @@ def message_of_turn(parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]
         parts: The parts, as `Collector.parts` returns them.
         calls: The calls of the turn, in order.
     """
-    ids = _ids(parts, calls)
-    return AssistantMessage(content=[_part(part, ids.get(at)) for at, part in enumerate(parts)])
+    made = _calls(parts, calls)
+    return AssistantMessage(content=[_part(part, made.get(at)) for at, part in enumerate(parts)])
 
 
 def results_of(calls: Sequence[RunCall]) -> list[ToolMessage]:
@@ -87,13 +90,13 @@ def results_of(calls: Sequence[RunCall]) -> list[ToolMessage]:
     ]
 
 
-def _ids(parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]) -> dict[int, str]:
-    """Returns the run's id of each call, by its place among the parts. The provider may have given one id twice."""
+def _calls(parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]) -> dict[int, RunCall]:
+    """Returns the run's calls, each by its place among the parts. The provider may have given one id twice."""
     places = [at for at, part in enumerate(parts) if part["type"] == "tool_call"]
-    return {at: call.call_id for at, call in zip(places, calls, strict=False)}
+    return dict(zip(places, calls, strict=False))
 
 
-def _part(part: Mapping[str, Any], call_id: str | None) -> AssistantPart:
+def _part(part: Mapping[str, Any], call: RunCall | None) -> AssistantPart:
     kind = part["type"]
     if kind == "text":
         return TextPart(text=part["text"])
@@ -105,9 +108,10 @@ def _part(part: Mapping[str, Any], call_id: str | None) -> AssistantPart:
             provider=part.get("provider", UNSET),
         )
     if kind == "tool_call":
+        is_unknown = call is not None and call.tool is None and call.result is not None
         return ToolCallPart(
-            call_id=call_id or part["call_id"],
-            name=part["name"],
+            call_id=part["call_id"] if call is None else call.call_id,
+            name=model_name("", part["name"]) or _NO_NAME if is_unknown else part["name"],
             input=_object(part["input"]),
             signature=part.get("signature", UNSET),
         )

@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Struct
 
 from gai_fast.model.errors import GaiFastError
+from gai_fast.model.settings import Settings
 from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import Records, StoreError
@@ -131,6 +132,11 @@ _APPROVALS: Final = msgspec.msgpack.Decoder(_Approval)
 _RESULTS: Final = msgspec.msgpack.Decoder(tuple[str, int])
 _LISTS: Final = msgspec.msgpack.Decoder(dict[str, int])
 _encode: Final = msgspec.msgpack.encode
+
+
+def kept_for(settings: Settings) -> float:
+    """Returns the seconds for which records of runs are kept: as long as their calls may wait, at least."""
+    return max(settings.idempotency.ttl, settings.runs.approval_ttl)
 
 
 class RunRecords:

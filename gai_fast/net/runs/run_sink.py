@@ -117,7 +117,7 @@ class RunSink:
         self._chain = chain
         self._has_start = False
         self._named_at_start = "", ""  # provider and model of the stream's `start`
-        self._ids: set[str] = set()  # of the turns before
+        self._ids: set[str] = set()  # of the turns before, and of those that are void
         self._own_ids: dict[str, str] = {}  # by the provider's id, of the turn
         self._new_ids: list[str] = []  # of the turn
 
@@ -131,7 +131,7 @@ class RunSink:
         elif kind == "start":
             self._start(event)
         elif kind == "stream.reset":
-            self._own_ids, self._new_ids = {}, []
+            self._forget_turn()
             reset: Event = {"type": "step.reset", "step": self.step, "reason": event["reason"]}
             self.inner.event(reset)
             self._listener.turn_reset()
@@ -151,12 +151,16 @@ class RunSink:
     def begin_step(self, step: int) -> None:
         """Begins another turn."""
         self.step = step
-        self._ids.update(self._new_ids)
-        self._own_ids, self._new_ids = {}, []
+        self._forget_turn()
 
     def leave(self, listener: TurnListener) -> None:
         """Tells another one what comes from now on."""
         self._listener = listener
+
+    def _forget_turn(self) -> None:
+        """Forgets the calls of a turn that has ended, or is void; their ids stay taken."""
+        self._ids.update(self._new_ids)
+        self._own_ids, self._new_ids = {}, []
 
     def _start(self, event: Event) -> None:
         self.providers[self.step] = event.get("provider", ""), event.get("model", "")

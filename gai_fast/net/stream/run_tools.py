@@ -26,7 +26,7 @@ from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_messages import with_tools
-from gai_fast.net.runs.run_records import RunRecords
+from gai_fast.net.runs.run_records import RunRecords, kept_for
 from gai_fast.net.stream.run_driver import RunDriver, RunPlan
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
@@ -150,7 +150,7 @@ class RunTools:
         records: Records,
         functions: Sequence[Callable[..., Any]] = (),
     ) -> None:
-        kept = RunRecords(records, max(settings.idempotency.ttl, settings.runs.approval_ttl))
+        kept = RunRecords(records, kept_for(settings))
         self.desk = ApprovalDesk(kept, timers, loop, settings.runs)
         self._functions = functions
         self.timers = timers

@@ -22,10 +22,10 @@ from typing import Any, Final, Protocol
 
 from gai_fast.core.call_key import idempotency_key
 from gai_fast.core.run import CallResult, RunCall
+from gai_fast.model.limits import SHARED
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import Toolbox
-from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError, readable
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult
 from gai_fast.net.tools.wire import OnProgress, ToolProgress
@@ -202,7 +202,7 @@ def _error(text: str) -> CallResult:
 def _read(made: ToolResult) -> CallResult:
     if made.is_error:
         text = str(made.value)
-        return CallResult(text[: LIMITS.tool_problem], is_error=True, is_truncated=len(text) > LIMITS.tool_problem)
+        return CallResult(text[: SHARED.tool_problem], is_error=True, is_truncated=len(text) > SHARED.tool_problem)
     return CallResult(made.value, parts=tuple(map(_part, made.parts)), is_truncated=made.is_truncated)
 
 

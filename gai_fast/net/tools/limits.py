@@ -56,9 +56,6 @@ class Limits:
     """Bytes of a whole body, of an event and of a line: as of an event of an upstream. A result of 1 MiB may stand in
     it twice, and its images beside it."""
 
-    tool_problem: int = 2 * KIB
-    """Characters of a server's own description of a failure, as of an upstream's."""
-
     tool_progress: int = 1000
     """Notices of progress of a call; later ones are dropped and no longer renew its time: a server that reports
     progress for ever does not hold a call for ever."""

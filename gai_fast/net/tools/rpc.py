@@ -180,8 +180,9 @@ def readable(text: str, secrets: Collection[bytes] = ()) -> str:
         text: The text.
         secrets: Texts that the server was sent and may repeat.
     """
-    line = " ".join("".join(each if each.isprintable() else " " for each in without(secrets, text)).split())
-    return line if len(line) <= LIMITS.tool_problem else f"{line[: LIMITS.tool_problem - 1]}…"
+    read = without(secrets, text)[: 4 * SHARED.tool_problem]  # of 8 MiB, each character would take seconds
+    line = " ".join("".join(each if each.isprintable() else " " for each in read).split())
+    return line if len(line) <= SHARED.tool_problem else f"{line[: SHARED.tool_problem - 1]}…"
 
 
 def without(secrets: Collection[bytes], text: str) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings
 from gai_fast.server.admission.negotiation import Negotiated
 
@@ -53,12 +54,14 @@ def named_tools(body: Mapping[str, Any]) -> NamedTools | None:
         is_own = isinstance(tool, dict) and tool.get("type") == "mcp"
         if is_own and not tool.get("server_url") and not tool.get("connector_id"):
             _add(named, tool, f"tools[{at}]")
+            if len(named.patterns) + len(named.approve) > SHARED.tool_patterns:
+                raise _too_many("tools")
     return named if named.paths else None
 
 
 def _add(named: NamedTools, tool: Mapping[str, Any], path: str) -> None:
     label = tool.get("server_label")
-    if not isinstance(label, str) or not label:
+    if not _is_name(label):
         raise _bad_tools(f"{path}.server_label: a label of the gateway's tools is missing")
     allowed = _names(tool.get("allowed_tools"), f"{path}.allowed_tools")
     named.patterns.extend([_all_of(label)] if allowed is None else [_one_of(label, name) for name in allowed])
@@ -81,9 +84,15 @@ def _names(given: Any, path: str) -> list[str] | None:
         given = given.get("tool_names")
     if given is None:
         return None
-    if not isinstance(given, list) or not all(isinstance(name, str) and name for name in given):
+    if isinstance(given, list) and len(given) > SHARED.tool_patterns:
+        raise _too_many(path)
+    if not isinstance(given, list) or not all(map(_is_name, given)):
         raise _bad_tools(f"{path}: it must be a list of names of tools")
     return given
+
+
+def _is_name(given: Any) -> TypeGuard[str]:
+    return isinstance(given, str) and 0 < len(given) <= SHARED.tool_pattern
 
 
 def _all_of(label: str) -> str:
@@ -96,6 +105,10 @@ def _one_of(label: str, name: str) -> str:
 
 def _escaped(name: str) -> str:
     return _SPECIAL.sub(r"[\1]", name)
+
+
+def _too_many(path: str) -> Error:
+    return _bad_tools(f"{path}: more than {SHARED.tool_patterns} names of the gateway's tools (limit tool_patterns)")
 
 
 def _bad_tools(text: str) -> Error:

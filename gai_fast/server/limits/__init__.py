@@ -40,6 +40,9 @@ class Limits:
     approvals_shown: int = 1000
     """Approvals of the admin API's list: those that expire first."""
 
+    approvals_bytes: int = 16 * MIB
+    """Bytes of their calls, of which each may have 256 KiB: the list ends behind the first that has more."""
+
     run_time_keys: int = 4096
     """Keys of the store: each is in the memory of every worker, 2 KiB, and in the admin API's list."""
 

@@ -11,12 +11,11 @@ from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
-import orjson
 from msgspec import Struct
 
 from gai_fast.core.requests.reading import decode_json
 from gai_fast.model.errors import Error
-from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
+from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords, kept_for
 from gai_fast.net.stream.deciding import decide
 from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
@@ -53,7 +52,7 @@ class ApprovalRoutes:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._pending = PendingAnswers()
-        self._records = RunRecords(engine.store.records, engine.settings.idempotency.ttl)
+        self._records = RunRecords(engine.store.records, kept_for(engine.settings))
 
     def decide(self, incoming: Incoming) -> None:
         """Handles `POST /api/v1/streams/{id}/approvals/{approval id}`."""
@@ -80,13 +79,17 @@ class ApprovalRoutes:
         try:
             listed = await self._records.listed()
             first = sorted(listed, key=lambda each: (listed[each], each))[: LIMITS.approvals_shown]
-            found = []
+            found, size = [], 0
             for at in range(0, len(first), LIMITS.approvals_read):
                 batch = first[at : at + LIMITS.approvals_read]
-                found += await asyncio.gather(*map(self._records.asked, batch))
+                read = [each for each in await asyncio.gather(*map(self._records.asked, batch)) if each is not None]
+                found += read
+                size += sum(len(asked.call) for asked, _ in read)
+                if size > LIMITS.approvals_bytes:
+                    break
         except StoreError:
             raise out_of_reach() from None
-        rows = [_row(each[0]) for each in found if each is not None and each[1] is None]
+        rows = [_row(asked) for asked, decision in found if decision is None]
         return incoming.json_reply({"total": len(listed), "data": rows})
 
     async def _decide(self, incoming: Incoming, stream_id: str, approval_id: str, given: Decision) -> Reply:
@@ -107,7 +110,7 @@ def _row(asked: AskedApproval) -> Mapping[str, Any]:
         "id": asked.id,
         "stream_id": asked.stream_id,
         "key": asked.caller,
-        **orjson.loads(asked.call),
+        **msgspec.json.decode(asked.call),  # exact, as the call is made: other parsers round large numbers
         "digest": asked.digest,
         "expires": asked.expires,
     }

@@ -33,6 +33,7 @@ from gai_fast.core.run import (
     ToolRun,
     Warn,
 )
+from tests.limits import LIMITS
 
 TOOLS = {
     "docs__search": RunTool("docs.search", idempotent=True),
@@ -106,6 +107,16 @@ def test_the_client_gets_its_own_calls_after_the_gateway_s_are_made() -> None:
     assert told(run.end_call(write, OK)) == ["Ended a1", "EndStep 1", "Finish tool_calls"]
     assert run.client_calls == [shot]
     assert shot.result is None
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("n" * 9999, {}), ("docs__search", {"q": "x", "n" * 9999: 1})])
+def test_what_a_model_has_called_is_repeated_in_part(name: str, arguments: Any) -> None:
+    schema = {"properties": {"n" * 9999: {"type": "string"}}}
+    run = ToolRun(TOOLS, CLIENT, RunLimits(), "s", {"docs__search": schema})
+    run.note_call("a", name, arguments)
+    result = run.step.calls[0].result
+    assert result is not None
+    assert (result.is_error, len(result.value)) == (True, LIMITS.tool_problem)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,18 @@ def test_later_turns_choose_freely_and_the_last_one_calls_nothing(asked: Any, la
     assert next_request(request, said, without_tools=True).tool_choice == "none"
 
 
+@pytest.mark.parametrize(
+    ("name", "sent"), [("functions.look", "functions_look"), ("n" * 65, "n" * 56 + "1e3fb6d5"), ("", "unnamed")]
+)
+def test_a_name_that_nobody_offers_goes_back_as_providers_accept_names(name: str, sent: str) -> None:
+    parts = [{"type": "tool_call", "call_id": "a", "name": name, "input": {}}]
+    error = CallResult("there is no such tool", is_error=True)
+    content: Any = message_of_turn(parts, [RunCall("a", name, {}, 1, 0, None, result=error)]).content
+    assert content[0].name == sent
+    mine: Any = message_of_turn(parts, [RunCall("a", name, {}, 1, 0, None)]).content
+    assert mine[0].name == name  # the client's, whose tool its provider has accepted
+
+
 def test_a_turn_goes_back_as_its_provider_has_sent_it() -> None:
     parts = [
         {"type": "reasoning", "text": "Hm", "signature": "s", "provider": "anthropic"},

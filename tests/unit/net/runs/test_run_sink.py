@@ -112,6 +112,17 @@ def test_an_id_of_a_turn_before_is_replaced_from_the_call_s_start_on() -> None:
     assert [part["call_id"] for part in content.take()] == ["c", "c"]
 
 
+def test_an_id_of_a_void_turn_is_replaced_from_the_call_s_start_on() -> None:
+    sink, output, listener, _ = made()
+    for _ in range(3):
+        output.events.clear()
+        for event in called("own"):
+            sink.event(event)
+        assert {event["call_id"] for event in output.events} == {listener.calls[-1][0]}
+        sink.event({"type": "stream.reset", "reason": "network"})
+    assert [call_id for call_id, _, _ in listener.calls] == ["c", "call_1_0", "call_1_0_"]
+
+
 def test_later_turns_do_not_tell_how_their_requests_were_changed() -> None:
     chain = Chain([])
     sink, output, _, _ = made(chain)

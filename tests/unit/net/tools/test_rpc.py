@@ -118,6 +118,7 @@ def test_an_error_is_shown_with_its_code(error: dict[str, Any], text: str) -> No
 def test_a_text_of_a_server_is_one_short_line() -> None:
     assert readable("a\x1b[2Jb\n\n c") == "a [2Jb c"
     assert len(readable("x" * 9999)) == LIMITS.tool_problem
+    assert readable("x" + " " * 4 * LIMITS.tool_problem + "y") == "x"  # the rest is not looked at
     assert readable("key sk-ab, key sk-a", [b"sk-a", b"sk-ab"]) == "key ***, key ***"
 
 

@@ -52,6 +52,10 @@ def test_a_connector_of_the_provider_is_not_the_gateway_s() -> None:
         {"server_label": "docs", "allowed_tools": [1]},
         {"server_label": "docs", "allowed_tools": {"read_only": True}},
         {"server_label": "docs", "require_approval": "sometimes"},
+        {"server_label": "d" * 129},
+        {"server_label": "docs", "allowed_tools": ["a" * 129]},
+        {"server_label": "docs", "allowed_tools": ["a"] * 129},
+        {"server_label": "docs", "allowed_tools": ["a"] * 100, "require_approval": {"always": ["a"] * 29}},
     ],
 )
 def test_what_cannot_be_used_is_refused(tool: dict[str, Any]) -> None:
