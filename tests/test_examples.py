@@ -219,3 +219,80 @@ async def test_a_web_hook_ends_an_answer(tmp_path: Path) -> None:
                 await gateway.ask("A lottery")
             assert refused.value.reason == "guard"
             assert (await gateway.ask("A story")).finish_reason == "stop"
+
+
+# ---- runs
+
+CALLING = """
+CALLS = {"order_status": {"number": 17}, "send_invoice": {"customer": "Ada", "euros": 7}}
+
+
+async def answer(request):
+    last = request["messages"][-1]
+    if last["role"] == "tool":
+        yield f"It says: {last['content']}"
+    else:
+        name = request["tools"][0]["name"]
+        yield {"type": "tool.call", "call_id": "c1", "tool_call": {"name": name, "input": CALLS[name]}}
+"""
+
+
+def calling(folder: Path) -> str:
+    """Writes the configuration of a model that calls the first tool; returns its path."""
+    (folder / "calling.py").write_text(CALLING)
+    path = folder / "gai-fast.toml"
+    upstream = '[[upstream]]\nname = "mine"\nprovider = "python"\npython = "calling:answer"\n'
+    path.write_text(upstream + '[[model]]\nname = "m"\nupstream = "mine"\n')
+    return str(path)
+
+
+async def test_a_documentation_server_is_searched_and_read(tmp_path: Path) -> None:
+    text = (FOLDER / "docs_server.toml").read_text()
+    command = json.dumps([sys.executable, str(FOLDER / "docs_server.py"), str(FOLDER.parent / "docs")])
+    config = tmp_path / "gai-fast.toml"
+    config.write_text(re.sub("command = .*", lambda _: f"command = {command}", text))
+    said = []
+    for call in ("docs.search", '{"words": "approval digest"}'), ("docs.read", '{"name": "../README.md"}'):
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gai_fast", "tools", "call", *call, "-c", config,
+            env=environment(OPENAI_API_KEY="k"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await asyncio.wait_for(program.communicate(), SECONDS)
+        said.append((program.returncode, output.decode()))
+    assert said[0][0] == 0, said[0][1]
+    assert "runs.md" in said[0][1]
+    assert said[1][0] == 1, "no path of a model's is opened"
+    assert "A streaming gateway" not in said[1][1]
+
+
+async def test_fastapi_gives_models_a_function(tmp_path: Path) -> None:
+    async with (
+        running("fastapi_tool.py", CONFIG=calling(tmp_path)) as (session, url),
+        session.post(url + "/chat", json={"prompt": "Where is order 17?"}) as response,
+    ):
+        events = [event async for event in gai_fast.read_events(response.content)]
+    [result] = [event["tool_result"] for event in events if event["type"] == "tool.result"]
+    assert result["status"] == "on its way"
+    assert events[-1]["type"] == "done"
+
+
+async def test_a_page_asks_before_a_tool_is_called(tmp_path: Path) -> None:
+    """Sends what the page sends: its requests are read from it."""
+    async with running("approval_page.py", CONFIG=calling(tmp_path)) as (session, url):
+        async with session.get(url) as response:
+            page = await response.text()
+        [stream], [decide] = re.findall(r'EventSource\("(.*?)"', page), re.findall(r"fetch\(`(.*?)`", page)
+        results = []
+        for decision in ("approve", "deny"):
+            async with session.get(f"{url}/{stream}q=Bill") as response:
+                assert response.status == 200, await response.text()
+                async for event in gai_fast.read_events(response.content):
+                    if event["type"] == "approval.required":
+                        asked = event["approval"]
+                        path = decide.replace("${stream}", asked["id"].rpartition("-")[0]).replace("${id}", asked["id"])
+                        body = {"decision": decision, "digest": asked["digest"]}
+                        async with session.post(f"{url}/{path}", json=body) as decided:
+                            assert decided.status == 200, await decided.text()
+                    elif event["type"] == "tool.result":
+                        results.append(event["tool_result"])
+    assert results == ["Ada has an invoice of 7 euros", "the call was denied"]

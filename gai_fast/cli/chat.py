@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import shutil
 import signal
 import sys
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -27,6 +28,9 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_request_id
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gai_fast.library.gateway import GatewayStream
     from gai_fast.model.events import Event
     from gai_fast.model.settings import ModelSettings, Settings
 
@@ -140,13 +144,22 @@ class _Printer:
         elif kind == "tool.call":
             call = event["tool_call"]
             name = _TERMINAL.sub("", call["name"])
+            is_made = event.get("executed_by") == "gateway"
+            self._note(f"the model calls {name}" if is_made else f"{name} is called; chat runs no tools of its own")
+        elif kind == "tool.result" and event.get("is_error"):
+            self._note(f"the call has failed: {_TERMINAL.sub('', str(event['tool_result']))}")
+        elif kind == "approval.required":
             self._flush()
-            click.echo(f"\n[{name} is called; chat runs no tools]", err=True)
-            self._begin_line()
         elif kind == "done":
             self._flush()
             if self._last != "\n":
                 click.echo()
+
+    def _note(self, text: str) -> None:
+        """Prints a line beside the answer."""
+        self._flush()
+        click.echo(f"\n[{text}]", err=True)
+        self._begin_line()
 
     def _write(self, kind: str, text: str) -> None:
         if self._kind not in ("", kind):
@@ -183,6 +196,52 @@ class _JSONPrinter:
         click.echo(self._encoder.take(), nl=False)
 
 
+class _Approver:
+    """Asks the person at the terminal whether calls of tools are made. Any answer but yes is no.
+
+    Args:
+        loop: The loop, which goes on while the person thinks.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._typed: asyncio.Future[str | None] | None = None
+
+    async def ask(self, stream: GatewayStream, approval: Mapping[str, Any]) -> None:
+        """Asks about a call, and decides it."""
+        name = ".".join(part for part in (approval.get("server"), approval["tool"]) if part)
+        shown = f"{name} {json.dumps(approval['input'])}"  # in ASCII: nothing moves the cursor, or the text's direction
+        click.echo(f"\n[{_TERMINAL.sub('', shown)}: make this call? y/N] ", err=True, nl=False)
+        answer = await self._line()
+        if answer is None:
+            return
+        decision: Literal["approve", "deny"] = "approve" if answer.strip().lower() in ("y", "yes") else "deny"
+        try:
+            await stream.decide(approval["id"], decision, approval["digest"])
+        except Error as problem:
+            click.echo(f"[{problem}]", err=True)
+
+    def interrupt(self) -> None:
+        """Asks no longer: the answer is cancelled."""
+        if self._typed is not None and not self._typed.done():
+            self._typed.set_result(None)
+
+    async def _line(self) -> str | None:
+        """Returns the line that the person types. None if the answer was cancelled meanwhile."""
+        typed: asyncio.Future[str | None] = self._loop.create_future()
+        self._typed = typed
+
+        def read() -> None:
+            if not typed.done():
+                typed.set_result(sys.stdin.readline())
+
+        self._loop.add_reader(sys.stdin.fileno(), read)
+        try:
+            return await typed
+        finally:
+            self._loop.remove_reader(sys.stdin.fileno())
+
+
 class Conversation:
     """A conversation with one model."""
 
@@ -190,6 +249,7 @@ class Conversation:
         self._settings = settings
         self._model = model
         self._as_json = as_json
+        self._asks = not as_json and sys.stdin.isatty()
         self._messages: list[dict[str, Any]] = []
 
     def say(self, prompt: str) -> Result:
@@ -202,10 +262,12 @@ class Conversation:
         collector = ReadCollector()
         messages = [*self._messages, question]
         request = {"model": self._model.name, "messages": messages, "request_id": new_request_id()}
+        if not self._asks:
+            request["approvals"] = "deny"
         run_async(self._ask(request, collector))
         result = collector.result()
         if result.message["content"]:
-            self._messages += [question, result.message]
+            self._messages += [question, *result.messages]
         return result
 
     async def _ask(self, request: dict[str, Any], collector: ReadCollector) -> None:
@@ -214,10 +276,18 @@ class Conversation:
         printer = _JSONPrinter(self._model.name, request["request_id"]) if self._as_json else _Printer()
         try:
             async with Gateway(self._settings) as gateway, gateway.stream(request) as stream:
-                loop.add_signal_handler(signal.SIGINT, lambda: cancelling.append(loop.create_task(stream.cancel())))
+                approver = _Approver(loop)
+
+                def cancel() -> None:
+                    approver.interrupt()
+                    cancelling.append(loop.create_task(stream.cancel()))
+
+                loop.add_signal_handler(signal.SIGINT, cancel)
                 async for event in stream:
                     collector.event(event)
                     printer.event(event)
+                    if self._asks and event["type"] == "approval.required":
+                        await approver.ask(stream, event["approval"])
         finally:
             loop.remove_signal_handler(signal.SIGINT)
 

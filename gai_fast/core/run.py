@@ -136,6 +136,7 @@ class CallResult:
         parts: As in `tool.result`, if one is no text; else none.
         is_truncated: Whether something of it was left out.
         duration_ms: Milliseconds that the call has taken.
+        fault: Why it is an error, if not by the tool: out of time, denied, or its outcome is unknown. Else empty.
     """
 
     value: Any
@@ -143,6 +144,7 @@ class CallResult:
     parts: tuple[Mapping[str, Any], ...] = ()
     is_truncated: bool = False
     duration_ms: int = 0
+    fault: Literal["", "timeout", "denied", "unknown"] = ""
 
 
 Phase = Literal["noted", "asking", "ready", "running", "ended"]
@@ -382,7 +384,7 @@ class ToolRun:
                 done.append(self._ask(call))
             else:
                 text = "the call needs an approval, and nobody can be asked"
-                done += self._end(call, CallResult(text, is_error=True))
+                done += self._end(call, CallResult(text, is_error=True, fault="denied"))
         return self._settled("end of turn", done)
 
     def reset_turn(self) -> list[Action]:
@@ -426,7 +428,7 @@ class ToolRun:
         if decision == "approve":
             self._set_phase(call, "ready")
         else:
-            done += self._end(call, _failed(f"the call was denied{f': {reason}' if reason else ''}"))
+            done += self._end(call, _failed(f"the call was denied{f': {reason}' if reason else ''}", "denied"))
         return self._settled("decision", done)
 
     def deny(self, call: RunCall, reason: str) -> list[Action]:
@@ -452,7 +454,7 @@ class ToolRun:
                 done.append(EndCall(call))
             elif call.phase == "asking":
                 done.append(Decided(call, "deny", "", "expired"))
-            done += self._end(call, CallResult(_OUT_OF_TIME, is_error=True))
+            done += self._end(call, CallResult(_OUT_OF_TIME, is_error=True, fault="timeout"))
         return self._settled("time", done)
 
     def stop(self) -> list[Action]:
@@ -508,7 +510,8 @@ class ToolRun:
         if result is not None:
             return [*done, *self._end(call, result)]
         if is_recorded and not is_idempotent:
-            return [*done, *self._end(call, CallResult("the outcome of this call is unknown", is_error=True))]
+            text = "the outcome of this call is unknown"
+            return [*done, *self._end(call, CallResult(text, is_error=True, fault="unknown"))]
         if is_recorded or call.phase == "running":
             if not is_idempotent:
                 call.attempt = 0
@@ -647,10 +650,10 @@ class ToolRun:
         return None
 
 
-def _failed(text: str) -> CallResult:
+def _failed(text: str, fault: Literal["", "denied"] = "") -> CallResult:
     """Returns the result of a call that is not made. What a model or a person has written may be long."""
     most = SHARED.tool_problem
-    return CallResult(text if len(text) <= most else f"{text[: most - 1]}…", is_error=True)
+    return CallResult(text if len(text) <= most else f"{text[: most - 1]}…", is_error=True, fault=fault)
 
 
 _OUT_OF_TIME: Final = "the call was not made to its end: the run has had its time (run_timeout)"

@@ -387,6 +387,10 @@ class Limits:
     logged_changes: int = 20
     """Paths of members that were left out of a request, in the stream's line of the access log."""
 
+    tool_series: int = 2000
+    """Tools whose calls are counted one by one; those of further names are counted as `other`. A server may change its
+    list for ever."""
+
     refused_for: float = 3600.0
     """Seconds for which a target does not get a member that it has refused: its next release may take the member."""
 

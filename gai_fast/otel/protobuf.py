@@ -18,6 +18,8 @@ from gai_fast.otel.limits import LIMITS
 Value = str | bool | int | float | Sequence[str]
 Attributes = Mapping[str, Value]
 
+INTERNAL: Final = 1
+"""The kind of a span for what the process does itself."""
 SERVER: Final = 2
 """The kind of a span for a request that was received."""
 CLIENT: Final = 3
@@ -140,7 +142,7 @@ def span(
         parent_id: 16 hex digits; empty for the root span.
         state: `tracestate`.
         name: Its name.
-        kind: `SERVER` or `CLIENT`.
+        kind: `INTERNAL`, `SERVER` or `CLIENT`.
         began_ns: Nanoseconds since the epoch, as the next one.
         ended_ns: Its end.
         given: Its attributes.

@@ -8,7 +8,9 @@ Python package of these names marks all of them as deprecated). Sends nothing: `
 2. Attempts are noted when they begin, fail and end, never on an event: the time of the first token is known from the
    stream's figures.
 3. One attempt is the stream's own. A hedge runs beside it, and is dropped or takes its place.
-4. Nothing of a prompt or an answer is in a span unless the configuration asks for it (`content`).
+4. A run has an attempt of its own for each turn, which ends with the turn, and an INTERNAL span for each call that the
+   gateway makes.
+5. Nothing of a prompt or an answer is in a span unless the configuration asks for it (`content`).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from gai_fast.model.request import Request, TextPart
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
 from gai_fast.otel.limits import LIMITS
 from gai_fast.otel.output import OutputMessages
-from gai_fast.otel.protobuf import ATTRIBUTE, CLIENT, SERVER, Value, attributes, event, span
+from gai_fast.otel.protobuf import ATTRIBUTE, CLIENT, INTERNAL, SERVER, Value, attributes, event, span
 
 _OTHER: Final = "_OTHER"
 """The model of metrics if no configured model was asked, and the method of a request that no standard has."""
@@ -150,7 +152,7 @@ class AnsweredRequest(NamedTuple):
 class TracedAttempt:
     """One attempt at an upstream, under way or ended. Made by `Trace.attempted`."""
 
-    __slots__ = ("began", "ended", "error", "events", "given", "has_content", "span_id", "target")
+    __slots__ = ("began", "ended", "error", "events", "given", "has_content", "span_id", "target", "turn")
 
     def __init__(self, target: TracedTarget, span_id: str, given: dict[str, Value], began: float) -> None:
         self.target = target
@@ -160,7 +162,26 @@ class TracedAttempt:
         self.ended: float | None = None
         self.error: str | None = None
         self.has_content = False  # whether it had content before it failed
+        self.turn: Mapping[str, Any] | None = None  # the `finish` of a run's turn
         self.events: list[tuple[str, float, dict[str, Value]]] = []
+
+
+class TracedCall(NamedTuple):
+    """A call of a tool by the gateway. Made by `Trace.call_began`.
+
+    Attributes:
+        tool: The name of the tool.
+        span_id: The id of its span.
+        given: Its attributes.
+        began: When it began, of the performance counter.
+        traceparent: What the tool gets.
+    """
+
+    tool: str
+    span_id: str
+    given: dict[str, Value]
+    began: float
+    traceparent: str
 
 
 class Trace:
@@ -322,6 +343,57 @@ class Trace:
         if self._route is not None and len(self._events) < LIMITS.otel_items:
             self._events.append((name, time.perf_counter(), about))
 
+    # -- a run: rule 4 --
+
+    def turn_ended(self, finish: Mapping[str, Any]) -> None:
+        """Notes the good end of a turn, whose attempt ends with it.
+
+        Args:
+            finish: Its `finish`.
+        """
+        current = self._current
+        if current is not None and current.ended is None:
+            current.ended = time.perf_counter()
+            current.has_content = True
+            current.turn = finish
+
+    def call_began(self, tool: str, given: dict[str, Value]) -> TracedCall:
+        """Notes that the gateway calls a tool.
+
+        Args:
+            tool: The name of the tool.
+            given: Attributes of its span.
+        """
+        span_id = self._recorder.new_span_id()
+        flags = "01" if self._is_sampled else "00"
+        traceparent = f"00-{self.trace_id}-{span_id}-{flags}"
+        named: dict[str, Value] = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": tool}
+        about = {**named, "gen_ai.tool.type": "extension", **given}
+        return TracedCall(tool, span_id, about, time.perf_counter(), traceparent)
+
+    def call_ended(self, call: TracedCall, error: str | None) -> None:
+        """Hands on the span of a call that has ended.
+
+        Args:
+            call: The call.
+            error: Why it has failed. None if it has not.
+        """
+        if not self._is_sampled:
+            return
+        spans = span(
+            trace_id=self.trace_id,
+            span_id=call.span_id,
+            parent_id=self._span_id or self._parent_id,
+            state=self._state,
+            name=f"execute_tool {call.tool}",
+            kind=INTERNAL,
+            began_ns=self._ns(call.began),
+            ended_ns=self._ns(time.perf_counter()),
+            given=call.given if error is None else {**call.given, "error.type": error},
+            error=error,
+        )
+        self._recorder.put(spans, 1)
+
     # -- the end --
 
     def stream_ended(self, metrics: StreamMetrics) -> None:
@@ -333,9 +405,12 @@ class Trace:
         now = time.perf_counter()
         attempts, self._attempts = self._attempts, []
         first = next((each for each in attempts if each.has_content), self._current)
+        is_run = any(each.turn is not None for each in attempts)
         spans = []
         for attempt in attempts:
             is_last = attempt is self._current
+            if is_run and attempt.turn is None:  # the usage of the stream is the sum of its turns
+                attempt.turn = {"finish_reason": metrics.finish_reason if is_last else None}
             first_chunk = metrics.upstream_time_to_first_token if attempt is first else None
             self._count(attempt, attempt.ended or now, first_chunk, metrics if is_last else None)
             if self._is_sampled:
@@ -416,12 +491,12 @@ class Trace:
                 given["gen_ai.response.id"] = metrics.response_id
             if metrics.answered_by:
                 given["gen_ai.response.model"] = metrics.answered_by
-            if metrics.finish_reason is not None:
-                given["gen_ai.response.finish_reasons"] = [metrics.finish_reason]
             if self.output is not None:
                 given["gen_ai.output.messages"] = self.output.json()
-            usage = metrics.usage or {}
-            given |= {_USAGE[name]: count for name, count in usage.items() if name in _USAGE and count is not None}
+        reason, usage = _end_of(attempt, metrics)
+        if reason is not None:
+            given["gen_ai.response.finish_reasons"] = [reason]
+        given |= {_USAGE[name]: count for name, count in usage.items() if name in _USAGE and count is not None}
         if error is not None:
             given["error.type"] = error
         return span(
@@ -448,10 +523,11 @@ class Trace:
         error = attempt.error
         if metrics is not None:
             error = error or metrics.code
-            for name, kind in _TOKEN_TYPES.items():
-                count = (metrics.usage or {}).get(name)
-                if count is not None:
-                    observe(TOKENS, (*labels, ("gen_ai.token.type", kind)), float(min(count, SHARED.priced_tokens)))
+        usage = _end_of(attempt, metrics)[1]
+        for name, kind in _TOKEN_TYPES.items():
+            count = usage.get(name)
+            if count is not None:
+                observe(TOKENS, (*labels, ("gen_ai.token.type", kind)), float(min(count, SHARED.priced_tokens)))
         if first_chunk is not None:
             observe(FIRST_CHUNK, labels, first_chunk)
         if error is not None:
@@ -464,6 +540,22 @@ class Trace:
     def _ns(self, moment: float) -> int:
         """Converts a time of the performance counter to nanoseconds since the epoch."""
         return self._began_ns + int((moment - self._began) * 1e9)
+
+
+_NO_USAGE: Final[Mapping[str, Any]] = {}
+
+
+def _end_of(attempt: TracedAttempt, metrics: StreamMetrics | None) -> tuple[str | None, Mapping[str, Any]]:
+    """Returns the finish reason and the usage of an attempt: those of its turn in a run, else the stream's.
+
+    Args:
+        attempt: The attempt.
+        metrics: The figures of the stream. None if another attempt has ended it.
+    """
+    turn = attempt.turn
+    if turn is not None:
+        return turn["finish_reason"], turn.get("usage") or _NO_USAGE
+    return (None, _NO_USAGE) if metrics is None else (metrics.finish_reason, metrics.usage or _NO_USAGE)
 
 
 def _end(attempt: TracedAttempt | None, error: str) -> None:

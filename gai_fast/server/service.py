@@ -34,6 +34,7 @@ from gai_fast.server.lanes.routes import HOT_PATHS, PATHS, ROUTES, Handlers
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.audit import audit_stop
+from gai_fast.server.observe.call_log import log_call
 from gai_fast.server.observe.counts import CostLabels
 from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.observe.process import process_figures
@@ -92,6 +93,9 @@ class Service:
         engine.upstreams.note_wait = metrics.pool_wait.observe
         engine.guarding.tallies.note_delay = metrics.note_guard_delay
         engine.guarding.tallies.audit = audit_stop
+        engine.runs.note_seconds = metrics.note_tool_duration
+        engine.runs.note_steps = metrics.run_steps.observe
+        engine.runs.log = log_call
         self._loop_lag = LoopLag(asyncio.get_running_loop(), metrics.loop_lag.observe)
         self.streams = StreamRoutes(engine)
         self.operations = OperationRoutes(settings, metrics, engine.store, engine.ledger, ROUTES)

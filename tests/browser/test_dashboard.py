@@ -21,6 +21,7 @@ window.opened = window.left = 0;
 window.asked = [];
 window.refusal = null;
 window.keys = [];
+window.approvals = [];
 window.requests = [];
 window.slots = [];
 window.reply = null;
@@ -31,6 +32,7 @@ window.fetch = (url, options = {}) => {
   window.sent = options.headers?.authorization ?? null;
   if (method === "GET" && path === "/admin/v1/requests") return json({ data: window.requests });
   if (path === "/admin/v1/history") return json({ seconds: 30, data: window.slots });
+  if (path === "/admin/v1/approvals") return json({ total: window.approvals.length, data: window.approvals });
   if (method === "GET" && path === "/admin/v1/keys") return json({ data: window.keys });
   if (path !== "/admin/v1/events") {
     window.asked.push(`${method} ${url}${options.body ? ` ${options.body}` : ""}`);
@@ -770,6 +772,37 @@ async def test_where_keys_cannot_be_made_the_panel_says_why(browser: Browser, or
         assert await texts(page, "#keys .why") == (
             "no admin is there" if status == 409 else "This server makes no keys at run time: they are in its file."
         )
+
+
+async def test_calls_that_wait_are_shown_as_text_and_decided(browser: Browser, origin: str) -> None:
+    waiting = {
+        "id": "s-1", "stream_id": "s", "key": "alice", "call_id": "c", "server": "docs", "tool": HOSTILE,
+        "input": {"to": "\u202eAda" + HOSTILE}, "digest": "d1", "expires": 1796004585007,
+    }  # fmt: skip
+    rows = "document.querySelectorAll('#approvals [data-approval]')"
+    async with browser.page() as page:
+        await opened(page, origin)
+        await page.evaluate(sample())
+        await page.until("document.querySelector('#approvals').hidden")
+        await page.evaluate(f"void (window.approvals = {json.dumps([waiting, {**waiting, 'id': 's-2'}])})")
+        await page.evaluate(
+            "void (window.reply = [{}, 200], window.said = [], window.confirm = (text) => said.push(text))"
+        )
+        for _ in range(2):
+            await page.until(f"(({sample()}), {rows}.length === 2)")
+        shown = await texts(page, "#approvals code")
+        assert "\\u202eAda" in shown
+        assert HOSTILE.replace('"', '\\"') in shown
+        assert await page.evaluate("window.hit") == 0
+        await page.evaluate(f"{rows}[0].querySelector('.actions button').click()")
+        await page.until("window.asked.length === 1")
+        [asked] = await page.evaluate("window.asked")
+        assert asked.endswith('/api/v1/streams/s/approvals/s-1 {"decision":"approve","digest":"d1"}')
+        assert "docs." in (await page.evaluate("window.said"))[0], "a click is asked back with the whole call"
+        await page.evaluate("void (window.approvals = window.approvals.slice(1))")
+        await page.evaluate(f"{rows}[1].querySelectorAll('.actions button')[1].click()")
+        await page.until(f"{rows}.length === 1")
+        assert (await page.evaluate("window.asked"))[1].endswith('approvals/s-2 {"decision":"deny","digest":"d1"}')
 
 
 @IN_CHROMIUM

@@ -9,6 +9,7 @@ import shutil
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -812,3 +813,48 @@ async def test_the_answer_can_be_copied_where_there_is_no_clipboard_api(page: Pa
     await page.until("document.querySelector('[data-copy=answer]').textContent === 'Copied'")
     await page.evaluate("delete navigator.clipboard")
     assert await pasted(page) == STORY
+
+
+async def test_a_run_shows_its_steps_calls_and_results(browser: Browser, origin: str) -> None:
+    """A turn that is void takes its own text and calls away, and nothing of the turns before it."""
+    call = {"type": "tool.call", "step": 1, "call_id": "a", "tool_call": {"name": "pay", "input": {"euros": 7}}}
+    of_a = {"step": 1, "call_id": "a"}
+    events: list[dict[str, Any]] = [
+        {"type": "step.start", "step": 1},
+        {"type": "text.delta", "text": "Look. "},
+        {**call, "executed_by": "gateway"},
+        {"type": "approval.required", **of_a, "approval": {"id": "s-1"}},
+        {"type": "approval.decided", **of_a, "approval": {"id": "s-1", "decision": "approve"}},
+        {"type": "tool.progress", **of_a, "progress": 1, "text": "half"},
+        {"type": "tool.result", **of_a, "tool_result": {"paid": 7}, "duration_ms": 12},
+        {"type": "step.end", "step": 1},
+        {"type": "step.start", "step": 2},
+        {"type": "text.delta", "text": "Lost"},
+        {**call, "step": 2, "call_id": "b", "executed_by": "gateway"},
+        {"type": "step.reset", "step": 2, "reason": "network"},
+        {"type": "step.start", "step": 2},
+        {"type": "text.delta", "text": "Paid."},
+    ]
+    async with browser.page() as page:
+        await page.open(f"{origin}/")
+        seen = await page.evaluate(f"""(async () => {{
+          const [{{ FORMATS }}, {{ Run }}] = await Promise.all(
+            ["formats", "run"].map((name) => import(`${{location.origin}}/playground/${{name}}.js`)));
+          const text = () => ({{ text: "", get length() {{ return this.text.length; }},
+            push(more) {{ this.text += more; }}, clear() {{ this.text = ""; }} }});
+          const run = new Run({{ answer: text(), reasoning: text() }}, {{}});
+          const states = [];
+          for (const event of {json.dumps(events)}) {{
+            FORMATS.gai.read(run, event);
+            states.push(run.called[0]?.state);
+          }}
+          return JSON.stringify([run.answer.text, run.called, [...new Set(states)]]);
+        }})()""")
+    text, calls, states = json.loads(seen)
+    assert text == "Look. Paid."
+    [shown] = calls
+    assert (shown["name"], shown["input"], shown["output"]) == ("pay", '{"euros":7}', '{"paid":7}')
+    assert states == [
+        None, "step 1, by the gateway", "step 1, waits for an approval", "step 1, approved", "step 1, half",
+        "step 1, done in 12 ms",
+    ]  # fmt: skip

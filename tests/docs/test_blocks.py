@@ -52,6 +52,7 @@ IN_ORDER: Final = {
     "docs/grpc.md": (SERVE,),
     "docs/guards.md": (),
     "docs/installation.md": (),
+    "docs/runs.md": (),
     "docs/production.md": (Block("", "bash", "cp -r $REPOSITORY/deploy .", 0),),
     "docs/tutorial.md": (),
 }

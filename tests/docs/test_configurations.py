@@ -11,6 +11,7 @@ from tests.docs.pages import ROOT, Block, blocks
 from tests.unit.config.folders import Folder
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGE_OF = {page.name: page for page in PAGES}
 SHOWN = [(page.name, block) for page in PAGES for block in blocks(page.read_text()) if block.language == "toml"]
 
 
@@ -20,8 +21,11 @@ def test_a_configuration_of_a_page_can_be_loaded(tmp_path: Path, page: str, bloc
         (tmp_path / "prices.toml").write_text(block.text)
         Folder(tmp_path).read('[prices]\nfile = "prices.toml"')
         return
-    if 'provider = "python"' in block.text:  # the function is on the page, too
+    if 'python = "my_model:answer"' in block.text:  # the function is on the page, too
         [code] = [each for each in blocks((ROOT / "docs" / page).read_text()) if each.language == "python"]
         (tmp_path / "my_model.py").write_text(code.text)
+    for code in blocks((PAGE_OF[page]).read_text()):  # what its reader has written before
+        for name, text in re.findall(r"cat > (\w+\.py) <<'END'\n(.*?)^END$", code.text, re.M | re.S):
+            (tmp_path / name).write_text(text)
     variables = re.findall(r"env:(\w+)", block.text)
     Folder(tmp_path).read(block.text, dict.fromkeys(variables, "a-long-secret"))

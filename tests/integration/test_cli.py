@@ -219,6 +219,76 @@ class TestChat:
         assert errors.startswith("error: network: ")
 
 
+class TestChatTools:
+    """The gateway's tools in a conversation; the terminal is the standard input."""
+
+    MODULE = """
+def pay(euros: int, to: str) -> str:
+    \"\"\"Pays.\"\"\"
+    return f"paid {euros}"
+
+
+async def answer(request):
+    last = request["messages"][-1]
+    if last["role"] == "tool":
+        yield f"It says: {last['content']}"
+    else:
+        call = {"name": "pay", "input": {"euros": 7, "to": "\\u202eAda"}}
+        yield {"type": "tool.call", "call_id": "c1", "tool_call": call}
+"""
+    CONFIG = """
+[[tool]]
+name = "pay"
+python = "paying:pay"
+approve = true
+[[upstream]]
+name = "mine"
+provider = "python"
+python = "paying:answer"
+[[model]]
+name = "m"
+upstream = "mine"
+tools = ["pay"]
+"""
+
+    def written(self, folder: Path) -> Path:
+        (folder / "paying.py").write_text(self.MODULE)
+        (folder / "gai-fast.toml").write_text(self.CONFIG)
+        return folder
+
+    @pytest.mark.parametrize(
+        ("typed", "said"),
+        [(b"y\n", "It says: paid 7\n"), (b"\n", "It says: the call was denied\n"), (None, "")],
+        ids=["yes", "no", "interrupt"],
+    )
+    async def test_a_person_is_asked_before_a_call_is_made(
+        self, tmp_path: Path, typed: bytes | None, said: str
+    ) -> None:
+        ours, theirs = os.openpty()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gai_fast", "chat", "Pay", cwd=self.written(tmp_path), env=environment(),
+                stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            assert process.stderr is not None
+            asked = await asyncio.wait_for(process.stderr.readuntil(b"y/N] "), PATIENCE)
+            assert asked.endswith(rb'[pay {"euros": 7, "to": "\u202eAda"}: make this call? y/N] ')
+            if typed is None:
+                process.send_signal(signal.SIGINT)
+            else:
+                os.write(ours, typed)
+            output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        assert (process.returncode, output.decode()) == (1 if typed is None else 0, said)
+
+    async def test_without_a_terminal_nobody_is_asked(self, tmp_path: Path) -> None:
+        code, output, errors = await run("chat", "Pay", cwd=self.written(tmp_path))
+        assert (code, output) == (0, "It says: the call needs an approval, and nobody can be asked\n")
+        assert "y/N" not in errors
+
+
 class TestCheck:
     async def test_probe_asks_each_upstream(self, config: Path, mock: Mock) -> None:
         code, output, errors = await run("check", "--probe", "--json", cwd=config.parent, KEY="k")

@@ -48,6 +48,7 @@ from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
 from gai_fast.net.runs.run_messages import message_of_turn, next_request, results_of
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
+from gai_fast.net.runs.run_tallies import RunSight, RunTallies
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import CallRecords, RunCalls, RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
@@ -71,6 +72,7 @@ class RunPlan:
         held: Its tools, until they are given back.
         records: Where its calls are recorded.
         desk: Where approvals are asked for.
+        tallies: The counts of the process.
     """
 
     request: Request
@@ -82,6 +84,7 @@ class RunPlan:
     held: HeldToolbox
     records: CallRecords
     desk: ApprovalDesk
+    tallies: RunTallies
 
 
 class RunDriver(StreamRun):
@@ -118,6 +121,15 @@ class RunDriver(StreamRun):
             self._progressed,
         )
         self._approvals = RunApprovals(plan.desk, session.stream_id, plan.identity.caller, self._asked, self._decided)
+        self._sight = RunSight(
+            plan.tallies,
+            spec.trace,
+            timers.clock,
+            session.stream_id,
+            plan.identity.request_id,
+            plan.identity.caller,
+            spec.trace_id,
+        )
         self._content = TurnContent()
         self._sink = self._use_output(spec)
         self._spec = spec if spec.request is plan.request else replace(spec, request=plan.request)
@@ -158,6 +170,9 @@ class RunDriver(StreamRun):
         """Works as `StreamRun.turn_ended`."""
         self._finish = finish
         self._usages.append(finish.get("usage", {}))
+        trace = self._session.spec.trace
+        if trace is not None:
+            trace.turn_ended(finish)
         later, self._later = self._later, []
         self._execute([*later, *self._run.end_turn(finish["finish_reason"])])
         self._keep_time()
@@ -172,7 +187,8 @@ class RunDriver(StreamRun):
         self._approvals.close()
         for action in self._run.stop():
             if isinstance(action, EndCall):
-                self._calls.end(action.call)
+                self._end_call(action.call)
+        self._sight.close(len(self._run.steps))
         self._plan.held.give_back()
         self._sink.leave(_LastSteps(self.steps_so_far()))
         del self._session  # a cycle
@@ -244,6 +260,7 @@ class RunDriver(StreamRun):
     def _keep_time(self) -> None:
         """Lets the time of the run go on, or stand still: rule 3."""
         now, is_waiting = self._timers.clock(), self._run.state is RunState.WAITING
+        self._sight.waits(is_waiting)
         if is_waiting:
             self._stop_time()
             self._waited_until = now
@@ -290,9 +307,9 @@ class RunDriver(StreamRun):
             if relay.is_over:
                 return
             if isinstance(action, BeginCall):
-                self._calls.begin(action.call)
+                self._calls.begin(action.call, self._sight.begin(action.call))
             elif isinstance(action, EndCall):
-                self._calls.end(action.call)
+                self._end_call(action.call)
             elif isinstance(action, BeginTurn):
                 self._begin_turn(action)
             elif isinstance(action, AskApproval):
@@ -300,10 +317,15 @@ class RunDriver(StreamRun):
             else:
                 self._tell(action)
 
+    def _end_call(self, call: RunCall) -> None:
+        self._calls.end(call)
+        self._sight.cut(call)
+
     def _tell(self, action: CallEnded | Decided | EndStep | Warn | Finish) -> None:
         """Sends what its client learns of an action."""
         relay = self._session.relay
         if isinstance(action, CallEnded):
+            self._sight.ended(action.call)
             relay.add(_result(action.call))
         elif isinstance(action, Decided):
             relay.add(_decided(action))

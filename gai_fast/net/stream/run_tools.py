@@ -27,6 +27,7 @@ from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_messages import with_tools
 from gai_fast.net.runs.run_records import RunRecords, kept_for
+from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.stream.run_driver import RunDriver, RunPlan
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
@@ -111,6 +112,7 @@ class RunOffer:
             self._held,
             NoRecords(),
             self._tools.desk,
+            self._tools.tallies,
         )
         spec.run = partial(self._begun, plan)
 
@@ -136,6 +138,7 @@ class RunTools:
         timers: The loop's timers.
         loop: The loop.
         records: The records of the store.
+        tallies: The counts of the process.
         functions: Functions of the program that are tools, which every model may use.
 
     Raises:
@@ -148,10 +151,12 @@ class RunTools:
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
         records: Records,
+        tallies: RunTallies,
         functions: Sequence[Callable[..., Any]] = (),
     ) -> None:
         kept = RunRecords(records, kept_for(settings))
         self.desk = ApprovalDesk(kept, timers, loop, settings.runs)
+        self.tallies = tallies
         self._functions = functions
         self.timers = timers
         self.loop = loop
@@ -241,6 +246,8 @@ class RunTools:
 
     def _made(self, settings: Settings) -> HeldToolbox:
         toolbox = Toolbox(settings, self.timers, self.loop, self._functions)
+        for name in toolbox.own:
+            self.tallies.expect(name)
         self._open.add(toolbox)
         return HeldToolbox(toolbox, self._close_later)
 

@@ -31,6 +31,7 @@ from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.identity.token_source import Fetch
 from gai_fast.net.logs.closing import closing_of
 from gai_fast.net.logs.writer import Client
+from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
@@ -251,6 +252,8 @@ class Engine(EngineCallbacks):
         self.upstreams = Upstreams(self.timers, loop, no_share if limits is None else limits.share)
         """The connections."""
         self._functions = functions
+        self.runs = RunTallies()
+        """The counts of runs."""
         self.run_tools: RunTools | None = None
         """The gateway's tools. None if the configuration has none."""
         self._use_tools(settings)
@@ -316,7 +319,9 @@ class Engine(EngineCallbacks):
             elif settings.tool_servers or settings.tools or self._functions:
                 from gai_fast.net.stream.run_tools import RunTools  # what most gateways do not need
 
-                self.run_tools = RunTools(settings, self.timers, self._loop, self.store.records, self._functions)
+                self.run_tools = RunTools(
+                    settings, self.timers, self._loop, self.store.records, self.runs, self._functions
+                )
         except ValueError as problem:
             raise GuardError(str(problem)) from None
 

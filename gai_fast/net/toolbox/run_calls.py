@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -65,14 +65,12 @@ class RunIdentity:
         request_id: The id of its request.
         stream_id: The id of its stream.
         request_key: The idempotency key of the request, or the stream's id.
-        traceparent: The trace of its calls; empty if there is none.
     """
 
     caller: str
     request_id: str
     stream_id: str
     request_key: str
-    traceparent: str = ""
 
 
 CallEnd = Callable[[RunCall, CallResult], object]
@@ -109,9 +107,14 @@ class RunCalls:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by id of the call
         self._dropped: set[asyncio.Task[None]] = set()  # those that are ended
 
-    def begin(self, call: RunCall) -> None:
-        """Makes a call that the run has begun."""
-        task = asyncio.get_running_loop().create_task(self._make(call))
+    def begin(self, call: RunCall, traceparent: str = "") -> None:
+        """Makes a call that the run has begun.
+
+        Args:
+            call: The call.
+            traceparent: What its tool gets as `traceparent`. Empty for nothing.
+        """
+        task = asyncio.get_running_loop().create_task(self._make(call, traceparent))
         self._tasks[call.call_id] = task
         task.add_done_callback(partial(self._forget, call))
 
@@ -148,18 +151,18 @@ class RunCalls:
             _log.error("tools %r: a call has failed by a bug of the gateway", _address(call), exc_info=problem)
             self._ended(call, _error("the gateway has failed while it made this call"))
 
-    async def _make(self, call: RunCall) -> None:
+    async def _make(self, call: RunCall, traceparent: str) -> None:
         began = asyncio.get_running_loop().time()
-        result = await self._result(call)
+        result = await self._result(call, traceparent)
         duration = round((asyncio.get_running_loop().time() - began) / _MS)
-        whole = CallResult(result.value, result.is_error, result.parts, result.is_truncated, duration)
+        whole = replace(result, duration_ms=duration)
         try:
             await self._records.ended(call, whole)
         except NotStored as problem:
             _log.warning("tools %r: a result is not stored: %s", _address(call), problem)
         self._ended(call, whole)
 
-    async def _result(self, call: RunCall) -> CallResult:
+    async def _result(self, call: RunCall, traceparent: str) -> CallResult:
         """Makes a call: rules 1 and 3."""
         tool = self._offered.get(_address(call))
         source = None if tool is None else self._toolbox.source_of(tool.address)
@@ -176,7 +179,7 @@ class RunCalls:
             call.call_id,
             call.attempt,
             key,
-            identity.traceparent,
+            traceparent,
         )
         try:
             progressed: OnProgress = partial(self._progressed, call)
@@ -187,7 +190,7 @@ class RunCalls:
         except NotStored as problem:
             return _error(f"the call was not made: {problem}")
         except ToolServerError as problem:
-            return _error(str(problem))
+            return replace(_error(str(problem)), fault="timeout" if problem.fault == "late" else "")
         return _read(made)
 
 

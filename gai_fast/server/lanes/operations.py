@@ -56,7 +56,7 @@ _CREATED_AT: Final = "1970-01-01T00:00:00Z"
 _OPERATORS_PAGES: Final = {
     "docs": ("docs.js", "docs.css"),
     "dashboard": (
-        *("dashboard.js", "api.js", "charts.js", "feed.js", "keys.js", "requests.js", "streams.js"),
+        *("dashboard.js", "api.js", "approvals.js", "charts.js", "feed.js", "keys.js", "requests.js", "streams.js"),
         "dashboard.css",
     ),
 }

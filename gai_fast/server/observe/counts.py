@@ -18,6 +18,23 @@ from gai_fast.model.money import Amount
 from gai_fast.model.settings import figure_label
 from gai_fast.server.limits import LIMITS
 
+STEP_BOUNDS: Final[tuple[float, ...]] = (1.0, 2.0, 3.0, 5.0, 8.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0)
+CALL_BOUNDS: Final[tuple[float, ...]] = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
 LAG_BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 RequestOutcome = Literal["finished", "failed", "cancelled", "refused"]
@@ -173,6 +190,8 @@ class StreamCounts:
         loop_lag: The histogram of seconds by which the event loop was late.
         pool_wait: The histogram of seconds for which requests waited for a connection of a full pool.
         guard_delays: The histograms of seconds for which texts waited for a verdict, by guard.
+        tool_durations: The histograms of seconds that calls of tools took, by server.
+        run_steps: The histogram of turns of runs.
     """
 
     def __init__(self, models: Collection[str]) -> None:
@@ -184,6 +203,8 @@ class StreamCounts:
         self.loop_lag = Histogram(LAG_BOUNDS)
         self.pool_wait = Histogram(LAG_BOUNDS)
         self.guard_delays: dict[str, Histogram] = {}
+        self.tool_durations: dict[str, Histogram] = {}
+        self.run_steps = Histogram(STEP_BOUNDS)
 
     def guard_delay(self, guard: str) -> Histogram:
         """Returns the histogram of seconds for which texts waited for the verdict of a guard."""
@@ -195,6 +216,17 @@ class StreamCounts:
     def note_guard_delay(self, guard: str, seconds: float) -> None:
         """Counts a text that has waited for its verdict."""
         self.guard_delay(guard).observe(seconds)
+
+    def tool_duration(self, server: str) -> Histogram:
+        """Returns the histogram of seconds that calls of a server's tools took."""
+        found = self.tool_durations.get(server)
+        if found is None:
+            found = self.tool_durations[server] = Histogram(CALL_BOUNDS)
+        return found
+
+    def note_tool_duration(self, server: str, seconds: float) -> None:
+        """Counts a call of a tool."""
+        self.tool_duration(server).observe(seconds)
 
     def use(self, models: Collection[str]) -> None:
         """Sets the names of the configured models from now on."""

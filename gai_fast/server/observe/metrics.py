@@ -177,6 +177,10 @@ class PrometheusSink(StreamCounts):
         yield HistogramMetricFamily, "gai_fast_upstream_pool_wait_seconds", _WAIT, (), iter(waits)
         delays = [((guard,), _buckets(each), each.sum) for guard, each in self.guard_delays.items()]
         yield HistogramMetricFamily, "gai_fast_guard_delay_seconds", _DELAY, ("guard",), iter(delays)
+        calls = [((server,), _buckets(each), each.sum) for server, each in self.tool_durations.items()]
+        yield HistogramMetricFamily, "gai_fast_tool_duration_seconds", _CALLS, ("server",), iter(calls)
+        steps = [((), _buckets(self.run_steps), self.run_steps.sum)]
+        yield HistogramMetricFamily, "gai_fast_run_steps", _STEPS, (), iter(steps)
         for name, value in self.process().items():
             reading = PROCESS[name]
             kind = CounterMetricFamily if reading.is_counter else GaugeMetricFamily
@@ -295,6 +299,8 @@ def engine_gauges(engine: Engine, refused: Mapping[str, int]) -> dict[str, Gauge
         "responses_dropped": lambda: {"": engine.store.responses.dropped},
         "guard": lambda: {" ".join(labels): n for labels, n in engine.guarding.tallies.actions.items()},
         "guard_failures": lambda: dict(engine.guarding.tallies.failures),
+        "tool_calls": lambda: {" ".join(labels): n for labels, n in engine.runs.calls.items()},
+        "runs_waiting": lambda: {"": engine.runs.waiting},
         **process_gauges(),
     }
 
@@ -324,6 +330,8 @@ GAUGES: Final = {
     "responses_dropped": Reading("Kept responses that were dropped for newer ones.", is_counter=True),
     "guard": Reading("Matches of guards.", "guard on action", is_counter=True),
     "guard_failures": Reading("Texts without a verdict, as a judge failed.", "guard", is_counter=True),
+    "tool_calls": Reading("Calls of tools by the gateway.", "server outcome tool", is_counter=True),
+    "runs_waiting": Reading("Runs that wait for approvals, and for nothing else."),
     "log_lines_dropped": Reading("Log lines that the standard error did not take.", is_counter=True),
 }
 """The gauges of a server, and its counters that are not in streams' figures."""
@@ -342,6 +350,8 @@ PROCESS: Final = {
 """The figures of a process, by the names that all Prometheus client libraries use."""
 _COST: Final = "What streams have cost, in units of the currency."
 _LAG: Final = "How late the event loop was, of ten looks a second."
+_CALLS: Final = "How long calls of tools took."
+_STEPS: Final = "Turns of the model in runs that have ended."
 _WAIT: Final = "How long requests waited for a connection to an upstream whose max_connections were in use."
 _DELAY: Final = "Time for which texts waited for the verdict of a guard, in seconds."
 _BUILD_LABELS: Final = ("version", "implementation", "modules", "python")

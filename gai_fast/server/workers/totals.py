@@ -3,8 +3,8 @@
 Owns the form of the counts between processes. `counts.py` owns the counts. `metrics.py` owns how each value is combined
 over several processes, and exposes them.
 
-A dump has only MessagePack types: `requests`, `errors`, `costs`, `models`, `gauges`, `process`, `loop_lag`, `pool_wait`
-and `guard_delays`.
+A dump has only MessagePack types: `requests`, `errors`, `costs`, `models`, `gauges`, `process`, `loop_lag`,
+`pool_wait`, `guard_delays`, `tool_durations` and `run_steps`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def dump(sink: PrometheusSink) -> dict[str, Any]:
         "loop_lag": [sink.loop_lag.counts, sink.loop_lag.sum],
         "pool_wait": [sink.pool_wait.counts, sink.pool_wait.sum],
         "guard_delays": {guard: [each.counts, each.sum] for guard, each in sink.guard_delays.items()},
+        "tool_durations": {server: [each.counts, each.sum] for server, each in sink.tool_durations.items()},
+        "run_steps": [sink.run_steps.counts, sink.run_steps.sum],
         "requests": [[list(labels), number] for labels, number in sink.requests.items()],
         "errors": [[list(labels), number] for labels, number in sink.errors.items()],
         # As text: an integer of MessagePack has 64 bits.
@@ -93,6 +95,10 @@ def _restore(counts: StreamCounts, dumped: Mapping[str, Any]) -> None:
     counts.pool_wait.merge(tuple(waits), seconds)
     for guard, (delays, seconds) in dumped["guard_delays"].items():
         counts.guard_delay(guard).merge(tuple(delays), seconds)
+    for server, (durations, seconds) in dumped["tool_durations"].items():
+        counts.tool_duration(server).merge(tuple(durations), seconds)
+    turns, seen_turns = dumped["run_steps"]
+    counts.run_steps.merge(tuple(turns), seen_turns)
     for given, number in dumped["requests"]:
         endpoint, provider, model, status, outcome, code = given
         counts.add_requests((endpoint, provider, model, status, outcome, code), number)

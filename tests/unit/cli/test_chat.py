@@ -157,7 +157,7 @@ def test_a_tool_call_is_named_beside_the_answer(run: Run, asked: Asked) -> None:
 def test_a_tools_name_controls_no_terminal(run: Run, asked: Asked) -> None:
     call = {"type": "tool.call", "call_id": "c", "tool_call": {"name": "\x1b]0;title\x07weather", "input": {}}}
     asked[1].append([START, call, FINISH, DONE])
-    assert run("chat", "hi").stderr == "\n[]0;titleweather is called; chat runs no tools]\n"
+    assert run("chat", "hi").stderr == "\n[]0;titleweather is called; chat runs no tools of its own]\n"
 
 
 def test_an_error_is_reported_beside_what_came_before_it(run: Run, asked: Asked) -> None:

@@ -43,6 +43,7 @@ TOOLS = {
 }
 CLIENT = {"screenshot"}
 OK = CallResult("ok")
+UNKNOWN = CallResult("the outcome of this call is unknown", is_error=True, fault="unknown")
 
 
 def run_of(**limits: Any) -> ToolRun:
@@ -312,7 +313,7 @@ class TestApprovals:
         call, digest = self.digest(run)
         done = told(run.decide("s-1", "deny", digest, "alice", "too much"))
         assert done == ["Decided a1 deny alice too much", "Ended a1", "EndStep 1", "BeginTurn 2"]
-        assert call.result == CallResult("the call was denied: too much", is_error=True)
+        assert call.result == CallResult("the call was denied: too much", is_error=True, fault="denied")
 
     def test_an_approval_that_expires_is_denied(self) -> None:
         run = run_of()
@@ -338,7 +339,9 @@ class TestApprovals:
         run = run_of(asks=False)
         [call], _ = asked(run, "invoice")
         assert told(run.end_turn("tool_calls")) == ["Ended a1", "EndStep 1", "BeginTurn 2"]
-        assert call.result == CallResult("the call needs an approval, and nobody can be asked", is_error=True)
+        assert call.result == CallResult(
+            "the call needs an approval, and nobody can be asked", is_error=True, fault="denied"
+        )
 
 
 class TestRecords:
@@ -363,7 +366,7 @@ class TestRecords:
         assert done == ["Ended b1", "BeginCall a1"]
         [search, write, ended] = other.step.calls
         assert (search.attempt, ended.result) == (2, OK)
-        assert write.result == CallResult("the outcome of this call is unknown", is_error=True)
+        assert write.result == UNKNOWN
         assert told(other.end_call(search, OK)) == ["Ended a1", "EndStep 1", "BeginTurn 2"]
 
     def test_a_recorded_result_is_used(self) -> None:
@@ -386,7 +389,7 @@ class TestRecords:
         TestApprovals().digest(run)
         other, done = self.again(run, a1=None)
         assert done == ["Decided a1 approve", "Ended a1", "EndStep 1", "BeginTurn 2"]
-        assert other.steps[0].calls[0].result == CallResult("the outcome of this call is unknown", is_error=True)
+        assert other.steps[0].calls[0].result == UNKNOWN
 
     def test_an_approval_waits_on(self) -> None:
         run = run_of()

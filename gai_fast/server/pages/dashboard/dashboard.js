@@ -4,6 +4,7 @@
 
 import { copy } from "../playground/copy.js";
 import { ask, hasKey, useKey } from "./api.js";
+import { Approvals } from "./approvals.js";
 import { Feed } from "./feed.js";
 import { Keys } from "./keys.js";
 import { Requests, moment, money } from "./requests.js";
@@ -293,6 +294,7 @@ const streams = new Streams({
 
 const requests = new Requests($("requests"));
 const keys = new Keys($("keys"), say);
+const approvals = new Approvals($("approvals"), say);
 
 function receive({ type, data }) {
   if (type === "unavailable") {
@@ -317,6 +319,7 @@ function receive({ type, data }) {
   showChange(data);
   streams.show(data);
   requests.refresh();
+  approvals.refresh();
   showCurl();
   keys.refresh(data.spend?.keys[0]?.currency ?? "");
 }
@@ -391,6 +394,7 @@ function showState({ name, at, error }) {
     say("The figures are live.");
     requests.forget();
     keys.forget();
+    approvals.forget();
   } else if (name === "busy") {
     state("busy", "Connecting…");
   } else if (name === "paused") {

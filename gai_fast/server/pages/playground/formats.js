@@ -15,6 +15,12 @@ const printed = (type, member) => `if (event.type === "${type}") process.stdout.
 /** A value of a tool as text. */
 const shown = (value) => (value === undefined || typeof value === "string" ? value : JSON.stringify(value));
 
+const DECIDED = { approve: "approved", deny: "denied" };
+
+/** How a call has ended. */
+const resultOf = ({ step, is_error: isError, duration_ms: ms }) =>
+  step === undefined ? undefined : `step ${step}, ${isError ? "failed" : "done"}${ms === undefined ? "" : ` in ${ms} ms`}`;
+
 const source = ({ title, uri, url }) => `Source: ${[title, uri ?? url].filter(Boolean).join(", ")}`;
 
 /** A call of a tool begins, whose arguments come in pieces. */
@@ -89,10 +95,30 @@ const gai = {
         if (!event.choice) run.reasoning.push(event.text);
         return true;
       case "tool.call":
-        run.call({ ...event.tool_call, input: JSON.stringify(event.tool_call.input) });
+        run.call({
+          id: event.call_id,
+          name: event.tool_call.name,
+          input: shown(event.tool_call.input),
+          state: event.executed_by === "gateway" ? `step ${event.step}, by the gateway` : undefined,
+        });
         return true;
       case "tool.result":
-        run.call({ id: event.call_id, output: shown(event.tool_result) });
+        run.call({ id: event.call_id, output: shown(event.tool_result), state: resultOf(event) });
+        return false;
+      case "tool.progress":
+        run.call({ id: event.call_id, state: `step ${event.step}, ${event.text || `at ${event.progress}`}` });
+        return false;
+      case "approval.required":
+        run.call({ id: event.call_id, state: `step ${event.step}, waits for an approval` });
+        return false;
+      case "approval.decided":
+        run.call({ id: event.call_id, state: `step ${event.step}, ${DECIDED[event.approval.decision]}` });
+        return false;
+      case "step.start":
+        run.step();
+        return false;
+      case "step.reset":
+        run.resetStep();
         return false;
       case "server_tool": {
         const { id, name, status, input, output } = event.server_tool;

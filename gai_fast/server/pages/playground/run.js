@@ -48,6 +48,7 @@ export class Run {
   seams = []; // where one connection ended and the next went on
   #events = null; // those of the client for pages
   #lostAt = 0;
+  #atStep = { answer: "", reasoning: "", calls: 0 }; // what there was when the newest turn of the model began
 
   /**
    * `settings`: `{framing, format, key, isMarkdown, isResumable, request}`; `log`, where the events are listed; `kept`, what
@@ -67,12 +68,25 @@ export class Run {
     this.reasoning = pane.reasoning;
   }
 
-  /** The answer begins anew. */
-  clear() {
+  /** The answer begins anew, but for what stays of it. */
+  clear(notes = [], called = []) {
     this.answer.clear();
     this.reasoning.clear();
-    this.notes = [];
-    this.called = [];
+    this.notes = notes;
+    this.called = called;
+  }
+
+  /** A turn of the model begins. */
+  step() {
+    this.#atStep = { answer: this.answer.text, reasoning: this.reasoning.text, calls: this.called.length };
+  }
+
+  /** The newest turn is void, and is asked again. */
+  resetStep() {
+    const { answer, reasoning, calls } = this.#atStep;
+    this.clear(this.notes, this.called.slice(0, calls));
+    this.answer.push(answer);
+    this.reasoning.push(reasoning);
   }
 
   note(text) {

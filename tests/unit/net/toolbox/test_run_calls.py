@@ -23,7 +23,7 @@ from gai_fast.net.tools.wire import OnProgress, ToolProgress
 from gai_fast.runtime.timers import TimerWheel
 from tests.limits import LIMITS
 
-IDENTITY = RunIdentity("alice", "request-1", "stream-1", "key-1", "00-1-2-01")
+IDENTITY = RunIdentity("alice", "request-1", "stream-1", "key-1")
 Answer = Callable[[str, dict[str, Any], OnProgress | None], Awaitable[ToolResult]]
 
 
@@ -115,7 +115,7 @@ async def ok(name: str, arguments: dict[str, Any], on_progress: OnProgress | Non
 def test_a_call_that_is_not_idempotent_is_recorded_before_it_is_made() -> None:
     async def main() -> None:
         place = Place(ok)
-        place.calls.begin(call_of("a", "write", q=1))
+        place.calls.begin(call_of("a", "write", q=1), "00-1-2-01")
         await place.until_ended(1)
         key = idempotency_key("alice", "key-1", 2, 1, "docs.write", {"q": 1})
         assert place.log == [f"started a {key[:4]}", "called a", "ended a", "result a"]

@@ -184,6 +184,19 @@ def test_the_lateness_of_all_loops_is_one_histogram() -> None:
     assert "gai_fast_loop_lag_seconds_sum 3.002" in lines
 
 
+def test_the_calls_of_tools_and_the_turns_of_runs_are_added() -> None:
+    one, other = (counted(0, tool_calls={"docs ok my tool": 2}, runs_waiting={"": 1}) for _ in range(2))
+    one.note_tool_duration("docs", 0.02)
+    other.note_tool_duration("docs", 400.0)
+    other.run_steps.observe(3)
+    lines = exposed(totals.total([totals.add([sent(one)]), sent(other)], MODELS))
+    assert 'gai_fast_tool_calls_total{outcome="ok",server="docs",tool="my tool"} 4.0' in lines
+    assert "gai_fast_runs_waiting 1.0" in lines, "of a worker that is gone nothing waits"
+    assert 'gai_fast_tool_duration_seconds_bucket{le="300.0",server="docs"} 1.0' in lines
+    assert 'gai_fast_tool_duration_seconds_count{server="docs"} 2.0' in lines
+    assert 'gai_fast_run_steps_bucket{le="3.0"} 1.0' in lines
+
+
 def test_the_dropped_log_lines_of_all_processes_are_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of the supervisor count, and the lines of gone workers."""
     workers = [sent(counted(0, log_lines_dropped={"": 2})) for _ in range(2)]
