@@ -316,7 +316,7 @@ class Engine(EngineCallbacks):
             elif settings.tool_servers or settings.tools or self._functions:
                 from gai_fast.net.stream.run_tools import RunTools  # what most gateways do not need
 
-                self.run_tools = RunTools(settings, self.timers, self._loop, self.store.records, self._functions)
+                self.run_tools = RunTools(settings, self.timers, self._loop, self.store.records, self, self._functions)
         except ValueError as problem:
             raise GuardError(str(problem)) from None
 
@@ -657,6 +657,11 @@ class Engine(EngineCallbacks):
         kind, _, approval_id = message.partition(" ")
         if kind == DECIDED:
             session.hear(approval_id)
+
+    async def is_stored(self, stream_id: str) -> bool:
+        """Returns whether the store has all that the log of a running stream has now, as soon as that is known."""
+        publication = self.durable.publication(stream_id)
+        return publication is not None and await self.store.stored(publication.log)
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
