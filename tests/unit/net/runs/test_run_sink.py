@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gai_fast.core.chain import Chain
+from gai_fast.core.processing.chain import Chain
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
 
 
