@@ -190,3 +190,45 @@ async def test_a_first_turn_that_is_cut_is_asked_again(net: Net, folder: Path, u
     assert len(till.journal) == 1
     assert text_of(got) == "One. Two."
     assert len(model.asked) == 3
+
+
+@pytest.mark.parametrize("ends", ["killed", "stopped"])
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_an_approval_is_asked_on_and_decided_once(
+    net: Net, folder: Path, url: str, ends: str, is_late: bool
+) -> None:
+    """It is decided before another worker has the run, or after that."""
+    till, model = Till(), Model(["Wait. ", ("pay", {"city": "Oslo"})], ["Done."])
+    upstream, tool = await net.upstream(model.handle), await net.upstream(till.handle)
+    more = "[server]\ngrace = 0.1\n" if ends == "stopped" else ""
+    configured(folder, upstream.url, tool.url, more=more, of_tool="approve = true")
+    arguments = ("--port", "0", "--store", url)
+    async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+        async with streaming(first.host, BODY, until=b"approval.required") as (stream_id, early, rest):
+            await until_answered(partial(is_known, second, stream_id, 7))
+            if ends == "killed":
+                first.process.kill()
+            else:
+                first.process.terminate()
+            early += await rest.read()
+            await first.ended()
+        [required] = events_of(frames(early), "approval.required")
+        asked = required["approval"]
+        path = f"/api/v1/streams/{stream_id}"
+        follower = asyncio.create_task(get(second.host, path))
+        if is_late:
+            await until_answered(partial(is_known, second, stream_id, 1 << 20))
+        else:
+            follower.cancel()
+        decision = {"decision": "approve", "digest": asked["digest"]}
+        answer = await second.ask("POST", f"{path}/approvals/{asked['id']}", decision)
+        assert (answer.status, answer.json["decision"]) == (200, "approve")
+        again = await second.ask("POST", f"{path}/approvals/{asked['id']}", decision)
+        assert again.status == 409
+        got = frames(await (follower if is_late else get(second.host, path)))
+    assert len(till.journal) == 1
+    assert text_of(got) == "Wait. Done."
+    assert [event["approval"]["id"] for event in events_of(got, "approval.required")] == [asked["id"]]
+    assert [event["approval"]["decision"] for event in events_of(got, "approval.decided")] == ["approve"]
+    assert events_of(got, "tool.result")[0]["tool_result"] == {"paid": 1}
+    assert len(model.asked) == 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.core.account import Account, Bill
-from gai_fast.core.chain import Chain, Processor
+from gai_fast.core.processing.chain import Chain
+from gai_fast.core.processing.processor import Processor
 from gai_fast.core.transcript import Transcript
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
