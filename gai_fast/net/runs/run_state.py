@@ -65,8 +65,8 @@ def decode_state(state: bytes) -> RunMemory:
     try:
         record, finish, usages, providers, seconds = parse_exact(state.decode())
         named = {step: (provider, model) for step, provider, model in providers}
-    except TypeError:
-        raise ValueError("not a state") from None
+    except (TypeError, ValueError):
+        raise ValueError("not a state of a run") from None
     return RunMemory(record, finish, usages, named, seconds)
 
 

@@ -9,7 +9,7 @@ Owns the toolbox of the configuration. A run keeps the one that it began with, u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -122,7 +122,7 @@ class RunOffer:
 class RunStreams(Protocol):
     """The part of the engine that runs use."""
 
-    async def is_stored(self, stream_id: str) -> bool:
+    def is_stored(self, stream_id: str) -> Awaitable[bool]:
         """Returns whether the store has all that the log of a stream has by now."""
 
     def leave_to_other(self, stream_id: str) -> None:

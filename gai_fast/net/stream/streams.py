@@ -658,10 +658,10 @@ class Engine(EngineCallbacks):
         if kind == DECIDED:
             session.hear(approval_id)
 
-    async def is_stored(self, stream_id: str) -> bool:
-        """Returns whether the store has all that the log of a running stream has now, as soon as that is known."""
+    def is_stored(self, stream_id: str) -> Awaitable[bool]:
+        """Returns whether the store has all that the log of a stream has now; as `Store.stored`."""
         publication = self.durable.publication(stream_id)
-        return publication is not None and await self.store.stored(publication.log)
+        return self.store.stored(None if publication is None else publication.log)
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
