@@ -49,6 +49,7 @@ LARGER_CLASSES = {
     "net.stream.streams:Engine": "its attributes are the parts of a process that its streams share",
     "core.relay:Relay": "each method is something that happens to a stream; its base has what its client gets of it",
     "core.legal_stream:LegalStream": "one method for each kind of event, most of them of a few lines",
+    "stores.store:Store": "one method for each thing that a process asks of its logs, most of them of a few lines",
     "stores.sealed:SealedBackend": "one method for each of a backend's, most of them calls of the inner one",
     "server.pass_through.transfer:Transfer": "as a session for a stream: attempts, response and figures of one",
 }

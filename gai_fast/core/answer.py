@@ -183,6 +183,13 @@ class UpstreamAnswer:
         if self.transcript is not None:
             self.transcript.forget()
 
+    def recall_turns(self, usages: Sequence[dict[str, Any]]) -> None:
+        """Notes the usage of the turns of another worker, whose costs that worker has counted."""
+        former: dict[str, Any] = {}
+        for usage in usages:
+            former = sum_of(former, {name: each for name, each in usage.items() if name != "cost"})
+        self.former = former or None
+
     def learn_for(self, deltas: DeltaSink | None) -> None:
         """Enables copied deltas for a sink. `None` if deltas may not be copied."""
         self._learning = None

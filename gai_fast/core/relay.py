@@ -218,6 +218,24 @@ class Relay(LegalStream):
 
     # -- a run: rule 11 --
 
+    def resume_run(self, said: Sequence[Event]) -> None:
+        """Goes on with the run of a worker that is gone: its run adds events, and begins a turn. Arguments and
+        exceptions as for `resume`.
+        """
+        for event in said:
+            self._recall(event)
+        if said:
+            self.state = _TURNED
+        self.delivered = False
+        answer = self._answer
+        answer.characters = 0
+        if answer.transcript is not None:
+            answer.transcript.forget()
+
+    def recall_turns(self, usages: Sequence[dict[str, Any]]) -> None:
+        """Notes the usage of the turns that another worker has read."""
+        self._answer.recall_turns(usages)
+
     def add(self, event: Event) -> None:
         """Sends an event of the run, between turns or within one.
 
@@ -230,15 +248,18 @@ class Relay(LegalStream):
             except Exception as problem:  # noqa: BLE001  # rule 7
                 self.break_off(problem)
 
-    def begin_turn(self, prompt_characters: int | None) -> None:
+    def begin_turn(self, prompt_characters: int | None, failure: Error | None = None) -> None:
         """Begins another turn; `begin` must follow.
 
         Args:
             prompt_characters: As for the class.
+            failure: Why a turn of which clients have events is void. None if they have none.
         """
         if self.is_over:
             return
-        self._failure = self._announced = None
+        self._failure, self._announced = failure, None
+        if failure is not None:
+            self.state = _STREAMING
         self._is_void = self.delivered = False
         answer = self._answer
         answer.expect_turn(prompt_characters)

@@ -431,6 +431,10 @@ class ToolRun:
             done += self._end(call, _failed(f"the call was denied{f': {reason}' if reason else ''}", "denied"))
         return self._settled("decision", done)
 
+    def asked(self) -> list[AskApproval]:
+        """Returns the approvals that are waited for, as they were asked for."""
+        return [AskApproval(call, self._digest(call)) for call in self.step.calls if call.phase == "asking"]
+
     def deny(self, call: RunCall, reason: str) -> list[Action]:
         """Denies a call in the gateway's name: its approval has expired, or too many runs wait.
 
@@ -657,6 +661,16 @@ def _failed(text: str, fault: Literal["", "denied"] = "") -> CallResult:
 
 
 _OUT_OF_TIME: Final = "the call was not made to its end: the run has had its time (run_timeout)"
+
+
+def calls_of_record(record: Mapping[str, Any]) -> list[RunCall]:
+    """Returns the calls of the gateway's tools in the last turn of a record.
+
+    Args:
+        record: The result of `ToolRun.record`.
+    """
+    calls = [_call_of(each) for each in record["steps"][-1]["calls"]]
+    return [call for call in calls if call.tool is not None]
 
 
 def _record_of(step: RunStep) -> dict[str, Any]:

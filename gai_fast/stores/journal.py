@@ -186,6 +186,22 @@ class Journal:
             return False
         return await self._backend.take_over(stream_id, copying.epoch, log.last_seq, log.header, "")
 
+    async def stored(self, log: StreamLog) -> bool:
+        """Returns whether the store has all that a log has now, as soon as that is known.
+
+        Args:
+            log: The log of a running stream.
+        """
+        copying = self._copies.get(log.header.stream_id)
+        if copying is None or copying.is_given_up or self.lets_pass:
+            return False
+        waits: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        copying.awaited_by.append(waits)
+        copying.forget_touch()  # as in `let_go`
+        self.changed(copying)
+        await asyncio.wait([waits], timeout=SHARED.store_retry)
+        return waits.done() and waits.result()
+
     def changed(self, copying: _Copying) -> None:
         """Adds a log to the next batch."""
         if copying.is_given_up:
@@ -334,6 +350,8 @@ class Journal:
                 if copying.log.request:
                     copying.log.request = b""  # the store has it; it may be as large as a body
             copying.log.is_degraded = copying.is_behind
+            if not copying.has_more:
+                copying.note_stored(is_stored=True)
             if copying.is_complete:
                 self._changed.pop(copying, None)
                 self._forget(copying)
@@ -442,6 +460,7 @@ class Journal:
     def _forget(self, copying: _Copying) -> None:
         copying.drop_pieces()
         copying.note_written(is_written=False)
+        copying.note_stored(is_stored=False)
         copying.note_begun()
         copying.log.unwatch(copying)
         self._copies.pop(copying.stream_id, None)  # it may have been forgotten while its last batch failed
@@ -485,6 +504,7 @@ class _Copying:
         "_text",
         "_touched",
         "_written",
+        "awaited_by",
         "begun",
         "copied",
         "epoch",
@@ -517,6 +537,8 @@ class _Copying:
         """Whether it is the log's gate for the first piece only."""
         self.begun: Callable[[], None] | None = None
         """Called once the store has the beginning of the copy, or none is kept. None if nothing waits for that."""
+        self.awaited_by: list[asyncio.Future[bool]] = []
+        """Each is done once all that its log had is written, or it is not written any more."""
         self.written: asyncio.Future[bool] | None = None
         """Done once all of a log that is let go is written, or it is not written any more: rule 11. None before."""
         self._journal = journal
@@ -591,6 +613,13 @@ class _Copying:
         """Notes whether all of a log that is let go is written. Only the first call counts."""
         if self.written is not None and not self.written.done():
             self.written.set_result(is_written)
+
+    def note_stored(self, *, is_stored: bool) -> None:
+        """Tells those who wait whether the store has the log."""
+        waiting, self.awaited_by = self.awaited_by, []
+        for each in waiting:
+            if not each.done():
+                each.set_result(is_stored)
 
     def drop_held(self) -> None:
         """Drops the pieces that cannot be read yet, and the end behind them."""

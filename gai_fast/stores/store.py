@@ -270,6 +270,14 @@ class Store:
         """
         return self._journal is not None and self._journal.when_begun(log, then)
 
+    async def stored(self, log: StreamLog | None) -> bool:
+        """Returns whether the store has all that the log of a running stream has now, as soon as that is known.
+
+        Args:
+            log: The log. None for a stream that has none.
+        """
+        return log is not None and self._journal is not None and await self._journal.stored(log)
+
     def _leave_to_other(self, log: StreamLog) -> None:
         """Stops writing a log whose copy has another owner; as for `Journal`. Its followers stay: it becomes a mirror.
 

@@ -17,8 +17,10 @@ from gai_fast.net.limits import LIMITS
 
 NATIVE_VERSION: Final = 1
 """Of records of native requests."""
-VERSION: Final = 2
-"""Of records of requests in a dialect, which the release of version 1 would ask for in vain. A new one if a worker that
+ROUTE_VERSION: Final = 2
+"""Of records of requests in a dialect, which the release of version 1 would ask for in vain."""
+VERSION: Final = 3
+"""Of records of runs, which the release of version 2 would go on with as if they were none. A new one if a worker that
 ignores what it does not know would be wrong."""
 
 
@@ -58,6 +60,30 @@ class KeptRecord(msgspec.Struct):
     input: msgspec.Raw
 
 
+class RunRecord(msgspec.Struct):
+    """What makes a request a run.
+
+    Args:
+        tools: The tools that it offers, by the names that the model sees, as the gateway has them.
+        client_tools: The names of the client's tools.
+        max_steps: As in `RunLimits`, like the three below.
+        max_tool_calls: As above.
+        parallel_tools: As above.
+        asks: As above.
+        seconds: Its time.
+        request_key: As in `RunIdentity`.
+    """
+
+    tools: Any
+    client_tools: list[str]
+    max_steps: int
+    max_tool_calls: int
+    parallel_tools: int
+    asks: bool
+    seconds: float
+    request_key: str
+
+
 class Version(msgspec.Struct):
     """The version of a record, whatever else it has. 0 for those before there was one."""
 
@@ -68,7 +94,7 @@ class RequestRecord(msgspec.Struct):
     """The record of a stream's request in the store. What a later release has added to its version is ignored.
 
     Args:
-        version: `NATIVE_VERSION` or `VERSION`.
+        version: `NATIVE_VERSION`, `ROUTE_VERSION` or `VERSION`.
         request: The native request. An empty object for a request in a dialect.
         dialect: As `StreamSpec` has it, like the members below.
         can_reset: As above.
@@ -86,6 +112,7 @@ class RequestRecord(msgspec.Struct):
         is_large: As of `StreamSpec`.
         span: `Trace.context` of its request. Empty if it is not traced.
         route: The request in its dialect. None for a native one.
+        run: What makes it a run. None if it is none.
     """
 
     version: int
@@ -106,6 +133,7 @@ class RequestRecord(msgspec.Struct):
     is_large: bool = False
     span: str = ""
     route: RouteRecord | None = None
+    run: RunRecord | None = None
 
 
 NO_REQUEST: Final = msgspec.Raw(b"{}")

@@ -25,7 +25,7 @@ from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, OnUnsupported
 from gai_fast.net.attempts.balance import TargetKey
-from gai_fast.net.attempts.records import KeptRecord, RouteRecord
+from gai_fast.net.attempts.records import KeptRecord, RouteRecord, RunRecord
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
@@ -287,6 +287,7 @@ class StreamSpec:
         credential: The caller's own, for an upstream that takes it. None if the caller sends none.
         let: What guards have let through of the request. None if they have found nothing.
         run: Makes the run of a session and its spec. None if the stream is none.
+        recorded_run: What another worker needs to go on with the run. None if there is none.
         recorded: Returns what another worker needs to ask for the same in the client's dialect, and the body that this
             has as JSON. None for a native request, and for a stream that is not durable.
         begun: Returns whether nothing may be asked before its argument is called: the store then has the request. None
@@ -332,6 +333,7 @@ class StreamSpec:
     credential: Credential | None = None
     let: LetThrough | None = None
     run: Callable[[Any, StreamSpec], StreamRun] | None = None
+    recorded_run: RunRecord | None = None
     without: tuple[TargetKey, str] | None = None
     recorded: Callable[[], tuple[RouteRecord, dict[str, Any]]] | None = None
     begun: Callable[[Callable[[], None]], bool] | None = None

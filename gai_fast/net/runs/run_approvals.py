@@ -117,6 +117,7 @@ class RunApprovals:
         self._asked = asked
         self._decided = decided
         self._waiting: dict[str, _Waiting] = {}  # by id of the approval
+        self._is_closed = self._is_left = False
 
     def ask(self, call: RunCall, digest: str) -> None:
         """Asks for an approval: rules 1 and 3."""
@@ -134,6 +135,47 @@ class RunApprovals:
         self._waiting[asked.id] = waiting = _Waiting(call, asked)
         self._desk.start(self._ask(waiting))
 
+    def ask_on(self, call: RunCall, digest: str) -> None:
+        """Goes on to wait for an approval that another worker has asked for, or asks for it if that has not.
+
+        Args:
+            call: The call.
+            digest: As for `ask`.
+        """
+        self._desk.start(self._ask_on(call, digest))
+
+    async def _ask_on(self, call: RunCall, digest: str) -> None:
+        while True:
+            try:
+                found = await self._desk.records.asked(call.approval_id)
+                break
+            except StoreError as fault:  # rule 4
+                _log.warning("stream %s: an approval is not read yet: %s", self._stream_id, fault)
+                await asyncio.sleep(SHARED.store_retry)
+        if self._is_closed:
+            return
+        if found is None:
+            self.ask(call, digest)
+            return
+        asked, decision = found
+        self._waiting[asked.id] = waiting = _Waiting(call, asked)
+        self._asked(call, asked)
+        if decision is not None:
+            self._settle(asked.id, decision)
+            return
+        self._wait(waiting)
+        self._desk.start(self._read(asked.id))  # it may have been decided since
+
+    def _wait(self, waiting: _Waiting) -> None:
+        ends = self._desk.timers.clock() + (waiting.asked.expires - now_ms()) / _MS
+        waiting.timer = self._desk.timers.schedule(ends, partial(self._expire, waiting.asked.id))
+
+    def leave(self) -> None:
+        """Ends the waits, and leaves what is asked to the run's next worker."""
+        self._is_closed = self._is_left = True
+        for approval_id in [*self._waiting]:
+            self._take(approval_id)
+
     def hear(self, approval_id: str) -> None:
         """Learns that an approval was decided."""
         waiting = self._waiting.get(approval_id)
@@ -144,6 +186,7 @@ class RunApprovals:
 
     def close(self) -> None:
         """Ends the waits: the run is over. What nobody has decided is listed no longer."""
+        self._is_closed = True
         for approval_id in [*self._waiting]:
             if self._take(approval_id) is not None:
                 self._desk.start(self._withdraw(approval_id))
@@ -156,11 +199,11 @@ class RunApprovals:
         except (StoreError, Error) as fault:
             is_kept, problem = False, "the approval could not be kept: the store is out of reach"
             _log.warning("stream %s: an approval is not kept: %s", self._stream_id, fault)
-        if asked.id not in self._waiting:
-            await self._withdraw(asked.id)
+        if asked.id not in self._waiting:  # its run has ended, or was left to another worker, who asks on
+            if not self._is_left:
+                await self._withdraw(asked.id)
         elif is_kept:
-            ends = desk.timers.clock() + (asked.expires - now_ms()) / _MS
-            waiting.timer = desk.timers.schedule(ends, partial(self._expire, asked.id))
+            self._wait(waiting)
             self._asked(waiting.call, asked)
             if waiting.is_heard:
                 self.hear(asked.id)

@@ -208,6 +208,25 @@ class RunRecords:
         ]
         return run, KeptRun(state, added, head.begun)
 
+    async def go_on(self, stream_id: str, caller: str, epoch: int) -> tuple[OwnedRun, KeptRun] | None:
+        """Takes a run over as `take_over`, or begins its record anew if nothing of the run was kept.
+
+        Returns:
+            As `take_over`. A run of which nothing was kept has an empty state: none of its calls needed a record.
+        """
+        raw = await self._records.get(RUNS, stream_id)
+        if raw is None:
+            return await self.begin(stream_id, caller, epoch), KeptRun(b"", (), {})
+        head = _read_head(raw)
+        if head.version:
+            return await self.take_over(stream_id, caller, epoch)
+        if head.epoch >= epoch:
+            raise LostRun
+        head.epoch = head.writer = epoch
+        run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
+        await run.swap(head)
+        return run, KeptRun(b"", (), head.begun)
+
     # ---- approvals
 
     async def ask(self, asked: AskedApproval, waiting: int) -> bool:
@@ -439,6 +458,21 @@ class OwnedRun:
             if await self._records.delete(RUNS, self._stream_id, self._raw):
                 await self._drop_state(head)
                 await self._drop_added(head)
+
+    async def close(self) -> None:
+        """Removes what is kept of the run, but for its head, which says so until it expires: the store may not have the
+        end of its log yet, and nobody must go on with it.
+
+        Raises:
+            LostRun: Another worker has the run.
+            StoreError: The store fails. What is left expires.
+        """
+        async with self._turn:
+            former, head = _read_head(self._raw), _read_head(self._raw)
+            head.version, head.size, head.added, head.begun = head.version + 1, -1, [], {}
+            await self.swap(head)
+            await self._drop_state(former)
+            await self._drop_added(former)
 
     async def swap(self, head: _Head, *, is_synced: bool = False) -> None:
         """Writes a head in place of the last one.

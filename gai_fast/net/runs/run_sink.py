@@ -153,6 +153,21 @@ class RunSink:
         self.step = step
         self._forget_turn()
 
+    def go_on(
+        self, step: int, providers: Mapping[int, tuple[str, str]], call_ids: Iterable[str], *, has_start: bool
+    ) -> None:
+        """Goes on behind the events of another worker.
+
+        Args:
+            step: The last step.
+            providers: As `providers`.
+            call_ids: The ids of all calls of the run.
+            has_start: Whether the stream has its `start`.
+        """
+        self.step, self._has_start = step, has_start
+        self.providers.update(providers)
+        self._ids.update(call_ids)
+
     def leave(self, listener: TurnListener) -> None:
         """Tells another one what comes from now on."""
         self._listener = listener

@@ -9,16 +9,20 @@ not know how a model is asked, how a tool is called, or what decides.
    ends behind the step, as at every end of a limit.
 3. The time of a run stands still while it waits for approvals alone.
 4. The end of the stream, whoever ends it, ends the running calls at once.
+5. What another worker needs to go on is kept at each end of a turn and before each next one (`runs/kept_calls.py`).
+6. The run of a worker that is gone goes on from what was kept. Its log may have more: what it has is not sent again,
+   and a turn that it has begun is void.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final, Never
 
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import (
@@ -40,22 +44,38 @@ from gai_fast.core.run import (
     ToolRun,
     Warn,
 )
-from gai_fast.model.events import Event
+from gai_fast.model.errors import Error
+from gai_fast.model.events import NO_EVENT, Event
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
+from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
 from gai_fast.net.runs.run_messages import message_of_turn, next_request, results_of
-from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval
+from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, KeptRun, LostRun
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
+from gai_fast.net.runs.run_state import (
+    Mark,
+    RunMemory,
+    calls_of_state,
+    decode_parts,
+    decode_state,
+    encode_parts,
+    encode_state,
+    mark_of,
+    marks_of,
+)
 from gai_fast.net.runs.run_tallies import RunSight, RunTallies
-from gai_fast.net.stream.session import Session
-from gai_fast.net.toolbox.run_calls import CallRecords, RunCalls, RunIdentity
+from gai_fast.net.stream.session import Session, lost_worker
+from gai_fast.net.toolbox.run_calls import RunCalls, RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
 from gai_fast.runtime.timers import Timer, Timers
+from gai_fast.stores.backend import StoreError
+
+_log: Final = logging.getLogger("gai_fast.tools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +90,10 @@ class RunPlan:
         seconds: Its time.
         identity: What its calls have in common.
         held: Its tools, until they are given back.
-        records: Where its calls are recorded.
-        desk: Where approvals are asked for.
+        desk: Where approvals are asked for, and what is kept of runs.
         tallies: The counts of the process.
+        stored: Returns whether the store has all that the log of a stream has by now.
+        stop: Stops a stream that another worker has.
     """
 
     request: Request
@@ -82,9 +103,23 @@ class RunPlan:
     seconds: float
     identity: RunIdentity
     held: HeldToolbox
-    records: CallRecords
     desk: ApprovalDesk
     tallies: RunTallies
+    stored: Callable[[str], Awaitable[bool]]
+    stop: Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class FormerOwner:
+    """What a run goes on from that was another worker's.
+
+    Attributes:
+        said: The events of its log.
+        epoch: The epoch of this worker.
+    """
+
+    said: Sequence[Event]
+    epoch: int
 
 
 class RunDriver(StreamRun):
@@ -96,10 +131,17 @@ class RunDriver(StreamRun):
         spec: Its first turn. The run takes the place of its output.
         timers: The loop's timers.
         loop: The loop.
+        former: What it goes on from. None for a new run.
     """
 
     def __init__(
-        self, plan: RunPlan, session: Session, spec: StreamSpec, timers: Timers, loop: asyncio.AbstractEventLoop
+        self,
+        plan: RunPlan,
+        session: Session,
+        spec: StreamSpec,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        former: FormerOwner | None = None,
     ) -> None:
         self._plan = plan
         self._session = session
@@ -112,11 +154,15 @@ class RunDriver(StreamRun):
             session.stream_id,
             {name: each.offered.schema for name, each in plan.offered.items()},
         )
+        is_kept = former is not None or spec.begun is not None  # the store has its request
+        self._former = former
+        self._has: set[Mark] = set()  # what the log has of a run that goes on: rule 6
+        self._kept = KeptCalls(plan.desk.records, plan.identity, self._is_stored if is_kept else None, self._lose)
         self._calls = RunCalls(
             plan.held.toolbox,
             {each.address: each for each in plan.offered.values()},
             plan.identity,
-            plan.records,
+            self._kept,
             self._call_ended,
             self._progressed,
         )
@@ -134,7 +180,8 @@ class RunDriver(StreamRun):
         self._sink = self._use_output(spec)
         self._spec = spec if spec.request is plan.request else replace(spec, request=plan.request)
         self._said: list[Message] = []  # what the run has added to its conversation
-        self._finish: Event  # of the last turn
+        self._parts: Sequence[Mapping[str, Any]] = ()  # of the last turn
+        self._finish: Event = NO_EVENT  # of the last turn
         self._usages: list[dict[str, Any]] = []  # of the turns that have ended
         self._progress: dict[str, int] = {}  # notices of each call
         self._later: list[Action] = []  # rule 1
@@ -143,6 +190,7 @@ class RunDriver(StreamRun):
         self._began = 0.0
         self._waited_until = -math.inf
         self._is_over = True
+        self._goes_on: asyncio.Task[None] | None = None
 
     def _use_output(self, spec: StreamSpec) -> RunSink:
         """Takes the place of a spec's output."""
@@ -164,7 +212,11 @@ class RunDriver(StreamRun):
         """Works as `StreamRun.begin`."""
         self._is_over = False
         self._plan.held.take()
-        self._keep_time()
+        if self._former is None:
+            self._keep_time()
+        else:
+            self._goes_on = self._loop.create_task(self._go_on(self._former))
+            self._goes_on.add_done_callback(self._gone_on)
 
     def turn_ended(self, finish: Event) -> None:
         """Works as `StreamRun.turn_ended`."""
@@ -173,8 +225,12 @@ class RunDriver(StreamRun):
         trace = self._session.spec.trace
         if trace is not None:
             trace.turn_ended(finish)
+        self._parts = self._content.take()
         later, self._later = self._later, []
-        self._execute([*later, *self._run.end_turn(finish["finish_reason"])])
+        actions = [*later, *self._run.end_turn(finish["finish_reason"])]
+        if self._run.state is not RunState.ENDED:
+            self._keep(self._parts)
+        self._execute(actions)
         self._keep_time()
 
     def stop(self) -> None:
@@ -184,7 +240,13 @@ class RunDriver(StreamRun):
         self._is_over = True
         self._later.clear()
         self._stop_time()
-        self._approvals.close()
+        if self._session.relay.is_over or not self._kept.is_kept:
+            self._approvals.close()
+            self._kept.end()
+        else:  # others may go on with it
+            self._approvals.leave()
+        if self._goes_on is not None:
+            self._goes_on.cancel()
         for action in self._run.stop():
             if isinstance(action, EndCall):
                 self._end_call(action.call)
@@ -249,7 +311,7 @@ class RunDriver(StreamRun):
         return 0.0 if self._run.state is RunState.WAITING else self._timers.clock() - self._waited_until
 
     def _asked(self, call: RunCall, asked: AskedApproval) -> None:
-        if not self._is_over:
+        if not self._is_over and ("approval.required", call.call_id) not in self._has:
             self._session.add([_required(call, asked)])
 
     def _decided(self, call: RunCall, asked: AskedApproval, made: ApprovalDecision) -> None:
@@ -324,6 +386,8 @@ class RunDriver(StreamRun):
     def _tell(self, action: CallEnded | Decided | EndStep | Warn | Finish) -> None:
         """Sends what its client learns of an action."""
         relay = self._session.relay
+        if self._has and mark_of(action) in self._has:
+            return
         if isinstance(action, CallEnded):
             self._sight.ended(action.call)
             relay.add(_result(action.call))
@@ -351,7 +415,9 @@ class RunDriver(StreamRun):
 
     def _begin_turn(self, turn: BeginTurn) -> None:
         calls = self._run.steps[-2].calls
-        self._said += [message_of_turn(self._content.take(), calls), *results_of(calls)]
+        self._said += [message_of_turn(self._parts, calls), *results_of(calls)]
+        self._content.take()  # what came between
+        self._keep()
         self._loop.call_soon(self._session.guarded, partial(self._reserve, turn))
 
     def _reserve(self, turn: BeginTurn) -> None:
@@ -361,18 +427,104 @@ class RunDriver(StreamRun):
         spec = replace(self._spec, request=request, prompt_characters=characters(request))
         wanted = self._session.lacks_spend(spec)
         if wanted is None:
-            self._session.begin_turn(spec)
+            self._ask(turn, spec)
         else:
-            self._session.ask_for_spend(wanted, partial(self._reserved, spec))
+            self._session.ask_for_spend(wanted, partial(self._reserved, turn, spec))
 
-    def _reserved(self, spec: StreamSpec, more: Amount) -> None:
+    def _reserved(self, turn: BeginTurn, spec: StreamSpec, more: Amount) -> None:
         if self._is_over:
             return
         if not more:
             self._session.stop("length", "spend")
             return
         self._session.take_spend(more)
-        self._session.begin_turn(spec)
+        self._ask(turn, spec)
+
+    def _ask(self, turn: BeginTurn, spec: StreamSpec) -> None:
+        is_cut = ("step.start", turn.step) in self._has
+        self._has = set()  # the log has nothing of what follows
+        self._session.begin_turn(spec, lost_worker() if is_cut else None)
+
+    # -- what is kept, and a run that another worker has begun: rule 6 --
+
+    def _keep(self, parts: Sequence[Mapping[str, Any]] | None = None) -> None:
+        if self._kept.is_kept:
+            left = self._seconds
+            if self._timer is not None:
+                left -= self._timers.clock() - self._began
+            memory = RunMemory({}, self._finish, self._usages, self._sink.providers, left)
+            added = b"" if parts is None else encode_parts(parts)
+            self._kept.keep(encode_state(self._run, memory), added)
+
+    async def _is_stored(self) -> bool:
+        if not self._is_over:
+            self._session.flush()
+        return await self._plan.stored(self._plan.identity.stream_id)
+
+    def _lose(self) -> None:
+        """Ends the run here: another worker has it."""
+        if not self._is_over:
+            self._plan.stop(self._plan.identity.stream_id)
+
+    async def _go_on(self, former: FormerOwner) -> None:
+        """Goes on with the run of a worker that is gone."""
+        try:
+            kept = await self._kept.go_on(former.epoch)
+            results = {} if kept is None else await self._results(kept)
+        except LostRun:
+            self._lose()
+            return
+        except (StoreError, Error, ValueError) as problem:
+            _log.warning("stream %s: its run does not go on: %s", self._plan.identity.stream_id, problem)
+            kept, results = None, {}
+        if self._is_over:
+            return
+        if kept is None:
+            self._session.fail(lost_worker())
+        else:
+            self._session.guarded(partial(self._load, former.said, kept, results))
+
+    def _gone_on(self, task: asyncio.Task[None]) -> None:
+        self._goes_on = None
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not self._is_over:
+            self._session.guarded(partial(_raise, problem))
+
+    async def _results(self, kept: KeptRun) -> dict[str, CallResult | None]:
+        """Returns what is known of the calls of the last turn, by their ids; as for `ToolRun.load`."""
+        found: dict[str, CallResult | None] = {}
+        if not kept.state:
+            return found
+        for call in calls_of_state(kept.state):
+            result = await self._kept.result(call)
+            if result is not None or self._kept.key_of(call) in kept.begun:
+                found[call.call_id] = result
+        return found
+
+    def _load(self, said: Sequence[Event], kept: KeptRun, results: Mapping[str, CallResult | None]) -> None:
+        """Goes on from a state: the turn that it has begun is asked again, and calls go on."""
+        self._has = marks_of(said)
+        if not kept.state:  # the first turn was cut
+            self._sink.go_on(1, {}, (), has_start=bool(said))
+            self._loop.call_soon(self._session.guarded, partial(self._reserve, BeginTurn(1, without_tools=False)))
+            self._keep_time()
+            return
+        memory = decode_state(kept.state)
+        self._finish, self._usages, self._seconds = memory.finish, memory.usages, memory.seconds
+        actions = self._run.load(memory.run, results)
+        steps = self._run.steps
+        turns = [decode_parts(each) for each in kept.added]
+        for step, parts in zip(steps, turns[:-1], strict=False):
+            self._said += [message_of_turn(parts, step.calls), *results_of(step.calls)]
+        self._parts = turns[-1]
+        ids = [call.call_id for step in steps for call in step.calls]
+        self._sink.go_on(len(turns), memory.providers, ids, has_start=bool(said))
+        self._session.relay.recall_turns(memory.usages)
+        self._execute(actions)
+        for asked in self._run.asked():
+            self._approvals.ask_on(asked.call, asked.digest)
+        self._keep_time()
+        self._session.advance()
 
 
 class _LastSteps:
@@ -391,6 +543,10 @@ class _LastSteps:
     def steps_so_far(self) -> list[dict[str, Any]]:
         """Works as `TurnListener.steps_so_far`."""
         return self._steps
+
+
+def _raise(problem: BaseException) -> Never:
+    raise problem
 
 
 def _result(call: RunCall) -> Event:

@@ -9,26 +9,29 @@ Owns the toolbox of the configuration. A run keeps the one that it began with, u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 from msgspec import UNSET, Raw
 
 from gai_fast.core.requests.reading import characters
-from gai_fast.core.run import CallResult, RunCall, RunLimits
+from gai_fast.core.run import RunLimits
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
+from gai_fast.model.events import Event
 from gai_fast.model.request import Request, Tool
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings
 from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
+from gai_fast.net.attempts.records import RunRecord
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_messages import with_tools
 from gai_fast.net.runs.run_records import RunRecords, kept_for
 from gai_fast.net.runs.run_tallies import RunTallies
-from gai_fast.net.stream.run_driver import RunDriver, RunPlan
+from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
@@ -97,9 +100,7 @@ class RunOffer:
             raise Error("invalid_request", text, reason="tool_name")
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
-        spec.request = whole = with_tools(
-            request.without_run_members(), [_tool(name, each) for name, each in self._offered.items()]
-        )
+        spec.request = whole = _whole(request, self._offered)
         spec.prompt_characters = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         plan = RunPlan(
@@ -110,24 +111,24 @@ class RunOffer:
             model.run_timeout,
             RunIdentity(spec.caller, spec.request_id, stream_id, request_key or stream_id),
             self._held,
-            NoRecords(),
             self._tools.desk,
             self._tools.tallies,
+            self._tools.streams.is_stored,
+            self._tools.streams.leave_to_other,
         )
-        spec.run = partial(self._begun, plan)
+        spec.run = partial(self._tools.begun, plan, None)
+        if spec.log_header is not None:
+            spec.recorded_run = _record_of(plan)
 
-    def _begun(self, plan: RunPlan, session: Session, spec: StreamSpec) -> StreamRun:
-        return RunDriver(plan, session, spec, self._tools.timers, self._tools.loop)
 
+class RunStreams(Protocol):
+    """The part of the engine that runs use."""
 
-class NoRecords:
-    """The records of runs that no other worker goes on with: there are none. As `CallRecords`."""
+    def is_stored(self, stream_id: str) -> Awaitable[bool]:
+        """Returns whether the store has all that the log of a stream has by now."""
 
-    async def started(self, call: RunCall, key: str) -> None:
-        """Notes nothing."""
-
-    async def ended(self, call: RunCall, result: CallResult) -> None:
-        """Notes nothing."""
+    def leave_to_other(self, stream_id: str) -> None:
+        """Stops a stream that another worker has."""
 
 
 class RunTools:
@@ -139,6 +140,7 @@ class RunTools:
         loop: The loop.
         records: The records of the store.
         tallies: The counts of the process.
+        streams: The streams of the process.
         functions: Functions of the program that are tools, which every model may use.
 
     Raises:
@@ -152,11 +154,13 @@ class RunTools:
         loop: asyncio.AbstractEventLoop,
         records: Records,
         tallies: RunTallies,
+        streams: RunStreams,
         functions: Sequence[Callable[..., Any]] = (),
     ) -> None:
         kept = RunRecords(records, kept_for(settings))
         self.desk = ApprovalDesk(kept, timers, loop, settings.runs)
         self.tallies = tallies
+        self.streams = streams
         self._functions = functions
         self.timers = timers
         self.loop = loop
@@ -176,6 +180,49 @@ class RunTools:
             held, self._held = self._held, self._made(settings)
             held.give_back()
         self._settings = settings
+
+    def go_on(
+        self, spec: StreamSpec, stream_id: str, record: RunRecord, said: Sequence[Event]
+    ) -> Callable[[int], Callable[[Session, StreamSpec], StreamRun]]:
+        """Makes the stream of a spec the run of a worker that is gone. Returns what makes that of an owner's epoch.
+
+        It offers the tools that the run began with, as they were then; a call of one that is not there fails.
+
+        Args:
+            spec: The attempt, with a native request.
+            stream_id: Its id.
+            record: What makes it a run.
+            said: The events of its log.
+
+        Raises:
+            ValueError: The record is damaged.
+        """
+        request = spec.request
+        if not isinstance(request, Request):
+            raise TypeError("a run needs a native request")
+        offered = msgspec.convert(record.tools, dict[str, GatewayTool])
+        own = [tool for tool in request.tools if tool.name not in offered]
+        spec.request = whole = _whole(msgspec.structs.replace(request, tools=own), offered)
+        spec.prompt_characters = characters(whole)
+        spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
+        plan = RunPlan(
+            whole,
+            offered,
+            frozenset(record.client_tools),
+            RunLimits(record.max_steps, record.max_tool_calls, record.parallel_tools, record.asks),
+            record.seconds,
+            RunIdentity(spec.caller, spec.request_id, stream_id, record.request_key),
+            self._held,
+            self.desk,
+            self.tallies,
+            self.streams.is_stored,
+            self.streams.leave_to_other,
+        )
+        return lambda epoch: partial(self.begun, plan, FormerOwner(said, epoch))
+
+    def begun(self, plan: RunPlan, former: FormerOwner | None, session: Session, spec: StreamSpec) -> StreamRun:
+        """Makes the run of a stream that begins here, or goes on."""
+        return RunDriver(plan, session, spec, self.timers, self.loop, former)
 
     def wish(
         self,
@@ -257,6 +304,25 @@ class RunTools:
             task = self.loop.create_task(toolbox.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+def _whole(request: Request, offered: Mapping[str, GatewayTool]) -> Request:
+    """Returns a request with the tools that its run offers."""
+    return with_tools(request.without_run_members(), [_tool(name, each) for name, each in offered.items()])
+
+
+def _record_of(plan: RunPlan) -> RunRecord:
+    limits = plan.limits
+    return RunRecord(
+        msgspec.to_builtins(plan.offered),
+        sorted(plan.client_tools),
+        limits.max_steps,
+        limits.max_tool_calls,
+        limits.parallel_tools,
+        limits.asks,
+        plan.seconds,
+        plan.identity.request_key,
+    )
 
 
 def _tool(name: str, tool: GatewayTool) -> Tool:

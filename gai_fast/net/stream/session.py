@@ -65,6 +65,11 @@ _HOLDING_END: Final[Phase] = Phase.HOLDING_END
 _OVER: Final[Phase] = Phase.OVER
 
 
+def lost_worker() -> Error:
+    """Returns the failure of a stream whose worker is gone."""
+    return Error("network", "the worker that ran this stream is gone", reason="worker_lost")
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class EngineCallbacks:
     """The part of the engine that a session uses.
@@ -197,7 +202,10 @@ class Session(ReadStream):
 
     def _resume(self, said: Sequence[Event]) -> None:
         """Goes on with the stream of a worker that is gone: rule 7."""
-        lost = Error("network", "the worker that ran this stream is gone", reason="worker_lost")
+        if self._run is not None:
+            self.relay.resume_run(said)
+            return
+        lost = lost_worker()
         announced: Event = {"type": "warning", "reason": TAKEN_OVER}
         self.relay.resume(said, lost, announced, may_prefill=self.spec.model.prefill)
         if not self.attempts.resume(goes_on=self.relay.delivered):
@@ -369,26 +377,32 @@ class Session(ReadStream):
         if self.intake.allowance is not None:
             self.intake.allowance.take(more)
 
-    def begin_turn(self, spec: StreamSpec) -> None:
+    def begin_turn(self, spec: StreamSpec, failure: Error | None = None) -> None:
         """Asks the model again, as soon as processors hold nothing that comes before its answer.
 
         Args:
             spec: The turn.
+            failure: As for `Relay.begin_turn`.
         """
-        self.guarded(partial(self._begin_turn, spec))
+        self.guarded(partial(self._begin_turn, spec, failure))
 
-    def _begin_turn(self, spec: StreamSpec) -> FastPath | None:
+    def _begin_turn(self, spec: StreamSpec, failure: Error | None) -> FastPath | None:
         if self.relay.holds:
             self._next_turn = spec
             return None
         former = self.intake
-        self.relay.begin_turn(spec.prompt_characters)
+        self.relay.begin_turn(spec.prompt_characters, failure)
         self.attempts = Attempts(
             self._targets, spec, self.stream_id, self._meter, self._loop, self._loop.time(), self.attempts
         )
         self.intake = Intake(self, self.attempts, self._delivery, self._meter, self._timers, self._clock)
         self.intake.relay, self.intake.allowance = self.relay, former.allowance
         return self._ask()
+
+    def flush(self) -> None:
+        """Sends what is gathered."""
+        if self.phase is _RUNNING and self._delivery.is_committed:
+            self.guarded(self._send)
 
     def finish_run(self, finish: Event) -> None:
         """Ends the run well; as `Relay.finish_run`."""

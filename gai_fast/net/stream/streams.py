@@ -320,7 +320,7 @@ class Engine(EngineCallbacks):
                 from gai_fast.net.stream.run_tools import RunTools  # what most gateways do not need
 
                 self.run_tools = RunTools(
-                    settings, self.timers, self._loop, self.store.records, self.runs, self._functions
+                    settings, self.timers, self._loop, self.store.records, self.runs, self, self._functions
                 )
         except ValueError as problem:
             raise GuardError(str(problem)) from None
@@ -662,6 +662,11 @@ class Engine(EngineCallbacks):
         kind, _, approval_id = message.partition(" ")
         if kind == DECIDED:
             session.hear(approval_id)
+
+    def is_stored(self, stream_id: str) -> Awaitable[bool]:
+        """Returns whether the store has all that the log of a stream has now; as `Store.stored`."""
+        publication = self.durable.publication(stream_id)
+        return self.store.stored(None if publication is None else publication.log)
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""

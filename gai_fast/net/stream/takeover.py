@@ -49,6 +49,7 @@ from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.records import (
     NATIVE_VERSION,
     NO_REQUEST,
+    ROUTE_VERSION,
     VERSION,
     RequestRecord,
     RouteRecord,
@@ -57,7 +58,7 @@ from gai_fast.net.attempts.records import (
     has_secret,
     version_of,
 )
-from gai_fast.net.attempts.spec import Clock, Keeping, StreamSpec
+from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
@@ -74,6 +75,7 @@ from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
 
 if TYPE_CHECKING:
+    from gai_fast.net.stream.run_tools import RunTools
     from gai_fast.net.stream.streams import StreamLimits
 
 _log: Final = logging.getLogger("gai_fast.engine")
@@ -94,11 +96,13 @@ class TakeOverHost(Protocol):
     Attributes:
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
+        run_tools: The gateway's tools. None if there are none.
         streams: The running streams, by id.
     """
 
     ledger: Ledger
     limits: StreamLimits | None
+    run_tools: RunTools | None
     streams: dict[str, Session]
 
     @property
@@ -171,7 +175,9 @@ class TakeOvers:
         model = self._targets.settings.model(log.header.model)
         if log.request is None or log.lost or model is None or session.relay.is_over or session.spec.hold:
             return False
-        return not session.has_content or _is_mended(replace(session.spec, model=model))
+        if session.spec.run is not None or not session.has_content:
+            return True
+        return _is_mended(replace(session.spec, model=model))
 
     def has_room(self, taking: int) -> bool:
         """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`, and the server's limits.
@@ -190,7 +196,7 @@ class TakeOvers:
         header, request = spec.log_header, spec.request
         if header is None or spec.credential is not None or not (header.format == NATIVE or spec.hold):
             return None
-        if spec.run is not None:
+        if spec.run is not None and (spec.recorded_run is None or spec.hold):
             return None
         route, kept = None, None if spec.keeping is None else spec.keeping.recorded()
         given: Request | dict[str, Any]
@@ -209,7 +215,7 @@ class TakeOvers:
         try:
             record = encode(
                 RequestRecord(
-                    NATIVE_VERSION if route is None else VERSION,
+                    _version_of(spec, route),
                     NO_REQUEST if route is not None else msgspec.Raw(encode(request)),
                     spec.dialect,
                     spec.can_reset,
@@ -227,6 +233,7 @@ class TakeOvers:
                     spec.is_large,
                     "" if spec.trace is None else spec.trace.context,
                     route,
+                    spec.recorded_run,
                 )
             )
         except (TypeError, ValueError):  # a lone surrogate
@@ -272,9 +279,15 @@ class TakeOvers:
                 spec, context = self._of_route(header, model, kept, request)
             else:
                 spec, context = self._spec(header, model, kept, request, length)
-            if _has_content(said) and not _is_mended(spec):
+            run = None
+            if kept.run is not None:
+                tools = self._host.run_tools
+                if tools is None:
+                    return EndsInstead()
+                run = tools.go_on(spec, header.stream_id, kept.run, said)
+            elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
-            piece = b"" if is_whole else _announced(spec, said, gap)
+            piece = b"" if is_whole else _announced(spec, said, gap, is_run=run is not None)
         except (Error, ValueError):
             return EndsInstead()
         if spec.keeping is not None:
@@ -287,7 +300,7 @@ class TakeOvers:
         if refusal is not None:
             return refusal
         withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
-        begin = partial(self._begin, spec, context, log, said, number, piece)
+        begin = partial(self._begin, spec, context, log, said, number, piece, run)
         return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, kept_by(gap)), withdraw)
 
     async def _admitted(self, header: LogHeader, kept: RequestRecord, owner: Owner) -> EndsInstead | None:
@@ -345,10 +358,20 @@ class TakeOvers:
             raise NoRoom from None
 
     def _begin(
-        self, spec: StreamSpec, context: StreamContext, log: StreamLog, said: list[Event], number: int, piece: bytes
+        self,
+        spec: StreamSpec,
+        context: StreamContext,
+        log: StreamLog,
+        said: list[Event],
+        number: int,
+        piece: bytes,
+        run: Callable[[int], Callable[[Session, StreamSpec], StreamRun]] | None,
+        taken: TakeOver,
     ) -> bool:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
         header = log.header
+        if run is not None:
+            spec.run = run(taken.epoch)
         try:
             publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
         except Error as error:
@@ -364,7 +387,7 @@ class TakeOvers:
     # -- sight --
 
     def _begin_as(
-        self, begin: Callable[[], bool], outcome: _Outcome, log: StreamLog, kept: int, taken: TakeOver
+        self, begin: Callable[[TakeOver], bool], outcome: _Outcome, log: StreamLog, kept: int, taken: TakeOver
     ) -> None:
         """Goes on with a stream, and counts its outcome as soon as it is known.
 
@@ -375,7 +398,7 @@ class TakeOvers:
             kept: Characters of the text that the log has.
             taken: The change of the owner.
         """
-        if not begin():
+        if not begin(taken):
             outcome = "refused"
         _tell(log, outcome, kept, taken)
         session = self._host.streams.get(log.header.stream_id)
@@ -484,6 +507,13 @@ class TakeOvers:
         return spec, context
 
 
+def _version_of(spec: StreamSpec, route: RouteRecord | None) -> int:
+    """Returns the version of the record of a stream that begins."""
+    if spec.recorded_run is not None:
+        return VERSION
+    return NATIVE_VERSION if route is None else ROUTE_VERSION
+
+
 def _let_through(kept: RequestRecord) -> LetThrough | None:
     """Returns what guards have let through of a request. None if they have found nothing."""
     if not kept.said and not kept.own:
@@ -546,20 +576,21 @@ def _tell(log: StreamLog, outcome: _Outcome, kept: int | None, taken: TakeOver) 
     _log.log(level, text, log.header.stream_id, former, taken.waited, taken.worker, taken.epoch, outcome, rest)
 
 
-def _announced(spec: StreamSpec, said: Sequence[Event], gap: Event) -> bytes:
+def _announced(spec: StreamSpec, said: Sequence[Event], gap: Event, *, is_run: bool) -> bytes:
     """Returns the frames with which a stream goes on.
 
     Args:
         spec: The attempt. Its output goes on behind them.
         said: What its log has. The first event has the envelope.
         gap: The event that voids what clients have beyond the log.
+        is_run: Whether it is a run, which has steps that stay.
     """
     encoder = cast("StreamEncoder", spec.output)
     if said:
         encoder.event({"type": "start", "seq": 1})
         encoder.take()
     encoder.event(gap)
-    if _has_content(said) and spec.model.stream.on_midstream_failure == "continue":
+    if _has_content(said) and (is_run or spec.model.stream.on_midstream_failure == "continue"):
         encoder.event({"type": "warning", "reason": TAKEN_OVER})
     if spec.chain is not None:
         spec.chain.number_after(encoder.seq)
@@ -607,7 +638,7 @@ def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of
         return EndsInstead()
     if version > VERSION:
         raise NotYet
-    all_of_them = all_of_them or any(_RESET in piece for piece in backlog.pieces)
+    all_of_them = all_of_them or version == VERSION or any(_RESET in piece for piece in backlog.pieces)
     said = _events_of(backlog.pieces, all_of_them=all_of_them)
     if any(event["type"] in _ENDS for event in said):
         return EndsInstead()

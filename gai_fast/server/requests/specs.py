@@ -298,6 +298,7 @@ class SpecBuilder:
             let=let,
             trace=None,
             unsupported=kept.unsupported,
+            is_run=kept.run is not None,
         )
         spec = specs.spec(self._engine.targets.with_target(model, kept.home), before=None)
         spec.transport = kept.transport

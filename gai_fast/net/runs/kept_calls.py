@@ -1,0 +1,198 @@
+"""What is kept of one run in the store, so that none of its calls is made twice and another worker may go on with it.
+
+Owns the order of log, state and call. `run_records.py` has the form of the records, `run_driver.py` what a state is.
+
+1. A call that is not idempotent is noted before it is made, in every run. If it cannot be noted, it is not made.
+2. A run that others may go on with keeps its state too: at the end of each turn, and at the beginning of the next. A
+   call is noted behind the state that has it, and a state behind the log that has its events: who goes on finds a log
+   with all that the state has, and a state with all calls that were made.
+3. A state that could not be kept is kept before the next call is noted.
+4. The results of such a run are kept. Those of others are not: nobody would read them.
+5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
+6. Who has lost the run makes no call, and says so (`lost`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from gai_fast.core.call_key import idempotency_key
+from gai_fast.core.run import CallResult, RunCall
+from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.model.errors import Error
+from gai_fast.net.runs.run_records import KeptRun, LostRun, OwnedRun, RunRecords
+from gai_fast.net.toolbox.run_calls import NotStored, RunIdentity
+from gai_fast.stores.backend import StoreError
+
+_log: Final = logging.getLogger("gai_fast.tools")
+
+
+class KeptCalls:
+    """The records of one run; as `CallRecords`. Belongs to one loop.
+
+    Args:
+        records: Those of all runs.
+        identity: What its calls have in common.
+        stored: Returns whether the store has all that the run's log has by now. None if nobody may go on with the run.
+        lost: Called if another worker has the run.
+    """
+
+    def __init__(
+        self,
+        records: RunRecords,
+        identity: RunIdentity,
+        stored: Callable[[], Awaitable[bool]] | None,
+        lost: Callable[[], object],
+    ) -> None:
+        self._records = records
+        self._identity = identity
+        self._stored = stored
+        self._lost = lost
+        self._owned: OwnedRun | None = None
+        self._waiting: deque[tuple[bytes, bytes]] = deque()  # states that are not kept yet: rule 3
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether others may go on with the run."""
+        return self._stored is not None
+
+    # -- states --
+
+    def keep(self, state: bytes, added: bytes = b"") -> None:
+        """Keeps a state of the run, soon: rule 2.
+
+        Args:
+            state: The state.
+            added: What the run has added to its conversation since the last one.
+        """
+        if self._stored is not None:
+            self._waiting.append((state, added))
+            self._start(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._save()
+        except LostRun:
+            self._lost()
+        except (StoreError, Error) as problem:
+            _log.warning("stream %s: its run is not kept yet: %s", self._identity.stream_id, problem)
+
+    async def _save(self) -> None:
+        async with self._turn:
+            while self._waiting:
+                if self._stored is not None and not await self._stored():
+                    raise StoreError("unreachable", "the store lacks events of this run")
+                await (await self._own()).save(*self._waiting[0])
+                self._waiting.popleft()
+
+    async def _own(self) -> OwnedRun:
+        if self._owned is None:
+            self._owned = await self._records.begin(self._identity.stream_id, self._identity.caller, 1)
+        return self._owned
+
+    async def go_on(self, epoch: int) -> KeptRun | None:
+        """Takes the run of a worker that is gone over; as `RunRecords.go_on`.
+
+        Args:
+            epoch: The epoch of this worker.
+        """
+        found = await self._records.go_on(self._identity.stream_id, self._identity.caller, epoch)
+        if found is None:
+            return None
+        self._owned, kept = found
+        return kept
+
+    def end(self) -> None:
+        """Removes what is kept: the run has ended."""
+        self._waiting.clear()
+        self._start(self._end())
+
+    async def _end(self) -> None:
+        try:
+            async with self._turn:
+                if self._owned is None:
+                    return
+                if self._stored is None:
+                    await self._owned.end()
+                else:
+                    await self._owned.close()
+        except LostRun:
+            pass  # it is the other worker's
+        except StoreError as problem:
+            _log.warning("stream %s: the record of its run expires: %s", self._identity.stream_id, problem)
+
+    # -- calls (`CallRecords`) --
+
+    async def started(self, call: RunCall, key: str) -> None:
+        """Notes a call; as `CallRecords.started`."""
+        await asyncio.shield(self._start(self._note(call, key)))
+
+    async def _note(self, call: RunCall, key: str) -> None:
+        try:
+            await self._save()
+            async with self._turn:
+                owned = await self._own()
+            await owned.started(key, call.attempt)
+        except LostRun as problem:
+            self._lost()
+            raise NotStored(str(problem)) from None
+        except (StoreError, Error) as problem:
+            _log.warning("stream %s: a call is not noted: %s", self._identity.stream_id, problem)
+            raise NotStored("the store is out of reach") from None
+
+    async def ended(self, call: RunCall, result: CallResult) -> None:
+        """Keeps a result; as `CallRecords.ended`: rule 4."""
+        if self._stored is None or call.tool is None:
+            return
+        whole = [result.value, result.is_error, list(result.parts), result.is_truncated, result.duration_ms]
+        try:
+            async with self._turn:
+                owned = await self._own()
+            await owned.ended(self.key_of(call), encode_json(whole))
+        except LostRun as problem:
+            self._lost()
+            raise NotStored(str(problem)) from None
+        except (StoreError, Error, ValueError, TypeError) as problem:
+            raise NotStored(str(problem)) from None
+
+    async def result(self, call: RunCall) -> CallResult | None:
+        """Returns the result of a call of the worker that is gone. None if none is kept.
+
+        Raises:
+            StoreError: The store fails, or the record is damaged.
+        """
+        assert self._owned is not None
+        raw = await self._owned.result(self.key_of(call))
+        if raw is None:
+            return None
+        try:
+            value, is_error, parts, is_truncated, duration = parse_exact(raw.decode())
+        except (ValueError, TypeError):
+            raise StoreError("damaged", "the record of a result in the store is damaged") from None
+        return CallResult(value, is_error, tuple(parts), is_truncated, duration)
+
+    def key_of(self, call: RunCall) -> str:
+        """Returns the key of a call of one of the gateway's tools."""
+        assert call.tool is not None
+        identity = self._identity
+        return idempotency_key(
+            identity.caller, identity.request_key, call.step, call.ordinal, call.tool.address, call.arguments
+        )
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)  # rule 5
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not isinstance(problem, NotStored):
+            _log.error("the record of a run has failed by a bug of the gateway", exc_info=problem)

@@ -1,0 +1,144 @@
+"""The state of a run as its record has it, and what the log of a run has of it. Sans-IO.
+
+1. A state has all but the conversation: each turn adds its parts to that once.
+2. What a model has written as JSON is kept as it has written it, so that it goes back to the model unchanged.
+3. The log of a run that goes on may have more than its state, never less. `marks_of` says what clients have already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gai_fast.core.run import CallEnded, Decided, EndStep, RunCall, ToolRun, Warn, calls_of_record
+from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.model.events import Event, JSONText
+
+Mark = tuple[str, Any]
+"""An event that a run sends once: its type, and its call or step."""
+
+_TEXTS: Final = {"input": "input_text", "block": "block_text"}
+"""Members of parts that are JSON texts, and their names in a record."""
+_OF_CALLS: Final = frozenset({"tool.result", "approval.required", "approval.decided"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunMemory:
+    """A state.
+
+    Attributes:
+        run: The result of `ToolRun.record`.
+        finish: The `finish` of the last turn that has ended.
+        usages: The usage of each turn that has ended.
+        providers: Provider and model of each step.
+        seconds: What is left of its time.
+    """
+
+    run: Mapping[str, Any]
+    finish: Event
+    usages: list[dict[str, Any]]
+    providers: dict[int, tuple[str, str]]
+    seconds: float
+
+
+def encode_state(run: ToolRun, memory: RunMemory) -> bytes:
+    """Returns a state for a record.
+
+    Args:
+        run: The run.
+        memory: What is kept beside; its `run` is not used.
+
+    Raises:
+        ValueError: It has a number that JSON has no form for.
+    """
+    providers = [[step, *each] for step, each in memory.providers.items()]
+    return encode_json([run.record(), memory.finish, memory.usages, providers, memory.seconds])
+
+
+def decode_state(state: bytes) -> RunMemory:
+    """Returns a state; the opposite of `encode_state`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        record, finish, usages, providers, seconds = parse_exact(state.decode())
+        named = {step: (provider, model) for step, provider, model in providers}
+    except (TypeError, ValueError):
+        raise ValueError("not a state of a run") from None
+    return RunMemory(record, finish, usages, named, seconds)
+
+
+def calls_of_state(state: bytes) -> list[RunCall]:
+    """Returns the calls of the last turn of a state. Raises as `decode_state`."""
+    return calls_of_record(decode_state(state).run)
+
+
+def encode_parts(parts: Sequence[Mapping[str, Any]]) -> bytes:
+    """Returns the parts of a turn for a record: rule 2.
+
+    Args:
+        parts: As `Collector.parts` returns them.
+
+    Raises:
+        ValueError: As `encode_state`.
+    """
+    return encode_json([_written(part) for part in parts])
+
+
+def decode_parts(added: bytes) -> list[dict[str, Any]]:
+    """Returns the parts of a turn.
+
+    Raises:
+        ValueError: They are none.
+    """
+    return [_read(part) for part in parse_exact(added.decode())]
+
+
+def marks_of(said: Sequence[Event]) -> set[Mark]:
+    """Returns what the log of a run has: rule 3.
+
+    Args:
+        said: Its events. A step that is void has sent nothing.
+    """
+    found: dict[Mark, Any] = {}
+    for event in said:
+        kind: str = event["type"]
+        step = event.get("step", 0)
+        if kind == "step.reset":
+            found = {mark: of for mark, of in found.items() if of != step}
+        elif kind in _OF_CALLS:
+            found[kind, event.get("call_id", "")] = step
+        elif kind in ("step.start", "step.end"):
+            found[kind, step] = step
+        elif kind == "warning" and event.get("reason") == "step_limit":
+            found[kind, "step_limit"] = step
+    return {*found}
+
+
+def mark_of(action: object) -> Mark | None:
+    """Returns the mark of the event that an action sends. None if it sends none that has one."""
+    if isinstance(action, CallEnded):
+        return "tool.result", action.call.call_id
+    if isinstance(action, Decided):
+        return "approval.decided", action.call.call_id
+    if isinstance(action, EndStep):
+        return "step.end", action.step
+    return ("warning", "step_limit") if isinstance(action, Warn) else None
+
+
+def _written(part: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: value.text for name, value in part.items() if isinstance(value, JSONText) and name in _TEXTS}
+    if not texts:
+        return dict(part)
+    rest = {name: value for name, value in part.items() if name not in texts}
+    return {**rest, **{_TEXTS[name]: text for name, text in texts.items()}}
+
+
+def _read(part: dict[str, Any]) -> dict[str, Any]:
+    for name, written in _TEXTS.items():
+        if written in part:
+            text = part.pop(written)
+            part[name] = JSONText(text, parse_exact(text))
+    return part

@@ -1,0 +1,152 @@
+"""What is kept of one run: the order of log, state and call, whatever the store does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+
+from gai_fast.core.run import CallResult, RunCall, RunTool
+from gai_fast.net.runs.kept_calls import KeptCalls
+from gai_fast.net.runs.run_records import RunRecords
+from gai_fast.net.toolbox.run_calls import NotStored, RunIdentity
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.records import MemoryRecords
+from tests.waiting import until, until_answered
+
+IDENTITY = RunIdentity("alice", "r1", "gai_1", "key")
+CALL = RunCall("c1", "pay", {"city": "Oslo"}, 1, 0, RunTool("pay"), "running", 1)
+
+
+class Store:
+    """A store that fails while it is told to; and whether it has the log."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryRecords(time.monotonic)
+        self.records = RunRecords(self, 60.0)  # type: ignore[arg-type]  # each method that is used
+        self.fails = False
+        self.has_log = True
+        self.waits: asyncio.Event | None = None
+        self.swaps = 0
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any, **options: Any) -> Any:
+            if self.fails:
+                raise StoreError("unreachable", "the store does not answer")
+            result = await getattr(self.memory, name)(*arguments, **options)
+            if name == "swap":
+                self.swaps += 1
+                if self.waits is not None:
+                    await self.waits.wait()
+            return result
+
+        return call
+
+    async def stored(self) -> bool:
+        return self.has_log
+
+
+def kept_by(store: Store, lost: list[str] | None = None, *, is_kept: bool = True) -> KeptCalls:
+    note = [] if lost is None else lost
+    return KeptCalls(store.records, IDENTITY, store.stored if is_kept else None, lambda: note.append("lost"))
+
+
+async def is_gone(store: Store, name: str) -> bool:
+    return await store.memory.get("run", name) is None
+
+
+async def test_a_state_is_kept_before_a_call_is_noted_and_both_are_found() -> None:
+    store = Store()
+    first = kept_by(store)
+    first.keep(b"state 1", b"turn 1")
+    await first.started(CALL, first.key_of(CALL))
+    await first.ended(CALL, CallResult({"paid": 1}, parts=({"type": "text", "text": "é"},), duration_ms=7))
+    second = kept_by(store)
+    kept = await second.go_on(2)
+    assert kept is not None
+    assert (kept.state, [*kept.added], kept.begun) == (b"state 1", [b"turn 1"], {first.key_of(CALL): 1})
+    assert await second.result(CALL) == CallResult({"paid": 1}, parts=({"type": "text", "text": "é"},), duration_ms=7)
+
+
+async def test_who_has_lost_the_run_makes_no_call() -> None:
+    store, lost = Store(), list[str]()
+    first = kept_by(store, lost)
+    await first.started(CALL, "k1")
+    assert await kept_by(store).go_on(2) is not None
+    with pytest.raises(NotStored, match="another worker"):
+        await first.started(CALL, "k2")
+    assert lost == ["lost"]
+
+
+async def test_a_call_is_not_made_while_its_state_is_not_kept() -> None:
+    store = Store()
+    store.has_log = False
+    kept = kept_by(store)
+    kept.keep(b"state", b"turn")
+    with pytest.raises(NotStored, match="out of reach"):
+        await kept.started(CALL, "k1")
+    store.has_log = True
+    await kept.started(CALL, "k2")
+    found = await kept_by(store).go_on(2)
+    assert found is not None
+    assert (found.state, [*found.added], found.begun) == (b"state", [b"turn"], {"k2": 1})
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_store_out_of_reach_lets_no_call_pass_and_recovers(is_kept: bool) -> None:
+    store = Store()
+    kept = kept_by(store, is_kept=is_kept)
+    store.fails = True
+    with pytest.raises(NotStored, match="out of reach"):
+        await kept.started(CALL, "k1")
+    store.fails = False
+    await kept.started(CALL, "k1")
+
+
+async def test_a_call_that_is_ended_while_it_is_noted_does_not_lose_the_run() -> None:
+    store, lost = Store(), list[str]()
+    kept = kept_by(store, lost)
+    await kept.started(CALL, "k1")
+    store.waits = asyncio.Event()
+    ended = asyncio.create_task(kept.started(CALL, "k2"))
+    await until(lambda: store.swaps >= 3)
+    ended.cancel()
+    await asyncio.gather(ended, return_exceptions=True)
+    store.waits.set()
+    await kept.started(CALL, "k3")
+    assert lost == []
+
+
+async def test_nobody_goes_on_with_a_run_that_has_ended() -> None:
+    store = Store()
+    kept = kept_by(store)
+    kept.keep(b"state", b"turn")
+    await kept.started(CALL, "k1")
+    kept.end()
+    await until_answered(partial(is_gone, store, "gai_1/a1.0/0"))
+    assert await kept_by(store).go_on(2) is None
+
+
+async def test_of_a_run_that_nobody_can_go_on_with_nothing_is_left() -> None:
+    store = Store()
+    kept = kept_by(store, is_kept=False)
+    kept.keep(b"state")
+    await kept.started(CALL, "k1")
+    await kept.ended(CALL, CallResult("done"))
+    assert await store.memory.get("run", "gai_1") is not None
+    kept.end()
+    await until_answered(partial(is_gone, store, "gai_1"))
+    assert await store.memory.get("call", f"gai_1/{kept.key_of(CALL)}") is None
+
+
+async def test_a_run_whose_first_turn_was_cut_has_no_state() -> None:
+    store = Store()
+    found = await kept_by(store).go_on(2)
+    assert found is not None
+    assert found.state == b""
+    again = await kept_by(store).go_on(3)
+    assert again is not None
+    assert again.state == b""

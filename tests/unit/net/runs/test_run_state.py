@@ -1,0 +1,85 @@
+"""States of runs as records have them, and what the log of a run has of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gai_fast.core.run import CallEnded, CallResult, EndStep, Finish, RunLimits, RunTool, ToolRun, Warn
+from gai_fast.model.events import JSONText
+from gai_fast.net.runs.run_state import (
+    RunMemory,
+    calls_of_state,
+    decode_parts,
+    decode_state,
+    encode_parts,
+    encode_state,
+    mark_of,
+    marks_of,
+)
+
+
+def begun() -> ToolRun:
+    run = ToolRun({"pay": RunTool("pay")}, {"own"}, RunLimits(), "gai_1")
+    run.note_call("c1", "pay", {"n": 12345678901234567890, "text": "é"})
+    run.note_call("c2", "own", {})
+    run.end_turn("tool_calls")
+    return run
+
+
+def test_a_state_is_read_as_it_was_written() -> None:
+    run = begun()
+    finish: Any = {"type": "finish", "finish_reason": "tool_calls"}
+    memory = RunMemory({}, finish, [{"total_tokens": 3}], {1: ("openai", "gpt")}, 12.5)
+    state = encode_state(run, memory)
+    found = decode_state(state)
+    assert (found.finish, found.usages, found.providers, found.seconds) == (
+        finish,
+        [{"total_tokens": 3}],
+        {1: ("openai", "gpt")},
+        12.5,
+    )
+    again = ToolRun({"pay": RunTool("pay")}, {"own"}, RunLimits(), "gai_1")
+    again.load(found.run, {})
+    assert again.steps == run.steps
+    assert [call.call_id for call in calls_of_state(state)] == ["c1"]
+
+
+def test_what_a_model_has_written_as_json_goes_back_unchanged() -> None:
+    parts = [
+        {"type": "text", "text": "é"},
+        {"type": "tool_call", "call_id": "c", "name": "pay", "input": JSONText('{"n":1.10}', {"n": 1.1})},
+        {"type": "provider_block", "provider": "p", "block": JSONText("{}", {})},
+        {"type": "tool_call", "call_id": "c", "name": "pay", "input": {"a": 1}},
+    ]
+    found = decode_parts(encode_parts(parts))
+    assert found[1]["input"].text == '{"n":1.10}'
+    assert found[2]["block"].text == "{}"
+    assert (found[0], found[3]) == (parts[0], parts[3])
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b"7", b"[1,2,3,4,5]", b'{"a":1}', b"\xff"])
+def test_a_damaged_state_is_none(damaged: bytes) -> None:
+    with pytest.raises(ValueError, match="not a state"):
+        decode_state(damaged)
+
+
+def test_the_log_tells_what_clients_have_but_not_of_a_step_that_is_void() -> None:
+    said: list[Any] = [
+        {"type": "start"},
+        {"type": "step.start", "step": 1},
+        {"type": "tool.result", "step": 1, "call_id": "c1"},
+        {"type": "step.end", "step": 1},
+        {"type": "warning", "reason": "step_limit", "step": 1},
+        {"type": "step.start", "step": 2},
+        {"type": "tool.result", "step": 2, "call_id": "c2"},
+    ]
+    marks = marks_of(said)
+    assert ("step.start", 2) in marks
+    assert ("tool.result", "c2") in marks
+    rest = marks_of([*said, {"type": "step.reset", "step": 2, "reason": "worker_lost"}])
+    call = begun().steps[0].calls[0]
+    call.result = CallResult(1)
+    assert rest == {("step.start", 1), *(mark_of(each) for each in (CallEnded(call), EndStep(1), Warn()))}
+    assert mark_of(Finish("stop")) is None
