@@ -210,19 +210,20 @@ class Transcript:
 class Repetition:
     """What a client has of an answer that runs through new processors: what repeats it is left out.
 
-    Time decides where `safety` and `json.snapshot` stand. So each `safety` is sent once, wherever it comes, and no
-    snapshot of what the client has.
+    Time decides where `safety`, a guard's `warning` and `json.snapshot` stand. So each `safety` is sent once, wherever
+    it comes, a warning once a guard, and no snapshot of what the client has.
 
     Args:
         failure: Raised by `take` if the answer differs.
     """
 
-    __slots__ = ("_failure", "_is_given_up", "_safety", "_said")
+    __slots__ = ("_failure", "_is_given_up", "_safety", "_said", "_warned")
 
     def __init__(self, failure: Error) -> None:
         self._failure = failure
         self._said = Transcript()
         self._safety: Counter[str] = Counter()
+        self._warned: set[str] = set()
         self._is_given_up = False
 
     def recall(self, event: Event) -> None:
@@ -233,6 +234,8 @@ class Repetition:
             self._safety.clear()
         elif kind == "safety":
             self._safety[_finding_of(event)] += 1
+        elif kind == "warning" and "guard" in event:
+            self._warned.add(event["guard"])
         elif kind != _SNAPSHOT and kind not in LIFECYCLE:
             self._said.take(event)
 
@@ -260,6 +263,8 @@ class Repetition:
             return event if kind == "finish" else None
         if kind == "start":
             return None
+        if kind == "warning" and "guard" in event:
+            return None if event["guard"] in self._warned else event
         if kind == "safety":
             found = _finding_of(event)
             if not self._safety[found]:

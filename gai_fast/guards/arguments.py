@@ -15,7 +15,7 @@ import re
 from collections import deque
 from typing import Final, Protocol
 
-from gai_fast.guards.automaton import Match, Piece, Turn
+from gai_fast.guards.automaton import Match, Piece, SearchTurn
 from gai_fast.guards.characters import joined
 from gai_fast.model.events import join_surrogates
 
@@ -109,7 +109,7 @@ class ArgumentSearch:
         "is_text",
     )
 
-    def __init__(self, search: TextSearch, *, holds: bool = True, turn: Turn | None = None) -> None:
+    def __init__(self, search: TextSearch, *, holds: bool = True, turn: SearchTurn | None = None) -> None:
         self._search = search
         self._turn = turn
         self._rest = ""

@@ -72,7 +72,7 @@ Piece = str | Match
 """What a scan has decided: text that passes, or a match in the place of its text."""
 
 
-class Turn:
+class SearchTurn:
     """What all searches of one stream may still take in this turn of the loop."""
 
     __slots__ = ("left",)
@@ -233,7 +233,7 @@ class Automaton:
         self._first = self._context(tuple(nodes), (0,) * len(self._leads))
         self._start = self._state((), (), self._first)
 
-    def scan(self, *, holds: bool = True, turn: Turn | None = None) -> Scan:
+    def scan(self, *, holds: bool = True, turn: SearchTurn | None = None) -> Scan:
         """Returns the search of one text.
 
         Args:
@@ -581,7 +581,7 @@ class Scan:
         "_turn",
     )
 
-    def __init__(self, automaton: Automaton, holds: bool, turn: Turn | None) -> None:
+    def __init__(self, automaton: Automaton, holds: bool, turn: SearchTurn | None) -> None:
         self._automaton = automaton
         self._holds = holds
         self._turn = turn
@@ -646,7 +646,7 @@ class Scan:
         self._search(whole, len(kept), sys.maxsize)
         return self._decide(whole, text)
 
-    def _feed_bounded(self, text: str, turn: Turn) -> list[Piece]:
+    def _feed_bounded(self, text: str, turn: SearchTurn) -> list[Piece]:
         """Searches as much of a text as the turn has room for."""
         if turn.left <= 0:
             self._rest = text

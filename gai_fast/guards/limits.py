@@ -54,7 +54,7 @@ class Limits:
     """Transitions of all states together, each up to 100 bytes: eight a state. Texts in many scripts need more."""
 
     classified: int = 64 * KIB
-    """Code points beyond Latin-1 whose class is remembered: all that texts in a few languages use."""
+    """Code points whose class is remembered, in each of two tables: all that texts in a few languages use."""
 
     slice: int = 16 * KIB
     """Characters that are searched in one turn of the loop: unseen text takes up to 50 ms."""

@@ -76,12 +76,13 @@ class Placeholders:
         return self._values
 
     def recall(self, values: Mapping[str, str]) -> None:
-        """Knows placeholders again that another process has issued; none is issued after that.
+        """Knows placeholders again that another process has issued. Their numbers are not issued anew.
 
         Args:
             values: As the attribute.
         """
         self._values.update(values)
+        self._taken.update(values)
         self._sorted = sorted(self._values)
         self._longest = max([len(each) for each in self._values], default=0)
 

@@ -802,3 +802,34 @@ async def test_an_error_of_the_upstream_repeats_no_match(net: Net, route: str, a
             words = "no guard has judged" if judged else "[words]"
             error = given.events[-2]["error"] if is_stream and at == "amid" else given.error
             assert words in error["message"]
+
+
+@on_uvloop
+@pytest.mark.parametrize("way", ["cancel", "drain", "break"])
+async def test_a_held_suffix_is_decided_by_an_end_that_comes_early(net: Net, way: str) -> None:
+    breaks = asyncio.Event()
+
+    async def half(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(delta("a kestrel, the kes")))
+        if way == "break":
+            await breaks.wait()
+            peer.reset()
+        await peer.until_gone()
+
+    guard = GuardSettings("names", "words", words=("kestrel",))
+    gateway = await net.gateway(await net.upstream(half), guards=(guard,))
+    client, response = await gateway.stream(M)
+    await response.until(b", the ")
+    assert b"kes" not in response.body
+    if way == "break":
+        breaks.set()
+    elif way == "cancel":
+        gateway.running.engine.cancel(id_of(response))
+    else:
+        gateway.running.engine.disconnect_clients(asyncio.get_running_loop().time())
+    await response.rest()
+    assert response.text == "a [words], the kes"
+    assert response.types[-2:] == ["finish" if way == "cancel" else "error", "done"]
+    await until(lambda: not gateway.streams)
+    client.close()

@@ -12,7 +12,7 @@ from gai_fast.core.processing.chain import Chain
 from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
 from gai_fast.guards.arguments import ArgumentSearch
-from gai_fast.guards.automaton import Automaton, Turn
+from gai_fast.guards.automaton import Automaton, SearchTurn
 from gai_fast.guards.restore import Placeholders, Restorer
 from gai_fast.guards.stages.channel import OutputGuard, Search
 from gai_fast.guards.stages.judging import JudgeStage
@@ -32,7 +32,7 @@ def output_stage(
         placeholders: What its upstream got in place of own words. None if no guard restores.
         counts: Counts what the guards do.
     """
-    turn = Turn()
+    turn = SearchTurn()
     matching: list[OutputGuard] = []
     judging: list[ActiveGuard] = []
     for each in guards:
@@ -71,7 +71,7 @@ class MatchGuard:
     __slots__ = ("_automaton", "_counts", "_guard", "_is_flag", "_stream", "_turn", "action", "name")
 
     def __init__(
-        self, guard: ActiveGuard, automaton: Automaton, stream: StreamInfo, counts: GuardCounts, turn: Turn
+        self, guard: ActiveGuard, automaton: Automaton, stream: StreamInfo, counts: GuardCounts, turn: SearchTurn
     ) -> None:
         self._turn = turn
         self._guard = guard

@@ -14,9 +14,9 @@ guards of one text. The stage is the first processor of its stream.
 5. What was masked cannot be proven any more: reasoning loses its signature, a call too. Citations lose their places in
    a text of another length. Deltas have no `logprobs`: they spell the tokens of the upstream.
 6. After a `Stop` the stage passes what makes a stream legal, and nothing else.
-7. The searches of one turn of the loop take no more than `Turn` has. What is left of an event waits for the next turns,
-   and all events behind it; `waiting` counts both. An end that does not wait for them has one turn more: what is not
-   searched by then is dropped.
+7. The searches of one turn of the loop take no more than `SearchTurn` has. What is left of an event waits for the next
+   turns, and all events behind it; `waiting` counts both. An end that does not wait for them has one turn more: what is
+   not searched by then is dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Final, NoReturn, cast
 
 from gai_fast.core.processing.processor import FRAME, Processor
-from gai_fast.guards.automaton import Turn
+from gai_fast.guards.automaton import SearchTurn
 from gai_fast.guards.outcomes import reworded, stopped
 from gai_fast.guards.stages.changed import Changed, rewritten, size_of
 from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped
@@ -77,7 +77,7 @@ class GuardStage(Processor):
 
     hides_scores: ClassVar[bool] = True
 
-    def __init__(self, guards: Sequence[OutputGuard], turn: Turn | None = None) -> None:
+    def __init__(self, guards: Sequence[OutputGuard], turn: SearchTurn | None = None) -> None:
         self._guards = guards
         self._turn = turn
         self._turn_ms = -1

@@ -112,3 +112,10 @@ def test_another_process_knows_what_was_issued() -> None:
     assert not known.have_beginning("<IP_1")
     restorer = Restorer(known)
     assert restorer.restored([*restorer.feed("<IP_2> <IP_1>"), *restorer.end()]) == "10.0.0.1 <IP_1>"
+
+
+def test_a_recalled_placeholder_is_not_issued_for_another_value() -> None:
+    placeholders = Placeholders()
+    placeholders.recall({"<EMAIL_1>": "a@x.com"})
+    assert placeholders.issue("email", "b@x.com") == "<EMAIL_2>"
+    assert placeholders.values == {"<EMAIL_1>": "a@x.com", "<EMAIL_2>": "b@x.com"}

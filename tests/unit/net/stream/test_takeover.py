@@ -925,3 +925,15 @@ async def test_a_stream_goes_on_in_the_trace_of_its_request() -> None:
     assert traced.asked == [trace.context]
     engine.telemetry = None
     await engine.close()
+
+
+def test_a_guard_is_warned_of_once_whoever_runs_the_stream() -> None:
+    repetition = Repetition(Error("internal", "differs"))
+    warning: Any = {"type": "warning", "reason": "guard_failed", "guard": "hk"}
+    repetition.recall({"type": "text.delta", "text": "Hi"})
+    repetition.recall(warning)
+    repetition.begin()
+    assert repetition.take({"type": "text.delta", "text": "Hi"}) is None
+    assert repetition.take(warning) is None
+    other: Any = {**warning, "guard": "other"}
+    assert repetition.take(other) is other
