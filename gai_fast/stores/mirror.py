@@ -14,7 +14,8 @@ Owns the mirrors and the tasks that fill them. `alive.py` decides whether a work
    read. A copy that cannot be taken over, such as one of an earlier release, breaks off with `worker_lost`. A mirror
    without watchers is dropped: who asks next finds that the worker is gone. If a worker lives, the store may have lost
    its copy, or may not show it to this process. The followers wait for `limits.mirror_patience` until the copy is
-   written again; then they must resume.
+   written again; then they must resume. A copy that this process has taken over and does not write, as the store's
+   answer was lost, is let go.
 5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
 6. Every read is limited (`limits.mirror_streams`, `mirror_reads`). The filling task reads the rest.
 7. A log of this process whose copy has another owner is adopted: from then on it is a mirror, and its followers stay.
@@ -33,7 +34,17 @@ from typing import Any, Final, NamedTuple
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.stores._base import CALLS, EndsInstead, NoRoom, NotYet, TakeOver, damaged, frames_after, kept_before_gap
+from gai_fast.stores._base import (
+    CALLS,
+    EndsInstead,
+    LogHeader,
+    NoRoom,
+    NotYet,
+    TakeOver,
+    damaged,
+    frames_after,
+    kept_before_gap,
+)
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
 from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
@@ -117,6 +128,8 @@ class Mirrors:
         self.go_on: GoOn | None = None
         self.has_room: Callable[[int], bool] = lambda taking: True
         self._taking: set[str] = set()  # streams that are gone on with once the store has answered
+        self._claiming: set[str] = set()  # streams whose take-over the store has not answered
+        self._returning: dict[str, asyncio.Task[None]] = {}  # by stream: `_return_copy`
         self._own = own
         self._alive = alive
         self._backend = backend
@@ -188,7 +201,7 @@ class Mirrors:
     async def close(self) -> None:
         """Breaks off every mirror."""
         self._is_closed = True
-        tasks = [*self._loading.values(), *self._tasks.values()]
+        tasks = [*self._loading.values(), *self._tasks.values(), *self._returning.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -336,8 +349,13 @@ class Mirrors:
             if log.is_over or mirror.position != position:
                 return
             mirror.is_closing = next_step.is_end
+            self._claiming.add(header.stream_id)
             is_taken = await self._backend.take_over(header.stream_id, mirror.epoch, position, header, self._own)
+        except StoreError:  # it may have been done
+            self._begin_returning(mirror)
+            raise
         finally:
+            self._claiming.discard(header.stream_id)
             if not is_taken:
                 next_step.withdraw()
         if is_taken:
@@ -358,12 +376,45 @@ class Mirrors:
         """Goes on with a stream that this process has taken over, or ends it if it was cancelled meanwhile."""
         if mirror.log.is_over:  # it was broken off during the call
             next_step.withdraw()
+            self._begin_returning(mirror)
             return
+        returning = self._returning.get(mirror.log.header.stream_id)
+        if returning is not None:
+            returning.cancel()
         if mirror.is_cancelled and not mirror.is_closing and self.close_log is not None:
             next_step.withdraw()
             mirror.is_closing = True
             next_step = self.close_log(mirror.log, EndsInstead(is_cancelled=True))
         next_step.begin(TakeOver(mirror.worker, self._own, mirror.epoch + 1, time.monotonic() - mirror.kept_at))
+
+    def _begin_returning(self, mirror: _Mirror) -> None:
+        stream_id = mirror.log.header.stream_id
+        if stream_id not in self._returning:
+            work = self._return_copy(mirror.log.header, mirror.epoch + 1, mirror.position)
+            task = self._returning[stream_id] = asyncio.ensure_future(work)
+            task.add_done_callback(lambda _: self._returning.pop(stream_id, None))
+
+    async def _return_copy(self, header: LogHeader, epoch: int, position: int) -> None:
+        """Lets a copy go that this process has taken over and does not write: another one could only wait for it.
+
+        Args:
+            header: The header of its log.
+            epoch: The epoch of that take-over.
+            position: The number of its last event.
+        """
+        stream_id, own = header.stream_id, Owner(self._own, epoch)
+        is_settled = False
+        while not is_settled:
+            await asyncio.sleep(SHARED.store_retry)
+            try:
+                kept = await self._backend.kept([stream_id])
+                if stream_id in self._claiming:
+                    continue
+                if kept.get(stream_id) == own:
+                    await self._backend.take_over(stream_id, epoch, position, header, "")
+                is_settled = True
+            except StoreError as problem:
+                self._note(problem)
 
     async def _has_header(self, mirror: _Mirror) -> bool:
         """Reads the header again if the copy was taken over since. Returns whether it is that of the mirror's epoch."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, Secret, StoreSettings
 from gai_fast.net.logs.closing import closing_of
@@ -678,6 +679,36 @@ async def test_an_owner_that_follows_a_silent_one_has_no_more_than_the_store(
     assert rest(found) == rest(log)
     assert b'"text":"%s","reason":"taken_over","from":6' % (b"old " * 5) in rest(log)
     await second.close()
+
+
+async def test_a_copy_whose_take_over_was_not_answered_is_let_go(
+    tmp_path: Path, open_store_at: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has asked gets an error, and asks another worker: it would wait for one that does nothing."""
+    backend = SQLiteBackend(tmp_path / "store.db")
+    await backend.open()
+    await backend.write([changed("s", HEADER, "", deltas(1, 3, "old "), keep=60, caller="caller")])
+    url = f"sqlite:///{tmp_path}/store.db"
+    first, second = await open_store_at(url, ""), await open_store_at(url, "")
+    take_over = SQLiteBackend.take_over
+
+    async def unanswered(self: SQLiteBackend, *given: Any) -> bool:
+        is_own = await take_over(self, *given)
+        if given[-1] == first.worker:
+            raise StoreError("timeout", "no answer")
+        return is_own
+
+    monkeypatch.setattr(SQLiteBackend, "take_over", unanswered)
+    with pytest.raises(Error):
+        await first.find("s")
+    assert await backend.kept(["s"]) == {"s": Owner(first.worker, 2)}
+    found = await second.find("s")
+    assert found is not None
+    found.watch(Follower())
+    await until(lambda: found.is_over)
+    assert found.ending is not None
+    assert found.ending.is_lost
+    await backend.close()
 
 
 async def found_at(store: Store, last_seq: int) -> StreamLog:
