@@ -421,6 +421,9 @@ class Limits:
     """Bytes of a run and its conversation that are kept: as of a request that a worker goes on with. Above it a run
     ends with its worker."""
 
+    decision_reason: int = 1000
+    """Characters of the reason of a decision about a call: the model and every client of the run read it."""
+
     approval_lists: int = 16
     """Records that list the approvals that nobody has decided: 1,000 each, so one for every run that may wait, and
     more than ten thousand in all."""

@@ -317,6 +317,8 @@ async def test_a_program_decides_over_the_gateway_and_within_it(net: Net) -> Non
                 asked = event["approval"]
                 with pytest.raises(gai_fast.Error, match="digest"):
                     await stream.decide(asked["id"], "approve", "0" * 64)
+                with pytest.raises(gai_fast.Error, match="at most 1000 characters"):
+                    await stream.decide(asked["id"], "deny", asked["digest"], "x" * 1001)
                 await stream.decide(asked["id"], "approve", asked["digest"])
         result: gai_fast.Result = await stream.result()
         return result

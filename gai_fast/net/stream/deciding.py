@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gai_fast.model.errors import Error
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
 from gai_fast.net.stream.streams import Engine
 from gai_fast.stores.backend import DECIDED, StoreError
@@ -43,8 +44,12 @@ async def decide(
         may_decide: Whether the person may decide.
 
     Raises:
-        Error: `not_found`: rule 1; `invalid_request` 409, reason `digest` or `decided`; the store is out of reach.
+        Error: `not_found`: rule 1; `invalid_request` 409, reason `digest` or `decided`; 400, reason `validation`: the
+            reason is too long; the store is out of reach.
     """
+    if len(decision.reason) > LIMITS.decision_reason:
+        text = f"reason: at most {LIMITS.decision_reason} characters"
+        raise Error("invalid_request", text, reason="validation")
     try:
         found = await records.asked(approval_id)
         if found is None or found[0].stream_id != stream_id or not may_decide(found[0]):

@@ -31,9 +31,6 @@ class Limits:
     key_body: int = 16 * KIB
     """Bytes of an admin's request about a key: a hundred names of models have 4 KiB."""
 
-    decision_reason: int = 1000
-    """Characters of the reason of a decision about a call: the model and every client of the run read it."""
-
     approvals_read: int = 16
     """Approvals that are read from the store at a time for the admin API's list."""
 

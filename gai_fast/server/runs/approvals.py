@@ -62,9 +62,6 @@ class ApprovalRoutes:
             error.details = {"allow": _OF_STREAM}
             raise error
         given = decode_json(_DECODER, incoming.json_body())
-        if given.reason is not None and len(given.reason) > LIMITS.decision_reason:
-            text = f"reason: at most {LIMITS.decision_reason} characters"
-            raise Error("invalid_request", text, reason="validation")
         self._answer(incoming, self._decide(incoming, stream_id, approval_id, given))
 
     def list_open(self, incoming: Incoming) -> None:
