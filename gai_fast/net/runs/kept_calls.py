@@ -86,10 +86,15 @@ class KeptCalls:
     async def _save(self) -> None:
         async with self._turn:
             while self._waiting:
-                if self._stored is not None and not await self._stored():
+                state = self._waiting[0]
+                is_stored = self._stored is None or await self._stored()
+                if not self._waiting:  # the run has ended meanwhile
+                    return
+                if not is_stored:
                     raise StoreError("unreachable", "the store lacks events of this run")
-                await (await self._own()).save(*self._waiting[0])
-                self._waiting.popleft()
+                await (await self._own()).save(*state)
+                if self._waiting:
+                    self._waiting.popleft()
 
     async def _own(self) -> OwnedRun:
         if self._owned is None:
