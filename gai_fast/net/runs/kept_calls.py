@@ -10,6 +10,7 @@ Owns the order of log, state and call. `run_records.py` has the form of the reco
 4. The results of such a run are kept. Those of others are not: nobody would read them.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
 6. Who has lost the run makes no call, and says so (`lost`).
+7. What is kept stays until the store has the end of the log: until then the last turn may be asked again.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ class KeptCalls:
         self._start(self._end())
 
     async def _end(self) -> None:
+        if self._stored is not None:
+            await self._stored()  # rule 7; if the store fails, so does what follows
         try:
             async with self._turn:
                 if self._owned is None:

@@ -145,6 +145,7 @@ class KilledRuns:
         self.faults: list[str] = []
         self._folder, self._url, self._sync, self._random, self._tally = folder, url, sync, random, tally
         self._peers = Peers(random)
+        self._judged: set[str] = set()  # the keys of former servers
         self._told: set[str] = set()  # the keys of results that clients have got
 
     async def run(self, runs: int) -> None:
@@ -179,8 +180,9 @@ class KilledRuns:
         names = [json.loads(answer.partition(b"\r\n\r\n")[2])["id"] for answer in answers]
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(self._judge(host, name) for name in names))
-        for key, calls in self._peers.journal.items():
-            tool, _, answered = calls[0]
+        judged, self._judged = self._judged, {*self._peers.journal}
+        for key in self._judged - judged:
+            tool, _, answered = self._peers.journal[key][0]
             if tool == "pay" and 0 < answered < at - NEAR and key not in self._told:
                 self.faults.append(f"{key} was paid {at - answered:.1f} s before the kill, and nobody was told")
 
