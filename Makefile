@@ -10,6 +10,7 @@ ARGS   ?=
 MINUTES ?= 10
 STORE   ?= sqlite
 KILLS   ?= 1000
+RUNS    ?= 400
 
 BUILD   := $(or $(GAI_FAST_BUILD),auto)
 # On a terminal the progress is shown. What is installed becomes bytecode when it is first imported, and most never is.
@@ -34,7 +35,7 @@ SERVED := $(if $(filter pure,$(BUILD))$(wildcard $(VENV)/.compiled-auto $(VENV)/
 BESIDE := +@$(MAKE) -s -j2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-outlive soak-long leaks sanitize test-local programs mcp bench bench-quick bench-others wheels clean
+.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-outlive kill-runs soak-long leaks sanitize test-local programs mcp bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +88,9 @@ soak-restarts: install  ## 45 rolling restarts under steady connections, with st
 
 soak-outlive: install  ## servers are killed amid streams that others go on with, over SQLite and Redis (KILLS=, SEED=, ARGS="--stores redis --sync batched")
 	@$(VENV)/bin/python -m tests.soak.outlive --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+kill-runs: install  ## servers are killed amid runs that others go on with: no call is made twice (RUNS=, SEED=, ARGS="--stores redis --sync batched")
+	@$(VENV)/bin/python -m tests.soak.kill_runs --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak-long: install  ## answers of 700 seconds, most of them silence, while their server is replaced (ARGS="--seconds 60")
 	@$(VENV)/bin/python -m tests.soak.long $(ARGS)

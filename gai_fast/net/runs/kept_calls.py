@@ -10,6 +10,7 @@ Owns the order of log, state and call. `run_records.py` has the form of the reco
 4. The results of such a run are kept. Those of others are not: nobody would read them.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
 6. Who has lost the run makes no call, and says so (`lost`).
+7. What is kept stays until the store has the end of the log: until then the last turn may be asked again.
 """
 
 from __future__ import annotations
@@ -86,10 +87,15 @@ class KeptCalls:
     async def _save(self) -> None:
         async with self._turn:
             while self._waiting:
-                if self._stored is not None and not await self._stored():
+                state = self._waiting[0]
+                is_stored = self._stored is None or await self._stored()
+                if not self._waiting:  # the run has ended meanwhile
+                    return
+                if not is_stored:
                     raise StoreError("unreachable", "the store lacks events of this run")
-                await (await self._own()).save(*self._waiting[0])
-                self._waiting.popleft()
+                await (await self._own()).save(*state)
+                if self._waiting:
+                    self._waiting.popleft()
 
     async def _own(self) -> OwnedRun:
         if self._owned is None:
@@ -114,6 +120,8 @@ class KeptCalls:
         self._start(self._end())
 
     async def _end(self) -> None:
+        if self._stored is not None:
+            await self._stored()  # rule 7; if the store fails, so does what follows
         try:
             async with self._turn:
                 if self._owned is None:

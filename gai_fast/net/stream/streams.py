@@ -665,8 +665,7 @@ class Engine(EngineCallbacks):
 
     def is_stored(self, stream_id: str) -> Awaitable[bool]:
         """Returns whether the store has all that the log of a stream has now; as `Store.stored`."""
-        publication = self.durable.publication(stream_id)
-        return self.store.stored(None if publication is None else publication.log)
+        return self.store.stored(self.store.find_here(stream_id))
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""

@@ -150,3 +150,19 @@ async def test_a_run_whose_first_turn_was_cut_has_no_state() -> None:
     again = await kept_by(store).go_on(3)
     assert again is not None
     assert again.state == b""
+
+
+async def test_a_run_that_ends_while_its_state_is_kept_leaves_nothing_to_go_on_from(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Store()
+    kept = kept_by(store)
+    await kept.started(CALL, "k1")
+    store.waits = asyncio.Event()
+    kept.keep(b"state", b"turn")
+    await until(lambda: store.swaps >= 3)
+    kept.end()
+    store.waits.set()
+    await until_answered(partial(is_gone, store, "gai_1/a1.0/0"))
+    assert await kept_by(store).go_on(2) is None
+    assert caplog.records == []

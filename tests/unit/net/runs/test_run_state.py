@@ -47,7 +47,7 @@ def test_a_state_is_read_as_it_was_written() -> None:
 
 
 def test_what_a_model_has_written_as_json_goes_back_unchanged() -> None:
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"type": "text", "text": "é"},
         {"type": "tool_call", "call_id": "c", "name": "pay", "input": JSONText('{"n":1.10}', {"n": 1.1})},
         {"type": "provider_block", "provider": "p", "block": JSONText("{}", {})},
