@@ -391,8 +391,8 @@ _FUNCTION: Final = "function"
 _MEDIUM: Final = "medium"
 _SOURCE: Final = "source"
 _CONTENT: Final = "content"
-_GEMINI: Final = "gemini"
-_GEMINI_CALL: Final = "gemini_call"
+_GENERATE: Final = "contents"
+_GENERATE_CALL: Final = "contents_call"
 _PROMPT: Final = "prompt"
 _VARIABLES: Final = "variables"
 
@@ -437,15 +437,15 @@ _PLACES: Final[dict[str, _Kind]] = {
         is_signed=False,
     ),
     _SOURCE: _Kind(("type", "media_type", "data", "url", "file_id"), is_signed=False),
-    _CONTENT: _Kind(("role",), {"parts": _GEMINI}),
-    _GEMINI: _Kind(
+    _CONTENT: _Kind(("role",), {"parts": _GENERATE}),
+    _GENERATE: _Kind(
         (),
         {
             **dict.fromkeys(("inlineData", "inline_data", "fileData", "file_data"), _MEDIUM),
-            **dict.fromkeys(("functionCall", "function_call", "functionResponse", "function_response"), _GEMINI_CALL),
+            **dict.fromkeys(("functionCall", "function_call", "functionResponse", "function_response"), _GENERATE_CALL),
         },
     ),
-    _GEMINI_CALL: _Kind(("id", "name", "scheduling")),
+    _GENERATE_CALL: _Kind(("id", "name", "scheduling")),
     _PROMPT: _Kind(("id", "version"), {"variables": _VARIABLES}, is_signed=False),
     _VARIABLES: _Kind((), others=_PART, is_signed=False),
 }
