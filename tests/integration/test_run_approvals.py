@@ -11,7 +11,10 @@ import pytest
 
 import gai_fast
 from gai_fast.core.call_key import approval_digest
+from gai_fast.core.run import RunCall
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import IdempotencySettings, KeySettings, RunSettings, key_digest
+from gai_fast.net.runs.run_approvals import RunApprovals
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.runs import approvals
@@ -212,6 +215,25 @@ async def test_a_store_that_fails_denies(net: Net, monkeypatch: pytest.MonkeyPat
     assert "the approval could not be kept: the store is out of reach" in result["tool_result"]
     assert (result["is_error"], made) == (True, [])
     assert net.warned("is not kept") == 1
+
+
+@on_uvloop
+async def test_a_run_that_has_ended_does_not_wait_for_its_store(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    tools = gateway.running.engine.run_tools
+    assert tools is not None
+
+    async def fail(*_: Any) -> None:
+        raise StoreError("unreachable", "it is gone")
+
+    monkeypatch.setattr(tools.desk.records, "asked", fail)
+    waits = RunApprovals(tools.desk, "gai_1", "alice", print, print)
+    waits.ask_on(RunCall("call_1", "pay", {}, 1, 0, None, approval_id="gai_1-1"), "digest")
+    await asyncio.sleep(0.05)
+    waits.close()
+    async with asyncio.timeout(3 * SHARED.store_retry):
+        await tools.desk.close()
+    assert net.warned("an approval is not read yet") == 1
 
 
 @pytest.mark.parametrize(

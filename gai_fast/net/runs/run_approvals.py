@@ -145,13 +145,14 @@ class RunApprovals:
         self._desk.start(self._ask_on(call, digest))
 
     async def _ask_on(self, call: RunCall, digest: str) -> None:
-        while True:
-            try:
-                found = await self._desk.records.asked(call.approval_id)
-                break
-            except StoreError as fault:  # rule 4
-                _log.warning("stream %s: an approval is not read yet: %s", self._stream_id, fault)
-                await asyncio.sleep(SHARED.store_retry)
+        try:
+            found = await self._desk.records.asked(call.approval_id)
+        except StoreError as fault:  # rule 4
+            _log.warning("stream %s: an approval is not read yet: %s", self._stream_id, fault)
+            await asyncio.sleep(SHARED.store_retry)
+            if not self._is_closed:
+                self.ask_on(call, digest)
+            return
         if self._is_closed:
             return
         if found is None:
