@@ -300,7 +300,7 @@ class ResponsesOutput:
     def _sign(self, event: Event) -> None:
         """Adds a signature: rule 2."""
         call = self._calls.get(event.get("call_id", "")) or self._running.get(event.get("call_id", ""))
-        if call is not None and call.kind is _GATEWAYS:
+        if call is not None and call.kind[0] == KIND:
             event = {**event, "call_id": call.item["id"]}  # by which a client sends the call back
         content = sealed(event, self.provider)
         self.take_room(len(content))
@@ -386,7 +386,7 @@ class ResponsesOutput:
             text = argument_text(complete["input"])
             self.add(call.place, text)
             self._emit(call.place.delta, {**call.place.members, "delta": text})
-        if call.kind is _GATEWAYS:
+        if call.kind[0] == KIND:  # by value, as above
             self._run_call(call_id)
             if "signature" in event:
                 self._sign(event)

@@ -147,6 +147,11 @@ class GuardStage(Processor):
 
     # -- turns --
 
+    @property
+    def _is_amid_work(self) -> bool:
+        """Whether a work waits for a turn. Not compared where `_begun` was just set: compiled, it is still None there."""
+        return self._begun is not None
+
     def _begin_turn(self, now_ms: int) -> None:
         self._turn_ms = now_ms
         if self._turn is not None:
@@ -165,7 +170,7 @@ class GuardStage(Processor):
         begun, self._begun = self._begun, None
         if begun is not None:
             yield from self._run(begun)
-        while self._begun is None and self._later:
+        while self._later and not self._is_amid_work:
             event = self._later.popleft()
             self._later_size -= size_of(event)
             yield from self._run(self._work(event["type"], event))

@@ -141,14 +141,15 @@ class Router(LaneRoutes):
         self._mount = mount
         self._gates = handlers.streams.gates if any(route.gates for route in routes) else None
         exact: dict[str, list[Route]] = {}
-        prefixes: dict[tuple[str, str], list[Route]] = {}
+        prefixes: dict[tuple[str, str, str], list[Route]] = {}
         for route in routes:
             if route.is_prefix:
-                prefixes.setdefault((route.prefix, route.ending), []).append(route)
+                prefixes.setdefault((route.prefix, route.middle, route.ending), []).append(route)
             else:
                 exact.setdefault(route.path, []).append(route)
         self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
-        self._prefixes = {ends: _resource(found, handlers) for ends, found in prefixes.items()}
+        narrow_first = sorted(prefixes.items(), key=lambda item: not item[0][1])
+        self._prefixes = {words: _resource(found, handlers) for words, found in narrow_first}
         self._paths = tuple(dict.fromkeys(route.path for route in routes))
         self._sections = [(path, _Resource(get_format(name), {}, {})) for path, name in SECTIONS]
 
@@ -359,9 +360,9 @@ class Router(LaneRoutes):
         """Returns the route of a path, as a label."""
         if path in self._exact:
             return path
-        for prefix, ending in self._prefixes:
-            if _tail(path, prefix, ending) is not None:
-                return f"{prefix}{{}}{ending}"
+        for prefix, middle, ending in self._prefixes:
+            if _tail(path, prefix, middle, ending) is not None:
+                return f"{prefix}{{}}{f'{middle}{{}}' if middle else ''}{ending}"
         return OTHER
 
     def _admit(self, http: HTTPRequest, mount: Mount | None) -> tuple[Admitted, _Resource | None, Incoming]:
@@ -398,8 +399,8 @@ class Router(LaneRoutes):
             if resource.actions and http.method in resource.actions:
                 http.action = resource.actions[http.method], ""
             return resource, Incoming(http, admitted, resource.format)
-        for (prefix, ending), resource in self._prefixes.items():
-            tail = _tail(path, prefix, ending)
+        for (prefix, middle, ending), resource in self._prefixes.items():
+            tail = _tail(path, prefix, middle, ending)
             if tail is not None:
                 if resource.actions and http.method in resource.actions:
                     http.action = resource.actions[http.method], tail
@@ -470,10 +471,12 @@ def _nearest(path: str, routes: Sequence[str]) -> str:
     return known[word][near]
 
 
-def _tail(path: str, prefix: str, ending: str) -> str | None:
-    """Returns the part of a path between a prefix and an ending; None if the path lacks one of them."""
+def _tail(path: str, prefix: str, middle: str, ending: str) -> str | None:
+    """Returns the part of a path between a prefix and an ending; None if the path lacks one of them or the middle."""
     rest = path.removeprefix(prefix)
-    return rest.removesuffix(ending) if path.startswith(prefix) and rest.endswith(ending) else None
+    if not path.startswith(prefix) or not rest.endswith(ending) or middle not in rest:
+        return None
+    return rest.removesuffix(ending)
 
 
 def _not_allowed(allow: str) -> Error:

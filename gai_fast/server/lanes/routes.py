@@ -75,7 +75,7 @@ class Route(NamedTuple):
     Attributes:
         method: The HTTP method; a GET route with `whole` answers HEAD too.
         path: The path. The first parameter, `{name}`, begins a prefix route: it matches any text, and `Incoming.tail`
-            is what stands there, up to the ending behind the last parameter.
+            is what stands there, up to the ending behind the last parameter. Words between parameters must be there.
         handler: Returns the handler.
         operation: The description of the route.
         gates: The gates of a route whose handler returns a `Passage`; `requests/gates.py` has their order.
@@ -110,6 +110,12 @@ class Route(NamedTuple):
     def prefix(self) -> str:
         """The path up to its first parameter."""
         return self.path.partition("{")[0]
+
+    @property
+    def middle(self) -> str:
+        """The words between its parameters, with their slashes; empty if there are none."""
+        between = self.path[len(self.prefix) : len(self.path) - len(self.ending)].partition("}")[2].rpartition("{")[0]
+        return "" if between == "/" else between
 
     @property
     def ending(self) -> str:

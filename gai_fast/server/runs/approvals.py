@@ -14,7 +14,6 @@ import msgspec
 from msgspec import Struct
 
 from gai_fast.core.requests.reading import decode_json
-from gai_fast.model.errors import Error
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords, kept_for
 from gai_fast.net.stream.deciding import decide
 from gai_fast.net.stream.streams import Engine
@@ -27,8 +26,6 @@ from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import out_of_reach
 
 _PART: Final = "/approvals/"
-_OF_STREAM: Final = "DELETE, GET, HEAD, OPTIONS"
-"""What a path of a stream alone, which begins as that of an approval, accepts."""
 
 
 class Decision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,11 +53,7 @@ class ApprovalRoutes:
 
     def decide(self, incoming: Incoming) -> None:
         """Handles `POST /api/v1/streams/{id}/approvals/{approval id}`."""
-        stream_id, part, approval_id = incoming.tail.partition(_PART)
-        if not part:
-            error = Error("invalid_request", "nothing is sent to a stream by POST", reason="method", status=405)
-            error.details = {"allow": _OF_STREAM}
-            raise error
+        stream_id, _, approval_id = incoming.tail.partition(_PART)
         given = decode_json(_DECODER, incoming.json_body())
         self._answer(incoming, self._decide(incoming, stream_id, approval_id, given))
 
