@@ -149,7 +149,7 @@ class GuardStage(Processor):
 
     @property
     def _is_amid_work(self) -> bool:
-        """Whether a work waits for a turn. Not compared where `_begun` was just set: compiled, it is still None there."""
+        """Whether a work waits for a turn. Compiled, `_begun` is taken for None wherever it was just set to that."""
         return self._begun is not None
 
     def _begin_turn(self, now_ms: int) -> None:
