@@ -20,6 +20,7 @@ from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.stage import GuardStage
 from gai_fast.guards.verdicts import Failed, JudgeVerdict
 from gai_fast.model.settings import CacheSettings, GuardSettings
+from tests.conftest import ChangeLimits
 from tests.guarding import Answering, Guarding, Judged, Standing, Word, failed, judging, matching
 from tests.integration.gateway import (
     CHAT,
@@ -403,8 +404,11 @@ def has_read(session: Any, characters: int) -> bool:
 
 @on_both_loops
 @pytest.mark.parametrize("is_stream", [True, False])
-async def test_a_long_delta_is_searched_in_turns_up_to_its_end(net: Net, is_stream: bool) -> None:
+async def test_a_long_delta_is_searched_in_turns_up_to_its_end(
+    net: Net, change_limits: ChangeLimits, is_stream: bool
+) -> None:
     """The upstream ends at once: what is left is searched behind its end, and others are served in between."""
+    change_limits(output_steps=400)  # a hundred turns: another request needs some
     said = "".join(random.Random(7).choices("ab -@", k=12_000)) + " the kestrel "
 
     async def at_once(peer: Peer) -> None:
