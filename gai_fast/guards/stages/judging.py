@@ -115,7 +115,8 @@ class JudgeStage(Processor):
         elif kind == "tool.result":
             pieces.add_whole(event, _json(event["tool_result"]), choice, "tool_call", now_ms)
         elif kind == "provider.block":
-            pieces.add_whole(event, unescaped(_json(event["block"])), choice, "text", now_ms)
+            loose: Any = event  # compiled, a member of an `Event` raises if its type is another one
+            pieces.add_whole(event, unescaped(_json(loose["block"])), choice, "text", now_ms)
         elif kind == "citations":
             quoted = [str(each[key]) for each in event["citations"] for key in _QUOTED if key in each]
             pieces.add_whole(event, "\n".join(quoted), choice, "text", now_ms)

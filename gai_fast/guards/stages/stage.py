@@ -338,8 +338,9 @@ class GuardStage(Processor):
             return (yield from self._with_member(event, "tool_result", choice))
         if kind == "provider.block":
             found = Channel(self._finding, choice.number, is_json=True)
-            block, said = yield from self._value(event["block"], found)
-            return [event, *said] if block is event["block"] and not _stops(said) else said
+            given: Any = event  # compiled, a member of an `Event` raises if its type is another one
+            block, said = yield from self._value(given["block"], found)
+            return [event, *said] if block is given["block"] and not _stops(said) else said
         return [event]
 
     def _with_member(self, event: Event, key: str, choice: _Choice) -> Generator[Event, None, list[Item]]:
