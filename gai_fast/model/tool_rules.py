@@ -23,6 +23,18 @@ OWN_LABEL: Final = "gateway"
 """The label of the gateway's own tools, which have no server."""
 
 
+def server_and_name(address: str) -> tuple[str, str]:
+    """Returns the label of a tool's server, empty for the gateway's own, and the tool's name there.
+
+    Names of tools at a server may have dots (MCP, "Tool Names"); labels and names of own tools have none.
+
+    Args:
+        address: `<server>.<tool>`, or the name of a tool of the gateway's own.
+    """
+    label, dot, name = address.partition(".")
+    return (label, name) if dot else ("", address)
+
+
 class ToolPatterns:
     """One list of patterns.
 
@@ -52,8 +64,8 @@ class ToolPatterns:
         Args:
             address: `<server>.<tool>`, or the name of a tool of the gateway's own.
         """
-        label, dot, name = address.partition(".")
-        if not dot:
+        label, name = server_and_name(address)
+        if not label:
             return any(fnmatchcase(address, pattern) for pattern in self._own)
         return any(fnmatchcase(label, one) and fnmatchcase(name, other) for one, other in self._parts)
 

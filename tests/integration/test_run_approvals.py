@@ -11,10 +11,12 @@ import pytest
 
 import gai_fast
 from gai_fast.core.call_key import approval_digest
-from gai_fast.core.run import RunCall
+from gai_fast.core.run import RunCall, RunTool
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import IdempotencySettings, KeySettings, RunSettings, key_digest
 from gai_fast.net.runs.run_approvals import RunApprovals
+from gai_fast.net.runs.run_records import AskedApproval
+from gai_fast.net.stream.run_driver import _required
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.runs import approvals
@@ -215,6 +217,12 @@ async def test_a_store_that_fails_denies(net: Net, monkeypatch: pytest.MonkeyPat
     assert "the approval could not be kept: the store is out of reach" in result["tool_result"]
     assert (result["is_error"], made) == (True, [])
     assert net.warned("is not kept") == 1
+
+
+def test_the_name_of_a_server_s_tool_may_have_dots() -> None:
+    call = RunCall("call_1", "docs__db_query", {}, 1, 0, RunTool("docs.db.query", approve=True))
+    event = _required(call, AskedApproval("gai_1-1", "gai_1", "alice", "digest", 1, b"{}"))
+    assert (event["approval"]["server"], event["approval"]["tool"]) == ("docs", "db.query")
 
 
 @on_uvloop

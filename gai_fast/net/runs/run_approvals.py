@@ -23,6 +23,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import RunSettings
+from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timer, Timers
@@ -122,7 +123,7 @@ class RunApprovals:
     def ask(self, call: RunCall, digest: str) -> None:
         """Asks for an approval: rules 1 and 3."""
         assert call.tool is not None
-        server, _, name = call.tool.address.rpartition(".")
+        server, name = server_and_name(call.tool.address)
         shown = {"call_id": call.call_id, "tool": name, "server": server, "input": call.arguments}
         asked = AskedApproval(
             call.approval_id,

@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 from gai_fast.core.run import RunCall
 from gai_fast.model.limits import OTHER
+from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.limits import LIMITS
 from gai_fast.otel.protobuf import Value
 from gai_fast.otel.trace import Trace, TracedCall
@@ -199,5 +200,5 @@ def _names(call: RunCall) -> tuple[str, str]:
     """Returns the labels of a call's server and tool: rule 2."""
     if call.tool is None:
         return "", UNKNOWN
-    server, _, name = call.tool.address.rpartition(".")
+    server, name = server_and_name(call.tool.address)
     return server or OWN, name

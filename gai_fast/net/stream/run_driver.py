@@ -48,6 +48,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
+from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
@@ -567,7 +568,7 @@ def _result(call: RunCall) -> Event:
 
 def _required(call: RunCall, asked: AskedApproval) -> Event:
     assert call.tool is not None
-    server, _, name = call.tool.address.rpartition(".")
+    server, name = server_and_name(call.tool.address)
     approval = {"id": asked.id, "tool": name, "server": server, "input": call.arguments}
     told = {name: value for name, value in approval.items() if name == "input" or value}
     told |= {"digest": asked.digest, "expires": asked.expires}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Settings, ToolSettings
-from gai_fast.model.tool_rules import AllowedTools
+from gai_fast.model.tool_rules import AllowedTools, server_and_name
 from gai_fast.net.toolbox.function_schema import read_function
 from gai_fast.net.toolbox.function_tool import FunctionTool, settings_of
 from gai_fast.net.toolbox.http_tool import HTTPTool
@@ -87,8 +87,8 @@ class Toolbox:
         Args:
             address: `<server>.<tool>`, or the name of a tool of the gateway's own.
         """
-        label, dot, _ = address.partition(".")
-        return self.servers.get(label) if dot else self.own.get(address)
+        label, name = server_and_name(address)
+        return self.servers.get(label) if label else self.own.get(name)
 
     async def offered(self, allowed: AllowedTools) -> Mapping[str, GatewayTool]:
         """Returns the tools that a run offers, by the names that its model sees. A server out of reach offers none.

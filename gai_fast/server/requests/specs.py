@@ -203,11 +203,13 @@ class SpecBuilder:
             echo=asked.echo,
             kept=kept,
         )
-        header = _log_header(incoming, negotiated, context, whole=asked.whole) if is_durable else None
+        header: LogHeader | None = None
         if is_logged:
             logged, context.envelope = _logged(), "compact"
             header = _log_header(incoming, logged, context, whole=False)
             header = header._replace(dialect=negotiated.name, usage=wants_usage)
+        elif is_durable:
+            header = _log_header(incoming, negotiated, context, whole=True)
         specs = _DialectSpecs(
             self._engine,
             asked,

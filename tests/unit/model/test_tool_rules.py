@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.model.tool_rules import AllowedTools, ToolPatterns
+from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, server_and_name
 
 ADDRESSES = ["docs.search", "docs.write", "docs.a.b", "tickets.search", "weather", "invoice", "docs"]
 
@@ -61,3 +61,10 @@ def test_the_server_of_a_tool_that_may_be_used_is_named(lists: list[list[str]], 
     allowed = AllowedTools([ToolPatterns(each) for each in lists])
     if f"{server}.{name}" in allowed:
         assert allowed.servers([server]) == [server]
+
+
+def test_a_tool_of_a_server_may_have_dots_in_its_name() -> None:
+    assert server_and_name("docs.search") == ("docs", "search")
+    assert server_and_name("docs.db.query") == ("docs", "db.query")
+    assert server_and_name("weather") == ("", "weather")
+    assert "docs.db.query" in ToolPatterns(["docs.db.*"])
