@@ -89,7 +89,7 @@ soak-restarts: install  ## 45 rolling restarts under steady connections, with st
 soak-outlive: install  ## servers are killed amid streams that others go on with, over SQLite and Redis (KILLS=, SEED=, ARGS="--stores redis --sync batched")
 	@$(VENV)/bin/python -m tests.soak.outlive --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-kill-runs: install  ## servers are killed amid runs that others go on with: no call is made twice (RUNS=, SEED=, ARGS="--stores redis --sync batched")
+kill-runs: install  ## servers are killed during runs that others go on with: no call is made twice (RUNS=, SEED=, ARGS="--stores redis --sync batched")
 	@$(VENV)/bin/python -m tests.soak.kill_runs --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak-long: install  ## answers of 700 seconds, most of them silence, while their server is replaced (ARGS="--seconds 60")

@@ -1,4 +1,4 @@
-"""The project's own clients, unmodified, over a server whose worker is killed amid their streams."""
+"""The project's own clients, unmodified, over a server whose worker is killed during their streams."""
 
 from __future__ import annotations
 

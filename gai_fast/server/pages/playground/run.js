@@ -68,7 +68,7 @@ export class Run {
     this.reasoning = pane.reasoning;
   }
 
-  /** The answer begins anew, but for what stays of it. */
+  /** The answer begins again, but for what stays of it. */
   clear(notes = [], called = []) {
     this.answer.clear();
     this.reasoning.clear();
