@@ -222,12 +222,12 @@ class _Approver:
             click.echo(f"[{problem}]", err=True)
 
     def interrupt(self) -> None:
-        """Asks no longer: the answer is cancelled."""
+        """Ends the prompt, because the answer was cancelled."""
         if self._typed is not None and not self._typed.done():
             self._typed.set_result(None)
 
     async def _line(self) -> str | None:
-        """Returns the line that the person types. None if the answer was cancelled meanwhile."""
+        """Returns the line that the person types. None if the answer is cancelled before its end."""
         typed: asyncio.Future[str | None] = self._loop.create_future()
         self._typed = typed
 

@@ -184,7 +184,7 @@ class UpstreamAnswer:
             self.transcript.forget()
 
     def recall_turns(self, usages: Sequence[dict[str, Any]]) -> None:
-        """Notes the usage of the turns of another worker, whose costs that worker has counted."""
+        """Notes the usage of another worker's turns, without their costs: that worker has counted them."""
         former: dict[str, Any] = {}
         for usage in usages:
             former = sum_of(former, {name: each for name, each in usage.items() if name != "cost"})

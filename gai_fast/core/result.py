@@ -294,7 +294,7 @@ class Collector:
             self._parts.append({"type": "event", "event": event})
 
     def _void_turn(self, event: Event) -> None:
-        """Drops what the last turn has said. Its next `step.start` follows."""
+        """Drops the content of the last turn. Its next `step.start` follows."""
         if not self._turns or self._turns[-1].step != event.get("step"):  # a gap has left out its beginning
             return
         turn = self._turns.pop()
@@ -309,7 +309,7 @@ class Collector:
         del self._logprobs[turn.logprobs :]
 
     def _replace_text(self, text: str) -> None:
-        """Replaces the text so far. What stood before the last turn is kept apart, for `_void_turn`."""
+        """Replaces the text so far. Keeps the text of earlier turns separate, for `_void_turn`."""
         pieces, turn = self._texts["text.delta"], self._turns[-1] if self._turns else None
         former = "" if turn is None else "".join(pieces[: turn.texts["text.delta"]])
         if turn is None or not text.startswith(former):

@@ -655,7 +655,7 @@ class ToolRun:
 
 
 def _failed(text: str, fault: Literal["", "denied"] = "") -> CallResult:
-    """Returns the result of a call that is not made. What a model or a person has written may be long."""
+    """Returns the result of a call that is not made. Cuts its text: a model or a person may have written a long one."""
     most = SHARED.tool_problem
     return CallResult(text if len(text) <= most else f"{text[: most - 1]}…", is_error=True, fault=fault)
 

@@ -170,7 +170,7 @@ class StreamContext:
 
     @property
     def echoed(self) -> dict[str, Any] | None:
-        """What the first event of a log has for encoders of the client's dialect: `echo`, and what `kept` says."""
+        """The members of a log's first event for encoders of the client's dialect: `echo`, and those of `kept`."""
         kept = self.kept
         if kept is None:
             return {**self.echo, "store": False} if self.echo else None
@@ -755,7 +755,7 @@ OTHERS: tuple[str, ...] = (
 )
 """`WholeEncoder.others` for answers with all of these; later events repeat partial JSON and partial images."""
 CALLS_TOO: tuple[str, ...] = (*OTHERS, "tool.call")
-"""The same for answers whose calls are the client's: the gateway's are events."""
+"""`OTHERS` and `tool.call`: for answers in which only the client's calls are parts, and the gateway's are events."""
 
 _OF_RUNS: Final = (
     *("call_id", "tool_call", "tool_result", "executed_by", "server", "parts", "approval", "is_error", "attempt"),
@@ -764,7 +764,7 @@ _OF_RUNS: Final = (
 
 
 def run_members(event: Event) -> dict[str, Any]:
-    """Returns what an event about a gateway's call says, for formats without it."""
+    """Returns the members of an event about a gateway's call, for formats that lack the event."""
     return {key: event[key] for key in _OF_RUNS if key in event}
 
 

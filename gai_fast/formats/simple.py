@@ -12,7 +12,7 @@ In SSE `[DONE]` means that the answer is complete, so it never follows an error.
 | `reasoning.delta` `reasoning.signature` `citations` `image` `audio.delta` `json.snapshot` | none |
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` `provider.block` | none |
 | `tool.progress` `approval.required` `approval.decided` | none |
-| `step.reset` | none: a step with content is never asked anew |
+| `step.reset` | none: a step with content is never asked again |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 """

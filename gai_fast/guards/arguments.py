@@ -34,7 +34,7 @@ _ESCAPE: Final = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[^u]")
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 _UNIT: Final = len("\\uXXXX")
 _STRING_STEPS: Final = 8
-"""What a step of reading JSON takes of a turn besides its characters."""
+"""The cost of one step of reading JSON, in steps of a turn, besides its characters."""
 _LONE: Final = "\ufffd"
 """What half a pair of surrogates is compared as, and what is no escape."""
 _HIGH: Final = (0xD800, 0xDBFF)
@@ -113,7 +113,7 @@ class ArgumentSearch:
         self._search = search
         self._turn = turn
         self._rest = ""
-        """What no turn had room for so far."""
+        """The text for which no turn had room so far."""
         self._holds = holds
         self.is_text = False
         """Whether the arguments are no JSON; of those that have ended, until others begin."""
@@ -211,7 +211,7 @@ class ArgumentSearch:
 
     def end(self) -> list[Piece]:
         """Ends the arguments, and returns what is held. The next piece is the beginning of other arguments."""
-        while self.behind:  # what waits is no more than a guard before this one has held
+        while self.behind:  # short: at most the text that the guard before this one has held
             if self._turn is not None:
                 self._turn.begin()
             late, self._rest = self._rest, ""

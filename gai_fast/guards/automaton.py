@@ -73,7 +73,7 @@ Piece = str | Match
 
 
 class SearchTurn:
-    """What all searches of one stream may still take in this turn of the loop."""
+    """The steps that the searches of one stream have left in this turn of the loop."""
 
     __slots__ = ("left",)
 

@@ -76,7 +76,7 @@ class Placeholders:
         return self._values
 
     def recall(self, values: Mapping[str, str]) -> None:
-        """Knows placeholders again that another process has issued. Their numbers are not issued anew.
+        """Adds placeholders that another process has issued. Their numbers are not issued again.
 
         Args:
             values: As the attribute.

@@ -19,7 +19,7 @@ Value = str | bool | int | float | Sequence[str]
 Attributes = Mapping[str, Value]
 
 INTERNAL: Final = 1
-"""The kind of a span for what the process does itself."""
+"""The kind of a span for work within the process."""
 SERVER: Final = 2
 """The kind of a span for a request that was received."""
 CLIENT: Final = 3

@@ -604,7 +604,7 @@ class _Copying:
         self._journal.changed(self)
 
     def note_begun(self) -> None:
-        """Lets what has waited for the store go on."""
+        """Calls `begun`, once: the store has the beginning of the copy."""
         then, self.begun = self.begun, None
         if then is not None:
             then()
@@ -615,7 +615,7 @@ class _Copying:
             self.written.set_result(is_written)
 
     def note_stored(self, *, is_stored: bool) -> None:
-        """Tells those who wait whether the store has the log."""
+        """Ends the waits for the log with whether the store has it."""
         waiting, self.awaited_by = self.awaited_by, []
         for each in waiting:
             if not each.done():

@@ -338,7 +338,7 @@ class Mirrors:
         log, position, header = mirror.log, mirror.position, mirror.log.header
         if not mirror.worker:
             header = header._replace(handovers=header.handovers + 1)
-        if position < log.last_seq:  # the last owner is gone before it has said so: rule 7
+        if position < log.last_seq:  # the last owner was lost before it wrote `stream.gap`: rule 7
             log.void(position)
             if log.last_seq > position:
                 log.break_off(_behind())

@@ -17,7 +17,7 @@ The events are those of the protocol's `schema.json`. Its client checks their or
 | `tool.progress` `approval.required` `approval.decided` | `CUSTOM`, with the id of the call in its payload |
 | `step.start` | `STEP_STARTED`, by the step's number |
 | `step.end` | `STEP_FINISHED`; `CUSTOM` if the step has no start |
-| `step.reset` | none: a step with content is never asked anew |
+| `step.reset` | none: a step with content is never asked again |
 | `warning` | `CUSTOM`, with its reason; if it names a guard, with `reason` and `guard` |
 | `usage` | `usage` of the end, if `finish` has no usage |
 | `stream.reset` | none: an answer with content is never restarted |

@@ -15,7 +15,7 @@ The chunks are those of OpenAI's `completion.py`: whole and streamed answers hav
 | `tool.call.start` `tool.call.delta` `tool.call` `tool.result` `server_tool` `provider.block` | none |
 | `json.snapshot` `safety` `step.start` `step.end` | none |
 | `tool.progress` `approval.required` `approval.decided` | none |
-| `step.reset` | none: a step with content is never asked anew |
+| `step.reset` | none: a step with content is never asked again |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 

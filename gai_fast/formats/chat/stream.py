@@ -30,7 +30,7 @@ The chunks are those of OpenAI's `chat_completion_chunk.py`, with extensions tha
 | `warning` | `x_gai.warnings` of the last chunk |
 | `usage` | `usage` of the last chunk, if `finish` has no usage |
 | `step.start` `step.end` `tool.progress` | none: the dialect has no steps |
-| `step.reset` | none: a step with content is never asked anew |
+| `step.reset` | none: a step with content is never asked again |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `finish_reason`, and `usage` in a chunk with `choices: []` |

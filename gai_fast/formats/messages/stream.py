@@ -35,7 +35,7 @@
 | `usage` | `usage` of `message_delta`, if `finish` has no usage |
 | `step.start` | the end of the open block: the text of each turn has its own |
 | `step.end` `tool.progress` | none: the dialect has no steps |
-| `step.reset` | none: a step with content is never asked anew |
+| `step.reset` | none: a step with content is never asked again |
 | `stream.reset` | none: an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `message_delta` |

@@ -19,7 +19,7 @@ parts. Reasoning is the summary of its item, which all clients show. Choices bey
 | `approval.required` | an `mcp_approval_request` item |
 | `step.start` | the end of the open message: each turn has its own |
 | `safety` `step.end` `json.snapshot` `tool.progress` `approval.decided` | none |
-| `step.reset` | none: a step with content is never asked anew |
+| `step.reset` | none: a step with content is never asked again |
 | `usage` | `usage` of the last `response`, if `finish` has no usage |
 | `warning` | `x_gai.warnings` of the last `response` |
 | `stream.reset` | none: an answer with content is never restarted |
@@ -303,7 +303,7 @@ class ResponseEvents(DialectEncoder):
 
 
 def _as_kept(event: Event, response: dict[str, Any]) -> dict[str, Any]:
-    """Returns the last object, which says so if the answer could not be kept: then the last event in its log does."""
+    """Returns the last object. It has `store: false` if the last event has: the answer could not be kept."""
     given: Any = event  # as in `_delta`
     return {**response, "store": False} if given.get("store") is False else response
 

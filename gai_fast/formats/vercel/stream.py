@@ -27,7 +27,7 @@ parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys
 | `usage` | `messageMetadata` of the end, if `finish` has no usage |
 | `step.start` | `start-step`, unless the step is open |
 | `step.end` | `finish-step`, and `start-step` before the next part |
-| `step.reset` | 7: `reset-step`; 5 and 6: none, a step with content is never asked anew |
+| `step.reset` | 7: `reset-step`; 5 and 6: none, a step with content is never asked again |
 | `stream.reset` | 7: `reset-step` in the first step; 5 and 6: none, an answer with content is never restarted |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | `finish-step` and `finish`, from 6 on with `finishReason`; `abort` if the answer was cancelled |
@@ -171,7 +171,7 @@ class Parts(BlockEncoder):
         self._steps = 0
         self._provider: str | None = None
         self._calls: dict[str, Mapping[str, Any]] = {}
-        """For each call, by its id: the keys of its parts that say who makes it."""
+        """For each call, by its id: the keys that mark its parts as the gateway's. Empty for the client's calls."""
         self._former_calls = 0  # how many there were before the step
         self._server_tools: dict[str, bool] = {}
         """For each tool that the provider runs, by its id: whether its input was sent."""
@@ -240,7 +240,7 @@ class Parts(BlockEncoder):
         self._part({"type": "tool-input-start", "toolCallId": event["call_id"], "toolName": name, **own})
 
     def _note_call(self, event: Event) -> Mapping[str, Any]:
-        """Notes a call of the stream; returns the keys of its parts that say who makes it."""
+        """Notes a call of the stream. Returns the keys that mark its parts as the gateway's, if it is."""
         own = self._calls[event["call_id"]] = BY_GATEWAY if "executed_by" in event else _NO_KEYS
         return own
 

@@ -431,7 +431,7 @@ class GuardStage(Processor):
         return "".join([each for each in items if isinstance(each, str)]), said
 
     def _at_once(self, work: Generator[Event, None, tuple[Any, list[Item]]]) -> tuple[Any, list[Item]]:
-        """Returns the result of a work whatever turns it needs: what stands beside an end is short."""
+        """Returns the result of a work without waiting for other turns: the texts beside an end are short."""
         while True:
             try:
                 next(work)

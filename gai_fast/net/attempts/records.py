@@ -20,8 +20,8 @@ NATIVE_VERSION: Final = 1
 ROUTE_VERSION: Final = 2
 """Of records of requests in a dialect, which the release of version 1 would ask for in vain."""
 VERSION: Final = 3
-"""Of records of runs, which the release of version 2 would go on with as if they were none. A new one if a worker that
-ignores what it does not know would be wrong."""
+"""Of records of runs: the release of version 2 would continue them as plain streams. Raise it if a worker must not
+ignore a new member."""
 
 
 class RouteRecord(msgspec.Struct):

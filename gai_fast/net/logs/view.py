@@ -202,7 +202,7 @@ class LogFrames:
 
 
 class FramesAfter:
-    """What a client of Responses lacks that names the number of the last frame that it has.
+    """The frames that a client of Responses lacks. The client names the number of its last frame.
 
     Args:
         number: The `sequence_number`. -1 for all frames.
@@ -243,7 +243,7 @@ class FramesAfter:
         return {**event, "seq": max(event["seq"], self._number + 1)} if "seq" in event else event
 
     def skip(self, count: int) -> None:
-        """Notes numbers that nobody has used but a worker that is gone.
+        """Skips numbers that only a lost worker may have used.
 
         Args:
             count: How many.
@@ -293,7 +293,7 @@ class Reencoded:
         self.behind: FramesAfter | None = None
         """Chooses the frames for a client that has named the last one that it has."""
         self.kept: KeptAnswer | None = None
-        """What keeps the answer that is written here; as `StreamContext.kept`."""
+        """Keeps the written answer; as `StreamContext.kept`."""
         self._echoed: Mapping[str, Any] | None = None
         self.number = self._after = after
         self._is_compact = form.is_compact
@@ -330,7 +330,7 @@ class Reencoded:
 
     def feed_joined(self, pieces: Sequence[bytes]) -> None:
         """Writes the next pieces, for a client that is late."""
-        if self.behind is not None:  # what it lacks may begin amid a run
+        if self.behind is not None:  # its first missing frame may be within a run of deltas
             for piece in pieces:
                 self.feed(piece)
             return
@@ -418,7 +418,7 @@ class Reencoded:
             unused = event["seq"] - event["from"]
             if self.behind is not None:
                 self.behind.skip(unused)
-            self._encoder.append_frames(b"", unused)  # nobody has seen the numbers that follow
+            self._encoder.append_frames(b"", unused)  # no client has seen these numbers
 
     def go_on_after(self, position: int, lost: int, text: str | None) -> bool:
         """Continues after events that the log no longer has."""

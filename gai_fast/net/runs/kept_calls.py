@@ -1,15 +1,15 @@
-"""What is kept of one run in the store, so that none of its calls is made twice and another worker may go on with it.
+"""The records of one run in the store: no call is made twice, and another worker can continue the run.
 
 Owns the order of log, state and call. `run_records.py` has the form of the records, `run_driver.py` what a state is.
 
 1. A call that is not idempotent is noted before it is made, in every run. If it cannot be noted, it is not made.
-2. A run that others may go on with keeps its state too: at the end of each turn, and at the beginning of the next. A
-   call is noted behind the state that has it, and a state behind the log that has its events: who goes on finds a log
-   with all that the state has, and a state with all calls that were made.
+2. A run that another worker may continue keeps its state too: at the end of each turn, and at the beginning of the
+   next. The log is written before the state, and the state before its calls are noted. So the log has every event of
+   the state, and the state has every call that was made.
 3. A state that could not be kept is kept before the next call is noted.
-4. The results of such a run are kept. Those of others are not: nobody would read them.
+4. The results of such a run are kept. Other runs keep none: no worker would read them.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
-6. Who has lost the run makes no call, and says so (`lost`).
+6. A worker that has lost the run makes no call. It calls `lost`.
 7. What is kept stays until the store has the end of the log: until then the last turn may be asked again.
 """
 
@@ -89,7 +89,7 @@ class KeptCalls:
             while self._waiting:
                 state = self._waiting[0]
                 is_stored = self._stored is None or await self._stored()
-                if not self._waiting:  # the run has ended meanwhile
+                if not self._waiting:  # the run ended during the wait
                     return
                 if not is_stored:
                     raise StoreError("unreachable", "the store lacks events of this run")
@@ -103,7 +103,7 @@ class KeptCalls:
         return self._owned
 
     async def go_on(self, epoch: int) -> KeptRun | None:
-        """Takes the run of a worker that is gone over; as `RunRecords.go_on`.
+        """Takes over the run of a lost worker; as `RunRecords.go_on`.
 
         Args:
             epoch: The epoch of this worker.

@@ -173,7 +173,7 @@ class RunApprovals:
         waiting.timer = self._desk.timers.schedule(ends, partial(self._expire, waiting.asked.id))
 
     def leave(self) -> None:
-        """Ends the waits, and leaves what is asked to the run's next worker."""
+        """Ends the waits. The approvals stay listed, for the run's next worker."""
         self._is_closed = self._is_left = True
         for approval_id in [*self._waiting]:
             self._take(approval_id)
@@ -187,7 +187,7 @@ class RunApprovals:
             self._desk.start(self._read(approval_id))
 
     def close(self) -> None:
-        """Ends the waits: the run is over. What nobody has decided is listed no longer."""
+        """Ends the waits, because the run is over. Removes its undecided approvals from the list."""
         self._is_closed = True
         for approval_id in [*self._waiting]:
             if self._take(approval_id) is not None:
@@ -201,7 +201,7 @@ class RunApprovals:
         except (StoreError, Error) as fault:
             is_kept, problem = False, "the approval could not be kept: the store is out of reach"
             _log.warning("stream %s: an approval is not kept: %s", self._stream_id, fault)
-        if asked.id not in self._waiting:  # its run has ended, or was left to another worker, who asks on
+        if asked.id not in self._waiting:  # closed or left during the write
             if not self._is_left:
                 await self._withdraw(asked.id)
         elif is_kept:

@@ -37,7 +37,7 @@ from gai_fast.net.toolbox.model_names import model_name
 
 _EMPTY: Final = Raw(b"{}")
 _NO_TEXT: Final = "(nothing)"
-"""What stands for an empty result: some providers refuse an empty text."""
+"""Sent in place of an empty result: some providers refuse an empty text."""
 _NO_NAME: Final = "unnamed"
 
 

@@ -7,9 +7,9 @@ changes it. Knows neither turns nor tools: it keeps bytes.
    head, so a worker that has lost the run finds out before it makes a call.
 2. What is kept is cut into pieces. They are written before the head that names them, and the former ones are removed
    after it: a worker that is killed in between leaves the former state whole.
-3. A state is written anew at each change. What a run has added to its conversation is written once.
-4. The result of a call is a record of its own, under the key of the call. Whoever made the call may write it, even if
-   another worker has the run by then: the call was made.
+3. Each change writes the whole state again. Messages that a run has added to its conversation are written once.
+4. The result of a call is a record of its own, under the key of the call. The worker that made the call may write it
+   even after it has lost the run: the call was made.
 5. A call that has begun is on the disk before it is made, whatever `[store] sync` says.
 6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
@@ -209,7 +209,7 @@ class RunRecords:
         return run, KeptRun(state, added, head.begun)
 
     async def go_on(self, stream_id: str, caller: str, epoch: int) -> tuple[OwnedRun, KeptRun] | None:
-        """Takes a run over as `take_over`, or begins its record anew if nothing of the run was kept.
+        """Takes a run over as `take_over`, or begins a new record if nothing of the run was kept.
 
         Returns:
             As `take_over`. A run of which nothing was kept has an empty state: none of its calls needed a record.
@@ -423,7 +423,7 @@ class OwnedRun:
             result: Its result.
 
         Raises:
-            StoreError: The store fails. The outcome of the call is unknown to who goes on with the run.
+            StoreError: The store fails. A worker that continues the run does not know the outcome of the call.
             Overloaded: As for `save`.
         """
         name, writer = f"{self._stream_id}/{key}", token_hex(4)
@@ -460,8 +460,8 @@ class OwnedRun:
                 await self._drop_added(head)
 
     async def close(self) -> None:
-        """Removes what is kept of the run, but for its head, which says so until it expires: the store may not have the
-        end of its log yet, and nobody must go on with it.
+        """Removes the run's state. Its head stays until it expires, and keeps other workers from continuing the run:
+        the store may not have the end of its log yet.
 
         Raises:
             LostRun: Another worker has the run.

@@ -3,10 +3,10 @@
 1. The first `start` is the stream's, and `step.start` follows it; each later one becomes `step.start`, which names
    provider and model if they are others. A `stream.reset` becomes `step.reset`: the steps before stay valid.
 2. Each event of a step has its number, but for the deltas: most of them are copied past this sink.
-3. Calls of the gateway's tools say who makes them. A call has the provider's id if that is new in the run, else one of
+3. Calls of the gateway's tools have `executed_by`. A call has the provider's id if that is new in the run, else one of
    ours, from its start on.
-4. Later turns do not tell how their requests were changed: the client's members are those of the first, and the others
-   are not the client's.
+4. Only the first turn reports changes to its request: later requests have the client's members of the first, and
+   messages that the client did not write.
 5. The content of a turn is kept for the next request: as it comes from the provider, before processors change it.
 """
 
@@ -169,7 +169,7 @@ class RunSink:
         self._ids.update(call_ids)
 
     def leave(self, listener: TurnListener) -> None:
-        """Tells another one what comes from now on."""
+        """Replaces the listener: `listener` gets everything that follows."""
         self._listener = listener
 
     def _forget_turn(self) -> None:

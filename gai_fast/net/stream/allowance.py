@@ -120,7 +120,7 @@ class Allowance:
         self._cover()
 
     def missing(self, bill: Bill, prompt_characters: int) -> Reservation | None:
-        """Returns what another turn of a run needs beyond what is reserved: its prompt. None if it needs nothing.
+        """Returns the reservation that the prompt of another turn needs. None if the present one covers it.
 
         Args:
             bill: The stream's bill.
@@ -135,7 +135,7 @@ class Allowance:
         return None if least <= 0 else Reservation(least, max(least, self._step))
 
     def take(self, more: Amount) -> None:
-        """Takes what the ledger has reserved for another turn."""
+        """Adds the ledger's reservation for another turn."""
         self._reserved += more
 
     def covers(self, characters: int) -> bool:

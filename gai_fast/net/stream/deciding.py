@@ -1,9 +1,9 @@
 """A person decides about a call of a run, through a server or a program.
 
-1. Whoever may not decide is told what is told about an approval that does not exist.
+1. A person who may not decide gets the error for an approval that does not exist.
 2. A decision names the digest of the call, so that the call that was seen is the one that is made.
-3. A decision is kept before the run hears of it. If the run's worker is gone, whoever goes on with the run finds it,
-   and the decision asks for that.
+3. A decision is stored before it is sent to the run. If the run's worker is gone, the decision asks for a takeover,
+   and the new worker reads it.
 4. The first decision counts. After the end of the run there is nothing to decide.
 """
 
@@ -84,7 +84,7 @@ async def _is_over(engine: Engine, stream_id: str) -> bool:
 
 
 async def _tell(engine: Engine, asked: AskedApproval) -> None:
-    """Lets the run hear of its decision: rule 3."""
+    """Sends the run its decision: rule 3."""
     store, message = engine.store, f"{DECIDED} {asked.id}"
     if asked.stream_id in engine.streams and store.hear is not None:
         store.hear(asked.stream_id, message)
@@ -93,7 +93,7 @@ async def _tell(engine: Engine, asked: AskedApproval) -> None:
         log = await store.find(asked.stream_id, caller=asked.caller)
         if log is not None and not log.is_over:
             await store.tell(log, message)
-    except Error as problem:  # the decision is kept: the next who asks for the stream makes it go on
+    except Error as problem:  # the decision is stored: the next request for the stream continues the run
         _log.warning("stream %s: the run does not hear of a decision yet: %s", asked.stream_id, problem)
 
 

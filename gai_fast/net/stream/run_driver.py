@@ -112,7 +112,7 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class FormerOwner:
-    """What a run goes on from that was another worker's.
+    """The events of a run that this worker continues for a lost one.
 
     Attributes:
         said: The events of its log.
@@ -244,7 +244,7 @@ class RunDriver(StreamRun):
         if self._session.relay.is_over or not self._kept.is_kept:
             self._approvals.close()
             self._kept.end()
-        else:  # others may go on with it
+        else:  # another worker may continue the run
             self._approvals.leave()
         if self._goes_on is not None:
             self._goes_on.cancel()
@@ -344,7 +344,7 @@ class RunDriver(StreamRun):
             self._session.guarded(partial(self._happened, self._run.end_time))
 
     def _happened(self, what: Any) -> None:
-        """Executes what follows from something that has happened outside the relay."""
+        """Executes the actions that follow from an event outside the relay."""
         self._execute_now(what())
 
     def _execute_later(self, actions: Sequence[Action]) -> None:
@@ -385,7 +385,7 @@ class RunDriver(StreamRun):
         self._sight.cut(call)
 
     def _tell(self, action: CallEnded | Decided | EndStep | Warn | Finish) -> None:
-        """Sends what its client learns of an action."""
+        """Sends the event of an action, unless the log has it."""
         relay = self._session.relay
         if self._has and mark_of(action) in self._has:
             return
@@ -417,7 +417,7 @@ class RunDriver(StreamRun):
     def _begin_turn(self, turn: BeginTurn) -> None:
         calls = self._run.steps[-2].calls
         self._said += [message_of_turn(self._parts, calls), *results_of(calls)]
-        self._content.take()  # what came between
+        self._content.take()  # drops content that came after the turn's end
         self._keep()
         self._loop.call_soon(self._session.guarded, partial(self._reserve, turn))
 
@@ -443,7 +443,7 @@ class RunDriver(StreamRun):
 
     def _ask(self, turn: BeginTurn, spec: StreamSpec) -> None:
         is_cut = ("step.start", turn.step) in self._has
-        self._has = set()  # the log has nothing of what follows
+        self._has = set()  # later events are not in the log
         self._session.begin_turn(spec, lost_worker() if is_cut else None)
 
     # -- what is kept, and a run that another worker has begun: rule 6 --
@@ -529,7 +529,7 @@ class RunDriver(StreamRun):
 
 
 class _LastSteps:
-    """The listener of a stream that is over: its run needs nothing more."""
+    """The listener of a stream that is over. Keeps the steps for the stream's figures."""
 
     def __init__(self, steps: list[dict[str, Any]]) -> None:
         self._steps = steps

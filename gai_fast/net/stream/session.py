@@ -373,7 +373,7 @@ class Session(ReadStream):
         return None if allowance is None else allowance.missing(self.attempts.bill, spec.prompt_characters or 0)
 
     def take_spend(self, more: Amount) -> None:
-        """Takes what the ledger has reserved for a turn."""
+        """Adds the ledger's reservation for a turn to the allowance."""
         if self.intake.allowance is not None:
             self.intake.allowance.take(more)
 

@@ -317,7 +317,7 @@ class Engine(EngineCallbacks):
             if self.run_tools is not None:
                 self.run_tools.use(settings)
             elif settings.tool_servers or settings.tools or self._functions:
-                from gai_fast.net.stream.run_tools import RunTools  # what most gateways do not need
+                from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
 
                 self.run_tools = RunTools(
                     settings, self.timers, self._loop, self.store.records, self.runs, self, self._functions

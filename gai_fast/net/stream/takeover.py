@@ -525,14 +525,14 @@ def _let_through(kept: RequestRecord) -> LetThrough | None:
 
 
 def _without_client(model: ModelSettings) -> ModelSettings:
-    """Returns a model with streams that go on: nobody who started them is there."""
+    """Returns a model whose streams go on without a client: the client that started them is not connected here."""
     if model.stream.on_disconnect != "cancel":
         return model
     return replace(model, stream=replace(model.stream, on_disconnect="detach"))
 
 
 def _keep(keeping: Keeping, pieces: Sequence[bytes]) -> None:
-    """Tells what keeps an answer all that its log has; may work beside the loop."""
+    """Passes all pieces of a log to the object that keeps its answer. May run in a thread."""
     for piece in pieces:
         breathe()
         keeping.logged(piece)

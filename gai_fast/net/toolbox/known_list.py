@@ -2,7 +2,7 @@
 
 1. Runs that come while the list is read wait for it together, for `patience` seconds at most; reading goes on.
 2. If it cannot be read, or not in time, the former list is used. Without one, the source offers nothing.
-3. After a failure it is not read again for `limits.list_ttl` seconds: no run waits meanwhile.
+3. After a failure it is not read again for `limits.list_ttl` seconds: no run waits for it.
 4. A run keeps the list that it has got.
 """
 

@@ -120,7 +120,7 @@ class StdioWire(Wire):
         return self._process
 
     def _launched(self) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
-        """Returns the process, and what ends it if this process cannot."""
+        """Starts the server. Returns its process, and the shell that ends it if this process is killed."""
         try:
             process = subprocess.Popen(
                 self._command,
@@ -157,10 +157,10 @@ _ENDING: Final = 'read -r _; kill -s TERM -- "-$1"; sleep "$2"; kill -s KILL -- 
 
 
 def _started_heir(group: int) -> subprocess.Popen[bytes]:
-    """Starts what ends a group of processes once this process has ended, however it did; its input is open until then.
+    """Starts a shell that ends a group of processes once this process has ended, however it did.
 
-    It has a group of its own. Linux could tell a child of its parent's death (`PR_SET_PDEATHSIG`), but not what that
-    child has forked, and no other system can.
+    The shell waits for the end of its input, in a group of its own. `PR_SET_PDEATHSIG` exists on Linux alone, and does
+    not reach processes that a child has forked.
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", _ENDING, "sh", str(group), str(LIMITS.exit_wait)],

@@ -129,7 +129,7 @@ async def list_tools(tools: RunTools, wish: RunWish, then: Callable[[RunOffer], 
 def asks_approvals(
     headers: Mapping[str, str], asked: str | None, negotiated: Negotiated, model: ModelSettings, *, is_stream: bool
 ) -> bool:
-    """Returns whether somebody is asked for the approvals of a run.
+    """Returns whether a run asks a person for approvals. If not, it denies such calls.
 
     Args:
         headers: The headers of its request.

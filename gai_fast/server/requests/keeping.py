@@ -186,7 +186,7 @@ class LoggedKeeping(Keeping):
         return None if is_left else self._keeping.ended(spec, is_left=False, is_refused=is_refused)
 
     def last(self, pieces: Sequence[Piece]) -> Sequence[Piece]:
-        """Works as `Keeping.last`: the last event says to every client that the answer is not kept."""
+        """Works as `Keeping.last`: adds `store: false` to the last event if the answer is not kept."""
         if not self._keeping.is_lost:
             return pieces
         return [_END.sub(rb'\1"store":false,', b"".join(pieces))]

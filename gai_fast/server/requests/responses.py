@@ -287,7 +287,7 @@ def _is_said_to_be_kept(log: StreamLog) -> bool:
 
 
 def _is_said_in(log: StreamLog) -> bool:
-    """Does the work of `_is_said_to_be_kept` for a log of format `gai`. Who lacks its beginning cannot know better."""
+    """Does the work of `_is_said_to_be_kept` for a log of format `gai`. True if the log has lost its beginning."""
     backlog = log.read(0, 1)
     if backlog.lost:
         return True

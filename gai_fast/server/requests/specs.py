@@ -108,7 +108,7 @@ class SpecBuilder:
         if offer is not None and offer.may_ask:
             wish = None if request.approvals is _UNSET else request.approvals
             asks = asks_approvals(incoming.http.headers, wish, negotiated, model, is_stream=is_stream)
-            is_durable = is_durable or asks  # who decides finds it by its id, whether its client is there or not
+            is_durable = is_durable or asks  # a decision finds the stream by its id, even after its client has left
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
             logged = negotiated if negotiated.name == "gai" else _logged()
             context = self._context(incoming, model, logged.envelope, ids=True)
@@ -813,7 +813,7 @@ def _copying_encoder(
 
 
 def _logged() -> Negotiated:
-    """Returns the form of the logs of streams whose clients have another one."""
+    """Returns the form of a log whose client has not asked for `gai`."""
     return Negotiated(get_format("gai"), "sse", "compact")
 
 
