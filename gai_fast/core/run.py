@@ -28,7 +28,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from heapq import heappop, heappush
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypedDict
+
+import msgspec
 
 from gai_fast.core.call_key import approval_digest
 from gai_fast.core.tool_arguments import problem_of_arguments
@@ -487,11 +489,15 @@ class ToolRun:
         Args:
             record: The result of `record` there.
             calls: The records of its calls, by id: the result, or None if there is only one that it had begun.
+
+        Raises:
+            ValueError: It is no such record; nothing has changed.
         """
-        self.state = RunState(record["state"])
-        self._asked, self._counted, self._is_over = record["asked"], record["counted"], record["over"]
-        self._ids = {*record["ids"]}
-        self.steps = [_step_of(each) for each in record["steps"]]
+        read = _read_record(record)
+        self.state = read["state"]
+        self._asked, self._counted, self._is_over = read["asked"], read["counted"], read["over"]
+        self._ids = {*read["ids"]}
+        self.steps = read["steps"]
         if self.state is RunState.ENDED:
             return []
         if self.state is RunState.TURN:
@@ -668,9 +674,11 @@ def calls_of_record(record: Mapping[str, Any]) -> list[RunCall]:
 
     Args:
         record: The result of `ToolRun.record`.
+
+    Raises:
+        ValueError: It is none.
     """
-    calls = [_call_of(each) for each in record["steps"][-1]["calls"]]
-    return [call for call in calls if call.tool is not None]
+    return [call for call in _read_record(record)["steps"][-1].calls if call.tool is not None]
 
 
 def _record_of(step: RunStep) -> dict[str, Any]:
@@ -691,16 +699,21 @@ def _members(whole: RunStep | RunCall | RunTool | CallResult) -> dict[str, Any]:
     return {each.name: getattr(whole, each.name) for each in fields(whole)}
 
 
-def _step_of(record: Mapping[str, Any]) -> RunStep:
-    calls = [_call_of(each) for each in record["calls"]]
-    return RunStep(record["number"], record["finish_reason"], calls, record["without_tools"])
+class _Record(TypedDict):
+    """The result of `ToolRun.record`, read."""
+
+    state: RunState
+    asked: int
+    counted: int
+    over: bool
+    ids: list[str]
+    steps: list[RunStep]
 
 
-def _call_of(record: Mapping[str, Any]) -> RunCall:
-    tool, result = record["tool"], record["result"]
-    values = {
-        **record,
-        "tool": None if tool is None else RunTool(**tool),
-        "result": None if result is None else CallResult(**{**result, "parts": tuple(result["parts"])}),
-    }
-    return RunCall(**values)
+def _read_record(record: Mapping[str, Any]) -> _Record:
+    read = msgspec.convert(record, _Record)
+    steps = read["steps"]
+    places = [(step.number, [call.ordinal for call in step.calls]) for step in steps]
+    if not steps or places != [(at, [*range(len(step.calls))]) for at, step in enumerate(steps, 1)]:
+        raise ValueError("not the turns of a run")
+    return read

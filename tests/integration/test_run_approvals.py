@@ -15,7 +15,7 @@ from gai_fast.core.run import RunCall, RunTool
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import IdempotencySettings, KeySettings, RunSettings, key_digest
 from gai_fast.net.runs.run_approvals import RunApprovals
-from gai_fast.net.runs.run_records import AskedApproval
+from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval
 from gai_fast.net.stream.run_driver import _required
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
@@ -242,6 +242,32 @@ async def test_a_run_that_has_ended_does_not_wait_for_its_store(net: Net, monkey
     async with asyncio.timeout(3 * SHARED.store_retry):
         await tools.desk.close()
     assert net.warned("an approval is not read yet") == 1
+
+
+@pytest.mark.parametrize("is_of_another", [False, True])
+@on_uvloop
+async def test_a_damaged_approval_of_a_run_that_goes_on_denies(
+    net: Net, monkeypatch: pytest.MonkeyPatch, is_of_another: bool
+) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    tools = gateway.running.engine.run_tools
+    assert tools is not None
+
+    async def damaged(*_: Any) -> Any:
+        if is_of_another:
+            return AskedApproval("gai_1-1", "gai_1", "alice", "another", 1 << 50, b"{}"), ApprovalDecision("approve")
+        raise StoreError("damaged", "a part is missing")
+
+    monkeypatch.setattr(tools.desk.records, "asked", damaged)
+    heard: list[Any] = []
+    waits = RunApprovals(tools.desk, "gai_1", "alice", print, lambda *each: heard.append(each))
+    call = RunCall("call_1", "pay", {}, 1, 0, None, approval_id="gai_1-1")
+    waits.ask_on(call, "digest")
+    async with asyncio.timeout(SHARED.store_retry):
+        await tools.desk.close()
+    [(of, asked, decision)] = heard
+    assert (of, asked.id, asked.digest, decision.decision) == (call, "gai_1-1", "digest", "deny")
+    assert net.warned("an approval is damaged") == 1
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+import msgspec
+
 from gai_fast.core.call_key import idempotency_key
 from gai_fast.core.run import CallResult, RunCall
 from gai_fast.kernels import encode_json, parse_exact
@@ -29,6 +31,7 @@ from gai_fast.net.runs.run_records import KeptRun, LostRun, OwnedRun, RunRecords
 from gai_fast.net.toolbox.run_calls import NotStored, RunIdentity
 from gai_fast.stores.backend import StoreError
 
+_Result: Final = tuple[Any, bool, tuple[dict[str, Any], ...], bool, int]
 _log: Final = logging.getLogger("gai_fast.tools")
 
 
@@ -180,10 +183,10 @@ class KeptCalls:
         if raw is None:
             return None
         try:
-            value, is_error, parts, is_truncated, duration = parse_exact(raw.decode())
+            whole = msgspec.convert(parse_exact(raw.decode()), _Result)
         except (ValueError, TypeError):
             raise StoreError("damaged", "the record of a result in the store is damaged") from None
-        return CallResult(value, is_error, tuple(parts), is_truncated, duration)
+        return CallResult(*whole)
 
     def key_of(self, call: RunCall) -> str:
         """Returns the key of a call of one of the gateway's tools."""

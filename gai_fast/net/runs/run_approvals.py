@@ -148,7 +148,12 @@ class RunApprovals:
     async def _ask_on(self, call: RunCall, digest: str) -> None:
         try:
             found = await self._desk.records.asked(call.approval_id)
+            if found is not None and (found[0].id, found[0].digest) != (call.approval_id, digest):
+                raise StoreError("damaged", "it is about another call")
         except StoreError as fault:  # rule 4
+            if fault.fault == "damaged":  # it stays so: rule 3
+                self._deny(call, digest)
+                return
             _log.warning("stream %s: an approval is not read yet: %s", self._stream_id, fault)
             await asyncio.sleep(SHARED.store_retry)
             if not self._is_closed:
@@ -167,6 +172,13 @@ class RunApprovals:
             return
         self._wait(waiting)
         self._desk.start(self._read(asked.id))  # it may have been decided since
+
+    def _deny(self, call: RunCall, digest: str) -> None:
+        """Denies a call whose approval is damaged."""
+        _log.warning("stream %s: an approval is damaged; its call is denied", self._stream_id)
+        if not self._is_closed:
+            asked = AskedApproval(call.approval_id, self._stream_id, self._caller, digest, 0, b"")
+            self._decided(call, asked, ApprovalDecision("deny", "", "its approval is damaged in the store"))
 
     def _wait(self, waiting: _Waiting) -> None:
         ends = self._desk.timers.clock() + (waiting.asked.expires - now_ms()) / _MS

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
+
+import msgspec
 
 from gai_fast.core.run import CallEnded, Decided, EndStep, RunCall, ToolRun, Warn, calls_of_record
 from gai_fast.kernels import encode_json, parse_exact
@@ -20,6 +22,7 @@ Mark = tuple[str, Any]
 
 _TEXTS: Final = {"input": "input_text", "block": "block_text"}
 """Members of parts that are JSON texts, and their names in a record."""
+_State: Final = tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], list[tuple[int, str, str]], float]
 _OF_CALLS: Final = frozenset({"tool.result", "approval.required", "approval.decided"})
 
 
@@ -63,11 +66,14 @@ def decode_state(state: bytes) -> RunMemory:
         ValueError: It is none.
     """
     try:
-        record, finish, usages, providers, seconds = parse_exact(state.decode())
-        named = {step: (provider, model) for step, provider, model in providers}
+        record, finish, usages, providers, seconds = msgspec.convert(parse_exact(state.decode()), _State)
+        is_state = isinstance(finish.get("finish_reason"), str) and record.get("state") != "ended"
     except (TypeError, ValueError):
-        raise ValueError("not a state of a run") from None
-    return RunMemory(record, finish, usages, named, seconds)
+        is_state = False
+    if not is_state:
+        raise ValueError("not a state of a run")
+    named = {step: (provider, model) for step, provider, model in providers}
+    return RunMemory(record, cast("Event", finish), usages, named, seconds)
 
 
 def calls_of_state(state: bytes) -> list[RunCall]:
@@ -93,7 +99,7 @@ def decode_parts(added: bytes) -> list[dict[str, Any]]:
     Raises:
         ValueError: They are none.
     """
-    return [_read(part) for part in parse_exact(added.decode())]
+    return [_read(part) for part in msgspec.convert(parse_exact(added.decode()), list[dict[str, Any]])]
 
 
 def marks_of(said: Sequence[Event]) -> set[Mark]:

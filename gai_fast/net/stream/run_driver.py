@@ -472,18 +472,19 @@ class RunDriver(StreamRun):
         try:
             kept = await self._kept.go_on(former.epoch)
             results = {} if kept is None else await self._results(kept)
+            actions = None if kept is None else self._recall(former.said, kept, results)
         except LostRun:
             self._lose()
             return
         except (StoreError, Error, ValueError) as problem:
             _log.warning("stream %s: its run does not go on: %s", self._plan.identity.stream_id, problem)
-            kept, results = None, {}
+            actions = None
         if self._is_over:
             return
-        if kept is None:
+        if actions is None:
             self._session.fail(lost_worker())
         else:
-            self._session.guarded(partial(self._load, former.said, kept, results))
+            self._session.guarded(partial(self._load, actions))
 
     def _gone_on(self, task: asyncio.Task[None]) -> None:
         self._goes_on = None
@@ -502,25 +503,40 @@ class RunDriver(StreamRun):
                 found[call.call_id] = result
         return found
 
-    def _load(self, said: Sequence[Event], kept: KeptRun, results: Mapping[str, CallResult | None]) -> None:
-        """Goes on from a state: the turn that it has begun is asked again, and calls go on."""
+    def _recall(self, said: Sequence[Event], kept: KeptRun, results: Mapping[str, CallResult | None]) -> list[Action]:
+        """Reads a state, and returns what follows from it.
+
+        Raises:
+            ValueError: What is kept is damaged.
+        """
         self._has = marks_of(said)
         if not kept.state:  # the first turn was cut
             self._sink.go_on(1, {}, (), has_start=bool(said))
-            self._loop.call_soon(self._session.guarded, partial(self._reserve, BeginTurn(1, without_tools=False)))
-            self._keep_time()
-            return
+            return []
         memory = decode_state(kept.state)
+        turns = [decode_parts(each) for each in kept.added]
+        if not turns or not memory.usages:
+            raise ValueError("no turn is kept")
         self._finish, self._usages, self._seconds = memory.finish, memory.usages, memory.seconds
         actions = self._run.load(memory.run, results)
         steps = self._run.steps
-        turns = [decode_parts(each) for each in kept.added]
-        for step, parts in zip(steps, turns[:-1], strict=False):
-            self._said += [message_of_turn(parts, step.calls), *results_of(step.calls)]
+        try:
+            self._session.relay.recall_turns(memory.usages)
+            for step, parts in zip(steps, turns[:-1], strict=False):
+                self._said += [message_of_turn(parts, step.calls), *results_of(step.calls)]
+        except (KeyError, TypeError):
+            raise ValueError("not the parts of a turn") from None
         self._parts = turns[-1]
         ids = [call.call_id for step in steps for call in step.calls]
         self._sink.go_on(len(turns), memory.providers, ids, has_start=bool(said))
-        self._session.relay.recall_turns(memory.usages)
+        return actions
+
+    def _load(self, actions: Sequence[Action]) -> None:
+        """Goes on from a state: the turn that it has begun is asked again, and calls go on."""
+        if not self._usages:  # of the first turn, which was cut
+            self._loop.call_soon(self._session.guarded, partial(self._reserve, BeginTurn(1, without_tools=False)))
+            self._keep_time()
+            return
         self._execute(actions)
         for asked in self._run.asked():
             self._approvals.ask_on(asked.call, asked.digest)

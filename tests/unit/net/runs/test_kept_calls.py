@@ -71,6 +71,20 @@ async def test_a_state_is_kept_before_a_call_is_noted_and_both_are_found() -> No
     assert await second.result(CALL) == CallResult({"paid": 1}, parts=({"type": "text", "text": "é"},), duration_ms=7)
 
 
+@pytest.mark.parametrize("damaged", [b"7", b"{}", b"[1]", b"[1,false,null,false,7]", b"[1,0,[],false,7]", b"\xff"])
+async def test_a_damaged_result_is_none(damaged: bytes) -> None:
+    store = Store()
+    first = kept_by(store)
+    first.keep(b"state 1", b"turn 1")
+    await first.started(CALL, first.key_of(CALL))
+    owned, _ = await store.records.take_over("gai_1", "alice", 2) or pytest.fail("it is not kept")
+    await owned.ended(first.key_of(CALL), damaged)
+    second = kept_by(store)
+    assert await second.go_on(3) is not None
+    with pytest.raises(StoreError, match="damaged"):
+        await second.result(CALL)
+
+
 async def test_who_has_lost_the_run_makes_no_call() -> None:
     store, lost = Store(), list[str]()
     first = kept_by(store, lost)

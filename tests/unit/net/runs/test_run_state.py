@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from gai_fast.net.runs.run_state import (
     mark_of,
     marks_of,
 )
+
+NO_RUN = "not a state|not the turns|missing required|Invalid|Expected"
 
 
 def begun() -> ToolRun:
@@ -63,6 +67,40 @@ def test_what_a_model_has_written_as_json_goes_back_unchanged() -> None:
 def test_a_damaged_state_is_none(damaged: bytes) -> None:
     with pytest.raises(ValueError, match="not a state"):
         decode_state(damaged)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda run: run.pop("state"),
+        lambda run: run.update(state="ended"),
+        lambda run: run.pop("steps"),
+        lambda run: run.update(steps=[]),
+        lambda run: run["steps"][0].update(number=2),
+        lambda run: run["steps"][0]["calls"][0].pop("call_id"),
+        lambda run: run["steps"][0]["calls"][0].update(ordinal=7),
+        lambda run: run["steps"][0]["calls"][0].update(phase="paid"),
+        lambda run: run["steps"][0]["calls"][0].update(tool=7),
+    ],
+)
+def test_a_state_whose_run_is_damaged_is_none_and_changes_no_run(harm: Callable[[Any], object]) -> None:
+    finish: Any = {"type": "finish", "finish_reason": "tool_calls"}
+    whole = json.loads(encode_state(begun(), RunMemory({}, finish, [{}], {}, 1.0)))
+    harm(whole[0])
+    state = json.dumps(whole).encode()
+    again = ToolRun({"pay": RunTool("pay")}, {"own"}, RunLimits(), "gai_1")
+    before = again.record()
+    with pytest.raises(ValueError, match=NO_RUN):
+        again.load(decode_state(state).run, {})
+    with pytest.raises(ValueError, match=NO_RUN):
+        calls_of_state(state)
+    assert again.record() == before
+
+
+@pytest.mark.parametrize("damaged", [b"7", b"[7]", b"{}", b"[", b"\xff", b"null"])
+def test_damaged_parts_are_none(damaged: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # of JSON, or of its form
+        decode_parts(damaged)
 
 
 def test_the_log_tells_what_clients_have_but_not_of_a_step_that_is_void() -> None:
