@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gai_fast.model.settings import (
     Price,
     Secret,
     SpendLimit,
+    StoreSettings,
     ToolServerSettings,
     key_digest,
 )
@@ -35,6 +37,7 @@ from tests.integration.gateway import (
 )
 from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, http_tool, with_tools
 from tests.integration.websocket import connect
+from tests.legal import check_legal
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -503,3 +506,21 @@ async def test_a_server_out_of_reach_offers_nothing(net: Net) -> None:
     assert response.text == "As I am. Done."
     assert model.results() == ["there is no tool 'docs__a'"]
     assert net.warned("there is no list")
+
+
+@on_uvloop
+async def test_numbers_that_json_has_no_form_for_are_errors_of_their_calls(net: Net, tmp_path: Path) -> None:
+    """Also where the run is kept: a state with one could not be written."""
+
+    def endless(city: Any) -> Any:
+        """The weather of a city."""
+        return math.inf
+
+    model = Model([("endless", '{"city": 1e999}'), ("endless", '{"city": "Oslo"}')], ["Done."])
+    store = StoreSettings(url=f"sqlite:///{tmp_path}/store.db")
+    gateway = await gateway_of(net, model, function_tool(endless), of_gateway={"store": store})
+    response = await gateway.ask("POST", "/api/v1/stream", {**M, "resumable": True})
+    check_legal(response.events)
+    assert response.types[-2:] == ["finish", "done"]
+    assert [event["is_error"] for event in events_of(response, "tool.result")] == [True, True]
+    assert len(model.results()) == 2

@@ -44,6 +44,7 @@ from gai_fast.core.run import (
     ToolRun,
     Warn,
 )
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event
 from gai_fast.model.money import Amount
@@ -189,6 +190,7 @@ class RunDriver(StreamRun):
         self._timer: Timer | None = None  # the end of the run's time; None while that stands still
         self._seconds = plan.seconds  # that are left of it
         self._began = 0.0
+        self._is_out_of_time = False
         self._waited_until = -math.inf
         self._is_over = True
         self._goes_on: asyncio.Task[None] | None = None
@@ -260,7 +262,7 @@ class RunDriver(StreamRun):
 
     def call_came(self, call_id: str, name: str, arguments: Any) -> str:
         """Works as `TurnListener.call_came`."""
-        actions = self._run.note_call(call_id, name, arguments)
+        actions = self._run.note_call(call_id, name, arguments if _is_json(arguments) else _NOT_JSON)
         self._execute_later(actions)
         return self._run.step.calls[-1].call_id
 
@@ -286,6 +288,8 @@ class RunDriver(StreamRun):
     # -- what happens --
 
     def _call_ended(self, call: RunCall, result: CallResult) -> None:
+        if not _is_json(result.value):
+            result = CallResult(f"its result has {_NOT_JSON}", is_error=True, duration_ms=result.duration_ms)
         if not self._is_over:
             self._session.guarded(partial(self._happened, partial(self._run.end_call, call, result)))
 
@@ -327,9 +331,9 @@ class RunDriver(StreamRun):
         if is_waiting:
             self._stop_time()
             self._waited_until = now
-        elif self._timer is None and self._run.state is not RunState.ENDED and self._seconds > 0.0:
+        elif self._timer is None and self._run.state is not RunState.ENDED and not self._is_out_of_time:
             self._began = now
-            self._timer = self._timers.schedule(now + self._seconds, self._time_over)
+            self._timer = self._timers.schedule(now + max(0.0, self._seconds), self._time_over)
 
     def _stop_time(self) -> None:
         if self._timer is not None:
@@ -339,7 +343,7 @@ class RunDriver(StreamRun):
 
     def _time_over(self) -> None:
         self._timer = None
-        self._seconds = 0.0
+        self._is_out_of_time = True
         if self._run.state in (RunState.TURN, RunState.CALLING):
             self._session.guarded(partial(self._happened, self._run.end_time))
 
@@ -511,6 +515,8 @@ class RunDriver(StreamRun):
         """
         self._has = marks_of(said)
         if not kept.state:  # the first turn was cut
+            if any(event.get("step", 1) > 1 or event["type"] == "step.end" for event in said):
+                raise ValueError("the state of the later turns is gone")
             self._sink.go_on(1, {}, (), has_start=bool(said))
             return []
         memory = decode_state(kept.state)
@@ -564,6 +570,18 @@ class _LastSteps:
 
 def _raise(problem: BaseException) -> Never:
     raise problem
+
+
+_NOT_JSON: Final = "a number that JSON has no form for"
+
+
+def _is_json(value: object) -> bool:
+    """Returns whether a value can be written: a model or a tool may send `1e999`, which is read as infinite."""
+    try:
+        encode_json(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _result(call: RunCall) -> Event:
