@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -53,6 +52,7 @@ from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
+from gai_fast.net.runs.run_clock import RunClock
 from gai_fast.net.runs.run_messages import message_of_turn, next_request, results_of
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, KeptRun, LostRun
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
@@ -74,7 +74,7 @@ from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
-from gai_fast.runtime.timers import Timer, Timers
+from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import StoreError
 
 _log: Final = logging.getLogger("gai_fast.tools")
@@ -147,7 +147,6 @@ class RunDriver(StreamRun):
     ) -> None:
         self._plan = plan
         self._session = session
-        self._timers = timers
         self._loop = loop
         self._run = ToolRun(
             {name: RunTool(each.address, each.approve, each.idempotent) for name, each in plan.offered.items()},
@@ -187,11 +186,7 @@ class RunDriver(StreamRun):
         self._usages: list[dict[str, Any]] = []  # of the turns that have ended
         self._progress: dict[str, int] = {}  # notices of each call
         self._later: list[Action] = []  # rule 1
-        self._timer: Timer | None = None  # the end of the run's time; None while that stands still
-        self._seconds = plan.seconds  # that are left of it
-        self._began = 0.0
-        self._is_out_of_time = False
-        self._waited_until = -math.inf
+        self._clock = RunClock(timers, plan.seconds, self._time_over)
         self._is_over = True
         self._goes_on: asyncio.Task[None] | None = None
 
@@ -242,7 +237,7 @@ class RunDriver(StreamRun):
             return
         self._is_over = True
         self._later.clear()
-        self._stop_time()
+        self._clock.stop()
         if self._session.relay.is_over or not self._kept.is_kept:
             self._approvals.close()
             self._kept.end()
@@ -313,7 +308,7 @@ class RunDriver(StreamRun):
 
     def seconds_since_wait(self) -> float:
         """Works as `Run.seconds_since_wait`."""
-        return 0.0 if self._run.state is RunState.WAITING else self._timers.clock() - self._waited_until
+        return 0.0 if self._run.state is RunState.WAITING else self._clock.since_wait()
 
     def _asked(self, call: RunCall, asked: AskedApproval) -> None:
         if not self._is_over and ("approval.required", call.call_id) not in self._has:
@@ -326,24 +321,14 @@ class RunDriver(StreamRun):
 
     def _keep_time(self) -> None:
         """Lets the time of the run go on, or stand still: rule 3."""
-        now, is_waiting = self._timers.clock(), self._run.state is RunState.WAITING
+        is_waiting = self._run.state is RunState.WAITING
         self._sight.waits(is_waiting)
         if is_waiting:
-            self._stop_time()
-            self._waited_until = now
-        elif self._timer is None and self._run.state is not RunState.ENDED and not self._is_out_of_time:
-            self._began = now
-            self._timer = self._timers.schedule(now + max(0.0, self._seconds), self._time_over)
-
-    def _stop_time(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-            self._seconds -= self._timers.clock() - self._began
+            self._clock.wait()
+        elif self._run.state is not RunState.ENDED:
+            self._clock.go_on()
 
     def _time_over(self) -> None:
-        self._timer = None
-        self._is_out_of_time = True
         if self._run.state in (RunState.TURN, RunState.CALLING):
             self._session.guarded(partial(self._happened, self._run.end_time))
 
@@ -454,10 +439,7 @@ class RunDriver(StreamRun):
 
     def _keep(self, parts: Sequence[Mapping[str, Any]] | None = None) -> None:
         if self._kept.is_kept:
-            left = self._seconds
-            if self._timer is not None:
-                left -= self._timers.clock() - self._began
-            memory = RunMemory({}, self._finish, self._usages, self._sink.providers, left)
+            memory = RunMemory({}, self._finish, self._usages, self._sink.providers, self._clock.left())
             added = b"" if parts is None else encode_parts(parts)
             self._kept.keep(encode_state(self._run, memory), added)
 
@@ -523,7 +505,8 @@ class RunDriver(StreamRun):
         turns = [decode_parts(each) for each in kept.added]
         if not turns or not memory.usages:
             raise ValueError("no turn is kept")
-        self._finish, self._usages, self._seconds = memory.finish, memory.usages, memory.seconds
+        self._finish, self._usages = memory.finish, memory.usages
+        self._clock.set_left(memory.seconds)
         actions = self._run.load(memory.run, results)
         steps = self._run.steps
         try:

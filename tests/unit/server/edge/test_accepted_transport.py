@@ -23,7 +23,7 @@ from tests.waiting import until
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 LARGE = b"x" * 4_000_000
-"""More than the system takes at once."""
+"""More than the system takes at once: a pair's sockets have small buffers, which grow to 36 MB otherwise."""
 
 
 class Recorder(asyncio.Protocol):
@@ -98,6 +98,8 @@ class Pair:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.client = socket.create_connection(listening.getsockname())
             accepted, self.address = listening.accept()
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         self.client.setblocking(False)
         self.loop = asyncio.get_running_loop()
         self.bugs: list[Any] = []
