@@ -18,6 +18,7 @@ changes it. Knows neither turns nor tools: it keeps bytes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -42,6 +43,7 @@ CALLS: Final = "call"
 APPROVALS: Final = "approval"
 """The kind of record that holds approvals, and the lists of those that are not decided."""
 
+_log: Final = logging.getLogger("gai_fast.tools")
 _TRIES: Final = 32
 """Attempts to change a list: one fails if another process has changed it since it was read."""
 
@@ -317,7 +319,7 @@ class RunRecords:
         left out.
 
         Raises:
-            StoreError: The store fails, or a list is damaged.
+            StoreError: The store fails.
         """
         found: dict[str, int] = {}
         names = [_list_name(number) for number in range(LIMITS.approval_lists)]
@@ -354,8 +356,9 @@ class RunRecords:
         now = self._clock_ms()
         try:
             entries = _LISTS.decode(raw)
-        except msgspec.MsgspecError:
-            raise StoreError("damaged", "a list of approvals in the store is damaged") from None
+        except msgspec.MsgspecError:  # it is written anew; what it listed can be decided by whoever knows it
+            _log.warning("a list of approvals in the store is damaged: what it had is listed no longer")
+            return {}
         return {name: expires for name, expires in entries.items() if expires > now}
 
 

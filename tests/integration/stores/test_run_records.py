@@ -449,6 +449,17 @@ async def test_no_approval_is_lost_when_many_are_listed_at_once(both: tuple[Reco
     assert len(await stores[0].listed()) == 24
 
 
+async def test_a_damaged_list_is_written_anew(caplog: pytest.LogCaptureFixture) -> None:
+    records = MemoryRecords(time.monotonic)
+    assert await of(records).ask(asked(1), 10)
+    [place] = [name for _, name in records._table._records if name.startswith("list/")]
+    await records.put(APPROVALS, place, b"\xc1", 60.0)
+    assert await of(records).ask(asked(2), 10)
+    assert [*await of(records).listed()] == ["gai_1-2"]
+    assert await of(records).decide("gai_1-1", ApprovalDecision("approve")) is not None
+    assert "a list of approvals in the store is damaged" in caplog.text
+
+
 async def test_a_full_list_refuses(both: tuple[Records, Records], change_limits: ChangeLimits) -> None:
     change_limits(record_piece=45)
     for number in range(4):
