@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.runtime.clock import now_ms
 from gai_fast.net.runs.run_records import APPROVALS
+from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import StoreError
 from tests.integration.asked_approvals import APPROVE, CALL, as_key, waiting
 from tests.integration.gateway import Net, on_uvloop
