@@ -57,6 +57,7 @@ class KeptCalls:
         self._stored = stored
         self._lost = lost
         self._owned: OwnedRun | None = None
+        self._has_tried = False  # to begin the record
         self._waiting: deque[tuple[bytes, bytes]] = deque()  # states that are not kept yet: rule 3
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -102,7 +103,8 @@ class KeptCalls:
 
     async def _own(self) -> OwnedRun:
         if self._owned is None:
-            self._owned = await self._records.begin(self._identity.stream_id, self._identity.caller, 1)
+            again, self._has_tried = self._has_tried, True
+            self._owned = await self._records.begin(self._identity.stream_id, self._identity.caller, 1, again=again)
         return self._owned
 
     async def go_on(self, epoch: int) -> KeptRun | None:
@@ -159,8 +161,10 @@ class KeptCalls:
 
     async def ended(self, call: RunCall, result: CallResult) -> None:
         """Keeps a result; as `CallRecords.ended`: rule 4."""
-        if self._stored is None or call.tool is None:
-            return
+        if self._stored is not None and call.tool is not None:
+            await asyncio.shield(self._start(self._keep_result(call, result)))
+
+    async def _keep_result(self, call: RunCall, result: CallResult) -> None:
         whole = [result.value, result.is_error, list(result.parts), result.is_truncated, result.duration_ms]
         try:
             async with self._turn:
