@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,11 +17,11 @@ from gai_fast.model.settings import (
     FunctionSettings,
     GuardSettings,
     JudgeSettings,
+    Secret,
     StoreSettings,
     ToolServerSettings,
     ToolSettings,
 )
-from tests.integration.asked_approvals import decide
 from tests.integration.gateway import M, Net, Peer, Response, on_uvloop
 from tests.integration.mcp_servers import ScriptedServer, progress, reply, said, send, started, stream
 from tests.integration.mcp_servers import event as frame
@@ -54,7 +56,7 @@ class Tool:
         if way == "server":
             tool = {"name": "look", "inputSchema": {"type": "object"}}
             server = await started(self.net, ScriptedServer(self._of_server, tool))
-            return ToolServerSettings("docs", f"{server.url}/mcp", **options), "docs__look"
+            return ToolServerSettings("docs", Secret(f"{server.url}/mcp"), **options), "docs__look"
         if way == "http":
             upstream = await self.net.upstream(self._of_http)
             return http_tool("look", f"{upstream.url}/look", **options), "look"
@@ -187,7 +189,7 @@ async def test_parts_and_progress_are_seen(net: Net) -> None:
 
     server = await started(net, ScriptedServer(answer))
     model = Model([("docs__t", {})], ["Done."])
-    tool = ToolServerSettings("docs", f"{server.url}/mcp")
+    tool = ToolServerSettings("docs", Secret(f"{server.url}/mcp"))
     gateway = await gateway_of(net, model, tool, of_stream={"guards": (words(),)})
     response = await gateway.ask("POST", "/api/v1/stream", M)
     assert [event["text"] for event in events_of(response, "tool.progress")] == ["a [words]", "an owl"]
@@ -247,7 +249,10 @@ async def test_a_person_approves_what_the_tool_gets(net: Net) -> None:
     await response.until(b'"approval.required"')
     [required] = events_of(response, "approval.required")
     assert required["approval"]["input"] == {"city": "[words]"}
-    assert (await decide(gateway, required, "approve")).status == 200
+    asks = required["approval"]
+    path = f"/api/v1/streams/{asks['id'].rpartition('-')[0]}/approvals/{asks['id']}"
+    answer = await gateway.ask("POST", path, {"decision": "approve", "digest": asks["digest"]})
+    assert answer.status == 200, answer.body
     await response.rest()
     assert tool.journal == [{"city": "[words]"}]
     client.close()
@@ -281,7 +286,7 @@ async def test_stores_and_logs_have_no_word_of_a_tool(
         return city
 
     model = Model([(name, {"city": "Oslo"}), ("wait", {"city": "Rome"})], ["Done."])
-    store = StoreSettings(f"sqlite://{tmp_path}/streams.db")
+    store = StoreSettings(f"sqlite:///{tmp_path}/streams.db")
     options = {"guards": (words(),)}
     gateway = await gateway_of(
         net, model, settings, function_tool(wait), of_stream=options, of_gateway={"store": store}
@@ -302,9 +307,6 @@ async def test_stores_and_logs_have_no_word_of_a_tool(
 
 
 def judged(name: str, function: Callable[[Any], Any], *on: Any, fails_open: bool = False, **options: Any) -> Any:
-    import sys
-    from types import ModuleType
-
     module = sys.modules.setdefault(MODULE, ModuleType(MODULE))
     setattr(module, f"judge_{name}", function)
     reference = FunctionSettings(f"{MODULE}:judge_{name}", str(Path(__file__).parent))
@@ -362,6 +364,14 @@ async def odd(question: Any) -> Any:
     return {"flagged": "yes"}
 
 
+def check_logged(net: Net) -> None:
+    """Checks that the log names the fault of the judge once, and no text."""
+    [line] = net.logged
+    assert "guard 'policy': the judge has failed" in line
+    assert WORD not in line
+    net.logged.clear()
+
+
 @pytest.mark.parametrize("fault", [raises, never, odd])
 @pytest.mark.parametrize("on", ["tool_input", "tool_result"])
 @on_uvloop
@@ -374,17 +384,20 @@ async def test_without_a_verdict_a_closed_guard_lets_nothing_through(net: Net, o
     assert len(tool.journal) == (on == "tool_result")
     assert response.text == "Done."
     assert not events_of(response, "warning")
+    check_logged(net)
 
 
 @pytest.mark.parametrize("fault", [raises, never, odd])
 @on_uvloop
 async def test_without_a_verdict_an_open_guard_warns_once(net: Net, fault: Any) -> None:
     tool = Tool(net, SAID)
-    guards = (judged("policy", fault, "tool_input", "tool_result", fails_open=True),)
+    guards = (judged("policy", fault, "output", "tool_input", "tool_result", fails_open=True),)
     response, _ = await asked(net, guards, tool, "function", {"city": SECRET})
     assert (tool.journal, the_result(response)["tool_result"]) == ([{"city": SECRET}], SAID)
     warnings = [(each["reason"], each["guard"]) for each in events_of(response, "warning")]
     assert warnings == [("guard_failed", "policy")]
+    assert [event["seq"] for event in response.events if "seq" in event] == [*range(1, len(response.events))]
+    check_logged(net)
 
 
 @on_uvloop

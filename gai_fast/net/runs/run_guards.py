@@ -5,8 +5,7 @@ guards do with texts.
 
 1. Arguments are checked before anything else is done with a call. A result is checked before anybody has it: record,
    log, client and model get what was let through.
-2. Texts are each string and each key of JSON, and the texts among the parts of a result. What is not changed stays as it
-   came.
+2. Texts are each string and each key of JSON, and the texts among the parts of a result. Others stay as they came.
 3. What a guard stops, or cannot judge while it is closed, is a result that is an error. It names the guard, and repeats
    nothing of the text.
 4. A notice of progress comes without its text if that must wait: for a judge, or for a turn of the loop.

@@ -7,7 +7,8 @@
    ours, from its start on.
 4. Only the first turn reports changes to its request: later requests have the client's members of the first, and
    messages that the client did not write.
-5. The content of a turn is kept for the next request: as it comes from the provider, before processors change it.
+5. A guard without a verdict is reported once, whatever it has looked at.
+6. The content of a turn is kept for the next request: as it comes from the provider, before processors change it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from gai_fast.processors import Chain, Processor
 
 _OF_STREAMS: Final = frozenset({"start", "finish", "error", "done", "stream.reset", "stream.gap"})
 _CHANGED: Final = "request_changed"
+_UNJUDGED: Final = "guard_failed"
 _CALLS: Final = frozenset({"tool.call.start", "tool.call"})
 
 
@@ -41,7 +43,7 @@ class TurnListener(Protocol):
 
 
 class TurnContent:
-    """The content of the turn that streams: rule 5."""
+    """The content of the turn that streams: rule 6."""
 
     def __init__(self) -> None:
         self._collector = Collector(plain=False)
@@ -120,6 +122,7 @@ class RunSink:
         self._ids: set[str] = set()  # of the turns before, and of those that are void
         self._own_ids: dict[str, str] = {}  # by the provider's id, of the turn
         self._new_ids: list[str] = []  # of the turn
+        self._unjudged: set[str] = set()  # guards that are reported
 
     def event(self, event: Event) -> None:
         """Works as `EventSink.event`."""
@@ -139,7 +142,7 @@ class RunSink:
             self.inner.event({**event, "steps": self._listener.steps_so_far()})
         elif kind in _OF_STREAMS:
             self.inner.event(event)
-        elif self.step > 1 and event.get("reason") == _CHANGED:
+        elif self._is_left_out(event):
             if self._chain is not None:
                 self._chain.leave_out(event)
         elif kind in _CALLS:
@@ -147,6 +150,16 @@ class RunSink:
         else:
             stepped: Event = {**event, "step": event.get("step", self.step)}
             self.inner.event(self._named(stepped) if self._own_ids and kind == "reasoning.signature" else stepped)
+
+    def _is_left_out(self, event: Event) -> bool:
+        """Returns whether a client does not get an event: rules 4 and 5."""
+        reason = event.get("reason")
+        if reason == _UNJUDGED and event["type"] == "warning":
+            guard = event.get("guard", "")
+            is_known = guard in self._unjudged
+            self._unjudged.add(guard)
+            return is_known
+        return self.step > 1 and reason == _CHANGED
 
     def begin_step(self, step: int) -> None:
         """Begins another turn."""
