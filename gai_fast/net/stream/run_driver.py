@@ -31,6 +31,7 @@ from gai_fast.core.run import (
     BeginTurn,
     CallEnded,
     CallResult,
+    CheckCall,
     Decided,
     EndCall,
     EndStep,
@@ -53,6 +54,7 @@ from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
 from gai_fast.net.runs.run_clock import RunClock
+from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import message_of_turn, next_request, results_of
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, KeptRun, LostRun
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
@@ -96,6 +98,7 @@ class RunPlan:
         tallies: The counts of the process.
         stored: Returns whether the store has all that the log of a stream has by now.
         stop: Stops a stream that another worker has.
+        guards: Makes the guards of its calls.
     """
 
     request: Request
@@ -109,6 +112,7 @@ class RunPlan:
     tallies: RunTallies
     stored: Callable[[str], Awaitable[bool]]
     stop: Callable[[str], object]
+    guards: Callable[[Tell], RunGuards | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +152,15 @@ class RunDriver(StreamRun):
         self._plan = plan
         self._session = session
         self._loop = loop
+        self._guards = plan.guards(self._say)
+        self._checks: set[asyncio.Task[None]] = set()
         self._run = ToolRun(
             {name: RunTool(each.address, each.approve, each.idempotent) for name, each in plan.offered.items()},
             plan.client_tools,
             plan.limits,
             session.stream_id,
             {name: each.offered.schema for name, each in plan.offered.items()},
+            checks=self._guards is not None and self._guards.sees_input,
         )
         is_kept = former is not None or spec.begun is not None  # the store has its request
         self._former = former
@@ -166,6 +173,7 @@ class RunDriver(StreamRun):
             self._kept,
             self._call_ended,
             self._progressed,
+            None if self._guards is None else self._guards.result,
         )
         self._approvals = RunApprovals(plan.desk, session.stream_id, plan.identity.caller, self._asked, self._decided)
         self._sight = RunSight(
@@ -245,6 +253,8 @@ class RunDriver(StreamRun):
             self._approvals.leave()
         if self._goes_on is not None:
             self._goes_on.cancel()
+        for check in self._checks:
+            check.cancel()
         for action in self._run.stop():
             if isinstance(action, EndCall):
                 self._end_call(action.call)
@@ -297,8 +307,9 @@ class RunDriver(StreamRun):
         event["progress"] = progress.progress
         if progress.total is not None:
             event["total"] = progress.total
-        if progress.text:
-            event["text"] = progress.text
+        text = progress.text if self._guards is None else self._guards.progress(progress.text)
+        if text:
+            event["text"] = text
         self._session.add([event])
 
     def hear(self, approval_id: str) -> None:
@@ -365,9 +376,41 @@ class RunDriver(StreamRun):
             elif isinstance(action, BeginTurn):
                 self._begin_turn(action)
             elif isinstance(action, AskApproval):
-                self._approvals.ask(action.call, action.digest)
+                ask = self._approvals.ask_on if self._has else self._approvals.ask  # the lost worker may have asked
+                ask(action.call, action.digest)
+            elif isinstance(action, CheckCall):
+                self._check(action.call)
             else:
                 self._tell(action)
+
+    def _say(self, events: Sequence[Event]) -> None:
+        """Sends what guards say of a call."""
+        if not self._is_over:
+            self._session.add([*events])
+
+    def _check(self, call: RunCall) -> None:
+        """Has guards look at the arguments of a call."""
+        check = self._loop.create_task(self._checked(call))
+        self._checks.add(check)
+        check.add_done_callback(self._check_ended)
+
+    async def _checked(self, call: RunCall) -> None:
+        assert self._guards is not None
+        checked = await self._guards.arguments(call)
+        if not self._is_over:
+            self._session.guarded(partial(self._happened, partial(self._note_checked, call, *checked)))
+
+    def _note_checked(self, call: RunCall, arguments: Any, problem: CallResult | None) -> Sequence[Action]:
+        """Notes what guards let through of a call. What was kept of it before is not what is made."""
+        is_changed = arguments is not call.arguments
+        actions = self._run.call_checked(call, arguments, problem)
+        if is_changed and self._run.state in (RunState.CALLING, RunState.WAITING):
+            self._keep()
+        return actions
+
+    def _check_ended(self, check: asyncio.Task[None]) -> None:
+        self._checks.discard(check)
+        self._fail_by(check)
 
     def _end_call(self, call: RunCall) -> None:
         self._calls.end(call)
@@ -474,6 +517,10 @@ class RunDriver(StreamRun):
 
     def _gone_on(self, task: asyncio.Task[None]) -> None:
         self._goes_on = None
+        self._fail_by(task)
+
+    def _fail_by(self, task: asyncio.Task[None]) -> None:
+        """Ends the stream if a task has failed."""
         problem = None if task.cancelled() else task.exception()
         if problem is not None and not self._is_over:
             self._session.guarded(partial(_raise, problem))

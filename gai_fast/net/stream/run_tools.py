@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw
 
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import RunLimits
 from gai_fast.kernels import encode_json
@@ -28,9 +29,11 @@ from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
 from gai_fast.net.attempts.records import RunRecord
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.run_approvals import ApprovalDesk
+from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import with_tools
 from gai_fast.net.runs.run_records import RunRecords, kept_for
 from gai_fast.net.runs.run_tallies import RunTallies
+from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
@@ -115,6 +118,7 @@ class RunOffer:
             self._tools.tallies,
             self._tools.streams.is_stored,
             self._tools.streams.leave_to_other,
+            self._tools.guards_of(spec, stream_id, model.name),
         )
         spec.run = partial(self._tools.begun, plan, None)
         if spec.log_header is not None:
@@ -129,6 +133,10 @@ class RunStreams(Protocol):
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops a stream that another worker has."""
+
+    @property
+    def guarding(self) -> StreamGuards:
+        """The guards of new streams."""
 
 
 class RunTools:
@@ -217,12 +225,26 @@ class RunTools:
             self.tallies,
             self.streams.is_stored,
             self.streams.leave_to_other,
+            self.guards_of(spec, stream_id, spec.model.name if spec.log_header is None else spec.log_header.model),
         )
         return lambda epoch: partial(self.begun, plan, FormerOwner(said, epoch))
 
     def begun(self, plan: RunPlan, former: FormerOwner | None, session: Session, spec: StreamSpec) -> StreamRun:
         """Makes the run of a stream that begins here, or goes on."""
         return RunDriver(plan, session, spec, self.timers, self.loop, former)
+
+    def guards_of(self, spec: StreamSpec, stream_id: str, model: str) -> Callable[[Tell], RunGuards | None]:
+        """Returns what makes the guards of a run's calls.
+
+        Args:
+            spec: The first attempt of its stream.
+            stream_id: The id of the stream.
+            model: The model that the client asked for.
+        """
+        let = spec.let
+        placeholders = None if let is None else let.placeholders
+        info = StreamInfo(stream_id, spec.request_id, model=model, caller=spec.caller, placeholders=placeholders)
+        return partial(self.streams.guarding.of_run, info)
 
     def wish(
         self,
