@@ -213,7 +213,10 @@ class InputCheck:
     @property
     def size(self) -> int:
         """The characters of all texts."""
-        return sum([len(each) for each in self._given])
+        found = 0
+        for each in self._given:
+            found += len(each)
+        return found
 
     @property
     def is_long(self) -> bool:
