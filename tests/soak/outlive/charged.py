@@ -115,8 +115,9 @@ class Charged(Outlive):
         """Returns the milliseconds before the kill in which what was sent has cost as much as is missing."""
         killed = self._killed.get(asked.server, asked.began)
         cost = _most(asked) + missing
-        charged_at = next((at for at, _ in reversed(asked.sent) if _least(asked, at) <= cost), asked.began)
-        return round((killed - charged_at) * 1000)
+        sent = [at for at, _ in asked.sent if at < killed]
+        uncharged = [at for at in sent if _least(asked, at) > cost]
+        return round((killed - uncharged[0]) * 1000) if uncharged else 0
 
     def _told(self, asked: Asked) -> str:
         killed = self._killed.get(asked.server)
