@@ -264,7 +264,7 @@ class Outlive:
                 self.faults.append(f"{who}: {_difference(reader.text, answer.text)}")
 
     async def _state(self, stream_id: str, secret: str) -> dict[str, Any]:
-        for _ in range(20):
+        for _ in range(150):  # if its server was killed before the end was stored, it is generated once more
             try:
                 connection = await Connection.open(self._host)
                 headers = {"accept": "application/json", "connection": "close", **bearer(secret)}
