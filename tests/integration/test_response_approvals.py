@@ -1,0 +1,287 @@
+"""Approvals in the Responses dialect: a response asks, and the next request answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from openai.types.responses import Response as OpenAIResponse
+from openai.types.responses.response_output_item import McpApprovalRequest, McpCall
+
+from gai_fast.model.settings import RunSettings
+from tests.integration.asked_approvals import KEYS, SECRETS, as_key
+from tests.integration.gateway import Gateway, Net, on_both_loops, on_uvloop
+from tests.integration.test_openai_sdk import client_of
+from tests.integration.tool_runs import Model, function_tool, gateway_of
+
+TOOLS: Any = [{"type": "mcp", "server_label": "gateway"}]
+PAY = {"euros": 7}
+
+
+class Desk:
+    """The tools, and what they were called with."""
+
+    def __init__(self) -> None:
+        self.paid: list[int] = []
+        self.keys: list[str] = []
+
+    def tools(self) -> list[Any]:
+        def pay(euros: int) -> str:
+            """Pays."""
+            self.paid.append(euros)
+            return f"paid {euros}"
+
+        def weather(city: str) -> str:
+            """The weather of a city."""
+            return f"{city}: 4"
+
+        return [function_tool(pay, approve=True), function_tool(weather, idempotent=True)]
+
+
+def answer(request: Any, approve: bool = True, **more: Any) -> dict[str, Any]:
+    identifier = request if isinstance(request, str) else request.id
+    return {"type": "mcp_approval_response", "approval_request_id": identifier, "approve": approve, **more}
+
+
+def requests_of(response: OpenAIResponse) -> list[McpApprovalRequest]:
+    return [item for item in response.output if isinstance(item, McpApprovalRequest)]
+
+
+def calls_of(response: OpenAIResponse) -> list[McpCall]:
+    return [item for item in response.output if isinstance(item, McpCall)]
+
+
+async def paying(net: Net, *turns: Any, **options: Any) -> tuple[Gateway, Model, Desk]:
+    desk, model = Desk(), Model(*(turns or (["Shall I? ", ("pay", PAY)], ["Done."])))
+    return await gateway_of(net, model, *desk.tools(), **options), model, desk
+
+
+async def ask(client: openai.AsyncOpenAI, is_stream: bool, **given: Any) -> OpenAIResponse:
+    """Asks, as a stream or not. Checks that the items of the events are those of the response."""
+    given = {"model": "m", "tools": TOOLS, **given}
+    if not is_stream:
+        return await client.responses.create(**given)
+    done: dict[int, Any] = {}
+    async with client.responses.stream(**given) as stream:
+        async for event in stream:
+            if event.type == "response.output_item.done":
+                done[event.output_index] = event.item
+        response = await stream.get_final_response()
+    ended = [done[at] for at in sorted(done)]
+    assert [(each.id, each.type) for each in ended] == [(each.id, each.type) for each in response.output]
+    return response
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@on_both_loops
+async def test_an_approved_call_is_made_by_the_next_request(net: Net, is_stream: bool) -> None:
+    gateway, model, desk = await paying(net)
+    client = client_of(net, gateway)
+    first = await ask(client, is_stream, input="Pay")
+    assert (first.status, desk.paid, len(model.asked)) == ("completed", [], 1)
+    [request] = requests_of(first)
+    assert first.output[-1] is request
+    assert (request.server_label, request.name, request.arguments) == ("gateway", "pay", '{"euros":7}')
+    second = await ask(client, is_stream, input=[answer(request)], previous_response_id=first.id)
+    assert (second.status, second.output_text, desk.paid) == ("completed", "Done.", [7])
+    [call] = calls_of(second)
+    assert (call.approval_request_id, call.output, call.status) == (request.id, "paid 7", "completed")
+    roles = [message["role"] for message in model.asked[-1]["messages"]]
+    assert roles == ["user", "assistant", "tool"]
+    assert model.results() == ["paid 7"]
+    third = await ask(client, is_stream, input="And?", previous_response_id=second.id)
+    assert third.output_text == "Done."
+    assert model.results() == ["paid 7"]
+    assert desk.paid == [7]
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@on_both_loops
+async def test_a_denied_call_is_an_error_that_the_model_reads(net: Net, is_stream: bool) -> None:
+    gateway, model, desk = await paying(net)
+    client = client_of(net, gateway)
+    first = await ask(client, is_stream, input="Pay", store=False)
+    [request] = requests_of(first)
+    history: list[Any] = [{"role": "user", "content": "Pay"}, *(item.to_dict() for item in first.output)]
+    history.append(answer(request, approve=False, reason="too much"))
+    second = await ask(client, is_stream, input=history, store=False)
+    assert (second.output_text, desk.paid) == ("Done.", [])
+    assert model.results() == ["the call was denied: too much"]
+    [call] = calls_of(second)
+    assert (call.approval_request_id, call.status) == (request.id, "failed")
+    history += [item.to_dict() for item in second.output]
+    third = await ask(client, is_stream, input=[*history, {"role": "user", "content": "And?"}], store=False)
+    assert third.output_text == "Done."
+    assert model.results() == ["the call was denied: too much"]
+
+
+@on_uvloop
+async def test_of_two_calls_one_is_decided_then_the_other(net: Net) -> None:
+    gateway, model, desk = await paying(
+        net, [("pay", {"euros": 1}), ("weather", {"city": "Oslo"}), ("pay", {"euros": 2})], ["Done."]
+    )
+    client = client_of(net, gateway)
+    first = await ask(client, True, input="Pay")
+    assert [item.type for item in first.output[-2:]] == ["mcp_approval_request"] * 2
+    one, two = requests_of(first)
+    assert [call.output for call in calls_of(first)] == [None, "Oslo: 4", None]
+    second = await ask(client, True, input=[answer(two)], previous_response_id=first.id)
+    assert desk.paid == [2]
+    assert sorted(model.results()) == ["Oslo: 4", "paid 2"]
+    await ask(client, True, input=[answer(one)], previous_response_id=second.id)
+    assert desk.paid == [2, 1]
+    assert sorted(model.results()) == ["Oslo: 4", "paid 1", "paid 2"]
+    assert len(model.asked) == 3
+
+
+@on_uvloop
+async def test_a_call_of_the_client_stands_beside_one_that_waits(net: Net) -> None:
+    gateway, model, desk = await paying(net, [("show", {}), ("pay", PAY)], ["Done."])
+    client = client_of(net, gateway)
+    tools = [*TOOLS, {"type": "function", "name": "show", "parameters": {"type": "object", "properties": {}}}]
+    first = await ask(client, True, input="Pay", tools=tools)
+    [own] = [item for item in first.output if item.type == "function_call"]
+    [request] = requests_of(first)
+    shown = {"type": "function_call_output", "call_id": own.call_id, "output": "shown"}
+    second = await ask(client, True, input=[shown, answer(request)], previous_response_id=first.id, tools=tools)
+    assert (second.output_text, desk.paid) == ("Done.", [7])
+    assert sorted(model.results()) == ["paid 7", "shown"]
+
+
+async def refused_by(client: openai.AsyncOpenAI, **given: Any) -> tuple[int, str, str]:
+    with pytest.raises(openai.APIStatusError) as refused:
+        await ask(client, False, **given)
+    error: Any = refused.value.body
+    return refused.value.status_code, error["code"], error["x_gai"]["reason"] if "x_gai" in error else error["reason"]
+
+
+@on_uvloop
+async def test_a_call_is_decided_once(net: Net) -> None:
+    gateway, model, desk = await paying(net)
+    client = client_of(net, gateway)
+    first = await ask(client, False, input="Pay")
+    [request] = requests_of(first)
+    given: Any = {"input": [answer(request)], "previous_response_id": first.id}
+    tries = await asyncio.gather(*[ask(client, False, **given) for _ in range(4)], return_exceptions=True)
+    lost = [each for each in tries if isinstance(each, openai.ConflictError)]
+    assert (len(lost), len(tries), desk.paid) == (3, 4, [7])
+    given["input"] = [answer(request, approve=False)]
+    with pytest.raises(openai.ConflictError):
+        await ask(client, False, **given)
+    assert desk.paid == [7]
+
+
+@on_uvloop
+async def test_a_repeated_request_gets_the_answer_of_the_first(net: Net) -> None:
+    gateway, model, desk = await paying(net)
+    client = client_of(net, gateway)
+    first = await ask(client, False, input="Pay")
+    [request] = requests_of(first)
+    given: Any = {"input": [answer(request)], "previous_response_id": first.id}
+    again = [
+        await ask(client, is_stream, **given, extra_headers={"idempotency-key": f"k{is_stream}"})
+        for is_stream in (True, True)
+    ]
+    assert [each.output_text for each in again] == ["Done.", "Done."]
+    assert again[0].id == again[1].id
+    assert desk.paid == [7]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"arguments": '{"euros":700}'}, "approval"),
+        ({"name": "weather"}, "approval"),
+        ({"server_label": "docs"}, "approval"),
+        ({"id": "x"}, "approval"),
+        (None, "approval"),
+    ],
+)
+@on_uvloop
+async def test_a_changed_call_is_not_made(net: Net, changes: dict[str, Any] | None, reason: str) -> None:
+    gateway, model, desk = await paying(net)
+    client = client_of(net, gateway)
+    [request] = requests_of(await ask(client, False, input="Pay"))
+    shown: Any = [] if changes is None else [{**request.to_dict(), **changes}]
+    status, _, found = await refused_by(client, input=[{"role": "user", "content": "Pay"}, *shown, answer(request)])
+    assert (status, found, desk.paid) == (400, reason, [])
+    whole: Any = [{"role": "user", "content": "Pay"}, request.to_dict(), answer(request)]
+    assert (await ask(client, False, input=whole)).output_text == "Done."
+    assert desk.paid == [7]
+
+
+@on_uvloop
+async def test_what_is_unknown_or_not_valid_is_refused(net: Net) -> None:
+    gateway, model, desk = await paying(net)
+    client = client_of(net, gateway)
+    first = await ask(client, False, input="Pay")
+    [request] = requests_of(first)
+    for given, reason in (
+        ([answer("mcpr_1")], "approval"),
+        ([answer(f"{request.id}9")], "approval"),
+        ([answer(f"{request.id}/0")], "approval"),
+        ([answer("list/0")], "approval"),
+        ([answer("x" * 100_000)], "approval"),
+        ([answer(request), answer(request)], "approval"),
+        ([answer(f"{request.id}{at}") for at in range(129)], "approval"),
+        ([{**answer(request), "approve": "yes"}], "validation"),
+        ([{**answer(request), "approval_request_id": 1}], "validation"),
+        ([answer(request, reason="x" * 1001)], "validation"),
+        ([answer(request, reason=1)], "validation"),
+    ):
+        found = await refused_by(client, input=given, previous_response_id=first.id)
+        assert (found[0], found[2]) == (400, reason), given
+    found = await refused_by(client, input=[answer(request)], previous_response_id=first.id, tools=[])
+    assert (found[0], found[2]) == (400, "approval")
+    allowed = [{**TOOLS[0], "allowed_tools": ["weather"]}]
+    found = await refused_by(client, input=[answer(request)], previous_response_id=first.id, tools=allowed)
+    assert (found[0], found[2]) == (400, "approval")
+    assert desk.paid == []
+    await ask(client, False, input=[answer(request)], previous_response_id=first.id)
+    assert desk.paid == [7]
+
+
+@on_uvloop
+async def test_only_its_caller_decides(net: Net) -> None:
+    gateway, model, desk = await paying(net, of_gateway={"keys": tuple(k for k in KEYS)}, of_stream=None)
+    asked = {"model": "m", "input": "Pay", "tools": TOOLS}
+    first = await gateway.ask("POST", "/v1/responses", asked, as_key("alice"))
+    assert first.status == 200, first.json
+    request = first.json["output"][-1]
+    given = [{"role": "user", "content": "Pay"}, request, answer(request["id"])]
+    for name in ("bob", "operator"):
+        refused = await gateway.ask("POST", "/v1/responses", {**asked, "input": given}, as_key(name))
+        assert (refused.status, refused.error["code"]) == (400, "approval"), refused.json
+    listed = await gateway.ask("GET", "/admin/v1/approvals", None, as_key("operator"))
+    assert listed.json["total"] == 0
+    stream_id, _, _ = request["id"].rpartition("-")
+    path = f"/api/v1/streams/{stream_id}/approvals/{request['id']}"
+    native = await gateway.ask("POST", path, {"decision": "approve", "digest": "0"}, as_key("alice"))
+    assert native.status == 404
+    made = await gateway.ask("POST", "/v1/responses", {**asked, "input": given}, as_key("alice"))
+    assert made.status == 200
+    assert desk.paid == [7]
+
+
+@on_uvloop
+async def test_after_its_time_a_call_is_denied(net: Net) -> None:
+    gateway, model, desk = await paying(net, of_gateway={"runs": RunSettings(approval_ttl=0.05)})
+    client = client_of(net, gateway)
+    first = await ask(client, False, input="Pay")
+    [request] = requests_of(first)
+    await asyncio.sleep(0.1)
+    second = await ask(client, False, input=[answer(request)], previous_response_id=first.id)
+    assert (second.output_text, desk.paid) == ("Done.", [])
+    assert model.results() == ["the call was denied: expired"]
+
+
+@on_uvloop
+async def test_the_header_denies(net: Net) -> None:
+    gateway, model, desk = await paying(net)
+    client = client_of(net, gateway)
+    only = await ask(client, False, input="Pay", extra_headers={"x-gai-approvals": "deny"})
+    assert (only.output_text[-5:], requests_of(only), desk.paid) == ("Done.", [], [])
+    assert model.results() == ["the call needs an approval, and nobody can be asked"]
