@@ -185,7 +185,7 @@ def _note_item(shape: RequestShape, item: dict[str, Any]) -> None:
             shape.signed = True
         elif content is not None:
             shape.is_encrypted = True
-    elif kind == REQUEST or kind == RESPONSE:  # noqa: PLR1714  # the kind may be no string
+    elif kind in (REQUEST, RESPONSE):
         shape.has_odd_items = shape.has_odd_items or is_own_approval(item)
     if identifier is not None:
         if not begins_as_its_kind(item) or (kind == KIND and is_gateways(item)):

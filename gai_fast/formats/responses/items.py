@@ -4,7 +4,8 @@ Owns the mapping of each kind of item. Adjacent items of the assistant's turn (m
 native message. Items of tools that the provider ran are dropped: clients send back every item of an answer, and the
 answer's text contains the outcome. A call that the gateway has made is a call and its result, which stands behind the
 calls next to it; one without a result is dropped. So is a request for an approval of the gateway's, unless it is
-answered: then it is a call, whose result the run will know. Items of built-in tools that the client runs cannot be expressed.
+answered: then it is a call, whose result the run will know. Items
+of built-in tools that the client runs cannot be expressed.
 Items that only their upstream has are refused, whatever `on_unsupported` is: without them it is another question.
 """
 

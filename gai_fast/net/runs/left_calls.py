@@ -1,4 +1,4 @@
-"""Calls that wait for an approval, and that their run leaves to a later request: how they are kept, and what that makes.
+"""Calls that wait for an approval, and that their run leaves to a later request: how they are kept, and go on.
 
 A run that is a response of the Responses dialect ends where it would wait. `server/runs/answers.py` reads the answer.
 

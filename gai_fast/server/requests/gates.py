@@ -232,7 +232,7 @@ class _Chat(Gate):
 
 
 class _Approvals(Gate):
-    """The step that decides what the client of a run has answered, once nothing else can refuse it; `runs/answers.py`."""
+    """The step that decides what a run's client has answered, once nothing else can refuse it; `runs/answers.py`."""
 
     __slots__ = ("_engine",)
 
