@@ -8,14 +8,20 @@ from typing import Any
 
 import openai
 import pytest
+from agents import Agent, HostedMCPTool, OpenAIResponsesModel, Runner, set_tracing_disabled
 from openai.types.responses import Response as OpenAIResponse
 from openai.types.responses.response_output_item import McpApprovalRequest, McpCall
 
 from gai_fast.model.settings import RunSettings
+from gai_fast.net.runs.run_records import RunRecords
+from gai_fast.stores.backend import StoreError
 from tests.integration.asked_approvals import KEYS, as_key
 from tests.integration.gateway import Gateway, Net, on_both_loops, on_uvloop
 from tests.integration.test_openai_sdk import client_of
+from tests.integration.test_responses_socket import turn
 from tests.integration.tool_runs import Model, function_tool, gateway_of
+from tests.integration.websocket import connect
+from tests.waiting import until, until_answered
 
 TOOLS: Any = [{"type": "mcp", "server_label": "gateway"}]
 PAY = {"euros": 7}
@@ -288,3 +294,119 @@ async def test_the_header_denies(net: Net) -> None:
     only = await ask(client, False, input="Pay", extra_headers={"x-gai-approvals": "deny"})
     assert (only.output_text[-5:], requests_of(only), desk.paid) == ("Done.", [], [])
     assert model.results() == ["the call needs an approval, and nobody can be asked"]
+
+
+@on_both_loops
+async def test_over_a_websocket_nothing_need_be_kept(net: Net) -> None:
+    gateway, model, desk = await paying(net)
+    socket = await connect(gateway, None, "/v1/responses")
+    events = await turn(socket, tools=TOOLS, store=False)
+    response = events[-1]["response"]
+    request = response["output"][-1]
+    assert (response["status"], request["type"], desk.paid) == ("completed", "mcp_approval_request", [])
+    members: Any = {"tools": TOOLS, "store": False, "previous_response_id": response["id"]}
+    events = await turn(socket, input=[answer(request["id"])], **members)
+    assert desk.paid == [7]
+    assert model.results() == ["paid 7"]
+    made = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert [(item["type"], item.get("approval_request_id")) for item in made][:1] == [("mcp_call", request["id"])]
+    assert [event["sequence_number"] for event in events] == [*range(len(events))]
+    again = [{"role": "user", "content": "Pay"}, request, answer(request["id"])]
+    events = await turn(socket, input=again, tools=TOOLS, store=False)
+    assert (events[-1]["type"], events[-1]["status"]) == ("error", 409)
+    assert desk.paid == [7]
+
+
+@pytest.mark.parametrize("is_approved", [True, False])
+@on_uvloop
+async def test_openais_agents_ask_a_person(net: Net, is_approved: bool) -> None:
+    set_tracing_disabled(True)
+    gateway, model, desk = await paying(net)
+    asked: list[tuple[str, str]] = []
+
+    def decide(request: Any) -> Any:
+        asked.append((request.data.name, request.data.arguments))
+        return {"approve": True} if is_approved else {"approve": False, "reason": "too much"}
+
+    hosted = HostedMCPTool(
+        tool_config={"type": "mcp", "server_label": "gateway", "require_approval": "always"},
+        on_approval_request=decide,
+    )
+    agent = Agent(name="Payer", model=OpenAIResponsesModel("m", client_of(net, gateway)), tools=[hosted])
+    run = Runner.run_streamed(agent, "Pay")
+    async for _ in run.stream_events():
+        pass
+    assert (run.final_output, asked) == ("Done.", [("pay", '{"euros":7}')])
+    assert desk.paid == ([7] if is_approved else [])
+    assert model.results() == ["paid 7" if is_approved else "the call was denied: too much"]
+
+
+@on_uvloop
+async def test_require_approval_adds_some_and_lifts_none(net: Net) -> None:
+    gateway, _, desk = await paying(net, [("weather", {"city": "Oslo"}), ("pay", PAY)], ["Done."])
+    client = client_of(net, gateway)
+    for required, names in (
+        ("never", ["pay"]),
+        ("always", ["weather", "pay"]),
+        ({"always": {"tool_names": ["weather"]}}, ["weather", "pay"]),
+        ({"never": {"tool_names": ["pay"]}}, ["pay"]),
+    ):
+        response = await ask(client, False, input="Pay", tools=[{**TOOLS[0], "require_approval": required}])
+        assert [request.name for request in requests_of(response)] == names
+    assert desk.paid == []
+
+
+@on_uvloop
+async def test_what_cannot_be_kept_is_denied(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, model, desk = await paying(net)
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise StoreError("unreachable", "it is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gateway.running.engine.store.records, "swap", fail)
+        only = await ask(client_of(net, gateway), True, input="Pay")
+    assert (only.output_text[-5:], requests_of(only), desk.paid) == ("Done.", [], [])
+    [denied] = model.results()
+    assert "could not be kept" in denied
+    assert [line.partition(": ")[2].partition(": ")[2] for line in net.logged] == [
+        "an approval is not kept: it is gone"
+    ]
+    net.logged.clear()
+
+
+@on_uvloop
+async def test_of_a_client_that_leaves_before_its_stream_nothing_is_decided(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, _, desk = await paying(net)
+    client, records = client_of(net, gateway), gateway.running.engine.store.records
+    first = await ask(client, False, input="Pay")
+    [request] = requests_of(first)
+    swap, begun, go_on = records.swap, asyncio.Event(), asyncio.Event()
+
+    async def late(*given: Any, **more: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await swap(*given, **more)
+
+    given: Any = {"input": [answer(request)], "previous_response_id": first.id}
+    with monkeypatch.context() as patched:
+        patched.setattr(records, "swap", late)
+        left = asyncio.create_task(ask(client, False, **given))
+        await begun.wait()
+        left.cancel()
+        await asyncio.wait([left])
+        await until(lambda: not gateway.running.engine.streams)
+        await asyncio.sleep(0.05)  # the gateway sees the end of the connection
+        go_on.set()
+    kept = RunRecords(records, 60.0)
+
+    async def is_open() -> bool:
+        found = await kept.left(request.id)
+        return found is not None and found[1] is None
+
+    await until_answered(is_open)
+    assert desk.paid == []
+    assert (await ask(client, False, **given)).output_text == "Done."
+    assert desk.paid == [7]
