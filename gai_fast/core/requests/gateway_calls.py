@@ -78,7 +78,7 @@ def is_own_approval(item: Mapping[str, Any]) -> bool:
     return isinstance(identifier, str) and _APPROVAL.fullmatch(identifier) is not None
 
 
-class Answer(NamedTuple):
+class ApprovalAnswer(NamedTuple):
     """An answer to a request for an approval.
 
     Attributes:
@@ -90,7 +90,7 @@ class Answer(NamedTuple):
     request: Mapping[str, Any] | None
 
 
-def new_answers(items: Sequence[Any]) -> list[Answer]:
+def new_answers(items: Sequence[Any]) -> list[ApprovalAnswer]:
     """Returns the answers of a conversation that no response has acted on: its `mcp_call` names the request.
 
     Args:
@@ -107,13 +107,13 @@ def new_answers(items: Sequence[Any]) -> list[Answer]:
             requests[item["id"]] = item
         elif kind == KIND and isinstance(item.get("approval_request_id"), str):
             acted_on.add(item["approval_request_id"])
-    found: list[Answer] = []
+    found: list[ApprovalAnswer] = []
     for item in answers:
         identifier = item.get("approval_request_id")
         if not isinstance(identifier, str):
-            found.append(Answer(item, None))
+            found.append(ApprovalAnswer(item, None))
         elif identifier not in acted_on:
-            found.append(Answer(item, requests.get(identifier)))
+            found.append(ApprovalAnswer(item, requests.get(identifier)))
     return found
 
 

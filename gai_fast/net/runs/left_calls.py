@@ -1,6 +1,6 @@
 """Calls that wait for an approval, and that their run leaves to a later request: how they are kept, and go on.
 
-A run that is a response of the Responses dialect ends where it would wait. `server/runs/answers.py` reads the answer.
+A run that is a response of the Responses dialect ends where it would wait. `server/admission/approval_answers.py` reads the answer.
 
 1. A call is kept before its client is asked. What cannot be kept is denied.
 2. A call is made as it was kept: its tool, its arguments and its idempotency key are those of the run that has left it.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
-from gai_fast.core.requests.gateway_calls import Answer
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer
 from gai_fast.formats import Format
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -118,7 +118,7 @@ def _bad_tools(text: str) -> Error:
 
 
 async def list_tools(
-    tools: RunTools, wish: RunWish, answers: Sequence[Answer], caller: str, then: Callable[[RunOffer], object]
+    tools: RunTools, wish: RunWish, answers: Sequence[ApprovalAnswer], caller: str, then: Callable[[RunOffer], object]
 ) -> None:
     """Calls with what a run offers, once that is known, and what it has decided.
 
@@ -134,7 +134,7 @@ async def list_tools(
     """
     offer = await tools.offer(wish)
     if answers:
-        from gai_fast.server.runs.answers import read_answers  # most requests have none
+        from gai_fast.server.admission.approval_answers import read_answers  # most requests have none
 
         offer.answered = await read_answers(offer, caller, answers)
     then(offer)

@@ -232,7 +232,7 @@ class _Chat(Gate):
 
 
 class _Approvals(Gate):
-    """The step that decides what a run's client has answered, once nothing else can refuse it; `runs/answers.py`."""
+    """The step that decides what a run's client has answered, once nothing else can refuse it; `admission/approval_answers.py`."""
 
     __slots__ = ("_engine",)
 
@@ -243,7 +243,7 @@ class _Approvals(Gate):
         offer = passage.incoming.run
         if offer is None or not offer.answered:
             return None
-        from gai_fast.server.runs.answers import Decisions  # most requests have none
+        from gai_fast.server.admission.approval_answers import Decisions  # most requests have none
 
         passage.decisions = decisions = Decisions(offer)
         passage.hold(self)

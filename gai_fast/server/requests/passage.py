@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.processing.processor import StreamInfo
-from gai_fast.core.requests.gateway_calls import Answer
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
@@ -34,7 +34,7 @@ from gai_fast.stores import StreamLog
 
 if TYPE_CHECKING:
     from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
-    from gai_fast.server.runs.answers import Decisions
+    from gai_fast.server.admission.approval_answers import Decisions
 
 
 class Answered(NamedTuple):
@@ -191,7 +191,7 @@ class Passage:
         """
         return None
 
-    def answers(self) -> Sequence[Answer]:
+    def answers(self) -> Sequence[ApprovalAnswer]:
         """Returns its answers to requests for approvals, if it is a run."""
         return ()
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from gai_fast.core.processing.processor import StreamInfo
-from gai_fast.core.requests.gateway_calls import Answer, is_own_approval, new_answers
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer, is_own_approval, new_answers
 from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
@@ -740,7 +740,7 @@ class ResponsesPassage(DialectPassage):
         model = self._home.specs.settings.chosen(self._asked.model, key)
         return tools.wish(model, key, named.patterns, named.approve)
 
-    def answers(self) -> Sequence[Answer]:
+    def answers(self) -> Sequence[ApprovalAnswer]:
         """Works as `Passage.answers`."""
         items = self._asked.body.get("input")
         return new_answers(items) if self._generates and isinstance(items, list) else ()
@@ -749,7 +749,7 @@ class ResponsesPassage(DialectPassage):
         """Works as `Passage.plan_again`."""
         offer = self.incoming.run
         if offer is not None and offer.answered:
-            from gai_fast.server.runs.answers import with_reasons  # most requests have none
+            from gai_fast.server.admission.approval_answers import with_reasons  # most requests have none
 
             offer.answered = with_reasons(offer.answered, self.answers())
         super().plan_again(let)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from gai_fast.core.requests.gateway_calls import Answer, tool_of
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer, tool_of
 from gai_fast.formats.responses.tools import text_of
 from gai_fast.model.errors import Error
 from gai_fast.model.tool_rules import OWN_LABEL, server_and_name
@@ -39,7 +39,7 @@ _DENY: Final = "deny"
 _APPROVE: Final = "approve"
 
 
-async def read_answers(offer: RunOffer, caller: str, answers: Sequence[Answer]) -> list[AnsweredCall]:
+async def read_answers(offer: RunOffer, caller: str, answers: Sequence[ApprovalAnswer]) -> list[AnsweredCall]:
     """Returns the calls that a request decides: rule 1. Nothing is decided yet.
 
     Args:
@@ -78,7 +78,7 @@ def _checked(item: Mapping[str, Any]) -> str:
     return identifier
 
 
-async def _read(offer: RunOffer, caller: str, answer: Answer) -> AnsweredCall:
+async def _read(offer: RunOffer, caller: str, answer: ApprovalAnswer) -> AnsweredCall:
     identifier = answer.item["approval_request_id"]
     found = await offer.records.left(identifier) if len(identifier) <= LIMITS.approval_id else None
     if found is None or found[0].caller != caller:
@@ -105,7 +105,7 @@ def _is_same(item: Mapping[str, Any], call: LeftCall) -> bool:
     return label == own and tool == tool_of(own, model_name(server, name)) and arguments == text_of(call.input)
 
 
-def with_reasons(answered: Sequence[AnsweredCall], answers: Sequence[Answer]) -> list[AnsweredCall]:
+def with_reasons(answered: Sequence[AnsweredCall], answers: Sequence[ApprovalAnswer]) -> list[AnsweredCall]:
     """Returns answered calls with the reasons that guards have let through.
 
     Args:
