@@ -14,7 +14,8 @@ model is asked, how a tool is called, where records are kept, and what time it i
    tools. Its calls are not made.
 5. A turn that is asked again voids its calls: those that run are ended, and their results are dropped. Calls that had
    begun count for `max_tool_calls`.
-6. With only approvals left the run waits. Each approval is decided once.
+6. With only approvals left the run waits. Each approval is decided once. A run that leaves them (`RunLimits.leaves`)
+  ends instead, once each is kept: a later run begins with these calls and their decisions.
 7. If guards look at arguments, a call is checked first: what they let through is what is approved, recorded and made.
 8. A record, and those of its calls, are all that another worker needs to go on. There a recorded result is used. A call
    that had begun and has none is made once more if its tool is idempotent, and is an error otherwise: its outcome is
@@ -66,7 +67,8 @@ TRANSITIONS: Final[Mapping[RunState, Mapping[str, frozenset[RunState]]]] = {
     },
     _CALLING: {
         "result": frozenset(RunState),
-        "decision": frozenset({_CALLING}),
+        "decision": frozenset({_CALLING, _TURN, _ENDED}),
+        "left": frozenset({_CALLING, _TURN, _ENDED}),
         "time": frozenset({_TURN, _ENDED}),
         "stop": frozenset({_ENDED}),
     },
@@ -121,12 +123,14 @@ class RunLimits:
         max_tool_calls: Calls of the gateway's tools.
         parallel_tools: Calls at a time.
         asks: Whether there is somebody to approve. If not, calls that need it are denied.
+        leaves: Whether calls that need it are left to a later run.
     """
 
     max_steps: int = SHARED.run_steps
     max_tool_calls: int = SHARED.run_tool_calls
     parallel_tools: int = SHARED.run_parallel_tools
     asks: bool = False
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class CallResult:
     fault: Literal["", "timeout", "denied", "unknown"] = ""
 
 
-Phase = Literal["checking", "noted", "asking", "ready", "running", "ended"]
+Phase = Literal["checking", "noted", "asking", "left", "ready", "running", "ended"]
 
 
 @dataclass(slots=True)
@@ -168,6 +172,7 @@ class RunCall:
         attempt: How often it was begun.
         approval_id: The id of its approval; empty if nobody was asked.
         result: Its result. None before its end.
+        key: Its idempotency key, if another run has asked for its approval. Empty for one of this run's own calls.
     """
 
     call_id: str
@@ -180,6 +185,7 @@ class RunCall:
     attempt: int = 0
     approval_id: str = ""
     result: CallResult | None = None
+    key: str = ""
 
 
 class BeginCall(NamedTuple):
@@ -201,7 +207,7 @@ class EndCall(NamedTuple):
 
 
 class AskApproval(NamedTuple):
-    """Ask for an approval; `ToolRun.decide` must follow, or `ToolRun.deny`.
+    """Ask for an approval; `ToolRun.decide` must follow, or `ToolRun.deny`, or `ToolRun.leave` in a run that leaves it.
 
     Attributes:
         call: The call.
@@ -355,6 +361,34 @@ class ToolRun:
             name: The name that the model has called.
             arguments: Its arguments, parsed; a text if they are no JSON.
         """
+        call = self._noted(call_id, name, arguments)
+        if self._is_of_client(call):
+            return []
+        problem = self._problem_of(call)
+        if problem:
+            return self._settled("call", self._end(call, _failed(problem)))
+        return self._settled("call", self._check_first(call) if self._checks else self._admit(call))
+
+    def note_decided(
+        self, call_id: str, name: str, arguments: Any, key: str, decision: Decision, by: str = "", reason: str = ""
+    ) -> list[Action]:
+        """Notes a call of an earlier run, which has left its approval to this one: rule 6. No model is asked before.
+
+        Args:
+            call_id: The id of its approval.
+            name: The name of a tool that the run offers.
+            arguments: Its arguments.
+            key: As in `RunCall`.
+            decision: The decision.
+            by: Who has decided.
+            reason: Why; may be empty.
+        """
+        call = self._noted(call_id, name, arguments)
+        call.key, call.approval_id = key, call_id
+        return self._settled("call", self._decided(call, decision, by, reason))
+
+    def _noted(self, call_id: str, name: str, arguments: Any) -> RunCall:
+        """Adds a call to the turn."""
         self._check("call")
         step = self.step
         ordinal = len(step.calls)
@@ -365,14 +399,10 @@ class ToolRun:
         self._ids.add(call_id)
         call = RunCall(call_id, name, arguments, step.number, ordinal, self._tools.get(name))
         step.calls.append(call)
-        if self._is_of_client(call):
-            return []
-        self._own += 1
-        self._phases[call.phase] += 1
-        problem = self._problem_of(call)
-        if problem:
-            return self._settled("call", self._end(call, _failed(problem)))
-        return self._settled("call", self._check_first(call) if self._checks else self._admit(call))
+        if not self._is_of_client(call):
+            self._own += 1
+            self._phases[call.phase] += 1
+        return call
 
     def end_turn(self, finish_reason: str) -> list[Action]:
         """Notes the good end of a turn.
@@ -447,12 +477,23 @@ class ToolRun:
         if digest != self._digest(call):
             raise ApprovalError("digest")
         self._check("decision")
+        return self._settled("decision", self._decided(call, decision, by, reason))
+
+    def _decided(self, call: RunCall, decision: Decision, by: str, reason: str) -> list[Action]:
         done: list[Action] = [Decided(call, decision, by, reason)]
         if decision == "approve":
             self._set_phase(call, "ready")
         else:
             done += self._end(call, _failed(f"the call was denied{f': {reason}' if reason else ''}", "denied"))
-        return self._settled("decision", done)
+        return done
+
+    def leave(self, call: RunCall) -> list[Action]:
+        """Notes that the approval of a call is kept for a later run: rule 6. Too late, it changes nothing."""
+        if call.phase != "asking":
+            return []
+        self._check("left")
+        self._set_phase(call, "left")
+        return self._settled("left", [])
 
     def asked(self) -> list[AskApproval]:
         """Returns the approvals that are waited for, as they were asked for."""
@@ -475,7 +516,7 @@ class ToolRun:
         self._is_over = True
         done: list[Action] = []
         for call in self.step.calls:
-            if call.phase == "ended" or self._is_of_client(call):
+            if call.phase in ("ended", "left") or self._is_of_client(call):
                 continue
             if call.phase == "running":
                 done.append(EndCall(call))
@@ -580,7 +621,7 @@ class ToolRun:
         if self._phases["running"] or self._phases["ready"] or self._phases["checking"]:
             self.state = RunState.CALLING
         elif self._phases["asking"]:
-            self.state = RunState.WAITING
+            self.state = RunState.CALLING if self._limits.leaves else RunState.WAITING
         else:
             done += self._ended_step(step)
         return done
@@ -602,6 +643,9 @@ class ToolRun:
         self._counted += own
         done: list[Action] = [EndStep(step.number)]
         reason = step.finish_reason or "other"
+        if self._phases["left"]:
+            self.state = RunState.ENDED
+            return [*done, Finish("tool_calls")]
         if step.calls and reason not in _CUT:
             if own == len(step.calls) and not step.without_tools:
                 return [*done, *self._next_turn(step)]

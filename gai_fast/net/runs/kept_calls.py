@@ -196,7 +196,7 @@ class KeptCalls:
         """Returns the key of a call of one of the gateway's tools."""
         assert call.tool is not None
         identity = self._identity
-        return idempotency_key(
+        return call.key or idempotency_key(
             identity.caller, identity.request_key, call.step, call.ordinal, call.tool.address, call.arguments
         )
 

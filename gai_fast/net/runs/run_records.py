@@ -13,6 +13,7 @@ changes it. Knows neither turns nor tools: it keeps bytes.
 5. A call that has begun is on the disk before it is made, whatever `[store] sync` says.
 6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
+   Those that a run has left to a later request (`leave`) are in no list: no run waits, and that request alone decides.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ class _Approval(Struct, array_like=True):
     asked: AskedApproval  # without its call, which is in pieces
     size: int  # bytes of the call
     decision: ApprovalDecision | None = None
+    is_left: bool = False  # to a later request
 
 
 _HEADS: Final = msgspec.msgpack.Decoder(_Head)
@@ -267,16 +269,51 @@ class RunRecords:
             await self._records.delete(APPROVALS, asked.id)
         return is_listed
 
+    async def leave(self, asked: AskedApproval) -> None:
+        """Keeps an approval that a later request decides: rule 7. One that is kept already stays as it is.
+
+        Args:
+            asked: The approval.
+
+        Raises:
+            StoreError: The store fails.
+            Overloaded: There is no room for it in the memory of this process.
+        """
+        await self._pieces.write(APPROVALS, asked.id, asked.call, asked.caller)
+        approval = _Approval(msgspec.structs.replace(asked, call=b""), len(asked.call), is_left=True)
+        await self._records.swap(APPROVALS, asked.id, None, _encode(approval), self._ttl, asked.caller)
+
+    async def left(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
+        """Returns an approval that was left to a later request; otherwise as `asked`."""
+        return await self._find(approval_id, is_left=True)
+
+    async def give_back(self, approval_id: str) -> None:
+        """Takes a decision back whose request has begun nothing.
+
+        Raises:
+            StoreError: The store fails: it stays decided.
+        """
+        raw = await self._records.get(APPROVALS, approval_id)
+        if raw is not None:
+            found = _read_approval(raw)
+            found.decision = None
+            await self._records.swap(APPROVALS, approval_id, raw, _encode(found), self._ttl, found.asked.caller)
+
     async def asked(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
         """Returns an approval and its decision, if there is one. None if there is no such approval.
 
         Raises:
             StoreError: The store fails, or the record is damaged.
         """
+        return await self._find(approval_id, is_left=False)
+
+    async def _find(self, approval_id: str, *, is_left: bool) -> tuple[AskedApproval, ApprovalDecision | None] | None:
         raw = None if "/" in approval_id else await self._records.get(APPROVALS, approval_id)
         if raw is None:
             return None
         found = _read_approval(raw)
+        if found.is_left is not is_left:
+            return None
         call = await self._pieces.read(APPROVALS, approval_id, found.size)
         return msgspec.structs.replace(found.asked, call=call), found.decision
 
@@ -308,6 +345,8 @@ class RunRecords:
             new = _encode(found)
             other = await self._records.swap(APPROVALS, approval_id, raw, new, self._ttl, found.asked.caller)
             if other == raw:
+                if found.is_left:
+                    return decision
                 with suppress(StoreError):  # it is decided: the list forgets it when it would have expired
                     await self._change_list(found.asked, is_open=False)
                 return decision

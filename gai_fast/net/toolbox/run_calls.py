@@ -174,7 +174,7 @@ class RunCalls:
         if tool is None or source is None:
             return _error("the tool is not there any more")
         identity = self._identity
-        key = idempotency_key(
+        key = call.key or idempotency_key(
             identity.caller, identity.request_key, call.step, call.ordinal, tool.address, call.arguments
         )
         meta = ToolMeta(

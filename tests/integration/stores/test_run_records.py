@@ -389,6 +389,23 @@ async def test_an_approval_is_asked_for_listed_and_decided_once(both: tuple[Reco
     assert await here.listed() == {"gai_1-2": LATER}
 
 
+async def test_an_approval_that_is_left_is_in_no_list_and_decided_once(both: tuple[Records, Records]) -> None:
+    here, there = map(of, both)
+    await here.leave(asked(1, call=LARGE))
+    assert await there.listed() == {}
+    assert await there.asked("gai_1-1") is None, "no other route decides it"
+    assert await there.left("gai_1-1") == (asked(1, call=LARGE), None)
+    approve = ApprovalDecision("approve", "alice")
+    assert await there.decide("gai_1-1", approve) is approve
+    await here.leave(asked(1, call=LARGE))  # by a worker that goes on with the run
+    assert await here.left("gai_1-1") == (asked(1, call=LARGE), approve)
+    await there.give_back("gai_1-1")
+    assert await here.left("gai_1-1") == (asked(1, call=LARGE), None)
+    await there.give_back("gai_1-9")
+    assert await here.ask(asked(2), 10)
+    assert await here.left("gai_1-2") is None
+
+
 async def test_of_many_decisions_at_once_one_counts(both: tuple[Records, Records]) -> None:
     assert await of(both[0]).ask(asked(1), 10)
     decisions = [ApprovalDecision("deny", f"person {number}") for number in range(8)]

@@ -625,3 +625,51 @@ def test_every_order_of_ends_leads_to_the_same_results(order: list[int], paralle
         last = told(run.end_call(calls[number], CallResult(number)))
     assert last[-2:] == ["EndStep 1", "BeginTurn 2"]
     assert [call.result for call in calls] == [CallResult(number) for number in range(4)]
+
+
+def test_a_run_that_leaves_approvals_ends_once_each_is_kept() -> None:
+    run = run_of(leaves=True)
+    calls, _ = asked(run, "invoice", "docs__write", "docs__purge", "screenshot")
+    assert told(run.end_turn("tool_calls")) == ["Ask a1", "Ask c1", "BeginCall b1"]
+    assert told(run.leave(calls[0])) == []
+    assert told(run.end_call(calls[1], OK)) == ["Ended b1"]
+    assert run.state is RunState.CALLING, "it waits for no person"
+    assert told(run.leave(calls[2])) == ["EndStep 1", "Finish tool_calls"]
+    assert run.leave(calls[2]) == []
+    assert calls[0].result is None
+
+
+def test_of_approvals_that_cannot_be_kept_the_model_learns() -> None:
+    run = run_of(leaves=True)
+    calls, _ = asked(run, "invoice")
+    run.end_turn("tool_calls")
+    assert told(run.deny(calls[0], "full")) == ["Decided a1 deny full", "Ended a1", "EndStep 1", "BeginTurn 2"]
+    run = run_of(leaves=True)
+    calls, _ = asked(run, "invoice", "invoice")
+    run.end_turn("tool_calls")
+    run.leave(calls[0])
+    assert told(run.deny(calls[1], "full"))[-1] == "Finish tool_calls"
+
+
+def test_the_end_of_the_time_leaves_what_is_kept() -> None:
+    run = run_of(leaves=True)
+    calls, _ = asked(run, "invoice", "docs__write")
+    run.end_turn("tool_calls")
+    run.leave(calls[0])
+    assert told(run.end_time()) == ["EndCall b1", "Ended b1", "EndStep 1", "Finish tool_calls"]
+
+
+def test_a_run_begins_with_calls_that_were_decided() -> None:
+    run = run_of()
+    done = run.note_decided("s0-1", "invoice", {}, "key 1", "approve", "alice")
+    done += run.note_decided("s0-2", "docs__purge", {}, "key 2", "deny", "alice", "no")
+    assert told(done) == ["Decided s0-1 approve alice", "BeginCall s0-1", "Decided s0-2 deny alice no", "Ended s0-2"]
+    assert told(run.end_turn("tool_calls")) == []
+    first = run.step.calls[0]
+    assert (first.key, first.attempt) == ("key 1", 1)
+    record = json.loads(json.dumps(run.record(), default=vars))
+    assert told(run.end_call(first, OK)) == ["Ended s0-1", "EndStep 1", "BeginTurn 2"]
+    other = run_of()
+    assert told(other.load(record, {"s0-1": None})) == ["Ended s0-1", "EndStep 1", "BeginTurn 2"]
+    assert other.steps[0].calls[0].key == "key 1"
+    assert other.steps[0].calls[0].result == UNKNOWN
