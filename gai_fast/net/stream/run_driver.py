@@ -69,8 +69,11 @@ from gai_fast.net.runs.run_state import (
     decode_state,
     encode_parts,
     encode_state,
+    is_beyond,
     mark_of,
     marks_of,
+    results_in,
+    turn_to_ask,
 )
 from gai_fast.net.runs.run_tallies import RunSight, RunTallies
 from gai_fast.net.stream.session import Session, lost_worker
@@ -265,6 +268,7 @@ class RunDriver(StreamRun):
             self._kept.end()
         else:  # another worker may continue the run
             self._approvals.leave()
+            self._kept.leave()
         if self._goes_on is not None:
             self._goes_on.cancel()
         for check in self._checks:
@@ -578,7 +582,7 @@ class RunDriver(StreamRun):
         """Goes on with the run of a worker that is gone."""
         try:
             kept = await self._kept.go_on(former.epoch)
-            results = {} if kept is None else await self._results(kept)
+            results = {} if kept is None else await self._results(kept, former.said)
             actions = None if kept is None else self._recall(former.said, kept, results)
         except LostRun:
             self._lose()
@@ -603,13 +607,14 @@ class RunDriver(StreamRun):
         if problem is not None and not self._is_over:
             self._session.guarded(partial(_raise, problem))
 
-    async def _results(self, kept: KeptRun) -> dict[str, CallResult | None]:
+    async def _results(self, kept: KeptRun, said: Sequence[Event]) -> dict[str, CallResult | None]:
         """Returns what is known of the calls of the last turn, by their ids; as for `ToolRun.load`."""
         found: dict[str, CallResult | None] = {}
         if not kept.state:
             return found
+        told = results_in(said)
         for call in calls_of_state(kept.state):
-            result = await self._kept.result(call)
+            result = await self._kept.result(call) or told.get(call.call_id)
             if result is not None or self._kept.key_of(call) in kept.begun:
                 found[call.call_id] = result
         return found
@@ -621,9 +626,9 @@ class RunDriver(StreamRun):
             ValueError: What is kept is damaged.
         """
         self._has = marks_of(said)
+        if is_beyond(said, turn_to_ask(kept.state)):
+            raise ValueError("the state of the later turns is gone")
         if not kept.state:  # the first turn was cut
-            if any(event.get("step", 1) > 1 or event["type"] == "step.end" for event in said):
-                raise ValueError("the state of the later turns is gone")
             self._sink.go_on(1, {}, (), has_start=bool(said))
             return []
         memory = decode_state(kept.state)

@@ -15,6 +15,7 @@ from gai_fast.net.runs.run_records import RunRecords
 from gai_fast.net.toolbox.run_calls import NotStored, RunIdentity
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
+from tests.conftest import ChangeLimits
 from tests.waiting import until, until_answered
 
 IDENTITY = RunIdentity("alice", "r1", "gai_1", "key")
@@ -239,3 +240,16 @@ async def test_a_result_is_kept_whose_call_is_ended_meanwhile() -> None:
 
     await until_answered(is_kept)
     assert await other.result(CALL) == CallResult({"paid": 1})
+
+
+async def test_a_state_that_could_not_be_kept_is_tried_again(change_limits: ChangeLimits) -> None:
+    change_limits(store_retry=0.01)
+    store = Store()
+    kept = kept_by(store)
+    store.fails_at = "swap"
+    kept.keep(b"state", b"turn")
+
+    async def is_kept() -> bool:
+        return await store.records.take_over("gai_1", "alice", 2) is not None
+
+    await until_answered(is_kept)
