@@ -135,7 +135,7 @@ def turn_to_ask(state: bytes) -> int:
     if not state:
         return 1
     record = decode_state(state).run
-    return len(record["steps"]) + (record["state"] != "turn")
+    return len(record["steps"]) + int(record["state"] != "turn")
 
 
 def is_beyond(said: Sequence[Event], turn: int) -> bool:

@@ -226,7 +226,7 @@ async def test_a_result_is_kept_whose_call_is_ended_meanwhile() -> None:
         await is_let.wait()
         await put(*arguments)
 
-    store.memory.put = waits  # type: ignore[method-assign]
+    store.memory.put = waits  # type: ignore[method-assign]  # a slow store
     ended = asyncio.create_task(kept.ended(CALL, CallResult({"paid": 1})))
     await asyncio.sleep(0)
     ended.cancel()
