@@ -215,7 +215,7 @@ LONG = [
 async def test_hostile_text_costs_time_in_proportion(page: Page) -> None:
     """100,000 characters by tens of times what the slowest takes, in one of three tries: searches have no counter.
 
-    A search that begins anew at each character takes 10 s and more.
+    A search that begins again at each character takes 10 s and more.
     """
     for text in LONG:
         show = f"const begin = performance.now(); shown.show({json.dumps(text)}); return performance.now() - begin;"

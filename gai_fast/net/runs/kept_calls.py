@@ -134,12 +134,9 @@ class KeptCalls:
         self._owned, kept = found
         return kept
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Removes what is kept: the run has ended."""
         self._waiting.clear()
-        self._start(self._end())
-
-    async def _end(self) -> None:
         if self._stored is not None:
             await self._stored()  # rule 7; if the store fails, so does what follows
         try:

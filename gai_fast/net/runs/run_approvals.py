@@ -58,7 +58,7 @@ class ApprovalDesk:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Starts work on an approval."""
+        """Starts work on what is kept of a run."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -73,7 +73,7 @@ class ApprovalDesk:
         self._tasks.discard(task)
         problem = None if task.cancelled() else task.exception()
         if problem is not None:
-            _log.error("an approval has failed by a bug of the gateway", exc_info=problem)
+            _log.error("what is kept of a run has failed by a bug of the gateway", exc_info=problem)
 
 
 @dataclass(slots=True)

@@ -265,7 +265,7 @@ class RunDriver(StreamRun):
         self._clock.stop()
         if self._session.relay.is_over or not self._kept.is_kept:
             self._approvals.close()
-            self._kept.end()
+            self._plan.desk.start(self._kept.end())  # the store is closed after this
         else:  # another worker may continue the run
             self._approvals.leave()
             self._kept.leave()

@@ -1,4 +1,4 @@
-"""`make soak-charged`: servers are killed amid streams, and each key is charged what the provider has counted.
+"""`make soak-charged`: servers are killed while streams run, and each key is charged what the provider has counted.
 
     python -m tests.soak.outlive.charged --kills 300 --seed 1
     python -m tests.soak.outlive.charged --kills 20 --stores sqlite --sync batched

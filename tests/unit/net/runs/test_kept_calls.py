@@ -146,7 +146,7 @@ async def test_nobody_goes_on_with_a_run_that_has_ended() -> None:
     kept = kept_by(store)
     kept.keep(b"state", b"turn")
     await kept.started(CALL, "k1")
-    kept.end()
+    await kept.end()
     await until_answered(partial(is_gone, store, "gai_1/a1.0/0"))
     assert await kept_by(store).go_on(2) is None
 
@@ -158,7 +158,7 @@ async def test_of_a_run_that_nobody_can_go_on_with_nothing_is_left() -> None:
     await kept.started(CALL, "k1")
     await kept.ended(CALL, CallResult("done"))
     assert await store.memory.get("run", "gai_1") is not None
-    kept.end()
+    await kept.end()
     await until_answered(partial(is_gone, store, "gai_1"))
     assert await store.memory.get("call", f"gai_1/{kept.key_of(CALL)}") is None
 
@@ -182,9 +182,10 @@ async def test_a_run_that_ends_while_its_state_is_kept_leaves_nothing_to_go_on_f
     store.waits = asyncio.Event()
     kept.keep(b"state", b"turn")
     await until(lambda: store.swaps >= 3)
-    kept.end()
+    ending = asyncio.create_task(kept.end())
     store.waits.set()
-    await until_answered(partial(is_gone, store, "gai_1/a1.0/0"))
+    await ending
+    assert await is_gone(store, "gai_1/a1.0/0")
     assert await kept_by(store).go_on(2) is None
     assert caplog.records == []
 
