@@ -47,6 +47,7 @@ class Held:
         on: What it sees.
         models: The names of the models for which it holds; `<upstream>/<id>` if it holds for an id of an upstream.
         keys: The patterns of its callers.
+        restore: Whether the caller's own words come back.
     """
 
     guard: str
@@ -55,13 +56,15 @@ class Held:
     on: tuple[str, ...]
     models: tuple[str, ...]
     keys: tuple[str, ...]
+    restore: bool = False
 
     @property
     def line(self) -> str:
         """The line that is printed."""
         models = f"models {_listed(self.models)}" if self.models else "no model"
         callers = "every caller" if "*" in self.keys else f"callers {_listed(self.keys)}"
-        what = f"{self.use}, {self.action} on {' and '.join(filter(None, (', '.join(self.on[:-1]), self.on[-1])))}"
+        action = f"{self.action} and restore" if self.restore else self.action
+        what = f"{self.use}, {action} on {' and '.join(filter(None, (', '.join(self.on[:-1]), self.on[-1])))}"
         return f"guard {self.guard}: {what}; {models}; {callers}"
 
 
@@ -89,7 +92,8 @@ class Closed:
 def held(settings: Settings) -> list[Held]:
     """Returns what each guard holds, in the order of the configuration."""
     return [
-        Held(each.name, each.use, each.action, each.on, _models(each, settings), each.keys) for each in settings.guards
+        Held(each.name, each.use, each.action, each.on, _models(each, settings), each.keys, each.restore)
+        for each in settings.guards
     ]
 
 

@@ -40,6 +40,7 @@ def test_a_line_says_what_a_guard_holds() -> None:
         for each in held(
             settings(
                 guard("people"),
+                guard("back", restore=True, models=("fast",)),
                 guard("names", "words", on=("output",), action="stop", models=("own", "open*"), keys=("web-*", "b")),
                 guard("none", models=("fats",)),
                 guard("calls", on=("output", "tool_input", "tool_result"), models=("fast",)),
@@ -48,6 +49,7 @@ def test_a_line_says_what_a_guard_holds() -> None:
     ]
     assert lines == [
         "guard people: pii, mask on input and output; models fast, own, openai/<id>, local/<id>; every caller",
+        "guard back: pii, mask and restore on input and output; models fast; every caller",
         "guard names: words, stop on output; models own, openai/<id>; callers web-*, b",
         "guard none: pii, mask on input and output; no model; every caller",
         "guard calls: pii, mask on output, tool_input and tool_result; models fast; every caller",
