@@ -119,7 +119,7 @@ def test_every_running_stream_is_charged_within_a_beat_some_in_a_turn(
     change_limits(spend_look=2)
     loop = asyncio.new_event_loop()
     now = 0.0
-    loop.time = lambda: now  # type: ignore[method-assign]  # a loop whose time is given
+    loop.time = lambda: now  # type: ignore[method-assign]  # of this one
     streams = {name: Running(name, charge(upstream=name)) for name in "abcd"}
     running = RunningSpend(loop, streams, sink)
     charged: list[tuple[float, str]] = []
