@@ -45,11 +45,15 @@ class Till:
         while True:
             head, body = await self._request(peer)
             self.journal.append({**head, "arguments": body})
-            if len(self.journal) <= self._held:
-                await asyncio.sleep(60)
-            said = self._said or b'{"paid": %d}' % len(self.journal)
+            said = await self.answer()
             size = b"content-length: %d\r\n" % len(said)
             await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + size + b"\r\n" + said)
+
+    async def answer(self) -> bytes:
+        """Returns the answer of the last call."""
+        if len(self.journal) <= self._held:
+            await asyncio.sleep(60)
+        return self._said or b'{"paid": %d}' % len(self.journal)
 
     async def _request(self, peer: Peer) -> tuple[dict[str, str], str]:
         head = (await peer.reader.readuntil(b"\r\n\r\n")).decode()
