@@ -71,10 +71,7 @@ def _hash(value: Any) -> str:
 def _ordered(value: Any) -> Any:
     """Returns a value with its members in order, and with numbers that orjson writes as they must be."""
     if isinstance(value, dict):
-        if all(map(str.isascii, value)):
-            names = sorted(value)
-        else:
-            names = sorted(value, key=_utf16)
+        names = sorted(value) if all(map(str.isascii, value)) else sorted(value, key=_utf16)
         if _AS_THEY_ARE.issuperset(map(type, value.values())):
             return {name: value[name] for name in names}
         return {name: _ordered(value[name]) for name in names}
