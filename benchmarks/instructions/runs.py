@@ -2,8 +2,8 @@
 
 1. Streams without tools are counted on a server whose file has a tool server, a tool and a model that may use them,
    and on one whose file has none.
-2. An event of a run's text is counted beside that of a resumable stream in the same format, on one server. Both have a
-   log in the format `gai`, which their client follows.
+2. An event of the text of a run, and of one that is resumable, is counted beside that of a resumable stream in the same
+   format, on one server. What is resumable has a log in the format `gai`, which its client follows.
 3. What lies between a tool's result and the request of the next turn is counted beside what lies between a client's
    request and that of its upstream, of the same run and of a stream without tools.
 """
@@ -49,9 +49,9 @@ TURN: Final = 2.0
 call is logged and counted, its events are sent, and the conversation is written."""
 TURN_TO_STREAM: Final = 10.0
 """The same, divided by what lies before the only turn of a stream without tools, of which all is compiled."""
-ANSWERED: Final = 30
-"""As in `durable.py`."""
-FORMATS: Final = ("gai", "openai", "responses", "vercel", "agui", "anthropic")
+ANSWERED: Final = 12
+"""As in `path.py`."""
+FORMATS: Final = ("gai", "openai", "responses", "vercel")
 WITHOUT: Final = {
     "request, 100 deltas at once": Case(PROVIDER, NATIVE),
     "request, 100 deltas passed through": Case(PROVIDER, CHAT),
@@ -146,17 +146,16 @@ def _measure_turns(folder: Path) -> dict[str, Ratio]:
         return _Server(stack, folder).turns()
 
 
-def _measure_texts(folder: Path) -> dict[str, Ratio]:
+def _measure_texts(folder: Path, formats: Sequence[str] = FORMATS) -> dict[str, Ratio]:
     with ExitStack() as stack:
         server = _Server(stack, folder)
-        return {
-            f"an event of a run's text, {name}": Ratio(
-                server.cost_of_an_event(name, {"model": TOOLED}),
-                server.cost_of_an_event(name, {"model": PROVIDER, "resumable": True}),
-                MOST,
-            )
-            for name in FORMATS
-        }
+        found: dict[str, Ratio] = {}
+        for name in formats:
+            stream = server.cost_of_an_event(name, {"model": PROVIDER, "resumable": True})
+            for what, asked in (("a run's text", {}), ("a resumable run's text", {"resumable": True})):
+                run = server.cost_of_an_event(name, {"model": TOOLED, **asked})
+                found[f"an event of {what}, {name}"] = Ratio(run, stream, MOST)
+        return found
 
 
 class _Server(Server):
