@@ -55,7 +55,8 @@ from gai_fast.server.serving import start
 
 upstream = UpstreamSettings("demo", "demo", "")
 server = ServerSettings(port=0)
-settings = Settings(server=server, upstreams={"demo": upstream}, models={"demo": ModelSettings("demo", upstream, "demo")})
+models = {"demo": ModelSettings("demo", upstream, "demo")}
+settings = Settings(server=server, upstreams={"demo": upstream}, models=models)
 said = {"model": "demo", "stream": True, "max_tokens": 99, "messages": [{"role": "user", "content": "hi"}]}
 
 def ask(url, path, body):
