@@ -18,6 +18,8 @@ from benchmarks.instructions.counting import Cost, environment, measure, run_cas
 from benchmarks.instructions.durable import measure_durable
 from benchmarks.instructions.guards import measure_guards, run_lists
 from benchmarks.instructions.path import measure_path, path_environment, serve
+from benchmarks.instructions.runs import PARTS as RUN_PARTS
+from benchmarks.instructions.runs import measure_runs
 from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
 from benchmarks.instructions.sessions import measure_sessions
 from benchmarks.instructions.state import PARTS, measure_state
@@ -177,6 +179,21 @@ def durable() -> tuple[list[str], bool]:
         return compare_bounds(measure_durable(Path(folder)))
 
 
+def runs(parts: Sequence[str] = ()) -> tuple[list[str], bool]:
+    """Counts what tools of the gateway cost. Returns the table, and whether nothing costs more than it may.
+
+    Args:
+        parts: As for `measure_runs`.
+
+    Raises:
+        RuntimeError: As `accept`.
+    """
+    if MODULES == "interpreted":
+        raise RuntimeError("count on a build whose modules are compiled: make install")
+    with TemporaryDirectory() as folder:
+        return compare_bounds(measure_runs(Path(folder), parts))
+
+
 def guards() -> tuple[list[str], bool]:
     """Counts what guards add to requests. Returns the table, and whether nothing costs more than it may.
 
@@ -208,6 +225,7 @@ COUNTS: Mapping[str, Callable[[], tuple[list[str], bool]]] = MappingProxyType(
         "durable": durable,
         "state": state,
         "sessions": sessions,
+        "runs": runs,
         "guards": guards,
     }
 )
@@ -230,6 +248,8 @@ def main(arguments: list[str]) -> int:
             return 0
         case ["state", *parts] if set(parts) <= set(PARTS):
             count: Callable[[], tuple[list[str], bool]] = partial(state, parts)
+        case ["runs", *parts] if set(parts) <= set(RUN_PARTS):
+            count = partial(runs, parts)
         case [command] if command in COUNTS:
             count = COUNTS[command]
         case _:

@@ -9,6 +9,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,50 @@ async def test_serving_ends_with_a_signal(number: signal.Signals) -> None:
     with pytest.raises(OSError, match=r"."):
         await asyncio.open_connection(*url.removeprefix("http://").split(":"))
     forget_signals()
+
+
+SERVED_WITHOUT_TOOLS = """\
+import asyncio, json, sys, urllib.request
+from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, UpstreamSettings
+from gai_fast.server.serving import start
+
+upstream = UpstreamSettings("demo", "demo", "")
+server = ServerSettings(port=0)
+models = {"demo": ModelSettings("demo", upstream, "demo")}
+settings = Settings(server=server, upstreams={"demo": upstream}, models=models)
+said = {"model": "demo", "stream": True, "max_tokens": 99, "messages": [{"role": "user", "content": "hi"}]}
+
+def ask(url, path, body):
+    request = urllib.request.Request(url + path, json.dumps(body).encode(), {"content-type": "application/json"})
+    return urllib.request.urlopen(request, timeout=60).read()
+
+async def main():
+    running = await start(settings)
+    for path, body in (
+        ("/api/v1/stream", {**said, "resumable": True}),
+        ("/api/v1/stream?format=vercel", said),
+        ("/v1/chat/completions", said),
+        ("/v1/messages", said),
+        ("/v1/responses", {"model": "demo", "input": "hi", "stream": True}),
+    ):
+        assert await asyncio.to_thread(ask, running.url, path, body), path
+    await running.close()
+
+asyncio.run(main())
+print([name for name in sys.modules if name.startswith(("gai_fast.net.tools", "gai_fast.net.toolbox"))])
+"""
+
+
+def test_who_serves_without_tools_imports_nothing_of_theirs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED_WITHOUT_TOOLS],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.stdout == "[]\n", done.stderr
 
 
 async def test_a_signal_while_it_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
