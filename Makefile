@@ -101,7 +101,7 @@ soak-long: install  ## answers of 700 seconds, most of them silence, while their
 soak-limits: install  ## ten minutes of keys with limits, and a table of what was admitted against what should have been (MINUTES=, SEED=, ARGS="--store sqlite")
 	@$(VENV)/bin/python -m tests.soak.limited --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-leaks: install  ## a million streams with guards in process: whether a word that must not be said is sent, or another one changed (SEED=, ARGS="--cases 10000")
+leaks: install  ## a million streams and requests with guards in process: whether a word that must not be said is sent, or another one changed (SEED=, ARGS="--cases 10000")
 	@$(VENV)/bin/python -m tests.leaks $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 sanitize: install  ## the kernels' tests under the address and undefined-behaviour sanitizers (long)

@@ -8,7 +8,8 @@ Owns which texts are let through, and what is said of them.
    makes at most `limits.turn_steps` steps of transitions.
 3. With `restore` a match becomes a placeholder, else the guard's replacement. The texts of tools get no placeholders of
    their own: a value that the request has keeps the one that it has there.
-4. Said is one `safety` a guard and category, whatever number of matches there are, in the order of the guards.
+4. Said and counted is one `safety` a guard and category, whatever number of matches there are, in the order of the
+   guards; counted also if a later guard refuses the texts.
 5. Arguments of a tool that a judge would mask are stopped, as those of a call in an answer.
 """
 
@@ -186,6 +187,7 @@ class InputCheck:
             if isinstance(answer, Failed):
                 self._counts.failed(guard.name)
                 if judge is None or not judge.fails_open:
+                    self._count()
                     raise judge_failed(guard.name)
                 self._unjudged.add(guard.name)
             elif answer.flagged:
@@ -245,9 +247,7 @@ class InputCheck:
         """Returns what is let through. None if guards have found nothing, and nothing is to be said."""
         if not self._found and not self._unjudged and self._placeholders is None:
             return None
-        for guard in self._guards:
-            for _ in self._found.get(guard.name, {}):
-                self._counts.acted(guard.name, self._side, guard.settings.action)
+        self._count()
         return LetThrough(self.said(), self._placeholders)
 
     def said(self, stopped_by: str = "") -> tuple[Event, ...]:
@@ -271,7 +271,15 @@ class InputCheck:
         known = categories.get(category)
         categories[category] = score if known is None or (score is not None and score > known) else known
 
+    def _count(self, stopped_by: str = "") -> None:
+        """Counts what guards have found; arguments as for `said`."""
+        for guard in self._guards:
+            if guard.name != stopped_by:
+                for _ in self._found.get(guard.name, {}):
+                    self._counts.acted(guard.name, self._side, guard.settings.action)
+
     def _stop(self, guard: ActiveGuard) -> None:
+        self._count(stopped_by=guard.name)
         self._counts.acted(guard.name, self._side, "stop")
         self._counts.stopped(guard.name, self._side, self._info.stream_id, self._info.caller)
         raise refused(guard.name)

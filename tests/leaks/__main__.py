@@ -2,9 +2,10 @@
 
     python -m tests.leaks --cases 1000000 --seed 7 --jobs 2
 
-Each case is a stream in process: planted matches, cuts, dialects, formats and routes at random. Its judge is the whole
-text, searched by others' code (`oracle.py`). A stream without a match must be the unguarded one, byte for byte. Prints
-the first faults, each with its seed; exit code 1 if there are any.
+Each case is a stream in process, and a request (`asked.py`): planted matches, cuts, dialects, formats and routes at
+random. Their judge is the whole text, searched by others' code (`oracle.py`). A stream without a match must be the
+unguarded one, byte for byte; so must the request that goes up. Prints the first faults, each with its seed; exit code 1
+if there are any.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from random import SystemRandom
+from typing import Any
 
+from tests.leaks.asked import ask, faults_of, matches_of
 from tests.leaks.cases import make, takes_turns
 from tests.leaks.running import faults, matches_in
 
@@ -37,12 +41,22 @@ def run(first: int, begin: int) -> tuple[Counter[str], list[str]]:
         counts.update(["calls in turns"] * takes_turns(case))
         counts.update(["judged"] * (case.judged is not None) + ["own words"] * bool(case.own))
         counts["matches"] += matches_in(case)
-        try:
-            wrong = faults(case)
-        except Exception as problem:  # noqa: BLE001  # a stream that cannot be read is a fault of its case
-            wrong = [f"{type(problem).__name__}: {problem}"]
-        found += [f"--only {seed} ({case.dialect}, {case.form}, {case.route}): {each}" for each in wrong]
+        found += [f"--only {seed} ({case.dialect}, {case.form}, {case.route}): {each}" for each in tried(faults, case)]
+        asked = ask(seed)
+        counts.update((f"asked: {asked.route}", f"asked: {asked.dialect}"))
+        counts.update(["asked: own words"] * any(asked.restores) + ["asked: calls"] * asked.has_call)
+        counts["asked: matches"] += matches_of(asked)
+        counts["asked: stopped"] += any(each.action == "stop" for each in asked.guards)
+        found += [f"--only {seed} (asked, {asked.route}, {asked.dialect}): {each}" for each in tried(faults_of, asked)]
     return counts, found
+
+
+def tried(judge: Callable[[Any], list[str]], case: Any) -> list[str]:
+    """Returns the faults of a case. A stream that cannot be read, or a request that cannot be written, is one."""
+    try:
+        return judge(case)
+    except Exception as problem:  # noqa: BLE001  # whatever it is, it is this case's
+        return [f"{type(problem).__name__}: {problem}"]
 
 
 def main() -> int:
@@ -54,7 +68,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.only is not None:
         case = make(given.only)
-        print(case, *faults(case), sep="\n")
+        print(case, *faults(case), ask(given.only), *faults_of(ask(given.only)), sep="\n")
         return 0
     print(f"seed {given.seed}", flush=True)
     begun = time.monotonic()

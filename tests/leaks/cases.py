@@ -135,7 +135,7 @@ def make(seed: int) -> Case:
     route = random.choice(ROUTES)
     if route == "restarted" and form != "gai":
         route = "streamed"  # other formats are not begun again once they have content
-    guards, planted = _guards(random)
+    guards, planted = some_guards(random)
     case = Case(seed, dialect, form, route, guards, is_plain=random.random() < PLAIN)
     if random.random() < JUDGED:
         case.judged = Judged(random.choices(ACTIONS, (6, 2, 2))[0], random.random() < 0.5, random.random() < 0.1)
@@ -168,7 +168,7 @@ def make(seed: int) -> Case:
         else:
             # A mark in arguments ends the stream, whatever the action is: that is a case of its own.
             unmarked = [each for each in planted if each != MARK]
-            text = _arguments(random, unmarked) if channel in CALLS else _text(random, planted)
+            text = _arguments(random, unmarked) if channel in CALLS else some_text(random, planted)
             pieces = _cut(random, text)
         case.texts[channel] = text
         said = [*[(channel, "")] * (channel in CALLS), *[(channel, each) for each in pieces]]
@@ -183,7 +183,7 @@ def make(seed: int) -> Case:
     return case
 
 
-def _guards(random: Random) -> tuple[list[Wanted], list[str]]:
+def some_guards(random: Random) -> tuple[list[Wanted], list[str]]:
     guards: list[Wanted] = []
     planted: list[str] = []
     for _ in range(random.choice((1, 1, 1, 2, 3))):
@@ -231,7 +231,7 @@ def _put_between(random: Random, said: list[Said], planted: list[str], *, cites:
         cites: Whether there are citations.
     """
     for _ in range(random.randint(1, 4)):
-        title = _text(random, planted) if planted and random.random() < 0.7 else TITLE
+        title = some_text(random, planted) if planted and random.random() < 0.7 else TITLE
         between = ("citation", title) if cites and random.random() < 0.6 else ("usage", "")
         at = random.randint(1, len(said))
         if not "\ud800" <= said[at - 1][1][-1:] <= "\udbff":  # no upstream has an event between two halves
@@ -247,7 +247,7 @@ def _take_turns(random: Random, pieces: list[Said], said: list[Said]) -> None:
         at += 1
 
 
-def _text(random: Random, planted: list[str]) -> str:
+def some_text(random: Random, planted: list[str]) -> str:
     parts = [
         random.choice(planted) if random.random() < 0.2 else random.choice(FILLER) for _ in range(random.randint(1, 24))
     ]
@@ -255,7 +255,11 @@ def _text(random: Random, planted: list[str]) -> str:
 
 
 def _arguments(random: Random, planted: list[str]) -> str:
-    value: Any = {_text(random, planted): _text(random, planted), "n": 10**20, "l": [_text(random, planted), None]}
+    value: Any = {
+        some_text(random, planted): some_text(random, planted),
+        "n": 10**20,
+        "l": [some_text(random, planted), None],
+    }
     return json.dumps(value, ensure_ascii=random.random() < 0.5, indent=random.choice((None, 1)))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.leaks.__main__ import SHARE, run
+from tests.leaks.asked import BODIES, ask
 from tests.leaks.cases import KINDS, ROUTES, make
 from tests.leaks.oracle import Wanted, matches, seen
 from tests.leaks.upstreams import DIALECTS
@@ -15,19 +16,24 @@ from tests.readers import READERS
 SEED = 70
 WAYS = ("without a match", "judged", "own words", "normalized", "usage", "citation", "calls in turns")
 
+ASKED = ("own words", "calls", "stopped")
+
 
 @pytest.mark.parametrize("begin", [0, SHARE])
 def test_nothing_leaks_and_nothing_else_is_changed(begin: int) -> None:
     counts, found = run(SEED, begin)
     assert found == []
-    for name in (*ROUTES, *DIALECTS, *READERS, *WAYS):
+    for name in (*ROUTES, *DIALECTS, *READERS, *WAYS, *[f"asked: {each}" for each in (*BODIES, *DIALECTS, *ASKED)]):
         assert counts[name] > 0, name
     assert counts["matches"] > SHARE
+    assert counts["asked: matches"] > SHARE
 
 
 def test_a_seed_is_a_case() -> None:
     assert make(5) == make(5)
     assert make(5) != make(6)
+    assert ask(5) == ask(5)
+    assert ask(5) != ask(6)
 
 
 def found_in(text: str, *kinds: str) -> list[str]:

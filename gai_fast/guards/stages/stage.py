@@ -194,7 +194,7 @@ class GuardStage(Processor):
     def announce(self, finish: Event, now_ms: int = 0) -> Event:
         """Returns a `finish` as it will pass, for judges behind this stage. Its matches are told when it comes."""
         beside = finish["provider_metadata"]
-        value = self._value(beside, Channel(self._guards, finish.get("choice", 0), is_json=True, is_told=True))
+        value = self._members(beside, Channel(self._guards, finish.get("choice", 0), is_json=True, is_told=True))
         seen, _ = self._at_once(value)
         return finish if seen is beside else cast(Event, {**finish, "provider_metadata": seen})
 
@@ -265,7 +265,7 @@ class GuardStage(Processor):
         beside = event.get("provider_metadata")
         if beside:
             choice = self._choice_of(event)
-            seen, said = self._at_once(self._value(beside, Channel(self._guards, choice.number, is_json=True)))
+            seen, said = self._at_once(self._members(beside, Channel(self._guards, choice.number, is_json=True)))
             yield from self._in_turn(choice, said)
             if seen is not beside:
                 event = cast(Event, {**event, "provider_metadata": seen})
@@ -406,8 +406,9 @@ class GuardStage(Processor):
         """As `_value`, of an object that events have: the names of its members are no texts."""
         if not isinstance(members, dict):
             return (yield from self._value(members, channel))
-        values, said = yield from self._value([*members.values()], channel)
-        return dict(zip(members, values, strict=True)), said
+        given = [*members.values()]
+        values, said = yield from self._value(given, channel)
+        return (members if values is given or _stops(said) else dict(zip(members, values, strict=True))), said
 
     def _value(self, value: Any, channel: Channel) -> Generator[Event, None, tuple[Any, list[Item]]]:
         """Returns a JSON value in which each string and key is a text of its own, and what guards say of it.

@@ -99,7 +99,7 @@ class Judges:
             parts = urlsplit(settings.url)
             peer = Peer(f"{parts.scheme}://{parts.netloc}", ca_file=settings.ca_file)
             headers = [(name, value.reveal()) for name, value in settings.headers.items()]
-            return self._server(peer, parts.path or "/", headers, hook_body, _read_hook)
+            return self._server(peer, parts.path or "/", headers, hook_body, _read_hook, "url")
         write = partial(_write_moderation, settings.model)
         read = partial(_read_moderation, settings.threshold)
         path = get_provider(upstream.provider).routes.path(MODERATIONS)
@@ -114,8 +114,9 @@ class Judges:
         headers: Sequence[tuple[str, str]],
         write: Callable[[Question], bytes],
         read: Callable[[bytes, Question], JudgeVerdict],
+        key: str = "base_url",
     ) -> ServerWay:
-        return ServerWay(peer, path, headers, write, read, self._closing, self._timers, self._loop)
+        return ServerWay(peer, path, headers, write, read, self._closing, self._timers, self._loop, key)
 
 
 def _headers(upstream: UpstreamSettings) -> Sequence[tuple[str, str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -24,6 +25,8 @@ from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.runtime.timers import Timers
 
 _OK: Final = 200
+_KEY: Final = "base_url"
+"""What messages of `net/upstream/` call the address of a server."""
 _HEADERS: Final = (("content-type", "application/json"), ("accept", "application/json"))
 
 
@@ -39,6 +42,7 @@ class ServerWay(Way):
         closing: Gets the tasks that close pools; they may outlive the way.
         timers: The loop's timers.
         loop: The running loop.
+        key: The key of the configuration that has the server's address, for messages.
 
     Raises:
         ValueError: The peer's URL, its proxy, a TLS file, the path or a header is not acceptable. No text has the value
@@ -55,6 +59,7 @@ class ServerWay(Way):
         closing: set[asyncio.Task[None]],
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
+        key: str = _KEY,
     ) -> None:
         self.places = LIMITS.judge_requests
         own = {name.lower() for name, _ in headers}
@@ -64,6 +69,7 @@ class ServerWay(Way):
         self._path = path
         self._write = write
         self._read = read
+        self._key = key
         self._timers = timers
         self._loop = loop
         self._calls: set[_Call] = set()
@@ -112,6 +118,8 @@ class ServerWay(Way):
 
     def _ended(self, answered: Answered, call: _Call, answer: JudgeVerdict | Failed) -> None:
         self._forget(call)
+        if isinstance(answer, Failed) and self._key != _KEY:
+            answer = replace(answer, text=answer.text.replace(_KEY, self._key))
         answered(answer)
 
     def _give_up(self, call: _Call) -> None:

@@ -207,18 +207,12 @@ class StreamGuards:
             return request, None
         if names_tokens(request):
             raise closed(looking[0].name, TOKENS)
-        request, check = await self._checked(request, looking, info)
-        return request, check.let_through()
-
-    async def _checked(
-        self, request: Request, looking: Sequence[ActiveGuard], info: StreamInfo
-    ) -> tuple[Request, InputCheck]:
         texts = texts_of(request)
         strings = [string for text in texts for string in text.strings]
         check = InputCheck(looking, strings, info, self.tallies)
         await self.finish(check)
         new = new_texts(texts, check)
-        return request if new is None else with_texts(request, new.sent, new.left_out), check
+        return (request if new is None else with_texts(request, new.sent, new.left_out)), check.let_through()
 
     def of_run(self, info: StreamInfo, tell: Tell) -> RunGuards | None:
         """Returns the guards of a run's calls. None if no guard looks at them.

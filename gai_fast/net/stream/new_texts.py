@@ -31,11 +31,10 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
         texts: The texts of a request.
         check: The check of their strings, which has ended.
     """
-    changed = check.changed
+    changed = {*check.changed}
     if not changed:
         return None
-    places = {*changed}
-    restores = check.placeholders is not None
+    restores, masked = check.placeholders is not None, check.masked
     sent: dict[Path, Any] = {}
     kept: dict[Path, Any] = {}
     left_out: dict[Path, None] = {}
@@ -43,13 +42,18 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
     for text in texts:
         breathe()
         begin, at = at, at + len(text.strings)
-        if places.isdisjoint(range(begin, at)):
+        is_changed = is_masked = False
+        for place in range(begin, at):  # not by sets of places: most texts have one string
+            is_changed = is_changed or place in changed
+            is_masked = is_masked or place in masked
+        if not is_changed:
             continue
         sent[text.path] = text.with_strings(check.texts[begin:at])
         if restores:
             # What has not changed has no placeholder: numbers that stand in a text are not issued.
-            own = [check.own(place) if place in places else check.texts[place] for place in range(begin, at)]
+            own = [check.own(place) if place in changed else check.texts[place] for place in range(begin, at)]
             kept[text.path] = text.with_strings(own)
-        if not check.masked.isdisjoint(range(begin, at)):
-            left_out.update(dict.fromkeys(text.proofs))
+        if is_masked:
+            for proof in text.proofs:
+                left_out[proof] = None
     return NewTexts(sent, kept if restores else sent, left_out)

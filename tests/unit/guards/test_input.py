@@ -104,6 +104,20 @@ def test_a_stop_refuses_the_request_and_is_audited() -> None:
     assert counts.stops == [("birds", "input", "s1", "ann")]
 
 
+def test_what_is_found_before_a_later_guard_refuses_is_counted() -> None:
+    counts = Counted()
+    before = words("birds", "kestrel"), emails(action="flag")
+    with pytest.raises(Error):
+        check(["a kestrel", "a@b.example, an owl"], *before, words("owls", "owl", action="stop"), counts=counts)
+    assert counts.actions == [("birds", "input", "mask"), ("people", "input", "flag"), ("owls", "input", "stop")]
+    counts = Counted()
+    policy = judged("policy", "stop")
+    made = check(["a kestrel"], *before, policy, counts=counts)
+    with pytest.raises(Error):
+        made.judged(policy, made.pieces(), [Failed("late", "late")])
+    assert counts.actions == [("birds", "input", "mask")]
+
+
 def test_placeholders_are_issued_over_all_texts_and_put_back_for_stores() -> None:
     texts = ["to a@b.example and c@d.example", "<EMAIL_1> kestrel", "a@b.example"]
     made = check(texts, words("birds", "kestrel"), emails(restore=True))

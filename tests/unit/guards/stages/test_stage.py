@@ -181,7 +181,7 @@ def test_citations_lose_what_does_not_fit_any_more() -> None:
 def test_names_of_an_events_members_are_no_texts() -> None:
     made = GuardStage([WordGuard(["title", "cited_text", "input", "content"], "mask")])
     citation = {"uri": "https://u", "title": "a title", "cited_text": "b"}
-    tool = {"id": "1", "name": "f", "input": {"input": "x"}}
+    tool = {"id": "1", "name": "web_search", "input": {"input": "x"}}
     result = {"content": [{"type": "text", "text": "the content"}]}
     given = through(
         made,
@@ -237,6 +237,10 @@ def test_what_the_provider_says_beside_its_end_is_seen() -> None:
     assert said(given) == ["kes", "mask", "finish", "done"]
     assert given[2]["provider_metadata"] == {"related_questions": ["a [words]"], "n": 1}
     assert said(through(stage("stop"), end)) == ["stop", "(stop)"]
+    members = {"kestrel": {"kestrel": [1]}}
+    assert through(stage(), {**finish(), "provider_metadata": members})[1]["provider_metadata"] == {
+        "kestrel": {"[words]": [1]}
+    }, "the names of its members are no texts"
     clean: Any = {**finish(), "provider_metadata": {"stop_sequence": "kes"}}
     assert through(stage(), clean)[0] is clean
 

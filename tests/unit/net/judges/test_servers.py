@@ -46,8 +46,8 @@ async def make() -> AsyncIterator[Make]:
     loop = asyncio.get_running_loop()
     timers = TimerWheel(loop)
 
-    def way(url: str, path: str = "/check", **headers: str) -> ServerWay:
-        way = ServerWay(Peer(url), path, [*headers.items()], hook_body, read, set(), timers, loop)
+    def way(url: str, path: str = "/check", key: str = "url", **headers: str) -> ServerWay:
+        way = ServerWay(Peer(url), path, [*headers.items()], hook_body, read, set(), timers, loop, key)
         made.append(way)
         return way
 
@@ -105,6 +105,17 @@ async def test_another_status_is_a_failure(net: Net, make: Make, status: str, co
 
     found = await asked(make((await net.upstream(handler)).url))
     assert found == Failed("status", f"it answers with status {status[:3]}", counts)
+
+
+@pytest.mark.parametrize("key", ["url", "base_url"])
+async def test_a_failure_names_the_key_that_has_the_address(net: Net, make: Make, key: str) -> None:
+    async def handler(peer: Connection) -> None:
+        await peer.request()
+        await peer.send(b"nobody speaks HTTP here\r\n\r\n")
+
+    found = await asked(make((await net.upstream(handler)).url, key=key))
+    assert isinstance(found, Failed)
+    assert found.text.endswith(f": check {key}"), found.text
 
 
 async def test_a_question_that_is_given_up_closes_its_connection(net: Net, make: Make) -> None:
