@@ -228,7 +228,7 @@ def faults_of(asked: Asked) -> list[str]:
     if all(guard.action == "flag" for guard in asked.guards) or not wanted.said:
         found += [] if given == plain else [f"changed: {given!r} for {plain!r}"]
     own = check.placeholders
-    if {} if own is None else {**own.values} != wanted.own:
+    if ({} if own is None else {**own.values}) != wanted.own:
         found.append(f"own words: {own and own.values} for {wanted.own}")
     if own is not None:
         found += _faults_of_own(asked, wanted, own)
