@@ -21,6 +21,7 @@ from benchmarks.instructions.__main__ import (
     requires_all,
 )
 from benchmarks.instructions.bounds import Added, Ratio, compare_bounds
+from benchmarks.instructions.durable import measure_durable
 from benchmarks.instructions.guards import measure_guards
 from benchmarks.instructions.path import (
     ANSWERED,
@@ -175,6 +176,20 @@ def test_guards_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavaila
     lines, fine = compare_bounds(measure_guards(tmp_path))
     assert fine, "\n".join(lines)
     assert len(lines) == 8
+
+
+@pytest.mark.timeout(1200)
+def test_a_durable_stream_of_a_dialect_costs_no_more_than_its_native_twin(
+    tmp_path: Path, unavailable: Unavailable
+) -> None:
+    for program in ("valgrind", "cc"):
+        if shutil.which(program) is None:
+            unavailable(program)
+    if MODULES == "interpreted":
+        unavailable("the compiled modules (make install)")
+    lines, fine = compare_bounds(measure_durable(tmp_path, alone=False))
+    assert fine, "\n".join(lines)
+    assert len(lines) == 3
 
 
 def test_a_guard_may_cost_so_many_times_as_much_or_so_much_more() -> None:

@@ -39,11 +39,12 @@ _ROUTES: Final = {"chat": (CHAT, "openai"), "messages": (MESSAGES, "anthropic")}
 _TOKEN: Final = b" tok"
 
 
-def measure_durable(folder: Path) -> dict[str, Ratio]:
+def measure_durable(folder: Path, *, alone: bool = True) -> dict[str, Ratio]:
     """Returns the instructions of durable streams of dialects' routes, beside those of their native twins.
 
     Args:
         folder: An empty folder.
+        alone: Whether events that come alone are counted too.
 
     Raises:
         RuntimeError: As `measure_path`.
@@ -53,8 +54,9 @@ def measure_durable(folder: Path) -> dict[str, Ratio]:
         server = _Server(stack, folder, {PROVIDER})
         for name, (path, form) in _ROUTES.items():
             twin = f"{NATIVE}?format={form}"
-            alone, request = server.cost_of_an_event, server.cost_of_a_request
-            found[f"{name}, a durable event that comes alone"] = Ratio(alone(path), alone(twin), MOST)
+            event, request = server.cost_of_an_event, server.cost_of_a_request
+            if alone:
+                found[f"{name}, a durable event that comes alone"] = Ratio(event(path), event(twin), MOST)
             found[f"{name}, a durable request of 100 deltas"] = Ratio(request(path), request(twin), MOST)
     return found
 

@@ -138,6 +138,12 @@ class Process:
             tree |= {pid for pid, fields in everybody.items() if int(fields[1]) in tree}
         return {pid: everybody[pid] for pid in tree if pid in everybody}
 
+    @property
+    def children(self) -> list[int]:
+        """The processes that it has made itself."""
+        pid = self._process.pid
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
     def stop(self) -> None:
         """Ends the whole group: SIGTERM, then SIGKILL."""
         self.signal(signal.SIGTERM)

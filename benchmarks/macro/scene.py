@@ -33,11 +33,11 @@ class Scene:
         self.words = folder / "words"
         self.words.write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
 
-    def gateway(self, name: str, configuration: str) -> tuple[Process, int]:
-        """Starts a gateway; returns it and its port."""
+    def gateway(self, name: str, configuration: str, *arguments: str) -> tuple[Process, int]:
+        """Starts a gateway, with more arguments of its command line; returns it and its port."""
         config, port = self.folder / f"{name}.toml", free_port()
         config.write_text(configuration)
-        command = [sys.executable, "-m", "gai_fast", "serve", "-c", str(config), "--port", str(port)]
+        command = [sys.executable, "-m", "gai_fast", "serve", "-c", str(config), "--port", str(port), *arguments]
         return self.start(name, command, port, relay=True), port
 
     def redis(self) -> int:

@@ -1,4 +1,4 @@
-"""`make soak-outlive` and `make soak-charged`, for a few kills: over both stores, with both kinds of `sync`."""
+"""`make soak-outlive` and `make soak-charged`, for a few kills: over each kind of store, with both kinds of `sync`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ async def test_no_word_is_lost_or_doubled_while_servers_are_killed() -> None:
 
 
 async def test_keys_are_charged_what_was_generated_though_servers_are_killed() -> None:
-    output = await output_of("tests.soak.outlive.charged", "--kills", "4", "--sync", "batched")
+    output = await output_of(
+        "tests.soak.outlive.charged", "--kills", "4", "--sync", "batched", "--stores", "redis,sealed"
+    )
     assert output.count("'kills': 2") == 2
     assert output.count("'whole attempts'") == output.count("'dead attempts'") == 2
 

@@ -1,12 +1,14 @@
-"""The project's own clients, unmodified, over a server whose worker is killed during their streams."""
+"""The project's own clients, and a browser's, unmodified, whose server or worker is killed during their streams."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import socket
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +20,7 @@ from gai_fast.cli.mock.command import Mock
 from tests.browser import chromium
 from tests.integration.gateway import QUERY, Net
 from tests.integration.javascript import Loop, begin, command
-from tests.integration.processes import Server, configure, serving
+from tests.integration.processes import configure, serving
 from tests.integration.stores.test_serve import folder as folder
 from tests.integration.stores.test_takeover import is_asked
 from tests.waiting import until_answered
@@ -86,13 +88,18 @@ CLIENTS: dict[str, Read] = {
 }
 
 
-async def kill_amid(server: Server, mock: Mock) -> None:
-    """Kills the worker that runs the only stream."""
+async def kill_amid(processes: Callable[[], Iterable[int]], mock: Mock) -> None:
+    """Kills the process that runs the only stream.
+
+    Args:
+        processes: Returns those that may run it.
+        mock: Its upstream.
+    """
     await until_answered(partial(is_asked, mock, 1))
     await asyncio.sleep(0.6)  # some of it is with the client, and stored
     port = int(mock.url.rpartition(":")[2])
-    [worker] = [each for each in server.workers_in_order if is_connected(each, port)]
-    os.kill(worker, signal.SIGKILL)
+    [process] = [each for each in processes() if is_connected(each, port)]
+    os.kill(process, signal.SIGKILL)
 
 
 def is_connected(process: int, port: int) -> bool:
@@ -109,22 +116,54 @@ def is_connected(process: int, port: int) -> bool:
     return False
 
 
+@asynccontextmanager
+async def alone(net: Net, folder: Path, mock: Mock) -> AsyncIterator[str]:
+    """Runs a server that is not killed; yields its host. From its end on the upstream takes its time."""
+    configure(folder, mock)
+    async with serving(net, folder, "--port", "0") as server:
+        yield server.host
+    mock.requests.clear()
+    mock.rate = 60
+
+
+@asynccontextmanager
+async def two_servers(net: Net, folder: Path, mock: Mock, url: str) -> AsyncIterator[tuple[str, list[int]]]:
+    """Runs two servers on one socket, over one store; yields their host, and their processes."""
+    configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+    config = folder / "gai-fast.toml"
+    config.write_text(config.read_text().replace("port = 0", "port = 0\nallow_get_start = true"))
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as shared:
+        arguments = ("--fd", shared, "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            yield first.host, [first.process.pid, second.process.pid]
+
+
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_a_client_goes_on_without_knowing_of_it(
+async def test_a_client_goes_on_at_another_server_without_knowing_of_it(
     net: Net, folder: Path, url: str, client: str, unavailable: Callable[[str], NoReturn]
 ) -> None:
     if client == "EventSource" and chromium.executable() is None:
         unavailable("Chromium")
-    async with Mock(deltas=150, rate=60) as mock:
-        configure(folder, mock)
-        async with serving(net, folder, "--port", "0", "--store", url) as alone:
-            text = await by_connect(f"http://{alone.host}")
-        mock.requests.clear()
+    async with Mock(deltas=150, rate=0) as mock:
+        async with alone(net, folder, mock) as host:
+            text = await by_connect(f"http://{host}")
+        async with two_servers(net, folder, mock, url) as (host, processes):
+            reading = asyncio.create_task(CLIENTS[client](f"http://{host}"))
+            await kill_amid(lambda: processes, mock)
+            assert await reading == text
+            assert len(mock.requests) == 2
+
+
+@pytest.mark.parametrize("client", ["connect", "gai-fast.js, a socket"])
+async def test_a_client_goes_on_in_another_worker_without_knowing_of_it(
+    net: Net, folder: Path, url: str, client: str
+) -> None:
+    async with Mock(deltas=150, rate=0) as mock:
+        async with alone(net, folder, mock) as host:
+            text = await by_connect(f"http://{host}")
         configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
-        config = folder / "gai-fast.toml"
-        config.write_text(config.read_text().replace("port = 0", "port = 0\nallow_get_start = true"))
         async with serving(net, folder, "--port", "0", "--workers", "3", "--store", url) as server:
             reading = asyncio.create_task(CLIENTS[client](f"http://{server.host}"))
-            await kill_amid(server, mock)
+            await kill_amid(lambda: server.workers_in_order, mock)
             assert await reading == text
             assert len(mock.requests) == 2

@@ -1,7 +1,7 @@
 """`make soak-outlive`: servers are killed amid streams, which others go on with, and no word is lost or doubled.
 
     python -m tests.soak.outlive --kills 1000 --seed 1
-    python -m tests.soak.outlive --kills 20 --stores sqlite --sync batched
+    python -m tests.soak.outlive --kills 20 --stores sealed --sync batched
 
 Three servers share a socket and a store. Streams of numbered words run all the time, and each has a server that is
 killed (SIGKILL) as its upstream reaches a random place of the answer; a new server takes the place of a killed one.
@@ -25,6 +25,7 @@ import socket
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ port = 0
 [store]
 url = "{url}"
 sync = "{sync}"
-[stream]
+{more}[stream]
 on_midstream_failure = "continue"
 [[upstream]]
 name = "up"
@@ -93,13 +94,17 @@ class Outlive:
         kills: How many servers are killed.
         random: Of everything.
         tally: Counts.
+        more: More tables of the store's configuration.
     """
 
-    def __init__(self, folder: Path, url: str, sync: str, kills: int, random: Random, tally: Counter[str]) -> None:
+    def __init__(
+        self, folder: Path, url: str, sync: str, kills: int, random: Random, tally: Counter[str], more: str
+    ) -> None:
         self.faults: list[str] = []
         self._folder = folder
         self._url = url
         self._sync = sync
+        self._more = more
         self._left = kills
         self._random = random
         self._tally = tally
@@ -135,7 +140,8 @@ class Outlive:
 
     def _configuration(self, number: int) -> str:
         """Returns the configuration of a server."""
-        return _CONFIGURATION.format(url=self._url, sync=self._sync, port=self._upstream.port, number=number)
+        up = self._upstream.port
+        return _CONFIGURATION.format(url=self._url, sync=self._sync, more=self._more, port=up, number=number)
 
     async def _start(self) -> None:
         self._last += 1
@@ -290,17 +296,23 @@ def _difference(text: str, wanted: str) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None, kind: type[Outlive] = Outlive, kills: int = 1000) -> int:
+def main(
+    arguments: Sequence[str] | None = None,
+    kind: type[Outlive] = Outlive,
+    kills: int = 1000,
+    stores: str = "sqlite,redis",
+) -> int:
     """Runs the soak; returns the exit code.
 
     Args:
         arguments: Those of the command line.
         kind: What it runs for each store.
         kills: How many servers are killed, unless the command line says so.
+        stores: Of which kind, likewise.
     """
     parser = argparse.ArgumentParser(prog="soak-outlive", description="Servers are killed amid streams.")
     parser.add_argument("--kills", type=int, default=kills, help=f"how many (default: {kills})")
-    parser.add_argument("--stores", default="sqlite,redis", help="of which kind (default: both)")
+    parser.add_argument("--stores", default=stores, help=f"sqlite, redis, sealed (default: {stores})")
     parser.add_argument("--sync", default="before_send,batched", help="`[store] sync` (default: both)")
     parser.add_argument("--seed", type=int, help="of everything random (default: a new one)")
     options = parser.parse_args(arguments)
@@ -319,12 +331,15 @@ async def _soak(options: argparse.Namespace, kind: type[Outlive]) -> int:
         kills = options.kills // len(cases) + (number < options.kills % len(cases))
         with tempfile.TemporaryDirectory(prefix="gai-fast-outlive-") as name:
             redis = None
-            url = f"sqlite:///{name}/store.db"
+            url, more = f"sqlite:///{name}/store.db", ""
+            if store == "sealed":
+                Path(name, "seal").write_bytes(b64encode(random.randbytes(32)))
+                more = f'[store.encryption]\nkeys = ["file:{name}/seal"]\n'
             if store == "redis":
                 redis = RedisServer(Path(name))
                 redis.start()
                 url = redis.url
-            outlive = kind(Path(name), url, sync, kills, random, tally)
+            outlive = kind(Path(name), url, sync, kills, random, tally, more)
             try:
                 await outlive.run()
             finally:

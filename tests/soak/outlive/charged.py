@@ -3,8 +3,8 @@
     python -m tests.soak.outlive.charged --kills 300 --seed 1
     python -m tests.soak.outlive.charged --kills 20 --stores sqlite --sync batched
 
-The streams and kills of `make soak-outlive`, with a key for each stream; every third has a limit of spend. The upstream
-counts tokens in its own way, so that no count is taken for an estimate by length.
+The streams and kills of `make soak-outlive`, over a sealed file too, with a key for each stream; every third has a
+limit of spend. The upstream counts tokens in its own way, so that no count is taken for an estimate by length.
 
 The exit code is also 1 if a key was charged otherwise:
 
@@ -153,4 +153,4 @@ def _key(name: str, more: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(kind=Charged, kills=KILLS))
+    sys.exit(main(kind=Charged, kills=KILLS, stores="sqlite,redis,sealed"))
