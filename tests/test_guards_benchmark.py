@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.macro.guards import (
     EXPOSURE,
+    LARGE,
     MOST,
     TOKEN_SECONDS,
     TOKENS,
@@ -19,12 +20,18 @@ from benchmarks.macro.guards import (
     words,
 )
 from benchmarks.macro.running import Fault
+from gai_fast.core.processing.processor import StreamInfo
+from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.automaton import Automaton, compile_rules
+from gai_fast.guards.building import build
+from gai_fast.guards.input import InputCheck
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.program import Rule, Words
 from gai_fast.guards.stages.pieces import Passed, Piece, Pieces, Rules
 from gai_fast.guards.verdicts import JudgeVerdict
 from gai_fast.guards.waits import read_pattern
+from gai_fast.model.settings import GuardSettings
+from gai_fast.net.stream.guarding import GuardTallies
 
 STEPS = 100
 """Steps of making transitions for a character that no state has seen, in lists as long as the benchmark's."""
@@ -57,6 +64,26 @@ def test_a_judge_within_its_exposure_delays_no_token() -> None:
         sent += sum(isinstance(each, Passed) for each in pieces.take())
         assert sent == number + 1, "as it comes"
     assert asked > TOKENS / 20
+
+
+def test_no_turn_of_a_request_or_of_a_reload_is_long() -> None:
+    pauses: list[int] = []
+    lists = tuple(patterns(Random(1))), tuple(words(Random(2)))
+    settings = [
+        GuardSettings("patterns", "patterns", patterns=lists[0]),
+        GuardSettings("words", "words", words=lists[1]),
+    ]
+    guards = [ActiveGuard(each, build(each, pause=lambda: pauses.append(1))) for each in settings]
+    assert sum(map(len, lists[0] + lists[1])) / len(pauses) <= LIMITS.built, "letters between two pauses"
+    text = beginnings(Random(3), LARGE // 8)
+    made = InputCheck(guards, [text], StreamInfo("s"), GuardTallies())
+    turns, before, is_over = 0, 0, False
+    while not is_over:
+        is_over = made.turn()
+        steps = sum(each.automaton.steps for each in guards if each.automaton is not None)
+        assert steps - before <= LIMITS.turn_steps + STEPS * LIMITS.slice_text
+        turns, before = turns + 1, steps
+    assert turns >= 2 * len(text) / LIMITS.slice
 
 
 @pytest.mark.parametrize("kind", ["patterns", "words"])

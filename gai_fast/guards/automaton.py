@@ -689,12 +689,13 @@ class Scan:
             part, whole = text[:size], whole[:reached]
         return self._decide(whole, part)
 
-    def feed_turn(self, text: str, at: int) -> tuple[list[Piece], int]:
+    def feed_turn(self, text: str, at: int, steps: int) -> tuple[list[Piece], int]:
         """Searches as much of a long text as one turn of the loop has room for.
 
         Args:
             text: The text; its surrogates are joined.
             at: The index of its first character that was not searched yet.
+            steps: The steps of making transitions for which the turn has room.
 
         Returns:
             What is decided, as of `feed`, and the index of the next character.
@@ -702,7 +703,7 @@ class Scan:
         part = text[at : at + LIMITS.slice]
         kept = self._kept
         whole = kept + part
-        reached = self._search(whole, len(kept), self._automaton.steps + LIMITS.turn_steps)
+        reached = self._search(whole, len(kept), self._automaton.steps + steps)
         part = part[: reached - len(kept)]
         return self._decide(whole[:reached], part) if part else [], at + len(part)
 

@@ -101,29 +101,30 @@ class InputCheck:
 
     def _searched(self) -> Iterator[None]:
         """Searches all texts with each guard; yields where a turn ends."""
-        left = LIMITS.slice
+        left, steps = LIMITS.slice, LIMITS.turn_steps  # what the turn has room for, whichever guard needs it
         for guard in self._guards:
             automaton = guard.automaton
             if automaton is None:
                 continue
-            scan, steps = automaton.scan(), automaton.steps
+            scan = automaton.scan()
             for place, text in enumerate(self.texts):
                 left -= LIMITS.slice_text
                 if left <= 0:
                     yield
-                    left, steps = LIMITS.slice, automaton.steps
+                    left, steps = LIMITS.slice, LIMITS.turn_steps
                 if not text:
                     continue
                 pieces: list[Piece] = []
                 at = 0
                 while at < len(text):
-                    before = at
-                    part, at = scan.feed_turn(text, at)
+                    before, made = at, automaton.steps
+                    part, at = scan.feed_turn(text, at, steps)
                     pieces += part
                     left -= at - before
-                    if left <= 0 or automaton.steps - steps >= LIMITS.turn_steps:
+                    steps -= automaton.steps - made
+                    if left <= 0 or steps <= 0:
                         yield
-                        left, steps = LIMITS.slice, automaton.steps
+                        left, steps = LIMITS.slice, LIMITS.turn_steps
                 pieces += scan.end()
                 if any(isinstance(each, Match) for each in pieces):
                     self._meet(guard, place, text, pieces)

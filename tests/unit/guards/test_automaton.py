@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from gai_fast.guards import pii
 from gai_fast.guards.automaton import Automaton, Match, Words, compile_rules
 from gai_fast.guards.syntax import BadPattern
 from tests.conftest import ChangeLimits
@@ -194,6 +195,29 @@ def test_long_texts_without_a_space(size: int) -> None:
     assert automaton.state_count < 40_000
 
 
+@pytest.mark.parametrize("alphabet", ["abc_-.%+@:/?#", "0123456789", "ABCdef0123456789+/="])
+def test_64_kib_without_a_space_take_few_steps_and_hold_little(alphabet: str) -> None:
+    automaton = compile_rules([*pii.rules(pii.KINDS), *pattern_rules(["[^ ]{30}d", "(x{1,9}x{1,9}){1,9}y"])])
+    text = "".join(random.Random(7).choices(alphabet, k=64 * 1024))
+    scan = automaton.scan()
+    passed: list[str | Match] = []
+    for piece in cut(text, [512]):
+        passed += scan.feed(piece)
+        assert scan.held <= 4096
+    assert put_back([*passed, *scan.end()], text) == text
+    assert automaton.steps <= 500 * len(text)
+
+
+@pytest.mark.parametrize("pattern", [r"[\x00-\x{10FFFF}]", r".|\n", r"[\x00-\x{10FFFF}]{1,3}"])
+def test_a_pattern_that_matches_everything_lets_nothing_pass(pattern: str) -> None:
+    text = "a\n\U0001f600" * 300
+    for size in (1, 2, 1000):
+        scan = automaton_of(pattern).scan()
+        found = searched(scan, cut(text, [size]))
+        assert not [each for each in found if isinstance(each, str)]
+        assert put_back(found, text) == text
+
+
 @given(few, st.text(alphabet="abc", max_size=24), st.integers(1, 9), st.integers(1, 40))
 @settings(max_examples=settings().max_examples // 2)
 def test_a_long_text_is_searched_in_turns(patterns: list[str], text: str, size: int, steps: int) -> None:
@@ -205,7 +229,7 @@ def test_a_long_text_is_searched_in_turns(patterns: list[str], text: str, size: 
         scan = automaton.scan()
         found, at = [], 0
         while at < len(text):
-            pieces, following = scan.feed_turn(text, at)
+            pieces, following = scan.feed_turn(text, at, LIMITS.turn_steps)
             assert at < following <= at + size
             found += pieces
             at = following
@@ -223,11 +247,11 @@ def test_a_turn_ends_where_much_must_be_made(change_limits: ChangeLimits) -> Non
     turns, at = 0, 0
     while at < len(text):
         before = automaton.steps
-        at = scan.feed_turn(text, at)[1]
+        at = scan.feed_turn(text, at, LIMITS.turn_steps)[1]
         assert automaton.steps - before < 2000  # the last transition has as many as all of its groups
         turns += 1
     assert turns > 20
-    assert scan.feed_turn(text, at) == ([], 1000)
+    assert scan.feed_turn(text, at, LIMITS.turn_steps) == ([], 1000)
 
 
 def test_halves_of_a_character_meet() -> None:

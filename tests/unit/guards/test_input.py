@@ -15,6 +15,7 @@ from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.verdicts import Failed, JudgeVerdict
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import GuardSettings, JudgeSettings
+from tests.conftest import ChangeLimits
 from tests.guard_counts import Counted
 from tests.limits import LIMITS
 
@@ -149,6 +150,20 @@ def test_a_turn_has_a_bound_however_short_the_texts_are(text: str) -> None:
         turns += 1
     assert turns >= 5
     assert made.texts[-1] == "a [words]"
+
+
+def test_guards_share_the_steps_of_a_turn(change_limits: ChangeLimits) -> None:
+    change_limits(turn_steps=2000)
+    settings = GuardSettings("costly", "patterns", patterns=("a[ab]{100}c",))
+    guards = [ActiveGuard(settings, build(settings)) for _ in range(8)]
+    made = InputCheck(guards, ["".join(Random(1).choices("ab", k=60))], INFO, Counted())
+    before, turns, is_over = 0, 0, False
+    while not is_over:
+        is_over = made.turn()
+        steps = sum(each.automaton.steps for each in guards if each.automaton is not None)
+        assert steps - before < 3000, "the last transition has as many as all of its groups"
+        before, turns = steps, turns + 1
+    assert turns > 3
 
 
 def test_a_turn_has_a_bound_for_groups_of_one_place_each() -> None:
