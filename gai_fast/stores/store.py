@@ -250,16 +250,29 @@ class Store:
 
         Args:
             header: Describes the stream.
-            request: What a new owner of the stream needs to go on. None if there is none.
+            request: What is needed to go on with the stream. None if there is none. Without copies the log keeps it.
 
         Raises:
             Overloaded: There is no room for another stream.
         """
         log = self.memory.create(header)
+        log.request = request
         if self._journal is not None:
-            log.request = request
             self._journal.begin(log)
         return log
+
+    async def request_of(self, log: StreamLog) -> bytes | None:
+        """Returns what goes on with a stream of this process, as `create` got it. None if there is none.
+
+        Args:
+            log: The log of the stream, which has not ended.
+
+        Raises:
+            StoreError: The backend fails.
+        """
+        if log.request or log.request is None or self._backend is None:
+            return log.request
+        return await self._backend.request_of(log.header.stream_id)
 
     def when_begun(self, log: StreamLog, then: Callable[[], None]) -> bool:
         """Returns whether a new stream waits for the store before its upstream is asked (`before_send`).
@@ -276,7 +289,9 @@ class Store:
         Args:
             log: The log. None for a stream that has none.
         """
-        return log is not None and self._journal is not None and await self._journal.stored(log)
+        if log is None or self._backend is None or not self._backend.is_copy:
+            return log is not None  # the memory of this process is the store
+        return self._journal is not None and await self._journal.stored(log)
 
     def _leave_to_other(self, log: StreamLog) -> None:
         """Stops writing a log whose copy has another owner; as for `Journal`. Its followers stay: it becomes a mirror.

@@ -33,7 +33,8 @@ _log: Final = logging.getLogger("gai_fast.tools")
 _MS: Final = 1000
 EXPIRED: Final = "expired"
 """The reason of a denial at the end of an approval's time."""
-_ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
+ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
+"""The decision about a call whose run has ended."""
 
 
 class ApprovalDesk:
@@ -117,8 +118,19 @@ class RunApprovals:
         self._caller = caller
         self._asked = asked
         self._decided = decided
+        self.work: set[asyncio.Task[None]] = set()
+        """What is under way: as long as it is, more is asked or decided."""
         self._waiting: dict[str, _Waiting] = {}  # by id of the approval
         self._is_closed = self._is_left = False
+
+    def open(self) -> dict[str, int]:
+        """Returns the ids of the approvals that are waited for, each with its last millisecond."""
+        return {name: each.asked.expires for name, each in self._waiting.items()}
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._desk.start(work)
+        self.work.add(task)
+        task.add_done_callback(self.work.discard)
 
     def ask(self, call: RunCall, digest: str) -> None:
         """Asks for an approval: rules 1 and 3."""
@@ -134,7 +146,7 @@ class RunApprovals:
             encode_json(shown),
         )
         self._waiting[asked.id] = waiting = _Waiting(call, asked)
-        self._desk.start(self._ask(waiting))
+        self._start(self._ask(waiting))
 
     def ask_on(self, call: RunCall, digest: str) -> None:
         """Goes on to wait for an approval that another worker has asked for, or asks for it if that has not.
@@ -143,7 +155,7 @@ class RunApprovals:
             call: The call.
             digest: As for `ask`.
         """
-        self._desk.start(self._ask_on(call, digest))
+        self._start(self._ask_on(call, digest))
 
     async def _ask_on(self, call: RunCall, digest: str) -> None:
         try:
@@ -171,7 +183,7 @@ class RunApprovals:
             self._settle(asked.id, decision)
             return
         self._wait(waiting)
-        self._desk.start(self._read(asked.id))  # it may have been decided since
+        self._start(self._read(asked.id))  # it may have been decided since
 
     def _deny(self, call: RunCall, digest: str) -> None:
         """Denies a call whose approval is damaged."""
@@ -196,14 +208,14 @@ class RunApprovals:
         if waiting is not None and waiting.timer is None:
             waiting.is_heard = True
         elif waiting is not None:
-            self._desk.start(self._read(approval_id))
+            self._start(self._read(approval_id))
 
     def close(self) -> None:
         """Ends the waits, because the run is over. Removes its undecided approvals from the list."""
         self._is_closed = True
         for approval_id in [*self._waiting]:
             if self._take(approval_id) is not None:
-                self._desk.start(self._withdraw(approval_id))
+                self._start(self._withdraw(approval_id))
 
     async def _ask(self, waiting: _Waiting) -> None:
         asked, desk = waiting.asked, self._desk
@@ -236,7 +248,7 @@ class RunApprovals:
             self._settle(approval_id, found[1])
 
     def _expire(self, approval_id: str) -> None:
-        self._desk.start(self._end_time(approval_id))
+        self._start(self._end_time(approval_id))
 
     async def _end_time(self, approval_id: str) -> None:
         own = ApprovalDecision("deny", "", EXPIRED)
@@ -249,7 +261,7 @@ class RunApprovals:
 
     async def _withdraw(self, approval_id: str) -> None:
         try:
-            await self._desk.records.decide(approval_id, _ENDED)
+            await self._desk.records.decide(approval_id, ENDED)
         except StoreError as fault:
             _log.warning("stream %s: an approval is listed until it expires: %s", self._stream_id, fault)
 

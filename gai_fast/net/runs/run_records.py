@@ -175,13 +175,16 @@ class RunRecords:
             raise LostRun
         return OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
 
-    async def take_over(self, stream_id: str, caller: str, epoch: int) -> tuple[OwnedRun, KeptRun] | None:
+    async def take_over(
+        self, stream_id: str, caller: str, epoch: int, *, is_own: bool = False
+    ) -> tuple[OwnedRun, KeptRun] | None:
         """Takes the record of a run over, and reads it.
 
         Args:
             stream_id: As for `begin`.
             caller: As for `begin`.
             epoch: The epoch of the new owner.
+            is_own: Whether this worker goes on with its own run, which has waited, in its epoch.
 
         Returns:
             None if there is no record, or the run was too large to be kept.
@@ -196,7 +199,7 @@ class RunRecords:
         head = _read_head(raw)
         if head.size < 0:
             return None
-        if head.epoch >= epoch:
+        if head.epoch > epoch - (not is_own):
             raise LostRun
         head.epoch = epoch
         run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
@@ -208,7 +211,9 @@ class RunRecords:
         ]
         return run, KeptRun(state, added, head.begun)
 
-    async def go_on(self, stream_id: str, caller: str, epoch: int) -> tuple[OwnedRun, KeptRun] | None:
+    async def go_on(
+        self, stream_id: str, caller: str, epoch: int, *, is_own: bool = False
+    ) -> tuple[OwnedRun, KeptRun] | None:
         """Takes a run over as `take_over`, or begins a new record if nothing of the run was kept.
 
         Returns:
@@ -219,7 +224,7 @@ class RunRecords:
             return await self.begin(stream_id, caller, epoch), KeptRun(b"", (), {})
         head = _read_head(raw)
         if head.version:
-            return await self.take_over(stream_id, caller, epoch)
+            return await self.take_over(stream_id, caller, epoch, is_own=is_own)
         if head.epoch >= epoch:
             raise LostRun
         head.epoch = head.writer = epoch
@@ -397,6 +402,11 @@ class OwnedRun:
             await self._drop_state(former)
             if head.size < 0:
                 await self._drop_added(former)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its last state is kept: it was not too large."""
+        return _read_head(self._raw).size >= 0
 
     async def started(self, key: str, attempt: int) -> None:
         """Notes that a call begins: rule 5.

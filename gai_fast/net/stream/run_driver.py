@@ -12,16 +12,18 @@ not know how a model is asked, how a tool is called, or what decides.
 5. What another worker needs to go on is kept at each end of a turn and before each next one (`runs/kept_calls.py`).
 6. The run of a worker that is gone goes on from what was kept. Its log may have more: what it has is not sent again,
    and a turn that it has begun is void.
+7. If approvals alone are left, the run leaves its session as soon as all is kept, and goes on from that as by rule 6
+   (`runs/waiting_runs.py`). What is too large, or cannot be recorded, waits in its session.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Never
+from typing import Any, Final, Never, Protocol
 
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import (
@@ -46,6 +48,7 @@ from gai_fast.core.run import (
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
 from gai_fast.model.tool_rules import server_and_name
@@ -80,6 +83,26 @@ from gai_fast.stores.backend import StoreError
 _log: Final = logging.getLogger("gai_fast.tools")
 
 
+class RunStreams(Protocol):
+    """The part of the engine that runs use.
+
+    Attributes:
+        others_go_on: Whether other workers may go on with its streams.
+    """
+
+    @property
+    def others_go_on(self) -> bool: ...
+
+    def is_stored(self, stream_id: str) -> Awaitable[bool]:
+        """Returns whether the store has all that the log of a stream has by now."""
+
+    def leave_to_other(self, stream_id: str) -> None:
+        """Stops a stream that another worker has."""
+
+    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int]) -> None:
+        """Ends the session of a run that waits for approvals alone, and keeps the rest; as `WaitingRuns.add`."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunPlan:
     """What a run needs beside its stream.
@@ -94,8 +117,7 @@ class RunPlan:
         held: Its tools, until they are given back.
         desk: Where approvals are asked for, and what is kept of runs.
         tallies: The counts of the process.
-        stored: Returns whether the store has all that the log of a stream has by now.
-        stop: Stops a stream that another worker has.
+        streams: The streams of the process.
     """
 
     request: Request
@@ -107,8 +129,7 @@ class RunPlan:
     held: HeldToolbox
     desk: ApprovalDesk
     tallies: RunTallies
-    stored: Callable[[str], Awaitable[bool]]
-    stop: Callable[[str], object]
+    streams: RunStreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +139,12 @@ class FormerOwner:
     Attributes:
         said: The events of its log.
         epoch: The epoch of this worker.
+        is_own: Whether that owner was this worker: the run has waited.
     """
 
     said: Sequence[Event]
     epoch: int
+    is_own: bool
 
 
 class RunDriver(StreamRun):
@@ -158,7 +181,13 @@ class RunDriver(StreamRun):
         is_kept = former is not None or spec.begun is not None  # the store has its request
         self._former = former
         self._has: set[Mark] = set()  # what the log has of a run that goes on: rule 6
-        self._kept = KeptCalls(plan.desk.records, plan.identity, self._is_stored if is_kept else None, self._lose)
+        self._kept = KeptCalls(
+            plan.desk.records,
+            plan.identity,
+            self._is_stored if is_kept else None,
+            self._lose,
+            is_shared=plan.streams.others_go_on,
+        )
         self._calls = RunCalls(
             plan.held.toolbox,
             {each.address: each for each in plan.offered.values()},
@@ -189,6 +218,8 @@ class RunDriver(StreamRun):
         self._clock = RunClock(timers, plan.seconds, self._time_over)
         self._is_over = True
         self._goes_on: asyncio.Task[None] | None = None
+        self._parks: asyncio.Task[None] | None = None
+        self._executed = 0  # how often actions were executed
 
     def _use_output(self, spec: StreamSpec) -> RunSink:
         """Takes the place of a spec's output."""
@@ -243,12 +274,13 @@ class RunDriver(StreamRun):
             self._kept.end()
         else:  # another worker may continue the run
             self._approvals.leave()
-        if self._goes_on is not None:
-            self._goes_on.cancel()
+        for task in (self._goes_on, self._parks):
+            if task is not None:
+                task.cancel()
         for action in self._run.stop():
             if isinstance(action, EndCall):
                 self._end_call(action.call)
-        self._sight.close(len(self._run.steps))
+        self._sight.close(len(self._run.steps) if self._session.relay.is_over else None)
         self._plan.held.give_back()
         self._sink.leave(_LastSteps(self.steps_so_far()))
         del self._session  # a cycle
@@ -313,6 +345,7 @@ class RunDriver(StreamRun):
     def _asked(self, call: RunCall, asked: AskedApproval) -> None:
         if not self._is_over and ("approval.required", call.call_id) not in self._has:
             self._session.add([_required(call, asked)])
+            self._executed += 1
 
     def _decided(self, call: RunCall, asked: AskedApproval, made: ApprovalDecision) -> None:
         if not self._is_over and call.phase == "asking":
@@ -325,6 +358,9 @@ class RunDriver(StreamRun):
         self._sight.waits(is_waiting)
         if is_waiting:
             self._clock.wait()
+            if self._kept.is_kept and (self._parks is None or self._parks.done()):
+                self._parks = self._loop.create_task(self._park())
+                self._parks.add_done_callback(self._parked)
         elif self._run.state is not RunState.ENDED:
             self._clock.go_on()
 
@@ -355,6 +391,7 @@ class RunDriver(StreamRun):
 
     def _execute(self, actions: Sequence[Action]) -> None:
         relay = self._session.relay
+        self._executed += 1
         for action in actions:
             if relay.is_over:
                 return
@@ -439,24 +476,56 @@ class RunDriver(StreamRun):
 
     def _keep(self, parts: Sequence[Mapping[str, Any]] | None = None) -> None:
         if self._kept.is_kept:
-            memory = RunMemory({}, self._finish, self._usages, self._sink.providers, self._clock.left())
-            added = b"" if parts is None else encode_parts(parts)
-            self._kept.keep(encode_state(self._run, memory), added)
+            self._kept.keep(self._state(), b"" if parts is None else encode_parts(parts))
+
+    def _state(self) -> bytes:
+        memory = RunMemory({}, self._finish, self._usages, self._sink.providers, self._clock.left())
+        return encode_state(self._run, memory)
 
     async def _is_stored(self) -> bool:
         if not self._is_over:
             self._session.flush()
-        return await self._plan.stored(self._plan.identity.stream_id)
+        return await self._plan.streams.is_stored(self._plan.identity.stream_id)
 
     def _lose(self) -> None:
         """Ends the run here: another worker has it."""
         if not self._is_over:
-            self._plan.stop(self._plan.identity.stream_id)
+            self._plan.streams.leave_to_other(self._plan.identity.stream_id)
+
+    async def _park(self) -> None:
+        """Leaves the session once all is kept, if the run still waits then: rule 7."""
+        while not self._is_over and self._run.state is RunState.WAITING:
+            if self._approvals.work:
+                await asyncio.wait([*self._approvals.work])
+            elif self._session.relay.holds:
+                await asyncio.sleep(LIMITS.run_held)
+            else:
+                executed = self._executed
+                is_kept = await self._kept.keep_now(self._state())
+                if is_kept is None:
+                    return
+                if not is_kept:
+                    await asyncio.sleep(SHARED.store_retry)
+                elif executed == self._executed and not self._approvals.work and not self._is_over:
+                    self._parks = None
+                    approvals = self._approvals.open()
+                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals)
+                    return
+
+    def _parked(self, task: asyncio.Task[None]) -> None:
+        if self._parks is task:
+            self._parks = None
+        self._report(task)
+
+    def _report(self, task: asyncio.Task[None]) -> None:
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not self._is_over:
+            self._session.guarded(partial(_raise, problem))
 
     async def _go_on(self, former: FormerOwner) -> None:
         """Goes on with the run of a worker that is gone."""
         try:
-            kept = await self._kept.go_on(former.epoch)
+            kept = await self._kept.go_on(former.epoch, is_own=former.is_own)
             results = {} if kept is None else await self._results(kept)
             actions = None if kept is None else self._recall(former.said, kept, results)
         except LostRun:
@@ -474,9 +543,7 @@ class RunDriver(StreamRun):
 
     def _gone_on(self, task: asyncio.Task[None]) -> None:
         self._goes_on = None
-        problem = None if task.cancelled() else task.exception()
-        if problem is not None and not self._is_over:
-            self._session.guarded(partial(_raise, problem))
+        self._report(task)
 
     async def _results(self, kept: KeptRun) -> dict[str, CallResult | None]:
         """Returns what is known of the calls of the last turn, by their ids; as for `ToolRun.load`."""

@@ -105,6 +105,9 @@ class Limits:
     """Lines of a process between two answers, which end it: of one that logs a line each second, a day's. A flood is
     over after a second of work."""
 
+    run_held: float = 0.05
+    """Seconds between two looks whether processors still hold events of a run that waits: most hold none for longer."""
+
     exit_wait: float = 2.0
     """Seconds in which a process must end once its input has ended, and again after SIGTERM; then it is killed."""
 
