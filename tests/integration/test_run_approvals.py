@@ -22,7 +22,7 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.server.runs import approvals
 from gai_fast.stores.backend import StoreError
 from tests.integration.gateway import Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
-from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of
+from tests.integration.tool_runs import Gate, Model, Turn, function_tool, gateway_of
 from tests.legal import check_legal
 from tests.waiting import until
 
@@ -31,7 +31,7 @@ KEYS = tuple(
     KeySettings(name, (key_digest(secret),), role=role, tools=("*",))
     for name, secret, role in (("operator", ADMIN, "admin"), ("alice", ALICE, "user"), ("bob", BOB, "user"))
 )
-ASK = ["Shall I? ", ("pay", {"euros": 7})]
+ASK: Turn = ["Shall I? ", ("pay", {"euros": 7})]
 WAITS = RunSettings()
 made: list[int] = []
 
@@ -216,6 +216,7 @@ async def test_a_store_that_fails_denies(net: Net, monkeypatch: pytest.MonkeyPat
     result = last(response.events, "tool.result")
     assert "the approval could not be kept: the store is out of reach" in result["tool_result"]
     assert (result["is_error"], made) == (True, [])
+    assert net.warned("its run is not kept yet") > 0
     assert net.warned("an approval is not kept") == 1
 
 

@@ -77,6 +77,7 @@ from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
+from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import StoreError
 
@@ -502,13 +503,13 @@ class RunDriver(StreamRun):
             else:
                 executed = self._executed
                 is_kept = await self._kept.keep_now(self._state())
-                if is_kept is None:
-                    return
+                approvals = self._approvals.open()
+                if is_kept is None or min(approvals.values(), default=0) < now_ms() + LIMITS.run_expiring:
+                    return  # its next decision leads here again
                 if not is_kept:
                     await asyncio.sleep(SHARED.store_retry)
                 elif executed == self._executed and not self._approvals.work and not self._is_over:
                     self._parks = None
-                    approvals = self._approvals.open()
                     self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals)
                     return
 

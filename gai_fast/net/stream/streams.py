@@ -755,7 +755,7 @@ class Engine(EngineCallbacks):
         trace = session.spec.trace
         if trace is not None:
             notify_sinks([trace], metrics)
-        if session.spec.recorded_run is not None and outcome != "disconnected":
+        if session.spec.run is not None and outcome != "disconnected":
             self._forget_request(self.store.find_here(session.stream_id))
         keeping = session.spec.keeping
         if keeping is not None:

@@ -1,0 +1,226 @@
+"""Runs that wait for approvals alone, over real sockets, without a session until they go on."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+
+from gai_fast.model.errors import Error
+from gai_fast.model.figures import StreamMetrics
+from gai_fast.model.settings import KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
+from gai_fast.net.limits import LIMITS
+from tests.integration.gateway import Gateway, M, Net, on_both_loops, on_uvloop
+from tests.integration.test_run_approvals import ADMIN, ALICE, ASK, BOB, Run, gateway_that_asks, last, made, pay
+from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
+from tests.integration.tool_runs import Model, function_tool, gateway_of
+from tests.legal import check_legal
+from tests.waiting import until, until_answered
+
+AS_ALICE, AS_ADMIN = ({"authorization": f"Bearer {secret}"} for secret in (ALICE, ADMIN))
+AS_STATE = {**AS_ALICE, "accept": "application/json"}
+
+
+def waiting_in(gateway: Gateway) -> int:
+    return gateway.running.engine.runs.waiting
+
+
+async def parked(gateway: Gateway) -> Run:
+    """Returns a run that waits without a session."""
+    run = await Run.begun(gateway, M)
+    await until(lambda: run.stream_id in gateway.running.engine.waiting)
+    return run
+
+
+async def state_of(run: Run) -> dict[str, Any]:
+    state: dict[str, Any] = (await run.gateway.ask("GET", f"/api/v1/streams/{run.stream_id}", None, AS_STATE)).json
+    return state
+
+
+async def is_listed(gateway: Gateway, number: int) -> bool:
+    return (await gateway.ask("GET", "/admin/v1/approvals", None, AS_ADMIN)).json["total"] == number
+
+
+def is_made(number: int) -> bool:
+    return len(made) == number
+
+
+class Figures:
+    """A `MetricsSink`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.seen: list[StreamMetrics] = []
+        gateway.running.engine.sinks.append(self)
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        self.seen.append(metrics)
+
+
+@on_both_loops
+async def test_a_waiting_run_has_no_session_and_goes_on_as_if_it_had_kept_it(net: Net) -> None:
+    model = Model(ASK, ["More? ", ("pay", {"euros": 8})], ["Done."])
+    gateway = await gateway_that_asks(net, model)
+    figures = Figures(gateway)
+    run = await parked(gateway)
+    assert (gateway.streams, waiting_in(gateway)) == (0, 1)
+    assert gateway.running.engine.ledger.reservations == {}
+    state = await state_of(run)
+    assert (state["state"], state["last_event_id"]) == ("waiting", f"{run.stream_id}.{len(run.response.events)}")
+    assert (await run.decide()).status == 200
+    await run.response.until(b'"euros":8},"digest"')
+    await run.response.until(b"}}")
+    await until(lambda: gateway.streams == 0)
+    assert (await run.decide("deny")).status == 200
+    events = await run.end()
+    assert [event["seq"] for event in events if "seq" in event] == [*range(1, len(events))]
+    assert {event["type"] for event in events}.isdisjoint({"warning", "step.reset", "stream.gap", "stream.reset"})
+    assert [event["step"] for event in events if event["type"] == "step.start"] == [1, 2, 3]
+    finish = last(events, "finish")
+    assert finish["usage"]["total_tokens"] == 45
+    assert [step["tool_calls"] for step in finish["steps"]] == [1, 1, 0]
+    assert model.results() == ["paid 7", "the call was denied"]
+    assert len(model.asked) == 3
+    assert made == [7]
+    assert (await state_of(run))["state"] == "finished"
+    assert "takeovers" not in await state_of(run)
+    assert waiting_in(gateway) == 0
+    log = gateway.running.engine.store.find_here(run.stream_id)
+    assert log is not None
+    assert log.request is None
+    assert [(each.usage or {})["total_tokens"] for each in figures.seen] == [15, 15, 15]
+
+
+@on_uvloop
+async def test_what_was_charged_is_charged_once(net: Net) -> None:
+    alice = KeySettings("alice", (key_digest(ALICE),), tools=("*",), limits=KeyLimits(spend=SpendLimit(10**12, "day")))
+    price = Price(10**12, 10**12, 10**12, 10**12, 10**12)  # a millionth for a token
+    gateway = await gateway_of(
+        net,
+        Model(ASK, ["Done."]),
+        function_tool(pay, approve=True),
+        of_stream={"keys": (alice,), "price": price},
+    )
+    figures = Figures(gateway)
+    run = await parked(gateway)
+    await run.decide()
+    finish = last(await run.end(), "finish")
+    assert finish["usage"]["total_tokens"] == 30
+    assert sum(each.cost or 0 for each in figures.seen) == 30 * 10**6
+    assert await gateway.running.engine.ledger.spent("alice", "day") == 30 * 10**6
+    assert gateway.running.engine.ledger.reservations == {}
+
+
+@pytest.mark.parametrize("who", ["caller", "admin", "revoked"])
+@on_uvloop
+async def test_a_waiting_run_that_is_cancelled_ends_and_asks_no_longer(net: Net, who: str) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await parked(gateway)
+    if who == "revoked":
+        gateway.running.engine.end_callers(["alice"], "key_revoked", Error("unauthorized", "revoked"))
+    else:
+        path, as_who = ("/api", AS_ALICE) if who == "caller" else ("/admin", AS_ADMIN)
+        answer = await gateway.ask("DELETE", f"{path}/v1/streams/{run.stream_id}", None, as_who)
+        assert (answer.status, answer.json) == (202, {"id": run.stream_id, "state": "cancelled"})
+    finish = last(await run.end(), "finish")
+    assert (finish["finish_reason"], finish.get("reason")) == ("cancelled", "key_revoked" if who == "revoked" else None)
+    assert (await state_of(run))["state"] == "cancelled"
+    await until_answered(lambda: is_listed(gateway, 0))
+    assert (await run.decide()).error["reason"] == "decided"
+    assert (waiting_in(gateway), made) == (0, [])
+    assert await gateway.running.engine.store.records.get("run", f"{run.stream_id}/s1.1/0") is None
+
+
+@on_uvloop
+async def test_nobody_else_cancels_a_waiting_run(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await parked(gateway)
+    as_bob = {"authorization": f"Bearer {BOB}"}
+    answer = await gateway.ask("DELETE", f"/api/v1/streams/{run.stream_id}", None, as_bob)
+    assert answer.status == 404
+    await run.decide()
+    assert last(await run.end(), "finish")["finish_reason"] == "stop"
+
+
+@on_uvloop
+async def test_a_run_that_nobody_follows_expires_and_goes_on(net: Net) -> None:
+    model = Model(ASK, ["Done."])
+    gateway = await gateway_that_asks(net, model, runs=RunSettings(approval_ttl=1.0))
+    figures = Figures(gateway)
+    run = await parked(gateway)
+    run.client.close()
+    await until(lambda: len(figures.seen) >= 2)
+    followed = await gateway.ask("GET", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)
+    check_legal(followed.events)
+    assert last(followed.events, "approval.decided")["approval"]["reason"] == "expired"
+    assert model.results() == ["the call was denied: expired"]
+    assert [each.outcome for each in figures.seen] == ["disconnected", "finished"]  # it has left its session once
+
+
+@on_uvloop
+async def test_a_waiting_run_has_no_place_and_waits_for_one_to_go_on(net: Net) -> None:
+    alice = KeySettings("alice", (key_digest(ALICE),), tools=("*",), limits=KeyLimits(streams=1))
+    asked = asyncio.Event()
+
+    async def hold(_peer: Any) -> None:
+        await asked.wait()
+
+    model = Model(ASK, ["Done."])
+    gateway = await gateway_of(
+        net, model, function_tool(pay, approve=True), of_gateway={"runs": RunSettings(), "keys": (alice,)}
+    )
+    run = await parked(gateway)
+    model.turns[0] = ["Hi", hold]
+    client = await gateway.connect()
+    client.request("POST", "/api/v1/stream", M, AS_ALICE)
+    other = await client.response()
+    await other.until(b"Hi")
+    assert (await run.decide()).status == 200
+    await asyncio.sleep(0.2)
+    assert waiting_in(gateway) == 1
+    asked.set()
+    await other.rest()
+    assert last(await run.end(), "tool.result")["tool_result"] == "paid 7"
+
+
+@on_uvloop
+async def test_the_rest_waits_anew_behind_a_decision(net: Net) -> None:
+    model = Model([("pay", {"euros": 1}), ("pay", {"euros": 2})], ["Done."])
+    gateway = await gateway_that_asks(net, model, run_timeout=5.0)
+    run = await parked(gateway)
+    asked = [event["approval"] for event in run.response.events if event["type"] == "approval.required"]
+    while len(asked) < 2:
+        await run.response.more()
+        asked = [event["approval"] for event in run.response.events if event["type"] == "approval.required"]
+    for number, approval in enumerate(asked, 1):
+        path = f"/api/v1/streams/{run.stream_id}/approvals/{approval['id']}"
+        body = {"decision": "approve", "digest": approval["digest"]}
+        assert (await gateway.ask("POST", path, body, AS_ALICE)).status == 200
+        await until(partial(is_made, number))
+        if number == 1:
+            await until(lambda: run.stream_id in gateway.running.engine.waiting)
+            assert (await state_of(run))["state"] == "waiting"
+    events = await run.end()
+    assert model.results() == ["paid 1", "paid 2"]
+    assert len([event for event in events if event["type"] == "tool.result"]) == 2
+
+
+@on_uvloop
+async def test_a_large_request_waits_in_its_session(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await Run.begun(gateway, {**M, "query": "q" * LIMITS.parked_request})
+    assert (await state_of(run))["state"] == "waiting"
+    assert (gateway.streams, waiting_in(gateway)) == (1, 1)
+    await run.decide()
+    assert last(await run.end(), "tool.result")["tool_result"] == "paid 7"
+    assert waiting_in(gateway) == 0
+
+
+@on_uvloop
+async def test_a_server_that_stops_ends_what_waits_in_its_memory(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await parked(gateway)
+    await gateway.running.close()
+    await run.response.rest()
+    assert waiting_in(gateway) == 0
