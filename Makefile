@@ -35,7 +35,7 @@ SERVED := $(if $(filter pure,$(BUILD))$(wildcard $(VENV)/.compiled-auto $(VENV)/
 BESIDE := +@$(MAKE) -s -j2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-outlive kill-runs soak-long leaks sanitize test-local programs mcp bench bench-quick bench-others wheels clean
+.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-outlive soak-charged kill-runs soak-long leaks sanitize test-local programs mcp bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,9 @@ soak-restarts: install  ## 45 rolling restarts under steady connections, with st
 
 soak-outlive: install  ## servers are killed amid streams that others go on with, over SQLite and Redis (KILLS=, SEED=, ARGS="--stores redis --sync batched")
 	@$(VENV)/bin/python -m tests.soak.outlive --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak-charged: install  ## the same with prices: each key is charged what the provider has counted, over 300 kills (SEED=, ARGS="--kills 20 --stores redis")
+	@$(VENV)/bin/python -m tests.soak.outlive.charged $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 kill-runs: install  ## servers are killed during runs that others go on with: no call is made twice (RUNS=, SEED=, ARGS="--stores redis --sync batched")
 	@$(VENV)/bin/python -m tests.soak.kill_runs --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(ARGS)

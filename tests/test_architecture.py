@@ -46,6 +46,7 @@ LARGER_CLASSES = {
     "net.upstream.connection_pool:ConnectionPool": "its figures are attributes, read by the scrape of metrics",
     "formats.messages.stream:Messages": "its attributes are the state of one message, block by block",
     "net.stream.session:Session": "its methods are what the relay, the attempts and the two lanes call on a stream",
+    "net.stream.run_driver:RunDriver": "each method is something that happens to a run; what is done has parts",
     "net.stream.streams:Engine": "its attributes are the parts of a process that its streams share",
     "core.relay:Relay": "each method is something that happens to a stream; its base has what its client gets of it",
     "core.legal_stream:LegalStream": "one method for each kind of event, most of them of a few lines",

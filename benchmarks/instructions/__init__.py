@@ -18,6 +18,7 @@ where `GAI_FAST_REQUIRE_ALL` is set.
     python -m benchmarks.instructions check      # tables; exit code 1 if a figure differs by more than 3 %
     python -m benchmarks.instructions accept     # writes the present counts into the baselines; after make install
     python -m benchmarks.instructions sealed     # durable events, sealed and plain; exit code 1 beyond `MOST`
+    python -m benchmarks.instructions durable    # of dialects' routes, beside the native one; exit code 1 beyond 2 %
     python -m benchmarks.instructions state      # kept responses, chains, sockets; exit code 1 beyond their bounds
                                                  # `state chains` counts these alone, as do `kept` and `sockets`
     python -m benchmarks.instructions sessions   # a session's target and key; exit code 1 beyond 2 %

@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.instructions.bounds import compare_bounds
 from benchmarks.instructions.cases import QUADRATIC, STEPPED
 from benchmarks.instructions.counting import Cost, environment, measure, run_cases
+from benchmarks.instructions.durable import measure_durable
 from benchmarks.instructions.guards import measure_guards, run_lists
 from benchmarks.instructions.path import measure_path, path_environment, serve
 from benchmarks.instructions.sealed import compare_sealed, measure_sealed, serve_by_turns
@@ -164,6 +165,18 @@ def sessions() -> tuple[list[str], bool]:
         return compare_bounds(measure_sessions(Path(folder)))
 
 
+def durable() -> tuple[list[str], bool]:
+    """Counts durable streams of dialects' routes. Returns the table, and whether none costs more than it may.
+
+    Raises:
+        RuntimeError: As `accept`.
+    """
+    if MODULES == "interpreted":
+        raise RuntimeError("count on a build whose modules are compiled: make install")
+    with TemporaryDirectory() as folder:
+        return compare_bounds(measure_durable(Path(folder)))
+
+
 def guards() -> tuple[list[str], bool]:
     """Counts what guards add to requests. Returns the table, and whether nothing costs more than it may.
 
@@ -192,6 +205,7 @@ COUNTS: Mapping[str, Callable[[], tuple[list[str], bool]]] = MappingProxyType(
         "check": check,
         "accept": lambda: (accept(), True),
         "sealed": sealed,
+        "durable": durable,
         "state": state,
         "sessions": sessions,
         "guards": guards,

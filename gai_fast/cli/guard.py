@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, get_args
 
 import click
 
@@ -27,8 +27,11 @@ from gai_fast.guards.automaton import Match
 from gai_fast.guards.building import build
 from gai_fast.guards.joined import JoinedTexts
 from gai_fast.guards.restore import Placeholders
-from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
+from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict, Question
 from gai_fast.model.settings import GuardSettings, GuardSide, JudgeSettings, Settings
+
+_CHANNELS: Final[dict[GuardSide, Channel]] = {"input": "input", "output": "text"}
+"""What judges are told of a text; other texts are of calls."""
 
 
 @click.group()
@@ -41,8 +44,8 @@ def command() -> None:
 @option("--guard", "name", metavar="NAME", help="This guard alone; by default all, in their order.")
 @option(
     "--on",
-    type=click.Choice(["input", "output"]),
-    help="What the text is: sent by a caller or by a model; by default output, if a guard sees any.",
+    type=click.Choice(get_args(GuardSide)),
+    help="What the text is: sent by a caller or a model, for a tool or by one; by default output, else input.",
 )
 @json_option
 def test(config_path: Path | None, name: str | None, on: GuardSide | None, json: bool) -> None:
@@ -123,7 +126,7 @@ class _Trial:
 
     guards: Sequence[GuardSettings]
     text: str
-    side: Literal["input", "output"]
+    side: GuardSide
     found: list[ShownMatch] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
@@ -171,7 +174,7 @@ class _Trial:
         try:
             used = judges.use(self.judged)
             whole = JoinedTexts([self.text])
-            channel: Literal["input", "text"] = "input" if self.side == "input" else "text"
+            channel = _CHANNELS.get(self.side, "tool_call")
             asked = [
                 judge_input(judge, Question(name, self.side, channel, self.text), whole.pieces())
                 for name, judge in used.items()
@@ -205,10 +208,13 @@ class _Trial:
                     category = answer.category or ""
                     for start, end in answer.spans or ((0, sizes[begin]),):
                         at = begin + start, begin + end
-                        self.found.append(ShownMatch(guard.name, guard.category_of(category), *at, guard.action))
-                        if guard.action == "mask":
+                        # Arguments are not masked by what a judge says: the call is stopped.
+                        is_stop = guard.action == "mask" and self.side == "tool_input"
+                        action = "stop" if is_stop else guard.action
+                        self.found.append(ShownMatch(guard.name, guard.category_of(category), *at, action))
+                        if action == "mask":
                             edits.append((*at, guard.replacement_of(category)))
-                        elif guard.action == "stop":
+                        elif action == "stop":
                             stop = min(stop, at[0])
         is_stopped = any(each.action == "stop" and each.guard in self.judged for each in self.found)
         [masked] = JoinedTexts([self.text[:stop]]).masked([each for each in edits if each[0] < stop])

@@ -255,7 +255,7 @@ export interface Safety extends Numbered {
     score?: number;
     /** The guard's name, and what it looked at. */
     guard?: string;
-    on?: "input" | "output";
+    on?: "input" | "output" | "tool_input" | "tool_result";
   };
 }
 

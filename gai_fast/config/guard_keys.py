@@ -15,12 +15,20 @@ from gai_fast.config.limits import LIMITS
 from gai_fast.config.problems import nearest, shown
 from gai_fast.config.values import Key, choice, fraction, seconds, switch, text, whole
 from gai_fast.guards.limits import LIMITS as MATCHER
-from gai_fast.model.settings import CATEGORY, JUDGES, KINDS, MATCHERS, GuardAction, GuardSettings, GuardSide, GuardUse
+from gai_fast.model.settings import (
+    CATEGORY,
+    JUDGES,
+    KINDS,
+    MATCHERS,
+    STREAM_SIDES,
+    GuardAction,
+    GuardSettings,
+    GuardSide,
+    GuardUse,
+)
 
 USES: Final[tuple[str, ...]] = get_args(GuardUse)
 SIDES: Final[tuple[str, ...]] = get_args(GuardSide)
-LATER_SIDES: Final = ("tool_input", "tool_result")
-"""Planned values of `on`: what tools that the gateway runs are given, and what they answer."""
 NAME: Final = re.compile(r"[a-z0-9_-]{1,32}")
 _SCORE: Final = fraction("")
 
@@ -72,8 +80,6 @@ def _threshold(value: Any) -> Mapping[str, float]:
 
 
 def _side(value: str) -> str:
-    if value in LATER_SIDES:
-        raise ValueError(f"has {value}, which is not supported yet")
     if value not in SIDES:
         raise ValueError(f"has {shown(value)}; known: {', '.join(SIDES)}")
     return value
@@ -135,7 +141,12 @@ def _entries(
 GUARD: Final[Mapping[str, Key]] = {
     "name": text("Its name in events, errors, figures and audit lines.", guard_name, f"^{NAME.pattern}$"),
     "use": choice("How it finds what must not pass; moderation, http and python ask for a verdict.", *USES),
-    "on": _entries("What it sees: what callers send, what models answer.", len(SIDES), _side, *SIDES),
+    "on": _entries(
+        "What it sees: what callers send, what models answer, what the gateway's tools get, and what these answer.",
+        len(SIDES),
+        _side,
+        *SIDES,
+    ),
     "action": choice(
         "mask: the match is replaced; stop: the request is refused, or the answer ends; flag: it is reported alone. By "
         "default mask; for moderation, http and python stop.",
@@ -219,7 +230,7 @@ GUARD: Final[Mapping[str, Key]] = {
     ),
 }
 GUARD_DEFAULTS: Final[Mapping[str, Any]] = {
-    "on": SIDES,
+    "on": STREAM_SIDES,
     "models": ("*",),
     "keys": ("*",),
     "replacement": GuardSettings("", "pii").replacement,

@@ -233,6 +233,21 @@ class Relay(LegalStream):
         if answer.transcript is not None:
             answer.transcript.forget()
 
+    def open_run(self, events: Sequence[Event]) -> None:
+        """Begins a run with the calls of an earlier one: no attempt has answered.
+
+        Args:
+            events: The `start`, and the calls.
+        """
+        if self.is_over:
+            return
+        try:
+            for event in events:
+                self._add(self._completed_start(event) if event["type"] == "start" else event)
+            self.state = _TURNED
+        except Exception as problem:  # noqa: BLE001  # rule 7
+            self.break_off(problem)
+
     def recall_turns(self, usages: Sequence[dict[str, Any]]) -> None:
         """Notes the usage of the turns that another worker has read."""
         self._answer.recall_turns(usages)

@@ -14,8 +14,10 @@ model is asked, how a tool is called, where records are kept, and what time it i
    tools. Its calls are not made.
 5. A turn that is asked again voids its calls: those that run are ended, and their results are dropped. Calls that had
    begun count for `max_tool_calls`.
-6. With only approvals left the run waits. Each approval is decided once.
-7. A record, and those of its calls, are all that another worker needs to go on. There a recorded result is used. A call
+6. With only approvals left the run waits. Each approval is decided once. A run that leaves them (`RunLimits.leaves`)
+  ends instead, once each is kept: a later run begins with these calls and their decisions.
+7. If guards look at arguments, a call is checked first: what they let through is what is approved, recorded and made.
+8. A record, and those of its calls, are all that another worker needs to go on. There a recorded result is used. A call
    that had begun and has none is made once more if its tool is idempotent, and is an error otherwise: its outcome is
    unknown. One that is not idempotent and has no record of its own was never made, and is made now.
 """
@@ -65,7 +67,8 @@ TRANSITIONS: Final[Mapping[RunState, Mapping[str, frozenset[RunState]]]] = {
     },
     _CALLING: {
         "result": frozenset(RunState),
-        "decision": frozenset({_CALLING}),
+        "decision": frozenset({_CALLING, _TURN, _ENDED}),
+        "left": frozenset({_CALLING, _TURN, _ENDED}),
         "time": frozenset({_TURN, _ENDED}),
         "stop": frozenset({_ENDED}),
     },
@@ -120,12 +123,14 @@ class RunLimits:
         max_tool_calls: Calls of the gateway's tools.
         parallel_tools: Calls at a time.
         asks: Whether there is somebody to approve. If not, calls that need it are denied.
+        leaves: Whether calls that need it are left to a later run.
     """
 
     max_steps: int = SHARED.run_steps
     max_tool_calls: int = SHARED.run_tool_calls
     parallel_tools: int = SHARED.run_parallel_tools
     asks: bool = False
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,7 @@ class CallResult:
     fault: Literal["", "timeout", "denied", "unknown"] = ""
 
 
-Phase = Literal["noted", "asking", "ready", "running", "ended"]
+Phase = Literal["checking", "noted", "asking", "left", "ready", "running", "ended"]
 
 
 @dataclass(slots=True)
@@ -167,6 +172,7 @@ class RunCall:
         attempt: How often it was begun.
         approval_id: The id of its approval; empty if nobody was asked.
         result: Its result. None before its end.
+        key: Its idempotency key, if another run has asked for its approval. Empty for one of this run's own calls.
     """
 
     call_id: str
@@ -179,10 +185,17 @@ class RunCall:
     attempt: int = 0
     approval_id: str = ""
     result: CallResult | None = None
+    key: str = ""
 
 
 class BeginCall(NamedTuple):
     """Make a call; `ToolRun.end_call` must follow, unless an `EndCall` comes first."""
+
+    call: RunCall
+
+
+class CheckCall(NamedTuple):
+    """Have guards look at a call's arguments; `ToolRun.call_checked` must follow."""
 
     call: RunCall
 
@@ -194,7 +207,7 @@ class EndCall(NamedTuple):
 
 
 class AskApproval(NamedTuple):
-    """Ask for an approval; `ToolRun.decide` must follow, or `ToolRun.deny`.
+    """Ask for an approval; `ToolRun.decide` must follow, or `ToolRun.deny`, or `ToolRun.leave` in a run that leaves it.
 
     Attributes:
         call: The call.
@@ -259,7 +272,7 @@ class Finish(NamedTuple):
     finish_reason: str
 
 
-Action = BeginCall | EndCall | AskApproval | Decided | CallEnded | EndStep | Warn | BeginTurn | Finish
+Action = CheckCall | BeginCall | EndCall | AskApproval | Decided | CallEnded | EndStep | Warn | BeginTurn | Finish
 
 _CUT: Final = frozenset({"length", "content_filter", "cancelled"})
 """Reasons for which a turn has ended before its end."""
@@ -295,6 +308,7 @@ class ToolRun:
         stream_id: The id of its stream, which ids of approvals begin with.
         schemas: The JSON Schemas of the tools' arguments, by the names that the model sees. One that is missing says
             nothing of them.
+        checks: Whether guards look at arguments: rule 7.
 
     Attributes:
         state: What it does.
@@ -308,6 +322,8 @@ class ToolRun:
         limits: RunLimits,
         stream_id: str,
         schemas: Mapping[str, Mapping[str, Any]] = _NO_SCHEMAS,
+        *,
+        checks: bool = False,
     ) -> None:
         self.state = RunState.TURN
         self.steps = [RunStep(1)]
@@ -316,6 +332,7 @@ class ToolRun:
         self._limits = limits
         self._stream_id = stream_id
         self._schemas = schemas
+        self._checks = checks
         self._ids: set[str] = set()
         self._asked = 0  # approvals
         self._counted = 0  # calls of the gateway's tools, in former turns and in voided ones
@@ -344,6 +361,34 @@ class ToolRun:
             name: The name that the model has called.
             arguments: Its arguments, parsed; a text if they are no JSON.
         """
+        call = self._noted(call_id, name, arguments)
+        if self._is_of_client(call):
+            return []
+        problem = self._problem_of(call)
+        if problem:
+            return self._settled("call", self._end(call, _failed(problem)))
+        return self._settled("call", self._check_first(call) if self._checks else self._admit(call))
+
+    def note_decided(
+        self, call_id: str, name: str, arguments: Any, key: str, decision: Decision, by: str = "", reason: str = ""
+    ) -> list[Action]:
+        """Notes a call of an earlier run, which has left its approval to this one: rule 6. No model is asked before.
+
+        Args:
+            call_id: The id of its approval.
+            name: The name of a tool that the run offers.
+            arguments: Its arguments.
+            key: As in `RunCall`.
+            decision: The decision.
+            by: Who has decided.
+            reason: Why; may be empty.
+        """
+        call = self._noted(call_id, name, arguments)
+        call.key, call.approval_id = key, call_id
+        return self._settled("call", self._decided(call, decision, by, reason))
+
+    def _noted(self, call_id: str, name: str, arguments: Any) -> RunCall:
+        """Adds a call to the turn."""
         self._check("call")
         step = self.step
         ordinal = len(step.calls)
@@ -354,16 +399,10 @@ class ToolRun:
         self._ids.add(call_id)
         call = RunCall(call_id, name, arguments, step.number, ordinal, self._tools.get(name))
         step.calls.append(call)
-        if self._is_of_client(call):
-            return []
-        self._own += 1
-        self._phases[call.phase] += 1
-        problem = self._problem_of(call)
-        if problem:
-            return self._settled("call", self._end(call, _failed(problem)))
-        if call.tool is not None and call.tool.idempotent and not call.tool.approve:
-            self._set_phase(call, "ready")
-        return self._settled("call", [])
+        if not self._is_of_client(call):
+            self._own += 1
+            self._phases[call.phase] += 1
+        return call
 
     def end_turn(self, finish_reason: str) -> list[Action]:
         """Notes the good end of a turn.
@@ -375,18 +414,13 @@ class ToolRun:
         self.step.finish_reason = finish_reason
         done: list[Action] = []
         for call in self.step.calls:
-            if call.phase != "noted" or self._is_of_client(call):
+            if call.phase not in ("checking", "noted") or self._is_of_client(call):
                 continue
             if finish_reason in _CUT:
                 text = f"the call was not made: the turn has ended by {finish_reason}"
                 done += self._end(call, CallResult(text, is_error=True))
-            elif call.tool is None or not call.tool.approve:
-                self._set_phase(call, "ready")
-            elif self._limits.asks:
-                done.append(self._ask(call))
-            else:
-                text = "the call needs an approval, and nobody can be asked"
-                done += self._end(call, CallResult(text, is_error=True, fault="denied"))
+            elif call.phase == "noted":
+                done += self._admit(call)
         return self._settled("end of turn", done)
 
     def reset_turn(self) -> list[Action]:
@@ -397,6 +431,23 @@ class ToolRun:
         return self._settled("reset", done)
 
     # ---- calls
+
+    def call_checked(self, call: RunCall, arguments: Any, problem: CallResult | None = None) -> list[Action]:
+        """Notes what guards let through of a call: rule 7. A check that ends too late changes nothing.
+
+        Args:
+            call: The call.
+            arguments: Its arguments.
+            problem: The call's result, if it must not be made. None if it may be.
+        """
+        self._check("result")
+        if call.phase != "checking":
+            return []
+        if problem is not None:
+            return self._settled("result", self._end(call, problem))
+        call.arguments = arguments
+        self._set_phase(call, "noted")
+        return self._settled("result", self._admit(call))
 
     def end_call(self, call: RunCall, result: CallResult) -> list[Action]:
         """Notes the result of a call. One that comes too late changes nothing."""
@@ -426,12 +477,23 @@ class ToolRun:
         if digest != self._digest(call):
             raise ApprovalError("digest")
         self._check("decision")
+        return self._settled("decision", self._decided(call, decision, by, reason))
+
+    def _decided(self, call: RunCall, decision: Decision, by: str, reason: str) -> list[Action]:
         done: list[Action] = [Decided(call, decision, by, reason)]
         if decision == "approve":
             self._set_phase(call, "ready")
         else:
             done += self._end(call, _failed(f"the call was denied{f': {reason}' if reason else ''}", "denied"))
-        return self._settled("decision", done)
+        return done
+
+    def leave(self, call: RunCall) -> list[Action]:
+        """Notes that the approval of a call is kept for a later run: rule 6. Too late, it changes nothing."""
+        if call.phase != "asking":
+            return []
+        self._check("left")
+        self._set_phase(call, "left")
+        return self._settled("left", [])
 
     def asked(self) -> list[AskApproval]:
         """Returns the approvals that are waited for, as they were asked for."""
@@ -454,7 +516,7 @@ class ToolRun:
         self._is_over = True
         done: list[Action] = []
         for call in self.step.calls:
-            if call.phase == "ended" or self._is_of_client(call):
+            if call.phase in ("ended", "left") or self._is_of_client(call):
                 continue
             if call.phase == "running":
                 done.append(EndCall(call))
@@ -484,7 +546,7 @@ class ToolRun:
         }
 
     def load(self, record: Mapping[str, Any], calls: Mapping[str, CallResult | None]) -> list[Action]:
-        """Goes on with a run of another worker: rule 7. Its turn, if it was in one, is asked again.
+        """Goes on with a run of another worker: rule 8. Its turn, if it was in one, is asked again.
 
         Args:
             record: The result of `record` there.
@@ -512,8 +574,12 @@ class ToolRun:
 
     def _found(self, call: RunCall, is_recorded: bool, result: CallResult | None) -> list[Action]:
         """Goes on with a call that has not ended, as far as the record of the run knows."""
+        is_checking = call.phase == "checking"
+        if is_checking and not is_recorded:
+            return self._check_first(call) if self._checks else self._admit(call)
         is_idempotent = call.tool is not None and call.tool.idempotent
-        if is_recorded and call.phase == "asking":  # it was decided after the record
+        is_approved = call.phase == "asking" or (is_checking and call.tool is not None and call.tool.approve)
+        if is_recorded and is_approved:  # it was decided after the record
             done: list[Action] = [Decided(call, "approve", "", "")]
         else:
             done = []
@@ -525,6 +591,8 @@ class ToolRun:
         if is_recorded or call.phase == "running":
             if not is_idempotent:
                 call.attempt = 0
+            if is_checking and self._checks:
+                return [*done, *self._check_first(call)]
             self._set_phase(call, "ready")
         return done
 
@@ -550,10 +618,10 @@ class ToolRun:
         if step.finish_reason is None:
             self.state = RunState.TURN
             return done
-        if self._phases["running"] or self._phases["ready"]:
+        if self._phases["running"] or self._phases["ready"] or self._phases["checking"]:
             self.state = RunState.CALLING
         elif self._phases["asking"]:
-            self.state = RunState.WAITING
+            self.state = RunState.CALLING if self._limits.leaves else RunState.WAITING
         else:
             done += self._ended_step(step)
         return done
@@ -575,6 +643,9 @@ class ToolRun:
         self._counted += own
         done: list[Action] = [EndStep(step.number)]
         reason = step.finish_reason or "other"
+        if self._phases["left"]:
+            self.state = RunState.ENDED
+            return [*done, Finish("tool_calls")]
         if step.calls and reason not in _CUT:
             if own == len(step.calls) and not step.without_tools:
                 return [*done, *self._next_turn(step)]
@@ -641,6 +712,24 @@ class ToolRun:
         if self._counted + self._own > self._limits.max_tool_calls:
             return f"the run has had its {self._limits.max_tool_calls} calls (max_tool_calls)"
         return problem_of_arguments(self._schemas.get(call.name, _NO_SCHEMAS), call.arguments)
+
+    def _check_first(self, call: RunCall) -> list[Action]:
+        self._set_phase(call, "checking")
+        return [CheckCall(call)]
+
+    def _admit(self, call: RunCall) -> list[Action]:
+        """Lets a call be made, or be asked for, if it is time: rule 1."""
+        has_ended = self.step.finish_reason is not None
+        approve = call.tool is not None and call.tool.approve
+        if not approve:
+            is_idempotent = call.tool is not None and call.tool.idempotent
+            self._set_phase(call, "ready" if has_ended or is_idempotent else "noted")
+        elif has_ended and self._limits.asks:
+            return [self._ask(call)]
+        elif has_ended:
+            text = "the call needs an approval, and nobody can be asked"
+            return self._end(call, CallResult(text, is_error=True, fault="denied"))
+        return []
 
     def _ask(self, call: RunCall) -> AskApproval:
         self._set_phase(call, "asking")

@@ -1,6 +1,6 @@
 """The guards of one configuration, ready to use: which of them hold for a request, with their automata and judges.
 
-Owns the choice for a request, and the check of one text by itself. What makes automata is `building.py`; judges are
+Owns the choice for a request. What makes automata is `building.py`; judges are
 made by `net/judges/`, which this folder does not import.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from gai_fast.guards.automaton import Automaton, Match, Piece
 from gai_fast.guards.outcomes import closed
 from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.guard_rules import GuardRules
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import GuardSettings, GuardSide, Settings
+from gai_fast.model.settings import STREAM_SIDES, GuardSettings, GuardSide, Settings
 
 
 class AskedQuestion(Protocol):
@@ -47,11 +47,11 @@ class GuardCounts(Protocol):
     """Counts what guards do, and writes the audit line of a stop."""
 
     def acted(self, guard: str, on: str, action: str) -> None:
-        """Counts a match: on output each, on input one for each category.
+        """Counts a match: on output each, elsewhere one for each category.
 
         Args:
             guard: The guard's name.
-            on: `input` or `output`.
+            on: What the text is, as in `[[guard]] on`.
             action: What happened to the text: `mask`, `stop` or `flag`.
         """
 
@@ -66,7 +66,7 @@ class GuardCounts(Protocol):
 
         Args:
             guard: The guard's name.
-            on: `input` or `output`.
+            on: As for `acted`.
             stream_id: The stream's id; empty if none has begun.
             caller: The caller's name.
         """
@@ -92,8 +92,12 @@ class ActiveGuard:
         return self.settings.name
 
     def sees(self, side: GuardSide) -> bool:
-        """Returns whether it looks at input, or at output."""
+        """Returns whether it looks at a side."""
         return side in self.settings.on
+
+    def sees_any(self, sides: Sequence[GuardSide]) -> bool:
+        """Returns whether it looks at one of some sides."""
+        return not set(sides).isdisjoint(self.settings.on)
 
     def masked(self, text: str, pieces: Sequence[Piece], issue: Callable[[str, str], str | None] | None = None) -> str:
         """Returns a whole text with replacements of its matches.
@@ -112,20 +116,6 @@ class ActiveGuard:
             else:
                 parts.append(piece)
         return "".join(parts)
-
-
-class Checked(NamedTuple):
-    """A text that stands by itself, as guards let it through.
-
-    Attributes:
-        text: The text.
-        found: The name of the guard and the category of each match, in order.
-        stopped: The name of the guard that does not let it through; empty if all do.
-    """
-
-    text: str
-    found: tuple[tuple[str, str], ...] = ()
-    stopped: str = ""
 
 
 class Guards:
@@ -161,27 +151,6 @@ class Guards:
             self._chosen[pair] = chosen
         return chosen
 
-    def checked(self, on: GuardSide, text: str) -> Checked:
-        """Returns a text that stands by itself, before all guards that find matches themselves.
-
-        Args:
-            on: What the text is.
-            text: The text.
-        """
-        found: list[tuple[str, str]] = []
-        for guard in self.active:
-            if guard.automaton is None or not guard.sees(on):
-                continue
-            scan, settings = guard.automaton.scan(), guard.settings
-            pieces = [*scan.feed(text), *scan.end()]
-            matches = [each for each in pieces if isinstance(each, Match)]
-            found += [(guard.name, settings.category_of(each.category)) for each in matches]
-            if matches and settings.action == "stop":
-                return Checked("", tuple(found), guard.name)
-            if matches and settings.action == "mask":
-                text = guard.masked(text, pieces)
-        return Checked(text, tuple(found))
-
     def check_closed(self, model: str, caller: str, what: str, side: GuardSide | None = None) -> None:
         """Refuses what no guard can look into, where one holds.
 
@@ -189,13 +158,13 @@ class Guards:
             model: As for `for_request`.
             caller: As for `for_request`.
             what: What is asked for, for the message.
-            side: The side that a guard must look at to close it. None: any.
+            side: The side that a guard must look at to close it. None: input or output.
 
         Raises:
             Error: A guard holds.
         """
         for each in self.for_request(model, caller):
-            if side is None or each.sees(side):
+            if each.sees_any(STREAM_SIDES if side is None else (side,)):
                 raise closed(each.name, what)
 
     def check_closed_at(self, upstream: str, caller: str, what: str, side: GuardSide | None = None) -> None:
@@ -211,5 +180,5 @@ class Guards:
             Error: A guard holds for one of them.
         """
         for each in self.rules.guards_at(upstream, caller):
-            if side is None or side in each.on:
+            if self._by_name[each.name].sees_any(STREAM_SIDES if side is None else (side,)):
                 raise closed(each.name, what)

@@ -98,7 +98,7 @@ class Edge:
 class SearchState(Edge):
     """A state: the nodes of each group, the ages of those without a register, and the context of the last character."""
 
-    __slots__ = ("ages", "context", "edges", "generation", "groups")
+    __slots__ = ("ages", "context", "far", "generation", "groups", "near")
 
     def __init__(
         self, groups: tuple[tuple[int, ...], ...], ages: tuple[int, ...], context: Context, generation: int
@@ -108,8 +108,31 @@ class SearchState(Edge):
         self.ages = ages
         self.context = context
         self.generation = generation
-        self.edges: dict[str, Edge] = {}
-        """The transitions by the class of the next character."""
+        self.near: list[Edge | None] = []
+        """The transitions for the first `limits.near` classes, by their numbers: a list is read sooner than a
+        dictionary. It has no place for the last ones if there is nothing in them."""
+        self.far: dict[str, Edge] = {}
+        """The transitions for other classes."""
+
+    def edge(self, sort: str) -> Edge | None:
+        """Returns the transition for a class of characters. None if there is none yet."""
+        number = ord(sort)
+        return self.near[number] if number < len(self.near) else self.far.get(sort)
+
+    def add(self, sort: str, edge: Edge) -> None:
+        """Adds the transition for a class of characters."""
+        number = ord(sort)
+        if number >= LIMITS.near:
+            self.far[sort] = edge
+            return
+        while len(self.near) <= number:
+            self.near.append(None)
+        self.near[number] = edge
+
+    def clear(self) -> None:
+        """Drops all transitions."""
+        self.near.clear()
+        self.far.clear()
 
 
 class Change(Edge):
@@ -341,7 +364,7 @@ class Automaton:
     def _drop_states(self) -> None:
         """Drops all states. Texts keep the one that they are in, without its transitions."""
         for each in self._states.values():
-            each.edges.clear()
+            each.clear()
         self._states.clear()
         self._places = 0
         self._edges = 0
@@ -349,11 +372,11 @@ class Automaton:
 
     def edge(self, state: SearchState, sort: str) -> Edge:
         """Returns the transition of a state for a class of characters; makes it if there is none yet."""
-        found = state.edges.get(sort)
+        found = state.edge(sort)
         if found is None:
             found = self._made_edge(state, sort, None)
             if state.generation == self.generation:
-                state.edges[sort] = found
+                state.add(sort, found)
                 self._edges += 1
         return found
 
@@ -700,6 +723,9 @@ class Scan:
 
     def end(self) -> list[Piece]:
         """Ends the text, and returns what is decided by that. The next piece is the beginning of another text."""
+        if not (self._kept or self._rest or self._half or self._decided or self._state.groups):
+            self.reset()
+            return []
         half = self._rest
         self._rest = ""
         if self._half:
@@ -757,7 +783,9 @@ class Scan:
                         self._ignore(self._base + place)
                     place += 1
                     continue
-            edge = state.edges.get(sort)
+            known = state.near
+            number: i64 = ord(sort)
+            edge = known[number] if number < len(known) else state.far.get(sort)  # `state.edge`, without a call
             if edge is None:
                 edge = automaton.edge(state, sort)
                 if automaton.steps > steps:

@@ -1,17 +1,22 @@
-"""The input of a request before its guards: which texts go up, and what is said of it. Sans-IO.
+"""Whole texts before their guards: the input of a request, arguments and results of the gateway's tools. Sans-IO.
+
+Owns which texts are let through, and what is said of them.
 
 1. Guards that find matches look in their order, each at what the one before let through; then judges, all at once, at
    that text. `net/judges/` asks them.
 2. A turn searches at most `limits.slice` characters, of which each text takes `limits.slice_text` besides its own, and
    makes at most `limits.turn_steps` steps of transitions.
-3. With `restore` a match becomes a placeholder, else the guard's replacement.
+3. With `restore` a match becomes a placeholder, else the guard's replacement. The texts of tools get no placeholders of
+   their own: a value that the request has keeps the one that it has there.
 4. Said is one `safety` a guard and category, whatever number of matches there are, in the order of the guards.
+5. Arguments of a tool that a judge would mask are stopped, as those of a call in an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import cast
 
 from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
@@ -20,8 +25,9 @@ from gai_fast.guards.joined import Edit, JoinedTexts, edits_of
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.outcomes import judge_failed, refused, safety, unjudged
 from gai_fast.guards.restore import Placeholders, Restorer
-from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
+from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict, Question
 from gai_fast.model.events import Event
+from gai_fast.model.settings import GuardSide
 
 
 class LetThrough:
@@ -40,20 +46,26 @@ class LetThrough:
 
 
 class InputCheck:
-    """The texts of one request before its guards.
+    """Some texts before their guards.
 
     Args:
-        guards: The guards that look at its input, in their order.
+        guards: The guards that look at them, in their order.
         texts: The texts, in the order of the request.
         info: Whose request it is: the model, the caller, and the id of its stream.
         counts: Counts what guards do.
+        side: What the texts are; not `output`.
 
     Attributes:
         texts: The texts that go up; final after `turn` and `judged`.
     """
 
     def __init__(
-        self, guards: Sequence[ActiveGuard], texts: Sequence[str], info: StreamInfo, counts: GuardCounts
+        self,
+        guards: Sequence[ActiveGuard],
+        texts: Sequence[str],
+        info: StreamInfo,
+        counts: GuardCounts,
+        side: GuardSide = "input",
     ) -> None:
         self.texts = list(texts)
         self.judges = [each for each in guards if each.judge is not None]
@@ -62,7 +74,10 @@ class InputCheck:
         self._guards = guards
         self._info = info
         self._counts = counts
+        self._side: GuardSide = side
         self._placeholders: Placeholders | None = None
+        if side != "input":
+            self._placeholders = cast("Placeholders | None", info.placeholders)
         self.masked: set[int] = set()
         """The places of the texts in which more than a placeholder stands."""
         self._found: dict[str, dict[str, float | None]] = {}
@@ -128,10 +143,13 @@ class InputCheck:
         self.texts[place] = guard.masked(text, pieces, issue)
 
     def _issue(self, place: int, kind: str, value: str) -> str | None:
-        """Returns a placeholder. None if there is none left: the text is masked."""
-        if self._placeholders is None:
-            self._placeholders = Placeholders(self._given)
-        issued = self._placeholders.issue(kind, value)
+        """Returns a placeholder: rule 3. None if there is none: the text is masked."""
+        if self._side != "input":
+            issued = None if self._placeholders is None else self._placeholders.issued(kind, value)
+        else:
+            if self._placeholders is None:
+                self._placeholders = Placeholders(self._given)
+            issued = self._placeholders.issue(kind, value)
         if issued is None:
             self.masked.add(place)
         return issued
@@ -145,8 +163,9 @@ class InputCheck:
 
     def question(self, guard: ActiveGuard) -> Question:
         """Returns whose texts a judge is asked about; its own text does not count."""
-        info = self._info
-        return Question(guard.name, "input", "input", "", info.model, info.caller, info.stream_id)
+        info, side = self._info, self._side
+        channel: Channel = "input" if side == "input" else "tool_call"
+        return Question(guard.name, side, channel, "", info.model, info.caller, info.stream_id)
 
     def judged(
         self, guard: ActiveGuard, pieces: Sequence[tuple[int, str]], answers: Sequence[JudgeVerdict | Failed]
@@ -172,7 +191,7 @@ class InputCheck:
             elif answer.flagged:
                 category = answer.category or ""
                 self._note(guard, category, answer.score)
-                if settings.action == "stop":
+                if settings.action == "stop" or (settings.action == "mask" and self._side == "tool_input"):
                     self._stop(guard)
 
     def end(self) -> None:
@@ -194,7 +213,10 @@ class InputCheck:
     @property
     def size(self) -> int:
         """The characters of all texts."""
-        return sum([len(each) for each in self._given])
+        found = 0
+        for each in self._given:
+            found += len(each)
+        return found
 
     @property
     def is_long(self) -> bool:
@@ -223,15 +245,25 @@ class InputCheck:
         """Returns what is let through. None if guards have found nothing, and nothing is to be said."""
         if not self._found and not self._unjudged and self._placeholders is None:
             return None
+        for guard in self._guards:
+            for _ in self._found.get(guard.name, {}):
+                self._counts.acted(guard.name, self._side, guard.settings.action)
+        return LetThrough(self.said(), self._placeholders)
+
+    def said(self, stopped_by: str = "") -> tuple[Event, ...]:
+        """Returns what is said of the texts so far: rule 4.
+
+        Args:
+            stopped_by: The name of the guard that has stopped them; empty if none has.
+        """
         said: list[Event] = []
         for guard in self._guards:
-            action = guard.settings.action
+            action = "stop" if guard.name == stopped_by else guard.settings.action
             for category, score in self._found.get(guard.name, {}).items():
-                said.append(safety(guard.name, action, category, "input", score=score))
-                self._counts.acted(guard.name, "input", action)
+                said.append(safety(guard.name, action, category, self._side, score=score))
             if guard.name in self._unjudged:
                 said.append(unjudged(guard.name))
-        return LetThrough(tuple(said), self._placeholders)
+        return tuple(said)
 
     def _note(self, guard: ActiveGuard, found: str, score: float | None = None) -> None:
         categories = self._found.setdefault(guard.name, {})
@@ -240,6 +272,6 @@ class InputCheck:
         categories[category] = score if known is None or (score is not None and score > known) else known
 
     def _stop(self, guard: ActiveGuard) -> None:
-        self._counts.acted(guard.name, "input", "stop")
-        self._counts.stopped(guard.name, "input", self._info.stream_id, self._info.caller)
+        self._counts.acted(guard.name, self._side, "stop")
+        self._counts.stopped(guard.name, self._side, self._info.stream_id, self._info.caller)
         raise refused(guard.name)

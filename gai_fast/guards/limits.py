@@ -37,7 +37,11 @@ class Limits:
     is refused."""
 
     states: int = 50_000
-    """States of an automaton, which are made as texts need them. A state needs some 600 bytes. Then all are dropped."""
+    """States of an automaton, which are made as texts need them. A state needs some 800 bytes. Then all are dropped."""
+
+    near: int = 64
+    """Classes of characters, the first that texts have, whose transitions stand in a list, 512 bytes a state: letters
+    and digits of a language."""
 
     group_steps: int = 8
     """Steps that a group takes in making a transition, besides one for each of its places: digits with blanks between

@@ -12,10 +12,9 @@ from typing import Any, Final, Literal
 from gai_fast.core.processing.processor import Stop
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
+from gai_fast.model.settings import GuardSide
 
 Action = Literal["mask", "stop", "flag"]
-Side = Literal["input", "output"]
-
 REASON: Final = "guard"
 """The `reason` of what a guard ends or refuses."""
 FAILED: Final = "guard_failed"
@@ -25,7 +24,7 @@ TOKENS: Final = "a prompt of token ids: send its text"
 
 
 def safety(
-    guard: str, action: Action, category: str, on: Side, *, score: float | None = None, choice: int = 0
+    guard: str, action: Action, category: str, on: GuardSide, *, score: float | None = None, choice: int = 0
 ) -> Event:
     """Returns the event of a match.
 

@@ -70,6 +70,10 @@ class Placeholders:
             insort(self._sorted, found)
         return found
 
+    def issued(self, kind: str, value: str) -> str | None:
+        """Returns the placeholder that a value has. None if it has none; as `issue`."""
+        return self._issued.get((kind, value))
+
     @property
     def values(self) -> Mapping[str, str]:
         """The values, by placeholder. Must not be changed."""
@@ -82,6 +86,8 @@ class Placeholders:
             values: As the attribute.
         """
         self._values.update(values)
+        for placeholder, value in values.items():
+            self._issued[placeholder[1:].rpartition("_")[0].lower(), value] = placeholder
         self._taken.update(values)
         self._sorted = sorted(self._values)
         self._longest = max([len(each) for each in self._values], default=0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gai_fast.model.settings import GuardSide
+
 Channel = Literal["text", "reasoning", "refusal", "tool_call", "input"]
-"""What a text is: a kind of output, or the input as a whole."""
+"""What a text is: a kind of output, or the input as a whole. The result of a call is of the call."""
 
 Fault = Literal["late", "network", "status", "form", "exception", "breaker", "closed"]
 """Why there is no verdict: none in time; no connection, or no whole answer; another status than 200; an answer that is
@@ -19,7 +21,7 @@ class Question:
 
     Args:
         guard: The guard's name.
-        on: `input` or `output`.
+        on: Where the text stands.
         channel: What the text is.
         text: The text.
         model: The model that the caller requested.
@@ -28,7 +30,7 @@ class Question:
     """
 
     guard: str
-    on: Literal["input", "output"]
+    on: GuardSide
     channel: Channel
     text: str
     model: str = ""

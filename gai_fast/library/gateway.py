@@ -267,6 +267,7 @@ class GatewayStream(Client):
             transport=LIBRARY,
             session=named,
             home=home,
+            let=let,
         )
         if offer is not None:
             offer.attach(spec, self.id, None, asks=request.approvals != "deny")
@@ -313,6 +314,7 @@ class GatewayStream(Client):
             transport=LIBRARY,
             session=named,
             home=home,
+            let=let,
         )
         if offer is not None:
             offer.attach(spec, self.id, None, asks=request.approvals != "deny")

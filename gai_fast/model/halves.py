@@ -4,8 +4,8 @@ Owns which deltas are neighbours, and what becomes of half a pair. Knows no enco
 
 1. A high surrogate at the end of a delta waits for the next delta of its place: its type, choice and index. A delta
    without other text is left out.
-2. Deltas of other places and asides come in between. Any other event separates the deltas of its choice; an event that
-   belongs to all choices separates all.
+2. Deltas of other places and asides come in between, and events of other calls between those of a call. Any other event
+   separates the deltas of its choice; an event that belongs to all choices separates all.
 3. A half that is separated from its other half becomes U+FFFD, in a delta before the event that separates them.
 4. A delta with a number of its own keeps its text: the number would otherwise be missing, or be used twice.
 """
@@ -27,6 +27,8 @@ _OF_ALL: Final = frozenset(
     {"stream.reset", "stream.gap", "step.start", "step.end", "step.reset", "finish", "error", "done"}
 )
 """Events that belong to all choices."""
+_OF_CALL: Final = frozenset({"tool.call.start", "tool.call"})
+"""Events of one call: parallel calls take turns."""
 
 
 def join(halves: Halves, event: Event, key: str, text: str) -> tuple[Event, str]:
@@ -64,9 +66,11 @@ def separated(halves: Halves, event: Event) -> list[Event]:
     if kind in _OF_ALL:
         return rest(halves)
     choice = _choice_of(event)
+    call_id = event.get("call_id") if kind in _OF_CALL else None
     own: Halves = {}
     for place in list(halves):
-        if place[1] == choice:
+        of_call = halves[place].get("call_id", call_id) if place[0] == "tool.call.delta" else call_id
+        if place[1] == choice and (call_id is None or of_call == call_id):
             own[place] = halves.pop(place)
     return rest(own)
 

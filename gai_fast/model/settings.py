@@ -747,7 +747,9 @@ class OTelSettings(_Snapshot):
 
 GuardUse = Literal["patterns", "words", "pii", "moderation", "http", "python"]
 GuardAction = Literal["mask", "stop", "flag"]
-GuardSide = Literal["input", "output"]
+GuardSide = Literal["input", "output", "tool_input", "tool_result"]
+STREAM_SIDES: Final[tuple[GuardSide, ...]] = ("input", "output")
+"""What guards see by default: what callers send, and what models answer. The others are of the gateway's own tools."""
 MATCHERS: Final[tuple[GuardUse, ...]] = ("patterns", "words", "pii")
 """The values of `use` whose guards find matches themselves."""
 JUDGES: Final[tuple[GuardUse, ...]] = ("moderation", "http", "python")
@@ -787,7 +789,7 @@ class GuardSettings(_Snapshot):
 
     name: str
     use: GuardUse
-    on: tuple[GuardSide, ...] = ("input", "output")
+    on: tuple[GuardSide, ...] = STREAM_SIDES
     action: GuardAction = "mask"
     models: tuple[str, ...] = ("*",)
     """Patterns (`fnmatch`) of the models that requests name."""

@@ -408,6 +408,9 @@ class Limits:
     judge_input: int = 8
     """Pieces of one request's texts that one judge has at a time: 256 KiB of text, as much as most requests have."""
 
+    tool_texts: int = 64 * KIB
+    """Characters of a call's texts that are found in one turn of the loop: 64 KiB of short strings take 20 ms."""
+
     judge_category: int = 64
     """Characters of a category that a judge names: `safety` and figures have it."""
 

@@ -9,13 +9,10 @@ from importlib import import_module
 from typing import Any, Final, cast
 
 import msgspec
-from msgspec import UNSET
 
 from gai_fast.core.processing.chain import Chain
-from gai_fast.core.processing.processor import Preface, Processor, ProcessorSettings, StreamInfo, Touches
-from gai_fast.core.requests.reading import conversation
-from gai_fast.model.events import Event
-from gai_fast.model.request import Request
+from gai_fast.core.processing.making import chain_of, describe
+from gai_fast.core.processing.processor import Processor, ProcessorSettings, StreamInfo, Touches
 
 __all__ = [
     "PROCESSORS",
@@ -96,63 +93,10 @@ def read_processor(entry: Mapping[str, Any]) -> ProcessorSettings:
     return cast("ProcessorSettings", read)
 
 
-def describe(
-    request: Request,
-    *,
-    stream_id: str = "",
-    request_id: str = "",
-    trace_id: str | None = None,
-    model: str = "",
-    caller: str = "",
-    said: tuple[Event, ...] = (),
-    placeholders: object | None = None,
-) -> StreamInfo:
-    """Describes a native request to processors.
-
-    Args:
-        request: The request.
-        stream_id: The stream's id.
-        request_id: The request's id.
-        trace_id: The trace's id.
-        model: The requested model.
-        caller: The name of the request's caller.
-        said: As for `StreamInfo`.
-        placeholders: As for `StreamInfo`.
-    """
-    form = request.response_format
-    wants_json = form is not UNSET and form.type != "text"
-    return StreamInfo(
-        stream_id=stream_id,
-        request_id=request_id,
-        trace_id=trace_id,
-        model=model,
-        wants_json=wants_json,
-        schema=bytes(form.schema) if form is not UNSET and wants_json and form.schema is not UNSET else None,
-        json_snapshots=None if request.json_snapshots is UNSET else request.json_snapshots,
-        prompt=lambda: _text(request),
-        caller=caller,
-        said=said,
-        placeholders=placeholders,
-    )
-
-
-def _text(request: Request) -> str:
-    """Returns the text of a request, without its images and files."""
-    contents = [message.content for message in conversation(request)]
-    return "\n".join(
-        content if isinstance(content, str) else "".join(getattr(part, "text", "") for part in content)
-        for content in contents
-    )
-
-
 def make_chain(
     configured: Iterable[ProcessorSettings], stream: StreamInfo, guard: ProcessorSettings | None = None
 ) -> Chain | None:
-    """Returns the chain of one stream. `None` if no processor applies: the stream then has no cost.
-
-    JSON snapshots need no configuration: if the request asks for them, a `json_stream` processor is added. They are of
-    the text that the client gets, so that what makes them is behind what changes texts. The guards come before all:
-    nothing may see what they do not let through. What is said of the request comes next.
+    """Returns the chain of one stream; as `core/processing/making.chain_of`.
 
     Args:
         configured: The settings, in the order of the configuration.
@@ -162,23 +106,11 @@ def make_chain(
     Raises:
         Error: A processor refuses the request.
     """
-    processors = [processor for each in configured if (processor := each.processor(stream)) is not None]
-    if stream.json_snapshots is not None:
-        making = [each for each in processors if hasattr(each, "snapshots_ms")]
-        if not making:
-            added = read_processor({"use": "json_stream"}).processor(stream)
-            making = [] if added is None else [added]
-            processors = making + processors
-        last = max((at for at, each in enumerate(processors) if each.changes_text), default=-1)
-        early = [each for each in processors[: last + 1] if each in making]
-        others = [each for each in processors[: last + 1] if each not in making]
-        processors = others + early + processors[last + 1 :]
-    if stream.said:
-        processors = [Preface(stream.said), *processors]
-    stage = None if guard is None else guard.processor(stream)
-    if stage is not None:
-        processors = [stage, *processors]
-    return Chain(processors) if processors else None
+    return chain_of(configured, stream, guard, _snapshots)
+
+
+def _snapshots() -> ProcessorSettings:
+    return read_processor({"use": "json_stream"})
 
 
 _PATH: Final = re.compile(r"`\$\.([^`]*)`")

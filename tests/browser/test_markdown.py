@@ -213,12 +213,17 @@ LONG = [
 
 
 async def test_hostile_text_costs_time_in_proportion(page: Page) -> None:
-    """100,000 characters within a second, which is ten times what the slowest of them takes."""
+    """100,000 characters by tens of times what the slowest takes, in one of three tries: searches have no counter.
+
+    A search that begins again at each character takes 10 s and more.
+    """
     for text in LONG:
-        taken = await page.evaluate(
-            SHOW % f"const begin = performance.now(); shown.show({json.dumps(text)}); return performance.now() - begin;"
-        )
-        assert taken < 1000, text[:10]
+        show = f"const begin = performance.now(); shown.show({json.dumps(text)}); return performance.now() - begin;"
+        for _ in range(3):
+            if await page.evaluate(SHOW % show) < 4000:
+                break
+        else:
+            raise AssertionError(text[:10])
 
 
 GROWING = {

@@ -823,7 +823,7 @@ async def test_a_run_shows_its_steps_calls_and_results(browser: Browser, origin:
         {"type": "step.start", "step": 1},
         {"type": "text.delta", "text": "Look. "},
         {**call, "executed_by": "gateway"},
-        {"type": "approval.required", **of_a, "approval": {"id": "s-1"}},
+        {"type": "approval.required", **of_a, "approval": {"id": "s-1", "tool": "pay", "input": {}, "digest": "d"}},
         {"type": "approval.decided", **of_a, "approval": {"id": "s-1", "decision": "approve"}},
         {"type": "tool.progress", **of_a, "progress": 1, "text": "half"},
         {"type": "tool.result", **of_a, "tool_result": {"paid": 7}, "duration_ms": 12},
@@ -858,3 +858,63 @@ async def test_a_run_shows_its_steps_calls_and_results(browser: Browser, origin:
         None, "step 1, by the gateway", "step 1, waits for an approval", "step 1, approved", "step 1, half",
         "step 1, done in 12 ms",
     ]  # fmt: skip
+
+
+TOOLS = """
+paid = []
+
+
+def pay(to: str) -> str:
+    with open("paid.txt", "a") as file:
+        file.write(to)
+    return "paid"
+
+
+async def model(request):
+    last = request["messages"][-1]
+    if last["role"] == "tool":
+        yield f"It says: {last['content']}"
+        return
+    given = {"to": "<b>Ada</b>\\u202e"}
+    yield {"type": "tool.call", "call_id": "c1", "tool_call": {"name": "pay", "input": given}}
+"""
+WITH_TOOLS = """
+[[tool]]
+name = "pay"
+python = "my_tools:pay"
+approve = true
+[[upstream]]
+name = "mine"
+provider = "python"
+python = "my_tools:model"
+[[model]]
+name = "helper"
+upstream = "mine"
+tools = ["pay"]
+"""
+
+
+async def test_a_person_decides_about_a_call(browser: Browser, upstream: tuple[Upstream, int], tmp_path: Path) -> None:
+    """What is shown is text whose characters are all seen, and nothing is made before the decision."""
+    (tmp_path / "my_tools.py").write_text(TOOLS.replace("paid.txt", str(tmp_path / "paid.txt")))
+    asks = "document.querySelectorAll('.ask button')"
+    async with serving(tmp_path, upstream[1], WITH_TOOLS) as url, browser.page() as page:
+        await page.open(f"{url}/")
+        await page.until("document.querySelector('#model').value === 'fake'")
+        await page.evaluate(
+            "(choice => { choice.value = 'helper'; choice.dispatchEvent(new Event('change')); })"
+            "(document.querySelector('#model'))"
+        )
+        for framing, decision, said in (
+            ("sse", "Deny", "It says: the call was denied"), ("ws", "Approve", "It says: paid"),
+        ):  # fmt: skip
+            await choose(page, framing, "gai")
+            await send(page, "Pay Ada")
+            await page.until(f"{asks}.length === 2")
+            assert await text(page, ".ask code") == 'pay { "to": "<b>Ada</b>\\u202e" }'
+            assert not (tmp_path / "paid.txt").exists()
+            await page.evaluate(f"[...{asks}].find((each) => each.textContent === '{decision}').click()")
+            await ended(page)
+            assert (await text(page, "#answer"), await page.evaluate(f"{asks}.length")) == (said, 0)
+        assert (tmp_path / "paid.txt").read_text() == "<b>Ada</b>\u202e"
+        assert page.problems == []

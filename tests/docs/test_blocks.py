@@ -110,6 +110,7 @@ LONG: Final = "takes minutes; run by hand"
 DRAWING: Final = "a drawing, no code"
 NOT_RUN: Final = {
     ("CONTRIBUTING.md", "make install"): "installs the package",
+    ("docs/responses.md", "json"): "an item of a request; integration/test_approval_answers.py sends it",
     ("docs/admin.md", "curl -s https://gateway.example.com"): "asks a server with keys; integration/test_keys.py",
     ("README.md", "GAI_FAST_BUILD=pure"): "installs the package",
     ("README.md", "make serve"): "installs the package; integration/test_cli.py runs the command that it starts",

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import reduce
 from operator import getitem
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,9 +31,11 @@ from gai_fast.model.settings import (
     Secret,
     ServerSettings,
     Settings,
+    StoreSettings,
     StreamSettings,
     UpstreamSettings,
 )
+from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime import breathing
 from gai_fast.server.serving import RunningServer, start
@@ -100,10 +103,11 @@ class Threads:
                 connection.sendall(answer.encode())
 
     @staticmethod
-    def ask(url: str, path: str, body: bytes) -> bytes:
-        """Sends a request, and returns the response's first line."""
+    def ask(url: str, path: str, body: bytes, key: str = "") -> bytes:
+        """Sends a request, with an idempotency key if one is given, and returns the response's first line."""
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        head += f"idempotency-key: {key}\r\n" if key else ""
         head += f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         with socket.create_connection(address, timeout=60) as connection:
             connection.sendall(head.encode() + body)
@@ -163,12 +167,14 @@ class Stretches:
             gc.enable()
 
 
-def settings(url: str, *processors: dict[str, Any]) -> Settings:
+def settings(url: str, *processors: dict[str, Any], store: str = "memory://") -> Settings:
     upstreams = {name: UpstreamSettings(name, name, url, Secret("k"), retries=0, breaker=None) for name in PROVIDERS}
     stream = StreamSettings(on_unsupported="drop", commit_after=3600.0)
     models = {name: ModelSettings(name, each, "m", stream) for name, each in upstreams.items()}
     server = ServerSettings(port=0)
-    return Settings(server=server, upstreams=upstreams, models=models, processors=processors)
+    return Settings(
+        server=server, upstreams=upstreams, models=models, processors=processors, store=StoreSettings(store)
+    )
 
 
 # ---- bodies of the largest sizes -------------------------------------------------------------------------------------
@@ -374,35 +380,43 @@ class Measure:
         self._monkeypatch = monkeypatch
         self.running = running
         self.threads = threads
-        self._most = MOST * (1 if MODULES == "compiled" else INTERPRETED)
+        self._times = 1 if MODULES == "compiled" else INTERPRETED
 
-    async def request(self, path: str, body: dict[str, Any]) -> tuple[int, str]:
+    async def request(self, path: str, body: dict[str, Any], key: str = "", most: float = MOST) -> tuple[int, str]:
         """Sends a request, up to `TRIES` times until one of them holds the loop for no longer than allowed.
+
+        Args:
+            path: The route.
+            body: The body.
+            key: Begins the idempotency key of each try. Empty: they have none.
+            most: The seconds that are allowed.
 
         Returns:
             The last response's status; and by how much each of them held the loop too long, empty if one did not.
         """
         text, work, seen = json.dumps(body).encode(), self.running.engine.targets.beside, []
-        unit = work_of_a_unit()
-        for _ in range(TRIES):
+        unit, most = work_of_a_unit(), most * self._times
+        for number in range(TRIES):
             stretches = Stretches(self._monkeypatch)
             await work.do(breathing.breathe)
             with stretches.measured():
-                line = await asyncio.to_thread(self.threads.ask, self.running.url, path, text)
+                line = await asyncio.to_thread(self.threads.ask, self.running.url, path, text, key and f"{key}{number}")
                 await work.do(breathing.breathe)
             # Beside other programs a core takes up to twice as long: before this try or after it.
             before, unit = unit, work_of_a_unit()
             seen.append(max(stretches.turn, stretches.beside) / max(1.0, before / UNIT, unit / UNIT))
-            if seen[-1] <= self._most:
+            if seen[-1] <= most:
                 return int(line.split()[1]), ""
-        return int(line.split()[1]), f"{min(seen) * 1000:.0f} ms, and {self._most * 1000:.0f} ms are allowed"
+        return int(line.split()[1]), f"{min(seen) * 1000:.0f} ms, and {most * 1000:.0f} ms are allowed"
 
 
 @asynccontextmanager
-async def measuring(monkeypatch: pytest.MonkeyPatch, *processors: dict[str, Any]) -> AsyncIterator[Measure]:
+async def measuring(
+    monkeypatch: pytest.MonkeyPatch, *processors: dict[str, Any], store: str = "memory://"
+) -> AsyncIterator[Measure]:
     """Yields a running gateway."""
     threads = Threads()
-    running = await start(settings(threads.url, *processors))
+    running = await start(settings(threads.url, *processors, store=store))
     try:
         yield Measure(monkeypatch, running, threads)
     finally:
@@ -421,6 +435,35 @@ async def test_a_native_request(monkeypatch: pytest.MonkeyPatch, body: str, prov
 async def test_a_request_in_a_dialect(monkeypatch: pytest.MonkeyPatch, body: str, provider: str) -> None:
     path, make = DIALECT_BODIES[body]
     await check(monkeypatch, path, {"model": provider, **make()}, is_estimated=body == "count")
+
+
+@pytest.mark.parametrize("body", [*NATIVE_BODIES, *(each for each in DIALECT_BODIES if each != "count")])
+async def test_a_durable_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str) -> None:
+    """Its record stands in the store before the upstream is asked."""
+    path, make = ("/api/v1/stream", NATIVE_BODIES[body]) if body in NATIVE_BODIES else DIALECT_BODIES[body]
+    async with measuring(monkeypatch, store=f"sqlite:///{tmp_path}/store.db") as measure:
+        assert await measure.request(path, {"model": "openai", "stream": True, **make()}, "key") == (400, "")
+
+
+@pytest.mark.parametrize("door", ["native", "chat"])
+async def test_a_durable_request_of_a_megabyte(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, door: str) -> None:
+    """In messages of a hundred characters."""
+    path = "/api/v1/stream" if door == "native" else "/v1/chat/completions"
+    messages = [{"role": ("user", "assistant")[at % 2], "content": "word " * 20} for at in range(7_001)]
+    async with measuring(monkeypatch, store=f"sqlite:///{tmp_path}/store.db") as measure:
+        body = {"model": "openai", "stream": True, "messages": messages}
+        durable, sizes = measure.running.engine.durable, []
+        record_of = durable.record_of
+        assert record_of is not None
+
+        def noted(spec: StreamSpec) -> bytes | None:
+            record = record_of(spec)
+            sizes.append(len(record or b""))
+            return record
+
+        durable.record_of = noted
+        assert await measure.request(path, body, "key", 0.4 * MOST) == (400, "")
+    assert min(sizes) > 900_000
 
 
 @pytest.mark.parametrize("schema", [*SCHEMAS, *REFUSED_SCHEMAS])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.net.runs.run_records import APPROVALS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import StoreError
 from tests.integration.asked_approvals import APPROVE, CALL, as_key, waiting
@@ -74,3 +75,12 @@ async def test_a_store_out_of_reach_is_said(net: Net, monkeypatch: pytest.Monkey
         await run.gateway.ask("GET", "/admin/v1/approvals", None, as_key("operator")),
     ):
         assert (refused.status, refused.error["reason"]) == (503, "store")
+
+
+@on_uvloop
+async def test_a_damaged_approval_hides_no_other(net: Net) -> None:
+    run = await waiting(net)
+    first, second = await run.asks(1), await run.asks(2)
+    await run.gateway.running.engine.store.records.delete(APPROVALS, f"{first}/0")
+    listed = await run.gateway.ask("GET", "/admin/v1/approvals", None, as_key("operator"))
+    assert (listed.json["total"], [row["id"] for row in listed.json["data"]]) == (2, [second])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,8 @@ from tests.integration.gateway import (
     on_both_loops,
     on_uvloop,
 )
+from tests.integration.processes import serving
+from tests.integration.test_cli import PATIENCE
 from tests.integration.test_durable import STREAMS, id_of
 from tests.integration.test_responses_socket import opened, turn
 from tests.integration.websocket import connect
@@ -837,3 +840,46 @@ async def test_a_held_suffix_is_decided_by_an_end_that_comes_early(net: Net, way
     assert response.types[-2:] == ["finish" if way == "cancel" else "error", "done"]
     await until(lambda: not gateway.streams)
     client.close()
+
+
+async def test_a_stream_keeps_its_guards_over_a_reload(net: Net, tmp_path: Path) -> None:
+    going_on, asked = asyncio.Event(), 0
+
+    async def upstream(peer: Peer) -> None:
+        nonlocal asked
+        asked += 1
+        await peer.request()
+        if asked > 1:
+            await peer.send(SSE_HEAD, chunk(delta("an owl, a kestrel, an owl") + FINISH + DONE), LAST_CHUNK)
+            return
+        await peer.send(SSE_HEAD, chunk(delta("an owl, a kes")))
+        await going_on.wait()
+        await peer.send(chunk(delta("trel, a kes")), chunk(delta("t") + FINISH + DONE), LAST_CHUNK)
+
+    url = (await net.upstream(upstream)).url
+
+    def configure(guard: str) -> None:
+        (tmp_path / "gai-fast.toml").write_text(
+            f'[server]\nport = 0\n[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{url}"\n'
+            f'[[model]]\nname = "m"\nupstream = "up"\n{guard}'
+        )
+
+    def words(word: str) -> str:
+        return f'[[guard]]\nname = "names"\nuse = "words"\nwords = ["{word}"]\n'
+
+    configure(words("kestrel"))
+    async with serving(net, tmp_path) as server:
+        _, running = await server.stream(M)
+        await running.until(b"an owl, a ")
+        assert b"kes" not in running.body
+        for guard, text in ((words("owl"), "an [words], a kestrel, an [words]"), ("", "an owl, a kestrel, an owl")):
+            configure(guard)
+            server.signal(signal.SIGHUP)
+            await server.said("the configuration has been reloaded")
+            async with asyncio.timeout(PATIENCE):
+                while (await server.ask("POST", NATIVE, M)).text != text:
+                    pass
+        going_on.set()
+        await running.rest()
+    assert running.text == "an owl, a [words], a kest"
+    assert running.types[-2:] == ["finish", "done"]

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
+import pytest
+
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.records import MemoryRecords
 from tests.integration.asked_approvals import APPROVE, as_key, waiting
 from tests.integration.gateway import Net, on_both_loops, on_uvloop
 from tests.legal import check_legal
@@ -54,7 +59,26 @@ async def test_a_decision_is_for_one_call_and_counts_once(net: Net) -> None:
     answers = await asyncio.gather(*[run.decide(approval_id, key=key) for key in ("alice", "operator") * 4])
     assert sorted(each.status for each in answers) == [200] + [409] * 7
     assert {each.error["reason"] for each in answers if each.status == 409} == {"decided"}
-    assert len(run.heard) == 1
+    assert {*run.heard} == {(run.stream_id, f"decided {approval_id}")}
+
+
+@on_uvloop
+async def test_a_run_hears_of_a_decision_whose_store_gave_no_answer(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = await waiting(net)
+    approval_id = await run.asks()
+    swap = MemoryRecords.swap
+
+    async def unanswered(*arguments: Any, **options: Any) -> None:
+        await swap(*arguments, **options)
+        raise StoreError("slow", "no answer")
+
+    with monkeypatch.context() as change:
+        change.setattr(MemoryRecords, "swap", unanswered)
+        assert (await run.decide(approval_id)).status == 503
+    assert run.heard == []
+    again = await run.decide(approval_id)
+    assert (again.status, again.error["reason"]) == (409, "decided")
+    assert run.heard == [(run.stream_id, f"decided {approval_id}")]
 
 
 @on_uvloop
@@ -65,4 +89,5 @@ async def test_after_the_end_of_a_run_there_is_nothing_to_decide(net: Net) -> No
     assert (await run.gateway.ask("DELETE", path, None, as_key("alice"))).status == 202
     late = await run.decide(approval_id)
     assert (late.status, late.error["reason"], run.heard) == (409, "decided", [])
+    assert await run.records.listed() == {}
     check_legal((await run.gateway.ask("GET", path, None, as_key("alice"))).events)

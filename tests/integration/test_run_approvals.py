@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 import gai_fast
@@ -243,6 +244,30 @@ async def test_a_run_that_has_ended_does_not_wait_for_its_store(net: Net, monkey
     async with asyncio.timeout(3 * SHARED.store_retry):
         await tools.desk.close()
     assert net.warned("an approval is not read yet") == 1
+
+
+@on_uvloop
+async def test_a_decision_about_a_call_of_a_turn_that_is_void_approves_no_other(net: Net) -> None:
+    """The turn is asked again, and the id of its approval is another call's."""
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]), runs=RunSettings(approval_ttl=0.2))
+    tools = gateway.running.engine.run_tools
+    assert tools is not None
+    asked: list[Any] = []
+    heard: list[Any] = []
+    waits = RunApprovals(
+        tools.desk, "gai_1", "alice", lambda *each: asked.append(each), lambda *each: heard.append(each)
+    )
+    waits.ask(RunCall("call_1", "pay", {}, 1, 0, RunTool("pay"), approval_id="gai_1-1"), "of this call")
+    await until(lambda: len(asked) == 1)
+    records = tools.desk.records
+    found = await records.asked("gai_1-1")
+    assert found is not None
+    await records.ask(msgspec.structs.replace(found[0], digest="of the former call"), 10)
+    approve = ApprovalDecision("approve", "alice")
+    assert await records.decide("gai_1-1", approve, "of the former call") is approve
+    waits.hear("gai_1-1")
+    await until(lambda: len(heard) == 1)
+    assert (heard[0][2].decision, heard[0][2].reason) == ("deny", "expired")
 
 
 @pytest.mark.parametrize("is_of_another", [False, True])

@@ -107,6 +107,42 @@ async def test_two_calls_run_at_once_and_their_results_keep_the_calls_order(net:
     client.close()
 
 
+@on_both_loops
+async def test_an_idempotent_call_begins_once_another_one_does(net: Net) -> None:
+    """The turn ends after the tool has begun, and the tool after that."""
+    gate = Gate()
+
+    async def look(city: str) -> str:
+        await gate.wait()
+        return city
+
+    async def until_begun(peer: Peer) -> None:
+        await gate.begun.wait()
+
+    model = Model([("look", {"city": "Oslo"}), ("pay", {"city": "Rome"}), until_begun], ["Done."])
+    tools = (function_tool(look, idempotent=True), function_tool(weather))
+    gateway = await gateway_of(net, model, *tools)
+    client, response = await gateway.stream({**M, "tools": [{"name": "pay"}]})
+    while response.body.count(b'"tool.call",') < 2:
+        assert await response.more()
+    assert "tool.result" not in response.types
+    gate.open.set()
+    await response.rest()
+    kinds = [(event["type"], event["call_id"]) for event in response.events if event["type"].startswith("tool")]
+    first, second = "call_00", "call_01"
+    assert kinds == [
+        ("tool.call.start", first),
+        ("tool.call.delta", first),
+        ("tool.call", first),
+        ("tool.call.start", second),
+        ("tool.call.delta", second),
+        ("tool.call", second),
+        ("tool.result", first),
+    ]
+    assert [event["seq"] for event in response.events if "seq" in event] == [*range(1, len(response.events))]
+    client.close()
+
+
 @on_uvloop
 async def test_a_failed_call_is_a_result(net: Net) -> None:
     def broken(city: str) -> str:

@@ -77,7 +77,9 @@ async def test_a_response_offers_what_it_names(net: Net) -> None:
     refused = await gateway.ask("POST", "/v1/responses", other)
     assert refused.status == 400
     asks = {**plain, "tools": [{"type": "mcp", "server_label": "gateway", "require_approval": "always"}]}
-    await gateway.ask("POST", "/v1/responses", asks)
+    response = await gateway.ask("POST", "/v1/responses", asks)
+    assert response.events[-1]["response"]["output"][-1]["type"] == "mcp_approval_request"
+    await gateway.ask("POST", "/v1/responses", asks, {"x-gai-approvals": "deny"})
     assert "approval" in model.results()[0]
 
 

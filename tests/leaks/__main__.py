@@ -18,7 +18,7 @@ from collections import Counter
 from functools import partial
 from random import SystemRandom
 
-from tests.leaks.cases import make
+from tests.leaks.cases import make, takes_turns
 from tests.leaks.running import faults, matches_in
 
 SHARE = 500
@@ -32,6 +32,9 @@ def run(first: int, begin: int) -> tuple[Counter[str], list[str]]:
     for seed in range(first + begin, first + begin + SHARE):
         case = make(seed)
         counts.update((case.route, case.dialect, case.form, *["without a match"] * case.is_plain))
+        counts.update(["normalized"] * any(each.normalize for each in case.guards))
+        counts.update({kind for kind, _ in case.pieces} & {"usage", "citation"})
+        counts.update(["calls in turns"] * takes_turns(case))
         counts.update(["judged"] * (case.judged is not None) + ["own words"] * bool(case.own))
         counts["matches"] += matches_in(case)
         try:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, Literal
 
-from tests.leaks.oracle import MARK, Judged, Wanted, placeholders
-from tests.leaks.upstreams import DIALECTS, Said
+from tests.leaks.oracle import IGNORED, LOOK_ALIKES, MARK, Judged, Wanted, placeholders
+from tests.leaks.upstreams import CALLS, CITES, DIALECTS, TAKE_TURNS, Said
 from tests.readers import LACKS, READERS
 
 ROUTES: Final = ("streamed", "whole", "restarted", "continued")
@@ -55,6 +55,11 @@ FILLER: Final = (
 TOKENS: Final = ("Der ", "Hund ", "mit ", "grünem ", "Hut ", "lief. ", "漢字 ", "\U0001f388 ", "Wo? ")
 """Texts without a match, none of which ends with the beginning of one."""
 PLAIN: Final = 0.1
+NORMALIZED: Final = 0.25
+"""How many lists compare what text looks like."""
+BETWEEN: Final = 0.3
+"""How many texts have usage and citations between their pieces."""
+TITLE: Final = "Title"
 JUDGED: Final = 0.25
 """How many cases have a judge."""
 OWN: Final = 0.25
@@ -106,9 +111,20 @@ class Case:
         return is_judged or any(each.action == "stop" for each in self.guards)
 
     @property
+    def titles(self) -> list[str]:
+        """The titles of its citations."""
+        return [text for kind, text in self.pieces if kind == "citation"]
+
+    @property
     def placeholders(self) -> dict[str, str]:
         """The own words of each placeholder."""
         return placeholders(self.own, self.said)
+
+
+def takes_turns(case: Case) -> bool:
+    """Returns whether a call goes on behind the beginning of the next one."""
+    kinds = [kind for kind, _ in case.pieces]
+    return "call2" in kinds and "call" in kinds[kinds.index("call2") :]
 
 
 def make(seed: int) -> Case:
@@ -139,22 +155,30 @@ def make(seed: int) -> Case:
         if case.stops and not case.is_plain
         else [each for each in channels if each == "text" or random.random() < 0.35]
     )
+    if "call" in chosen and random.random() < 0.5:
+        chosen.append("call2")
     if "refusal" in chosen and random.random() < 0.5:
         chosen.remove("text")
     for channel in chosen:
         if case.is_plain:
             pieces = random.choices(TOKENS, k=random.randint(1, 24))
-            if channel == "call":
+            if channel in CALLS:
                 pieces = ['{"q": "', *pieces, '"}']
             text = "".join(pieces)
         else:
             # A mark in arguments ends the stream, whatever the action is: that is a case of its own.
             unmarked = [each for each in planted if each != MARK]
-            text = _arguments(random, unmarked) if channel == "call" else _text(random, planted)
+            text = _arguments(random, unmarked) if channel in CALLS else _text(random, planted)
             pieces = _cut(random, text)
         case.texts[channel] = text
-        case.pieces += [(channel, "")] * (channel == "call")
-        case.pieces += [(channel, each) for each in pieces]
+        said = [*[(channel, "")] * (channel in CALLS), *[(channel, each) for each in pieces]]
+        if channel == "text" and random.random() < BETWEEN:
+            says_title = not case.is_plain and not case.stops and case.judged is None
+            _put_between(random, said, planted if says_title else [], cites=dialect in CITES)
+        if channel == "call2" and dialect in TAKE_TURNS:
+            _take_turns(random, case.pieces, said)
+        else:
+            case.pieces += said
     case.reads = [random.choice((1, 7, 64, 1000, 10_000)) for _ in range(random.randint(1, 3))]
     return case
 
@@ -165,18 +189,62 @@ def _guards(random: Random) -> tuple[list[Wanted], list[str]]:
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         action = random.choices(ACTIONS, (6, 2, 1))[0]
         use = random.choice(USES)
+        is_normal = random.random() < NORMALIZED
         if use == "patterns":
             patterns, texts = random.choice(PATTERNS)
-            guards.append(Wanted(use, action, patterns=patterns))
+            guards.append(Wanted(use, action, patterns=patterns, normalize=is_normal))
         elif use == "words":
             words, texts = random.choice(WORDS)
-            guards.append(Wanted(use, action, words=words))
+            guards.append(Wanted(use, action, words=words, normalize=is_normal))
         else:
             kinds = random.choice(CHOSEN)
             texts = tuple(each for kind in kinds for each in KINDS[kind])
             guards.append(Wanted(use, action, kinds=kinds))
         planted += texts
+        if guards[-1].normalize:
+            planted += [_disguised(random, each) for each in texts]
     return guards, planted
+
+
+def _disguised(random: Random, text: str) -> str:
+    """Returns a text that looks like another one, or nearly."""
+    looks = {letter: each for each, letter in LOOK_ALIKES.items()}
+    looks |= {"1": "\uff11", "-": "\uff0d", "b": "\uff42", "f": "\uff46", "e": "\uff45"}
+    found = text.replace("fo", "\ufb01o") if random.random() < 0.2 else text
+    ways = [("", 6), *[(each, 1) for each in IGNORED]]
+    between = random.choices([each for each, _ in ways], [weight for _, weight in ways], k=len(found))
+    return "".join(
+        [
+            (looks.get(each, each) if random.random() < 0.4 else each) + more
+            for each, more in zip(found, between, strict=True)
+        ]
+    )
+
+
+def _put_between(random: Random, said: list[Said], planted: list[str], *, cites: bool) -> None:
+    """Puts usage and citations between the pieces of a text.
+
+    Args:
+        random: Chooses them.
+        said: The pieces, of which the first remains the first.
+        planted: What may stand in their titles.
+        cites: Whether there are citations.
+    """
+    for _ in range(random.randint(1, 4)):
+        title = _text(random, planted) if planted and random.random() < 0.7 else TITLE
+        between = ("citation", title) if cites and random.random() < 0.6 else ("usage", "")
+        at = random.randint(1, len(said))
+        if not "\ud800" <= said[at - 1][1][-1:] <= "\udbff":  # no upstream has an event between two halves
+            said.insert(at, between)
+
+
+def _take_turns(random: Random, pieces: list[Said], said: list[Said]) -> None:
+    """Puts the pieces of a call among those of the call before."""
+    at = next(place for place, (kind, _) in enumerate(pieces) if kind == "call") + 1
+    for each in said:
+        at = random.randint(at, min(at + 4, len(pieces)))
+        pieces.insert(at, each)
+        at += 1
 
 
 def _text(random: Random, planted: list[str]) -> str:

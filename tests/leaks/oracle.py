@@ -11,10 +11,11 @@ import base64
 import ipaddress
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import re2
 from stdnum import iban, luhn
@@ -32,6 +33,7 @@ class Wanted:
     patterns: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    normalize: bool = False
 
 
 MARK = "\u00a7"
@@ -85,7 +87,7 @@ def seen(
         at = 0
         for begin, end, category in matches(text, guard):
             parts.append(text[at:begin])
-            at = begin
+            at = max(at, begin)
             count += 1
             if guard.action == "stop":
                 stopped = True
@@ -128,8 +130,32 @@ def restored(text: str, own: Mapping[str, str]) -> str:
     return re.sub("<[A-Z_]+_[0-9]+>", lambda found: own.get(found[0], found[0]), text)
 
 
+IGNORED: Final = "\u00ad\u200b\u200d\u2060\ufe0f\ufeff"
+"""Some characters that do not count if text is normalized."""
+LOOK_ALIKES: Final = {"а": "a", "е": "e", "к": "k", "о": "o", "с": "c", "х": "x", "ѕ": "s", "α": "a", "ο": "o"}
+"""Some Cyrillic and Greek letters, with the Latin ones that they look like."""
+
+
 def matches(text: str, guard: Wanted) -> Iterator[Span]:
     """Yields a guard's matches in a whole text: the leftmost, and of those the longest."""
+    if not guard.normalize:
+        yield from _matches(text, guard)
+        return
+    compared: list[str] = []
+    places: list[int] = []
+    for place, character in enumerate(text):
+        for each in "" if character in IGNORED else unicodedata.normalize("NFKC", character):
+            compared.append(LOOK_ALIKES.get(each, each))
+            places.append(place)
+    last = 0
+    for begin, end, category in _matches("".join(compared), guard):
+        behind = places[end - 1] + 1
+        if behind > last:  # else another part of the same character has matched
+            yield places[begin], behind, category
+            last = behind
+
+
+def _matches(text: str, guard: Wanted) -> Iterator[Span]:
     if guard.use == "patterns":
         for found in _compiled(guard.patterns).finditer(text):
             yield (*found.span(), "patterns")

@@ -23,7 +23,7 @@ from gai_fast.providers import get_provider
 from tests.guarding import Answering, Counts
 from tests.leaks.cases import Case
 from tests.leaks.oracle import MARK, Seen, Wanted, restored, seen
-from tests.leaks.upstreams import DIALECTS
+from tests.leaks.upstreams import CALLS, DIALECTS
 from tests.readers import LACKS, READERS, ClientState
 from tests.unit.formats.streams import context
 from tests.whole_readers import WHOLE_READERS
@@ -37,7 +37,13 @@ def active(wanted: Wanted) -> ActiveGuard:
     made = _BUILT.get(wanted)
     if made is None:
         settings = GuardSettings(
-            "g", wanted.use, action=wanted.action, patterns=wanted.patterns, words=wanted.words, kinds=wanted.kinds
+            "g",
+            wanted.use,
+            action=wanted.action,
+            patterns=wanted.patterns,
+            words=wanted.words,
+            kinds=wanted.kinds,
+            normalize=wanted.normalize,
         )
         made = _BUILT[wanted] = ActiveGuard(settings, build(settings))
     return made
@@ -207,11 +213,12 @@ def faults(case: Case) -> list[str]:
     found: list[str] = []
     stopped = False
     for channel, text in case.texts.items():
-        if channel == "call":
+        if channel in CALLS:
             given = [arguments for _, arguments in state.calls.values()]
             expected = _masked(json.loads(text), case)
-            if len(given) != 1 or json.loads(given[0]) != expected:
-                found.append(f"call: {given} for {expected}")
+            calls = [each for each in CALLS if each in case.texts]
+            if len(given) != len(calls) or json.loads(given[calls.index(channel)]) != expected:
+                found.append(f"{channel}: {given} for {expected}")
             continue
         wanted = _seen(text, case)
         stopped = stopped or wanted.stopped
@@ -222,6 +229,10 @@ def faults(case: Case) -> list[str]:
             is_right = _begins(text, case, given_text)
         if not is_right:
             found.append(f"{channel}: {given_text!r} for {wanted.text!r}")
+    if case.form == "gai" and case.route == "streamed" and not stopped:
+        cited = [_seen(each, case).text for each in case.titles]
+        if cited != (given_titles := titles_in(body)):
+            found.append(f"citations: {given_titles} for {cited}")
     if "finish_reason" not in lacks and (state.finish_reason == "content_filter") is not stopped:
         found.append(f"finish_reason: {state.finish_reason}")
     return found
@@ -250,6 +261,12 @@ def _seen(text: str, case: Case) -> Seen:
     return seen(text, case.guards, case.judged, case.placeholders)
 
 
+def titles_in(body: bytes) -> list[str]:
+    """Returns the titles of all citations in events of `gai.events.v1`."""
+    lines = [line[6:] for line in body.decode().split("\n") if line.startswith("data: {")]
+    return [each["title"] for line in lines for each in json.loads(line).get("citations", ())]
+
+
 def frames_in(body: bytes) -> int:
     """Returns the number of frames of a body."""
     return body.count(b"\n\n")
@@ -257,7 +274,7 @@ def frames_in(body: bytes) -> int:
 
 def matches_in(case: Case) -> int:
     """Returns the number of matches in the texts of a case."""
-    return sum(_seen(text, case).matches for channel, text in case.texts.items() if channel != "call")
+    return sum(_seen(text, case).matches for channel, text in case.texts.items() if channel not in CALLS)
 
 
 def _text_of(case: Case, state: ClientState, channel: str) -> str:

@@ -7,7 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 Said = tuple[str, str]
-"""A piece of an answer: `text`, `reasoning`, `refusal` or `call`, and the piece. An empty `call` begins the call."""
+"""A piece of an answer: `text`, `reasoning`, `refusal`, `call` or `call2`, and the piece. An empty call begins it.
+Among the pieces of a text stand `usage`, and `citation` with its title."""
+
+CALLS: Final = ("call", "call2")
+ADDRESS: Final = "https://u.u/"
+"""Where citations are; no guard of a case finds anything in it."""
 
 
 def sse(value: Any, *, named: bool = False) -> bytes:
@@ -17,20 +22,37 @@ def sse(value: Any, *, named: bool = False) -> bytes:
 
 def chat(pieces: Sequence[Said]) -> list[bytes]:
     """OpenAI's chat completions, with the reasoning of compatible servers."""
-    frames = []
-    for kind, text in pieces:
+    frames: list[bytes] = []
+    for at, (kind, text) in enumerate(pieces):
         delta: dict[str, Any]
-        if kind == "call":
+        if kind == "usage":
+            frames.append(_usage(len(frames)))
+            continue
+        if kind == "citation":
+            cited = {"url": f"{ADDRESS}{_number(pieces, at)}", "title": text}
+            delta = {"annotations": [{"type": "url_citation", "url_citation": cited}]}
+        elif kind in CALLS:
+            index = CALLS.index(kind)
             function = {"arguments": text} if text else {"name": "f", "arguments": ""}
-            begin = {} if text else {"id": "call_1", "type": "function"}
-            delta = {"tool_calls": [{"index": 0, **begin, "function": function}]}
+            begin = {} if text else {"id": f"call_{index + 1}", "type": "function"}
+            delta = {"tool_calls": [{"index": index, **begin, "function": function}]}
         else:
             delta = {{"text": "content", "reasoning": "reasoning_content"}.get(kind, kind): text}
         frames.append(_chunk(delta))
-    has_call = any(kind == "call" for kind, _ in pieces)
-    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
-    last = {"id": "c", "model": "m", "choices": [], "usage": usage}
-    return [*frames, _chunk({}, "tool_calls" if has_call else "stop"), sse(last), b"data: [DONE]\n\n"]
+    has_call = any(kind in CALLS for kind, _ in pieces)
+    return [*frames, _chunk({}, "tool_calls" if has_call else "stop"), _usage(4), b"data: [DONE]\n\n"]
+
+
+def _usage(count: int) -> bytes:
+    usage = {"prompt_tokens": 3, "completion_tokens": count, "total_tokens": 3 + count}
+    return sse(
+        {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage}
+    )
+
+
+def _number(pieces: Sequence[Said], at: int) -> int:
+    """Returns the number of a citation among those of its answer."""
+    return sum(kind == "citation" for kind, _ in pieces[:at])
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -44,7 +66,16 @@ def messages(pieces: Sequence[Said]) -> list[bytes]:
     message = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage}
     frames = [sse({"type": "message_start", "message": message}, named=True)]
     index, latest = -1, ""
-    for kind, text in pieces:
+    for at, (kind, text) in enumerate(pieces):
+        if kind == "usage":
+            frames.append(sse({"type": "ping"}, named=True))
+            continue
+        if kind == "citation":
+            place = {"type": "web_search_result_location", "encrypted_index": "", "cited_text": "Title"}
+            cited = {**place, "url": f"{ADDRESS}{_number(pieces, at)}", "title": text}
+            event = {"type": "content_block_delta", "index": index}
+            frames.append(sse({**event, "delta": {"type": "citations_delta", "citation": cited}}, named=True))
+            continue
         if kind != latest:
             if latest:
                 frames.append(sse({"type": "content_block_stop", "index": index}, named=True))
@@ -53,16 +84,16 @@ def messages(pieces: Sequence[Said]) -> list[bytes]:
                 "text": {"type": "text", "text": ""},
                 "reasoning": {"type": "thinking", "thinking": "", "signature": ""},
                 "call": {"type": "tool_use", "id": "call_1", "name": "f", "input": {}},
+                "call2": {"type": "tool_use", "id": "call_2", "name": "f", "input": {}},
             }[kind]
             frames.append(sse({"type": "content_block_start", "index": index, "content_block": block}, named=True))
         delta = {
             "text": {"type": "text_delta", "text": text},
             "reasoning": {"type": "thinking_delta", "thinking": text},
-            "call": {"type": "input_json_delta", "partial_json": text},
-        }[kind]
+        }.get(kind, {"type": "input_json_delta", "partial_json": text})
         frames.append(sse({"type": "content_block_delta", "index": index, "delta": delta}, named=True))
     frames.append(sse({"type": "content_block_stop", "index": index}, named=True))
-    reason = "tool_use" if latest == "call" else "end_turn"
+    reason = "tool_use" if latest in CALLS else "end_turn"
     stop = {"stop_reason": reason, "stop_sequence": None}
     frames.append(sse({"type": "message_delta", "delta": stop, "usage": {"output_tokens": 4}}, named=True))
     return [*frames, sse({"type": "message_stop"}, named=True)]
@@ -78,22 +109,35 @@ def responses(pieces: Sequence[Said]) -> list[bytes]:
 
     frames = [event("created", response={**answer, "status": "in_progress"})]
     items: list[dict[str, Any]] = []
-    latest, whole = "", ""
-    for kind, text in [*pieces, ("", "")]:
-        at = len(items) - 1
-        if kind != latest:
-            if latest:
-                done = _done(items[-1], latest, whole)
-                frames.append(event("output_item.done", output_index=at, item=done))
-                items[-1] = done
+    wholes: list[str] = []
+    under_way: dict[str, int] = {}  # items by their kinds: calls take turns
+    for number, (kind, text) in enumerate([*pieces, ("", "")]):
+        if kind == "usage":
+            frames.append(event("in_progress", response={**answer, "status": "in_progress"}))
+            continue
+        if kind == "citation":
+            cited = {"type": "url_citation", "url": f"{ADDRESS}{_number(pieces, number)}", "title": text}
+            cited |= {"start_index": 0, "end_index": 0}
+            at = under_way["text"]
+            place = {"output_index": at, "item_id": items[at]["id"], "content_index": 0}
+            frames.append(event("output_text.annotation.added", **place, annotation_index=0, annotation=cited))
+            continue
+        if kind not in under_way:
+            for each, at in [*under_way.items()]:
+                if not (kind in CALLS and each in CALLS):
+                    items[at] = _done(items[at], each, wholes[at])
+                    frames.append(event("output_item.done", output_index=at, item=items[at]))
+                    del under_way[each]
             if not kind:
                 break
-            latest, whole, at = kind, "", at + 1
+            at = under_way[kind] = len(items)
             items.append(_ITEMS[kind](at))
-            frames.append(event("output_item.added", output_index=at, item=items[-1]))
-        whole += text
-        place = {"output_index": at, "item_id": items[-1]["id"], "delta": text}
-        if kind == "call":
+            wholes.append("")
+            frames.append(event("output_item.added", output_index=at, item=items[at]))
+        at = under_way[kind]
+        wholes[at] += text
+        place = {"output_index": at, "item_id": items[at]["id"], "delta": text}
+        if kind in CALLS:
             if text:
                 frames.append(event("function_call_arguments.delta", **place))
         elif kind == "reasoning":
@@ -111,11 +155,12 @@ _ITEMS: Final[dict[str, Callable[[int], dict[str, Any]]]] = {
     "refusal": lambda at: {"type": "message", "id": f"i{at}", "role": "assistant", "status": "x", "content": []},
     "reasoning": lambda at: {"type": "reasoning", "id": f"i{at}", "summary": []},
     "call": lambda at: {"type": "function_call", "id": f"i{at}", "call_id": "call_1", "name": "f", "arguments": ""},
+    "call2": lambda at: {"type": "function_call", "id": f"i{at}", "call_id": "call_2", "name": "f", "arguments": ""},
 }
 
 
 def _done(item: dict[str, Any], kind: str, text: str) -> dict[str, Any]:
-    if kind == "call":
+    if kind in CALLS:
         return {**item, "arguments": text, "status": "completed"}
     if kind == "reasoning":
         return {**item, "summary": [{"type": "summary_text", "text": text}]}
@@ -124,15 +169,17 @@ def _done(item: dict[str, Any], kind: str, text: str) -> dict[str, Any]:
 
 
 def gemini(pieces: Sequence[Said]) -> list[bytes]:
-    """Gemini's `streamGenerateContent`: a call comes as a whole."""
+    """Gemini's `streamGenerateContent`: a call comes as a whole, and usage with each piece."""
     frames = []
     for kind, text in pieces:
-        if kind != "call":
+        if kind in ("text", "reasoning"):
             part: dict[str, Any] = {"text": text, "thought": True} if kind == "reasoning" else {"text": text}
             frames.append(_candidate([part]))
-    arguments = "".join(text for kind, text in pieces if kind == "call")
-    if arguments:
-        frames.append(_candidate([{"functionCall": {"id": "call_1", "name": "f", "args": json.loads(arguments)}}]))
+    for number, call in enumerate(CALLS, 1):
+        arguments = "".join(text for kind, text in pieces if kind == call)
+        if arguments:
+            part = {"functionCall": {"id": f"call_{number}", "name": "f", "args": json.loads(arguments)}}
+            frames.append(_candidate([part]))
     return [*frames, _candidate([{"text": ""}], finishReason="STOP")]
 
 
@@ -149,3 +196,8 @@ DIALECTS: Final[dict[str, tuple[Callable[[Sequence[Said]], list[bytes]], frozens
     "gemini": (gemini, frozenset({"text", "reasoning", "call"})),
 }
 """The frames of each dialect, and the channels that it has."""
+
+TAKE_TURNS: Final = ("openai-compatible", "openai:responses")
+"""The dialects in which calls may take turns."""
+CITES: Final = ("openai-compatible", "openai:responses", "anthropic")
+"""The dialects in which a citation may stand between two pieces of a text."""

@@ -163,7 +163,9 @@ class Restarts:
         """Follows a durable stream over some restarts, and cancels it."""
         reader = Reader(self._host, "gai", self._random)
         self._streams += 1
-        reading = asyncio.create_task(reader.start({**_QUERY, "resumable": True}, f"stream-{self._streams}"))
+        reading = asyncio.create_task(
+            reader.start("/api/v1/stream", {**_QUERY, "resumable": True}, f"stream-{self._streams}")
+        )
         while reader.gaps < restarts and not reading.done():  # noqa: ASYNC110  # it sets no event
             await asyncio.sleep(0.05)
         if not reading.done():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from gai_fast.model.guard_rules import GuardRules, Names
 from gai_fast.model.pass_paths import offered_methods
-from gai_fast.model.settings import ANONYMOUS, CREDENTIAL_NAME
+from gai_fast.model.settings import ANONYMOUS, CREDENTIAL_NAME, STREAM_SIDES
 from gai_fast.providers.requests.routes import (
     EDITS,
     EMBEDDINGS,
@@ -47,6 +47,7 @@ class Held:
         on: What it sees.
         models: The names of the models for which it holds; `<upstream>/<id>` if it holds for an id of an upstream.
         keys: The patterns of its callers.
+        restore: Whether the caller's own words come back.
     """
 
     guard: str
@@ -55,13 +56,15 @@ class Held:
     on: tuple[str, ...]
     models: tuple[str, ...]
     keys: tuple[str, ...]
+    restore: bool = False
 
     @property
     def line(self) -> str:
         """The line that is printed."""
         models = f"models {_listed(self.models)}" if self.models else "no model"
         callers = "every caller" if "*" in self.keys else f"callers {_listed(self.keys)}"
-        what = f"{self.use}, {self.action} on {' and '.join(self.on)}"
+        action = f"{self.action} and restore" if self.restore else self.action
+        what = f"{self.use}, {action} on {' and '.join(filter(None, (', '.join(self.on[:-1]), self.on[-1])))}"
         return f"guard {self.guard}: {what}; {models}; {callers}"
 
 
@@ -89,7 +92,8 @@ class Closed:
 def held(settings: Settings) -> list[Held]:
     """Returns what each guard holds, in the order of the configuration."""
     return [
-        Held(each.name, each.use, each.action, each.on, _models(each, settings), each.keys) for each in settings.guards
+        Held(each.name, each.use, each.action, each.on, _models(each, settings), each.keys, each.restore)
+        for each in settings.guards
     ]
 
 
@@ -103,7 +107,7 @@ def closed(settings: Settings) -> list[Closed]:
     """Returns the routes that guards close, for at least one caller."""
     if not settings.guards:
         return []
-    models = {each.name: _models(each, settings) for each in settings.guards}
+    models = {each.name: _models(each, settings) for each in settings.guards if _sees_streams(each)}
     on_input = {each.name for each in settings.guards if "input" in each.on}
     found = [_closed(route, models, models) for route in _CLOSED_TO_ALL]
     found.append(_closed(_TOKENS, models, on_input))
@@ -118,6 +122,10 @@ def _closed(route: str, models: dict[str, tuple[str, ...]] | dict[str, list[str]
     """Returns a route that some guards close for their models, which are given by guard."""
     closing = [name for name, of in models.items() if name in guards and of]
     return Closed(route, tuple(dict.fromkeys(each for name in closing for each in models[name])), tuple(closing))
+
+
+def _sees_streams(guard: GuardSettings) -> bool:
+    return any(each in STREAM_SIDES for each in guard.on)
 
 
 def _upstreams(model: str, settings: Settings) -> set[str]:
@@ -135,7 +143,7 @@ def _has(entries: tuple[str, ...], route: str) -> bool:
 def _closed_at_upstreams(settings: Settings) -> Iterator[Closed]:
     rules = GuardRules(settings)
     for name, upstream in settings.upstreams.items():
-        guards = rules.guards_at(name)
+        guards = [each for each in rules.guards_at(name) if _sees_streams(each)]
         if not guards or not upstream.pass_paths:
             continue
         closing = tuple(each.name for each in guards)
@@ -157,6 +165,12 @@ def guard_warnings(settings: Settings) -> list[str]:
             callers = [*(key.name for key in settings.keys), *(f"{each.name}:…" for each in settings.issuers)]
             known = ", ".join(callers) or ANONYMOUS
             found.append(f"guard {guard.name}: never holds: `keys` has no caller that there is: {known}")
+        sides = [each for each in guard.on if each not in STREAM_SIDES]
+        if sides and not any(
+            settings.models[each].tools for each in _models(guard, settings) if each in settings.models
+        ):
+            shown = " and ".join(sides)
+            found.append(f"guard {guard.name}: {shown} in `on` has no effect: its models use no tools of the gateway")
         if guard.judge is not None and guard.judge.max_exposure:
             why = "its flags wait for nothing" if guard.action == "flag" else "it sees no answers"
             if guard.action == "flag" or "output" not in guard.on:

@@ -42,8 +42,12 @@ class Chain:
     @property
     def due_ms(self) -> int | None:
         """The time to call `flush` if no event comes before. `None` if there is none. Valid until the next call."""
-        times = [due for each in self._processors if (due := each.due_ms) is not None]
-        return min(times) if times else None
+        earliest: int | None = None
+        for each in self._processors:
+            due = each.due_ms
+            if due is not None and (earliest is None or due < earliest):
+                earliest = due
+        return earliest
 
     def flush(self, now_ms: int) -> Iterator[Event]:
         """Yields the held-back events that are due.
@@ -103,7 +107,10 @@ class Chain:
     @property
     def waiting(self) -> int:
         """The characters that wait for a verdict."""
-        return sum([each.waiting for each in self._processors])
+        found = 0
+        for each in self._processors:
+            found += each.waiting
+        return found
 
     def announce(self, finish: Event, now_ms: int = 0) -> Event:
         """Shows the processors a `finish` with `provider_metadata` before it comes; as `Processor.announce`."""

@@ -1,4 +1,4 @@
-"""Calls that the gateway has made, as items of the Responses dialect: `mcp_call`.
+"""Calls that the gateway has made, or asks for, as items of the Responses dialect: `mcp_call`, `mcp_approval_request`.
 
 Owns the names in these items, and how an item becomes a call and its output for a provider. Knows no configuration: an
 item is the gateway's by its id, or by a label that the request itself says to be the gateway's.
@@ -6,13 +6,18 @@ item is the gateway's by its id, or by a label that the request itself says to b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gai_fast.core.requests.stored_ids import is_own_item
 from gai_fast.model.tool_rules import BETWEEN, OWN_LABEL
 
 KIND: Final = "mcp_call"
+REQUEST: Final = "mcp_approval_request"
+RESPONSE: Final = "mcp_approval_response"
+_APPROVAL: Final = re.compile(r"[A-Za-z0-9_-]{22,100}-[1-9][0-9]{0,5}")
+"""The id of an approval that this gateway has asked for: that of the stream, and a number."""
 PREFIX: Final = "mcp"
 """How the ids of these items begin; those of tools that a provider has run begin otherwise."""
 
@@ -60,6 +65,56 @@ def is_gateways(item: Mapping[str, Any], labels: Collection[str] = _NO_LABELS) -
     identifier = item.get("id")
     is_own = isinstance(identifier, str) and identifier.startswith(f"{PREFIX}_") and is_own_item(identifier)
     return is_own or item.get("server_label") in labels
+
+
+def is_own_approval(item: Mapping[str, Any]) -> bool:
+    """Returns whether an item asks for an approval of this gateway's, or answers one, by the form of its id.
+
+    Args:
+        item: The item.
+    """
+    kind = item.get("type")
+    identifier = item.get("id") if kind == REQUEST else item.get("approval_request_id") if kind == RESPONSE else None
+    return isinstance(identifier, str) and _APPROVAL.fullmatch(identifier) is not None
+
+
+class ApprovalAnswer(NamedTuple):
+    """An answer to a request for an approval.
+
+    Attributes:
+        item: The `mcp_approval_response`.
+        request: The `mcp_approval_request` of its id. None if there is none.
+    """
+
+    item: Mapping[str, Any]
+    request: Mapping[str, Any] | None
+
+
+def new_answers(items: Sequence[Any]) -> list[ApprovalAnswer]:
+    """Returns the answers of a conversation that no response has acted on: its `mcp_call` names the request.
+
+    Args:
+        items: The items.
+    """
+    answers: list[Mapping[str, Any]] = []
+    requests: dict[str, Mapping[str, Any]] = {}
+    acted_on: set[str] = set()
+    for item in items:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind == RESPONSE:
+            answers.append(item)
+        elif kind == REQUEST and isinstance(item.get("id"), str):
+            requests[item["id"]] = item
+        elif kind == KIND and isinstance(item.get("approval_request_id"), str):
+            acted_on.add(item["approval_request_id"])
+    found: list[ApprovalAnswer] = []
+    for item in answers:
+        identifier = item.get("approval_request_id")
+        if not isinstance(identifier, str):
+            found.append(ApprovalAnswer(item, None))
+        elif identifier not in acted_on:
+            found.append(ApprovalAnswer(item, requests.get(identifier)))
+    return found
 
 
 class MadeCall(NamedTuple):

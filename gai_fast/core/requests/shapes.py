@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gai_fast.core.requests.gateway_calls import KIND, is_gateways
+from gai_fast.core.requests.gateway_calls import KIND, REQUEST, RESPONSE, is_gateways, is_own_approval
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import is_own_item, may_name_another
 
@@ -185,6 +185,8 @@ def _note_item(shape: RequestShape, item: dict[str, Any]) -> None:
             shape.signed = True
         elif content is not None:
             shape.is_encrypted = True
+    elif kind in (REQUEST, RESPONSE):
+        shape.has_odd_items = shape.has_odd_items or is_own_approval(item)
     if identifier is not None:
         if not begins_as_its_kind(item) or (kind == KIND and is_gateways(item)):
             shape.has_odd_items = True

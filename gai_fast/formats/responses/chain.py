@@ -6,6 +6,7 @@ Pure: gets what is kept as bytes, and knows no store and no route.
 2. Empty messages do not count. Of a failed turn, items that it broke off do not count either.
 3. A call without an output is left out if its turn did not complete, with the reasoning before it: providers refuse
    reasoning that nothing follows. Otherwise it is an error, and so is an output without a call.
+   An answer to the gateway's own request for an approval is left out in later turns: it was acted on, or not at all.
 4. Items of earlier turns that are neither messages, reasoning nor calls of the client's or the gateway's tools are
    understood by their own provider alone, and so is reasoning that is not sealed. `Joined.marks` has their places.
 5. An item of a request's input that has no id of its own has one of the gateway's form. Its number begins at
@@ -22,7 +23,7 @@ from msgspec import Raw
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.json.structure import Structure
-from gai_fast.core.requests.gateway_calls import KIND, is_gateways
+from gai_fast.core.requests.gateway_calls import KIND, REQUEST, RESPONSE, is_gateways, is_own_approval
 from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
@@ -280,7 +281,7 @@ def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
         provider: The provider that answered; empty if it is unknown.
     """
     kind = _kind(item) if isinstance(item, dict) else ""
-    if kind == KIND and is_gateways(item):
+    if (kind == KIND and is_gateways(item)) or (kind in _APPROVALS and is_own_approval(item)):
         return None
     if kind == _REASONING:
         is_sealed = is_ours(item.get("encrypted_content")) or is_own_item(str(item.get("id")))
@@ -359,6 +360,8 @@ class _Conversation:
             mark = mark_of(item, at, kept.provider)
             if mark is not None:
                 self.marks.append(mark)
+            elif kind == RESPONSE:
+                self._left.add(at)
             if kind in _LINKED and at not in self._left:
                 self._linked.append((at, turn))
 
@@ -639,6 +642,7 @@ _UNDERSTOOD: Final = frozenset(
     )
 )
 """The types of items that mean the same to all providers, or that are refused where they mean nothing."""
+_APPROVALS: Final = frozenset((REQUEST, RESPONSE))
 _BROKEN: Final = ("in_progress", "incomplete", "searching", "interpreting", "generating")
 """The states of items that their answer broke off."""
 _TEXTS: Final = {"output_text": "text", "input_text": "text", "text": "text", "refusal": "refusal"}

@@ -3,7 +3,9 @@
 Owns the mapping of each kind of item. Adjacent items of the assistant's turn (messages, reasoning and calls) become one
 native message. Items of tools that the provider ran are dropped: clients send back every item of an answer, and the
 answer's text contains the outcome. A call that the gateway has made is a call and its result, which stands behind the
-calls next to it; one without a result is dropped. Items of built-in tools that the client runs cannot be expressed.
+calls next to it; one without a result is dropped. So is a request for an approval of the gateway's, unless it is
+answered: then it is a call, whose result the run will know. Items
+of built-in tools that the client runs cannot be expressed.
 Items that only their upstream has are refused, whatever `on_unsupported` is: without them it is another question.
 """
 
@@ -12,7 +14,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from gai_fast.core.requests.gateway_calls import KIND, is_gateways, made_call
+from gai_fast.core.requests.gateway_calls import (
+    KIND,
+    REQUEST,
+    RESPONSE,
+    is_gateways,
+    is_own_approval,
+    made_call,
+    name_of,
+    new_answers,
+)
 from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import (
     CallInputs,
@@ -31,7 +42,7 @@ from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS, DIALECT, flat_nam
 from gai_fast.formats.responses.tools import PROVIDER_RUNS
 from gai_fast.model.errors import Unsupported
 
-_CALLS: Final = frozenset(("function_call", "custom_tool_call", KIND))
+_CALLS: Final = frozenset(("function_call", "custom_tool_call", KIND, REQUEST, RESPONSE))
 
 
 class InputReader:
@@ -51,6 +62,8 @@ class InputReader:
         self.additional_tools: list[tuple[str, dict[str, Any]]] = []
         self._lost = lost
         self._labels = labels
+        self._items: list[Any] = []
+        self._decided: frozenset[str] | None = None  # the requests for approvals that are answered
         self._results: list[dict[str, Any]] = []  # of the gateway's calls, until other items than calls follow
         self._calls: dict[str, dict[str, Any]] = {}
         self._inputs = CallInputs()
@@ -68,6 +81,7 @@ class InputReader:
         """
         if len(items) > LIMITS.input_items:
             raise invalid(f"more than {LIMITS.input_items} items", path)
+        self._items = items
         for at, item in enumerate(items):
             self._item(item, f"{path}[{at}]")
         self._add_results()
@@ -98,6 +112,9 @@ class InputReader:
             self.additional_tools.append((path, item))
         elif is_gateways(item, self._labels):
             self._made_call(item, path)
+        elif kind in (REQUEST, RESPONSE) and is_own_approval(item):
+            if kind == REQUEST and item["id"] in self._answered():
+                self._decided_call(item, path)
         elif kind not in PROVIDER_RUNS:
             self._lost.append(path[2:])
 
@@ -233,6 +250,22 @@ class InputReader:
         self._answer().append(part)
         result = {"role": "tool", "call_id": call.call_id, "content": call.output}
         self._results.append({**result, "is_error": True} if call.is_error else result)
+
+    def _answered(self) -> frozenset[str]:
+        if self._decided is None:
+            answers = new_answers(self._items)
+            self._decided = frozenset([str(each.item.get("approval_request_id")) for each in answers])
+        return self._decided
+
+    def _decided_call(self, item: dict[str, Any], path: str) -> None:
+        """Reads a call whose approval this request decides: it has its approval's id, and no result yet."""
+        label, tool = required(item, "server_label", path, str), required(item, "name", path, str)
+        given = self._inputs.read(required(item, "arguments", path, str))
+        call_id = item["id"]
+        part = {"type": "tool_call", "call_id": call_id, "name": name_of(label, tool), "input": given}
+        self._calls[call_id] = part
+        self._answer().append(part)
+        self._results.append({"role": "tool", "call_id": call_id, "content": ""})
 
     def _add_results(self) -> None:
         self.messages += self._results

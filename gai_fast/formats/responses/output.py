@@ -9,7 +9,8 @@ event of the dialect. Streams write these events; whole answers use the items on
    call) is an item of its own, so that clients send it back.
 3. Several calls may be open. A call ends with its `tool.call`; a call without one is `incomplete` at the end.
 4. A call that the gateway makes is an `mcp_call`, which is open until its result. A call that waits for an approval is
-   an `mcp_approval_request` as well; without a result its `mcp_call` is incomplete.
+   an `mcp_approval_request` as well; without a result its `mcp_call` is incomplete. The `mcp_call` of the response that
+   makes or denies such a call names the request.
 5. A tool that the provider runs is an item of the tool's kind, or an `mcp_call` if the dialect has no such kind.
 """
 
@@ -434,6 +435,12 @@ class ResponsesOutput:
         self.take_room(len(arguments))
         self._done(self._new({"id": approval["id"], "type": "mcp_approval_request", **asked, "arguments": arguments}))
 
+    def _name_request(self, event: Event) -> None:
+        """Names the request for a call's approval, if an earlier response has it."""
+        call = self._running.get(event["call_id"])
+        if call is not None and event["approval"]["id"] == event["call_id"]:
+            call.item["approval_request_id"] = event["call_id"]
+
     def _begin_turn(self, event: Event) -> None:
         self.close()
         self.provider = event.get("provider", self.provider)
@@ -547,6 +554,7 @@ _CHANGES: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "tool.call": ResponsesOutput._end_call,
     "tool.result": ResponsesOutput._add_result,
     "approval.required": ResponsesOutput._ask,
+    "approval.decided": ResponsesOutput._name_request,
     "step.start": ResponsesOutput._begin_turn,
     "server_tool": ResponsesOutput._run_tool,
     "image": ResponsesOutput._draw,

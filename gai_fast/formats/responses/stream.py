@@ -18,7 +18,8 @@ parts. Reasoning is the summary of its item, which all clients show. Choices bey
 | `provider.block` | its item if it is a `compaction`; other items are those of `server_tool` |
 | `approval.required` | an `mcp_approval_request` item |
 | `step.start` | the end of the open message: each turn has its own |
-| `safety` `step.end` `json.snapshot` `tool.progress` `approval.decided` | none |
+| `approval.decided` | none: `approval_request_id` of the `mcp_call`, if an earlier response has asked |
+| `safety` `step.end` `json.snapshot` `tool.progress` | none |
 | `step.reset` | none: a step with content is never asked again |
 | `usage` | `usage` of the last `response`, if `finish` has no usage |
 | `warning` | `x_gai.warnings` of the last `response` |

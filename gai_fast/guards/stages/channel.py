@@ -280,12 +280,18 @@ class Channel:
     @property
     def changes(self) -> int:
         """The matches that were masked so far."""
-        return sum([line.changes for line in self._lines])
+        found = 0
+        for line in self._lines:
+            found += line.changes
+        return found
 
     @property
     def restored(self) -> int:
         """The own words that came back so far."""
-        return sum([line.restored for line in self._lines])
+        found = 0
+        for line in self._lines:
+            found += line.restored
+        return found
 
     def take(self, item: str | Event) -> list[Item]:
         """Returns what leaves when a piece of the text comes, or an event behind it."""
@@ -297,7 +303,10 @@ class Channel:
     @property
     def behind(self) -> int:
         """The characters for which no turn had room."""
-        return sum([line.behind for line in self._lines])
+        found = 0
+        for line in self._lines:
+            found += line.behind
+        return found
 
     def go_on(self) -> list[Item]:
         """Returns what leaves of the text for which no turn had room. Those behind the last such guard go on first."""

@@ -345,8 +345,8 @@ class GuardStage(Processor):
 
     def _with_member(self, event: Event, key: str, choice: _Choice) -> Generator[Event, None, list[Item]]:
         channel = Channel(self._guards, choice.number, is_json=True)
-        value, said = yield from self._value(cast("dict[str, Any]", event)[key], channel)
-        return said if _stops(said) else [cast(Event, {**event, key: value}), *said]
+        member, said = yield from self._members(cast("dict[str, Any]", event)[key], channel)
+        return said if _stops(said) else [cast(Event, {**event, key: member}), *said]
 
     def _citations(self, event: Event, choice: _Choice) -> Generator[Event, None, list[Item]]:
         kept: list[dict[str, Any]] = []
@@ -357,7 +357,7 @@ class GuardStage(Processor):
             said += heard
             if passed is uri and not _stops(said):
                 words = {key: citation[key] for key in _QUOTED if key in citation}
-                seen, heard = yield from self._value(words, Channel(self._guards, choice.number, is_json=True))
+                seen, heard = yield from self._members(words, Channel(self._guards, choice.number, is_json=True))
                 said += heard
                 kept.append({**citation, **seen})
             if _stops(said):
@@ -401,6 +401,13 @@ class GuardStage(Processor):
             return (yield from self._value(value, channel))
         masked, said = yield from self._searched(value, channel)
         return (value if _stops(said) else masked), said
+
+    def _members(self, members: Any, channel: Channel) -> Generator[Event, None, tuple[Any, list[Item]]]:
+        """As `_value`, of an object that events have: the names of its members are no texts."""
+        if not isinstance(members, dict):
+            return (yield from self._value(members, channel))
+        values, said = yield from self._value([*members.values()], channel)
+        return dict(zip(members, values, strict=True)), said
 
     def _value(self, value: Any, channel: Channel) -> Generator[Event, None, tuple[Any, list[Item]]]:
         """Returns a JSON value in which each string and key is a text of its own, and what guards say of it.

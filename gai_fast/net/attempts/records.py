@@ -72,6 +72,8 @@ class RunRecord(msgspec.Struct):
         asks: As above.
         seconds: Its time.
         request_key: As in `RunIdentity`.
+        leaves: As in `RunLimits`.
+        answered: The calls that it begins with.
     """
 
     tools: Any
@@ -82,6 +84,8 @@ class RunRecord(msgspec.Struct):
     asks: bool
     seconds: float
     request_key: str
+    leaves: bool = False
+    answered: Any = ()
 
 
 class Version(msgspec.Struct):

@@ -126,8 +126,13 @@ class StreamRun:
 
     __slots__ = ()
 
+    @property
+    def begins_with_calls(self) -> bool:
+        """Whether calls come before the first turn, for which the run asks itself."""
+        return False
+
     def begin(self) -> None:
-        """Called once the first turn is asked."""
+        """Called once the first turn is asked, if the run does not ask for it itself."""
         raise NotImplementedError
 
     def turn_ended(self, finish: Event) -> None:

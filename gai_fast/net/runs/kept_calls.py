@@ -6,7 +6,7 @@ Owns the order of log, state and call. `run_records.py` has the form of the reco
 2. A run that another worker may continue keeps its state too: at the end of each turn, and at the beginning of the
    next. The log is written before the state, and the state before its calls are noted. So the log has every event of
    the state, and the state has every call that was made.
-3. A state that could not be kept is kept before the next call is noted.
+3. A state that could not be kept is tried again, and is kept before the next call is noted.
 4. The results of such a run are kept. Other runs keep none: no worker would read them. A run that only its own worker
    goes on with, behind a wait, has them in its state.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
@@ -28,6 +28,7 @@ from gai_fast.core.call_key import idempotency_key
 from gai_fast.core.run import CallResult, RunCall
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
+from gai_fast.model.limits import SHARED
 from gai_fast.net.runs.run_records import KeptRun, LostRun, OwnedRun, RunRecords
 from gai_fast.net.toolbox.run_calls import NotStored, RunIdentity
 from gai_fast.stores.backend import StoreError
@@ -62,6 +63,9 @@ class KeptCalls:
         self._lost = lost
         self._is_shared = is_shared
         self._owned: OwnedRun | None = None
+        self._has_tried = False  # to begin the record
+        self._again: asyncio.TimerHandle | None = None  # keeps what could not be kept: rule 3
+        self._is_left = False
         self._waiting: deque[tuple[bytes, bytes]] = deque()  # states that are not kept yet: rule 3
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -103,6 +107,18 @@ class KeptCalls:
             self._lost()
         except (StoreError, Error) as problem:
             _log.warning("stream %s: its run is not kept yet: %s", self._identity.stream_id, problem)
+            if self._again is None and not self._is_left:
+                loop = asyncio.get_running_loop()
+                self._again = loop.call_later(SHARED.store_retry, self._try_again)
+
+    def _try_again(self) -> None:
+        self._again = None
+        if self._waiting and not self._is_left:
+            self._start(self._catch_up())
+
+    def leave(self) -> None:
+        """Tries no more to keep what is not kept yet: another worker may continue the run."""
+        self._is_left = True
 
     async def _save(self) -> None:
         async with self._turn:
@@ -119,7 +135,8 @@ class KeptCalls:
 
     async def _own(self) -> OwnedRun:
         if self._owned is None:
-            self._owned = await self._records.begin(self._identity.stream_id, self._identity.caller, 1)
+            again, self._has_tried = self._has_tried, True
+            self._owned = await self._records.begin(self._identity.stream_id, self._identity.caller, 1, again=again)
         return self._owned
 
     async def go_on(self, epoch: int, *, is_own: bool = False) -> KeptRun | None:
@@ -135,12 +152,9 @@ class KeptCalls:
         self._owned, kept = found
         return kept
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Removes what is kept: the run has ended."""
         self._waiting.clear()
-        self._start(self._end())
-
-    async def _end(self) -> None:
         if self._stored is not None:
             await self._stored()  # rule 7; if the store fails, so does what follows
         try:
@@ -177,8 +191,10 @@ class KeptCalls:
 
     async def ended(self, call: RunCall, result: CallResult) -> None:
         """Keeps a result; as `CallRecords.ended`: rule 4."""
-        if self._stored is None or not self._is_shared or call.tool is None:
-            return
+        if self._stored is not None and self._is_shared and call.tool is not None:
+            await asyncio.shield(self._start(self._keep_result(call, result)))
+
+    async def _keep_result(self, call: RunCall, result: CallResult) -> None:
         whole = [result.value, result.is_error, list(result.parts), result.is_truncated, result.duration_ms]
         try:
             async with self._turn:
@@ -210,7 +226,7 @@ class KeptCalls:
         """Returns the key of a call of one of the gateway's tools."""
         assert call.tool is not None
         identity = self._identity
-        return idempotency_key(
+        return call.key or idempotency_key(
             identity.caller, identity.request_key, call.step, call.ordinal, call.tool.address, call.arguments
         )
 

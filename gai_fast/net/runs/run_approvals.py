@@ -59,7 +59,7 @@ class ApprovalDesk:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Starts work on an approval."""
+        """Starts work on what is kept of a run."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -74,7 +74,7 @@ class ApprovalDesk:
         self._tasks.discard(task)
         problem = None if task.cancelled() else task.exception()
         if problem is not None:
-            _log.error("an approval has failed by a bug of the gateway", exc_info=problem)
+            _log.error("what is kept of a run has failed by a bug of the gateway", exc_info=problem)
 
 
 @dataclass(slots=True)
@@ -244,16 +244,21 @@ class RunApprovals:
             await asyncio.sleep(SHARED.store_retry)
             self.hear(approval_id)
             return
-        if found is not None and found[1] is not None:
+        waiting = self._waiting.get(approval_id)
+        if found is None or found[1] is None or waiting is None:
+            return
+        if found[0].digest == waiting.asked.digest:  # else it is about another call, of a turn that was asked again
             self._settle(approval_id, found[1])
 
     def _expire(self, approval_id: str) -> None:
         self._start(self._end_time(approval_id))
 
     async def _end_time(self, approval_id: str) -> None:
-        own = ApprovalDecision("deny", "", EXPIRED)
+        own, waiting = ApprovalDecision("deny", "", EXPIRED), self._waiting.get(approval_id)
+        if waiting is None:
+            return
         try:
-            standing = await self._desk.records.decide(approval_id, own)
+            standing = await self._desk.records.decide(approval_id, own, waiting.asked.digest)
         except StoreError as fault:
             _log.warning("stream %s: the end of an approval is not kept: %s", self._stream_id, fault)
             standing = None

@@ -84,7 +84,7 @@ def message_of_turn(parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]
 def results_of(calls: Sequence[RunCall]) -> list[ToolMessage]:
     """Returns the results of calls that have ended, in order."""
     return [
-        ToolMessage(call_id=call.call_id, content=_content(call.result), is_error=call.result.is_error)
+        ToolMessage(call_id=call.call_id, content=content_of(call.result), is_error=call.result.is_error)
         for call in calls
         if call.result is not None
     ]
@@ -124,7 +124,7 @@ def _object(value: Any) -> Raw:
     return Raw(text) if text.startswith(b"{") else _EMPTY
 
 
-def _content(result: CallResult) -> str | list[TextPart | ImagePart | FilePart]:
+def content_of(result: CallResult) -> str | list[TextPart | ImagePart | FilePart]:
     if not result.parts:
         text = result.value if isinstance(result.value, str) else encode_json(result.value).decode()
         return text or _NO_TEXT

@@ -13,11 +13,13 @@ changes it. Knows neither turns nor tools: it keeps bytes.
 5. A call that has begun is on the disk before it is made, whatever `[store] sync` says.
 6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
+   Those that a run has left to a later request (`leave`) are in no list: no run waits, and that request alone decides.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -42,6 +44,7 @@ CALLS: Final = "call"
 APPROVALS: Final = "approval"
 """The kind of record that holds approvals, and the lists of those that are not decided."""
 
+_log: Final = logging.getLogger("gai_fast.tools")
 _TRIES: Final = 32
 """Attempts to change a list: one fails if another process has changed it since it was read."""
 
@@ -125,6 +128,7 @@ class _Approval(Struct, array_like=True):
     asked: AskedApproval  # without its call, which is in pieces
     size: int  # bytes of the call
     decision: ApprovalDecision | None = None
+    is_left: bool = False  # to a later request
 
 
 _HEADS: Final = msgspec.msgpack.Decoder(_Head)
@@ -135,8 +139,11 @@ _encode: Final = msgspec.msgpack.encode
 
 
 def kept_for(settings: Settings) -> float:
-    """Returns the seconds for which records of runs are kept: as long as their calls may wait, at least."""
-    return max(settings.idempotency.ttl, settings.runs.approval_ttl)
+    """Returns the seconds for which records of runs are kept: as long as a run may last, at least. What it has added is
+    written once, and each of its turns may wait for an approval."""
+    waits = settings.runs.approval_ttl
+    longest = [model.run_timeout + (model.max_steps + 1) * waits for model in settings.models.values()]
+    return max(settings.idempotency.ttl, waits, *longest)
 
 
 class RunRecords:
@@ -153,25 +160,27 @@ class RunRecords:
         self._pieces = _Pieces(records, ttl)
         self._ttl = ttl
         self._clock_ms = clock_ms
+        self._lists = [asyncio.Lock() for _ in range(LIMITS.approval_lists)]  # this process changes one after another
 
     # ---- runs
 
-    async def begin(self, stream_id: str, caller: str, epoch: int) -> OwnedRun:
+    async def begin(self, stream_id: str, caller: str, epoch: int, *, again: bool = False) -> OwnedRun:
         """Begins the record of a run.
 
         Args:
             stream_id: Its stream.
             caller: The name of its caller.
             epoch: The epoch of its owner.
+            again: Whether this owner has tried before, without an answer of the store.
 
         Raises:
-            LostRun: There is a record of this run.
+            LostRun: There is a record of this run, of another owner.
             StoreError: The store fails.
             Overloaded: There is no room for it in the memory of this process.
         """
         raw = _encode(_Head(epoch, 0, -1, epoch, [], {}))
         found = await self._records.swap(RUNS, stream_id, None, raw, self._ttl, caller)
-        if found is not None:
+        if found is not None and not (again and found == raw):
             raise LostRun
         return OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
 
@@ -203,7 +212,10 @@ class RunRecords:
             raise LostRun
         head.epoch = epoch
         run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
-        await run.swap(head)
+        try:
+            await run.swap(head)
+        except LostRun:  # another worker has taken it, or its former owner has changed it since
+            return await self.take_over(stream_id, caller, epoch)
         state = await self._pieces.read(RUNS, _state_name(stream_id, head), head.size)
         added = [
             await self._pieces.read(RUNS, _added_name(stream_id, writer, index), size)
@@ -229,7 +241,10 @@ class RunRecords:
             raise LostRun
         head.epoch = head.writer = epoch
         run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
-        await run.swap(head)
+        try:
+            await run.swap(head)
+        except LostRun:  # as in `take_over`
+            return await self.go_on(stream_id, caller, epoch)
         return run, KeptRun(b"", (), head.begun)
 
     # ---- approvals
@@ -259,25 +274,64 @@ class RunRecords:
             await self._records.delete(APPROVALS, asked.id)
         return is_listed
 
+    async def leave(self, asked: AskedApproval) -> None:
+        """Keeps an approval that a later request decides: rule 7. One that is kept already stays as it is.
+
+        Args:
+            asked: The approval.
+
+        Raises:
+            StoreError: The store fails.
+            Overloaded: There is no room for it in the memory of this process.
+        """
+        await self._pieces.write(APPROVALS, asked.id, asked.call, asked.caller)
+        approval = _Approval(msgspec.structs.replace(asked, call=b""), len(asked.call), is_left=True)
+        await self._records.swap(APPROVALS, asked.id, None, _encode(approval), self._ttl, asked.caller)
+
+    async def left(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
+        """Returns an approval that was left to a later request; otherwise as `asked`."""
+        return await self._find(approval_id, is_left=True)
+
+    async def give_back(self, approval_id: str) -> None:
+        """Takes a decision back whose request has begun nothing.
+
+        Raises:
+            StoreError: The store fails: it stays decided.
+        """
+        raw = await self._records.get(APPROVALS, approval_id)
+        if raw is not None:
+            found = _read_approval(raw)
+            found.decision = None
+            await self._records.swap(APPROVALS, approval_id, raw, _encode(found), self._ttl, found.asked.caller)
+
     async def asked(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
         """Returns an approval and its decision, if there is one. None if there is no such approval.
 
         Raises:
             StoreError: The store fails, or the record is damaged.
         """
+        return await self._find(approval_id, is_left=False)
+
+    async def _find(self, approval_id: str, *, is_left: bool) -> tuple[AskedApproval, ApprovalDecision | None] | None:
         raw = None if "/" in approval_id else await self._records.get(APPROVALS, approval_id)
         if raw is None:
             return None
         found = _read_approval(raw)
+        if found.is_left is not is_left:
+            return None
         call = await self._pieces.read(APPROVALS, approval_id, found.size)
         return msgspec.structs.replace(found.asked, call=call), found.decision
 
-    async def decide(self, approval_id: str, decision: ApprovalDecision) -> ApprovalDecision | None:
+    async def decide(
+        self, approval_id: str, decision: ApprovalDecision, digest: str | None = None
+    ) -> ApprovalDecision | None:
         """Decides an approval, unless it is decided.
 
         Args:
             approval_id: Its id.
             decision: The decision.
+            digest: The digest of the call that the decision is about: a turn that is asked again gives the id to
+                another call. None for any call.
 
         Returns:
             The decision that counts. None if there is no such approval.
@@ -288,12 +342,16 @@ class RunRecords:
         raw = None if "/" in approval_id else await self._records.get(APPROVALS, approval_id)
         while raw is not None:
             found = _read_approval(raw)
+            if digest is not None and digest != found.asked.digest:
+                return None
             if found.decision is not None:
                 return found.decision
             found.decision = decision
             new = _encode(found)
             other = await self._records.swap(APPROVALS, approval_id, raw, new, self._ttl, found.asked.caller)
             if other == raw:
+                if found.is_left:
+                    return decision
                 with suppress(StoreError):  # it is decided: the list forgets it when it would have expired
                     await self._change_list(found.asked, is_open=False)
                 return decision
@@ -305,7 +363,7 @@ class RunRecords:
         left out.
 
         Raises:
-            StoreError: The store fails, or a list is damaged.
+            StoreError: The store fails.
         """
         found: dict[str, int] = {}
         names = [_list_name(number) for number in range(LIMITS.approval_lists)]
@@ -315,7 +373,11 @@ class RunRecords:
 
     async def _change_list(self, asked: AskedApproval, *, is_open: bool) -> bool:
         """Adds an approval to its list, or removes it; returns whether the list has room for it."""
-        name = _list_name(crc32(asked.stream_id.encode()) % LIMITS.approval_lists)
+        number = crc32(asked.stream_id.encode()) % LIMITS.approval_lists
+        async with self._lists[number]:
+            return await self._change(_list_name(number), asked, is_open=is_open)
+
+    async def _change(self, name: str, asked: AskedApproval, *, is_open: bool) -> bool:
         old = await self._records.get(APPROVALS, name)
         for _ in range(_TRIES):
             entries = self._read_list(old)
@@ -338,8 +400,9 @@ class RunRecords:
         now = self._clock_ms()
         try:
             entries = _LISTS.decode(raw)
-        except msgspec.MsgspecError:
-            raise StoreError("damaged", "a list of approvals in the store is damaged") from None
+        except msgspec.MsgspecError:  # it is written anew; what it listed can be decided by whoever knows it
+            _log.warning("a list of approvals in the store is damaged: what it had is listed no longer")
+            return {}
         return {name: expires for name, expires in entries.items() if expires > now}
 
 
@@ -363,7 +426,6 @@ class OwnedRun:
         self._caller = caller
         self._raw = raw
         self._unsure: set[bytes] = set()  # heads that the store may have written without an answer
-        self._size = sum(size for _, size in _read_head(raw).added)
         self._ended: set[str] = set()
         self._turn = asyncio.Lock()  # one change at a time: each swaps the head that the last one has written
 
@@ -383,12 +445,12 @@ class OwnedRun:
         async with self._turn:
             head = _read_head(self._raw)
             former = _read_head(self._raw)
-            self._size += len(added)
+            size = sum(each for _, each in head.added) + len(added) + len(state)
             head.version += 1
             head.writer = head.epoch
             head.begun = {key: times for key, times in head.begun.items() if key not in ended}
             is_too_large = former.version > 0 and former.size < 0
-            if is_too_large or self._size + len(state) > LIMITS.run:
+            if is_too_large or size > LIMITS.run:
                 head.size, head.added = -1, []
             else:
                 head.size = len(state)
@@ -399,9 +461,10 @@ class OwnedRun:
                 await self._pieces.write(RUNS, _state_name(self._stream_id, head), state, self._caller)
             await self.swap(head)
             self._ended -= ended
-            await self._drop_state(former)
-            if head.size < 0:
-                await self._drop_added(former)
+            with suppress(StoreError):  # the state is kept; what is left of the former one expires
+                await self._drop_state(former)
+                if head.size < 0:
+                    await self._drop_added(former)
 
     @property
     def is_whole(self) -> bool:

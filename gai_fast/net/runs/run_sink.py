@@ -7,24 +7,28 @@
    ours, from its start on.
 4. Only the first turn reports changes to its request: later requests have the client's members of the first, and
    messages that the client did not write.
-5. The content of a turn is kept for the next request: as it comes from the provider, before processors change it.
+5. A guard without a verdict is reported once, whatever it has looked at.
+6. A call is complete once another one begins, if its arguments are an object and the calls before it were complete: the
+   chat dialect says so at the end of the turn alone. It is announced then, and not again.
+7. The content of a turn is kept for the next request: as it comes from the provider, before processors change it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Final, Protocol, cast
 
 from gai_fast.core.result import Collector
 from gai_fast.core.sinks import DeltaSink
-from gai_fast.kernels import Part, Piece
+from gai_fast.kernels import Part, Piece, compact_json, parse_exact
 from gai_fast.model.events import DELTAS, Event, JSONText
 from gai_fast.net.attempts.spec import Output
 from gai_fast.processors import Chain, Processor
 
 _OF_STREAMS: Final = frozenset({"start", "finish", "error", "done", "stream.reset", "stream.gap"})
 _CHANGED: Final = "request_changed"
-_CALLS: Final = frozenset({"tool.call.start", "tool.call"})
+_UNJUDGED: Final = "guard_failed"
 
 
 class TurnListener(Protocol):
@@ -41,7 +45,7 @@ class TurnListener(Protocol):
 
 
 class TurnContent:
-    """The content of the turn that streams: rule 5."""
+    """The content of the turn that streams: rule 7."""
 
     def __init__(self) -> None:
         self._collector = Collector(plain=False)
@@ -59,6 +63,43 @@ class TurnContent:
         parts = self._collector.parts()
         self._collector = Collector(plain=False)
         return parts
+
+
+class OpenCalls:
+    """The calls of the turn that streams, until they are complete: rule 6."""
+
+    def __init__(self) -> None:
+        self._call_id = self._name = ""  # of the newest call, until it is complete
+        self._pieces: list[str] = []
+        self._early: set[str] = set()
+        self._is_in_order = True
+
+    def add(self, event: Event, arguments: str) -> None:
+        """Adds a piece of arguments."""
+        if event["call_id"] == self._call_id:
+            self._pieces.append(arguments)
+
+    def begin(self, event: Event) -> Event | None:
+        """Begins a call. Returns the `tool.call` of the one before, if that is complete."""
+        before = self._completed() if self._call_id else None
+        self._call_id, self._name, self._pieces = event["call_id"], event["tool_call"].get("name", ""), []
+        return before
+
+    def end(self, event: Event) -> bool:
+        """Ends a call. Returns whether it was announced before."""
+        if event["call_id"] == self._call_id:
+            self._call_id = ""
+        return event["call_id"] in self._early
+
+    def _completed(self) -> Event | None:
+        compact = compact_json("".join(self._pieces))
+        if self._is_in_order and compact is not None and compact.startswith("{"):
+            with suppress(ValueError):  # too deep
+                given = {"name": self._name, "input": JSONText(compact, parse_exact(compact))}
+                self._early.add(self._call_id)
+                return {"type": "tool.call", "call_id": self._call_id, "tool_call": given}
+        self._is_in_order = False
+        return None
 
 
 class ContentStage(Processor):
@@ -120,6 +161,8 @@ class RunSink:
         self._ids: set[str] = set()  # of the turns before, and of those that are void
         self._own_ids: dict[str, str] = {}  # by the provider's id, of the turn
         self._new_ids: list[str] = []  # of the turn
+        self._unjudged: set[str] = set()  # guards that are reported
+        self._open = OpenCalls()
 
     def event(self, event: Event) -> None:
         """Works as `EventSink.event`."""
@@ -127,6 +170,8 @@ class RunSink:
             self._content.note(event)
         kind = event["type"]
         if kind in DELTAS:
+            if kind == "tool.call.delta":
+                self._open.add(event, event["arguments"])
             self.inner.event(self._named(event) if self._own_ids else event)
         elif kind == "start":
             self._start(event)
@@ -139,14 +184,34 @@ class RunSink:
             self.inner.event({**event, "steps": self._listener.steps_so_far()})
         elif kind in _OF_STREAMS:
             self.inner.event(event)
-        elif self.step > 1 and event.get("reason") == _CHANGED:
+        elif self._is_left_out(event):
             if self._chain is not None:
                 self._chain.leave_out(event)
-        elif kind in _CALLS:
+        elif kind == "tool.call.start":
+            before = self._open.begin(event)
+            if before is not None:
+                self._call("tool.call", {**before, "step": self.step})
+                if self._chain is not None:
+                    self._chain.count_one()
             self._call(kind, {**event, "step": self.step})
+        elif kind == "tool.call":
+            if not self._open.end(event):
+                self._call(kind, {**event, "step": self.step})
+            elif self._chain is not None:
+                self._chain.leave_out(event)
         else:
             stepped: Event = {**event, "step": event.get("step", self.step)}
             self.inner.event(self._named(stepped) if self._own_ids and kind == "reasoning.signature" else stepped)
+
+    def _is_left_out(self, event: Event) -> bool:
+        """Returns whether a client does not get an event: rules 4 and 5."""
+        reason = event.get("reason")
+        if reason == _UNJUDGED and event["type"] == "warning":
+            guard = event.get("guard", "")
+            is_known = guard in self._unjudged
+            self._unjudged.add(guard)
+            return is_known
+        return self.step > 1 and reason == _CHANGED
 
     def begin_step(self, step: int) -> None:
         """Begins another turn."""
@@ -176,6 +241,7 @@ class RunSink:
         """Forgets the calls of a turn that has ended, or is void; their ids stay taken."""
         self._ids.update(self._new_ids)
         self._own_ids, self._new_ids = {}, []
+        self._open = OpenCalls()
 
     def _start(self, event: Event) -> None:
         self.providers[self.step] = event.get("provider", ""), event.get("model", "")
@@ -240,6 +306,8 @@ class RunSink:
     def copied(self, event: Event, text: str) -> None:
         """Works as `DeltaSink.copied`."""
         kind, deltas = event["type"], self._deltas
+        if kind == "tool.call.delta":
+            self._open.add(event, text)
         if self._content is not None:
             noted: Any = {**event, DELTAS[kind]: text}
             self._content.note(noted)

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from gai_fast.core.run import CallEnded, Decided, EndStep, RunCall, ToolRun, Warn, calls_of_record
+from gai_fast.core.run import CallEnded, CallResult, Decided, EndStep, RunCall, ToolRun, Warn, calls_of_record
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, JSONText
 from gai_fast.stores import StreamLog
@@ -173,6 +173,43 @@ def marks_of(said: Sequence[Event]) -> set[Mark]:
         elif kind == "warning" and event.get("reason") == "step_limit":
             found[kind, "step_limit"] = step
     return {*found}
+
+
+def turn_to_ask(state: bytes) -> int:
+    """Returns the turn that a run asks, or asks again, once its calls have ended. Later ones must not be in its log.
+
+    Args:
+        state: Its state; empty if none was kept.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not state:
+        return 1
+    record = decode_state(state).run
+    return len(record["steps"]) + int(record["state"] != "turn")
+
+
+def is_beyond(said: Sequence[Event], turn: int) -> bool:
+    """Returns whether events have the end of a turn, or anything of a later one."""
+    return any(event.get("step", 1) > turn or (event["type"] == "step.end" and event["step"] == turn) for event in said)
+
+
+def results_in(said: Sequence[Event]) -> dict[str, CallResult]:
+    """Returns the results that a log has, by the ids of their calls; not those of a step that is void."""
+    found: dict[str, tuple[int, CallResult]] = {}
+    for event in said:
+        if event["type"] == "step.reset":
+            found = {call_id: each for call_id, each in found.items() if each[0] != event["step"]}
+        elif event["type"] == "tool.result":
+            found[event["call_id"]] = event["step"], _result_of(event)
+    return {call_id: result for call_id, (_, result) in found.items()}
+
+
+def _result_of(event: Event) -> CallResult:
+    is_error, is_truncated = event.get("is_error", False), event.get("truncated", False)
+    parts = tuple(event.get("parts", ()))
+    return CallResult(event["tool_result"], is_error, parts, is_truncated, event["duration_ms"])
 
 
 def mark_of(action: object) -> Mark | None:

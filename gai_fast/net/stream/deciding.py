@@ -4,7 +4,7 @@
 2. A decision names the digest of the call, so that the call that was seen is the one that is made.
 3. A decision is stored before it is sent to the run. If the run's worker is gone, the decision asks for a takeover,
    and the new worker reads it.
-4. The first decision counts. After the end of the run there is nothing to decide.
+4. The first decision counts. After the end of the run there is nothing to decide, and the approval is listed no longer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gai_fast.stores.backend import DECIDED, StoreError
 from gai_fast.stores.health import out_of_reach
 
 _log: Final = logging.getLogger("gai_fast.tools")
+_ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
 
 
 async def decide(
@@ -59,9 +60,12 @@ async def decide(
         if digest != asked.digest:
             text = "the digest is of another call: decide about the call that `approval.required` shows"
             raise Error("invalid_request", text, reason="digest", status=409)
-        if standing is None and not is_over:
-            standing = await records.decide(approval_id, decision)
+        is_decided = standing is not None
+        if standing is None:
+            standing = await records.decide(approval_id, _ENDED if is_over else decision, digest)
         if standing is not decision:
+            if is_decided and not is_over:  # the run may not have heard of it: the store may have failed in between
+                await _tell(engine, asked)
             text = "the call is decided already, or its run has ended"
             raise Error("invalid_request", text, reason="decided", status=409)
     except StoreError:

@@ -35,6 +35,7 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
     if not changed:
         return None
     places = {*changed}
+    restores = check.placeholders is not None
     sent: dict[Path, Any] = {}
     kept: dict[Path, Any] = {}
     left_out: dict[Path, None] = {}
@@ -45,9 +46,10 @@ def new_texts(texts: Sequence[Text], check: InputCheck) -> NewTexts | None:
         if places.isdisjoint(range(begin, at)):
             continue
         sent[text.path] = text.with_strings(check.texts[begin:at])
-        # What has not changed has no placeholder: numbers that stand in a text are not issued.
-        own = [check.own(place) if place in places else check.texts[place] for place in range(begin, at)]
-        kept[text.path] = text.with_strings(own)
+        if restores:
+            # What has not changed has no placeholder: numbers that stand in a text are not issued.
+            own = [check.own(place) if place in places else check.texts[place] for place in range(begin, at)]
+            kept[text.path] = text.with_strings(own)
         if not check.masked.isdisjoint(range(begin, at)):
             left_out.update(dict.fromkeys(text.proofs))
-    return NewTexts(sent, sent if check.placeholders is None else kept, left_out)
+    return NewTexts(sent, kept if restores else sent, left_out)

@@ -12,7 +12,9 @@ not know how a model is asked, how a tool is called, or what decides.
 5. What another worker needs to go on is kept at each end of a turn and before each next one (`runs/kept_calls.py`).
 6. The run of a worker that is gone goes on from what was kept. Its log may have more: what it has is not sent again,
    and a turn that it has begun is void.
-7. If approvals alone are left, the run leaves its session as soon as all is kept, and goes on from that as by rule 6
+7. A run that another one has left calls to (`runs/left_calls.py`) begins with these, as the calls of a first turn whose
+   model nobody has asked.
+8. If approvals alone are left, the run leaves its session as soon as all is kept, and goes on from that as by rule 6
    (`runs/waiting_runs.py`). What is too large, or cannot be recorded, waits in its session.
 """
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Never, Protocol
@@ -33,6 +35,7 @@ from gai_fast.core.run import (
     BeginTurn,
     CallEnded,
     CallResult,
+    CheckCall,
     Decided,
     EndCall,
     EndStep,
@@ -54,8 +57,10 @@ from gai_fast.model.request import Message, Request
 from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.kept_calls import KeptCalls
+from gai_fast.net.runs.left_calls import AnsweredCall, LeftCalls, with_results
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
 from gai_fast.net.runs.run_clock import RunClock
+from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import message_of_turn, next_request, results_of
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, KeptRun, LostRun
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
@@ -67,16 +72,21 @@ from gai_fast.net.runs.run_state import (
     decode_state,
     encode_parts,
     encode_state,
+    is_beyond,
     mark_of,
     marks_of,
+    results_in,
+    turn_to_ask,
 )
 from gai_fast.net.runs.run_tallies import RunSight, RunTallies
+from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.net.stream.session import Session, lost_worker
 from gai_fast.net.toolbox.run_calls import RunCalls, RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
+from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import StoreError
@@ -88,8 +98,12 @@ class RunStreams(Protocol):
     """The part of the engine that runs use.
 
     Attributes:
+        guarding: The guards of new streams.
         others_go_on: Whether other workers may go on with its streams.
     """
+
+    @property
+    def guarding(self) -> StreamGuards: ...
 
     @property
     def others_go_on(self) -> bool: ...
@@ -119,6 +133,8 @@ class RunPlan:
         desk: Where approvals are asked for, and what is kept of runs.
         tallies: The counts of the process.
         streams: The streams of the process.
+        guards: Makes the guards of its calls.
+        answered: The calls that it begins with: rule 7.
     """
 
     request: Request
@@ -131,6 +147,8 @@ class RunPlan:
     desk: ApprovalDesk
     tallies: RunTallies
     streams: RunStreams
+    guards: Callable[[Tell], RunGuards | None]
+    answered: Sequence[AnsweredCall] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +190,15 @@ class RunDriver(StreamRun):
         self._plan = plan
         self._session = session
         self._loop = loop
+        self._guards = plan.guards(self._tell_of_call)
+        self._checks: set[asyncio.Task[None]] = set()
         self._run = ToolRun(
             {name: RunTool(each.address, each.approve, each.idempotent) for name, each in plan.offered.items()},
             plan.client_tools,
             plan.limits,
             session.stream_id,
             {name: each.offered.schema for name, each in plan.offered.items()},
+            checks=self._guards is not None and self._guards.sees_input,
         )
         is_kept = former is not None or spec.begun is not None  # the store has its request
         self._former = former
@@ -196,8 +217,10 @@ class RunDriver(StreamRun):
             self._kept,
             self._call_ended,
             self._progressed,
+            None if self._guards is None else self._guards.result,
         )
         self._approvals = RunApprovals(plan.desk, session.stream_id, plan.identity.caller, self._asked, self._decided)
+        self._left_calls = LeftCalls(plan.desk, session.stream_id, plan.identity.caller, self._left, self._not_left)
         self._sight = RunSight(
             plan.tallies,
             spec.trace,
@@ -238,11 +261,18 @@ class RunDriver(StreamRun):
 
     # -- the stream (`StreamRun`) --
 
+    @property
+    def begins_with_calls(self) -> bool:
+        """Works as `StreamRun.begins_with_calls`: rule 7."""
+        return bool(self._plan.answered)
+
     def begin(self) -> None:
         """Works as `StreamRun.begin`."""
         self._is_over = False
         self._plan.held.take()
-        if self._former is None:
+        if self._former is None and self._plan.answered:
+            self._loop.call_soon(self._begin_with_calls, ())
+        elif self._former is None:
             self._keep_time()
         else:
             self._goes_on = self._loop.create_task(self._go_on(self._former))
@@ -272,10 +302,11 @@ class RunDriver(StreamRun):
         self._clock.stop()
         if self._session.relay.is_over or not self._kept.is_kept:
             self._approvals.close()
-            self._kept.end()
+            self._plan.desk.start(self._kept.end())  # the store is closed after this
         else:  # another worker may continue the run
             self._approvals.leave()
-        for task in (self._goes_on, self._parks):
+            self._kept.leave()
+        for task in (self._goes_on, self._parks, *self._checks):
             if task is not None:
                 task.cancel()
         for action in self._run.stop():
@@ -290,6 +321,8 @@ class RunDriver(StreamRun):
 
     def call_came(self, call_id: str, name: str, arguments: Any) -> str:
         """Works as `TurnListener.call_came`."""
+        if self._run.step.number == 1 and self._plan.answered:
+            return call_id
         actions = self._run.note_call(call_id, name, arguments if _is_json(arguments) else _NOT_JSON)
         self._execute_later(actions)
         return self._run.step.calls[-1].call_id
@@ -330,8 +363,9 @@ class RunDriver(StreamRun):
         event["progress"] = progress.progress
         if progress.total is not None:
             event["total"] = progress.total
-        if progress.text:
-            event["text"] = progress.text
+        text = progress.text if self._guards is None else self._guards.progress(progress.text)
+        if text:
+            event["text"] = text
         self._session.add([event])
 
     def hear(self, approval_id: str) -> None:
@@ -353,13 +387,22 @@ class RunDriver(StreamRun):
             decide = partial(self._run.decide, asked.id, made.decision, asked.digest, made.by, made.reason)
             self._session.guarded(partial(self._happened, decide))
 
+    def _left(self, call: RunCall, asked: AskedApproval) -> None:
+        self._asked(call, asked)
+        if not self._is_over:
+            self._session.guarded(partial(self._happened, partial(self._run.leave, call)))
+
+    def _not_left(self, call: RunCall, reason: str) -> None:
+        if not self._is_over and call.phase == "asking":
+            self._session.guarded(partial(self._happened, partial(self._run.deny, call, reason)))
+
     def _keep_time(self) -> None:
         """Lets the time of the run go on, or stand still: rule 3."""
         is_waiting = self._run.state is RunState.WAITING
         self._sight.waits(is_waiting)
         if is_waiting:
             self._clock.wait()
-            if self._kept.is_kept and (self._parks is None or self._parks.done()):
+            if self._kept.is_kept and not self._plan.limits.leaves and (self._parks is None or self._parks.done()):
                 self._parks = self._loop.create_task(self._park())
                 self._parks.add_done_callback(self._parked)
         elif self._run.state is not RunState.ENDED:
@@ -403,9 +446,50 @@ class RunDriver(StreamRun):
             elif isinstance(action, BeginTurn):
                 self._begin_turn(action)
             elif isinstance(action, AskApproval):
-                self._approvals.ask(action.call, action.digest)
+                self._ask_approval(action)
+            elif isinstance(action, CheckCall):
+                self._check(action.call)
             else:
                 self._tell(action)
+
+    def _ask_approval(self, asked: AskApproval) -> None:
+        call = asked.call
+        if not self._plan.limits.leaves:
+            ask = self._approvals.ask_on if self._has else self._approvals.ask  # the lost worker may have asked
+            ask(call, asked.digest)
+            return
+        made = [part for part in self._parts if part["type"] == "tool_call"]
+        signature = made[call.ordinal].get("signature", "") if call.ordinal < len(made) else ""
+        self._left_calls.ask(call, asked.digest, self._kept.key_of(call), signature)
+
+    def _tell_of_call(self, events: Sequence[Event]) -> None:
+        """Sends what guards say of a call."""
+        if not self._is_over:
+            self._session.add([*events])
+
+    def _check(self, call: RunCall) -> None:
+        """Has guards look at the arguments of a call."""
+        check = self._loop.create_task(self._checked(call))
+        self._checks.add(check)
+        check.add_done_callback(self._check_ended)
+
+    async def _checked(self, call: RunCall) -> None:
+        assert self._guards is not None
+        checked = await self._guards.arguments(call)
+        if not self._is_over:
+            self._session.guarded(partial(self._happened, partial(self._note_checked, call, *checked)))
+
+    def _note_checked(self, call: RunCall, arguments: Any, problem: CallResult | None) -> Sequence[Action]:
+        """Notes what guards let through of a call. What was kept of it before is not what is made."""
+        is_changed = arguments is not call.arguments
+        actions = self._run.call_checked(call, arguments, problem)
+        if is_changed and self._run.state in (RunState.CALLING, RunState.WAITING):
+            self._keep()
+        return actions
+
+    def _check_ended(self, check: asyncio.Task[None]) -> None:
+        self._checks.discard(check)
+        self._fail_by(check)
 
     def _end_call(self, call: RunCall) -> None:
         self._calls.end(call)
@@ -442,11 +526,55 @@ class RunDriver(StreamRun):
     # -- the next turn --
 
     def _begin_turn(self, turn: BeginTurn) -> None:
-        calls = self._run.steps[-2].calls
-        self._said += [message_of_turn(self._parts, calls), *results_of(calls)]
+        self._say(self._parts, self._run.steps[-2].calls)
         self._content.take()  # drops content that came after the turn's end
         self._keep()
         self._loop.call_soon(self._session.guarded, partial(self._reserve, turn))
+
+    def _say(self, parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]) -> None:
+        """Adds a turn and its results to the conversation, which has the calls of rule 7."""
+        if any(call.key for call in calls):
+            self._plan = replace(self._plan, request=with_results(self._plan.request, calls, self._plan.answered))
+        else:
+            self._said += [message_of_turn(parts, calls), *results_of(calls)]
+
+    def _begin_with_calls(self, said: Sequence[Event]) -> None:
+        """Begins with the calls that an earlier run has left: rule 7.
+
+        Args:
+            said: What the log has of them.
+        """
+        if self._is_over:
+            return
+        answered, spec = self._plan.answered, self._spec
+        known = {event.get("call_id") for event in said if event["type"] == "tool.call"}
+        provider = get_provider(spec.model.upstream.provider).provider
+        start: Event = {"type": "start", "provider": provider, "model": spec.model.name}
+        calls: list[Event] = [
+            {
+                "type": "tool.call",
+                "call_id": each.approval_id,
+                "tool_call": {"name": each.name, "input": each.call.input},
+            }
+            for each in answered
+            if each.approval_id not in known
+        ]
+        self._session.open_run([*(() if said else (start,)), *calls])
+        if not self._is_over:
+            self._session.guarded(partial(self._make_left_calls, answered))
+
+    def _make_left_calls(self, answered: Sequence[AnsweredCall]) -> None:
+        actions: list[Action] = []
+        for each in answered:
+            call, noted = each.call, self._run.note_decided
+            actions += noted(each.approval_id, each.name, call.input, call.key, each.decision, each.by, each.reason)
+        self._finish = {"type": "finish", "finish_reason": "tool_calls"}
+        self._usages.append({})
+        self._content.take()
+        actions += self._run.end_turn("tool_calls")
+        if self._run.state is not RunState.ENDED:
+            self._keep(())
+        self._execute_now(actions)
 
     def _reserve(self, turn: BeginTurn) -> None:
         """Asks for a turn, once it may be paid: rule 2."""
@@ -494,7 +622,7 @@ class RunDriver(StreamRun):
             self._plan.streams.leave_to_other(self._plan.identity.stream_id)
 
     async def _park(self) -> None:
-        """Leaves the session once all is kept, if the run still waits then: rule 7."""
+        """Leaves the session once all is kept, if the run still waits then: rule 8."""
         while not self._is_over and self._run.state is RunState.WAITING:
             if self._approvals.work:
                 await asyncio.wait([*self._approvals.work])
@@ -516,18 +644,13 @@ class RunDriver(StreamRun):
     def _parked(self, task: asyncio.Task[None]) -> None:
         if self._parks is task:
             self._parks = None
-        self._report(task)
-
-    def _report(self, task: asyncio.Task[None]) -> None:
-        problem = None if task.cancelled() else task.exception()
-        if problem is not None and not self._is_over:
-            self._session.guarded(partial(_raise, problem))
+        self._fail_by(task)
 
     async def _go_on(self, former: FormerOwner) -> None:
         """Goes on with the run of a worker that is gone."""
         try:
             kept = await self._kept.go_on(former.epoch, is_own=former.is_own)
-            results = {} if kept is None else await self._results(kept)
+            results = {} if kept is None else await self._results(kept, former.said)
             actions = None if kept is None else self._recall(former.said, kept, results)
         except LostRun:
             self._lose()
@@ -544,15 +667,22 @@ class RunDriver(StreamRun):
 
     def _gone_on(self, task: asyncio.Task[None]) -> None:
         self._goes_on = None
-        self._report(task)
+        self._fail_by(task)
 
-    async def _results(self, kept: KeptRun) -> dict[str, CallResult | None]:
+    def _fail_by(self, task: asyncio.Task[None]) -> None:
+        """Ends the stream if a task has failed."""
+        problem = None if task.cancelled() else task.exception()
+        if problem is not None and not self._is_over:
+            self._session.guarded(partial(_raise, problem))
+
+    async def _results(self, kept: KeptRun, said: Sequence[Event]) -> dict[str, CallResult | None]:
         """Returns what is known of the calls of the last turn, by their ids; as for `ToolRun.load`."""
         found: dict[str, CallResult | None] = {}
         if not kept.state:
             return found
+        told = results_in(said)
         for call in calls_of_state(kept.state):
-            result = await self._kept.result(call)
+            result = await self._kept.result(call) or told.get(call.call_id)
             if result is not None or self._kept.key_of(call) in kept.begun:
                 found[call.call_id] = result
         return found
@@ -564,9 +694,9 @@ class RunDriver(StreamRun):
             ValueError: What is kept is damaged.
         """
         self._has = marks_of(said)
+        if is_beyond(said, turn_to_ask(kept.state)):
+            raise ValueError("the state of the later turns is gone")
         if not kept.state:  # the first turn was cut
-            if any(event.get("step", 1) > 1 or event["type"] == "step.end" for event in said):
-                raise ValueError("the state of the later turns is gone")
             self._sink.go_on(1, {}, (), has_start=bool(said))
             return []
         memory = decode_state(kept.state)
@@ -580,7 +710,7 @@ class RunDriver(StreamRun):
         try:
             self._session.relay.recall_turns(memory.usages)
             for step, parts in zip(steps, turns[:-1], strict=False):
-                self._said += [message_of_turn(parts, step.calls), *results_of(step.calls)]
+                self._say(parts, step.calls)
         except (KeyError, TypeError):
             raise ValueError("not the parts of a turn") from None
         self._parts = turns[-1]
@@ -590,13 +720,19 @@ class RunDriver(StreamRun):
 
     def _load(self, actions: Sequence[Action]) -> None:
         """Goes on from a state: the turn that it has begun is asked again, and calls go on."""
+        if not self._usages and self._plan.answered:  # their state was not kept: none of them was made
+            self._begin_with_calls(self._former.said if self._former is not None else ())
+            return
         if not self._usages:  # of the first turn, which was cut
             self._loop.call_soon(self._session.guarded, partial(self._reserve, BeginTurn(1, without_tools=False)))
             self._keep_time()
             return
         self._execute(actions)
         for asked in self._run.asked():
-            self._approvals.ask_on(asked.call, asked.digest)
+            if self._plan.limits.leaves:
+                self._ask_approval(asked)
+            else:
+                self._approvals.ask_on(asked.call, asked.digest)
         self._keep_time()
         self._session.advance()
 

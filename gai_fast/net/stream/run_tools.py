@@ -9,7 +9,7 @@ Owns the toolbox of the configuration. A run keeps the one that it began with, u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw
 
+from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import RunLimits
 from gai_fast.kernels import encode_json
@@ -27,7 +28,9 @@ from gai_fast.model.settings import KeySettings, ModelSettings, Settings
 from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
 from gai_fast.net.attempts.records import RunRecord
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
+from gai_fast.net.runs.left_calls import AnsweredCall
 from gai_fast.net.runs.run_approvals import ApprovalDesk
+from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import with_tools
 from gai_fast.net.runs.run_records import RunRecords, kept_for
 from gai_fast.net.runs.run_tallies import RunTallies
@@ -63,6 +66,9 @@ class RunOffer:
         held: The toolbox.
         offered: The tools by the names that the model sees.
         model: The model that the request asks.
+
+    Attributes:
+        answered: The calls whose approvals the request has decided: it begins with them.
     """
 
     def __init__(
@@ -72,13 +78,33 @@ class RunOffer:
         self._held = held
         self._offered = offered
         self._model = model
+        self.answered: Sequence[AnsweredCall] = ()
 
     @property
     def may_ask(self) -> bool:
         """Whether calls of a tool that it offers wait for a person."""
         return any(tool.approve for tool in self._offered.values())
 
-    def attach(self, spec: StreamSpec, stream_id: str, request_key: str | None, *, asks: bool) -> None:
+    @property
+    def records(self) -> RunRecords:
+        """The records of runs."""
+        return self._tools.desk.records
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Starts work on approvals, which goes on without its request."""
+        self._tools.desk.start(work)
+
+    def name_of(self, address: str) -> str | None:
+        """Returns the name by which the model sees a tool. None if it is not offered.
+
+        Args:
+            address: Its name in configurations.
+        """
+        return next((name for name, tool in self._offered.items() if tool.address == address), None)
+
+    def attach(
+        self, spec: StreamSpec, stream_id: str, request_key: str | None, *, asks: bool, leaves: bool = False
+    ) -> None:
         """Makes the stream of a spec a run.
 
         Args:
@@ -86,6 +112,7 @@ class RunOffer:
             stream_id: Its id.
             request_key: The idempotency key of the request. None if it has none.
             asks: Whether somebody is asked for approvals.
+            leaves: Whether these are left to a later request.
 
         Raises:
             Error: The request cannot be a run.
@@ -103,17 +130,21 @@ class RunOffer:
         spec.request = whole = _whole(request, self._offered)
         spec.prompt_characters = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
+        if self.answered:
+            steps += 1  # no model is asked in the first one
         plan = RunPlan(
             whole,
             self._offered,
             names,
-            RunLimits(steps, model.max_tool_calls, model.parallel_tools, asks),
+            RunLimits(steps, model.max_tool_calls, model.parallel_tools, asks, leaves),
             model.run_timeout,
             RunIdentity(spec.caller, spec.request_id, stream_id, request_key or stream_id),
             self._held,
             self._tools.desk,
             self._tools.tallies,
             self._tools.streams,
+            self._tools.guards_of(spec, stream_id, model.name),
+            self.answered,
         )
         spec.run = partial(self._tools.begun, plan, None)
         if spec.log_header is not None:
@@ -199,19 +230,34 @@ class RunTools:
             whole,
             offered,
             frozenset(record.client_tools),
-            RunLimits(record.max_steps, record.max_tool_calls, record.parallel_tools, record.asks),
+            RunLimits(record.max_steps, record.max_tool_calls, record.parallel_tools, record.asks, record.leaves),
             record.seconds,
             RunIdentity(spec.caller, spec.request_id, stream_id, record.request_key),
             self._held,
             self.desk,
             self.tallies,
             self.streams,
+            self.guards_of(spec, stream_id, spec.model.name if spec.log_header is None else spec.log_header.model),
+            msgspec.convert(record.answered, tuple[AnsweredCall, ...]),
         )
         return lambda epoch: partial(self.begun, plan, FormerOwner(said, epoch, is_own))
 
     def begun(self, plan: RunPlan, former: FormerOwner | None, session: Session, spec: StreamSpec) -> StreamRun:
         """Makes the run of a stream that begins here, or goes on."""
         return RunDriver(plan, session, spec, self.timers, self.loop, former)
+
+    def guards_of(self, spec: StreamSpec, stream_id: str, model: str) -> Callable[[Tell], RunGuards | None]:
+        """Returns what makes the guards of a run's calls.
+
+        Args:
+            spec: The first attempt of its stream.
+            stream_id: The id of the stream.
+            model: The model that the client asked for.
+        """
+        let = spec.let
+        placeholders = None if let is None else let.placeholders
+        info = StreamInfo(stream_id, spec.request_id, model=model, caller=spec.caller, placeholders=placeholders)
+        return partial(self.streams.guarding.of_run, info)
 
     def wish(
         self,
@@ -311,6 +357,8 @@ def _record_of(plan: RunPlan) -> RunRecord:
         limits.asks,
         plan.seconds,
         plan.identity.request_key,
+        limits.leaves,
+        msgspec.to_builtins(plan.answered),
     )
 
 

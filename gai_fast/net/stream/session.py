@@ -65,6 +65,10 @@ _HOLDING_END: Final[Phase] = Phase.HOLDING_END
 _OVER: Final[Phase] = Phase.OVER
 
 
+def _nothing() -> None:
+    pass
+
+
 def lost_worker() -> Error:
     """Returns the failure of a stream whose worker is gone."""
     return Error("network", "the worker that ran this stream is gone", reason="worker_lost")
@@ -175,8 +179,9 @@ class Session(ReadStream):
         )
         self.attempts = Attempts(targets, spec, stream_id, self._meter, loop, now)
         self.intake = Intake(self, self.attempts, self._delivery, self._meter, self._timers, clock)
-        awaits_store = said is None and spec.begun is not None and spec.begun(self._ask_now)
-        waits = said is not None or awaits_store or self.attempts.waits()
+        has_calls = self._run is not None and self._run.begins_with_calls
+        awaits_store = said is None and spec.begun is not None and spec.begun(_nothing if has_calls else self._ask_now)
+        waits = said is not None or awaits_store or has_calls or self.attempts.waits()
         attempt = None if waits else self.attempts.first(self.intake, now)
         is_made = False
         try:
@@ -189,7 +194,7 @@ class Session(ReadStream):
                 self.relay.watch(spec.trace.output)
             if said is not None:
                 self._resume(said)
-            elif attempt is None and not awaits_store:
+            elif attempt is None and not awaits_store and not has_calls:
                 self._ask_later(LIMITS.unmeasured_check)
             self.arm()
             if self._run is not None:
@@ -403,6 +408,15 @@ class Session(ReadStream):
         """Sends what is gathered."""
         if self.phase is _RUNNING and self._delivery.is_committed:
             self.guarded(self._send)
+
+    def open_run(self, events: Sequence[Event]) -> None:
+        """Begins a run with calls; as `Relay.open_run`."""
+        self.guarded(partial(self._open_run, events))
+
+    def _open_run(self, events: Sequence[Event]) -> None:
+        self._clock.tick()
+        self.relay.open_run(events)
+        self.advance()
 
     def finish_run(self, finish: Event) -> None:
         """Ends the run well; as `Relay.finish_run`."""

@@ -555,6 +555,7 @@ class TakeOvers:
             is_large=kept.is_large,
             session=None if kept.session is None else NamedSession(*kept.session),
             home=kept.home,
+            let=let,
         )
         return spec, context
 

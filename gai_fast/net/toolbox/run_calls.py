@@ -4,7 +4,7 @@ Owns the order of record and call. It must not know turns, nor where records are
 
 1. A call that is not idempotent is made once its record is stored. If it cannot be stored, it is not made: an error.
    It is stored as late as can be: a call whose arguments are refused, or that waits for its place, has none.
-2. A result is recorded before the run has it.
+2. A result is recorded before the run has it, as guards have let it through.
 3. Whatever fails is a result: a text of at most `limits.tool_problem` characters that is an error, and no traceback.
 4. A call that is ended is cancelled at once: its connection closes, its server hears of it, its function is cancelled.
    Its result, if there is one, is dropped.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -87,6 +87,7 @@ class RunCalls:
         records: Where their records are kept.
         ended: Called with each result.
         progressed: Called with each notice of progress.
+        guarded: Returns what guards let through of a result. None if none looks.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class RunCalls:
         records: CallRecords,
         ended: CallEnd,
         progressed: Callable[[RunCall, ToolProgress], object],
+        guarded: Callable[[CallResult], Awaitable[CallResult]] | None = None,
     ) -> None:
         self._toolbox = toolbox
         self._offered = offered
@@ -104,6 +106,7 @@ class RunCalls:
         self._records = records
         self._ended = ended
         self._progressed = progressed
+        self._guarded = guarded
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by id of the call
         self._dropped: set[asyncio.Task[None]] = set()  # those that are ended
 
@@ -156,6 +159,8 @@ class RunCalls:
         result = await self._result(call, traceparent)
         duration = round((asyncio.get_running_loop().time() - began) / _MS)
         whole = replace(result, duration_ms=duration)
+        if self._guarded is not None:
+            whole = await self._guarded(whole)
         try:
             await self._records.ended(call, whole)
         except NotStored as problem:
@@ -169,7 +174,7 @@ class RunCalls:
         if tool is None or source is None:
             return _error("the tool is not there any more")
         identity = self._identity
-        key = idempotency_key(
+        key = call.key or idempotency_key(
             identity.caller, identity.request_key, call.step, call.ordinal, tool.address, call.arguments
         )
         meta = ToolMeta(

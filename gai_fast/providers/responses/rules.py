@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.gateway_calls import KIND, as_function_call, is_gateways
+from gai_fast.core.requests.gateway_calls import KIND, as_function_call, is_gateways, is_own_approval
 from gai_fast.core.requests.shapes import RequestShape, begins_as_its_kind
 from gai_fast.core.requests.signatures import is_ours, open_signature
 from gai_fast.core.requests.stored_ids import is_own_item
@@ -74,6 +74,8 @@ class ResponsesRules(RequestRules):
             breathe()
             if isinstance(item, dict) and item.get("type") == KIND and is_gateways(item):
                 sent += [self._item(own, at) for own in as_function_call(item)]
+                continue
+            if isinstance(item, dict) and is_own_approval(item):
                 continue
             fitted = self._item(item, at) if isinstance(item, dict) else item
             if not self._thinks and isinstance(fitted, dict):

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer
+from gai_fast.formats import Format
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings
@@ -115,19 +117,37 @@ def _bad_tools(text: str) -> Error:
     return Error("invalid_request", text, reason="tools")
 
 
-async def list_tools(tools: RunTools, wish: RunWish, then: Callable[[RunOffer], object]) -> None:
-    """Calls with what a run offers, once that is known.
+async def list_tools(
+    tools: RunTools, wish: RunWish, answers: Sequence[ApprovalAnswer], caller: str, then: Callable[[RunOffer], object]
+) -> None:
+    """Calls with what a run offers, once that is known, and what it has decided.
 
     Args:
         tools: The tools of the process.
         wish: The run.
+        answers: The request's answers to requests for approvals.
+        caller: The name of its caller.
         then: The function.
+
+    Raises:
+        Error: As `read_answers`.
     """
-    then(await tools.offer(wish))
+    offer = await tools.offer(wish)
+    if answers:
+        from gai_fast.server.admission.approval_answers import read_answers  # most requests have none
+
+        offer.answered = await read_answers(offer, caller, answers)
+    then(offer)
 
 
 def asks_approvals(
-    headers: Mapping[str, str], asked: str | None, negotiated: Negotiated, model: ModelSettings, *, is_stream: bool
+    headers: Mapping[str, str],
+    asked: str | None,
+    negotiated: Negotiated,
+    model: ModelSettings,
+    *,
+    is_stream: bool,
+    leaves: bool = False,
 ) -> bool:
     """Returns whether a run asks a person for approvals. If not, it denies such calls.
 
@@ -137,6 +157,7 @@ def asks_approvals(
         negotiated: The form of its response.
         model: The model that it asks.
         is_stream: Whether the response is a stream.
+        leaves: Whether its run would leave them to a later request, and wait for nothing.
 
     Raises:
         Error: It asks for what there is not.
@@ -144,11 +165,19 @@ def asks_approvals(
     named = headers.get(APPROVALS_HEADER, asked)
     if named not in (None, _ASK, _DENY):
         raise Error("invalid_request", f"the header {APPROVALS_HEADER} must be {_ASK} or {_DENY}", reason="approvals")
-    if named == _ASK and negotiated.name == _RESPONSES:
-        raise Error("unsupported", "a response cannot ask for approvals yet", reason="approvals")
     if named is not None:
         return named == _ASK
-    return is_stream and negotiated.format.asks_approvals and not model.upstream.takes_credentials
+    return leaves or (is_stream and negotiated.format.asks_approvals and not model.upstream.takes_credentials)
+
+
+def leaves_approvals(dialect: Format, negotiated: Negotiated) -> bool:
+    """Returns whether a run leaves approvals to a later request, which answers them.
+
+    Args:
+        dialect: The format of its route.
+        negotiated: The form of its response.
+    """
+    return dialect.name == _RESPONSES and negotiated.format.name == _RESPONSES
 
 
 def check_run(negotiated: Negotiated, answers: int) -> None:

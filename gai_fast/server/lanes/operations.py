@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _ASSETS: Final = {
     "index.html": "text/html; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
+    "approval.js": "text/javascript; charset=utf-8",
     "copy.js": "text/javascript; charset=utf-8",
     "formats.js": "text/javascript; charset=utf-8",
     "markdown.js": "text/javascript; charset=utf-8",

@@ -40,6 +40,13 @@ class Limits:
     approvals_bytes: int = 16 * MIB
     """Bytes of their calls, of which each may have 256 KiB: the list ends behind the first that has more."""
 
+    approval_answers: int = 128
+    """Answers to requests for approvals in one request of the Responses dialect: each is read from the store, and may
+    have a call of 256 KiB."""
+
+    approval_id: int = 128
+    """Characters of an approval's id that is looked for: a stream's id has 100 at most."""
+
     run_time_keys: int = 4096
     """Keys of the store: each is in the memory of every worker, 2 KiB, and in the admin API's list."""
 
@@ -509,7 +516,10 @@ class Limits:
     """Seconds between two charges of a running stream: a worker that is killed loses the cost of so long."""
 
     spend_look: int = 500
-    """Running streams that are charged in one turn: 5 ms. With more than that each waits for its turn."""
+    """Running streams that are charged in one turn: 5 ms."""
+
+    spend_turn: float = 0.1
+    """Seconds between two such turns: 5,000 streams a beat, for 5 % of the loop. With more a beat takes longer."""
 
     scrape_rows: int = 8
     """Rows of one metric (a histogram of one model is 24 lines) that a scrape writes in one loop iteration: about

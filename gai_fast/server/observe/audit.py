@@ -36,16 +36,16 @@ def audit(action: str, key: str | None, client_ip: str | None, target: str | Non
     _log.info(Entry(fields, lambda: " ".join(f"{name}={value!r}" for name, value in fields.items() if name != "msg")))
 
 
-_STOPPED: Final = {"input": 400, "output": 200}
-"""The statuses of a request that a guard refuses, and of an answer that it ends."""
+_STOPPED: Final = {"input": 400, "output": 200, "tool_input": 200, "tool_result": 200}
+"""The statuses of a request that a guard refuses, of an answer that it ends, and of one whose calls it stops."""
 
 
 def audit_stop(guard: str, on: str, stream_id: str, caller: str) -> None:
-    """Logs that a guard has ended a stream, or refused a request.
+    """Logs that a guard has ended a stream, refused a request, or stopped a call of a tool.
 
     Args:
         guard: The guard's name.
-        on: `input` or `output`.
+        on: What it has looked at.
         stream_id: The stream's id; empty for a request that starts none.
         caller: The caller's name.
     """

@@ -46,9 +46,6 @@ class ChargedStream(Protocol):
     def charges(self) -> tuple[Charge, ...]:
         """The cost of the stream, if its client disconnected now."""
 
-    def progress(self) -> tuple[float, float | None, int]:
-        """Works as `Session.progress`: the first item is the seconds since the request."""
-
 
 class SpendSink:
     """Charges each stream's cost to its key, model, upstreams and day. A `MetricsSink`.
@@ -139,20 +136,20 @@ class RunningSpend:
         self._loop = loop
         self._streams = streams
         self._sink = sink
-        self._unseen: list[ChargedStream] = []  # the streams that the next looks come to
-        self._wait()
-
-    def _wait(self) -> None:
-        self._handle = self._loop.call_later(LIMITS.spend_beat, self._look)
+        self._unseen: list[ChargedStream] = []  # the streams that the next turns come to
+        self._next = loop.time() + LIMITS.spend_beat
+        self._handle = loop.call_at(self._next, self._look)
 
     def _look(self) -> None:
-        self._wait()
         if not self._unseen:
+            self._next = max(self._next + LIMITS.spend_beat, self._loop.time() + LIMITS.spend_turn)
             self._unseen = [*self._streams.values()]
         for _ in range(min(LIMITS.spend_look, len(self._unseen))):
             stream = self._unseen.pop()
-            if stream.stream_id in self._streams and stream.progress()[0] >= LIMITS.spend_beat:
+            if stream.stream_id in self._streams:
                 self._sink.charge_running(stream)
+        at = self._loop.time() + LIMITS.spend_turn if self._unseen else self._next
+        self._handle = self._loop.call_at(at, self._look)
 
     def close(self) -> None:
         """Charges no more; idempotent."""

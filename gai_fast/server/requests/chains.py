@@ -230,7 +230,7 @@ def whole(body: dict[str, Any], raw: bytes, found: Found) -> WholeRequest:
     Raises:
         Error: An item is unknown; a call lacks its output, or an output its call; or the conversation is too large.
     """
-    containers = count_opening(raw)
+    containers = count_opening(bytes(raw))  # a checked body is of a type of its own
     outputs: list[Raw | None] = []
     for kept in found.turns:
         breathe()

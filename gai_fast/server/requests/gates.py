@@ -106,7 +106,8 @@ class _Plan(Gate):
         if tools is not None:
             wish = passage.run_wish(tools)
             if wish is not None:
-                return partial(list_tools, tools, wish, passage.plan_run)
+                caller = passage.incoming.http.caller
+                return partial(list_tools, tools, wish, passage.answers(), caller, passage.plan_run)
         passage.plan()
         return None
 
@@ -230,6 +231,30 @@ class _Chat(Gate):
         self._claims.started(passage)
 
 
+class _Approvals(Gate):
+    """Decides what a run's client has answered, once nothing else can refuse it: `admission/approval_answers.py`."""
+
+    __slots__ = ("_engine",)
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def admit(self, passage: Passage) -> Wait | None:
+        offer = passage.incoming.run
+        if offer is None or not offer.answered:
+            return None
+        from gai_fast.server.admission.approval_answers import Decisions  # most requests have none
+
+        passage.decisions = decisions = Decisions(offer)
+        passage.hold(self)
+        return decisions.take
+
+    def leave(self, passage: Passage) -> None:
+        decisions = passage.decisions
+        if decisions is not None and passage.stream_id not in self._engine.streams:
+            decisions.give_back()
+
+
 class Gates:
     """The gates of one server.
 
@@ -264,6 +289,7 @@ class Gates:
             ("shared answers", _SharedAnswers(engine)),
             ("admission", _Admission(engine)),
             ("chat", _Chat(self._chats)),
+            ("", _Approvals(engine)),
         )
         return tuple([gate for name, gate in order if not name or name in names])
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.processing.processor import StreamInfo
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
@@ -33,6 +34,7 @@ from gai_fast.stores import StreamLog
 
 if TYPE_CHECKING:
     from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
+    from gai_fast.server.admission.approval_answers import Decisions
 
 
 class Answered(NamedTuple):
@@ -101,12 +103,14 @@ class Passage:
         may_share: Its answer may be one that others share.
         sharing: The way to such an answer, if other processes may have it.
         log: The log of its durable stream, once that has started.
+        decisions: What it has decided about calls of an earlier response. None if that is nothing.
     """
 
     __slots__ = (
         "_held",
         "body",
         "chat",
+        "decisions",
         "demand",
         "incoming",
         "is_parsed",
@@ -140,6 +144,7 @@ class Passage:
         self.may_share = False
         self.sharing: SharedAnswer | None = None
         self.log: StreamLog | None = None
+        self.decisions: Decisions | None = None
         self._held: list[Gate] | None = None
 
     # -- the kind of request --
@@ -185,6 +190,10 @@ class Passage:
             Error: It asks for what it may not use.
         """
         return None
+
+    def answers(self) -> Sequence[ApprovalAnswer]:
+        """Returns its answers to requests for approvals, if it is a run."""
+        return ()
 
     def plan_run(self, offer: RunOffer) -> None:
         """Plans a run; as `plan`.

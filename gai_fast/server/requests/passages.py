@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from gai_fast.core.processing.processor import StreamInfo
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer, is_own_approval, new_answers
 from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse_request, provider_blocks
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
@@ -732,10 +733,26 @@ class ResponsesPassage(DialectPassage):
         """Works as `Passage.run_wish`: nothing is offered that the request does not name."""
         named = named_tools(self._asked.body) if self._generates else None
         if named is None:
+            if any(is_own_approval(each.item) for each in self.answers()):
+                raise _without_tools()
             return None
         key = self.incoming.http.key
         model = self._home.specs.settings.chosen(self._asked.model, key)
         return tools.wish(model, key, named.patterns, named.approve)
+
+    def answers(self) -> Sequence[ApprovalAnswer]:
+        """Works as `Passage.answers`."""
+        items = self._asked.body.get("input")
+        return new_answers(items) if self._generates and isinstance(items, list) else ()
+
+    def plan_again(self, let: LetThrough) -> None:
+        """Works as `Passage.plan_again`."""
+        offer = self.incoming.run
+        if offer is not None and offer.answered:
+            from gai_fast.server.admission.approval_answers import with_reasons  # most requests have none
+
+            offer.answered = with_reasons(offer.answered, self.answers())
+        super().plan_again(let)
 
     def _use_own(self, own: ClientRequest, before: dict[str, Any], left_out: Collection[Path]) -> None:
         self._own = own
@@ -898,6 +915,11 @@ def _with_texts(
             mark._replace(place=mark.place - bisect(gone, mark.place)) for mark in asked.marks if mark.place not in gone
         ]
     return new
+
+
+def _without_tools() -> Error:
+    text = "mcp_approval_response: name the tools of the call in `tools`, as the request did that has asked"
+    return Error("invalid_request", text, reason="approval")
 
 
 def _item_of(path: Path) -> int | None:

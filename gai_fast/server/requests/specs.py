@@ -43,7 +43,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.further_models import check_further_models
 from gai_fast.server.admission.negotiation import Negotiated
-from gai_fast.server.admission.run_requests import asks_approvals, check_run, named_tools
+from gai_fast.server.admission.run_requests import asks_approvals, check_run, leaves_approvals, named_tools
 from gai_fast.server.http.head_facts import UNSUPPORTED_HEADER
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -188,9 +188,11 @@ class SpecBuilder:
             model = _for_background(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
         offer, asks = incoming.run, False
+        leaves = offer is not None and leaves_approvals(incoming.format, negotiated)
         if offer is not None and offer.may_ask:
-            asks = asks_approvals(incoming.http.headers, None, negotiated, model, is_stream=asked.stream)
-            is_durable = is_durable or asks  # as above
+            headers = incoming.http.headers
+            asks = asks_approvals(headers, None, negotiated, model, is_stream=asked.stream, leaves=leaves)
+        is_durable = is_durable or (asks and not leaves)  # as above
         wants_usage = asked.wants_usage or model.stream.usage == "always"
         is_logged = is_durable and not asked.whole
         context = self._context(
@@ -235,7 +237,7 @@ class SpecBuilder:
         spec = specs.spec(model, before=None)
         if offer is not None:
             check_run(negotiated, max(answers_of(asked.body), answers_of(spec.request)))
-            offer.attach(spec, context.stream_id, key, asks=asks)
+            offer.attach(spec, context.stream_id, key, asks=asks, leaves=leaves)
         return spec, context
 
     def of_record(

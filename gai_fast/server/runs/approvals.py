@@ -72,7 +72,7 @@ class ApprovalRoutes:
             found, size = [], 0
             for at in range(0, len(first), LIMITS.approvals_read):
                 batch = first[at : at + LIMITS.approvals_read]
-                read = [each for each in await asyncio.gather(*map(self._records.asked, batch)) if each is not None]
+                read = [each for each in await asyncio.gather(*map(self._read, batch)) if each is not None]
                 found += read
                 size += sum(len(asked.call) for asked, _ in read)
                 if size > LIMITS.approvals_bytes:
@@ -81,6 +81,15 @@ class ApprovalRoutes:
             raise out_of_reach() from None
         rows = [_row(asked) for asked, decision in found if decision is None]
         return incoming.json_reply({"total": len(listed), "data": rows})
+
+    async def _read(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
+        """Returns an approval as `RunRecords.asked`. None also if it is damaged: the others are listed nevertheless."""
+        try:
+            return await self._records.asked(approval_id)
+        except StoreError as problem:
+            if problem.fault != "damaged":
+                raise
+            return None
 
     async def _decide(self, incoming: Incoming, stream_id: str, approval_id: str, given: Decision) -> Reply:
         by = "" if incoming.http.key is None else incoming.http.caller

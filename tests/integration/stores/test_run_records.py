@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from gai_fast.model.settings import IdempotencySettings, ModelSettings, RunSettings, Secret, Settings, UpstreamSettings
 from gai_fast.net.runs.run_records import (
     APPROVALS,
     CALLS,
@@ -25,6 +29,7 @@ from gai_fast.net.runs.run_records import (
     LostRun,
     OwnedRun,
     RunRecords,
+    kept_for,
 )
 from gai_fast.stores.backend import Backend, Records, StoreError
 from gai_fast.stores.records import MemoryRecords
@@ -236,6 +241,61 @@ async def test_a_change_without_an_answer_is_no_other_workers() -> None:
         await run.started("key", 1)
 
 
+async def test_states_that_the_store_could_not_take_count_for_no_bound(change_limits: ChangeLimits) -> None:
+    change_limits(run=2 * len(LARGE))
+    records = Unanswering(time.monotonic)
+    run = await of(records).begin(STREAM, "alice", 1)
+    records.is_unanswering = True
+    for _ in range(3):
+        with pytest.raises(StoreError):
+            await run.save(b"state", LARGE)
+    records.is_unanswering = False
+    await run.save(b"state", LARGE)
+    assert (await taken(records))[1] == KeptRun(b"state", [LARGE], {})
+
+
+class Changing(MemoryRecords):
+    """Records that the former owner of a run changes as soon as another worker has read them.
+
+    Attributes:
+        change: Changes them, once.
+    """
+
+    change: Callable[[], Awaitable[object]] | None = None
+
+    async def get(self, kind: str, name: str) -> bytes | None:
+        found = await super().get(kind, name)
+        if kind == RUNS and self.change is not None:
+            change, self.change = self.change, None
+            await change()
+        return found
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_former_owner_that_lives_does_not_keep_its_run(is_kept: bool) -> None:
+    records = Changing(time.monotonic)
+    run = await of(records).begin(STREAM, "alice", 1)
+    if is_kept:
+        await run.save(b"state")
+    records.change = partial(run.started, "key", 1)
+    found = await of(records).go_on(STREAM, "alice", 2)
+    assert found is not None
+    assert found[1] == KeptRun(b"state" if is_kept else b"", () if not is_kept else [], {"key": 1})
+    with pytest.raises(LostRun):
+        await run.started("key", 2)
+
+
+def test_records_are_kept_as_long_as_a_run_may_wait_in_each_turn() -> None:
+    upstream = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:9/v1", Secret("sk-canary"))
+    model = ModelSettings("m", upstream, "m", max_steps=3, run_timeout=20.0)
+    settings = Settings(
+        models={"m": model}, idempotency=IdempotencySettings(60.0), runs=RunSettings(approval_ttl=100.0)
+    )
+    assert kept_for(settings) == 420.0
+    assert kept_for(replace(settings, idempotency=IdempotencySettings(1000.0))) == 1000.0
+    assert kept_for(replace(settings, models={})) == 100.0
+
+
 @pytest.mark.parametrize("kind", [RUNS, CALLS])
 async def test_what_is_missing_is_damaged_and_never_shorter(kind: str) -> None:
     records = MemoryRecords(time.monotonic)
@@ -329,6 +389,23 @@ async def test_an_approval_is_asked_for_listed_and_decided_once(both: tuple[Reco
     assert await here.listed() == {"gai_1-2": LATER}
 
 
+async def test_an_approval_that_is_left_is_in_no_list_and_decided_once(both: tuple[Records, Records]) -> None:
+    here, there = map(of, both)
+    await here.leave(asked(1, call=LARGE))
+    assert await there.listed() == {}
+    assert await there.asked("gai_1-1") is None, "no other route decides it"
+    assert await there.left("gai_1-1") == (asked(1, call=LARGE), None)
+    approve = ApprovalDecision("approve", "alice")
+    assert await there.decide("gai_1-1", approve) is approve
+    await here.leave(asked(1, call=LARGE))  # by a worker that goes on with the run
+    assert await here.left("gai_1-1") == (asked(1, call=LARGE), approve)
+    await there.give_back("gai_1-1")
+    assert await here.left("gai_1-1") == (asked(1, call=LARGE), None)
+    await there.give_back("gai_1-9")
+    assert await here.ask(asked(2), 10)
+    assert await here.left("gai_1-2") is None
+
+
 async def test_of_many_decisions_at_once_one_counts(both: tuple[Records, Records]) -> None:
     assert await of(both[0]).ask(asked(1), 10)
     decisions = [ApprovalDecision("deny", f"person {number}") for number in range(8)]
@@ -366,10 +443,38 @@ async def test_what_has_expired_holds_no_place(both: tuple[Records, Records]) ->
     assert await there.ask(asked(1, "gai_1"), 1)
 
 
+async def test_a_decision_is_about_one_call(both: tuple[Records, Records]) -> None:
+    """A turn that is asked again gives the id of its approval to another call."""
+    here, there = map(of, both)
+    assert await here.ask(asked(1), 10)
+    assert await there.ask(msgspec.structs.replace(asked(1), digest="of another call"), 10)
+    approve = ApprovalDecision("approve", "alice")
+    assert await here.decide("gai_1-1", approve, "digest 1") is None
+    assert await there.asked("gai_1-1") == (msgspec.structs.replace(asked(1), digest="of another call"), None)
+    assert await here.decide("gai_1-1", approve, "of another call") is approve
+
+
+async def test_a_process_lists_as_many_approvals_at_once_as_it_is_asked_for(both: tuple[Records, Records]) -> None:
+    here = of(both[0])
+    await asyncio.gather(*[here.ask(asked(number), 10) for number in range(100)])
+    assert len(await here.listed()) == 100
+
+
 async def test_no_approval_is_lost_when_many_are_listed_at_once(both: tuple[Records, Records]) -> None:
     stores = [of(both[number % 2]) for number in range(24)]
     await asyncio.gather(*[each.ask(asked(number), 10) for number, each in enumerate(stores)])
     assert len(await stores[0].listed()) == 24
+
+
+async def test_a_damaged_list_is_written_anew(caplog: pytest.LogCaptureFixture) -> None:
+    records = MemoryRecords(time.monotonic)
+    assert await of(records).ask(asked(1), 10)
+    [place] = [name for _, name in records._table._records if name.startswith("list/")]
+    await records.put(APPROVALS, place, b"\xc1", 60.0)
+    assert await of(records).ask(asked(2), 10)
+    assert [*await of(records).listed()] == ["gai_1-2"]
+    assert await of(records).decide("gai_1-1", ApprovalDecision("approve")) is not None
+    assert "a list of approvals in the store is damaged" in caplog.text
 
 
 async def test_a_full_list_refuses(both: tuple[Records, Records], change_limits: ChangeLimits) -> None:

@@ -33,11 +33,13 @@ class Till:
 
     Args:
         held: How many calls wait.
+        said: Its answer. None means the number of the call.
     """
 
-    def __init__(self, held: int = 0) -> None:
+    def __init__(self, held: int = 0, said: bytes | None = None) -> None:
         self.journal: list[dict[str, str]] = []
         self._held = held
+        self._said = said
 
     async def handle(self, peer: Peer) -> None:
         while True:
@@ -45,7 +47,7 @@ class Till:
             self.journal.append({**head, "arguments": body})
             if len(self.journal) <= self._held:
                 await asyncio.sleep(60)
-            said = b'{"paid": %d}' % len(self.journal)
+            said = self._said or b'{"paid": %d}' % len(self.journal)
             size = b"content-length: %d\r\n" % len(said)
             await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + size + b"\r\n" + said)
 
@@ -232,3 +234,47 @@ async def test_an_approval_is_asked_on_and_decided_once(
     assert [event["approval"]["decision"] for event in events_of(got, "approval.decided")] == ["approve"]
     assert events_of(got, "tool.result")[0]["tool_result"] == {"paid": 1}
     assert len(model.asked) == 2
+
+
+GUARD = '[[guard]]\nname = "birds"\nuse = "words"\nwords = ["kestrel"]\non = ["tool_input", "tool_result"]\n'
+
+
+@pytest.mark.parametrize("is_idempotent", [False, True])
+async def test_a_call_whose_arguments_guards_have_changed_is_not_sent_again(
+    net: Net, folder: Path, url: str, is_idempotent: bool
+) -> None:
+    till = Till(held=1)
+    scene = Scene(net, folder, url, till, Model(["Wait. ", ("pay", {"city": "kestrel"})], ["Done."]))
+
+    async def is_called(server: Server, stream_id: str) -> bool:
+        return len(till.journal) == 1 and await is_known(server, stream_id)
+
+    got = await scene.run(is_called, GUARD, "idempotent = true" if is_idempotent else "")
+    [result] = events_of(got, "tool.result")
+    assert {call["arguments"] for call in till.journal} == {'{"city":"[words]"}'}
+    assert len(till.journal) == 1 + is_idempotent
+    assert len({call["idempotency-key"] for call in till.journal}) == 1
+    assert result["tool_result"] == ({"paid": 2} if is_idempotent else UNKNOWN)
+    assert text_of(got) == "Wait. Done."
+
+
+async def test_a_result_is_used_as_guards_have_let_it_through(net: Net, folder: Path, url: str) -> None:
+    model = Model(["Wait. ", ("pay", {"city": "Oslo"})], ["", "Done."])
+
+    async def hold(peer: Peer) -> None:
+        if len(model.asked) == 2:  # of the first worker
+            await asyncio.sleep(60)
+
+    model.turns[1][0] = hold
+    till = Till(said=b'{"kestrel": "a kestrel"}')
+
+    async def is_asked(server: Server, stream_id: str) -> bool:
+        return len(model.asked) == 2 and await is_known(server, stream_id, 7)
+
+    got = await Scene(net, folder, url, till, model).run(is_asked, GUARD)
+    [result] = events_of(got, "tool.result")
+    assert result["tool_result"] == {"[words]": "a [words]"}
+    assert model.results(1) == model.results(2) == ['{"[words]":"a [words]"}']
+    assert len(till.journal) == 1
+    assert not [each for each in folder.rglob("*") if each.is_file() and b"a kestrel" in each.read_bytes()]
+    assert text_of(got) == "Wait. Done."

@@ -35,7 +35,7 @@ from tests.integration.forked import ForkedProcess
 from tests.integration.stores.servers import RedisServer
 from tests.integration.test_cli import environment
 from tests.soak.client import Connection, CutError
-from tests.soak.outlive.readers import BEHIND, BY_NUMBER, FORMATS, ROUTES, Reader
+from tests.soak.outlive.readers import BEHIND, BY_NUMBER, FORMATS, ROUTES, Reader, bearer
 from tests.soak.outlive.upstream import Answer, WordsUpstream
 
 SERVERS: Final = 3
@@ -109,6 +109,8 @@ class Outlive:
         self._last = 0
         self._shared = socket.create_server(("127.0.0.1", 0), backlog=1000)
         self._host = f"127.0.0.1:{self._shared.getsockname()[1]}"
+        self._words = (60, 200)
+        self._killed: dict[int, float] = {}  # when, in monotonic seconds
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_killing = False
 
@@ -119,21 +121,28 @@ class Outlive:
             await asyncio.gather(*(self._start() for _ in range(SERVERS)))
             await asyncio.gather(*(self._keep_on() for _ in range(STREAMS)))
             await asyncio.gather(*self._tasks)
+            await self._ended()
         finally:
             for server in [*self._servers.values()]:
                 await self._end(server)
             await self._upstream.stop()
             self._shared.close()
 
+    async def _ended(self) -> None:
+        """Judges what is known once all streams have ended; the servers run."""
+
     # -- servers --
+
+    def _configuration(self, number: int) -> str:
+        """Returns the configuration of a server."""
+        return _CONFIGURATION.format(url=self._url, sync=self._sync, port=self._upstream.port, number=number)
 
     async def _start(self) -> None:
         self._last += 1
         number = self._last
         folder = self._folder / f"{number}"
         folder.mkdir()
-        text = _CONFIGURATION.format(url=self._url, sync=self._sync, port=self._upstream.port, number=number)
-        (folder / "gai-fast.toml").write_text(text)
+        (folder / "gai-fast.toml").write_text(self._configuration(number))
         errors = folder / "log"
         with errors.open("wb") as file:
             arguments = ("serve", "--fd", self._shared)
@@ -179,27 +188,32 @@ class Outlive:
         return answer.server == server or not answer.is_running
 
     async def _kill(self, server: Killed) -> None:
+        self._killed[server.number] = time.monotonic()
         await self._end(server)
         await self._start()
         self._is_killing = False
 
     # -- streams --
 
+    def _secret(self, number: int) -> str:
+        """Returns the secret of a stream's key. Empty: it has none."""
+        return ""
+
     async def _keep_on(self) -> None:
         while self._left and not self.faults:
             await self._stream()
 
     async def _stream(self) -> None:
-        words = self._random.randint(60, 200)
+        words = self._random.randint(*self._words)
         number = self._tally["streams"]
         self._tally["streams"] += 1
-        answer = Answer(f"{self._sync}-{number}", words, [])
+        answer = Answer(f"{self._sync}-{number}", words, [], self._secret(number))
         answer.kills = [self._random.randint(1, len(answer.text) - 1) for _ in range(self._random.randint(1, 2))]
         answer.kills.sort()
         self._upstream.answers[answer.tag] = answer
         route = ROUTES[number % len(ROUTES)]
         form = BY_NUMBER if route.form == "responses" else FORMATS[number % len(FORMATS)]
-        readers = [Reader(self._host, each, self._random) for each in (route.form, "gai", form)]
+        readers = [Reader(self._host, each, self._random, answer.secret) for each in (route.form, "gai", form)]
         self._tally[f"streams of {route.path}"] += 1
         body = {**route.asking(answer.tag), "model": ("prefill", "repeats")[number // len(FORMATS) % 2]}
         first = asyncio.create_task(readers[0].start(route.path, body, answer.tag))
@@ -226,7 +240,7 @@ class Outlive:
         if readers[0].is_unknown and answer.asked <= most_asked:
             self._tally["never stored"] += 1
             return
-        state = await self._state(readers[0].stream_id)
+        state = await self._state(readers[0].stream_id, answer.secret)
         what = f"{answer.tag} ({readers[0].stream_id}, lost {answer.lost}, {state})"
         takeovers = state.get("takeovers", 0)
         self._tally["take-overs"] += takeovers
@@ -249,12 +263,12 @@ class Outlive:
             if reader.text != answer.text:
                 self.faults.append(f"{who}: {_difference(reader.text, answer.text)}")
 
-    async def _state(self, stream_id: str) -> dict[str, Any]:
-        for _ in range(20):
+    async def _state(self, stream_id: str, secret: str) -> dict[str, Any]:
+        for _ in range(150):  # if its server was killed before the end was stored, it is generated once more
             try:
                 connection = await Connection.open(self._host)
-                path, headers = f"/api/v1/streams/{stream_id}", {"accept": "application/json", "connection": "close"}
-                reply = await connection.ask("GET", path, None, headers)
+                headers = {"accept": "application/json", "connection": "close", **bearer(secret)}
+                reply = await connection.ask("GET", f"/api/v1/streams/{stream_id}", None, headers)
                 body = await reply.rest()
                 connection.close()
                 state: dict[str, Any] = json.loads(body)
@@ -276,10 +290,16 @@ def _difference(text: str, wanted: str) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the soak; returns the exit code."""
+def main(arguments: Sequence[str] | None = None, kind: type[Outlive] = Outlive, kills: int = 1000) -> int:
+    """Runs the soak; returns the exit code.
+
+    Args:
+        arguments: Those of the command line.
+        kind: What it runs for each store.
+        kills: How many servers are killed, unless the command line says so.
+    """
     parser = argparse.ArgumentParser(prog="soak-outlive", description="Servers are killed amid streams.")
-    parser.add_argument("--kills", type=int, default=1000, help="how many (default: 1000)")
+    parser.add_argument("--kills", type=int, default=kills, help=f"how many (default: {kills})")
     parser.add_argument("--stores", default="sqlite,redis", help="of which kind (default: both)")
     parser.add_argument("--sync", default="before_send,batched", help="`[store] sync` (default: both)")
     parser.add_argument("--seed", type=int, help="of everything random (default: a new one)")
@@ -287,10 +307,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed is None:
         options.seed = SystemRandom().randrange(1_000_000)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # its servers end with it
-    return asyncio.run(_soak(options))
+    return asyncio.run(_soak(options, kind))
 
 
-async def _soak(options: argparse.Namespace) -> int:
+async def _soak(options: argparse.Namespace, kind: type[Outlive]) -> int:
     random, tally = Random(options.seed), Counter[str]()
     cases = [(store, sync) for store in options.stores.split(",") for sync in options.sync.split(",")]
     faults = 0
@@ -304,7 +324,7 @@ async def _soak(options: argparse.Namespace) -> int:
                 redis = RedisServer(Path(name))
                 redis.start()
                 url = redis.url
-            outlive = Outlive(Path(name), url, sync, kills, random, tally)
+            outlive = kind(Path(name), url, sync, kills, random, tally)
             try:
                 await outlive.run()
             finally:

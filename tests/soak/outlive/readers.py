@@ -60,6 +60,7 @@ class Reader:
         host: Of all servers.
         form: One of `FORMATS`.
         random: Of its waits.
+        secret: Of its key. Empty: it has none.
 
     Attributes:
         text: What it has now.
@@ -73,7 +74,7 @@ class Reader:
         stream_id: The stream. Empty until it is known.
     """
 
-    def __init__(self, host: str, form: str, random: Random) -> None:
+    def __init__(self, host: str, form: str, random: Random, secret: str = "") -> None:
         self.form, _, self._framing = form.partition(" ")
         self.text = ""
         self.ends = 0
@@ -84,6 +85,7 @@ class Reader:
         self.stream_id = ""
         self._host = host
         self._random = random
+        self._key = bearer(secret)
         self._last = 0
         self._line = b""
         self._rest = b""
@@ -121,7 +123,7 @@ class Reader:
         self._rest = b""
         try:
             connection = await Connection.open(self._host)
-            reply = await connection.ask(method, path, body, headers)
+            reply = await connection.ask(method, path, body, {**headers, **self._key})
             if reply.status == 503:
                 await reply.rest()
                 raise CutError("busy")
@@ -255,6 +257,11 @@ _READ: Final = {
     "openai": _chat, "completions": _completions, "anthropic": _messages, "responses": _responses, "simple": _simple,
     "vercel": _vercel, "agui": _agui,
 }  # fmt: skip
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """Returns the headers that name a key. Empty without a secret."""
+    return {"authorization": f"Bearer {secret}"} if secret else {}
 
 
 def _reason(error: Mapping[str, Any]) -> str:

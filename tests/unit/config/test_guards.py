@@ -121,6 +121,8 @@ class TestWhatAGuardBecomes:
         assert guard == GuardSettings(
             "people", "pii", action="stop", kinds=("ip", "card"), replacement="<{category}>", **shared
         )
+        [guard] = place.guards(PII + 'on = ["tool_result", "tool_input"]')
+        assert guard.on == ("tool_result", "tool_input")
         [guard] = place.guards(PII + 'restore = true\non = ["input"]')
         assert guard == GuardSettings("people", "pii", on=("input",), kinds=KINDS, restore=True)
         [guard] = place.guards(WORDS + 'normalize = true\nreplacement = ""')
@@ -180,16 +182,11 @@ class TestWhatGuardsMustNotHave:
                 WORDS + 'action = "replace"',
                 "5: `action` in [[guard]] 'names' must be mask, stop or flag, not 'replace'",
             ),
-            (WORDS + "on = []", "5: `on` in [[guard]] 'names' must have 1 to 2 entries, not []"),
+            (WORDS + "on = []", "5: `on` in [[guard]] 'names' must have 1 to 4 entries, not []"),
             (WORDS + 'on = ["input", "input"]', "5: `on` in [[guard]] 'names' has an entry twice"),
-            (WORDS + 'on = ["outputs"]', "5: `on` in [[guard]] 'names' has 'outputs'; known: input, output"),
             (
-                WORDS + 'on = ["output", "tool_input"]',
-                "`on` in [[guard]] 'names' has tool_input, which is not sup",
-            ),
-            (
-                WORDS + 'on = ["tool_result"]',
-                "5: `on` in [[guard]] 'names' has tool_result, which is not supported yet",
+                WORDS + 'on = ["outputs"]',
+                "5: `on` in [[guard]] 'names' has 'outputs'; known: input, output, tool_input, tool_re",
             ),
             (WORDS + "models = []", "5: `models` in [[guard]] 'names' must have 1 to 1000 entries, not []"),
             (WORDS + "keys = []", "5: `keys` in [[guard]] 'names' must have 1 to 1000 entries, not []"),

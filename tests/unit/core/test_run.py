@@ -21,6 +21,7 @@ from gai_fast.core.run import (
     BeginTurn,
     CallEnded,
     CallResult,
+    CheckCall,
     Decided,
     EndCall,
     EndStep,
@@ -55,7 +56,7 @@ def told(actions: list[Action]) -> list[str]:
     words = []
     for each in actions:
         match each:
-            case BeginCall(call) | EndCall(call) | CallEnded(call):
+            case CheckCall(call) | BeginCall(call) | EndCall(call) | CallEnded(call):
                 words.append(f"{type(each).__name__.removeprefix('Call')} {call.call_id}")
             case AskApproval(call, _):
                 words.append(f"Ask {call.call_id}")
@@ -412,6 +413,69 @@ class TestRecords:
         assert (done, other.state) == ([], RunState.ENDED)
 
 
+class TestGuards:
+    def run_of(self, **limits: Any) -> ToolRun:
+        return ToolRun(TOOLS, CLIENT, RunLimits(**{"asks": True, **limits}), "s", checks=True)
+
+    def again(self, run: ToolRun, *, checks: bool = True, **calls: CallResult | None) -> tuple[ToolRun, list[str]]:
+        other = ToolRun(TOOLS, CLIENT, RunLimits(asks=True), "s", checks=checks)
+        return other, told(other.load(json.loads(json.dumps(run.record())), calls))
+
+    def test_a_call_is_checked_before_it_is_made(self) -> None:
+        run = self.run_of()
+        [search, write, shot], done = asked(run, "docs__search", "docs__write", "screenshot")
+        assert done == ["CheckCall a1", "CheckCall b1"], "the client's calls are its own"
+        assert told(run.call_checked(search, {"q": "x"})) == ["BeginCall a1"]
+        assert told(run.call_checked(write, {"q": "y"})) == []
+        assert told(run.end_turn("tool_calls")) == ["BeginCall b1"]
+        assert [call.arguments for call in (search, write, shot)] == [{"q": "x"}, {"q": "y"}, {"q": "c"}]
+
+    def test_a_check_that_outlasts_the_turn_keeps_the_run_calling(self) -> None:
+        run = self.run_of()
+        [write, invoice], _ = asked(run, "docs__write", "invoice")
+        assert told(run.end_turn("tool_calls")) == []
+        assert run.state is RunState.CALLING
+        assert told(run.call_checked(invoice, {"q": "masked"})) == ["Ask b1"]
+        assert told(run.call_checked(write, {})) == ["BeginCall a1"]
+        [(call, digest)] = run.asked()
+        assert (call.arguments, run.end_call(write, OK) != []) == ({"q": "masked"}, True)
+        assert run.state is RunState.WAITING
+        assert told(run.decide("s-1", "approve", digest)) == ["Decided b1 approve", "BeginCall b1"]
+
+    def test_what_guards_stop_is_never_made(self) -> None:
+        run = self.run_of()
+        [invoice], _ = asked(run, "invoice")
+        run.end_turn("tool_calls")
+        stopped = CallResult("no", is_error=True)
+        assert told(run.call_checked(invoice, {}, stopped)) == ["Ended a1", "EndStep 1", "BeginTurn 2"]
+        assert invoice.result == stopped
+
+    @pytest.mark.parametrize("end", [lambda run: run.end_turn("length"), ToolRun.reset_turn, ToolRun.end_time])
+    def test_a_check_that_is_too_late_changes_nothing(self, end: Callable[[ToolRun], list[Action]]) -> None:
+        run = self.run_of()
+        [write], _ = asked(run, "docs__write")
+        end(run)
+        assert told(run.call_checked(write, {})) == []
+        assert write.arguments == {"q": "a"}
+
+    def test_another_worker_checks_what_was_not_checked(self) -> None:
+        run = self.run_of()
+        asked(run, "docs__write")
+        run.end_turn("tool_calls")
+        other, done = self.again(run)
+        assert (done, other.state) == (["CheckCall a1"], RunState.CALLING)
+        assert told(other.call_checked(other.step.calls[0], {"q": "x"})) == ["BeginCall a1"]
+        assert self.again(run, checks=False)[1] == ["BeginCall a1"]
+
+    def test_a_call_that_was_checked_and_made_since_the_record_is_not_made_again(self) -> None:
+        run = self.run_of()
+        asked(run, "docs__search", "docs__write", "docs__write", "invoice")
+        run.end_turn("tool_calls")
+        other, done = self.again(run, a1=None, b1=None, c1=OK, d1=None)
+        assert done == ["CheckCall a1", "Ended b1", "Ended c1", "Decided d1 approve", "Ended d1"]
+        assert [call.result for call in other.step.calls] == [None, UNKNOWN, OK, UNKNOWN]
+
+
 def test_what_stops_a_run_ends_its_calls() -> None:
     run = run_of()
     [search, *_], _ = asked(run, "docs__search", "invoice")
@@ -432,10 +496,12 @@ def test_every_state_but_the_end_can_be_left_and_the_end_is_final() -> None:
 class Driver:
     """Drives a run by choices of a test, and checks what always holds."""
 
-    def __init__(self, data: st.DataObject, limits: RunLimits) -> None:
+    def __init__(self, data: st.DataObject, limits: RunLimits, *, checks: bool) -> None:
         self.data = data
         self.limits = limits
-        self.run = ToolRun(TOOLS, CLIENT, limits, "s")
+        self.checks = checks
+        self.run = ToolRun(TOOLS, CLIENT, limits, "s", checks=checks)
+        self.checking: list[RunCall] = []
         self.turns = 1
         self.running: list[RunCall] = []
         self.asking: dict[str, tuple[RunCall, str]] = {}
@@ -448,7 +514,10 @@ class Driver:
         for each in actions:
             assert not self.finished, "nothing follows the end"
             match each:
+                case CheckCall(call):
+                    self.checking.append(call)
                 case BeginCall(call):
+                    assert not self.checks or call.arguments == {"checked": True}
                     self.running.append(call)
                     self.begun[call.call_id] += 1
                     assert call.tool is not None
@@ -460,6 +529,7 @@ class Driver:
                     self.running.remove(call)
                 case CallEnded(call):
                     self.running = [other for other in self.running if other is not call]
+                    self.checking = [other for other in self.checking if other is not call]
                     self.asking.pop(call.approval_id, None)
                     self.ended[call.call_id] += 1
                     if call.call_id in self.records:
@@ -491,6 +561,9 @@ class Driver:
             for reason in ("stop", "tool_calls", "length"):
                 found[f"end {reason}"] = lambda reason=reason: run.end_turn(reason)
             found["reset"] = run.reset_turn
+        for index, call in enumerate(self.checking):
+            found[f"result of check {index}"] = lambda call=call: self.checked(call)
+            found[f"stop of check {index}"] = lambda call=call: self.checked(call, CallResult("no", is_error=True))
         for index, call in enumerate(self.running):
             found[f"result {index}"] = lambda call=call: run.end_call(call, OK)
         for key, (_, digest) in self.asking.items():
@@ -503,20 +576,30 @@ class Driver:
         found["fault"] = self.taken_over
         return found
 
+    def checked(self, call: RunCall, problem: CallResult | None = None) -> list[Action]:
+        self.checking = [other for other in self.checking if other is not call]
+        return self.run.call_checked(call, {"checked": True}, problem)
+
     def taken_over(self) -> list[Action]:
         """Goes on in another worker, which knows the record alone."""
         record = json.loads(json.dumps(self.run.record()))
-        self.run = ToolRun(TOOLS, CLIENT, self.limits, "s")
+        self.run = ToolRun(TOOLS, CLIENT, self.limits, "s", checks=self.checks)
         self.running.clear()
+        self.checking.clear()
         actions = self.run.load(record, self.records)
         calls = {call.approval_id: call for call in self.run.step.calls if call.phase == "asking"}
         self.asking = {key: (calls[key], digest) for key, (_, digest) in self.asking.items() if key in calls}
         return actions
 
 
-@given(st.data(), st.builds(RunLimits, st.integers(1, 3), st.integers(0, 4), st.integers(1, 3), st.booleans()))
-def test_a_run_ends_once_whatever_happens_in_whatever_order(data: st.DataObject, limits: RunLimits) -> None:
-    driver = Driver(data, limits)
+LIMITED = st.builds(RunLimits, st.integers(1, 3), st.integers(0, 4), st.integers(1, 3), st.booleans())
+
+
+@given(st.data(), LIMITED, st.booleans())
+def test_a_run_ends_once_whatever_happens_in_whatever_order(
+    data: st.DataObject, limits: RunLimits, checks: bool
+) -> None:
+    driver = Driver(data, limits, checks=checks)
     for _ in range(60):
         if driver.run.state is RunState.ENDED:
             break
@@ -542,3 +625,51 @@ def test_every_order_of_ends_leads_to_the_same_results(order: list[int], paralle
         last = told(run.end_call(calls[number], CallResult(number)))
     assert last[-2:] == ["EndStep 1", "BeginTurn 2"]
     assert [call.result for call in calls] == [CallResult(number) for number in range(4)]
+
+
+def test_a_run_that_leaves_approvals_ends_once_each_is_kept() -> None:
+    run = run_of(leaves=True)
+    calls, _ = asked(run, "invoice", "docs__write", "docs__purge", "screenshot")
+    assert told(run.end_turn("tool_calls")) == ["Ask a1", "Ask c1", "BeginCall b1"]
+    assert told(run.leave(calls[0])) == []
+    assert told(run.end_call(calls[1], OK)) == ["Ended b1"]
+    assert run.state is RunState.CALLING, "it waits for no person"
+    assert told(run.leave(calls[2])) == ["EndStep 1", "Finish tool_calls"]
+    assert run.leave(calls[2]) == []
+    assert calls[0].result is None
+
+
+def test_of_approvals_that_cannot_be_kept_the_model_learns() -> None:
+    run = run_of(leaves=True)
+    calls, _ = asked(run, "invoice")
+    run.end_turn("tool_calls")
+    assert told(run.deny(calls[0], "full")) == ["Decided a1 deny full", "Ended a1", "EndStep 1", "BeginTurn 2"]
+    run = run_of(leaves=True)
+    calls, _ = asked(run, "invoice", "invoice")
+    run.end_turn("tool_calls")
+    run.leave(calls[0])
+    assert told(run.deny(calls[1], "full"))[-1] == "Finish tool_calls"
+
+
+def test_the_end_of_the_time_leaves_what_is_kept() -> None:
+    run = run_of(leaves=True)
+    calls, _ = asked(run, "invoice", "docs__write")
+    run.end_turn("tool_calls")
+    run.leave(calls[0])
+    assert told(run.end_time()) == ["EndCall b1", "Ended b1", "EndStep 1", "Finish tool_calls"]
+
+
+def test_a_run_begins_with_calls_that_were_decided() -> None:
+    run = run_of()
+    done = run.note_decided("s0-1", "invoice", {}, "key 1", "approve", "alice")
+    done += run.note_decided("s0-2", "docs__purge", {}, "key 2", "deny", "alice", "no")
+    assert told(done) == ["Decided s0-1 approve alice", "BeginCall s0-1", "Decided s0-2 deny alice no", "Ended s0-2"]
+    assert told(run.end_turn("tool_calls")) == []
+    first = run.step.calls[0]
+    assert (first.key, first.attempt) == ("key 1", 1)
+    record = json.loads(json.dumps(run.record(), default=vars))
+    assert told(run.end_call(first, OK)) == ["Ended s0-1", "EndStep 1", "BeginTurn 2"]
+    other = run_of()
+    assert told(other.load(record, {"s0-1": None})) == ["Ended s0-1", "EndStep 1", "BeginTurn 2"]
+    assert other.steps[0].calls[0].key == "key 1"
+    assert other.steps[0].calls[0].result == UNKNOWN

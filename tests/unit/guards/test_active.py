@@ -33,16 +33,6 @@ def test_guards_hold_for_a_request_in_the_order_of_the_file() -> None:
     assert [found.active[0].sees("input"), found.active[0].sees("output")] == [True, False]
 
 
-def test_a_text_by_itself_is_checked() -> None:
-    words = GuardSettings("names", "words", words=("kestrel",), on=("output",))
-    stop = GuardSettings("stop", "words", words=("owl",), action="stop", on=("input",))
-    found = guards(guard("people"), words, stop)
-    assert found.checked("input", "a@b.example kestrel") == ("[email] kestrel", (("people", "email"),), "")
-    assert found.checked("output", "an owl, kestrel") == ("an owl, [words]", (("names", "words"),), "")
-    assert found.checked("input", "an owl") == ("", (("stop", "words"),), "stop")
-    assert found.checked("input", "") == ("", (), "")
-
-
 def test_what_no_guard_can_look_into_is_closed() -> None:
     found = guards(guard("all", on=("output",), models=("m",)))
     found.check_closed("m", "ann", "x", "input")
@@ -57,6 +47,12 @@ def test_what_no_guard_can_look_into_is_closed() -> None:
         400,
         "all",
     )
+
+
+def test_guards_of_calls_alone_close_nothing() -> None:
+    found = guards(guard("calls", on=("tool_input", "tool_result")))
+    found.check_closed("m", "ann", "x")
+    found.check_closed_at("up", "ann", "x")
 
 
 def test_the_pairs_that_are_remembered_have_a_bound() -> None:

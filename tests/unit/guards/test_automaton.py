@@ -117,6 +117,18 @@ def test_texts_share_an_automaton_whose_states_are_dropped(
         set_limit("states", former)
 
 
+@given(few, st.text(alphabet="abcd-", max_size=20), sizes, st.sampled_from([0, 1, 2]))
+def test_transitions_stand_in_a_list_or_not(patterns: list[str], text: str, sizes: list[int], near: int) -> None:
+    former = LIMITS.near
+    set_limit("near", near)
+    try:
+        scan = automaton_of(*patterns).scan()
+        for _ in range(2):  # made, and found again
+            assert spans(searched(scan, cut(text, sizes))) == judged(patterns, text)
+    finally:
+        set_limit("near", former)
+
+
 def test_text_without_a_candidate_passes_as_the_same_object() -> None:
     scan = compile_rules(pattern_rules(["sk-[a-z]{4,}"])).scan()
     for text in ("nothing here", "é漢"):

@@ -11,6 +11,7 @@ from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.building import build
 from gai_fast.guards.input import InputCheck
+from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.verdicts import Failed, JudgeVerdict
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import GuardSettings, JudgeSettings
@@ -50,6 +51,21 @@ def check(texts: list[str], *guards: ActiveGuard, counts: Counted | None = None)
     while not made.turn():
         pass
     return made
+
+
+def test_texts_of_calls_get_no_placeholders_of_their_own() -> None:
+    known = Placeholders()
+    known.issue("email", "a@x.example")
+    info = StreamInfo("s1", model="m", caller="ann", placeholders=known)
+    counts = Counted()
+    for placeholders, masked in ((info, "<EMAIL_1> [email]"), (INFO, "[email] [email]")):
+        made = InputCheck([emails(restore=True)], ["a@x.example b@x.example"], placeholders, counts, "tool_result")
+        assert made.turn()
+        assert made.texts == [masked]
+        assert [each["safety"]["on"] for each in made.said()] == ["tool_result"]
+    assert len(known) == 1
+    question = made.question(judged("hook", "stop"))
+    assert (question.on, question.channel) == ("tool_result", "tool_call")
 
 
 def said(made: InputCheck) -> list[tuple[str, str, str]]:

@@ -33,6 +33,17 @@ def test_numbers_are_by_first_appearance_and_none_that_the_text_has() -> None:
     assert "x.com" not in repr(found)
 
 
+def test_a_value_is_known_by_its_placeholder_alone_also_in_another_process() -> None:
+    found = placeholders()
+    other = Placeholders()
+    other.recall(found.values)
+    for each in (found, other):
+        assert each.issued("email", "b@x.com") == "<EMAIL_3>"
+        assert each.issued("api_key", "::1") == "<API_KEY_1>"
+        assert each.issued("email", "z@x.com") is None
+        assert len(each) == 5
+
+
 def test_there_are_no_more_than_the_limit() -> None:
     found = Placeholders()
     issued = [found.issue("email", f"{number}@x.com") for number in range(LIMITS.placeholders + 1)]

@@ -27,6 +27,8 @@ def written(*events: Any) -> list[Any]:
 
 REASONING = {"type": "reasoning.delta", "text": "r"}
 START = {"type": "tool.call.start", "index": 0}
+FIRST, SECOND = {"call_id": "a", "index": 0}, {"call_id": "b", "index": 1}
+CALL = {"type": "tool.call", "call_id": "a", "tool_call": {}}
 FINISH = {"type": "finish", "finish_reason": "stop"}
 
 
@@ -47,6 +49,21 @@ CASES: list[tuple[list[Any], list[Any]]] = [
         [arguments(HIGH, index=0), arguments("x", index=1), arguments(LOW, index=0)],
         [arguments("x", index=1), arguments(PAIR, index=0)],
     ),
+    # parallel calls take turns
+    (
+        [arguments(HIGH, **FIRST), {**START, **SECOND}, arguments(LOW, **FIRST)],
+        [{**START, **SECOND}, arguments(PAIR, **FIRST)],
+    ),
+    (
+        [arguments(HIGH, **FIRST), {**CALL, "call_id": "b"}, arguments(LOW, **FIRST)],
+        [{**CALL, "call_id": "b"}, arguments(PAIR, **FIRST)],
+    ),
+    (
+        [arguments(HIGH, **FIRST), CALL, arguments(LOW, **FIRST)],
+        [arguments(LONE, **FIRST), CALL, arguments(LONE, **FIRST)],
+    ),
+    ([arguments(HIGH), CALL], [arguments(LONE), CALL]),
+    ([text(HIGH), CALL], [text(LONE), CALL]),
     # asides do not separate, other events do, an end separates all choices
     ([text(HIGH), {"type": "usage", "usage": {}}, text(LOW)], [{"type": "usage", "usage": {}}, text(PAIR)]),
     ([text(HIGH), START, text(LOW)], [text(LONE), START, text(LONE)]),

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 import gai_fast.processors as package
-from gai_fast.core.requests.reading import parse_request
-from gai_fast.processors import PROCESSORS, StreamInfo, describe, make_chain, read_processor
+from gai_fast.processors import PROCESSORS, StreamInfo, make_chain, read_processor
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from tests.guarding import Guarding, Stopping
@@ -60,29 +59,6 @@ def test_snapshots_need_no_configuration() -> None:
     events = [{"type": "start"}, {"type": "text.delta", "text": '{"a":1}'}, {"type": "finish", "finish_reason": "stop"}]
     out = [made["type"] for event in events for made in alone.process(event)]
     assert out == ["start", "text.delta", "json.snapshot", "finish"]
-
-
-@pytest.mark.parametrize(
-    ("form", "wants_json", "schema"),
-    [
-        ("", False, None),
-        (',"response_format":{"type":"text"}', False, None),
-        (',"response_format":{"type":"json"}', True, None),
-        (',"response_format":{"type":"json_schema","schema":{"type":"object"}}', True, b'{"type":"object"}'),
-    ],
-)
-def test_a_request_says_what_its_processors_need(form: str, wants_json: bool, schema: bytes | None) -> None:
-    parts = '[{"type":"text","text":"a "},{"type":"image","url":"https://x"},{"type":"text","text":"b"}]'
-    body = f'{{"system":"Be brief.","messages":[{{"role":"user","content":{parts}}}],"json_snapshots":200{form}}}'
-    result = describe(
-        parse_request(body.encode()), stream_id="s", request_id="r", trace_id="t", model="m", caller="ann"
-    )
-    assert (result.stream_id, result.request_id, result.trace_id, result.model) == ("s", "r", "t", "m")
-    assert result.caller == "ann"
-    assert (result.wants_json, result.schema, result.json_snapshots) == (wants_json, schema, 200)
-    assert result.prompt is not None
-    assert result.prompt() == "Be brief.\na b"
-    assert describe(parse_request(b'{"query":"q"}')).json_snapshots is None
 
 
 def test_snapshots_come_from_the_processor_that_is_configured() -> None:

@@ -1,17 +1,11 @@
 // The panel of approvals: calls of tools that wait for a person, and the decisions about them. All that is shown of a call
 // is text; what is decided is the digest of what was shown.
 
+import { given, named, plain } from "../playground/approval.js";
 import { ask } from "./api.js";
 import { count, make, put } from "./streams.js";
 
 const EVERY = 3_000; // ms between two questions
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]/g;
-
-/** A text whose characters are all seen: none changes the direction or the place of the others. */
-const plain = (text) => text.replace(UNSEEN, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
-
-const named = ({ server, tool }) => plain(server ? `${server}.${tool}` : tool);
-const given = ({ input }) => plain(JSON.stringify(input, null, 1).replace(/\n */g, " "));
 
 /** The panel. `root` is its section, hidden while nothing waits; `tell` announces what an action has led to. */
 export class Approvals {

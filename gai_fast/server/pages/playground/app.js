@@ -343,7 +343,8 @@ function answerOf(kept) {
   return {
     ...Object.fromEntries(["model", "source", "text", "reasoning", "rate", "unit", "finish"].map((name) => [name, string(name)])),
     ...Object.fromEntries(["thought", "first", "total", "events"].map((name) => [name, figure(name)])),
-    ...Object.fromEntries(["notes", "calls", "seams"].map((name) => [name, list(name)])),
+    ...Object.fromEntries(["notes", "seams"].map((name) => [name, list(name)])),
+    calls: list("calls").map((call) => ({ ...call, approval: null })), // whoever follows the stream is asked again
     end: kept.end === "running" ? "idle" : string("end"),
     hasEnded: true,
     hasReasoning: string("reasoning") !== "",

@@ -103,16 +103,16 @@ const gai = {
         });
         return true;
       case "tool.result":
-        run.call({ id: event.call_id, output: shown(event.tool_result), state: resultOf(event) });
+        run.call({ id: event.call_id, output: shown(event.tool_result), state: resultOf(event), approval: null });
         return false;
       case "tool.progress":
         run.call({ id: event.call_id, state: `step ${event.step}, ${event.text || `at ${event.progress}`}` });
         return false;
       case "approval.required":
-        run.call({ id: event.call_id, state: `step ${event.step}, waits for an approval` });
+        run.call({ id: event.call_id, state: `step ${event.step}, waits for an approval`, approval: event.approval });
         return false;
       case "approval.decided":
-        run.call({ id: event.call_id, state: `step ${event.step}, ${DECIDED[event.approval.decision]}` });
+        run.call({ id: event.call_id, state: `step ${event.step}, ${DECIDED[event.approval.decision]}`, approval: null });
         return false;
       case "step.start":
         run.step();

@@ -1,6 +1,7 @@
 // What the page shows of one answer, while it runs, afterwards, and after a reload: the same record, the same elements.
 // Model text only ever reaches the page as text nodes, or as the elements of markdown.js.
 
+import { given, named } from "./approval.js";
 import { Markdown } from "./markdown.js";
 
 const LOG_ROWS = 2000; // what a browser lays out without effort
@@ -217,6 +218,7 @@ export class Pane {
   root = $("pane-template").content.cloneNode(true).firstElementChild;
   #parts = Object.fromEntries([...this.root.querySelectorAll("[data-part]")].map((each) => [each.dataset.part, each]));
   #known = {}; // what stands in its lists
+  decide = async () => {}; // called with an approval and what a person has decided
 
   constructor(isMarkdown, moved) {
     this.answer = new Display(this.#parts.answer, isMarkdown, moved);
@@ -274,7 +276,7 @@ export class Pane {
     parts.usage.closest("div").hidden &&= !hint;
 
     this.#list("notes", record.notes, (text) => auto(make("li", "", text)));
-    this.#list("calls", record.calls, callOf);
+    this.#list("calls", record.calls, (call) => callOf(call, this.decide));
     this.#list("seams", record.seams, seamOf);
     parts.error.hidden = !error;
     if (error) this.#showError(error);
@@ -321,14 +323,37 @@ function auto(element) {
   return element;
 }
 
-/** A call of a tool: its name, and what it was given and gave when it is opened. */
-function callOf({ name, input, output, state }) {
+/** A call of a tool: its name, and what it was given and gave when it is opened. One that waits for a person is open. */
+function callOf({ name, input, output, state, approval }, decide) {
   const call = make("details", "call", "");
   const head = make("summary", "", "");
   head.append(make("span", "hint", "Tool call "), auto(make("code", "", name)), make("span", "hint", state ? ` ${state}` : ""));
   call.append(head, auto(make("pre", "", input)));
   if (output) call.append(auto(make("pre", "", output)));
+  if (approval) {
+    call.open = true;
+    call.append(askOf(approval, decide));
+  }
   return call;
+}
+
+/** What a person is asked about a call: the call as it would be made, and two buttons. */
+function askOf(approval, decide) {
+  const ask = make("div", "ask", "");
+  const button = (text, decision, className) => {
+    const made = make("button", className, text);
+    made.type = "button";
+    made.setAttribute("aria-label", `${text} the call of ${named(approval)}`);
+    made.addEventListener("click", async () => {
+      buttons.forEach((each) => (each.disabled = true));
+      await decide(approval, decision);
+      buttons.forEach((each) => (each.disabled = false)); // where it is not decided
+    });
+    return made;
+  };
+  const buttons = [button("Approve", "approve", "quiet"), button("Deny", "deny", "quiet danger")];
+  ask.append(make("code", "", `${named(approval)} ${given(approval)}`), ...buttons);
+  return ask;
 }
 
 /** Where the connection was cut or lost, and the stream went on: with the numbers of the events on both sides. */

@@ -64,6 +64,7 @@ export class Run {
       this.started -= Math.max(0, Date.now() - kept.at) || 0;
       for (const name of ["first", "thoughtFrom", "thoughtTo"]) this[name] = Number(kept[name]) || 0;
     }
+    pane.decide = (approval, decision) => this.decide(approval, decision);
     this.answer = pane.answer;
     this.reasoning = pane.reasoning;
   }
@@ -94,9 +95,9 @@ export class Run {
   }
 
   /** A call of a tool; what is known of it later is added by its id. */
-  call({ id, name, input, output, state }) {
+  call({ id, name, input, output, state, approval }) {
     const known = id === undefined ? undefined : this.called.find((each) => each.id === id);
-    const given = { id, name, input, output, state };
+    const given = { id, name, input, output, state, approval };
     const news = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     if (known) Object.assign(known, news);
     else if (name !== undefined && this.called.length < NOTED) this.called.push({ input: "", ...news });
@@ -139,7 +140,7 @@ export class Run {
       finish: this.finish || (this.error ? "error" : this.end === "idle" ? "cancelled" : ""),
       error: this.error && { request_id: this.requestId, ...this.error },
       notes: this.notes,
-      calls: this.called,
+      calls: this.ended ? this.called.map((call) => ({ ...call, approval: null })) : this.called, // nobody waits any more
       seams: this.seams,
     };
   }
@@ -288,6 +289,18 @@ export class Run {
     this.complete ||= Boolean(unmarked?.includes(framing));
     if (this.complete || this.cancelled) return;
     this.fail({ code: "network", message: "The stream ended without its end mark." });
+  }
+
+  /** Decides about a call that waits for a person. What is decided is the digest of what was shown. */
+  async decide({ id, digest }, decision) {
+    try {
+      const path = `api/v1/streams/${encodeURIComponent(this.id)}/approvals/${encodeURIComponent(id)}`;
+      const headers = { "content-type": "application/json", ...authorization(this.settings.key) };
+      const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify({ decision, digest }) });
+      if (!answer.ok) this.note(`Not decided: ${(await refusal(answer)).message}`);
+    } catch (error) {
+      this.note(`Not decided: ${error.message} (reported by this browser)`);
+    }
   }
 
   /** Asks the server, so that the stream ends with its partial usage; closes the connection where that fails. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -39,15 +40,19 @@ def test_a_line_says_what_a_guard_holds() -> None:
         for each in held(
             settings(
                 guard("people"),
+                guard("back", restore=True, models=("fast",)),
                 guard("names", "words", on=("output",), action="stop", models=("own", "open*"), keys=("web-*", "b")),
                 guard("none", models=("fats",)),
+                guard("calls", on=("output", "tool_input", "tool_result"), models=("fast",)),
             )
         )
     ]
     assert lines == [
         "guard people: pii, mask on input and output; models fast, own, openai/<id>, local/<id>; every caller",
+        "guard back: pii, mask and restore on input and output; models fast; every caller",
         "guard names: words, stop on output; models own, openai/<id>; callers web-*, b",
         "guard none: pii, mask on input and output; no model; every caller",
+        "guard calls: pii, mask on output, tool_input and tool_result; models fast; every caller",
     ]
 
 
@@ -101,6 +106,15 @@ def test_a_guard_without_a_model_never_holds() -> None:
         "guard g: never holds: `models` has no model that there is: fast, own, openai/<id>, local/<id>"
     ]
     assert guard_warnings(settings(guard(models=("local/x",)))) == []
+
+
+def test_a_guard_of_calls_needs_a_model_with_tools_and_closes_nothing() -> None:
+    calls = settings(guard(on=("tool_input", "tool_result")))
+    text = "guard g: tool_input and tool_result in `on` has no effect: its models use no tools of the gateway"
+    assert guard_warnings(calls) == [text]
+    assert closed(calls) == []
+    models = {**MODELS, "own": replace(MODELS["own"], tools=("*",))}
+    assert guard_warnings(replace(calls, models=models)) == []
 
 
 def test_a_key_without_effect_is_named() -> None:

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.requests.gateway_calls import as_function_call, is_gateways, labels_of, made_call, name_of, tool_of
+from gai_fast.core.requests.gateway_calls import (
+    as_function_call,
+    is_gateways,
+    is_own_approval,
+    labels_of,
+    made_call,
+    name_of,
+    new_answers,
+    tool_of,
+)
 
 OWN = f"mcp_{'a' * 22}_3"
 ITEM: dict[str, Any] = {
@@ -87,3 +96,20 @@ def test_an_error_has_its_text(error: Any, text: str) -> None:
 def test_an_item_that_is_none_is_no_call(changes: dict[str, Any]) -> None:
     assert made_call({**ITEM, **changes}) is None
     assert as_function_call({**ITEM, **changes}) == []
+
+
+def test_answers_are_new_until_a_call_names_their_request() -> None:
+    mine, other = f"{'a' * 22}-1", f"{'a' * 22}-2"
+    asks = [{"type": "mcp_approval_request", "id": each} for each in (mine, other)]
+    answers = [{"type": "mcp_approval_response", "approval_request_id": each} for each in (mine, other, "x", 5)]
+    made = {"type": "mcp_call", "approval_request_id": mine}
+    found = new_answers([*asks, "text", {"type": []}, *answers, made])
+    assert [(each.item["approval_request_id"], each.request) for each in found] == [
+        (other, asks[1]),
+        ("x", None),
+        (5, None),
+    ]
+    assert all(is_own_approval(each) for each in (*asks, *answers[:2]))
+    assert not any(
+        is_own_approval(each) for each in (*answers[2:], made, {"type": "mcp_approval_request", "id": "mcpr_1"})
+    )

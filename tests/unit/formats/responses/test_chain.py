@@ -162,6 +162,17 @@ def test_a_conversation_is_each_turns_input_and_output_and_then_the_new_items() 
     assert joined([], [USER]).items == [USER]
 
 
+def test_answers_to_the_gateways_requests_are_of_their_own_turn_alone() -> None:
+    ours, theirs = f"{'a' * 22}-1", "mcpr_1"
+    asks = [{"type": "mcp_approval_request", "id": each, "arguments": "{}"} for each in (ours, theirs)]
+    answers = [
+        {"type": "mcp_approval_response", "approval_request_id": each, "approve": True} for each in (ours, theirs)
+    ]
+    found = joined([kept(*asks), kept(given=answers)], [USER, *answers])
+    assert found.items == [USER, *asks, answers[1], USER, *answers]
+    assert [found.items[mark.place] for mark in found.marks] == [asks[1], answers[1]]
+
+
 @pytest.mark.parametrize("status", ["completed", "incomplete", "cancelled", "failed"])
 def test_empty_messages_do_not_count_and_whole_ones_do(status: str) -> None:
     empty = [said(""), {**said(), "content": []}, {**said(), "content": [{"type": "refusal", "refusal": ""}]}]

@@ -178,6 +178,23 @@ def test_citations_lose_what_does_not_fit_any_more() -> None:
     assert without == [{"uri": "https://a.example", "title": "A"}]
 
 
+def test_names_of_an_events_members_are_no_texts() -> None:
+    made = GuardStage([WordGuard(["title", "cited_text", "input", "content"], "mask")])
+    citation = {"uri": "https://u", "title": "a title", "cited_text": "b"}
+    tool = {"id": "1", "name": "f", "input": {"input": "x"}}
+    result = {"content": [{"type": "text", "text": "the content"}]}
+    given = through(
+        made,
+        {"type": "citations", "citations": [citation]},
+        {"type": "server_tool", "server_tool": tool},
+        {"type": "tool.result", "call_id": "c", "tool_result": result},
+    )
+    members = [each for each in given if each["type"] != "safety"]
+    assert members[0]["citations"] == [{**citation, "title": "a [words]"}]
+    assert members[1]["server_tool"] == {**tool, "input": {"[words]": "x"}}
+    assert members[2]["tool_result"] == {"content": [{"type": "text", "text": "the [words]"}]}
+
+
 def test_a_citation_is_masked_in_its_words_and_left_out_for_its_address() -> None:
     given = through(stage(), citing({"uri": "https://kestrel.example", "title": "A"}, {"title": "a kestrel"}))
     assert given[0]["citations"] == [{"title": "a [words]"}]

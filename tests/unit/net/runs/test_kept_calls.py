@@ -15,6 +15,7 @@ from gai_fast.net.runs.run_records import RunRecords
 from gai_fast.net.toolbox.run_calls import NotStored, RunIdentity
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
+from tests.conftest import ChangeLimits
 from tests.waiting import until, until_answered
 
 IDENTITY = RunIdentity("alice", "r1", "gai_1", "key")
@@ -31,14 +32,20 @@ class Store:
         self.has_log = True
         self.waits: asyncio.Event | None = None
         self.swaps = 0
+        self.unanswered = 0  # swaps that are written, and whose answer is lost
+        self.fails_at = ""  # a method that fails once
 
     def __getattr__(self, name: str) -> Any:
         async def call(*arguments: Any, **options: Any) -> Any:
-            if self.fails:
+            if self.fails or self.fails_at == name:
+                self.fails_at = ""
                 raise StoreError("unreachable", "the store does not answer")
             result = await getattr(self.memory, name)(*arguments, **options)
             if name == "swap":
                 self.swaps += 1
+                if self.unanswered:
+                    self.unanswered -= 1
+                    raise StoreError("slow", "no answer")
                 if self.waits is not None:
                     await self.waits.wait()
             return result
@@ -139,7 +146,7 @@ async def test_nobody_goes_on_with_a_run_that_has_ended() -> None:
     kept = kept_by(store)
     kept.keep(b"state", b"turn")
     await kept.started(CALL, "k1")
-    kept.end()
+    await kept.end()
     await until_answered(partial(is_gone, store, "gai_1/a1.0/0"))
     assert await kept_by(store).go_on(2) is None
 
@@ -151,7 +158,7 @@ async def test_of_a_run_that_nobody_can_go_on_with_nothing_is_left() -> None:
     await kept.started(CALL, "k1")
     await kept.ended(CALL, CallResult("done"))
     assert await store.memory.get("run", "gai_1") is not None
-    kept.end()
+    await kept.end()
     await until_answered(partial(is_gone, store, "gai_1"))
     assert await store.memory.get("call", f"gai_1/{kept.key_of(CALL)}") is None
 
@@ -175,8 +182,75 @@ async def test_a_run_that_ends_while_its_state_is_kept_leaves_nothing_to_go_on_f
     store.waits = asyncio.Event()
     kept.keep(b"state", b"turn")
     await until(lambda: store.swaps >= 3)
-    kept.end()
+    ending = asyncio.create_task(kept.end())
     store.waits.set()
-    await until_answered(partial(is_gone, store, "gai_1/a1.0/0"))
+    await ending
+    assert await is_gone(store, "gai_1/a1.0/0")
     assert await kept_by(store).go_on(2) is None
     assert caplog.records == []
+
+
+async def test_a_record_that_was_begun_without_an_answer_is_no_other_workers() -> None:
+    store, lost = Store(), list[str]()
+    kept = kept_by(store, lost)
+    store.unanswered = 1
+    with pytest.raises(NotStored, match="out of reach"):
+        await kept.started(CALL, "k1")
+    await kept.started(CALL, "k1")
+    assert lost == []
+    other = kept_by(store, lost)
+    with pytest.raises(NotStored, match="another worker"):
+        await other.started(CALL, "k2")
+    assert lost == ["lost"]
+
+
+async def test_a_turn_is_kept_once_if_the_store_fails_behind_it() -> None:
+    store = Store()
+    kept = kept_by(store)
+    for number in range(4):
+        store.fails_at = "delete" if number == 2 else ""
+        kept.keep(b"state %d" % number, b"turn %d" % number)
+        await kept.started(CALL, "k1")
+    found = await kept_by(store).go_on(2)
+    assert found is not None
+    assert (found.state, [*found.added]) == (b"state 3", [b"turn 0", b"turn 1", b"turn 2", b"turn 3"])
+
+
+async def test_a_result_is_kept_whose_call_is_ended_meanwhile() -> None:
+    store = Store()
+    kept = kept_by(store)
+    await kept.started(CALL, kept.key_of(CALL))
+    is_let = asyncio.Event()
+    put = store.memory.put
+
+    async def waits(*arguments: Any) -> None:
+        await is_let.wait()
+        await put(*arguments)
+
+    store.memory.put = waits  # type: ignore[method-assign]  # a slow store
+    ended = asyncio.create_task(kept.ended(CALL, CallResult({"paid": 1})))
+    await asyncio.sleep(0)
+    ended.cancel()
+    await asyncio.gather(ended, return_exceptions=True)
+    is_let.set()
+    other = kept_by(store)
+    assert await other.go_on(2) is not None
+
+    async def is_kept() -> bool:
+        return await other.result(CALL) is not None
+
+    await until_answered(is_kept)
+    assert await other.result(CALL) == CallResult({"paid": 1})
+
+
+async def test_a_state_that_could_not_be_kept_is_tried_again(change_limits: ChangeLimits) -> None:
+    change_limits(store_retry=0.01)
+    store = Store()
+    kept = kept_by(store)
+    store.fails_at = "swap"
+    kept.keep(b"state", b"turn")
+
+    async def is_kept() -> bool:
+        return await store.records.take_over("gai_1", "alice", 2) is not None
+
+    await until_answered(is_kept)

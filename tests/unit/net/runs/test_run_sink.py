@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
+
 from gai_fast.core.processing.chain import Chain
+from gai_fast.kernels import encode_json
 from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
 
 
@@ -149,3 +153,50 @@ def test_the_rest_is_the_encoder_s() -> None:
         [b"x"],
         None,
     )
+
+
+def chat(*calls: tuple[str, str, str]) -> list[Any]:
+    """Returns the events of calls whose completion is known at the end of the turn alone: id, name, arguments."""
+    events: list[Any] = []
+    for call_id, name, given in calls:
+        events.append({"type": "tool.call.start", "call_id": call_id, "tool_call": {"name": name}})
+        events.append({"type": "tool.call.delta", "call_id": call_id, "arguments": given})
+    for call_id, name, given in calls:
+        value: Any = json.loads(given) if given.endswith("}") else given
+        events.append({"type": "tool.call", "call_id": call_id, "tool_call": {"name": name, "input": value}})
+    return events
+
+
+def test_a_call_is_complete_once_another_one_begins_and_is_announced_once() -> None:
+    chain = Chain(())
+    sink, output, listener, _ = made(chain)
+    for event in chat(("a", "own", '{"q": 1}'), ("b", "client's", '{"q": 2}'), ("c", "own", "{}")):
+        sink.event(event)
+    kinds = [(event["type"], event["call_id"]) for event in output.events]
+    assert kinds == [
+        *[("tool.call.start", "a"), ("tool.call.delta", "a"), ("tool.call", "a")],
+        *[("tool.call.start", "b"), ("tool.call.delta", "b"), ("tool.call", "b")],
+        *[("tool.call.start", "c"), ("tool.call.delta", "c"), ("tool.call", "c")],
+    ]
+    assert listener.calls == [("a", "own", {"q": 1}), ("b", "client's", {"q": 2}), ("c", "own", {})]
+    assert encode_json(output.events[2]["tool_call"]) == b'{"name":"own","input":{"q":1}}'
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[1]", '"text"', '{"q": 1} x'])
+def test_calls_behind_one_that_is_not_complete_wait_for_the_end(broken: str) -> None:
+    sink, output, listener, _ = made()
+    for event in chat(("a", "own", broken), ("b", "own", '{"q": 2}'), ("c", "own", "{}")):
+        sink.event(event)
+    assert [event["type"] for event in output.events[-3:]] == ["tool.call"] * 3
+    assert [call_id for call_id, _, _ in listener.calls] == ["a", "b", "c"]
+
+
+def test_a_void_turn_announces_nothing_of_the_next() -> None:
+    sink, output, listener, _ = made()
+    for event in chat(("a", "own", '{"q": 1}'), ("b", "own", "{}"))[:4]:
+        sink.event(event)
+    sink.event({"type": "stream.reset", "reason": "network"})
+    for event in chat(("a", "own", '{"q": 3}')):
+        sink.event(event)
+    assert [arguments for _, _, arguments in listener.calls] == [{"q": 1}, {"q": 3}]
+    assert output.events[-1]["type"] == "tool.call"

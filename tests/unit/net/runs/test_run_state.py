@@ -17,8 +17,11 @@ from gai_fast.net.runs.run_state import (
     decode_state,
     encode_parts,
     encode_state,
+    is_beyond,
     mark_of,
     marks_of,
+    results_in,
+    turn_to_ask,
 )
 
 NO_RUN = "not a state|not the turns|missing required|Invalid|Expected"
@@ -121,3 +124,26 @@ def test_the_log_tells_what_clients_have_but_not_of_a_step_that_is_void() -> Non
     call.result = CallResult(1)
     assert rest == {("step.start", 1), *(mark_of(each) for each in (CallEnded(call), EndStep(1), Warn()))}
     assert mark_of(Finish("stop")) is None
+
+
+def test_a_log_that_is_beyond_the_state_is_found() -> None:
+    finish: Any = {"type": "finish", "finish_reason": "tool_calls"}
+    run = begun()
+    state = encode_state(run, RunMemory({}, finish, [{}], {}, 1.0))
+    assert (turn_to_ask(b""), turn_to_ask(state)) == (1, 2)
+    said: list[Any] = [{"type": "step.start", "step": 1}, {"type": "step.end", "step": 1}]
+    assert is_beyond(said, 1)
+    assert not is_beyond(said[:1], 1)
+    said += [{"type": "step.start", "step": 2}, {"type": "text.delta", "text": "a"}]
+    assert not is_beyond(said, 2)
+    assert is_beyond([*said, {"type": "step.end", "step": 2}], 2)
+    assert is_beyond([*said, {"type": "step.start", "step": 3}], 2)
+
+
+def test_the_log_has_results_but_not_those_of_a_step_that_is_void() -> None:
+    first: Any = {"type": "tool.result", "step": 1, "call_id": "c1", "tool_result": {"n": 1}, "duration_ms": 3}
+    second: Any = {**first, "step": 2, "call_id": "c2", "tool_result": "no", "is_error": True, "truncated": True}
+    second["parts"] = [{"type": "text", "text": "no"}]
+    one, two = CallResult({"n": 1}, duration_ms=3), CallResult("no", True, ({"type": "text", "text": "no"},), True, 3)
+    assert results_in([first, second]) == {"c1": one, "c2": two}
+    assert results_in([first, second, {"type": "step.reset", "step": 2, "reason": "worker_lost"}]) == {"c1": one}

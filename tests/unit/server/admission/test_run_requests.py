@@ -10,7 +10,7 @@ from gai_fast.formats import get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, UpstreamSettings
 from gai_fast.server.admission.negotiation import Negotiated
-from gai_fast.server.admission.run_requests import asks_approvals, check_run, named_tools
+from gai_fast.server.admission.run_requests import asks_approvals, check_run, leaves_approvals, named_tools
 
 SSE = Negotiated(get_format("gai"), "sse", "compact")
 RAW = Negotiated(get_format("raw"), "sse", "compact")
@@ -75,11 +75,21 @@ def test_what_can() -> None:
     check_run(SSE, 1)
 
 
-def _asks(header: str | None, asked: str | None, name: str, *, is_stream: bool = True, takes: bool = False) -> bool:
+def _asks(
+    header: str | None,
+    asked: str | None,
+    name: str,
+    *,
+    is_stream: bool = True,
+    takes: bool = False,
+    leaves: bool = False,
+) -> bool:
     upstream = UpstreamSettings("up", "openai", "http://127.0.0.1", takes_credentials=takes)
     headers = {} if header is None else {"x-gai-approvals": header}
     negotiated = Negotiated(get_format(name), "sse", None)
-    return asks_approvals(headers, asked, negotiated, ModelSettings("m", upstream, "m"), is_stream=is_stream)
+    return asks_approvals(
+        headers, asked, negotiated, ModelSettings("m", upstream, "m"), is_stream=is_stream, leaves=leaves
+    )
 
 
 def test_who_is_asked_for_approvals() -> None:
@@ -93,10 +103,16 @@ def test_who_is_asked_for_approvals() -> None:
     assert not _asks(None, None, "gai", takes=True)
 
 
-@pytest.mark.parametrize(
-    ("header", "name", "code"), [("maybe", "gai", "invalid_request"), ("ask", "responses", "unsupported")]
-)
-def test_a_wish_that_cannot_be_met_is_refused(header: str, name: str, code: str) -> None:
+def test_a_response_asks_unless_it_must_not() -> None:
+    assert _asks(None, None, "responses", leaves=True)
+    assert _asks(None, None, "responses", is_stream=False, takes=True, leaves=True)
+    assert not _asks("deny", None, "responses", leaves=True)
+    assert leaves_approvals(get_format("responses"), Negotiated(get_format("responses"), "sse", None))
+    assert not leaves_approvals(get_format("responses"), Negotiated(get_format("gai"), "sse", None))
+    assert not leaves_approvals(get_format("gai"), Negotiated(get_format("responses"), "sse", None))
+
+
+def test_a_wish_that_is_none_is_refused() -> None:
     with pytest.raises(Error) as refused:
-        _asks(header, None, name)
-    assert (refused.value.code, refused.value.reason) == (code, "approvals")
+        _asks("maybe", None, "gai")
+    assert (refused.value.code, refused.value.reason) == ("invalid_request", "approvals")

@@ -98,7 +98,17 @@ def test_each_page_weighs_less_than_120_kb(page: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("index.html", "app.js", "copy.js", "formats.js", "markdown.js", "pane.js", "run.js", "snippets.js"),
+        *(
+            "index.html",
+            "app.js",
+            "approval.js",
+            "copy.js",
+            "formats.js",
+            "markdown.js",
+            "pane.js",
+            "run.js",
+            "snippets.js",
+        ),
         *("palette.css", "style.css", "icon.svg"),
     ],
 )

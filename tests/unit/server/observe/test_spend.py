@@ -71,12 +71,8 @@ def test_a_cost_of_zero_counts_the_request(ledger: LocalLedger, sink: SpendSink)
 class Running:
     """A session as the sink reads it."""
 
-    def __init__(self, stream_id: str, *charges: Charge, seconds: float = 9.0) -> None:
+    def __init__(self, stream_id: str, *charges: Charge) -> None:
         self.stream_id, self.caller, self.model, self.charges = stream_id, "ann", "fast", charges
-        self.seconds = seconds
-
-    def progress(self) -> tuple[float, None, int]:
-        return self.seconds, None, 0
 
 
 def test_a_running_stream_is_charged_as_it_goes_and_its_end_with_the_rest(ledger: LocalLedger, sink: SpendSink) -> None:
@@ -117,26 +113,28 @@ def test_what_was_charged_too_much_is_given_back_to_its_days(ledger: LocalLedger
     assert result.splitlines()[1:] == ["2026-11-22,0.01,USD,0", "2026-11-23,0,USD,0", "2026-11-24,0,USD,1"]
 
 
-def test_a_look_charges_the_streams_of_more_than_a_beat_some_in_a_turn(
+def test_every_running_stream_is_charged_within_a_beat_some_in_a_turn(
     ledger: LocalLedger, sink: SpendSink, change_limits: ChangeLimits
 ) -> None:
     change_limits(spend_look=2)
     loop = asyncio.new_event_loop()
-    streams = {name: Running(name, charge(upstream=name), seconds=number) for number, name in enumerate("abcde")}
+    now = 0.0
+    loop.time = lambda: now  # type: ignore[method-assign]  # of this one
+    streams = {name: Running(name, charge(upstream=name)) for name in "abcd"}
     running = RunningSpend(loop, streams, sink)
-
-    def look() -> str:
-        running._look()
-        return "".join(row["upstream"] for row in report(ledger, by="upstream"))
-
+    charged: list[tuple[float, str]] = []
     try:
-        assert look() == "de"
-        del streams["c"]
-        assert look() == "bde", "the ended stream is left out"
-        assert look() == "bde", "and so is the youngest"
+        for _ in range(4):
+            now = running._handle.when()
+            running._look()
+            charged.append((round(now, 3), "".join(row["upstream"] for row in report(ledger, by="upstream"))))
+            if now == 1.0:
+                del streams["b"]
+                streams["e"] = Running("e", charge(upstream="e"))
     finally:
         running.close()
         loop.close()
+    assert charged == [(1.0, "cd"), (1.1, "acd"), (2.0, "acde"), (2.1, "acde")], "the ended stream is left out"
 
 
 def test_sums_are_exact(ledger: LocalLedger, sink: SpendSink) -> None:

@@ -86,8 +86,10 @@ async def test_the_gates_stand_in_one_order_whatever_a_route_names(engine: Engin
         "SharedAnswers",
         "Admission",
         "Chat",
+        "Approvals",
     ]
-    assert [type(gate).__name__ for gate in gates.of(frozenset(("admission",)))] == ["_Read", "_Plan", "_Admission"]
+    always = ["_Read", "_Plan", "_Admission", "_Approvals"]
+    assert [type(gate).__name__ for gate in gates.of(frozenset(("admission",)))] == always
 
 
 async def test_a_request_whose_gates_do_not_wait_begins_without_a_task(engine: Engine) -> None:
