@@ -361,9 +361,11 @@ class Store:
         for task in late:
             task.cancel()
         outcomes = await asyncio.gather(*leaving, return_exceptions=True)
-        for problem in outcomes:
-            if isinstance(problem, Exception) and not isinstance(problem, StoreError):
-                logger.error("a stream was not handed over: a bug", exc_info=problem)
+        for log, outcome in zip(logs, outcomes, strict=True):
+            if outcome is True:
+                self.memory.forget(log)  # who asks here is told what others make of it
+            elif isinstance(outcome, Exception) and not isinstance(outcome, StoreError):
+                logger.error("a stream was not handed over: a bug", exc_info=outcome)
         count = outcomes.count(True)
         logger.info("streams that other workers go on with: %d", count)
         if count < len(outcomes):
@@ -421,7 +423,8 @@ class Store:
             await self._messages.cancel(log, worker)
 
     async def tell(self, log: StreamLog, message: str) -> None:
-        """Sends a message about a stream to the process that runs it, which may be this one.
+        """Sends a message about a stream to the process that runs it, which may be this one. If that is gone, this one
+        goes on with the stream, and is told.
 
         Args:
             log: The log that `find` returned.
@@ -431,7 +434,7 @@ class Store:
             Error: The backend is out of reach, or that process does not answer.
         """
         stream_id = log.header.stream_id
-        worker = None if self._mirrors is None else self._mirrors.worker_of(stream_id)
+        worker = None if self._mirrors is None else await self._mirrors.ask(stream_id)
         if self._messages is not None and worker not in (None, self.worker):
             await self._messages.tell(str(worker), stream_id, message)
         elif self.hear is not None:

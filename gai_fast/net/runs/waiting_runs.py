@@ -75,10 +75,6 @@ class WaitingRuns:
     def __contains__(self, stream_id: object) -> bool:
         return stream_id in self._runs
 
-    def logs(self) -> list[StreamLog]:
-        """Returns the logs of all of them."""
-        return [each.log for each in self._runs.values()]
-
     def add(self, log: StreamLog, desk: ApprovalDesk, approvals: dict[str, int]) -> None:
         """Adds a run.
 
@@ -111,6 +107,13 @@ class WaitingRuns:
             waiting.waking.cancel()
         return waiting.log
 
+    def leave(self) -> list[StreamLog]:
+        """Removes all runs, because other workers go on with them. Returns their logs."""
+        logs = [each.log for each in self._runs.values()]
+        for log in logs:
+            self.forget(log.header.stream_id)
+        return logs
+
     def end(self, stream_id: str, error: Error | None = None, *, is_cancelled: bool = True) -> bool:
         """Ends a run: rule 4. Returns whether it has waited here.
 
@@ -126,6 +129,15 @@ class WaitingRuns:
         waiting.desk.start(self._withdraw(waiting))
         self._close(waiting.log, is_cancelled, error)
         return True
+
+    def end_all(self, error: Error) -> None:
+        """Ends all runs.
+
+        Args:
+            error: The error of their ends.
+        """
+        for stream_id in [*self._runs]:
+            self.end(stream_id, error, is_cancelled=False)
 
     def end_callers(self, callers: Collection[str], error: Error) -> None:
         """Ends all runs of some callers, as cancelled.
@@ -162,9 +174,9 @@ class WaitingRuns:
     async def _withdraw(self, waiting: _WaitingRun) -> None:
         header, records = waiting.log.header, waiting.desk.records
         try:
+            found = await records.take_over(header.stream_id, header.caller, waiting.log.takeovers + 1, is_own=True)
             for approval_id in waiting.approvals:
                 await records.decide(approval_id, ENDED)
-            found = await records.take_over(header.stream_id, header.caller, waiting.log.takeovers + 1, is_own=True)
             if found is not None:
                 await found[0].close()
         except LostRun:

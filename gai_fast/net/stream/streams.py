@@ -681,6 +681,8 @@ class Engine(EngineCallbacks):
             return  # it waits in its session
         self._leave(stream_id)
         self.waiting.add(log, desk, approvals)
+        if self.takeovers.is_draining:
+            self._hand_over_waiting()
 
     def hear(self, stream_id: str, message: str) -> None:
         """Handles a message of another worker about a stream; as `stores.messages.Hear`."""
@@ -816,6 +818,19 @@ class Engine(EngineCallbacks):
         self._end_transfers()
         self.durable.disconnect_followers(until)
 
+    def begin_drain(self) -> None:
+        """Begins to stop. A run that waits, or comes to wait, does not hold the drain: it is let go, and its followers
+        are disconnected.
+        """
+        self.takeovers.is_draining = True
+        self._hand_over_waiting()
+
+    def _hand_over_waiting(self) -> None:
+        if self.store.keeps_requests and self.run_tools is not None:
+            logs = self.waiting.leave()
+            self.durable.part_from(logs)
+            self.run_tools.desk.start(self.store.let_go(logs))
+
     def let_go(self) -> Awaitable[None]:
         """Lets the durable streams go that other workers go on with. Their upstreams stop at once.
 
@@ -824,9 +839,7 @@ class Engine(EngineCallbacks):
         self.takeovers.is_closing = True
         logs: list[StreamLog] = []
         if self.store.keeps_requests:
-            logs = self.waiting.logs()
-            for log in logs:
-                self.waiting.forget(log.header.stream_id)
+            logs = self.waiting.leave()
         for session in list(self.streams.values()):
             publication = self.durable.publication(session.stream_id)
             if publication is not None and self.takeovers.lets_go(session, publication.log):
@@ -863,11 +876,10 @@ class Engine(EngineCallbacks):
         """Ends every stream with an error. Awaiting the result also closes all upstream connections and the store."""
         for session in list(self.streams.values()):
             session.fail(_stopped())
-        for log in self.waiting.logs():
-            if self.store.keeps_requests:
-                self.waiting.forget(log.header.stream_id)  # another worker goes on
-            else:
-                self.waiting.end(log.header.stream_id, _stopped(), is_cancelled=False)
+        if self.store.keeps_requests:
+            self.waiting.leave()  # another worker goes on
+        else:
+            self.waiting.end_all(_stopped())
         for session in list(self._read_on):  # end these now too: after shutdown nothing charges them
             session.fail(_stopped())
         self._end_transfers()

@@ -62,6 +62,7 @@ from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
+from gai_fast.net.runs.run_state import waits
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
@@ -163,6 +164,8 @@ class TakeOvers:
         """Streams that go on from their content, by id, until their outcome is known."""
         self.is_closing = False
         """Whether this process stops, so that it begins with no more streams."""
+        self.is_draining = False
+        """Whether this process is about to stop, so that it leaves runs that wait to others."""
         self._beginning: list[Session] = []
         self._refused: dict[str, tuple[int, float]] = {}
         """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
@@ -268,7 +271,7 @@ class TakeOvers:
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
             NoRoom: A limit of this server is reached, or one of its key for the first time; or only workers of a later
-                release go on with the stream.
+                release go on with the stream; or it is a run that waits, and this process is about to stop.
         """
         found = await self._prepared(log, owner, number, record)
         if isinstance(found, EndsInstead):
@@ -334,6 +337,8 @@ class TakeOvers:
                 tools = self._host.run_tools
                 if tools is None:
                     return EndsInstead()
+                if number and self.is_draining and waits(log):
+                    raise NotYet
                 run = tools.go_on(spec, header.stream_id, kept.run, said, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
