@@ -12,6 +12,9 @@ from gai_fast.model.errors import Error
 from gai_fast.model.figures import StreamMetrics
 from gai_fast.model.settings import KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.runs.run_records import RUNS
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.records import MemoryRecords
 from tests.integration.gateway import Gateway, M, Net, on_both_loops, on_uvloop
 from tests.integration.test_run_approvals import ADMIN, ALICE, ASK, BOB, Run, gateway_that_asks, last, made, pay
 from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
@@ -224,3 +227,40 @@ async def test_a_server_that_stops_ends_what_waits_in_its_memory(net: Net) -> No
     await gateway.running.close()
     await run.response.rest()
     assert waiting_in(gateway) == 0
+
+
+@pytest.mark.parametrize("when", ["it leaves", "it goes on"])
+@on_uvloop
+async def test_a_run_waits_until_its_store_answers(net: Net, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    fails = when == "it leaves"
+    swap, get = MemoryRecords.swap, MemoryRecords.get
+
+    async def swapped(self: MemoryRecords, kind: str, *rest: Any, **more: Any) -> Any:
+        if fails and kind == RUNS:
+            raise StoreError("unreachable", "a test")
+        return await swap(self, kind, *rest, **more)
+
+    async def got(self: MemoryRecords, kind: str, name: str) -> Any:
+        if fails and kind == RUNS:
+            raise StoreError("unreachable", "a test")
+        return await get(self, kind, name)
+
+    monkeypatch.setattr(MemoryRecords, "swap", swapped)
+    monkeypatch.setattr(MemoryRecords, "get", got)
+    run = await Run.begun(gateway, M)
+    if fails:
+        await until(lambda: net.warned("its run is not kept yet"))
+        assert gateway.streams == 1
+        assert (await state_of(run))["state"] == "waiting"
+        fails = False
+    await until(lambda: run.stream_id in gateway.running.engine.waiting)
+    fails = when == "it goes on"
+    assert (await run.decide()).status == 200
+    if fails:
+        await until(lambda: net.warned("its run does not go on yet"))
+        fails = False
+    events = await run.end()
+    assert last(events, "tool.result")["tool_result"] == "paid 7"
+    assert (last(events, "finish")["finish_reason"], made) == ("stop", [7])
+    net.warned("its run")  # more of them

@@ -193,7 +193,8 @@ class RunRecords:
             stream_id: As for `begin`.
             caller: As for `begin`.
             epoch: The epoch of the new owner.
-            is_own: Whether this worker goes on with its own run, which has waited, in its epoch.
+            is_own: Whether the record may be this worker's in its epoch: its own run has waited, or the store has
+                failed as it was taken over.
 
         Returns:
             None if there is no record, or the run was too large to be kept.
@@ -215,7 +216,7 @@ class RunRecords:
         try:
             await run.swap(head)
         except LostRun:  # another worker has taken it, or its former owner has changed it since
-            return await self.take_over(stream_id, caller, epoch)
+            return await self.take_over(stream_id, caller, epoch, is_own=is_own)
         state = await self._pieces.read(RUNS, _state_name(stream_id, head), head.size)
         added = [
             await self._pieces.read(RUNS, _added_name(stream_id, writer, index), size)
@@ -233,18 +234,18 @@ class RunRecords:
         """
         raw = await self._records.get(RUNS, stream_id)
         if raw is None:
-            return await self.begin(stream_id, caller, epoch), KeptRun(b"", (), {})
+            return await self.begin(stream_id, caller, epoch, again=is_own), KeptRun(b"", (), {})
         head = _read_head(raw)
         if head.version:
             return await self.take_over(stream_id, caller, epoch, is_own=is_own)
-        if head.epoch >= epoch:
+        if head.epoch > epoch - (not is_own):
             raise LostRun
         head.epoch = head.writer = epoch
         run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
         try:
             await run.swap(head)
         except LostRun:  # as in `take_over`
-            return await self.go_on(stream_id, caller, epoch)
+            return await self.go_on(stream_id, caller, epoch, is_own=is_own)
         return run, KeptRun(b"", (), head.begun)
 
     # ---- approvals

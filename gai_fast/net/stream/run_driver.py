@@ -647,10 +647,9 @@ class RunDriver(StreamRun):
         self._fail_by(task)
 
     async def _go_on(self, former: FormerOwner) -> None:
-        """Goes on with the run of a worker that is gone."""
+        """Goes on with the run of a worker that is gone, or with one that has waited."""
         try:
-            kept = await self._kept.go_on(former.epoch, is_own=former.is_own)
-            results = {} if kept is None else await self._results(kept, former.said)
+            kept, results = await self._kept_run(former)
             actions = None if kept is None else self._recall(former.said, kept, results)
         except LostRun:
             self._lose()
@@ -664,6 +663,20 @@ class RunDriver(StreamRun):
             self._session.fail(lost_worker())
         else:
             self._session.guarded(partial(self._load, actions))
+
+    async def _kept_run(self, former: FormerOwner) -> tuple[KeptRun | None, dict[str, CallResult | None]]:
+        """Reads what is kept, once the store answers. Raises as `KeptCalls.go_on`."""
+        is_own = former.is_own
+        while True:
+            try:
+                kept = await self._kept.go_on(former.epoch, is_own=is_own)
+                return kept, {} if kept is None else await self._results(kept, former.said)
+            except StoreError as problem:
+                if problem.fault in ("damaged", "sealed"):  # it stays so
+                    raise
+                _log.warning("stream %s: its run does not go on yet: %s", self._plan.identity.stream_id, problem)
+            is_own = True  # it may be already
+            await asyncio.sleep(SHARED.store_retry)
 
     def _gone_on(self, task: asyncio.Task[None]) -> None:
         self._goes_on = None

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.gateway import Net, Peer
+from gai_fast.model.settings import SealSettings, StoreSettings
+from tests.integration.gateway import Gateway, Net, Peer
 from tests.integration.processes import Server, serving
+from tests.integration.stores.sealing import sealed_with
 from tests.integration.stores.test_run_takeover import (
     BODY,
     STORES,
@@ -25,11 +27,18 @@ from tests.integration.stores.test_run_takeover import (
 )
 from tests.integration.stores.test_serve import AS_STATE, frames, get, streaming
 from tests.integration.stores.test_serve import folder as folder
-from tests.integration.tool_runs import Model
+from tests.integration.test_run_approvals import KEYS, Run, last, made, pay
+from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
+from tests.integration.test_waiting_runs import AS_ADMIN, AS_ALICE
+from tests.integration.test_waiting_runs import AS_STATE as AS_STATE_OF_ALICE
+from tests.integration.test_waiting_runs import parked as has_parked
+from tests.integration.tool_runs import Model, function_tool, gateway_of
 from tests.waiting import until, until_answered
 
 ASK = ("pay", {"city": "Oslo"})
 GRACE = "[server]\ngrace = 600\n"
+NO_KEYS = SealSettings()
+KEYS_OF_STORE = sealed_with(0)
 
 
 class Scene:
@@ -168,3 +177,111 @@ async def until_waiting(server: Server, stream_id: str) -> bytes:
         got += await reader.read(1 << 16)
     writer.close()
     return got
+
+
+# ---- two workers, one of which is taken for gone ---------------------------------------------------------------------
+
+
+class Two:
+    """Two gateways over one store, before one model."""
+
+    def __init__(self, model: Model, first: Gateway, second: Gateway) -> None:
+        self.model, self.first, self.second = model, first, second
+
+    @classmethod
+    async def over(cls, net: Net, url: str, encryption: SealSettings = NO_KEYS) -> Two:
+        model = Model(["Shall I? ", ("pay", {"euros": 7})], ["Done."])
+        more = {"store": StoreSettings(url, encryption=encryption), "keys": KEYS}
+        tool = function_tool(pay, approve=True)
+        return cls(model, *[await gateway_of(net, model, tool, of_gateway=more) for _ in range(2)])
+
+    async def take_over(self, run: Run) -> None:
+        """Makes the second one take over a run of the first one, which it takes for gone."""
+        engine = self.second.running.engine
+
+        async def is_gone(worker: str) -> bool:
+            return worker != engine.store.worker
+
+        engine.know_workers(is_gone)
+        path = f"/api/v1/streams/{run.stream_id}"
+        assert (await self.second.ask("GET", path, None, AS_STATE_OF_ALICE)).json["state"] == "waiting"
+        await until(lambda: run.stream_id in engine.waiting)
+
+
+def is_waiting(gateway: Gateway, run: Run) -> bool:
+    return run.stream_id in gateway.running.engine.waiting
+
+
+@pytest.mark.parametrize("is_heard", [False, True])
+async def test_a_worker_that_has_lost_a_waiting_run_forgets_it(net: Net, url: str, is_heard: bool) -> None:
+    """It finds out as it renews its copy, or as it goes on: it makes no call and decides nothing."""
+    both = await Two.over(net, url)
+    run = await has_parked(both.first)
+    await both.take_over(run)
+    assert is_waiting(both.first, run)
+    engine = both.first.running.engine
+    if is_heard:
+        engine.waiting.wake(run.stream_id)
+        await until(lambda: not is_waiting(both.first, run) and not both.first.streams)
+    journal = engine.store._journal
+    assert journal is not None
+    journal.keep_alive(at_once=True)
+    await until(lambda: not is_waiting(both.first, run))
+    assert engine.runs.waiting == 0
+    moved = Run(both.second, run.client, run.response)
+    assert (await moved.decide()).status == 200
+    events = await run.end()
+    assert last(events, "tool.result")["tool_result"] == "paid 7"
+    assert (made, len(both.model.asked)) == ([7], 2)
+    assert len([event for event in events if event["type"] == "approval.decided"]) == 1
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+@pytest.mark.parametrize("is_here", [False, True])
+async def test_a_decision_at_any_worker_reaches_a_waiting_run(
+    net: Net, url: str, is_here: bool, is_sealed: bool
+) -> None:
+    both = await Two.over(net, url, encryption=KEYS_OF_STORE if is_sealed else NO_KEYS)
+    run = await has_parked(both.first)
+    decider = both.first if is_here else both.second
+    assert (await Run(decider, run.client, run.response).decide()).status == 200
+    events = await run.end()
+    assert (last(events, "tool.result")["tool_result"], made) == ("paid 7", [7])
+
+
+async def test_a_decision_reaches_the_owner_that_a_worker_does_not_know_yet(net: Net, url: str) -> None:
+    """The worker that is asked follows the run of another one, which is gone since."""
+    both = await Two.over(net, url)
+    run = await has_parked(both.first)
+    path = f"/api/v1/streams/{run.stream_id}"
+    assert (await both.second.ask("GET", path, None, AS_STATE_OF_ALICE)).json["state"] == "waiting"
+    engine = both.second.running.engine
+
+    async def is_gone(worker: str) -> bool:
+        return worker != engine.store.worker
+
+    engine.know_workers(is_gone)
+    assert (await Run(both.second, run.client, run.response).decide()).status == 200
+    await until(lambda: made == [7])
+    followed = await both.second.ask("GET", path, None, AS_ALICE)
+    assert last(followed.events, "finish")["finish_reason"] == "stop"
+    run.client.close()
+
+
+@pytest.mark.parametrize("who", ["its worker", "another worker", "nobody has it"])
+async def test_a_waiting_run_is_cancelled_wherever_it_is_asked(net: Net, url: str, who: str) -> None:
+    both = await Two.over(net, url)
+    run = await has_parked(both.first)
+    asked = both.first if who == "its worker" else both.second
+    if who == "nobody has it":
+        both.first.running.engine.begin_drain()
+        await run.response.rest()
+        await until(lambda: both.first.running.engine.store.find_here(run.stream_id) is None)
+    answer = await asked.ask("DELETE", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)
+    assert (answer.status, answer.json["state"]) == (200 if who == "nobody has it" else 202, "cancelled")
+    followed = await asked.ask("GET", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)
+    assert last(followed.events, "finish")["finish_reason"] == "cancelled"
+    assert (await Run(asked, run.client, run.response).decide()).error["reason"] == "decided"
+    assert (await asked.ask("GET", "/admin/v1/approvals", None, AS_ADMIN)).json["total"] == 0
+    assert (made, both.first.running.engine.runs.waiting) == ([], 0)
+    assert len(both.model.asked) == 1
