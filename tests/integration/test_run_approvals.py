@@ -48,6 +48,10 @@ def nothing_is_made() -> None:
     made.clear()
 
 
+async def always() -> bool:
+    return True
+
+
 async def gateway_that_asks(net: Net, model: Model, *tools: Any, runs: RunSettings = WAITS, **options: Any) -> Gateway:
     more = {"runs": runs, "keys": KEYS}
     return await gateway_of(net, model, function_tool(pay, approve=True), *tools, of_gateway=more, **options)
@@ -237,7 +241,7 @@ async def test_a_run_that_has_ended_does_not_wait_for_its_store(net: Net, monkey
         raise StoreError("unreachable", "it is gone")
 
     monkeypatch.setattr(tools.desk.records, "asked", fail)
-    waits = RunApprovals(tools.desk, "gai_1", "alice", print, print)
+    waits = RunApprovals(tools.desk, "gai_1", "alice", always, print, print)
     waits.ask_on(RunCall("call_1", "pay", {}, 1, 0, None, approval_id="gai_1-1"), "digest")
     await asyncio.sleep(0.05)
     waits.close()
@@ -255,7 +259,7 @@ async def test_a_decision_about_a_call_of_a_turn_that_is_void_approves_no_other(
     asked: list[Any] = []
     heard: list[Any] = []
     waits = RunApprovals(
-        tools.desk, "gai_1", "alice", lambda *each: asked.append(each), lambda *each: heard.append(each)
+        tools.desk, "gai_1", "alice", always, lambda *each: asked.append(each), lambda *each: heard.append(each)
     )
     waits.ask(RunCall("call_1", "pay", {}, 1, 0, RunTool("pay"), approval_id="gai_1-1"), "of this call")
     await until(lambda: len(asked) == 1)
@@ -286,7 +290,7 @@ async def test_a_damaged_approval_of_a_run_that_goes_on_denies(
 
     monkeypatch.setattr(tools.desk.records, "asked", damaged)
     heard: list[Any] = []
-    waits = RunApprovals(tools.desk, "gai_1", "alice", print, lambda *each: heard.append(each))
+    waits = RunApprovals(tools.desk, "gai_1", "alice", always, print, lambda *each: heard.append(each))
     call = RunCall("call_1", "pay", {}, 1, 0, None, approval_id="gai_1-1")
     waits.ask_on(call, "digest")
     async with asyncio.timeout(SHARED.store_retry):

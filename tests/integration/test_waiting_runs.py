@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,12 +14,14 @@ from gai_fast.model.figures import StreamMetrics
 from gai_fast.model.settings import KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.runs.run_records import RUNS
+from gai_fast.server.serving import start
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
-from tests.integration.gateway import Gateway, M, Net, on_both_loops, on_uvloop
+from tests.conftest import ChangeLimits
+from tests.integration.gateway import Gateway, M, Net, on_both_loops, on_uvloop, settings_for
 from tests.integration.test_run_approvals import ADMIN, ALICE, ASK, BOB, Run, gateway_that_asks, last, made, pay
 from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
-from tests.integration.tool_runs import Model, function_tool, gateway_of
+from tests.integration.tool_runs import Model, function_tool, gateway_of, with_tools
 from tests.legal import check_legal
 from tests.waiting import until, until_answered
 
@@ -264,3 +267,53 @@ async def test_a_run_waits_until_its_store_answers(net: Net, monkeypatch: pytest
     assert last(events, "tool.result")["tool_result"] == "paid 7"
     assert (last(events, "finish")["finish_reason"], made) == ("stop", [7])
     net.warned("its run")  # more of them
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+@on_uvloop
+async def test_nobody_is_asked_in_a_conversation_that_is_too_large(
+    net: Net, change_limits: ChangeLimits, is_recorded: bool
+) -> None:
+    change_limits(run=100, parked_request=LIMITS.parked_request if is_recorded else 0)
+    model = Model(ASK, ["Done."])
+    gateway = await gateway_that_asks(net, model)
+    answer = await gateway.ask("POST", "/api/v1/stream", {**M, "query": "q" * 100}, AS_ALICE)
+    check_legal(answer.events)
+    assert "approval.required" not in [event["type"] for event in answer.events]
+    assert model.results() == ["the call was denied: nobody is asked in a conversation of more than 16 MiB"]
+    assert last(answer.events, "finish")["finish_reason"] == "stop"
+    assert await is_listed(gateway, 0)
+
+
+@pytest.mark.parametrize("asks", [None, "ask"])
+@on_uvloop
+async def test_a_run_with_its_caller_s_credential_waits_in_its_session(net: Net, asks: str | None) -> None:
+    """The credential is kept nowhere. Nobody is asked unless the request says so."""
+    model = Model(ASK, ["Done."])
+    upstream = await net.upstream(model.handle)
+    settings = with_tools(settings_for(upstream.url), function_tool(pay, approve=True))
+    models = {
+        name: replace(each, upstream=replace(each.upstream, takes_credentials=True, api_key=None))
+        for name, each in settings.models.items()
+    }
+    upstreams = {each.upstream.name: each.upstream for each in models.values()}
+    running = await start(replace(settings, models=models, upstreams=upstreams))
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+    client = await gateway.connect()
+    headers = {"authorization": "Bearer sk-of-the-caller"}
+    client.request("POST", "/api/v1/stream", M, headers | ({"x-gai-approvals": asks} if asks else {}))
+    run = Run(gateway, client, await client.response())
+    if asks is not None:
+        await run.response.until(b'"expires":')
+        await run.response.until(b"}}")
+        await asyncio.sleep(0.1)
+        assert (gateway.streams, waiting_in(gateway)) == (1, 1)
+        path = f"/api/v1/streams/{run.stream_id}/approvals/{run.asked['id']}"
+        body = {"decision": "approve", "digest": run.asked["digest"]}
+        assert (await gateway.ask("POST", path, body, headers)).status == 200
+    events = await run.end()
+    assert last(events, "tool.result").get("is_error", False) is (asks is None)
+    assert last(events, "finish")["finish_reason"] == "stop"
+    assert made == ([] if asks is None else [7])
+    client.close()

@@ -95,10 +95,15 @@ class KeptCalls:
             state: The state. The run has added nothing to its conversation since the last one.
         """
         self._waiting.append((state, b""))
-        await asyncio.shield(self._start(self._catch_up()))
+        is_small = await self.is_small()
         if self._waiting or self._owned is None:
             return False
-        return True if self._owned.is_whole else None
+        return True if is_small else None
+
+    async def is_small(self) -> bool:
+        """Returns whether the last state that is kept was not too large. Keeps those before that are not kept yet."""
+        await asyncio.shield(self._start(self._catch_up()))
+        return self._owned is None or self._owned.is_whole
 
     async def _catch_up(self) -> None:
         try:

@@ -4,7 +4,7 @@ Owns the tasks and timers of calls that wait for a person. It must not know what
 
 1. An approval is kept and listed (`run_records.py`) before anybody is asked for it.
 2. The first decision that is kept counts: a person's, or the gateway's own at the end of the approval's time.
-3. What cannot be kept is denied: the store fails, or too many runs wait.
+3. What cannot be kept is denied: the store fails, too many runs wait, or this one is too large.
 4. If the store fails at a decision, the call goes on waiting: the decision is read again, and at the end of its time
    the call is denied.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -24,6 +24,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import RunSettings
 from gai_fast.model.tool_rules import server_and_name
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timer, Timers
@@ -33,6 +34,7 @@ _log: Final = logging.getLogger("gai_fast.tools")
 _MS: Final = 1000
 EXPIRED: Final = "expired"
 """The reason of a denial at the end of an approval's time."""
+_TOO_LARGE: Final = f"nobody is asked in a conversation of more than {LIMITS.run // 2**20} MiB"
 ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
 """The decision about a call whose run has ended."""
 
@@ -101,6 +103,7 @@ class RunApprovals:
         desk: Those of all runs.
         stream_id: The stream of the run.
         caller: The name of its caller.
+        may_wait: Returns whether the run may wait: it is not too large.
         asked: Called with what a person is asked.
         decided: Called with each decision.
     """
@@ -110,12 +113,14 @@ class RunApprovals:
         desk: ApprovalDesk,
         stream_id: str,
         caller: str,
+        may_wait: Callable[[], Awaitable[bool]],
         asked: Callable[[RunCall, AskedApproval], object],
         decided: Callable[[RunCall, AskedApproval, ApprovalDecision], object],
     ) -> None:
         self._desk = desk
         self._stream_id = stream_id
         self._caller = caller
+        self._may_wait = may_wait
         self._asked = asked
         self._decided = decided
         self.work: set[asyncio.Task[None]] = set()
@@ -220,8 +225,9 @@ class RunApprovals:
     async def _ask(self, waiting: _Waiting) -> None:
         asked, desk = waiting.asked, self._desk
         try:
-            is_kept = await desk.records.ask(asked, desk.settings.waiting)
-            problem = f"{desk.settings.waiting} runs wait already (waiting)"
+            is_small = await self._may_wait()
+            is_kept = is_small and await desk.records.ask(asked, desk.settings.waiting)
+            problem = f"{desk.settings.waiting} runs wait already (waiting)" if is_small else _TOO_LARGE
         except (StoreError, Error) as fault:
             is_kept, problem = False, "the approval could not be kept: the store is out of reach"
             _log.warning("stream %s: an approval is not kept: %s", self._stream_id, fault)

@@ -264,16 +264,24 @@ class RunRecords:
             StoreError: The store fails.
             Overloaded: There is no room for it in the memory of this process.
         """
-        streams = {each.rpartition("-")[0] for each in await self.listed()}
-        if asked.stream_id not in streams and len(streams) >= waiting:
+        streams = await self._waiting()
+        waits = asked.stream_id in streams
+        if not waits and len(streams) >= waiting:
             return False
         await self._pieces.write(APPROVALS, asked.id, asked.call, asked.caller)
         value = _encode(_Approval(msgspec.structs.replace(asked, call=b""), len(asked.call)))
         await self._records.put(APPROVALS, asked.id, value, self._ttl, asked.caller)
         is_listed = await self._change_list(asked, is_open=True)
+        if is_listed and not waits and len(await self._waiting()) > waiting:  # others were listed at the same moment
+            await self._change_list(asked, is_open=False)
+            is_listed = False
         if not is_listed:
             await self._records.delete(APPROVALS, asked.id)
         return is_listed
+
+    async def _waiting(self) -> set[str]:
+        """Returns the streams of the runs that wait."""
+        return {each.rpartition("-")[0] for each in await self.listed()}
 
     async def leave(self, asked: AskedApproval) -> None:
         """Keeps an approval that a later request decides: rule 7. One that is kept already stays as it is.
@@ -469,8 +477,9 @@ class OwnedRun:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its last state is kept: it was not too large."""
-        return _read_head(self._raw).size >= 0
+        """Whether its last state was not too large to be kept."""
+        head = _read_head(self._raw)
+        return head.size >= 0 or not head.version
 
     async def started(self, key: str, attempt: int) -> None:
         """Notes that a call begins: rule 5.

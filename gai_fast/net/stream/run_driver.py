@@ -55,7 +55,9 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
 from gai_fast.model.tool_rules import server_and_name
+from gai_fast.net.attempts.records import encode
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
+from gai_fast.net.limits import LIMITS as RECORDS
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.left_calls import AnsweredCall, LeftCalls, with_results
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
@@ -219,7 +221,9 @@ class RunDriver(StreamRun):
             self._progressed,
             None if self._guards is None else self._guards.result,
         )
-        self._approvals = RunApprovals(plan.desk, session.stream_id, plan.identity.caller, self._asked, self._decided)
+        self._approvals = RunApprovals(
+            plan.desk, session.stream_id, plan.identity.caller, self._may_wait, self._asked, self._decided
+        )
         self._left_calls = LeftCalls(plan.desk, session.stream_id, plan.identity.caller, self._left, self._not_left)
         self._sight = RunSight(
             plan.tallies,
@@ -620,6 +624,12 @@ class RunDriver(StreamRun):
         """Ends the run here: another worker has it."""
         if not self._is_over:
             self._plan.streams.leave_to_other(self._plan.identity.stream_id)
+
+    async def _may_wait(self) -> bool:
+        """Returns whether the run is small enough to be recorded, also if it is not."""
+        if self._kept.is_kept:
+            return await self._kept.is_small()
+        return len(encode(self._plan.request)) <= RECORDS.run
 
     async def _park(self) -> None:
         """Leaves the session once all is kept, if the run still waits then: rule 8."""
