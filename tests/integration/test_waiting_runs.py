@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.figures import StreamMetrics
-from gai_fast.model.settings import KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
+from gai_fast.model.settings import GuardSettings, KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.runs.run_records import RUNS
 from gai_fast.server.serving import start
@@ -19,7 +19,7 @@ from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import Gateway, M, Net, on_both_loops, on_uvloop, settings_for
-from tests.integration.test_run_approvals import ADMIN, ALICE, ASK, BOB, Run, gateway_that_asks, last, made, pay
+from tests.integration.test_run_approvals import ADMIN, ALICE, ASK, BOB, KEYS, Run, gateway_that_asks, last, made, pay
 from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
 from tests.integration.tool_runs import Model, function_tool, gateway_of, with_tools
 from tests.legal import check_legal
@@ -317,3 +317,38 @@ async def test_a_run_with_its_caller_s_credential_waits_in_its_session(net: Net,
     assert last(events, "finish")["finish_reason"] == "stop"
     assert made == ([] if asks is None else [7])
     client.close()
+
+
+@on_uvloop
+async def test_guards_know_behind_a_wait_what_they_have_let_through(net: Net) -> None:
+    """A placeholder of the request is restored in the text of a later turn, and arguments stay masked."""
+    guards = (
+        GuardSettings("people", "pii", kinds=("email",), on=("input", "output"), restore=True),
+        GuardSettings("birds", "words", words=("kestrel",), on=("tool_input", "tool_result")),
+    )
+    mails: list[str] = []
+
+    def mail(text: str) -> str:
+        """Mails."""
+        mails.append(text)
+        return "a kestrel has it"
+
+    model = Model([("mail", {"text": "for the kestrel"})], ["Sent to ", "<EMA", "IL_1>."])
+    gateway = await gateway_of(
+        net,
+        model,
+        function_tool(mail, approve=True),
+        of_stream={"guards": guards},
+        of_gateway={"runs": RunSettings(), "keys": KEYS},
+    )
+    run = await Run.begun(gateway, {**M, "query": "Write to ada@example.com"})
+    await until(lambda: run.stream_id in gateway.running.engine.waiting)
+    assert run.asked["input"] == {"text": "for the [words]"}
+    assert "ada@example.com" not in str(model.asked)
+    assert (await run.decide()).status == 200
+    events = await run.end()
+    assert model.asked[0]["messages"][-1]["content"] == "Write to <EMAIL_1>"
+    assert mails == ["for the [words]"]
+    assert model.results() == ["a [words] has it"]
+    text = "".join(event["text"] for event in events if event["type"] == "text.delta")
+    assert text == "Sent to ada@example.com."
