@@ -304,7 +304,8 @@ class RunDriver(StreamRun):
         self._is_over = True
         self._later.clear()
         self._clock.stop()
-        if self._session.relay.is_over or not self._kept.is_kept:
+        has_ended = self._session.relay.is_over or not self._kept.is_kept
+        if has_ended:
             self._approvals.close()
             self._plan.desk.start(self._kept.end())  # the store is closed after this
         else:  # another worker may continue the run
@@ -316,7 +317,7 @@ class RunDriver(StreamRun):
         for action in self._run.stop():
             if isinstance(action, EndCall):
                 self._end_call(action.call)
-        self._sight.close(len(self._run.steps) if self._session.relay.is_over else None)
+        self._sight.close(len(self._run.steps) if has_ended else None)
         self._plan.held.give_back()
         self._sink.leave(_LastSteps(self.steps_so_far()))
         del self._session  # a cycle
