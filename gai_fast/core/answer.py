@@ -91,6 +91,7 @@ class UpstreamAnswer:
         "is_strict",
         "oversized",
         "progress",
+        "recalled",
         "transcript",
     )
 
@@ -126,6 +127,7 @@ class UpstreamAnswer:
         self.characters = characters
         """The characters that the client has received, including those of the attempt that this one continues."""
         self.former: dict[str, Any] | None = None
+        self.recalled: dict[str, Any] | None = None
         """The usage of the turns before, if the stream is a run in a later turn."""
         self.copier = DeltaCopier(
             SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
@@ -170,7 +172,7 @@ class UpstreamAnswer:
             goes_on=goes_on,
             characters=self.characters if goes_on else 0,
         )
-        answer.former = self.former
+        answer.former, answer.recalled = self.former, self.recalled
         return answer
 
     def expect_turn(self, prompt_characters: int | None) -> None:
@@ -188,7 +190,7 @@ class UpstreamAnswer:
         former: dict[str, Any] = {}
         for usage in usages:
             former = sum_of(former, {name: each for name, each in usage.items() if name != "cost"})
-        self.former = former or None
+        self.former = self.recalled = former or None
 
     def learn_for(self, deltas: DeltaSink | None) -> None:
         """Enables copied deltas for a sink. `None` if deltas may not be copied."""

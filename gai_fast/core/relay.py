@@ -51,6 +51,7 @@ from gai_fast.core.processing.chain import Chain
 from gai_fast.core.processing.processor import Stop
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
 from gai_fast.core.transcript import Repetition, Transcript
+from gai_fast.core.usage import rest_of
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event, FinishReason
@@ -296,6 +297,11 @@ class Relay(LegalStream):
                 self._emit_held_finish(self._chain)
         except Exception as problem:  # noqa: BLE001  # rule 7
             self.break_off(problem)
+
+    def usage_here(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Returns the usage of a run without that of the turns of `recall_turns`, which was counted before."""
+        recalled = self._answer.recalled
+        return usage if recalled is None else rest_of(usage, recalled)
 
     def usage_of_turns(self) -> dict[str, Any]:
         """Returns the usage of all turns that have ended; as `UpstreamAnswer.usage_of_turns`."""

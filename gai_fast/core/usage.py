@@ -53,6 +53,19 @@ def sum_of(former: Mapping[str, Any], usage: Mapping[str, Any]) -> dict[str, Any
     return total if source is None else {**total, "source": source}
 
 
+def rest_of(usage: Mapping[str, Any], former: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a sum without a part of it; the opposite of `sum_of`.
+
+    Args:
+        usage: The sum.
+        former: The part.
+    """
+    return {
+        name: max(0, value - former.get(name, 0)) if name not in _LAST and name != "cost" else value
+        for name, value in usage.items()
+    }
+
+
 def most_tokens(known: Known) -> int:
     """Returns the most tokens of a kind that an answer can have; more are absurd.
 

@@ -134,10 +134,7 @@ class FollowedStream(LogCursor):
         """
         if self._engine is None or not self._is_entered or self.is_over or self.log.is_over:
             return
-        session = self._engine.streams.get(self.id)
-        if session is not None:
-            session.cancel()
-        else:
+        if not self._engine.cancel(self.id):
             await self._engine.store.cancel(self.log)
 
     def leave(self) -> None:

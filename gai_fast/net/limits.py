@@ -424,6 +424,10 @@ class Limits:
     """Bytes of a run and its conversation that are kept: as of a request that a worker goes on with. Above it a run
     ends with its worker."""
 
+    parked_request: int = 64 * KIB
+    """Bytes of the request of a run that waits in memory without its session: 1,000 of them have 64 MB at most. A run
+    with a larger one waits in its session, which has it anyway."""
+
     decision_reason: int = 1000
     """Characters of the reason of a decision about a call: the model and every client of the run read it."""
 

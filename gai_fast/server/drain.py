@@ -12,6 +12,7 @@ Owns the order:
    see `Engine.let_go`. All other streams are ended: see `Engine.close`. Their clients have `limits.closing` seconds to
    read their last bytes.
 5. A second signal to end applies rule 4 at once.
+6. Runs that wait for approvals, which may take hours, are let go as by rule 4 as soon as they wait.
 """
 
 from __future__ import annotations

@@ -227,6 +227,7 @@ class RunningServer:
         self.service.sockets.begin_drain()
         self.service.admin.begin_drain()
         self.service.operations.probes.begin_drain()
+        self.engine.begin_drain()
         for each in self._servers:
             each.begin_drain()
 

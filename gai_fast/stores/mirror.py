@@ -193,6 +193,27 @@ class Mirrors:
         mirror = self._mirrors.get(stream_id)
         return None if mirror is None else mirror.worker
 
+    async def ask(self, stream_id: str) -> str | None:
+        """Asks for a stream that may have a mirror here: if its worker is gone, this process goes on with it, or ends
+        it. Returns the name of its worker now, as `worker_of`.
+
+        Args:
+            stream_id: The stream's id.
+
+        Raises:
+            Error: The store is out of reach, or its copy is damaged.
+        """
+        mirror = self._mirrors.get(stream_id)
+        if mirror is not None and self.close_log is not None and stream_id not in self._taking:
+            try:
+                for owner in (await self._backend.kept([stream_id])).values():
+                    self._note_owner(mirror, owner)
+                if await self._alive.is_gone(mirror.worker) and mirror is self._mirrors.get(stream_id):
+                    await self._part(mirror)
+            except StoreError as problem:
+                raise self._refusal(problem) from None
+        return self.worker_of(stream_id)
+
     @property
     def is_taking_over(self) -> bool:
         """Whether a take-over is under way."""

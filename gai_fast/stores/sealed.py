@@ -198,7 +198,9 @@ class SealedBackend(Backend):
         return is_own
 
     async def request_of(self, stream_id: str) -> bytes | None:
-        """Returns the request of a stream that was loaded, opened."""
+        """Returns the request of a stream, opened."""
+        if stream_id not in self._known:  # this process has written it
+            await self.load(stream_id)
         known = self._known.get(stream_id)
         value = None if known is None else await self._inner.request_of(stream_id)
         if value is None or known is None or not known.is_sealed:

@@ -250,16 +250,29 @@ class Store:
 
         Args:
             header: Describes the stream.
-            request: What a new owner of the stream needs to go on. None if there is none.
+            request: What is needed to go on with the stream. None if there is none. Without copies the log keeps it.
 
         Raises:
             Overloaded: There is no room for another stream.
         """
         log = self.memory.create(header)
+        log.request = request
         if self._journal is not None:
-            log.request = request
             self._journal.begin(log)
         return log
+
+    async def request_of(self, log: StreamLog) -> bytes | None:
+        """Returns what goes on with a stream of this process, as `create` got it. None if there is none.
+
+        Args:
+            log: The log of the stream, which has not ended.
+
+        Raises:
+            StoreError: The backend fails.
+        """
+        if log.request or log.request is None or self._backend is None:
+            return log.request
+        return await self._backend.request_of(log.header.stream_id)
 
     def when_begun(self, log: StreamLog, then: Callable[[], None]) -> bool:
         """Returns whether a new stream waits for the store before its upstream is asked (`before_send`).
@@ -276,7 +289,9 @@ class Store:
         Args:
             log: The log. None for a stream that has none.
         """
-        return log is not None and self._journal is not None and await self._journal.stored(log)
+        if log is None or self._backend is None or not self._backend.is_copy:
+            return log is not None  # the memory of this process is the store
+        return self._journal is not None and await self._journal.stored(log)
 
     def _leave_to_other(self, log: StreamLog) -> None:
         """Stops writing a log whose copy has another owner; as for `Journal`. Its followers stay: it becomes a mirror.
@@ -346,9 +361,11 @@ class Store:
         for task in late:
             task.cancel()
         outcomes = await asyncio.gather(*leaving, return_exceptions=True)
-        for problem in outcomes:
-            if isinstance(problem, Exception) and not isinstance(problem, StoreError):
-                logger.error("a stream was not handed over: a bug", exc_info=problem)
+        for log, outcome in zip(logs, outcomes, strict=True):
+            if outcome is True:
+                self.memory.forget(log)  # who asks here is told what others make of it
+            elif isinstance(outcome, Exception) and not isinstance(outcome, StoreError):
+                logger.error("a stream was not handed over: a bug", exc_info=outcome)
         count = outcomes.count(True)
         logger.info("streams that other workers go on with: %d", count)
         if count < len(outcomes):
@@ -406,7 +423,8 @@ class Store:
             await self._messages.cancel(log, worker)
 
     async def tell(self, log: StreamLog, message: str) -> None:
-        """Sends a message about a stream to the process that runs it, which may be this one.
+        """Sends a message about a stream to the process that runs it, which may be this one. If that is gone, this one
+        goes on with the stream, and is told.
 
         Args:
             log: The log that `find` returned.
@@ -416,7 +434,7 @@ class Store:
             Error: The backend is out of reach, or that process does not answer.
         """
         stream_id = log.header.stream_id
-        worker = None if self._mirrors is None else self._mirrors.worker_of(stream_id)
+        worker = None if self._mirrors is None else await self._mirrors.ask(stream_id)
         if self._messages is not None and worker not in (None, self.worker):
             await self._messages.tell(str(worker), stream_id, message)
         elif self.hear is not None:

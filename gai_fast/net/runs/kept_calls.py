@@ -7,7 +7,8 @@ Owns the order of log, state and call. `run_records.py` has the form of the reco
    next. The log is written before the state, and the state before its calls are noted. So the log has every event of
    the state, and the state has every call that was made.
 3. A state that could not be kept is tried again, and is kept before the next call is noted.
-4. The results of such a run are kept. Other runs keep none: no worker would read them.
+4. The results of such a run are kept. Other runs keep none: no worker would read them. A run that only its own worker
+   goes on with, behind a wait, has them in its state.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
 6. A worker that has lost the run makes no call. It calls `lost`.
 7. What is kept stays until the store has the end of the log: until then the last turn may be asked again.
@@ -44,6 +45,7 @@ class KeptCalls:
         identity: What its calls have in common.
         stored: Returns whether the store has all that the run's log has by now. None if nobody may go on with the run.
         lost: Called if another worker has the run.
+        is_shared: Whether other workers may go on with the run. If not, this one may, behind a wait.
     """
 
     def __init__(
@@ -52,11 +54,14 @@ class KeptCalls:
         identity: RunIdentity,
         stored: Callable[[], Awaitable[bool]] | None,
         lost: Callable[[], object],
+        *,
+        is_shared: bool = True,
     ) -> None:
         self._records = records
         self._identity = identity
         self._stored = stored
         self._lost = lost
+        self._is_shared = is_shared
         self._owned: OwnedRun | None = None
         self._has_tried = False  # to begin the record
         self._again: asyncio.TimerHandle | None = None  # keeps what could not be kept: rule 3
@@ -67,7 +72,7 @@ class KeptCalls:
 
     @property
     def is_kept(self) -> bool:
-        """Whether others may go on with the run."""
+        """Whether others may go on with the run, or this worker behind a wait."""
         return self._stored is not None
 
     # -- states --
@@ -82,6 +87,23 @@ class KeptCalls:
         if self._stored is not None:
             self._waiting.append((state, added))
             self._start(self._catch_up())
+
+    async def keep_now(self, state: bytes) -> bool | None:
+        """Keeps a state of the run, and returns whether it is kept. None if it is too large to be kept.
+
+        Args:
+            state: The state. The run has added nothing to its conversation since the last one.
+        """
+        self._waiting.append((state, b""))
+        is_small = await self.is_small()
+        if self._waiting or self._owned is None:
+            return False
+        return True if is_small else None
+
+    async def is_small(self) -> bool:
+        """Returns whether the last state that is kept was not too large. Keeps those before that are not kept yet."""
+        await asyncio.shield(self._start(self._catch_up()))
+        return self._owned is None or self._owned.is_whole
 
     async def _catch_up(self) -> None:
         try:
@@ -122,13 +144,14 @@ class KeptCalls:
             self._owned = await self._records.begin(self._identity.stream_id, self._identity.caller, 1, again=again)
         return self._owned
 
-    async def go_on(self, epoch: int) -> KeptRun | None:
-        """Takes over the run of a lost worker; as `RunRecords.go_on`.
+    async def go_on(self, epoch: int, *, is_own: bool = False) -> KeptRun | None:
+        """Takes over the run of a lost worker, or goes on with one that has waited; as `RunRecords.go_on`.
 
         Args:
             epoch: The epoch of this worker.
+            is_own: As for `RunRecords.take_over`.
         """
-        found = await self._records.go_on(self._identity.stream_id, self._identity.caller, epoch)
+        found = await self._records.go_on(self._identity.stream_id, self._identity.caller, epoch, is_own=is_own)
         if found is None:
             return None
         self._owned, kept = found
@@ -143,7 +166,7 @@ class KeptCalls:
             async with self._turn:
                 if self._owned is None:
                     return
-                if self._stored is None:
+                if self._stored is None or not self._is_shared:
                     await self._owned.end()
                 else:
                     await self._owned.close()
@@ -173,7 +196,7 @@ class KeptCalls:
 
     async def ended(self, call: RunCall, result: CallResult) -> None:
         """Keeps a result; as `CallRecords.ended`: rule 4."""
-        if self._stored is not None and call.tool is not None:
+        if self._stored is not None and self._is_shared and call.tool is not None:
             await asyncio.shield(self._start(self._keep_result(call, result)))
 
     async def _keep_result(self, call: RunCall, result: CallResult) -> None:

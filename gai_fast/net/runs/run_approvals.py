@@ -4,7 +4,7 @@ Owns the tasks and timers of calls that wait for a person. It must not know what
 
 1. An approval is kept and listed (`run_records.py`) before anybody is asked for it.
 2. The first decision that is kept counts: a person's, or the gateway's own at the end of the approval's time.
-3. What cannot be kept is denied: the store fails, or too many runs wait.
+3. What cannot be kept is denied: the store fails, too many runs wait, or this one is too large.
 4. If the store fails at a decision, the call goes on waiting: the decision is read again, and at the end of its time
    the call is denied.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -24,6 +24,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import RunSettings
 from gai_fast.model.tool_rules import server_and_name
+from gai_fast.net.limits import LIMITS
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timer, Timers
@@ -33,7 +34,9 @@ _log: Final = logging.getLogger("gai_fast.tools")
 _MS: Final = 1000
 EXPIRED: Final = "expired"
 """The reason of a denial at the end of an approval's time."""
-_ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
+_TOO_LARGE: Final = f"nobody is asked in a conversation of more than {LIMITS.run // 2**20} MiB"
+ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
+"""The decision about a call whose run has ended."""
 
 
 class ApprovalDesk:
@@ -100,6 +103,7 @@ class RunApprovals:
         desk: Those of all runs.
         stream_id: The stream of the run.
         caller: The name of its caller.
+        may_wait: Returns whether the run may wait: it is not too large.
         asked: Called with what a person is asked.
         decided: Called with each decision.
     """
@@ -109,16 +113,29 @@ class RunApprovals:
         desk: ApprovalDesk,
         stream_id: str,
         caller: str,
+        may_wait: Callable[[], Awaitable[bool]],
         asked: Callable[[RunCall, AskedApproval], object],
         decided: Callable[[RunCall, AskedApproval, ApprovalDecision], object],
     ) -> None:
         self._desk = desk
         self._stream_id = stream_id
         self._caller = caller
+        self._may_wait = may_wait
         self._asked = asked
         self._decided = decided
+        self.work: set[asyncio.Task[None]] = set()
+        """What is under way: as long as it is, more is asked or decided."""
         self._waiting: dict[str, _Waiting] = {}  # by id of the approval
         self._is_closed = self._is_left = False
+
+    def open(self) -> dict[str, int]:
+        """Returns the ids of the approvals that are waited for, each with its last millisecond."""
+        return {name: each.asked.expires for name, each in self._waiting.items()}
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._desk.start(work)
+        self.work.add(task)
+        task.add_done_callback(self.work.discard)
 
     def ask(self, call: RunCall, digest: str) -> None:
         """Asks for an approval: rules 1 and 3."""
@@ -134,7 +151,7 @@ class RunApprovals:
             encode_json(shown),
         )
         self._waiting[asked.id] = waiting = _Waiting(call, asked)
-        self._desk.start(self._ask(waiting))
+        self._start(self._ask(waiting))
 
     def ask_on(self, call: RunCall, digest: str) -> None:
         """Goes on to wait for an approval that another worker has asked for, or asks for it if that has not.
@@ -143,7 +160,7 @@ class RunApprovals:
             call: The call.
             digest: As for `ask`.
         """
-        self._desk.start(self._ask_on(call, digest))
+        self._start(self._ask_on(call, digest))
 
     async def _ask_on(self, call: RunCall, digest: str) -> None:
         try:
@@ -171,7 +188,7 @@ class RunApprovals:
             self._settle(asked.id, decision)
             return
         self._wait(waiting)
-        self._desk.start(self._read(asked.id))  # it may have been decided since
+        self._start(self._read(asked.id))  # it may have been decided since
 
     def _deny(self, call: RunCall, digest: str) -> None:
         """Denies a call whose approval is damaged."""
@@ -196,20 +213,21 @@ class RunApprovals:
         if waiting is not None and waiting.timer is None:
             waiting.is_heard = True
         elif waiting is not None:
-            self._desk.start(self._read(approval_id))
+            self._start(self._read(approval_id))
 
     def close(self) -> None:
         """Ends the waits, because the run is over. Removes its undecided approvals from the list."""
         self._is_closed = True
         for approval_id in [*self._waiting]:
             if self._take(approval_id) is not None:
-                self._desk.start(self._withdraw(approval_id))
+                self._start(self._withdraw(approval_id))
 
     async def _ask(self, waiting: _Waiting) -> None:
         asked, desk = waiting.asked, self._desk
         try:
-            is_kept = await desk.records.ask(asked, desk.settings.waiting)
-            problem = f"{desk.settings.waiting} runs wait already (waiting)"
+            is_small = await self._may_wait()
+            is_kept = is_small and await desk.records.ask(asked, desk.settings.waiting)
+            problem = f"{desk.settings.waiting} runs wait already (waiting)" if is_small else _TOO_LARGE
         except (StoreError, Error) as fault:
             is_kept, problem = False, "the approval could not be kept: the store is out of reach"
             _log.warning("stream %s: an approval is not kept: %s", self._stream_id, fault)
@@ -239,7 +257,7 @@ class RunApprovals:
             self._settle(approval_id, found[1])
 
     def _expire(self, approval_id: str) -> None:
-        self._desk.start(self._end_time(approval_id))
+        self._start(self._end_time(approval_id))
 
     async def _end_time(self, approval_id: str) -> None:
         own, waiting = ApprovalDecision("deny", "", EXPIRED), self._waiting.get(approval_id)
@@ -254,7 +272,7 @@ class RunApprovals:
 
     async def _withdraw(self, approval_id: str) -> None:
         try:
-            await self._desk.records.decide(approval_id, _ENDED)
+            await self._desk.records.decide(approval_id, ENDED)
         except StoreError as fault:
             _log.warning("stream %s: an approval is listed until it expires: %s", self._stream_id, fault)
 

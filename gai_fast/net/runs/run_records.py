@@ -184,13 +184,17 @@ class RunRecords:
             raise LostRun
         return OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
 
-    async def take_over(self, stream_id: str, caller: str, epoch: int) -> tuple[OwnedRun, KeptRun] | None:
+    async def take_over(
+        self, stream_id: str, caller: str, epoch: int, *, is_own: bool = False
+    ) -> tuple[OwnedRun, KeptRun] | None:
         """Takes the record of a run over, and reads it.
 
         Args:
             stream_id: As for `begin`.
             caller: As for `begin`.
             epoch: The epoch of the new owner.
+            is_own: Whether the record may be this worker's in its epoch: its own run has waited, or the store has
+                failed as it was taken over.
 
         Returns:
             None if there is no record, or the run was too large to be kept.
@@ -205,14 +209,14 @@ class RunRecords:
         head = _read_head(raw)
         if head.size < 0:
             return None
-        if head.epoch >= epoch:
+        if head.epoch > epoch - (not is_own):
             raise LostRun
         head.epoch = epoch
         run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
         try:
             await run.swap(head)
         except LostRun:  # another worker has taken it, or its former owner has changed it since
-            return await self.take_over(stream_id, caller, epoch)
+            return await self.take_over(stream_id, caller, epoch, is_own=is_own)
         state = await self._pieces.read(RUNS, _state_name(stream_id, head), head.size)
         added = [
             await self._pieces.read(RUNS, _added_name(stream_id, writer, index), size)
@@ -220,7 +224,9 @@ class RunRecords:
         ]
         return run, KeptRun(state, added, head.begun)
 
-    async def go_on(self, stream_id: str, caller: str, epoch: int) -> tuple[OwnedRun, KeptRun] | None:
+    async def go_on(
+        self, stream_id: str, caller: str, epoch: int, *, is_own: bool = False
+    ) -> tuple[OwnedRun, KeptRun] | None:
         """Takes a run over as `take_over`, or begins a new record if nothing of the run was kept.
 
         Returns:
@@ -228,18 +234,18 @@ class RunRecords:
         """
         raw = await self._records.get(RUNS, stream_id)
         if raw is None:
-            return await self.begin(stream_id, caller, epoch), KeptRun(b"", (), {})
+            return await self.begin(stream_id, caller, epoch, again=is_own), KeptRun(b"", (), {})
         head = _read_head(raw)
         if head.version:
-            return await self.take_over(stream_id, caller, epoch)
-        if head.epoch >= epoch:
+            return await self.take_over(stream_id, caller, epoch, is_own=is_own)
+        if head.epoch > epoch - (not is_own):
             raise LostRun
         head.epoch = head.writer = epoch
         run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
         try:
             await run.swap(head)
         except LostRun:  # as in `take_over`
-            return await self.go_on(stream_id, caller, epoch)
+            return await self.go_on(stream_id, caller, epoch, is_own=is_own)
         return run, KeptRun(b"", (), head.begun)
 
     # ---- approvals
@@ -258,16 +264,24 @@ class RunRecords:
             StoreError: The store fails.
             Overloaded: There is no room for it in the memory of this process.
         """
-        streams = {each.rpartition("-")[0] for each in await self.listed()}
-        if asked.stream_id not in streams and len(streams) >= waiting:
+        streams = await self._waiting()
+        waits = asked.stream_id in streams
+        if not waits and len(streams) >= waiting:
             return False
         await self._pieces.write(APPROVALS, asked.id, asked.call, asked.caller)
         value = _encode(_Approval(msgspec.structs.replace(asked, call=b""), len(asked.call)))
         await self._records.put(APPROVALS, asked.id, value, self._ttl, asked.caller)
         is_listed = await self._change_list(asked, is_open=True)
+        if is_listed and not waits and len(await self._waiting()) > waiting:  # others were listed at the same moment
+            await self._change_list(asked, is_open=False)
+            is_listed = False
         if not is_listed:
             await self._records.delete(APPROVALS, asked.id)
         return is_listed
+
+    async def _waiting(self) -> set[str]:
+        """Returns the streams of the runs that wait."""
+        return {each.rpartition("-")[0] for each in await self.listed()}
 
     async def leave(self, asked: AskedApproval) -> None:
         """Keeps an approval that a later request decides: rule 7. One that is kept already stays as it is.
@@ -460,6 +474,12 @@ class OwnedRun:
                 await self._drop_state(former)
                 if head.size < 0:
                     await self._drop_added(former)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its last state was not too large to be kept."""
+        head = _read_head(self._raw)
+        return head.size >= 0 or not head.version
 
     async def started(self, key: str, attempt: int) -> None:
         """Notes that a call begins: rule 5.

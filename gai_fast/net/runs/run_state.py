@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -16,6 +17,8 @@ import msgspec
 from gai_fast.core.run import CallEnded, CallResult, Decided, EndStep, RunCall, ToolRun, Warn, calls_of_record
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, JSONText
+from gai_fast.stores import StreamLog
+from gai_fast.stores._base import data_lines, prefixes_of
 
 Mark = tuple[str, Any]
 """An event that a run sends once: its type, and its call or step."""
@@ -23,6 +26,23 @@ Mark = tuple[str, Any]
 _TEXTS: Final = {"input": "input_text", "block": "block_text"}
 """Members of parts that are JSON texts, and their names in a record."""
 _State: Final = tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], list[tuple[int, str, str]], float]
+_REQUIRED: Final = b'"type":"approval.required"'
+_TOLD: Final = tuple(
+    prefix
+    for kind in ("tool.call", "tool.result", "approval.required", "approval.decided", "step.reset")
+    for prefix in prefixes_of(kind)
+)
+
+
+class _Told(msgspec.Struct):
+    """The fields of an event that say whether a run waits."""
+
+    type: str
+    call_id: str = ""
+    executed_by: str = ""
+
+
+_read_told: Final = msgspec.json.Decoder(_Told).decode
 _OF_CALLS: Final = frozenset({"tool.result", "approval.required", "approval.decided"})
 
 
@@ -100,6 +120,38 @@ def decode_parts(added: bytes) -> list[dict[str, Any]]:
         ValueError: They are none.
     """
     return [_read(part) for part in msgspec.convert(parse_exact(added.decode()), list[dict[str, Any]])]
+
+
+def waits(log: StreamLog) -> bool:
+    """Returns whether a stream is a run that waits for approvals alone: its log says of all calls of the gateway that
+    have no result that they are asked for, and not decided.
+
+    Args:
+        log: Its log, in any process.
+    """
+    if log.is_over or log.header.framing == "json":
+        return False
+    pieces = log.read(0, sys.maxsize).pieces
+    if not any(_REQUIRED in piece for piece in pieces):
+        return False
+    open_calls: dict[str, bool] = {}  # by id: whether it is asked for
+    for data in (data for piece in pieces for data in data_lines(piece) if data.startswith(_TOLD)):
+        try:
+            told = _read_told(data)
+        except msgspec.MsgspecError:
+            return False
+        if told.type == "step.reset":
+            open_calls.clear()
+        elif told.type == "tool.call":
+            if told.executed_by:
+                open_calls[told.call_id] = False
+        elif told.type == "approval.required":
+            open_calls[told.call_id] = True
+        elif told.type == "approval.decided":
+            open_calls[told.call_id] = False
+        else:
+            open_calls.pop(told.call_id, None)
+    return bool(open_calls) and all(open_calls.values())
 
 
 def marks_of(said: Sequence[Event]) -> set[Mark]:

@@ -175,14 +175,15 @@ class RunSight:
             self._is_waiting = is_waiting
             self._tallies.waiting += 1 if is_waiting else -1
 
-    def close(self, steps: int) -> None:
-        """Notes the end of the run.
+    def close(self, steps: int | None) -> None:
+        """Notes the end of the run here.
 
         Args:
-            steps: Its turns.
+            steps: Its turns. None if it goes on later, or elsewhere.
         """
         self.waits(False)
-        self._tallies.run_ended(steps)
+        if steps is not None:
+            self._tallies.run_ended(steps)
 
     def _end(self, call: RunCall, outcome: CallOutcome) -> None:
         begun = self._begun.pop(call.call_id, None)

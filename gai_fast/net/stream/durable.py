@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from random import randrange
 from typing import Final, cast
@@ -70,6 +70,7 @@ class DurableStreams:
         self._most_drains = drains
         self._drains: Counter[str] = Counter()  # by caller
         self._publications: dict[str, Publication] = {}
+        self._left: set[str] = set()  # streams of `part_from`
         self._looks: set[asyncio.Task[float]] = set()  # look-ups of followers in other processes
 
     def use(self, drains: int) -> None:
@@ -187,7 +188,7 @@ class DurableStreams:
                 self._ledger.refused["streams"] += 1
                 raise
         publication = self.publication(log.header.stream_id)
-        return Follower(
+        follower = Follower(
             log,
             client,
             view,
@@ -201,6 +202,9 @@ class DurableStreams:
             timers=self.timers,
             loop=self._loop,
         )
+        if publication is None and log.header.stream_id in self._left and not log.is_over:
+            _part(follower, self._loop.time() + LIMITS.parting)
+        return follower
 
     def look_elsewhere(self, log: StreamLog, found: Callable[[float], None]) -> None:
         """Finds out when a stream was last followed in another process; as `PublicationRunner.look_elsewhere`."""
@@ -264,7 +268,23 @@ class DurableStreams:
     def disconnect_followers(self, until: float) -> None:
         """Disconnects all followers, who may reconnect; as `Engine.disconnect_clients`."""
         for follower in self.followers:
-            follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
+            _part(follower, until)
+
+    def part_from(self, logs: Collection[StreamLog]) -> None:
+        """Disconnects the followers of streams that go on elsewhere, where they may reconnect: at once, as no frame
+        will come. Those that come later get what the log has.
+
+        Args:
+            logs: The streams' logs.
+        """
+        self._left.update(log.header.stream_id for log in logs)
+        for follower in self.followers:
+            if follower.log in logs:
+                _part(follower, self._loop.time())
+
+
+def _part(follower: Follower, until: float) -> None:
+    follower.part(LIMITS.parting_retry_ms + randrange(LIMITS.parting_retry_spread_ms), until)
 
 
 class _OneNumber:

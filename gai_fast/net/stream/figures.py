@@ -22,6 +22,8 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
     usage = end.get("usage")
     if usage is None and (relay.has_content or (outcome == "disconnected" and not end)):
         usage = relay.usage_so_far()
+    if usage:
+        usage = relay.usage_here(usage)
     charges = relay.charges_so_far()
     total = total_of(charges)
     metrics = StreamMetrics(

@@ -14,6 +14,8 @@ not know how a model is asked, how a tool is called, or what decides.
    and a turn that it has begun is void.
 7. A run that another one has left calls to (`runs/left_calls.py`) begins with these, as the calls of a first turn whose
    model nobody has asked.
+8. If approvals alone are left, the run leaves its session as soon as all is kept, and goes on from that as by rule 6
+   (`runs/waiting_runs.py`). What is too large, or cannot be recorded, waits in its session.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Never
+from typing import Any, Final, Never, Protocol
 
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import (
@@ -49,10 +51,13 @@ from gai_fast.core.run import (
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event
+from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
 from gai_fast.model.tool_rules import server_and_name
+from gai_fast.net.attempts.records import encode
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
+from gai_fast.net.limits import LIMITS as RECORDS
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.left_calls import AnsweredCall, LeftCalls, with_results
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
@@ -76,6 +81,7 @@ from gai_fast.net.runs.run_state import (
     turn_to_ask,
 )
 from gai_fast.net.runs.run_tallies import RunSight, RunTallies
+from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.net.stream.session import Session, lost_worker
 from gai_fast.net.toolbox.run_calls import RunCalls, RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
@@ -83,10 +89,35 @@ from gai_fast.net.toolbox.toolbox import HeldToolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
 from gai_fast.providers import get_provider
+from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import StoreError
 
 _log: Final = logging.getLogger("gai_fast.tools")
+
+
+class RunStreams(Protocol):
+    """The part of the engine that runs use.
+
+    Attributes:
+        guarding: The guards of new streams.
+        others_go_on: Whether other workers may go on with its streams.
+    """
+
+    @property
+    def guarding(self) -> StreamGuards: ...
+
+    @property
+    def others_go_on(self) -> bool: ...
+
+    def is_stored(self, stream_id: str) -> Awaitable[bool]:
+        """Returns whether the store has all that the log of a stream has by now."""
+
+    def leave_to_other(self, stream_id: str) -> None:
+        """Stops a stream that another worker has."""
+
+    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int]) -> None:
+        """Ends the session of a run that waits for approvals alone, and keeps the rest; as `WaitingRuns.add`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +134,7 @@ class RunPlan:
         held: Its tools, until they are given back.
         desk: Where approvals are asked for, and what is kept of runs.
         tallies: The counts of the process.
-        stored: Returns whether the store has all that the log of a stream has by now.
-        stop: Stops a stream that another worker has.
+        streams: The streams of the process.
         guards: Makes the guards of its calls.
         answered: The calls that it begins with: rule 7.
     """
@@ -118,8 +148,7 @@ class RunPlan:
     held: HeldToolbox
     desk: ApprovalDesk
     tallies: RunTallies
-    stored: Callable[[str], Awaitable[bool]]
-    stop: Callable[[str], object]
+    streams: RunStreams
     guards: Callable[[Tell], RunGuards | None]
     answered: Sequence[AnsweredCall] = ()
 
@@ -131,10 +160,12 @@ class FormerOwner:
     Attributes:
         said: The events of its log.
         epoch: The epoch of this worker.
+        is_own: Whether that owner was this worker: the run has waited.
     """
 
     said: Sequence[Event]
     epoch: int
+    is_own: bool
 
 
 class RunDriver(StreamRun):
@@ -174,7 +205,13 @@ class RunDriver(StreamRun):
         is_kept = former is not None or spec.begun is not None  # the store has its request
         self._former = former
         self._has: set[Mark] = set()  # what the log has of a run that goes on: rule 6
-        self._kept = KeptCalls(plan.desk.records, plan.identity, self._is_stored if is_kept else None, self._lose)
+        self._kept = KeptCalls(
+            plan.desk.records,
+            plan.identity,
+            self._is_stored if is_kept else None,
+            self._lose,
+            is_shared=plan.streams.others_go_on,
+        )
         self._calls = RunCalls(
             plan.held.toolbox,
             {each.address: each for each in plan.offered.values()},
@@ -184,7 +221,9 @@ class RunDriver(StreamRun):
             self._progressed,
             None if self._guards is None else self._guards.result,
         )
-        self._approvals = RunApprovals(plan.desk, session.stream_id, plan.identity.caller, self._asked, self._decided)
+        self._approvals = RunApprovals(
+            plan.desk, session.stream_id, plan.identity.caller, self._may_wait, self._asked, self._decided
+        )
         self._left_calls = LeftCalls(plan.desk, session.stream_id, plan.identity.caller, self._left, self._not_left)
         self._sight = RunSight(
             plan.tallies,
@@ -207,6 +246,8 @@ class RunDriver(StreamRun):
         self._clock = RunClock(timers, plan.seconds, self._time_over)
         self._is_over = True
         self._goes_on: asyncio.Task[None] | None = None
+        self._parks: asyncio.Task[None] | None = None
+        self._executed = 0  # how often actions were executed
 
     def _use_output(self, spec: StreamSpec) -> RunSink:
         """Takes the place of a spec's output."""
@@ -263,20 +304,20 @@ class RunDriver(StreamRun):
         self._is_over = True
         self._later.clear()
         self._clock.stop()
-        if self._session.relay.is_over or not self._kept.is_kept:
+        has_ended = self._session.relay.is_over or not self._kept.is_kept
+        if has_ended:
             self._approvals.close()
             self._plan.desk.start(self._kept.end())  # the store is closed after this
         else:  # another worker may continue the run
             self._approvals.leave()
             self._kept.leave()
-        if self._goes_on is not None:
-            self._goes_on.cancel()
-        for check in self._checks:
-            check.cancel()
+        for task in (self._goes_on, self._parks, *self._checks):
+            if task is not None:
+                task.cancel()
         for action in self._run.stop():
             if isinstance(action, EndCall):
                 self._end_call(action.call)
-        self._sight.close(len(self._run.steps))
+        self._sight.close(len(self._run.steps) if has_ended else None)
         self._plan.held.give_back()
         self._sink.leave(_LastSteps(self.steps_so_far()))
         del self._session  # a cycle
@@ -344,6 +385,7 @@ class RunDriver(StreamRun):
     def _asked(self, call: RunCall, asked: AskedApproval) -> None:
         if not self._is_over and ("approval.required", call.call_id) not in self._has:
             self._session.add([_required(call, asked)])
+            self._executed += 1
 
     def _decided(self, call: RunCall, asked: AskedApproval, made: ApprovalDecision) -> None:
         if not self._is_over and call.phase == "asking":
@@ -365,6 +407,9 @@ class RunDriver(StreamRun):
         self._sight.waits(is_waiting)
         if is_waiting:
             self._clock.wait()
+            if self._kept.is_kept and not self._plan.limits.leaves and (self._parks is None or self._parks.done()):
+                self._parks = self._loop.create_task(self._park())
+                self._parks.add_done_callback(self._parked)
         elif self._run.state is not RunState.ENDED:
             self._clock.go_on()
 
@@ -395,6 +440,7 @@ class RunDriver(StreamRun):
 
     def _execute(self, actions: Sequence[Action]) -> None:
         relay = self._session.relay
+        self._executed += 1
         for action in actions:
             if relay.is_over:
                 return
@@ -564,25 +610,57 @@ class RunDriver(StreamRun):
 
     def _keep(self, parts: Sequence[Mapping[str, Any]] | None = None) -> None:
         if self._kept.is_kept:
-            memory = RunMemory({}, self._finish, self._usages, self._sink.providers, self._clock.left())
-            added = b"" if parts is None else encode_parts(parts)
-            self._kept.keep(encode_state(self._run, memory), added)
+            self._kept.keep(self._state(), b"" if parts is None else encode_parts(parts))
+
+    def _state(self) -> bytes:
+        memory = RunMemory({}, self._finish, self._usages, self._sink.providers, self._clock.left())
+        return encode_state(self._run, memory)
 
     async def _is_stored(self) -> bool:
         if not self._is_over:
             self._session.flush()
-        return await self._plan.stored(self._plan.identity.stream_id)
+        return await self._plan.streams.is_stored(self._plan.identity.stream_id)
 
     def _lose(self) -> None:
         """Ends the run here: another worker has it."""
         if not self._is_over:
-            self._plan.stop(self._plan.identity.stream_id)
+            self._plan.streams.leave_to_other(self._plan.identity.stream_id)
+
+    async def _may_wait(self) -> bool:
+        """Returns whether the run is small enough to be recorded, also if it is not."""
+        if self._kept.is_kept:
+            return await self._kept.is_small()
+        return len(encode(self._plan.request)) <= RECORDS.run
+
+    async def _park(self) -> None:
+        """Leaves the session once all is kept, if the run still waits then: rule 8."""
+        while not self._is_over and self._run.state is RunState.WAITING:
+            if self._approvals.work:
+                await asyncio.wait([*self._approvals.work])
+            elif self._session.relay.holds:
+                await asyncio.sleep(LIMITS.run_held)
+            else:
+                executed = self._executed
+                is_kept = await self._kept.keep_now(self._state())
+                approvals = self._approvals.open()
+                if is_kept is None or min(approvals.values(), default=0) < now_ms() + LIMITS.run_expiring:
+                    return  # its next decision leads here again
+                if not is_kept:
+                    await asyncio.sleep(SHARED.store_retry)
+                elif executed == self._executed and not self._approvals.work and not self._is_over:
+                    self._parks = None
+                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals)
+                    return
+
+    def _parked(self, task: asyncio.Task[None]) -> None:
+        if self._parks is task:
+            self._parks = None
+        self._fail_by(task)
 
     async def _go_on(self, former: FormerOwner) -> None:
-        """Goes on with the run of a worker that is gone."""
+        """Goes on with the run of a worker that is gone, or with one that has waited."""
         try:
-            kept = await self._kept.go_on(former.epoch)
-            results = {} if kept is None else await self._results(kept, former.said)
+            kept, results = await self._kept_run(former)
             actions = None if kept is None else self._recall(former.said, kept, results)
         except LostRun:
             self._lose()
@@ -596,6 +674,20 @@ class RunDriver(StreamRun):
             self._session.fail(lost_worker())
         else:
             self._session.guarded(partial(self._load, actions))
+
+    async def _kept_run(self, former: FormerOwner) -> tuple[KeptRun | None, dict[str, CallResult | None]]:
+        """Reads what is kept, once the store answers. Raises as `KeptCalls.go_on`."""
+        is_own = former.is_own
+        while True:
+            try:
+                kept = await self._kept.go_on(former.epoch, is_own=is_own)
+                return kept, {} if kept is None else await self._results(kept, former.said)
+            except StoreError as problem:
+                if problem.fault in ("damaged", "sealed"):  # it stays so
+                    raise
+                _log.warning("stream %s: its run does not go on yet: %s", self._plan.identity.stream_id, problem)
+            is_own = True  # it may be already
+            await asyncio.sleep(SHARED.store_retry)
 
     def _gone_on(self, task: asyncio.Task[None]) -> None:
         self._goes_on = None

@@ -9,10 +9,10 @@ Owns the toolbox of the configuration. A run keeps the one that it began with, u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -34,8 +34,7 @@ from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import with_tools
 from gai_fast.net.runs.run_records import RunRecords, kept_for
 from gai_fast.net.runs.run_tallies import RunTallies
-from gai_fast.net.stream.guarding import StreamGuards
-from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan
+from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan, RunStreams
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
@@ -143,28 +142,13 @@ class RunOffer:
             self._held,
             self._tools.desk,
             self._tools.tallies,
-            self._tools.streams.is_stored,
-            self._tools.streams.leave_to_other,
+            self._tools.streams,
             self._tools.guards_of(spec, stream_id, model.name),
             self.answered,
         )
         spec.run = partial(self._tools.begun, plan, None)
         if spec.log_header is not None:
             spec.recorded_run = _record_of(plan)
-
-
-class RunStreams(Protocol):
-    """The part of the engine that runs use."""
-
-    def is_stored(self, stream_id: str) -> Awaitable[bool]:
-        """Returns whether the store has all that the log of a stream has by now."""
-
-    def leave_to_other(self, stream_id: str) -> None:
-        """Stops a stream that another worker has."""
-
-    @property
-    def guarding(self) -> StreamGuards:
-        """The guards of new streams."""
 
 
 class RunTools:
@@ -218,7 +202,7 @@ class RunTools:
         self._settings = settings
 
     def go_on(
-        self, spec: StreamSpec, stream_id: str, record: RunRecord, said: Sequence[Event]
+        self, spec: StreamSpec, stream_id: str, record: RunRecord, said: Sequence[Event], *, is_own: bool
     ) -> Callable[[int], Callable[[Session, StreamSpec], StreamRun]]:
         """Makes the stream of a spec the run of a worker that is gone. Returns what makes that of an owner's epoch.
 
@@ -229,6 +213,7 @@ class RunTools:
             stream_id: Its id.
             record: What makes it a run.
             said: The events of its log.
+            is_own: Whether it is a run of this worker, which has waited.
 
         Raises:
             ValueError: The record is damaged.
@@ -251,12 +236,11 @@ class RunTools:
             self._held,
             self.desk,
             self.tallies,
-            self.streams.is_stored,
-            self.streams.leave_to_other,
+            self.streams,
             self.guards_of(spec, stream_id, spec.model.name if spec.log_header is None else spec.log_header.model),
             msgspec.convert(record.answered, tuple[AnsweredCall, ...]),
         )
-        return lambda epoch: partial(self.begun, plan, FormerOwner(said, epoch))
+        return lambda epoch: partial(self.begun, plan, FormerOwner(said, epoch, is_own))
 
     def begun(self, plan: RunPlan, former: FormerOwner | None, session: Session, spec: StreamSpec) -> StreamRun:
         """Makes the run of a stream that begins here, or goes on."""

@@ -31,7 +31,9 @@ from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.identity.token_source import Fetch
 from gai_fast.net.logs.closing import closing_of
 from gai_fast.net.logs.writer import Client
+from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_tallies import RunTallies
+from gai_fast.net.runs.waiting_runs import WaitingRuns
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
@@ -265,8 +267,10 @@ class Engine(EngineCallbacks):
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
         self.store.closed = self.takeovers.closed
-        if self.store.keeps_requests:
-            self.durable.record_of = self.takeovers.record_of
+        takeovers = self.takeovers
+        self.durable.record_of = takeovers.record_of if self.store.keeps_requests else takeovers.record_to_wait
+        self.waiting = WaitingRuns(self.timers, self.runs, takeovers.waking, self._close_waiting)
+        """The runs that wait for approvals alone."""
 
     @property
     def active(self) -> dict[str, int]:
@@ -644,24 +648,56 @@ class Engine(EngineCallbacks):
 
     # -- one stream --
 
-    def cancel(self, stream_id: str) -> None:
-        """Cancels a running stream."""
-        self.streams[stream_id].cancel()
+    def cancel(self, stream_id: str) -> bool:
+        """Cancels a stream of this process; returns whether there is one that runs, or waits."""
+        session = self.streams.get(stream_id)
+        if session is None:
+            return self.waiting.end(stream_id)
+        session.cancel()
+        return True
+
+    def _close_waiting(self, log: StreamLog, is_cancelled: bool, error: Error | None) -> None:
+        """Ends the log of a run that waits; as `waiting_runs.Close`."""
+        end = closing_of(log, 0, is_cancelled, error)
+        if end.piece:
+            log.append(end.piece, end.last_seq)
+        log.end(end.ending)
+        self._forget_request(log)
+
+    def _forget_request(self, log: StreamLog | None) -> None:
+        """Drops what goes on with a run that has ended, if the log alone has it."""
+        if log is not None and not self.store.keeps_requests:
+            log.request = None
+
+    @property
+    def others_go_on(self) -> bool:
+        """Whether other workers may go on with streams of this one."""
+        return self.store.keeps_requests
+
+    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int]) -> None:
+        """Ends the session of a run that waits for approvals alone; as `RunStreams.park`."""
+        log = self.store.find_here(stream_id)
+        if log is None or log.is_over or log.lost:
+            return  # it waits in its session
+        self._leave(stream_id)
+        self.waiting.add(log, desk, approvals)
+        if self.takeovers.is_draining:
+            self._hand_over_waiting()
 
     def hear(self, stream_id: str, message: str) -> None:
         """Handles a message of another worker about a stream; as `stores.messages.Hear`."""
         if message == DROP:
             self.store.drop_here(stream_id)
             return
-        session = self.streams.get(stream_id)  # None if it has ended since
-        if session is None:
-            return
         if message == CANCEL:
-            session.cancel()
+            self.cancel(stream_id)
             return
         kind, _, approval_id = message.partition(" ")
-        if kind == DECIDED:
+        session = self.streams.get(stream_id)
+        if kind == DECIDED and session is not None:
             session.hear(approval_id)
+        elif kind == DECIDED:
+            self.waiting.wake(stream_id)  # unless it has ended since
 
     def is_stored(self, stream_id: str) -> Awaitable[bool]:
         """Returns whether the store has all that the log of a stream has now; as `Store.stored`."""
@@ -669,6 +705,11 @@ class Engine(EngineCallbacks):
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
+        if self.waiting.forget(stream_id) is None:
+            self._leave(stream_id)
+
+    def _leave(self, stream_id: str) -> None:
+        """Ends the session of a durable stream; its log goes on."""
         session, publication = self.streams.get(stream_id), self.durable.publication(stream_id)
         if session is not None and publication is not None:
             try:
@@ -716,6 +757,8 @@ class Engine(EngineCallbacks):
         trace = session.spec.trace
         if trace is not None:
             notify_sinks([trace], metrics)
+        if session.spec.run is not None and outcome != "disconnected":
+            self._forget_request(self.store.find_here(session.stream_id))
         keeping = session.spec.keeping
         if keeping is not None:
             is_left = outcome == "disconnected"
@@ -775,6 +818,19 @@ class Engine(EngineCallbacks):
         self._end_transfers()
         self.durable.disconnect_followers(until)
 
+    def begin_drain(self) -> None:
+        """Begins to stop. A run that waits, or comes to wait, does not hold the drain: it is let go, and its followers
+        are disconnected.
+        """
+        self.takeovers.is_draining = True
+        self._hand_over_waiting()
+
+    def _hand_over_waiting(self) -> None:
+        if self.store.keeps_requests and self.run_tools is not None:
+            logs = self.waiting.leave()
+            self.durable.part_from(logs)
+            self.run_tools.desk.start(self.store.let_go(logs))
+
     def let_go(self) -> Awaitable[None]:
         """Lets the durable streams go that other workers go on with. Their upstreams stop at once.
 
@@ -782,6 +838,8 @@ class Engine(EngineCallbacks):
         """
         self.takeovers.is_closing = True
         logs: list[StreamLog] = []
+        if self.store.keeps_requests:
+            logs = self.waiting.leave()
         for session in list(self.streams.values()):
             publication = self.durable.publication(session.stream_id)
             if publication is not None and self.takeovers.lets_go(session, publication.log):
@@ -804,6 +862,7 @@ class Engine(EngineCallbacks):
         for caller in callers:
             if caller in self._callers and not self._callers[caller].number:
                 del self._callers[caller]
+        self.waiting.end_callers(callers, Error("unauthorized", "the key of this stream was revoked", reason=reason))
         if self._callers.keys().isdisjoint(callers):
             return
         for session in list(self.streams.values()):
@@ -817,6 +876,10 @@ class Engine(EngineCallbacks):
         """Ends every stream with an error. Awaiting the result also closes all upstream connections and the store."""
         for session in list(self.streams.values()):
             session.fail(_stopped())
+        if self.store.keeps_requests:
+            self.waiting.leave()  # another worker goes on
+        else:
+            self.waiting.end_all(_stopped())
         for session in list(self._read_on):  # end these now too: after shutdown nothing charges them
             session.fail(_stopped())
         self._end_transfers()

@@ -62,6 +62,7 @@ from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
+from gai_fast.net.runs.run_state import waits
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
@@ -69,7 +70,7 @@ from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
-from gai_fast.stores import Backlog, LogHeader, StreamLog
+from gai_fast.stores import Backlog, LogHeader, Store, StreamLog
 from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
 from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
@@ -97,12 +98,14 @@ class TakeOverHost(Protocol):
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
         run_tools: The gateway's tools. None if there are none.
+        store: The logs.
         streams: The running streams, by id.
     """
 
     ledger: Ledger
     limits: StreamLimits | None
     run_tools: RunTools | None
+    store: Store
     streams: dict[str, Session]
 
     @property
@@ -161,6 +164,8 @@ class TakeOvers:
         """Streams that go on from their content, by id, until their outcome is known."""
         self.is_closing = False
         """Whether this process stops, so that it begins with no more streams."""
+        self.is_draining = False
+        """Whether this process is about to stop, so that it leaves runs that wait to others."""
         self._beginning: list[Session] = []
         self._refused: dict[str, tuple[int, float]] = {}
         """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
@@ -173,7 +178,9 @@ class TakeOvers:
             log: Its log.
         """
         model = self._targets.settings.model(log.header.model)
-        if log.request is None or log.lost or model is None or session.relay.is_over or session.spec.hold:
+        if not self._host.store.keeps_requests or log.request is None or log.lost:
+            return False
+        if model is None or session.relay.is_over or session.spec.hold:
             return False
         if session.spec.run is not None or not session.has_content:
             return True
@@ -191,8 +198,22 @@ class TakeOvers:
         self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
         return not self.is_closing and len(self._beginning) + taking < LIMITS.takeovers_at_once
 
-    def record_of(self, spec: StreamSpec) -> bytes | None:
-        """Returns the record of a stream that begins here. None if no other worker could go on with it."""
+    def record_to_wait(self, spec: StreamSpec) -> bytes | None:
+        """Returns the record of a run that begins here, which may wait, and which no other worker goes on with. None if
+        it waits in its session.
+        """
+        if spec.recorded_run is None or not spec.recorded_run.asks:
+            return None
+        record = self.record_of(spec, is_shared=False)
+        return record if record is not None and len(record) <= LIMITS.parked_request else None
+
+    def record_of(self, spec: StreamSpec, *, is_shared: bool = True) -> bytes | None:
+        """Returns the record of a stream that begins here. None if no other worker could go on with it.
+
+        Args:
+            spec: The first attempt.
+            is_shared: Whether the store has the record, and other workers. If not, it stays in this process.
+        """
         header, request = spec.log_header, spec.request
         if header is None or spec.credential is not None or not (header.format == NATIVE or spec.hold):
             return None
@@ -207,9 +228,7 @@ class TakeOvers:
             return None
         else:
             given = request
-        if has_secret(given):
-            return None
-        if spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS:
+        if is_shared and (has_secret(given) or spec.model.upstream.provider.partition(":")[0] == _FUNCTIONS):
             return None
         let = spec.let or LetThrough()
         try:
@@ -252,7 +271,41 @@ class TakeOvers:
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
             NoRoom: A limit of this server is reached, or one of its key for the first time; or only workers of a later
-                release go on with the stream.
+                release go on with the stream; or it is a run that waits, and this process is about to stop.
+        """
+        found = await self._prepared(log, owner, number, record)
+        if isinstance(found, EndsInstead):
+            return found
+        begin = partial(self._begin_as, found.begin, found.outcome, log, found.kept)
+        return GoesOn(begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller))
+
+    async def waking(self, log: StreamLog) -> GoesOn | EndsInstead:
+        """Goes on with a run of this worker that has waited, behind its last event; as `runs.waiting_runs.Waking`.
+
+        Args:
+            log: Its log.
+
+        Raises:
+            NoRoom: As `going_on`.
+            StoreError: The store fails.
+            Error: As `going_on`.
+        """
+        record = await self._host.store.request_of(log)
+        if not record:
+            return EndsInstead()
+        found = await self._prepared(log, Owner("", log.takeovers + 1), 0, record)
+        if isinstance(found, EndsInstead):
+            return found
+        return GoesOn(found.begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller))
+
+    async def _prepared(self, log: StreamLog, owner: Owner, number: int, record: bytes) -> _Prepared | EndsInstead:
+        """Prepares that a stream goes on, with a place and a reservation; as `going_on`.
+
+        Args:
+            log: As for `going_on`.
+            owner: As for `going_on`.
+            number: As for `going_on`. 0 for a run of this worker that has waited.
+            record: As for `going_on`.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
@@ -284,10 +337,15 @@ class TakeOvers:
                 tools = self._host.run_tools
                 if tools is None:
                     return EndsInstead()
-                run = tools.go_on(spec, header.stream_id, kept.run, said)
+                if number and self.is_draining and waits(log):
+                    raise NotYet
+                run = tools.go_on(spec, header.stream_id, kept.run, said, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
-            piece = b"" if is_whole else _announced(spec, said, gap, is_run=run is not None)
+            if not number:
+                piece = _numbered_behind(spec, log.last_seq)
+            else:
+                piece = b"" if is_whole else _announced(spec, said, gap, is_run=run is not None)
         except (Error, ValueError):
             return EndsInstead()
         if spec.keeping is not None:
@@ -299,9 +357,8 @@ class TakeOvers:
         refusal = await self._admitted(header, kept, owner)
         if refusal is not None:
             return refusal
-        withdraw = partial(self._host.cancel_admission, header.stream_id, header.caller)
         begin = partial(self._begin, spec, context, log, said, number, piece, run)
-        return GoesOn(partial(self._begin_as, begin, _outcome_of(spec, said), log, kept_by(gap)), withdraw)
+        return _Prepared(begin, _outcome_of(spec, said), kept_by(gap))
 
     async def _admitted(self, header: LogHeader, kept: RequestRecord, owner: Owner) -> EndsInstead | None:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
@@ -596,6 +653,31 @@ def _announced(spec: StreamSpec, said: Sequence[Event], gap: Event, *, is_run: b
     if spec.chain is not None:
         spec.chain.number_after(encoder.seq)
     return encoder.take()
+
+
+def _numbered_behind(spec: StreamSpec, last_seq: int) -> bytes:
+    """Lets the output of a spec go on behind an event. Returns no frames."""
+    encoder = cast("StreamEncoder", spec.output)
+    encoder.event({"type": "start", "seq": 1})
+    encoder.event({"type": "warning", "seq": last_seq})
+    encoder.take()
+    if spec.chain is not None:
+        spec.chain.number_after(last_seq)
+    return b""
+
+
+class _Prepared(NamedTuple):
+    """A stream that may go on.
+
+    Attributes:
+        begin: Goes on. Returns False for a stream that it has ended.
+        outcome: What will be counted.
+        kept: Characters of the text that the log has.
+    """
+
+    begin: Callable[[TakeOver], bool]
+    outcome: _Outcome
+    kept: int
 
 
 class _Found(NamedTuple):

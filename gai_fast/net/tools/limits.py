@@ -105,6 +105,13 @@ class Limits:
     """Lines of a process between two answers, which end it: of one that logs a line each second, a day's. A flood is
     over after a second of work."""
 
+    run_held: float = 0.05
+    """Seconds between two looks whether processors still hold events of a run that waits: most hold none for longer."""
+
+    run_expiring: int = 100
+    """Milliseconds before the end of an approval from which on its run stays in its session: it would leave and go on
+    over and over."""
+
     exit_wait: float = 2.0
     """Seconds in which a process must end once its input has ended, and again after SIGTERM; then it is killed."""
 

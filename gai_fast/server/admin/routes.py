@@ -274,10 +274,8 @@ class AdminRoutes:
         return news
 
     async def _cancel(self, incoming: Incoming, stream_id: str) -> Reply:
-        session = self._engine.streams.get(stream_id)
-        if session is not None:
-            session.cancel()
-        elif self.others is None or not await self.others.cancel_any(stream_id):
+        is_own = self._engine.cancel(stream_id)
+        if not is_own and (self.others is None or not await self.others.cancel_any(stream_id)):
             raise stream_error()
         return incoming.json_reply(cancelled(stream_id), status=202)
 

@@ -176,7 +176,7 @@ def _answers() -> dict[str, Schema]:
         "TokenCount": _record({"input_tokens": _COUNT}),
         "Started": _record({"id": _TEXT, "url": _TEXT}, more=False),
         "StreamState": _record(
-            {"id": _TEXT, "state": {"enum": ["running", "finished", "failed", "cancelled"]}},
+            {"id": _TEXT, "state": {"enum": ["running", "waiting", "finished", "failed", "cancelled"]}},
             {
                 "model": _TEXT,
                 "last_event_id": _or_null(_TEXT),

@@ -16,6 +16,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.view import NATIVE, Representation, View, view_of
+from gai_fast.net.runs.run_state import waits
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
@@ -164,9 +165,7 @@ class DurableRoutes:
         Raises:
             Error: As `Store.cancel`.
         """
-        session = self._engine.streams.get(log.header.stream_id)
-        if session is not None:
-            session.cancel()
+        if self._engine.cancel(log.header.stream_id):
             return True
         await self._engine.store.cancel(log)
         return log.ending is not None and log.ending.state == "cancelled"
@@ -393,6 +392,8 @@ def state_of(log: StreamLog) -> dict[str, Any]:
     check_readable(log)
     header, ending = log.header, log.ending
     state = _state(header.stream_id, "running", header.model)
+    if waits(log):
+        state["state"] = "waiting"
     if log.last_seq:
         state["last_event_id"] = f"{header.stream_id}.{log.last_seq}"
     if ending is not None:

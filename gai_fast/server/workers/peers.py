@@ -327,7 +327,9 @@ class PeerAnswers:
             session.cancel()
             return cancelled(stream_id)
         log = self._find(stream_id)
-        return None if log is None or log.header.caller != caller else state_of(log)
+        if log is None or log.header.caller != caller:
+            return None
+        return cancelled(stream_id) if self._engine.cancel(stream_id) else state_of(log)
 
     async def streams(self) -> dict[str, Any]:
         """Returns the running streams."""
@@ -343,10 +345,7 @@ class PeerAnswers:
 
     async def cancel_any(self, stream_id: str) -> bool:
         """Cancels a stream of any caller; returns whether the stream was running."""
-        session = self._engine.streams.get(stream_id)
-        if session is not None:
-            session.cancel()
-        return session is not None
+        return self._engine.cancel(stream_id)
 
     async def tell(self, stream_id: str, message: str) -> None:
         """Handles a message about a stream; as `Engine.hear`."""

@@ -423,6 +423,15 @@ async def test_what_is_no_approval_is_none(both: tuple[Records, Records], name: 
     assert await of(both[1]).decide(name, ApprovalDecision("approve")) is None
 
 
+async def test_runs_that_ask_at_once_are_no_more_than_may_wait(both: tuple[Records, Records]) -> None:
+    here, there = map(of, both)
+    asking = [(here, there)[number % 2].ask(asked(1, f"gai_{number}"), 3) for number in range(8)]
+    kept = await asyncio.gather(*asking)
+    listed = await here.listed()
+    assert len(listed) == kept.count(True) <= 3
+    assert {*listed} == {f"gai_{number}-1" for number, is_kept in enumerate(kept) if is_kept}
+
+
 async def test_so_many_runs_may_wait_on_all_machines(both: tuple[Records, Records]) -> None:
     here, there = map(of, both)
     for number in range(3):

@@ -198,16 +198,17 @@ async def test_a_first_turn_that_is_cut_is_asked_again(net: Net, folder: Path, u
     assert len(model.asked) == 3
 
 
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("ends", ["killed", "stopped"])
 @pytest.mark.parametrize("is_late", [False, True])
 async def test_an_approval_is_asked_on_and_decided_once(
-    net: Net, folder: Path, url: str, ends: str, is_late: bool
+    net: Net, folder: Path, url: str, store: str, ends: str, is_late: bool
 ) -> None:
-    """It is decided before another worker has the run, or after that."""
+    """It is decided before another worker has the run, or after that. A server that stops does not wait for it."""
     till, model = Till(), Model(["Wait. ", ("pay", {"city": "Oslo"})], ["Done."])
     upstream, tool = await net.upstream(model.handle), await net.upstream(till.handle)
-    more = "[server]\ngrace = 0.1\n" if ends == "stopped" else ""
-    configured(folder, upstream.url, tool.url, more=more, of_tool="approve = true")
+    more = "[server]\ngrace = 600\n" if ends == "stopped" else ""
+    configured(folder, upstream.url, tool.url, more=more + STORES[store], of_tool="approve = true")
     arguments = ("--port", "0", "--store", url)
     async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
         async with streaming(first.host, BODY, until=b"approval.required") as (stream_id, early, rest):

@@ -66,10 +66,11 @@ class Recorder:
         return "cd" * 8
 
 
-def engine_with(wish: Any = "continue", processors: Any = (), **model: Any) -> Engine:
+def engine_with(wish: Any = "continue", processors: Any = (), store: str = "memory://", **model: Any) -> Engine:
     stream = StreamSettings(on_midstream_failure=wish, on_disconnect="cancel")
     named = dataclasses.replace(MODEL, stream=stream, **model)
-    return Engine(Settings(models={"m": named}, processors=processors), asyncio.get_running_loop())
+    settings = Settings(models={"m": named}, processors=processors, store=StoreSettings(store))
+    return Engine(settings, asyncio.get_running_loop())
 
 
 def text(value: str) -> dict[str, Any]:
@@ -223,7 +224,8 @@ async def test_a_body_is_searched_as_it_was_read(body: dict[str, Any]) -> None:
 async def test_only_a_store_outside_keeps_records(tmp_path: Any, url: str, takeover: bool, keeps: bool) -> None:
     url = f"sqlite:///{tmp_path}/s.db" if url == "sqlite" else url
     engine = Engine(Settings(store=StoreSettings(url, takeover=takeover)), asyncio.get_running_loop())
-    assert (engine.durable.record_of is not None) == keeps
+    assert engine.durable.record_of is not None
+    assert (engine.store.keeps_requests, engine.durable.record_of(resumable()) is not None) == (keeps, keeps)
     await engine.close()
 
 
@@ -799,9 +801,9 @@ async def running(engine: Engine, *said: str) -> StreamLog:
     [("error", (), True), ("error", ("x",), False), ("continue", ("x",), True), ("restart", ("x",), True)],
 )
 async def test_a_stream_is_let_go_if_another_worker_goes_on_with_it(
-    wish: str, said: tuple[str, ...], is_let_go: bool
+    tmp_path: Any, wish: str, said: tuple[str, ...], is_let_go: bool
 ) -> None:
-    engine = engine_with(wish)
+    engine = engine_with(wish, store=f"sqlite:///{tmp_path}/s.db")
     log = await running(engine, *said)
     engine.disconnect_clients(0.0)
     assert engine.takeovers.has_room(0)
@@ -812,16 +814,16 @@ async def test_a_stream_is_let_go_if_another_worker_goes_on_with_it(
     assert (log.ending is None) == is_let_go
 
 
-@pytest.mark.parametrize("why", ["no record", "no model", "plain"])
-async def test_a_stream_that_no_worker_goes_on_with_is_not_let_go(why: str) -> None:
-    engine = engine_with()
+@pytest.mark.parametrize("why", ["no record", "no model", "plain", "no store"])
+async def test_a_stream_that_no_worker_goes_on_with_is_not_let_go(tmp_path: Any, why: str) -> None:
+    engine = engine_with(store="memory://" if why == "no store" else f"sqlite:///{tmp_path}/s.db")
     if why == "plain":
         engine.start(dataclasses.replace(resumable(), log_header=None), FakeClient(), "s1", Clock(now_ms))
     else:
         log = await running(engine)
         if why == "no record":
             log.request = None
-        else:
+        elif why == "no model":
             engine.targets.settings = dataclasses.replace(engine.settings, models={})
     await engine.let_go()
     assert [*engine.streams] == ["s1"]

@@ -1,0 +1,354 @@
+"""Runs that wait for approvals alone, over real sockets, without a session until they go on."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from gai_fast.model.errors import Error
+from gai_fast.model.figures import StreamMetrics
+from gai_fast.model.settings import GuardSettings, KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
+from gai_fast.net.limits import LIMITS
+from gai_fast.net.runs.run_records import RUNS
+from gai_fast.server.serving import start
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.records import MemoryRecords
+from tests.conftest import ChangeLimits
+from tests.integration.gateway import Gateway, M, Net, on_both_loops, on_uvloop, settings_for
+from tests.integration.test_run_approvals import ADMIN, ALICE, ASK, BOB, KEYS, Run, gateway_that_asks, last, made, pay
+from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
+from tests.integration.tool_runs import Model, function_tool, gateway_of, with_tools
+from tests.legal import check_legal
+from tests.waiting import until, until_answered
+
+AS_ALICE, AS_ADMIN = ({"authorization": f"Bearer {secret}"} for secret in (ALICE, ADMIN))
+AS_STATE = {**AS_ALICE, "accept": "application/json"}
+
+
+def waiting_in(gateway: Gateway) -> int:
+    return gateway.running.engine.runs.waiting
+
+
+async def parked(gateway: Gateway) -> Run:
+    """Returns a run that waits without a session."""
+    run = await Run.begun(gateway, M)
+    await until(lambda: run.stream_id in gateway.running.engine.waiting)
+    return run
+
+
+async def state_of(run: Run) -> dict[str, Any]:
+    state: dict[str, Any] = (await run.gateway.ask("GET", f"/api/v1/streams/{run.stream_id}", None, AS_STATE)).json
+    return state
+
+
+async def is_listed(gateway: Gateway, number: int) -> bool:
+    return (await gateway.ask("GET", "/admin/v1/approvals", None, AS_ADMIN)).json["total"] == number
+
+
+def is_made(number: int) -> bool:
+    return len(made) == number
+
+
+class Figures:
+    """A `MetricsSink`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.seen: list[StreamMetrics] = []
+        gateway.running.engine.sinks.append(self)
+
+    def stream_ended(self, metrics: StreamMetrics) -> None:
+        self.seen.append(metrics)
+
+
+@on_both_loops
+async def test_a_waiting_run_has_no_session_and_goes_on_as_if_it_had_kept_it(net: Net) -> None:
+    model = Model(ASK, ["More? ", ("pay", {"euros": 8})], ["Done."])
+    gateway = await gateway_that_asks(net, model)
+    figures = Figures(gateway)
+    run = await parked(gateway)
+    assert (gateway.streams, waiting_in(gateway)) == (0, 1)
+    assert gateway.running.engine.ledger.reservations == {}
+    state = await state_of(run)
+    assert (state["state"], state["last_event_id"]) == ("waiting", f"{run.stream_id}.{len(run.response.events)}")
+    assert (await run.decide()).status == 200
+    await run.response.until(b'"euros":8},"digest"')
+    await run.response.until(b"}}")
+    await until(lambda: gateway.streams == 0)
+    assert (await run.decide("deny")).status == 200
+    events = await run.end()
+    assert [event["seq"] for event in events if "seq" in event] == [*range(1, len(events))]
+    assert {event["type"] for event in events}.isdisjoint({"warning", "step.reset", "stream.gap", "stream.reset"})
+    assert [event["step"] for event in events if event["type"] == "step.start"] == [1, 2, 3]
+    finish = last(events, "finish")
+    assert finish["usage"]["total_tokens"] == 45
+    assert [step["tool_calls"] for step in finish["steps"]] == [1, 1, 0]
+    assert model.results() == ["paid 7", "the call was denied"]
+    assert len(model.asked) == 3
+    assert made == [7]
+    assert (await state_of(run))["state"] == "finished"
+    assert "takeovers" not in await state_of(run)
+    assert waiting_in(gateway) == 0
+    log = gateway.running.engine.store.find_here(run.stream_id)
+    assert log is not None
+    assert log.request is None
+    assert [(each.usage or {})["total_tokens"] for each in figures.seen] == [15, 15, 15]
+
+
+@on_uvloop
+async def test_what_was_charged_is_charged_once(net: Net) -> None:
+    alice = KeySettings("alice", (key_digest(ALICE),), tools=("*",), limits=KeyLimits(spend=SpendLimit(10**12, "day")))
+    price = Price(10**12, 10**12, 10**12, 10**12, 10**12)  # a millionth for a token
+    gateway = await gateway_of(
+        net,
+        Model(ASK, ["Done."]),
+        function_tool(pay, approve=True),
+        of_stream={"keys": (alice,), "price": price},
+    )
+    figures = Figures(gateway)
+    run = await parked(gateway)
+    await run.decide()
+    finish = last(await run.end(), "finish")
+    assert finish["usage"]["total_tokens"] == 30
+    assert sum(each.cost or 0 for each in figures.seen) == 30 * 10**6
+    assert await gateway.running.engine.ledger.spent("alice", "day") == 30 * 10**6
+    assert gateway.running.engine.ledger.reservations == {}
+
+
+@pytest.mark.parametrize("who", ["caller", "admin", "revoked"])
+@on_uvloop
+async def test_a_waiting_run_that_is_cancelled_ends_and_asks_no_longer(net: Net, who: str) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await parked(gateway)
+    if who == "revoked":
+        gateway.running.engine.end_callers(["alice"], "key_revoked", Error("unauthorized", "revoked"))
+    else:
+        path, as_who = ("/api", AS_ALICE) if who == "caller" else ("/admin", AS_ADMIN)
+        answer = await gateway.ask("DELETE", f"{path}/v1/streams/{run.stream_id}", None, as_who)
+        assert (answer.status, answer.json) == (202, {"id": run.stream_id, "state": "cancelled"})
+    finish = last(await run.end(), "finish")
+    assert (finish["finish_reason"], finish.get("reason")) == ("cancelled", "key_revoked" if who == "revoked" else None)
+    assert (await state_of(run))["state"] == "cancelled"
+    await until_answered(lambda: is_listed(gateway, 0))
+    assert (await run.decide()).error["reason"] == "decided"
+    assert (waiting_in(gateway), made) == (0, [])
+    assert await gateway.running.engine.store.records.get("run", f"{run.stream_id}/s1.1/0") is None
+
+
+@on_uvloop
+async def test_nobody_else_cancels_a_waiting_run(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await parked(gateway)
+    as_bob = {"authorization": f"Bearer {BOB}"}
+    answer = await gateway.ask("DELETE", f"/api/v1/streams/{run.stream_id}", None, as_bob)
+    assert answer.status == 404
+    await run.decide()
+    assert last(await run.end(), "finish")["finish_reason"] == "stop"
+
+
+@on_uvloop
+async def test_a_run_that_nobody_follows_expires_and_goes_on(net: Net) -> None:
+    model = Model(ASK, ["Done."])
+    gateway = await gateway_that_asks(net, model, runs=RunSettings(approval_ttl=1.0))
+    figures = Figures(gateway)
+    run = await parked(gateway)
+    run.client.close()
+    await until(lambda: len(figures.seen) >= 2)
+    followed = await gateway.ask("GET", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)
+    check_legal(followed.events)
+    assert last(followed.events, "approval.decided")["approval"]["reason"] == "expired"
+    assert model.results() == ["the call was denied: expired"]
+    assert [each.outcome for each in figures.seen] == ["disconnected", "finished"]  # it has left its session once
+
+
+@on_uvloop
+async def test_a_waiting_run_has_no_place_and_waits_for_one_to_go_on(net: Net) -> None:
+    alice = KeySettings("alice", (key_digest(ALICE),), tools=("*",), limits=KeyLimits(streams=1))
+    asked = asyncio.Event()
+
+    async def hold(_peer: Any) -> None:
+        await asked.wait()
+
+    model = Model(ASK, ["Done."])
+    gateway = await gateway_of(
+        net, model, function_tool(pay, approve=True), of_gateway={"runs": RunSettings(), "keys": (alice,)}
+    )
+    run = await parked(gateway)
+    model.turns[0] = ["Hi", hold]
+    client = await gateway.connect()
+    client.request("POST", "/api/v1/stream", M, AS_ALICE)
+    other = await client.response()
+    await other.until(b"Hi")
+    assert (await run.decide()).status == 200
+    await asyncio.sleep(0.2)
+    assert waiting_in(gateway) == 1
+    asked.set()
+    await other.rest()
+    assert last(await run.end(), "tool.result")["tool_result"] == "paid 7"
+
+
+@on_uvloop
+async def test_the_rest_waits_anew_behind_a_decision(net: Net) -> None:
+    model = Model([("pay", {"euros": 1}), ("pay", {"euros": 2})], ["Done."])
+    gateway = await gateway_that_asks(net, model, run_timeout=5.0)
+    run = await parked(gateway)
+    asked = [event["approval"] for event in run.response.events if event["type"] == "approval.required"]
+    while len(asked) < 2:
+        await run.response.more()
+        asked = [event["approval"] for event in run.response.events if event["type"] == "approval.required"]
+    for number, approval in enumerate(asked, 1):
+        path = f"/api/v1/streams/{run.stream_id}/approvals/{approval['id']}"
+        body = {"decision": "approve", "digest": approval["digest"]}
+        assert (await gateway.ask("POST", path, body, AS_ALICE)).status == 200
+        await until(partial(is_made, number))
+        if number == 1:
+            await until(lambda: run.stream_id in gateway.running.engine.waiting)
+            assert (await state_of(run))["state"] == "waiting"
+    events = await run.end()
+    assert model.results() == ["paid 1", "paid 2"]
+    assert len([event for event in events if event["type"] == "tool.result"]) == 2
+
+
+@on_uvloop
+async def test_a_large_request_waits_in_its_session(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await Run.begun(gateway, {**M, "query": "q" * LIMITS.parked_request})
+    assert (await state_of(run))["state"] == "waiting"
+    assert (gateway.streams, waiting_in(gateway)) == (1, 1)
+    await run.decide()
+    assert last(await run.end(), "tool.result")["tool_result"] == "paid 7"
+    assert waiting_in(gateway) == 0
+
+
+@on_uvloop
+async def test_a_server_that_stops_ends_what_waits_in_its_memory(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await parked(gateway)
+    await gateway.running.close()
+    await run.response.rest()
+    assert waiting_in(gateway) == 0
+
+
+@pytest.mark.parametrize("when", ["it leaves", "it goes on"])
+@on_uvloop
+async def test_a_run_waits_until_its_store_answers(net: Net, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    fails = when == "it leaves"
+    swap, get = MemoryRecords.swap, MemoryRecords.get
+
+    async def swapped(self: MemoryRecords, kind: str, *rest: Any, **more: Any) -> Any:
+        if fails and kind == RUNS:
+            raise StoreError("unreachable", "a test")
+        return await swap(self, kind, *rest, **more)
+
+    async def got(self: MemoryRecords, kind: str, name: str) -> Any:
+        if fails and kind == RUNS:
+            raise StoreError("unreachable", "a test")
+        return await get(self, kind, name)
+
+    monkeypatch.setattr(MemoryRecords, "swap", swapped)
+    monkeypatch.setattr(MemoryRecords, "get", got)
+    run = await Run.begun(gateway, M)
+    if fails:
+        await until(lambda: net.warned("its run is not kept yet"))
+        assert gateway.streams == 1
+        assert (await state_of(run))["state"] == "waiting"
+        fails = False
+    await until(lambda: run.stream_id in gateway.running.engine.waiting)
+    fails = when == "it goes on"
+    assert (await run.decide()).status == 200
+    if fails:
+        await until(lambda: net.warned("its run does not go on yet"))
+        fails = False
+    events = await run.end()
+    assert last(events, "tool.result")["tool_result"] == "paid 7"
+    assert (last(events, "finish")["finish_reason"], made) == ("stop", [7])
+    net.warned("its run")  # more of them
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+@on_uvloop
+async def test_nobody_is_asked_in_a_conversation_that_is_too_large(
+    net: Net, change_limits: ChangeLimits, is_recorded: bool
+) -> None:
+    change_limits(run=100, parked_request=LIMITS.parked_request if is_recorded else 0)
+    model = Model(ASK, ["Done."])
+    gateway = await gateway_that_asks(net, model)
+    answer = await gateway.ask("POST", "/api/v1/stream", {**M, "query": "q" * 100}, AS_ALICE)
+    check_legal(answer.events)
+    assert "approval.required" not in [event["type"] for event in answer.events]
+    assert model.results() == ["the call was denied: nobody is asked in a conversation of more than 16 MiB"]
+    assert last(answer.events, "finish")["finish_reason"] == "stop"
+    assert await is_listed(gateway, 0)
+
+
+@pytest.mark.parametrize("asks", [None, "ask"])
+@on_uvloop
+async def test_a_run_with_its_caller_s_credential_waits_in_its_session(net: Net, asks: str | None) -> None:
+    """The credential is kept nowhere. Nobody is asked unless the request says so."""
+    model = Model(ASK, ["Done."])
+    upstream = await net.upstream(model.handle)
+    settings = with_tools(settings_for(upstream.url), function_tool(pay, approve=True))
+    models = {
+        name: replace(each, upstream=replace(each.upstream, takes_credentials=True, api_key=None))
+        for name, each in settings.models.items()
+    }
+    upstreams = {each.upstream.name: each.upstream for each in models.values()}
+    running = await start(replace(settings, models=models, upstreams=upstreams))
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+    client = await gateway.connect()
+    headers = {"authorization": "Bearer sk-of-the-caller"}
+    client.request("POST", "/api/v1/stream", M, headers | ({"x-gai-approvals": asks} if asks else {}))
+    run = Run(gateway, client, await client.response())
+    if asks is not None:
+        await run.response.until(b'"expires":')
+        await run.response.until(b"}}")
+        await asyncio.sleep(0.1)
+        assert (gateway.streams, waiting_in(gateway)) == (1, 1)
+        path = f"/api/v1/streams/{run.stream_id}/approvals/{run.asked['id']}"
+        body = {"decision": "approve", "digest": run.asked["digest"]}
+        assert (await gateway.ask("POST", path, body, headers)).status == 200
+    events = await run.end()
+    assert last(events, "tool.result").get("is_error", False) is (asks is None)
+    assert last(events, "finish")["finish_reason"] == "stop"
+    assert made == ([] if asks is None else [7])
+    client.close()
+
+
+@on_uvloop
+async def test_guards_know_behind_a_wait_what_they_have_let_through(net: Net) -> None:
+    """A placeholder of the request is restored in the text of a later turn, and arguments stay masked."""
+    guards = (
+        GuardSettings("people", "pii", kinds=("email",), on=("input", "output"), restore=True),
+        GuardSettings("birds", "words", words=("kestrel",), on=("tool_input", "tool_result")),
+    )
+    mails: list[str] = []
+
+    def mail(text: str) -> str:
+        """Mails."""
+        mails.append(text)
+        return "a kestrel has it"
+
+    model = Model([("mail", {"text": "for the kestrel"})], ["Sent to ", "<EMA", "IL_1>."])
+    gateway = await gateway_of(
+        net,
+        model,
+        function_tool(mail, approve=True),
+        of_stream={"guards": guards},
+        of_gateway={"runs": RunSettings(), "keys": KEYS},
+    )
+    run = await Run.begun(gateway, {**M, "query": "Write to ada@example.com"})
+    await until(lambda: run.stream_id in gateway.running.engine.waiting)
+    assert run.asked["input"] == {"text": "for the [words]"}
+    assert "ada@example.com" not in str(model.asked)
+    assert (await run.decide()).status == 200
+    events = await run.end()
+    assert model.asked[0]["messages"][-1]["content"] == "Write to <EMAIL_1>"
+    assert mails == ["for the [words]"]
+    assert model.results() == ["a [words] has it"]
+    text = "".join(event["text"] for event in events if event["type"] == "text.delta")
+    assert text == "Sent to ada@example.com."
