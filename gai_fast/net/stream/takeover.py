@@ -14,9 +14,10 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    recorded if it names no secret.
 4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
    key that the configuration has no more has no limits.
-5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server, or
-   an upstream whose connections are all in use, leaves the stream to another one, or for later. A limit of its key ends it if it refuses it twice: at first, another worker that asks for
-   the stream may have its place. The places and reservations of the lost worker are released.
+5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
+   the stream to another one, and so do upstreams whose connections are all in use. A limit of its key ends it if it
+   refuses it twice: at first, another worker that asks for the stream may have its place. The places and reservations
+   of the lost worker are released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
    who cannot follow, get the error, and ask again.
 """

@@ -237,10 +237,7 @@ class Targets(AttemptRunner):
             model: The model.
             taking: Requests that are about to be sent.
         """
-        for each in self.settings.may_answer(model):
-            if self._upstreams.has_connection(each.upstream, taking):
-                return True
-        return False
+        return any(self._upstreams.has_connection(each.upstream, taking) for each in self.settings.may_answer(model))
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         """Starts a request at a target; as `AttemptRunner.begin_request`."""
