@@ -234,6 +234,7 @@ class Client:
         stream_id: The stream. Empty until it is known.
         cuts: How often its connection was cut.
         gaps: How often it was sent that something is void.
+        refusals: What it was told as it was to come again.
     """
 
     def __init__(self, answer: Answer, *, durable: bool = True) -> None:
@@ -241,6 +242,7 @@ class Client:
         self.arrivals: list[float] = []
         self.stream_id = ""
         self.cuts = self.gaps = 0
+        self.refusals: list[str] = []
         self._durable = durable
         self._text = ""
         self._last = ""
@@ -280,7 +282,13 @@ class Client:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " not in head[:16]:
-                raise Fault(f"WRONG: {head!r}")
+                length = _LENGTH.search(head)
+                body = await reader.readexactly(int(length[1]) if length else 0)
+                if b" 503 " not in head[:16]:
+                    raise Fault(f"WRONG: {head!r} {body!r}")
+                self.refusals.append(body.decode())
+                await asyncio.sleep(1.0)  # its `retry-after`
+                return
             kept = b""
             while size := int(await reader.readline() or b"0", 16):
                 *frames, kept = (kept + (await reader.readexactly(size + 2))[:-2]).split(b"\n\n")
