@@ -121,12 +121,15 @@ class Mirrors:
         go_on: Goes on with the stream of a log that was taken over. None if such logs are only closed.
         has_room: Returns whether one more stream may be gone on with now, beside so many whose take-over is under way.
             Until then its followers wait.
+        has_connection: Returns whether a stream of a model would find a connection to its upstream now, beside so many
+            whose take-over is under way. Until then its followers wait, and those of other models do not.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str, alive: Alive) -> None:
         self.close_log: Close | None = None
         self.go_on: GoOn | None = None
         self.has_room: Callable[[int], bool] = lambda taking: True
+        self.has_connection: Callable[[str, int], bool] = lambda model, taking: True
         self._taking: set[str] = set()  # streams that are gone on with once the store has answered
         self._claiming: set[str] = set()  # streams whose take-over the store has not answered
         self._returning: dict[str, asyncio.Task[None]] = {}  # by stream: `_return_copy`
@@ -330,8 +333,11 @@ class Mirrors:
             Whether this process may go on with another stream of the same caller.
         """
         log = mirror.log
-        if self.go_on is not None and not mirror.is_cancelled and not self.has_room(len(self._taking)):
-            return False
+        if self.go_on is not None and not mirror.is_cancelled:
+            if not self.has_room(len(self._taking)):
+                return False
+            if not self.has_connection(log.header.model, len(self._taking)):
+                return True
         if not await self._read_on(mirror) or log.is_over:
             return True
         if self.close_log is None or log.header.format == CALLS or not _can_be_taken_over(mirror):
@@ -463,6 +469,8 @@ class Mirrors:
             return self.close_log(log, refusal._replace(is_cancelled=mirror.is_cancelled))
         if not self.has_room(len(self._taking)):
             raise NoRoom
+        if not self.has_connection(log.header.model, len(self._taking)):
+            raise NotYet
         self._taking.add(log.header.stream_id)
         next_step = await self.go_on(log, Owner(mirror.worker, mirror.epoch), request)
         if next_step.is_end:

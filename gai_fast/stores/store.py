@@ -142,6 +142,8 @@ class Store:
         """Called as a log is closed whose owner is gone."""
         self.has_room: Callable[[int], bool] = _always
         """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""
+        self.has_connection: Callable[[str, int], bool] = _finds_one
+        """Returns whether such a stream of a model would find a connection now, beside so many take-overs under way."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # the tasks of `abandon`
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
@@ -200,7 +202,7 @@ class Store:
                 close = self._mirrors.close_log = partial(self._closing, self._journal, self.closing_of)
                 if self.going_on is not None and self._settings.takeover:
                     self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on, close)
-                    self._mirrors.has_room = self.has_room
+                    self._mirrors.has_room, self._mirrors.has_connection = self.has_room, self.has_connection
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
                 upkeep.append(self._messages.serve(self.hear))
@@ -749,6 +751,10 @@ class Store:
 
 
 def _always(taking: int) -> bool:
+    return True
+
+
+def _finds_one(model: str, taking: int) -> bool:
     return True
 
 

@@ -266,7 +266,7 @@ class Engine(EngineCallbacks):
         self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
-        self.store.closed = self.takeovers.closed
+        self.store.has_connection, self.store.closed = self.takeovers.has_connection, self.takeovers.closed
         takeovers = self.takeovers
         self.durable.record_of = takeovers.record_of if self.store.keeps_requests else takeovers.record_to_wait
         self.waiting = WaitingRuns(self.timers, self.runs, takeovers.waking, self._close_waiting)

@@ -15,8 +15,9 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 4. The settings are those of this worker. A model that it does not have ends the stream, and so does a revoked key. A
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
-   the stream to another one. A limit of its key ends it if it refuses it twice: at first, another worker that asks for
-   the stream may have its place. The places and reservations of the lost worker are released.
+   the stream to another one, and so do upstreams whose connections are all in use. A limit of its key ends it if it
+   refuses it twice: at first, another worker that asks for the stream may have its place. The places and reservations
+   of the lost worker are released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
    who cannot follow, get the error, and ask again.
 """
@@ -198,6 +199,18 @@ class TakeOvers:
         self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
         return not self.is_closing and len(self._beginning) + taking < LIMITS.takeovers_at_once
 
+    def has_connection(self, model: str, taking: int) -> bool:
+        """Returns whether a stream would find a connection now: rule 5. Always, if it may end without one.
+
+        Args:
+            model: The name of its model.
+            taking: The streams whose take-over is under way.
+        """
+        found = self._targets.settings.model(model)
+        if found is None or found.stream.on_midstream_failure == "error":
+            return True
+        return self._targets.has_connection(found, taking)
+
     def record_to_wait(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a run that begins here, which may wait, and which no other worker goes on with. None if
         it waits in its session.
@@ -270,8 +283,9 @@ class TakeOvers:
 
         Raises:
             Error: `internal`, reason `log_damaged`: an event of the log is none.
-            NoRoom: A limit of this server is reached, or one of its key for the first time; or only workers of a later
-                release go on with the stream; or it is a run that waits, and this process is about to stop.
+            NoRoom: A limit of this server is reached, or one of its key for the first time; or all connections to its
+                upstreams are in use; or only workers of a later release go on with the stream; or it is a run that
+                waits, and this process is about to stop.
         """
         found = await self._prepared(log, owner, number, record)
         if isinstance(found, EndsInstead):
@@ -348,6 +362,8 @@ class TakeOvers:
                 piece = b"" if is_whole else _announced(spec, said, gap, is_run=run is not None)
         except (Error, ValueError):
             return EndsInstead()
+        if not self._targets.has_connection(model, 0):
+            raise NotYet
         if spec.keeping is not None:
             read = partial(_keep, spec.keeping, log.read(0, sys.maxsize).pieces)
             if is_small:

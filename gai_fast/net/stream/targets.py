@@ -230,6 +230,15 @@ class Targets(AttemptRunner):
             placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait, without)
         return placed or model
 
+    def has_connection(self, model: ModelSettings, taking: int) -> bool:
+        """Returns whether a target of a model, or of its fallbacks, has a connection for one more request.
+
+        Args:
+            model: The model.
+            taking: Requests that are about to be sent.
+        """
+        return any(self._upstreams.has_connection(each.upstream, taking) for each in self.settings.may_answer(model))
+
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         """Starts a request at a target; as `AttemptRunner.begin_request`."""
         balancer = self._balancers.get(model.name)

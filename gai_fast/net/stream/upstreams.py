@@ -118,6 +118,20 @@ class Upstreams:
         last = self._pool_of.get(upstream)
         return None if last is None else last[1]
 
+    def has_connection(self, upstream: UpstreamSettings, taking: int) -> bool:
+        """Returns whether there is a connection for one more request, as far as this process knows.
+
+        Args:
+            upstream: The upstream.
+            taking: Requests that are about to be sent.
+        """
+        pool = self.last_pool(upstream.name)
+        if pool is None:
+            return True
+        stats = pool.stats
+        used = stats.open - stats.idle + stats.connecting + stats.pending
+        return used + taking < (upstream.max_connections or self._streams)
+
     def send(
         self,
         api: API,

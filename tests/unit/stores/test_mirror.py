@@ -937,6 +937,28 @@ async def test_without_room_followers_wait_until_there_is_some(
     await until(lambda: bool(going_on.begun))
 
 
+async def test_without_a_connection_to_its_upstream_a_stream_waits_unread_and_others_do_not(
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
+) -> None:
+    going_on, stored = GoingOn(process), store(world, worker="dead")
+    stored.request = b"request"
+    is_full = True
+    process.mirrors.has_connection = lambda model, taking: not (is_full and model == stored.header.model)
+    other = store(world, "other", "dead")
+    other.request, other.header = b"request", other.header._replace(model="other")
+    log = await process.found()
+    Watching(log)
+    there = await process.mirrors.find("other", caller="caller")
+    assert there is not None
+    await until(lambda: bool(going_on.begun))
+    looks = world.looks
+    await until(lambda: world.looks > looks + 2)
+    assert [asked[0] for asked in going_on.asked] == [there]
+    assert (log.is_over, closed, stored.epoch) == (False, [], 1)
+    is_full = False
+    await until(lambda: len(going_on.begun) == 2)
+
+
 async def test_a_process_that_is_full_leaves_a_stream_to_others(
     process: Process, world: World, closed: list[tuple[StreamLog, int, bool]]
 ) -> None:

@@ -582,6 +582,27 @@ async def test_a_stream_keeps_its_place_from_its_admission_on(limits: LimitSetti
     await engine.close()
 
 
+@pytest.mark.parametrize("wish", ["continue", "error"])
+async def test_a_stream_waits_for_a_connection_to_its_upstream(wish: Any) -> None:
+    """It would end for ever where a new request is told to come again."""
+    engine = engine_with(wish)
+    first, log = logged(engine, START), logged(engine, START, stream_id="s2")
+    assert engine.takeovers.has_connection("m", 0)
+    await begin(engine, first)
+    await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
+    [pool] = FakePool.made
+    pool.stats = dataclasses.replace(pool.stats, open=6, idle=1, connecting=1, pending=0)
+    assert engine.takeovers.has_connection("m", 0)
+    assert engine.takeovers.has_connection("m", 1) == (wish == "error"), "it may end without one"
+    pool.stats = dataclasses.replace(pool.stats, pending=1)
+    with pytest.raises(NotYet):
+        await engine.takeovers.going_on(log, Owner("lost", 1), log.last_seq + NUMBER, record(engine))
+    assert engine.running == 1
+    pool.stats = dataclasses.replace(pool.stats, pending=0)
+    await begin(engine, log)
+    await engine.close()
+
+
 async def test_a_server_without_room_reads_no_stream() -> None:
     engine = engine_with()
     engine.limits = server_limits = ServerLimits(LimitSettings(streams=1))
