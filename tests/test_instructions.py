@@ -33,6 +33,7 @@ from benchmarks.instructions.path import (
     one_by_one,
     path_environment,
 )
+from benchmarks.instructions.runs import measure_runs
 from benchmarks.instructions.sealed import ALONE, AT_ONCE, Pair, compare_sealed
 from gai_fast import decode
 from gai_fast.kernels import MODULES, ChunkedBody
@@ -175,6 +176,19 @@ def test_guards_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavaila
     lines, fine = compare_bounds(measure_guards(tmp_path))
     assert fine, "\n".join(lines)
     assert len(lines) == 8
+
+
+@pytest.mark.timeout(1200)
+def test_runs_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavailable) -> None:
+    """Streams beside tools, texts of runs, and the way to the next turn; other formats: `benchmarks.instructions runs`."""
+    for program in ("valgrind", "cc"):
+        if shutil.which(program) is None:
+            unavailable(program)
+    if MODULES == "interpreted":
+        unavailable("the compiled modules (make install)")
+    lines, fine = compare_bounds(measure_runs(tmp_path, few=True))
+    assert fine, "\n".join(lines)
+    assert len(lines) == 9
 
 
 def test_a_guard_may_cost_so_many_times_as_much_or_so_much_more() -> None:
