@@ -180,7 +180,7 @@ def test_guards_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavaila
 
 @pytest.mark.timeout(1200)
 def test_runs_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavailable) -> None:
-    """Streams beside tools, texts of runs, and the way to the next turn; other formats: `benchmarks.instructions runs`."""
+    """Streams beside tools, texts of runs, the way to the next turn; all formats: `benchmarks.instructions runs`."""
     for program in ("valgrind", "cc"):
         if shutil.which(program) is None:
             unavailable(program)
