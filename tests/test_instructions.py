@@ -34,6 +34,7 @@ from benchmarks.instructions.path import (
     one_by_one,
     path_environment,
 )
+from benchmarks.instructions.runs import measure_runs
 from benchmarks.instructions.sealed import ALONE, AT_ONCE, Pair, compare_sealed
 from gai_fast import decode
 from gai_fast.kernels import MODULES, ChunkedBody
@@ -190,6 +191,19 @@ def test_a_durable_stream_of_a_dialect_costs_no_more_than_its_native_twin(
     lines, fine = compare_bounds(measure_durable(tmp_path, alone=False))
     assert fine, "\n".join(lines)
     assert len(lines) == 3
+
+
+@pytest.mark.timeout(1200)
+def test_runs_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavailable) -> None:
+    """Streams beside tools, texts of runs, the way to the next turn; all formats: `benchmarks.instructions runs`."""
+    for program in ("valgrind", "cc"):
+        if shutil.which(program) is None:
+            unavailable(program)
+    if MODULES == "interpreted":
+        unavailable("the compiled modules (make install)")
+    lines, fine = compare_bounds(measure_runs(tmp_path, few=True))
+    assert fine, "\n".join(lines)
+    assert len(lines) == 9
 
 
 def test_a_guard_may_cost_so_many_times_as_much_or_so_much_more() -> None:

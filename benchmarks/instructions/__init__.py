@@ -22,5 +22,7 @@ where `GAI_FAST_REQUIRE_ALL` is set.
     python -m benchmarks.instructions state      # kept responses, chains, sockets; exit code 1 beyond their bounds
                                                  # `state chains` counts these alone, as do `kept` and `sockets`
     python -m benchmarks.instructions sessions   # a session's target and key; exit code 1 beyond 2 %
+    python -m benchmarks.instructions runs       # streams beside tools, texts of runs, the way to the next turn; exit
+                                                 # code 1 beyond their bounds; `runs without`, `texts`, `turns`
     python -m benchmarks.instructions guards     # what guards add; exit code 1 beyond their bounds
 """

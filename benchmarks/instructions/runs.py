@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,14 +55,16 @@ ANSWERED: Final = 12
 FORMATS: Final = ("gai", "openai", "responses", "vercel")
 WITHOUT: Final = {
     "request, 100 deltas at once": Case(PROVIDER, NATIVE),
+    "event that comes alone": Case(PROVIDER, NATIVE, is_alone=True),
     "request, 100 deltas passed through": Case(PROVIDER, CHAT),
     "request, 100 deltas as Messages": Case(PROVIDER, MESSAGES),
     "request, 100 deltas as Responses": Case(PROVIDER, RESPONSES),
     "request, 100 deltas, durable": Case(PROVIDER, NATIVE, resumable=True),
-    "event that comes alone": Case(PROVIDER, NATIVE, is_alone=True),
     "event that comes alone, durable": Case(PROVIDER, NATIVE, resumable=True, is_alone=True),
 }
 """Streams without tools."""
+FEW_OF: Final = 2
+"""Streams and formats that are counted in the tests."""
 SETTLING: Final = 0.1
 """Seconds until the server has nothing left to do."""
 PARTS: Final = ("without", "texts", "turns")
@@ -103,17 +106,23 @@ def _calling() -> bytes:
 _CALLING: Final = _calling()
 
 
-def measure_runs(folder: Path, parts: Sequence[str] = ()) -> dict[str, Ratio]:
+def measure_runs(folder: Path, parts: Sequence[str] = (), *, few: bool = False) -> dict[str, Ratio]:
     """Returns the instructions of each pair.
 
     Args:
         folder: An empty folder.
         parts: Which of `PARTS` are counted; empty for all.
+        few: Whether only the first streams and formats are counted.
 
     Raises:
         RuntimeError: As `measure_path`.
     """
-    counts = {"without": _measure_without, "texts": _measure_texts, "turns": _measure_turns}
+    some = FEW_OF if few else None
+    counts = {
+        "without": partial(_measure_without, list(WITHOUT)[:some]),
+        "texts": partial(_measure_texts, FORMATS[:some]),
+        "turns": _measure_turns,
+    }
     found: dict[str, Ratio] = {}
     for part in parts or PARTS:
         (folder / part).mkdir()
@@ -121,18 +130,19 @@ def measure_runs(folder: Path, parts: Sequence[str] = ()) -> dict[str, Ratio]:
     return found
 
 
-def _measure_without(folder: Path) -> dict[str, Ratio]:
-    beside, without = (_costs(folder / name, has_tools=name == "tools") for name in ("tools", "none"))
-    return {f"{name}, beside tools": Ratio(beside[name], without[name], UNCHANGED) for name in WITHOUT}
+def _measure_without(names: Sequence[str], folder: Path) -> dict[str, Ratio]:
+    beside, without = (_costs(names, folder / each, has_tools=each == "tools") for each in ("tools", "none"))
+    return {f"{name}, beside tools": Ratio(beside[name], without[name], UNCHANGED) for name in names}
 
 
-def _costs(folder: Path, *, has_tools: bool) -> dict[str, float]:
+def _costs(names: Sequence[str], folder: Path, *, has_tools: bool) -> dict[str, float]:
     """Returns the instructions of streams without tools."""
     folder.mkdir()
     found: dict[str, float] = {}
     with ExitStack() as stack:
         server = _Server(stack, folder, has_tools=has_tools)
-        for name, case in WITHOUT.items():
+        for name in names:
+            case = WITHOUT[name]
             if case.is_alone:
                 few, many = (server.cost_of_events(case, one_by_one(PROVIDER, number)) for number in (FEW, MANY))
                 found[name] = (many - few) / (MANY - FEW)
@@ -146,7 +156,7 @@ def _measure_turns(folder: Path) -> dict[str, Ratio]:
         return _Server(stack, folder).turns()
 
 
-def _measure_texts(folder: Path, formats: Sequence[str] = FORMATS) -> dict[str, Ratio]:
+def _measure_texts(formats: Sequence[str], folder: Path) -> dict[str, Ratio]:
     with ExitStack() as stack:
         server = _Server(stack, folder)
         found: dict[str, Ratio] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gai_fast.core.run import ToolRun
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import (
     GuardSettings,
@@ -22,6 +24,7 @@ from gai_fast.model.settings import (
     ToolServerSettings,
     key_digest,
 )
+from gai_fast.net.stream.run_driver import RunDriver, RunPlan
 from gai_fast.server.serving import start
 from tests.integration.gateway import (
     LAST_CHUNK,
@@ -52,6 +55,25 @@ def weather(city: str) -> dict[str, Any]:
 
 def events_of(response: Response, *kinds: str) -> list[dict[str, Any]]:
     return [event for event in response.events if event["type"] in kinds]
+
+
+@on_both_loops
+async def test_a_run_that_has_ended_leaves_no_garbage(net: Net) -> None:
+    """A collection of garbage holds up all streams: the runs of a crowd would be a long one."""
+    model = Model([("weather", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, function_tool(weather))
+    gc.disable()
+    try:
+        before = runs_there()
+        for resumable in (False, True):
+            assert (await gateway.ask("POST", "/api/v1/stream", {**M, "resumable": resumable})).types[-1] == "done"
+        await until(lambda: runs_there() == before)
+    finally:
+        gc.enable()
+
+
+def runs_there() -> int:
+    return sum(isinstance(each, (RunDriver, ToolRun, RunPlan)) for each in gc.get_objects())
 
 
 @on_both_loops

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -35,6 +34,8 @@ from gai_fast.stores.backend import StoreError
 
 _Result: Final = tuple[Any, bool, tuple[dict[str, Any], ...], bool, int]
 _log: Final = logging.getLogger("gai_fast.tools")
+_NONE: Final[frozenset[Any]] = frozenset()
+"""What most runs have: an empty set of their own takes 216 bytes."""
 
 
 class KeptCalls:
@@ -66,9 +67,9 @@ class KeptCalls:
         self._has_tried = False  # to begin the record
         self._again: asyncio.TimerHandle | None = None  # keeps what could not be kept: rule 3
         self._is_left = False
-        self._waiting: deque[tuple[bytes, bytes]] = deque()  # states that are not kept yet: rule 3
+        self._waiting: list[tuple[bytes, bytes]] = []  # states that are not kept yet: rule 3
         self._turn = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: frozenset[asyncio.Task[Any]] = _NONE
 
     @property
     def is_kept(self) -> bool:
@@ -136,7 +137,7 @@ class KeptCalls:
                     raise StoreError("unreachable", "the store lacks events of this run")
                 await (await self._own()).save(*state)
                 if self._waiting:
-                    self._waiting.popleft()
+                    del self._waiting[0]
 
     async def _own(self) -> OwnedRun:
         if self._owned is None:
@@ -237,12 +238,12 @@ class KeptCalls:
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)  # rule 5
-        self._tasks.add(task)
+        self._tasks |= {task}
         task.add_done_callback(self._done)
         return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks -= {task}
         problem = None if task.cancelled() else task.exception()
         if problem is not None and not isinstance(problem, NotStored):
             _log.error("the record of a run has failed by a bug of the gateway", exc_info=problem)

@@ -61,8 +61,18 @@ class RunClock:
             self._timer.cancel()
             self._timer = None
 
+    def close(self) -> None:
+        """Ends before its time: nothing is called any more."""
+        self.stop()
+        self._is_over = True
+        self._on_over = _nothing
+
     def _end(self) -> None:
         self._timer = None
         self._is_over = True
         self._left = 0.0
         self._on_over()
+
+
+def _nothing() -> None:
+    """Does nothing."""

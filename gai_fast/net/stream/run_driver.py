@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Never, Protocol
@@ -94,6 +95,8 @@ from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import StoreError
 
 _log: Final = logging.getLogger("gai_fast.tools")
+_NONE: Final[frozenset[Any]] = frozenset()
+"""What most runs have: an empty set of their own takes 216 bytes."""
 
 
 class RunStreams(Protocol):
@@ -193,7 +196,7 @@ class RunDriver(StreamRun):
         self._session = session
         self._loop = loop
         self._guards = plan.guards(self._tell_of_call)
-        self._checks: set[asyncio.Task[None]] = set()
+        self._checks: frozenset[asyncio.Task[None]] = _NONE
         self._run = ToolRun(
             {name: RunTool(each.address, each.approve, each.idempotent) for name, each in plan.offered.items()},
             plan.client_tools,
@@ -204,7 +207,7 @@ class RunDriver(StreamRun):
         )
         is_kept = former is not None or spec.begun is not None  # the store has its request
         self._former = former
-        self._has: set[Mark] = set()  # what the log has of a run that goes on: rule 6
+        self._has: AbstractSet[Mark] = _NONE  # what the log has of a run that goes on: rule 6
         self._kept = KeptCalls(
             plan.desk.records,
             plan.identity,
@@ -224,7 +227,7 @@ class RunDriver(StreamRun):
         self._approvals = RunApprovals(
             plan.desk, session.stream_id, plan.identity.caller, self._may_wait, self._asked, self._decided
         )
-        self._left_calls = LeftCalls(plan.desk, session.stream_id, plan.identity.caller, self._left, self._not_left)
+        self._left_calls: LeftCalls | None = None  # made at the first one
         self._sight = RunSight(
             plan.tallies,
             spec.trace,
@@ -303,7 +306,7 @@ class RunDriver(StreamRun):
             return
         self._is_over = True
         self._later.clear()
-        self._clock.stop()
+        self._clock.close()
         has_ended = self._session.relay.is_over or not self._kept.is_kept
         if has_ended:
             self._approvals.close()
@@ -320,7 +323,8 @@ class RunDriver(StreamRun):
         self._sight.close(len(self._run.steps) if has_ended else None)
         self._plan.held.give_back()
         self._sink.leave(_LastSteps(self.steps_so_far()))
-        del self._session  # a cycle
+        # Cycles: the thousand runs of a crowd were otherwise one collection of garbage, of 150 ms.
+        del self._session, self._calls, self._approvals, self._left_calls, self._kept, self._guards
 
     # -- the events (`TurnListener`) --
 
@@ -465,6 +469,10 @@ class RunDriver(StreamRun):
             return
         made = [part for part in self._parts if part["type"] == "tool_call"]
         signature = made[call.ordinal].get("signature", "") if call.ordinal < len(made) else ""
+        if self._left_calls is None:
+            plan = self._plan
+            stream_id, caller = plan.identity.stream_id, plan.identity.caller
+            self._left_calls = LeftCalls(plan.desk, stream_id, caller, self._left, self._not_left)
         self._left_calls.ask(call, asked.digest, self._kept.key_of(call), signature)
 
     def _tell_of_call(self, events: Sequence[Event]) -> None:
@@ -475,7 +483,7 @@ class RunDriver(StreamRun):
     def _check(self, call: RunCall) -> None:
         """Has guards look at the arguments of a call."""
         check = self._loop.create_task(self._checked(call))
-        self._checks.add(check)
+        self._checks |= {check}
         check.add_done_callback(self._check_ended)
 
     async def _checked(self, call: RunCall) -> None:
@@ -493,7 +501,7 @@ class RunDriver(StreamRun):
         return actions
 
     def _check_ended(self, check: asyncio.Task[None]) -> None:
-        self._checks.discard(check)
+        self._checks -= {check}
         self._fail_by(check)
 
     def _end_call(self, call: RunCall) -> None:
@@ -603,7 +611,7 @@ class RunDriver(StreamRun):
 
     def _ask(self, turn: BeginTurn, spec: StreamSpec) -> None:
         is_cut = ("step.start", turn.step) in self._has
-        self._has = set()  # later events are not in the log
+        self._has = _NONE  # later events are not in the log
         self._session.begin_turn(spec, lost_worker() if is_cut else None)
 
     # -- what is kept, and a run that another worker has begun: rule 6 --

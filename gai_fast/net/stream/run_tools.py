@@ -307,10 +307,7 @@ class RunTools:
         held.take()
         try:
             tools = await held.toolbox.offered(wish.allowed)
-            offered = {
-                name: replace(tool, approve=tool.approve or tool.address in wish.approve)
-                for name, tool in tools.items()
-            }
+            offered = {name: self._asked_for(tool, wish) for name, tool in tools.items()}
             return RunOffer(self, held, offered, wish.model)
         finally:
             held.give_back()
@@ -321,6 +318,9 @@ class RunTools:
         for toolbox in list(self._open):
             self._close_later(toolbox)
         await asyncio.gather(*self._closing, self.desk.close())
+
+    def _asked_for(self, tool: GatewayTool, wish: RunWish) -> GatewayTool:
+        return replace(tool, approve=True) if not tool.approve and tool.address in wish.approve else tool
 
     def _has_any(self, allowed: AllowedTools) -> bool:
         toolbox = self._held.toolbox

@@ -51,8 +51,10 @@ def named_tools(body: Mapping[str, Any]) -> NamedTools | None:
         Error: A member of it cannot be used.
     """
     tools = body.get("tools")
+    if not isinstance(tools, list) or not tools:
+        return None
     named = NamedTools([], [], [])
-    for at, tool in enumerate(tools) if isinstance(tools, list) else ():
+    for at, tool in enumerate(tools):
         is_own = isinstance(tool, dict) and tool.get("type") == "mcp"
         if is_own and not tool.get("server_url") and not tool.get("connector_id"):
             _add(named, tool, f"tools[{at}]")
