@@ -44,7 +44,8 @@ def run(first: int, begin: int) -> tuple[Counter[str], list[str]]:
         found += [f"--only {seed} ({case.dialect}, {case.form}, {case.route}): {each}" for each in tried(faults, case)]
         asked = ask(seed)
         counts.update((f"asked: {asked.route}", f"asked: {asked.dialect}"))
-        counts.update(["asked: own words"] * any(asked.restores) + ["asked: calls"] * asked.has_call)
+        counts.update(["asked: own words"] * any(asked.restores) + ["asked: calls"] * asked.has("call"))
+        counts["asked: unknown members"] += asked.has("facts")
         counts["asked: matches"] += matches_of(asked)
         counts["asked: stopped"] += any(each.action == "stop" for each in asked.guards)
         found += [f"--only {seed} (asked, {asked.route}, {asked.dialect}): {each}" for each in tried(faults_of, asked)]

@@ -39,8 +39,10 @@ TAKEN: Final = ("<EMAIL_1>", "<IP_2>")
 SPEAKERS: Final = ("user", "assistant")
 TRANSLATED: Final = ("agui", "vercel")
 """Formats whose requests are made native ones before guards look."""
+OBJECTS: Final = ("call", "facts")
+"""What has JSON for a text."""
 CALLED: Final = ("gai", "openai", "anthropic", "responses")
-"""Routes whose cases have calls and their results."""
+"""Routes whose cases have calls and their results, and members that no dialect has."""
 
 
 @dataclass
@@ -53,7 +55,8 @@ class Asked:
         dialect: The upstream's provider.
         guards: The guards, in their order.
         restores: Which of them give own words back.
-        texts: The role and the text of each turn. A `call` has JSON, a `result` stands behind it.
+        texts: The role and the text of each turn. A `call` has JSON, a `result` stands behind it. `facts` are no turn
+            but a member that no dialect has, whose keys and strings are texts; JSON too.
     """
 
     seed: int
@@ -63,17 +66,16 @@ class Asked:
     restores: list[bool]
     texts: list[tuple[str, str]] = field(default_factory=list)
 
-    @property
-    def has_call(self) -> bool:
-        """Whether it has a call of a tool and its result."""
-        return any(role == "call" for role, _ in self.texts)
+    def has(self, role: str) -> bool:
+        """Returns whether it has a text of a role."""
+        return any(each == role for each, _ in self.texts)
 
     @property
     def strings(self) -> list[str]:
         """All texts, those in arguments one by one, in the order of the conversation."""
         found: list[str] = []
         for role, text in self.texts:
-            found += _strings(json.loads(text)) if role == "call" else [text]
+            found += _strings(json.loads(text)) if role in OBJECTS else [text]
         return found
 
 
@@ -100,6 +102,9 @@ def ask(seed: int) -> Asked:
         asked.texts.append(("call", json.dumps(value, ensure_ascii=random.random() < 0.5)))
         asked.texts.append(("result", text()))
     asked.texts.append(("user", text()))
+    if route in CALLED and random.random() < 0.3:
+        facts = {"id": text(), "data": {text(): text(), "name": [text()]}, "n": 1.50}
+        asked.texts.append(("facts", json.dumps(facts, ensure_ascii=random.random() < 0.5)))
     return asked
 
 
@@ -150,7 +155,7 @@ def expected(asked: Asked) -> Expected:
             for text, spans in zip(strings, found, strict=True)
         ]
     left = iter(strings)
-    texts = [(role, json.dumps(_filled(json.loads(text), left)) if role == "call" else next(left))
+    texts = [(role, json.dumps(_filled(json.loads(text), left)) if role in OBJECTS else next(left))
              for role, text in asked.texts]  # fmt: skip
     return Expected(texts, placeholders(issued, all_said), said, stopped=False)
 
@@ -256,7 +261,7 @@ def _guards(asked: Asked) -> list[ActiveGuard]:
 def _faults_of_own(asked: Asked, wanted: Expected, own: Placeholders) -> list[str]:
     """Returns what is wrong with an answer that repeats the request, in any pieces."""
     random = Random(asked.seed)
-    text = " ".join([text for role, text in wanted.texts if role != "call"])
+    text = " ".join([text for role, text in wanted.texts if role not in OBJECTS])
     stage = output_stage((), StreamInfo("s"), own, Counts())
     assert stage is not None
     chain = Chain([stage])
@@ -272,7 +277,7 @@ def _faults_of_own(asked: Asked, wanted: Expected, own: Placeholders) -> list[st
 
 
 def _with_own(role: str, text: str, own: Mapping[str, str]) -> tuple[str, str]:
-    if role != "call":
+    if role not in OBJECTS:
         return role, restored(text, own)
     value = json.loads(text)
     return role, json.dumps(_filled(value, iter([restored(each, own) for each in _strings(value)])))
@@ -325,6 +330,8 @@ def _native_body(turns: Sequence[tuple[str, str]]) -> dict[str, Any]:
             messages.append({"role": "assistant", "content": [call]})
         elif role == "result":
             messages.append({"role": "tool", "call_id": "c1", "content": text})
+        elif role == "facts":
+            body["extra"] = {"facts": json.loads(text)}
         else:
             messages.append({"role": role, "content": [{"type": "text", "text": text}]})
     return body
@@ -332,15 +339,18 @@ def _native_body(turns: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 def _chat_body(turns: Sequence[tuple[str, str]]) -> dict[str, Any]:
     messages: list[dict[str, Any]] = []
+    body: dict[str, Any] = {"model": "m", "messages": messages, "stream": True}
     for role, text in turns:
         if role == "call":
             call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": text}}
             messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
         elif role == "result":
             messages.append({"role": "tool", "tool_call_id": "c1", "content": text})
+        elif role == "facts":
+            body["facts"] = json.loads(text)
         else:
             messages.append({"role": role, "content": text})
-    return {"model": "m", "messages": messages, "stream": True}
+    return body
 
 
 def _completions_body(turns: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -359,6 +369,8 @@ def _messages_body(turns: Sequence[tuple[str, str]]) -> dict[str, Any]:
         elif role == "result":
             result = {"type": "tool_result", "tool_use_id": "c1", "content": [{"type": "text", "text": text}]}
             messages.append({"role": "user", "content": [result]})
+        elif role == "facts":
+            body["facts"] = json.loads(text)
         else:
             messages.append({"role": role, "content": text})
     return body
@@ -374,6 +386,8 @@ def _responses_body(turns: Sequence[tuple[str, str]]) -> dict[str, Any]:
             items.append({"type": "function_call", "call_id": "c1", "name": "f", "arguments": text})
         elif role == "result":
             items.append({"type": "function_call_output", "call_id": "c1", "output": text})
+        elif role == "facts":
+            body["facts"] = json.loads(text)
         else:
             kind = "output_text" if role == "assistant" else "input_text"
             items.append({"type": "message", "role": role, "content": [{"type": kind, "text": text}]})

@@ -16,7 +16,7 @@ from tests.readers import READERS
 SEED = 70
 WAYS = ("without a match", "judged", "own words", "normalized", "usage", "citation", "calls in turns")
 
-ASKED = ("own words", "calls", "stopped")
+ASKED = ("own words", "calls", "unknown members", "stopped")
 
 
 @pytest.mark.parametrize("begin", [0, SHARE])
