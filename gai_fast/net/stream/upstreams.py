@@ -126,11 +126,10 @@ class Upstreams:
             taking: Requests that are about to be sent.
         """
         pool = self.last_pool(upstream.name)
-        if pool is None:
-            return True
-        stats = pool.stats
-        used = stats.open - stats.idle + stats.connecting + stats.pending
-        return used + taking < (upstream.max_connections or self._streams)
+        if pool is not None:
+            stats = pool.stats
+            taking += stats.open - stats.idle + stats.connecting + stats.pending
+        return taking < (upstream.max_connections or self._streams)
 
     def send(
         self,

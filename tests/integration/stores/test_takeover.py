@@ -24,6 +24,7 @@ from tests.integration.stores.test_serve import folder as folder
 from tests.waiting import until_answered
 from tests.wire import chunk
 
+EMPTY_LINE = b"\r\n\r\n"
 Events = list[tuple[str, dict[str, Any]]]
 BODY = json.dumps({**QUERY, "model": "m", "resumable": True}).encode()
 STORES = {
@@ -392,6 +393,32 @@ async def test_who_cancels_a_stream_while_it_is_taken_over_ends_it(net: Net, fol
             answer = await get(second.host, path, method="DELETE")
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["state"] == "cancelled", answer
             assert frames(await follower)[-2][1]["finish_reason"] == "cancelled"
+
+
+async def test_streams_wait_for_a_connection_to_their_upstream(net: Net, folder: Path, url: str) -> None:
+    """The surviving server may have one connection, and the streams of the other one are two."""
+    async with Mock(deltas=100, rate=0) as mock:
+        configure(folder, mock)
+        text = await whole(mock, net, folder)
+        mock.rate = 30
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        config, arguments = folder / "gai-fast.toml", ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first:
+            config.write_text(
+                config.read_text().replace("[[model]]", "max_connections = 1\npool_wait = 0.1\n[[model]]")
+            )
+            async with serving(net, folder, *arguments) as second:
+                begun = [await get(first.host, "/api/v1/streams", BODY) for _ in range(2)]
+                paths = [f"/api/v1/streams/{json.loads(each.partition(EMPTY_LINE)[2])['id']}" for each in begun]
+                await until_answered(partial(is_asked, mock, 2))
+                await asyncio.sleep(0.5)  # some of both is stored
+                first.process.kill()
+                await first.ended()
+                mock.rate = 60
+                got = [frames(each) for each in await asyncio.gather(*(get(second.host, path) for path in paths))]
+    assert [said(each) for each in got] == [text] * 2
+    assert [each[-2][1].get("continued") for each in got] == ["verified"] * 2
+    assert len(mock.requests) == 4
 
 
 async def test_three_workers_may_be_lost_and_nothing_of_the_request_stays(
