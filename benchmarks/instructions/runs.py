@@ -54,9 +54,9 @@ ANSWERED: Final = 12
 """As in `path.py`."""
 FORMATS: Final = ("gai", "openai", "responses", "vercel")
 WITHOUT: Final = {
-    "request, 100 deltas at once": Case(PROVIDER, NATIVE),
-    "event that comes alone": Case(PROVIDER, NATIVE, is_alone=True),
     "request, 100 deltas passed through": Case(PROVIDER, CHAT),
+    "event that comes alone": Case(PROVIDER, NATIVE, is_alone=True),
+    "request, 100 deltas at once": Case(PROVIDER, NATIVE),
     "request, 100 deltas as Messages": Case(PROVIDER, MESSAGES),
     "request, 100 deltas as Responses": Case(PROVIDER, RESPONSES),
     "request, 100 deltas, durable": Case(PROVIDER, NATIVE, resumable=True),
