@@ -167,7 +167,7 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
         await gateway.start()
         load.host = probes.host = gateway.host
         began = time.monotonic()
-        await asyncio.gather(load.run(), probes.run(seconds))
+        await asyncio.gather(load.run(), probes.run(seconds, seconds * _LEAST))
         took = time.monotonic() - began
         report = await _spend_report(gateway.host)
         gateway.look()
