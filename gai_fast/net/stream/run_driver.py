@@ -636,6 +636,8 @@ class RunDriver(StreamRun):
 
     async def _may_wait(self) -> bool:
         """Returns whether the run is small enough to be recorded, also if it is not."""
+        if self._is_over:  # it has ended before its approval was kept
+            return False
         if self._kept.is_kept:
             return await self._kept.is_small()
         return len(encode(self._plan.request)) <= RECORDS.run
