@@ -140,7 +140,9 @@ async def test_a_waiting_run_that_is_cancelled_ends_and_asks_no_longer(net: Net,
         assert (answer.status, answer.json) == (202, {"id": run.stream_id, "state": "cancelled"})
     finish = last(await run.end(), "finish")
     assert (finish["finish_reason"], finish.get("reason")) == ("cancelled", "key_revoked" if who == "revoked" else None)
-    assert (await state_of(run))["state"] == "cancelled"
+    assert finish["usage"] == {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    state = await state_of(run)
+    assert (state["state"], state["usage"]) == ("cancelled", finish["usage"])
     await until_answered(lambda: is_listed(gateway, 0))
     assert (await run.decide()).error["reason"] == "decided"
     assert (waiting_in(gateway), made) == (0, [])
