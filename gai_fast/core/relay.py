@@ -515,7 +515,8 @@ class Relay(LegalStream):
     def _stop(self, finish_reason: FinishReason, reason: str | None) -> None:
         self._answer.body.kind = _IGNORED
         self.error = None
-        self._emit_all(self._answer.adapter.start(None, None))
+        if self.state is not _TURNED:  # a run has had its start, and begins no step that it does not make
+            self._emit_all(self._answer.adapter.start(None, None))
         if self._failed_rest is not None:
             self._continued = None
         usage = self._emit_complete_calls()

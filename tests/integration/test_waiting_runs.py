@@ -149,6 +149,36 @@ async def test_a_waiting_run_that_is_cancelled_ends_and_asks_no_longer(net: Net,
     assert await gateway.running.engine.store.records.get("run", f"{run.stream_id}/s1.1/0") is None
 
 
+@pytest.mark.parametrize("when", ["its record is read", "its tool works"])
+@on_uvloop
+async def test_a_run_that_is_cancelled_as_it_goes_on_starts_no_second_time(
+    net: Net, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    reached, go_on = asyncio.Event(), KeptCalls.go_on
+
+    async def slow() -> str:
+        """Works."""
+        reached.set()
+        return await asyncio.Future()
+
+    async def reading(self: KeptCalls, epoch: int, *, is_own: bool = False) -> Any:
+        reached.set()
+        await asyncio.sleep(0.1)
+        return await go_on(self, epoch, is_own=is_own)
+
+    gateway = await gateway_that_asks(net, Model([("slow", {})]), function_tool(slow, approve=True))
+    run = await parked(gateway)
+    if when == "its record is read":
+        monkeypatch.setattr(KeptCalls, "go_on", reading)
+    assert (await run.decide()).status == 200
+    await reached.wait()
+    assert (await gateway.ask("DELETE", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)).status == 202
+    events = await run.end()
+    kinds = [event["type"] for event in events]
+    assert (kinds.count("start"), kinds.count("step.start")) == (1, 1)
+    assert last(events, "finish")["finish_reason"] == "cancelled"
+
+
 @on_uvloop
 async def test_nobody_else_cancels_a_waiting_run(net: Net) -> None:
     gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))

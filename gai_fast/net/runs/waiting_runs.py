@@ -48,9 +48,7 @@ class _WaitingRun:
 
     __slots__ = ("approvals", "desk", "log", "timer", "usage", "waking")
 
-    def __init__(
-        self, log: StreamLog, desk: ApprovalDesk, approvals: tuple[str, ...], usage: dict[str, Any]
-    ) -> None:
+    def __init__(self, log: StreamLog, desk: ApprovalDesk, approvals: tuple[str, ...], usage: dict[str, Any]) -> None:
         self.log = log
         self.desk = desk
         self.approvals = approvals

@@ -656,9 +656,7 @@ class Engine(EngineCallbacks):
         session.cancel()
         return True
 
-    def _close_waiting(
-        self, log: StreamLog, is_cancelled: bool, error: Error | None, usage: dict[str, Any]
-    ) -> None:
+    def _close_waiting(self, log: StreamLog, is_cancelled: bool, error: Error | None, usage: dict[str, Any]) -> None:
         """Ends the log of a run that waits; as `waiting_runs.Close`."""
         end = closing_of(log, 0, is_cancelled, error, usage)
         if end.piece:
