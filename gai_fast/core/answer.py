@@ -30,13 +30,13 @@ from gai_fast.core.limits import LIMITS
 from gai_fast.core.requests.reading import characters_of, estimated_tokens, estimated_usage
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.core.transcript import Transcript
-from gai_fast.core.usage import Known, absurd_count, completed, most_tokens, sum_of
+from gai_fast.core.usage import Known, absurd_count, completed, most_tokens, rest_of, sum_of
 from gai_fast.kernels import ArrayFramer, DeltaCopier, Frame, LineFramer, SSEFramer
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import NO_CONTENT, Event
 from gai_fast.model.halves import Halves, join
 from gai_fast.model.limits import SHARED
-from gai_fast.model.money import Charge, cost_member, total_of
+from gai_fast.model.money import Charge, amount_of, cost_member, total_of
 
 
 class Progress(enum.Enum):
@@ -92,6 +92,7 @@ class UpstreamAnswer:
         "oversized",
         "progress",
         "recalled",
+        "recalled_charges",
         "transcript",
     )
 
@@ -129,6 +130,8 @@ class UpstreamAnswer:
         self.former: dict[str, Any] | None = None
         self.recalled: dict[str, Any] | None = None
         """The usage of the turns before, if the stream is a run in a later turn."""
+        self.recalled_charges: tuple[Charge, ...] = ()
+        """What those of `recall_turns` cost, which was charged before."""
         self.copier = DeltaCopier(
             SSEFramer() if adapter.api.framing == "sse" else LineFramer(),
             passes,
@@ -172,7 +175,7 @@ class UpstreamAnswer:
             goes_on=goes_on,
             characters=self.characters if goes_on else 0,
         )
-        answer.former, answer.recalled = self.former, self.recalled
+        answer.former, answer.recalled, answer.recalled_charges = self.former, self.recalled, self.recalled_charges
         return answer
 
     def expect_turn(self, prompt_characters: int | None) -> None:
@@ -186,11 +189,16 @@ class UpstreamAnswer:
             self.transcript.forget()
 
     def recall_turns(self, usages: Sequence[dict[str, Any]]) -> None:
-        """Notes the usage of another worker's turns, without their costs: that worker has counted them."""
+        """Notes the usage of turns that were charged before: their costs are told, and not charged again."""
         former: dict[str, Any] = {}
+        charges: list[Charge] = []
         for usage in usages:
+            cost = usage.get("cost")
+            if cost is not None:
+                charges.append(Charge("", "", amount_of(cost["amount"]) or 0, cost["currency"]))
             former = sum_of(former, {name: each for name, each in usage.items() if name != "cost"})
         self.former = self.recalled = former or None
+        self.recalled_charges = tuple(charges)
 
     def learn_for(self, deltas: DeltaSink | None) -> None:
         """Enables copied deltas for a sink. `None` if deltas may not be copied."""
@@ -495,7 +503,7 @@ class UpstreamAnswer:
         account, usage = self.account, self._usage_so_far()
         if self.former is not None and account is not None:
             usage = self.former if account.is_closed else sum_of(self.former, usage or {})
-        return None if account is None or not usage else _with_cost(usage, self.charges_so_far())
+        return None if account is None or not usage else self._with_all_costs(usage)
 
     def charges_so_far(self) -> tuple[Charge, ...]:
         """Returns the charges of a stream whose client disconnects now; after its end, the stream's charges."""
@@ -526,7 +534,7 @@ class UpstreamAnswer:
             event["usage"] = usage = account.with_searches(usage, self.adapter.searches)
             own = self._usage_at(event, self._measured(usage, self.characters, "estimated"), account)
             charge = account.charge_of(own, self.adapter.own_cost)
-            event["usage"] = _with_cost(usage, account.bill.charges_with(account, charge))
+            event["usage"] = _with_cost(usage, self.recalled_charges + account.bill.charges_with(account, charge))
         return event
 
     def settled(self, event: Event) -> Event:
@@ -549,7 +557,7 @@ class UpstreamAnswer:
         if self.former is not None:
             usage, self.former = sum_of(self.former, usage or {}), None
         if usage:
-            event["usage"] = _with_cost(usage, account.bill.charges)
+            event["usage"] = _with_cost(usage, self.recalled_charges + account.bill.charges)
         return event
 
     def settled_turn(self, finish: Event, first: int) -> Event:
@@ -570,7 +578,18 @@ class UpstreamAnswer:
 
     def usage_of_turns(self) -> dict[str, Any]:
         """Returns the usage of all turns so far, with the stream's cost; empty if nothing is known."""
-        return _with_cost({**self.former}, self.charges_so_far()) if self.former else {}
+        return self._with_all_costs({**self.former}) if self.former else {}
+
+    def usage_here(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """Returns the usage of a run without that of the turns of `recall_turns`."""
+        if self.recalled is None:
+            return usage
+        usage = rest_of(usage, self.recalled)
+        usage.pop("cost", None)
+        return _with_cost(usage, self.charges_so_far())
+
+    def _with_all_costs(self, usage: dict[str, Any]) -> dict[str, Any]:
+        return _with_cost(usage, self.recalled_charges + self.charges_so_far())
 
     def _usage_at(self, event: Event, usage: dict[str, Any] | None, account: Account) -> dict[str, Any] | None:
         """Returns the attempt's own tokens at the end of its stream. `None` if they cost nothing.

@@ -51,7 +51,6 @@ from gai_fast.core.processing.chain import Chain
 from gai_fast.core.processing.processor import Stop
 from gai_fast.core.sinks import DeltaSink, EventSink, FrameSink, Inexpressible
 from gai_fast.core.transcript import Repetition, Transcript
-from gai_fast.core.usage import rest_of
 from gai_fast.kernels import Frame
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event, FinishReason
@@ -249,7 +248,7 @@ class Relay(LegalStream):
             self.break_off(problem)
 
     def recall_turns(self, usages: Sequence[dict[str, Any]]) -> None:
-        """Notes the usage of the turns that another worker has read."""
+        """Notes the usage of turns that were charged before; as `UpstreamAnswer.recall_turns`."""
         self._answer.recall_turns(usages)
 
     def add(self, event: Event) -> None:
@@ -300,8 +299,7 @@ class Relay(LegalStream):
 
     def usage_here(self, usage: dict[str, Any]) -> dict[str, Any]:
         """Returns the usage of a run without that of the turns of `recall_turns`, which was counted before."""
-        recalled = self._answer.recalled
-        return usage if recalled is None else rest_of(usage, recalled)
+        return self._answer.usage_here(usage)
 
     def usage_of_turns(self) -> dict[str, Any]:
         """Returns the usage of all turns that have ended; as `UpstreamAnswer.usage_of_turns`."""
@@ -517,7 +515,8 @@ class Relay(LegalStream):
     def _stop(self, finish_reason: FinishReason, reason: str | None) -> None:
         self._answer.body.kind = _IGNORED
         self.error = None
-        self._emit_all(self._answer.adapter.start(None, None))
+        if self.state is not _TURNED:  # a run has had its start, and begins no step that it does not make
+            self._emit_all(self._answer.adapter.start(None, None))
         if self._failed_rest is not None:
             self._continued = None
         usage = self._emit_complete_calls()

@@ -9,11 +9,17 @@ from typing import Any
 
 import pytest
 
+from gai_fast.core.run import RunCall
 from gai_fast.model.errors import Error
 from gai_fast.model.figures import StreamMetrics
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import GuardSettings, KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.runs import waiting_runs
+from gai_fast.net.runs.kept_calls import KeptCalls
+from gai_fast.net.runs.run_approvals import RunApprovals
 from gai_fast.net.runs.run_records import RUNS
+from gai_fast.net.stream import run_driver
 from gai_fast.server.serving import start
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
@@ -113,6 +119,9 @@ async def test_what_was_charged_is_charged_once(net: Net) -> None:
     await run.decide()
     finish = last(await run.end(), "finish")
     assert finish["usage"]["total_tokens"] == 30
+    assert finish["usage"]["cost"] == {"amount": 30e-6, "currency": "USD"}
+    assert (await state_of(run))["usage"] == finish["usage"]
+    assert [(each.usage or {})["cost"]["amount"] for each in figures.seen] == [15e-6, 15e-6]
     assert sum(each.cost or 0 for each in figures.seen) == 30 * 10**6
     assert await gateway.running.engine.ledger.spent("alice", "day") == 30 * 10**6
     assert gateway.running.engine.ledger.reservations == {}
@@ -131,11 +140,43 @@ async def test_a_waiting_run_that_is_cancelled_ends_and_asks_no_longer(net: Net,
         assert (answer.status, answer.json) == (202, {"id": run.stream_id, "state": "cancelled"})
     finish = last(await run.end(), "finish")
     assert (finish["finish_reason"], finish.get("reason")) == ("cancelled", "key_revoked" if who == "revoked" else None)
-    assert (await state_of(run))["state"] == "cancelled"
+    assert finish["usage"] == {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    state = await state_of(run)
+    assert (state["state"], state["usage"]) == ("cancelled", finish["usage"])
     await until_answered(lambda: is_listed(gateway, 0))
     assert (await run.decide()).error["reason"] == "decided"
     assert (waiting_in(gateway), made) == (0, [])
     assert await gateway.running.engine.store.records.get("run", f"{run.stream_id}/s1.1/0") is None
+
+
+@pytest.mark.parametrize("when", ["its record is read", "its tool works"])
+@on_uvloop
+async def test_a_run_that_is_cancelled_as_it_goes_on_starts_no_second_time(
+    net: Net, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    reached, go_on = asyncio.Event(), KeptCalls.go_on
+
+    async def slow() -> str:
+        """Works."""
+        reached.set()
+        return await asyncio.Future()
+
+    async def reading(self: KeptCalls, epoch: int, *, is_own: bool = False) -> Any:
+        reached.set()
+        await asyncio.sleep(0.1)
+        return await go_on(self, epoch, is_own=is_own)
+
+    gateway = await gateway_that_asks(net, Model([("slow", {})]), function_tool(slow, approve=True))
+    run = await parked(gateway)
+    if when == "its record is read":
+        monkeypatch.setattr(KeptCalls, "go_on", reading)
+    assert (await run.decide()).status == 200
+    await reached.wait()
+    assert (await gateway.ask("DELETE", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)).status == 202
+    events = await run.end()
+    kinds = [event["type"] for event in events]
+    assert (kinds.count("start"), kinds.count("step.start")) == (1, 1)
+    assert last(events, "finish")["finish_reason"] == "cancelled"
 
 
 @on_uvloop
@@ -165,7 +206,8 @@ async def test_a_run_that_nobody_follows_expires_and_goes_on(net: Net) -> None:
 
 
 @on_uvloop
-async def test_a_waiting_run_has_no_place_and_waits_for_one_to_go_on(net: Net) -> None:
+async def test_a_waiting_run_has_no_place_and_waits_for_one_to_go_on(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_runs, "SHARED", replace(SHARED, store_retry=SHARED.lease_renewal + 0.1))
     alice = KeySettings("alice", (key_digest(ALICE),), tools=("*",), limits=KeyLimits(streams=1))
     asked = asyncio.Event()
 
@@ -183,8 +225,9 @@ async def test_a_waiting_run_has_no_place_and_waits_for_one_to_go_on(net: Net) -
     other = await client.response()
     await other.until(b"Hi")
     assert (await run.decide()).status == 200
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(2 * SHARED.lease_renewal + 0.5)  # it is refused more than once
     assert waiting_in(gateway) == 1
+    assert (await state_of(run))["state"] == "waiting"
     asked.set()
     await other.rest()
     assert last(await run.end(), "tool.result")["tool_result"] == "paid 7"
@@ -267,6 +310,47 @@ async def test_a_run_waits_until_its_store_answers(net: Net, monkeypatch: pytest
     assert last(events, "tool.result")["tool_result"] == "paid 7"
     assert (last(events, "finish")["finish_reason"], made) == ("stop", [7])
     net.warned("its run")  # more of them
+
+
+@on_uvloop
+async def test_a_run_does_not_grow_while_its_store_is_out(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_driver, "SHARED", replace(SHARED, store_retry=0.01))
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    swap, keep_now, fails, left = MemoryRecords.swap, KeptCalls.keep_now, True, []
+
+    async def swapped(self: MemoryRecords, kind: str, *rest: Any, **more: Any) -> Any:
+        if fails and kind == RUNS:
+            raise StoreError("unreachable", "a test")
+        return await swap(self, kind, *rest, **more)
+
+    async def kept(self: KeptCalls, state: bytes) -> bool | None:
+        is_kept = await keep_now(self, state)
+        left.append(len(self._waiting))
+        return is_kept
+
+    monkeypatch.setattr(MemoryRecords, "swap", swapped)
+    monkeypatch.setattr(KeptCalls, "keep_now", kept)
+    run = await Run.begun(gateway, M)
+    await until(lambda: len(left) > 9)
+    assert max(left) <= 2
+    fails = False
+    await until(lambda: run.stream_id in gateway.running.engine.waiting)
+    assert net.warned("its run is not kept yet")
+
+
+@on_uvloop
+async def test_a_run_that_ends_as_it_asks_asks_nobody(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    ask = RunApprovals.ask
+
+    def asks(self: RunApprovals, call: RunCall, digest: str) -> None:
+        asyncio.get_running_loop().call_soon(gateway.running.engine.cancel, self._stream_id)
+        ask(self, call, digest)
+
+    monkeypatch.setattr(RunApprovals, "ask", asks)
+    answer = await gateway.ask("POST", "/api/v1/stream", M, AS_ALICE)
+    assert last(answer.events, "finish")["finish_reason"] == "cancelled"
+    assert await is_listed(gateway, 0)
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])

@@ -12,6 +12,7 @@ Owns the events of such an end. The store decides who closes a log, and once for
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from gai_fast.formats import get_format
@@ -30,7 +31,13 @@ _KEPT: Final = "responses"
 """The format whose answers are kept."""
 
 
-def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None = None) -> Closing:
+def closing_of(
+    log: StreamLog,
+    gap: int,
+    is_cancelled: bool,
+    error: Error | None = None,
+    usage: Mapping[str, Any] | None = None,
+) -> Closing:
     """Returns the end of a log; as `stores.store.ClosingOf`.
 
     Args:
@@ -38,6 +45,7 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
         gap: The number of the log's `stream.gap`. 0 if no client has seen an event that is not stored.
         is_cancelled: Whether a client cancels the stream.
         error: The error of the end, or the reason of a cancelled one. None if its worker is gone, and no other goes on.
+        usage: The usage of the stream. None or empty if it is not known.
 
     Raises:
         Error: `internal`, reason `log_damaged`: a format or an event of the log is none.
@@ -62,6 +70,8 @@ def closing_of(log: StreamLog, gap: int, is_cancelled: bool, error: Error | None
         last = {"type": "finish", "seq": seq, "finish_reason": "cancelled"}
         if reason is not None:
             last["reason"] = reason
+    if usage and header.format == NATIVE:
+        last["usage"], ending = {**usage}, ending._replace(usage=usage)
     if header.dialect == _KEPT:
         last["store"] = False  # as `LoggedKeeping.last`: only the worker that is gone could have kept the answer
     events.append(cast("Event", last))

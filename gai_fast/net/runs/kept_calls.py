@@ -95,6 +95,8 @@ class KeptCalls:
         Args:
             state: The state. The run has added nothing to its conversation since the last one.
         """
+        if len(self._waiting) > 1 and not self._waiting[-1][1]:  # while the store fails: the first may be under way
+            self._waiting.pop()
         self._waiting.append((state, b""))
         is_small = await self.is_small()
         if self._waiting or self._owned is None:

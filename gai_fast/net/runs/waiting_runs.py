@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -32,8 +32,8 @@ _MS: Final = 1000
 
 Waking = Callable[[StreamLog], Awaitable[GoesOn | EndsInstead]]
 """Prepares that a run goes on. May raise `NoRoom`, `StoreError`, and an `Error` for a log that is damaged."""
-Close = Callable[[StreamLog, bool, Error | None], None]
-"""Ends a log. Its arguments are the log, whether the stream is cancelled, and the error of its end."""
+Close = Callable[[StreamLog, bool, Error | None, dict[str, Any]], None]
+"""Ends a log. Its arguments are the log, whether the stream is cancelled, the error of its end, and its usage."""
 
 
 class _WaitingRun:
@@ -43,14 +43,16 @@ class _WaitingRun:
         log: Its log.
         desk: Has its approvals, and what is kept of it.
         approvals: The ids of its open approvals.
+        usage: The usage of its turns.
     """
 
-    __slots__ = ("approvals", "desk", "log", "timer", "waking")
+    __slots__ = ("approvals", "desk", "log", "timer", "usage", "waking")
 
-    def __init__(self, log: StreamLog, desk: ApprovalDesk, approvals: tuple[str, ...]) -> None:
+    def __init__(self, log: StreamLog, desk: ApprovalDesk, approvals: tuple[str, ...], usage: dict[str, Any]) -> None:
         self.log = log
         self.desk = desk
         self.approvals = approvals
+        self.usage = usage
         self.timer: Timer | None = None
         self.waking: asyncio.Task[None] | None = None
 
@@ -75,16 +77,17 @@ class WaitingRuns:
     def __contains__(self, stream_id: object) -> bool:
         return stream_id in self._runs
 
-    def add(self, log: StreamLog, desk: ApprovalDesk, approvals: dict[str, int]) -> None:
+    def add(self, log: StreamLog, desk: ApprovalDesk, approvals: dict[str, int], usage: dict[str, Any]) -> None:
         """Adds a run.
 
         Args:
             log: Its log, which has all its events.
             desk: Has its approvals, and what is kept of it.
             approvals: The ids of its open approvals, each with its last millisecond.
+            usage: The usage of its turns, for its end if it does not go on.
         """
         stream_id = log.header.stream_id
-        self._runs[stream_id] = waiting = _WaitingRun(log, desk, tuple(approvals))
+        self._runs[stream_id] = waiting = _WaitingRun(log, desk, tuple(approvals), usage)
         ends = self._timers.clock() + (min(approvals.values()) - now_ms()) / _MS
         waiting.timer = self._timers.schedule(ends, partial(self.wake, stream_id))
         self._tallies.waiting += 1
@@ -127,7 +130,7 @@ class WaitingRuns:
             return False
         self.forget(stream_id)
         waiting.desk.start(self._withdraw(waiting))
-        self._close(waiting.log, is_cancelled, error)
+        self._close(waiting.log, is_cancelled, error, waiting.usage)
         return True
 
     def end_all(self, error: Error) -> None:

@@ -119,7 +119,7 @@ class RunStreams(Protocol):
     def leave_to_other(self, stream_id: str) -> None:
         """Stops a stream that another worker has."""
 
-    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int]) -> None:
+    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int], usage: dict[str, Any]) -> None:
         """Ends the session of a run that waits for approvals alone, and keeps the rest; as `WaitingRuns.add`."""
 
 
@@ -636,6 +636,8 @@ class RunDriver(StreamRun):
 
     async def _may_wait(self) -> bool:
         """Returns whether the run is small enough to be recorded, also if it is not."""
+        if self._is_over:  # it has ended before its approval was kept
+            return False
         if self._kept.is_kept:
             return await self._kept.is_small()
         return len(encode(self._plan.request)) <= RECORDS.run
@@ -657,7 +659,8 @@ class RunDriver(StreamRun):
                     await asyncio.sleep(SHARED.store_retry)
                 elif executed == self._executed and not self._approvals.work and not self._is_over:
                     self._parks = None
-                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals)
+                    usage = self._session.relay.usage_of_turns()
+                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals, usage)
                     return
 
     def _parked(self, task: asyncio.Task[None]) -> None:

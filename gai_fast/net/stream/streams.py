@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from msgspec import UNSET
 from mypy_extensions import mypyc_attr
@@ -656,9 +656,9 @@ class Engine(EngineCallbacks):
         session.cancel()
         return True
 
-    def _close_waiting(self, log: StreamLog, is_cancelled: bool, error: Error | None) -> None:
+    def _close_waiting(self, log: StreamLog, is_cancelled: bool, error: Error | None, usage: dict[str, Any]) -> None:
         """Ends the log of a run that waits; as `waiting_runs.Close`."""
-        end = closing_of(log, 0, is_cancelled, error)
+        end = closing_of(log, 0, is_cancelled, error, usage)
         if end.piece:
             log.append(end.piece, end.last_seq)
         log.end(end.ending)
@@ -674,13 +674,13 @@ class Engine(EngineCallbacks):
         """Whether other workers may go on with streams of this one."""
         return self.store.keeps_requests
 
-    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int]) -> None:
+    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int], usage: dict[str, Any]) -> None:
         """Ends the session of a run that waits for approvals alone; as `RunStreams.park`."""
         log = self.store.find_here(stream_id)
         if log is None or log.is_over or log.lost:
             return  # it waits in its session
         self._leave(stream_id)
-        self.waiting.add(log, desk, approvals)
+        self.waiting.add(log, desk, approvals, usage)
         if self.takeovers.is_draining:
             self._hand_over_waiting()
 

@@ -16,8 +16,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    key that the configuration has no more has no limits.
 5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
    the stream to another one, and so do upstreams whose connections are all in use. A limit of its key ends it if it
-   refuses it twice: at first, another worker that asks for the stream may have its place. The places and reservations
-   of the lost worker are released.
+   refuses it twice: at first, another worker that asks for the stream may have its place. A run that waits for
+   approvals waits for a place of its key, too. The places and reservations of the lost worker are released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
    who cannot follow, get the error, and ask again.
 """
@@ -370,14 +370,22 @@ class TakeOvers:
                 read()
             else:
                 await self._targets.beside.do(read, header.caller)
-        refusal = await self._admitted(header, kept, owner)
+        refusal = await self._admitted(header, kept, owner, waits_on=not number or (run is not None and waits(log)))
         if refusal is not None:
             return refusal
         begin = partial(self._begin, spec, context, log, said, number, piece, run)
         return _Prepared(begin, _outcome_of(spec, said), kept_by(gap))
 
-    async def _admitted(self, header: LogHeader, kept: RequestRecord, owner: Owner) -> EndsInstead | None:
+    async def _admitted(
+        self, header: LogHeader, kept: RequestRecord, owner: Owner, *, waits_on: bool
+    ) -> EndsInstead | None:
         """Takes a place for a stream, among those of the server and of its key: rule 5.
+
+        Args:
+            header: Describes the stream.
+            kept: Its request.
+            owner: As for `going_on`.
+            waits_on: Whether it is a run that waits, and waits on until its key has a place for it.
 
         Raises:
             NoRoom: A limit of this server is reached, the limits of keys cannot be asked, or one refuses the stream for
@@ -394,7 +402,7 @@ class TakeOvers:
         except Error as refused:
             if refused.code != "rate_limited":
                 raise NoRoom from None
-            if not self._is_refused_again(stream_id, owner.epoch):
+            if (waits_on and refused.reason == "streams") or not self._is_refused_again(stream_id, owner.epoch):
                 raise NotYet from None
             return EndsInstead(refused)
         finally:
