@@ -436,3 +436,20 @@ async def test_guards_know_behind_a_wait_what_they_have_let_through(net: Net) ->
     assert model.results() == ["a [words] has it"]
     text = "".join(event["text"] for event in events if event["type"] == "text.delta")
     assert text == "Sent to ada@example.com."
+
+
+@on_uvloop
+async def test_a_bug_as_a_run_goes_on_ends_it(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await parked(gateway)
+
+    async def fail(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(gateway.running.engine.waiting, "_waking", fail)
+    await run.decide()
+    events = await run.end()
+    assert last(events, "error")["error"]["code"] == "internal"
+    assert [event["type"] for event in events[-2:]] == ["error", "done"]
+    assert waiting_in(gateway) == 0
+    assert net.warned("by a bug of the gateway") == 1

@@ -97,6 +97,7 @@ class WaitingRuns:
         waiting = self._runs.get(stream_id)
         if waiting is not None and waiting.waking is None:
             waiting.waking = waiting.desk.start(self._wake(waiting))
+            waiting.waking.add_done_callback(partial(self._woken, waiting))
 
     def forget(self, stream_id: str) -> StreamLog | None:
         """Removes a run. Returns its log. None if it does not wait here."""
@@ -173,6 +174,14 @@ class WaitingRuns:
             return
         self.forget(stream_id)
         found.begin(TakeOver("", "", log.takeovers + 1, 0.0))
+
+    def _woken(self, waiting: _WaitingRun, task: asyncio.Task[None]) -> None:
+        """Ends a run that a bug keeps from going on: it would wait for ever."""
+        if task.cancelled() or task.exception() is None:
+            return
+        error = Error("internal", "the gateway failed to go on with this stream")
+        if not self.end(waiting.log.header.stream_id, error, is_cancelled=False) and not waiting.log.is_over:
+            self._close(waiting.log, False, error, waiting.usage)
 
     async def _withdraw(self, waiting: _WaitingRun) -> None:
         header, records = waiting.log.header, waiting.desk.records
