@@ -209,7 +209,15 @@ class TakeOvers:
         found = self._targets.settings.model(model)
         if found is None or found.stream.on_midstream_failure == "error":
             return True
-        return self._targets.has_connection(found, taking)
+        return self._has_connection(found, taking)
+
+    def _has_connection(self, model: ModelSettings, taking: int) -> bool:
+        # Those that have just begun may not have asked for theirs.
+        begun = sum(
+            each.spec.model.name == model.name and each.metrics is None and each.attempts.exchange is None
+            for each in self._beginning
+        )
+        return self._targets.has_connection(model, taking + begun)
 
     def record_to_wait(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a run that begins here, which may wait, and which no other worker goes on with. None if
@@ -362,7 +370,7 @@ class TakeOvers:
                 piece = b"" if is_whole else _announced(spec, said, gap, is_run=run is not None)
         except (Error, ValueError):
             return EndsInstead()
-        if not self._targets.has_connection(model, 0):
+        if not self._has_connection(model, 0):
             raise NotYet
         if spec.keeping is not None:
             read = partial(_keep, spec.keeping, log.read(0, sys.maxsize).pieces)

@@ -168,7 +168,7 @@ class TurnSession(SocketSession):
 
     def _cancel_stream(self, turn: SocketTurn) -> None:
         engine = self._home.engine
-        if turn.stream_id:
+        if turn.stream_id in engine.streams:
             engine.cancel(turn.stream_id)
 
     # -- the end --
