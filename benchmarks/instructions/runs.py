@@ -63,7 +63,7 @@ WITHOUT: Final = {
     "event that comes alone, durable": Case(PROVIDER, NATIVE, resumable=True, is_alone=True),
 }
 """Streams without tools."""
-FEW_OF: Final = 2
+FEW_OF: Final = 1
 """Streams and formats that are counted in the tests."""
 SETTLING: Final = 0.1
 """Seconds until the server has nothing left to do."""
