@@ -195,7 +195,7 @@ def test_a_durable_stream_of_a_dialect_costs_no_more_than_its_native_twin(
 
 @pytest.mark.timeout(1200)
 def test_runs_cost_no_more_than_they_may(tmp_path: Path, unavailable: Unavailable) -> None:
-    """Texts of runs and the way to the next turn; all formats, and streams beside tools: `benchmarks.instructions runs`."""
+    """Texts of runs and the way to the next turn; `benchmarks.instructions runs` has the rest."""
     for program in ("valgrind", "cc"):
         if shutil.which(program) is None:
             unavailable(program)
