@@ -31,15 +31,15 @@ _SSE_NUMBER: Final = re.compile(rb"^id: (.*)\.([0-9]{1,19})$", re.M)
 _NDJSON_NUMBER: Final = re.compile(rb'^\{[^\n]*?"seq":([0-9]{1,19})', re.M)
 
 
-def prefixes_of(kind: str) -> tuple[bytes, ...]:
+def _prefixes(kind: str) -> tuple[bytes, ...]:
     """Returns how the JSON of events of a type begins, without and with the envelope: keys have a fixed order."""
     return tuple(f'{{{envelope}"type":"{kind}"'.encode() for envelope in ("", f'"schema":"{SCHEMA}",'))
 
 
-_DELTA: Final = prefixes_of("text.delta")
-_RESET: Final = prefixes_of("stream.reset")
-_GAP: Final = prefixes_of("stream.gap")
-_STEP_RESET: Final = prefixes_of("step.reset")
+_DELTA: Final = _prefixes("text.delta")
+_RESET: Final = _prefixes("stream.reset")
+_GAP: Final = _prefixes("stream.gap")
+_STEP_RESET: Final = _prefixes("step.reset")
 
 
 class LogHeader(NamedTuple):

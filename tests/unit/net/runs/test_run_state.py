@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from gai_fast.core.run import CallEnded, CallResult, EndStep, Finish, RunLimits, RunTool, ToolRun, Warn
 from gai_fast.model.events import JSONText
+from gai_fast.model.settings import StoreSettings
 from gai_fast.net.runs.run_state import (
     RunMemory,
     calls_of_state,
@@ -22,7 +23,11 @@ from gai_fast.net.runs.run_state import (
     marks_of,
     results_in,
     turn_to_ask,
+    waits,
 )
+from gai_fast.runtime.timers import TimerWheel
+from gai_fast.stores import LogHeader
+from gai_fast.stores.memory import LogMemory
 
 NO_RUN = "not a state|not the turns|missing required|Invalid|Expected"
 
@@ -147,3 +152,37 @@ def test_the_log_has_results_but_not_those_of_a_step_that_is_void() -> None:
     one, two = CallResult({"n": 1}, duration_ms=3), CallResult("no", True, ({"type": "text", "text": "no"},), True, 3)
     assert results_in([first, second]) == {"c1": one, "c2": two}
     assert results_in([first, second, {"type": "step.reset", "step": 2, "reason": "worker_lost"}]) == {"c1": one}
+
+
+CALL: Final = {"type": "tool.call", "call_id": "a", "tool_call": {"name": "pay"}, "executed_by": "gateway"}
+OWN: Final = {"type": "tool.call", "call_id": "own", "tool_call": {"name": "mine"}}
+ASKED: Final = {"type": "approval.required", "call_id": "a"}
+DECIDED: Final = {"type": "approval.decided", "call_id": "a"}
+RESULT: Final = {"type": "tool.result", "call_id": "a", "tool_result": [CALL, ASKED]}
+OTHER: Final = {"type": "tool.call.start", "call_id": "a", "extra": {"type": "tool.result", "call_id": "a"}}
+RESET: Final = {"type": "step.reset", "step": 1}
+
+
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+@pytest.mark.parametrize(
+    ("events", "is_waiting"),
+    [
+        ([CALL], False),
+        ([CALL, ASKED], True),
+        ([CALL, OWN, ASKED, OTHER], True),
+        ([CALL, {**CALL, "call_id": "b"}, ASKED], False),
+        ([CALL, ASKED, DECIDED], False),
+        ([CALL, ASKED, DECIDED, RESULT], False),
+        ([CALL, ASKED, RESULT, {**CALL, "call_id": "b"}, {**ASKED, "call_id": "b"}], True),
+        ([CALL, ASKED, RESET], False),
+    ],
+)
+def test_a_log_says_whether_its_run_waits(
+    timers: TimerWheel, framing: Any, events: list[Any], is_waiting: bool
+) -> None:
+    log = LogMemory(StoreSettings(), timers).create(LogHeader("s", "anonymous", "m", "gai", framing))
+    for seq, event in enumerate(events, 1):
+        data = json.dumps({"type": event["type"], "seq": seq, **event}, separators=(",", ":"))
+        framed = f"id: s.{seq}\nevent: {event['type']}\ndata: {data}\n\n" if framing == "sse" else f"{data}\n"
+        log.append(framed.encode(), seq)
+    assert waits(log) is is_waiting
