@@ -14,12 +14,12 @@ from benchmarks.macro.guards import (
     TOKENS,
     VERDICT_SECONDS,
     beginnings,
-    check,
     patterns,
     stage_memory,
     words,
 )
 from benchmarks.macro.running import Fault
+from benchmarks.macro.scene import check
 from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.automaton import Automaton, compile_rules
@@ -38,10 +38,10 @@ STEPS = 100
 
 
 def test_a_figure_beyond_its_bound_fails() -> None:
-    check({**MOST})
+    check({**MOST}, MOST)
     for name, most in MOST.items():
         with pytest.raises(Fault, match=f"{name} is"):
-            check({name: most * 1.01})
+            check({name: most * 1.01}, MOST)
 
 
 def test_a_stream_that_holds_nothing_keeps_little() -> None:

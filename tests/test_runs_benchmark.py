@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.macro.running import Fault
-from benchmarks.macro.runs import MOST, check, share
+from benchmarks.macro.runs import MOST, share
+from benchmarks.macro.scene import check
 
 
 def test_a_figure_beyond_its_bound_fails() -> None:
-    check({**MOST})
+    check({**MOST}, MOST)
     for name, most in MOST.items():
         with pytest.raises(Fault, match=f"{name} is"):
-            check({name: most * 1.01})
+            check({name: most * 1.01}, MOST)
 
 
 @pytest.mark.parametrize(("part", "expected"), [(0.5, 50), (0.99, 99)])

@@ -15,7 +15,6 @@ from typing import Final
 
 from benchmarks.instructions.bounds import Ratio
 from benchmarks.instructions.path import (
-    BODY_END,
     CHAT,
     FEW,
     MANY,
@@ -103,15 +102,6 @@ class _Server(Server):
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnection: close\r\n"
         head += f"Idempotency-Key: {next(self._keys)}\r\nContent-Length: {len(data)}\r\n\r\n"
         with self.connected() as client:
-            client.sendall(head.encode() + data)
-            upstream, answer = self.asked_upstream(client), b""
-            for number, piece in enumerate(pieces, 1):
-                if mark is not None and number in (2, len(pieces)):
-                    mark()
-                upstream.sendall(piece)
-                while answer.count(_TOKEN) < number - 1 and number < len(pieces):
-                    answer += self.receive(client)
-            while not answer.endswith(BODY_END):
-                answer += self.receive(client)
+            answer = self.exchange(client, head.encode() + data, pieces, mark, delta=_TOKEN, before=1)
         if not answer.startswith(b"HTTP/1.1 200 ") or b"\nid: " not in answer:
             raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")

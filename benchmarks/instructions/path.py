@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from ctypes import CDLL
 from dataclasses import dataclass
@@ -441,20 +441,45 @@ class Server:
             pieces: As for `cost`.
             mark: Called after the first piece and before the last one.
         """
-        client.sendall(request_of(case))
+        last = {SOCKET: _SOCKET_END, EMBEDDINGS: _EMBEDDING_END}.get(case.path, BODY_END)
+        answer = self.exchange(client, request_of(case), pieces, mark, last=last)
+        is_well = case.path == SOCKET or answer.startswith(b"HTTP/1.1 200 ")
+        if not is_well or not (last == _EMBEDDING_END or any(end in answer for end in _ENDS)):
+            raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")
+
+    def exchange(
+        self,
+        client: socket.socket,
+        request: bytes,
+        pieces: Sequence[bytes],
+        mark: Callable[[], None] | None = None,
+        *,
+        delta: bytes = b'"type":"text.delta"',
+        before: int = 0,
+        last: bytes = BODY_END,
+    ) -> bytes:
+        """Returns the answer to a request, whose upstream sends each piece once the client has the one before.
+
+        Args:
+            client: The client's connection.
+            request: The request.
+            pieces: What the upstream sends.
+            mark: As for `ask`.
+            delta: What the answer has for each piece.
+            before: The pieces at the beginning for which it has none.
+            last: How it ends.
+        """
+        client.sendall(request)
         upstream, answer = self.asked_upstream(client), b""
         for number, piece in enumerate(pieces, 1):
             if mark is not None and number in (2, len(pieces)):
                 mark()
             upstream.sendall(piece)
-            while answer.count(b'"type":"text.delta"') < number < len(pieces):
+            while number < len(pieces) and answer.count(delta) < number - before:
                 answer += self.receive(client)
-        last = {SOCKET: _SOCKET_END, EMBEDDINGS: _EMBEDDING_END}.get(case.path, BODY_END)
         while not answer.endswith(last):
             answer += self.receive(client)
-        is_well = case.path == SOCKET or answer.startswith(b"HTTP/1.1 200 ")
-        if not is_well or not (last == _EMBEDDING_END or any(end in answer for end in _ENDS)):
-            raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")
+        return answer
 
     def _open_socket(self, client: socket.socket) -> None:
         """Opens a WebSocket, over which the case is then asked for."""

@@ -260,16 +260,7 @@ class _Server(Server):
         head = f"POST {NATIVE}?format={name} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         head += f"Connection: close\r\nContent-Length: {len(data)}\r\n\r\n"
         with self.connected() as client:
-            client.sendall(head.encode() + data)
-            upstream, answer = self.asked_upstream(client), b""
-            for number, piece in enumerate(pieces, 1):
-                if mark is not None and number in (2, len(pieces)):
-                    mark()
-                upstream.sendall(piece)
-                while answer.count(_TOKEN) < number - 1 and number < len(pieces):
-                    answer += self.receive(client)
-            while not answer.endswith(BODY_END):
-                answer += self.receive(client)
+            answer = self.exchange(client, head.encode() + data, pieces, mark, delta=_TOKEN, before=1)
         is_well = answer.startswith(b"HTTP/1.1 200 ") and answer.count(_TOKEN) >= len(pieces) - 2
         if not is_well or (name == "gai" and (_STEP in answer) is not (asked["model"] == TOOLED)):
             raise RuntimeError(f"the answer is not what it must be:\n{answer[:2000].decode(errors='replace')}")

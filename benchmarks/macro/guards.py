@@ -38,7 +38,7 @@ from benchmarks.contenders import EVENTS, Route
 from benchmarks.macro.environments import tool
 from benchmarks.macro.measuring import assigned, request_bytes
 from benchmarks.macro.running import Fault, Process, cores, free_port
-from benchmarks.macro.scene import Row, argument_parser, measure
+from benchmarks.macro.scene import Row, argument_parser, measure, reported
 from benchmarks.macro.scene import Scene as Processes
 
 ROUNDS: Final = 5
@@ -141,17 +141,6 @@ def beginnings(random: Random, size: int, share: float = 1.0) -> str:
         found.append(entry[: random.randint(1, len(entry) - 1)] + " ")
         size -= len(found[-1])
     return "".join(found)
-
-
-def check(figures: dict[str, float]) -> None:
-    """Checks figures by `MOST`.
-
-    Raises:
-        Fault: One is beyond its bound.
-    """
-    beyond = [f"{name} is {value:.2f}, at most {MOST[name]:g}" for name, value in figures.items() if value > MOST[name]]
-    if beyond:
-        raise Fault("; ".join(beyond))
 
 
 class Scene(Processes):
@@ -274,7 +263,7 @@ def bursts(scene: Scene, rounds: int) -> list[Row]:
     for name, ratio in ratios.items():
         bound = f"<= {MOST[name]}" if name in MOST else ""
         rows.append((name, f"{median(each[name] for each in turns):.0f}", f"{ratio:.2f}", bound))
-    return _reported(rows, {name: ratio for name, ratio in ratios.items() if name in MOST})
+    return reported(rows, {name: ratio for name, ratio in ratios.items() if name in MOST}, MOST)
 
 
 def first(scene: Scene, rounds: int) -> list[Row]:
@@ -301,7 +290,7 @@ def first(scene: Scene, rounds: int) -> list[Row]:
     rows: list[Row] = [("first text", "ms"), ("none", f"{median(each[0] for each in found):.2f}")]
     rows.append(("guarded", f"{median(each[1] for each in found):.2f}"))
     rows.append(("difference", f"{difference:.2f} (<= {MOST['first']})"))
-    return _reported(rows, {"first": difference})
+    return reported(rows, {"first": difference}, MOST)
 
 
 def judge(scene: Scene, rounds: int) -> list[Row]:
@@ -326,7 +315,7 @@ def judge(scene: Scene, rounds: int) -> list[Row]:
     rows.append((len(delays), f"{middle:.2f}", f"{delays[len(delays) * 99 // 100]:.2f}", f"<= {MOST['judge']:g}"))
     if not slow.judged:
         raise Fault("WRONG: the judge was not asked")
-    return _reported(rows, {"judge": middle})
+    return reported(rows, {"judge": middle}, MOST)
 
 
 def _times(arrivals: Sequence[tuple[str, float]]) -> list[float]:
@@ -375,7 +364,7 @@ def search(scene: Scene, rounds: int) -> list[Row]:
     rows.append(("states", states, f"<= {LIMITS.states}"))
     if states > LIMITS.states:
         raise Fault("more states than their bound")
-    return _reported(rows, {"unseen": median(unseen), "build": median(built)})
+    return reported(rows, {"unseen": median(unseen), "build": median(built)}, MOST)
 
 
 def stalls(scene: Scene, rounds: int) -> list[Row]:
@@ -415,13 +404,13 @@ def stalls(scene: Scene, rounds: int) -> list[Row]:
         ("256 KiB of input", f"{median(inputs):.1f}", f"{max(inputs):.1f}"),
     ]
     rows.append(("a reload", f"{median(reloads):.1f}", f"{max(reloads):.1f}"))
-    return _reported(rows, {"stall": max(median(inputs), median(reloads))})
+    return reported(rows, {"stall": max(median(inputs), median(reloads))}, MOST)
 
 
 def memory(scene: Scene, rounds: int) -> list[Row]:
     """Measures what a stage keeps."""
     kept = stage_memory(STREAMS) / 1024
-    return _reported([("KiB a stream", "bound"), (f"{kept:.1f}", f"<= {MOST['memory']:g}")], {"memory": kept})
+    return reported([("KiB a stream", "bound"), (f"{kept:.1f}", f"<= {MOST['memory']:g}")], {"memory": kept}, MOST)
 
 
 def stage_memory(streams: int) -> float:
@@ -472,21 +461,6 @@ def _prose(size: int) -> str:
         found.append("".join(random.choices(letters, k=random.randint(2, 9))))
         size -= len(found[-1]) + 1
     return " ".join(found)
-
-
-def _reported(rows: list[Row], figures: dict[str, float]) -> list[Row]:
-    """Returns the rows; if a figure is beyond its bound, prints them first.
-
-    Raises:
-        Fault: As `check`.
-    """
-    try:
-        check(figures)
-    except Fault:
-        for row in rows:
-            print(*row, sep="  ", file=sys.stderr)
-        raise
-    return rows
 
 
 class SlowServers(threading.Thread):

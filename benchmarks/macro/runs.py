@@ -31,7 +31,7 @@ from benchmarks.contenders import EVENTS
 from benchmarks.macro.environments import tool
 from benchmarks.macro.measuring import LIMIT_SECONDS, assigned, checked, drive, request_bytes
 from benchmarks.macro.running import Fault, Process, cores, free_port
-from benchmarks.macro.scene import Row, argument_parser, measure
+from benchmarks.macro.scene import Row, argument_parser, measure, reported
 from benchmarks.macro.scene import Scene as Processes
 
 ROUNDS: Final = 5
@@ -103,17 +103,6 @@ _NUMBER: Final = re.compile(rb"#(\d+)#")
 _HEAD: Final = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _BODY_END: Final = b"\r\n0\r\n\r\n"
 _T = TypeVar("_T")
-
-
-def check(figures: dict[str, float]) -> None:
-    """Checks ratios by `MOST`.
-
-    Raises:
-        Fault: One is above its bound.
-    """
-    dear = [f"{name} is {ratio:.2f} (<= {MOST[name]:g})" for name, ratio in figures.items() if ratio > MOST[name]]
-    if dear:
-        raise Fault("; ".join(dear))
 
 
 def share(times: Sequence[float], part: float) -> float:
@@ -381,7 +370,7 @@ async def _turns(scene: Scene, rounds: int) -> list[Row]:
             ratios[name].append(figures["the next turn"][at] / figures["a run"][at])
         beside.append(figures["the next turn"][0] / figures["a stream"][0])
     rows.append(("to a stream", f"{median(beside):.2f}", "", ""))
-    return _reported(rows, {name: median(each) for name, each in ratios.items()})
+    return _with_ratios(rows, ratios)
 
 
 async def _bursts(world: World, clients: Sequence[Client]) -> dict[str, list[float]]:
@@ -431,7 +420,7 @@ def crowd(scene: Scene, rounds: int) -> list[Row]:
         ratios["memory"].append(figures[2] / figures[0])
         ratios["first token"].append(figures[3] / figures[1])
         rows.append((number + 1, *(f"{each:.1f}" for each in figures)))
-    return _reported(rows, {name: median(each) for name, each in ratios.items()})
+    return _with_ratios(rows, ratios)
 
 
 async def _crowd(scene: Scene, name: str, model: str, results: int) -> tuple[float, float]:
@@ -476,22 +465,12 @@ def _run(work: Coroutine[Any, Any, _T]) -> _T:
     return uvloop.run(work)
 
 
-def _reported(rows: list[Row], figures: dict[str, float]) -> list[Row]:
-    """Returns the rows and a row of each ratio.
-
-    Raises:
-        Fault: As `check`. The rows are printed first.
-    """
-    width = len(rows[0])
-    for name, ratio in figures.items():
-        rows.append((name, f"{ratio:.2f}", f"<= {MOST[name]:g}", *[""] * (width - 3)))
-    try:
-        check(figures)
-    except Fault:
-        for row in rows:
-            print(*row, sep="  ", file=sys.stderr)
-        raise
-    return rows
+def _with_ratios(rows: list[Row], ratios: dict[str, list[float]]) -> list[Row]:
+    """Returns the rows and one for the median of each ratio; raises as `reported`."""
+    figures = {name: median(each) for name, each in ratios.items()}
+    more = [""] * (len(rows[0]) - 3)
+    rows += [(name, f"{ratio:.2f}", f"<= {MOST[name]:g}", *more) for name, ratio in figures.items()]
+    return reported(rows, figures, MOST)
 
 
 def main() -> int:

@@ -64,6 +64,36 @@ class Scene:
         return process
 
 
+def check(figures: Mapping[str, float], most: Mapping[str, float]) -> None:
+    """Checks figures by their bounds.
+
+    Args:
+        figures: The figures, by name.
+        most: The bound of each.
+
+    Raises:
+        Fault: One is above its bound.
+    """
+    beyond = [f"{name} is {value:.2f}, at most {most[name]:g}" for name, value in figures.items() if value > most[name]]
+    if beyond:
+        raise Fault("; ".join(beyond))
+
+
+def reported(rows: list[Row], figures: Mapping[str, float], most: Mapping[str, float]) -> list[Row]:
+    """Returns the rows of a scenario; arguments as for `check`.
+
+    Raises:
+        Fault: As `check`. The rows are printed first.
+    """
+    try:
+        check(figures, most)
+    except Fault:
+        for row in rows:
+            print(*row, sep="  ", file=sys.stderr)
+        raise
+    return rows
+
+
 AnyScene = TypeVar("AnyScene", bound=Scene)
 
 

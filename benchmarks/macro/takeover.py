@@ -39,7 +39,7 @@ from statistics import median
 from typing import Any, Final, TypeVar
 
 from benchmarks.macro.running import Fault, Process, free_port
-from benchmarks.macro.scene import Row, argument_parser, measure
+from benchmarks.macro.scene import Row, argument_parser, measure, reported
 from benchmarks.macro.scene import Scene as Processes
 from gai_fast.model.limits import SHARED
 
@@ -364,7 +364,7 @@ def many(scene: Scene, rounds: int) -> list[Row]:
         shown = [f"{each * 1e3:.0f} ms" for each in (alone, then, longest)]
         bound = f"<= {MOST['gap']:g} ms"
         rows.append((name, *shown, bound, f"{middle:.1f} s", f"{last:.1f} s", f"{most:.0f} (<= {CONNECTIONS})"))
-    return _reported(rows, {"gap": worst * 1e3})
+    return reported(rows, {"gap": worst * 1e3}, MOST)
 
 
 async def _many(scene: Scene, name: str, store: str) -> tuple[float, float, float, float, float, int]:
@@ -607,19 +607,7 @@ def _firsts(key: str, found: Mapping[str, Sequence[float]]) -> list[Row]:
     for name, each in found.items():
         shown = [f"{value:.2f} s" for value in (median(each), max(each))]
         rows.append((name, len(each), *shown, f"<= {MOST[key] / 1e3:g} s"))
-    return _reported(rows, {key: max(median(each) for each in found.values()) * 1e3})
-
-
-def _reported(rows: list[Row], figures: Mapping[str, float]) -> list[Row]:
-    """Returns rows whose figures are within their bounds."""
-    beyond = [
-        f"{name} is {value:.0f} ms, at most {MOST[name]:g}" for name, value in figures.items() if value > MOST[name]
-    ]
-    if beyond:
-        for row in rows:
-            print(*row, sep="  ", file=sys.stderr)
-        raise Fault("; ".join(beyond))
-    return rows
+    return reported(rows, {key: max(median(each) for each in found.values()) * 1e3}, MOST)
 
 
 SCENARIOS: Final[Mapping[str, Callable[[Scene, int], list[Row]]]] = {
