@@ -163,14 +163,26 @@ def _matches(text: str, guard: Wanted) -> Iterator[Span]:
         for found in _whole_words(guard.words).finditer(text):
             yield (*found.span(), "words")
     else:
-        at = 0
-        while at < len(text):
-            longest = max((_longest(kind, text, at), -order) for order, kind in enumerate(guard.kinds))
-            if longest[0] > at:
-                yield at, longest[0], guard.kinds[-longest[1]]
-                at = longest[0]
-            else:
-                at += 1
+        yield from _kinds(text, guard.kinds)
+
+
+def _kinds(text: str, kinds: Sequence[str]) -> Iterator[Span]:
+    begins = dict.fromkeys(kinds, -1)  # where each form is next, whatever its check says
+    at = 0
+    while True:
+        for kind, begin in begins.items():
+            if begin < at:
+                found = _form(kind)[0].search(text, at)
+                begins[kind] = len(text) if found is None else found.start()
+        at = min(begins.values())
+        if at == len(text):
+            return
+        longest = max((_longest(kind, text, at), -order) for order, kind in enumerate(kinds) if begins[kind] == at)
+        if longest[0] > at:
+            yield at, longest[0], kinds[-longest[1]]
+            at = longest[0]
+        else:
+            at += 1
 
 
 @cache
