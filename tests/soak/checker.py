@@ -58,6 +58,8 @@ class Ledger:
         wrong: The first thing that is no part of the answer, or against the rules of streams.
         ending: The event that ended the stream.
         is_done: Nothing may follow.
+        taken_over: The text that was stored when another worker took the stream over, as its `stream.gap` told it. None
+            if it told nothing.
     """
 
     answer: Answer
@@ -69,6 +71,7 @@ class Ledger:
     wrong: str = ""
     ending: Ending | None = None
     is_done: bool = False
+    taken_over: str | None = None
     _half: bytes = b""
     _came_after_end: bool = False
     _confirmed: tuple[int, str, Ending | None] = (0, "", None)  # at the last id
@@ -189,6 +192,9 @@ class Ledger:
         if kind == "done":
             self._done(is_finished=event["finished"])
             return
+        if kind == "stream.gap":
+            self._read_gap(event)
+            return
         first, last = event.get("from_seq", event["seq"]), event["seq"]
         if first > self.place + 1:
             self.lost += first - self.place - 1
@@ -203,8 +209,22 @@ class Ledger:
         elif kind == "error":
             error = event["error"]
             self._end(Ending("error", error.get("reason") or "", error["code"]))
+        elif kind == "warning" and event.get("reason") == "taken_over" and self.taken_over is not None:
+            pass
         elif kind != "start":
             self._note(f"an event that nobody has sent: {event}")
+
+    def _read_gap(self, event: dict[str, Any]) -> None:
+        """Another worker took the stream over: what is not stored is void, and the stored text is told."""
+        if event.get("reason") != "taken_over" or event["to"] != event["seq"]:
+            self._note(f"an event that nobody has sent: {event}")
+        self.lost += max(0, event["from"] - self.place - 1)
+        has_only_stored, before = self.place < event["from"], (self.pieces, self._text)
+        self.taken_over, self.place = event["text"], event["seq"]
+        self.pieces, self._text, self.ending = 0, "", None
+        self._read_text(event["text"])
+        if has_only_stored and before != (self.pieces, self._text):
+            self._note(f"a gap tells {self.pieces} deltas, where {before[0]} were sent")
 
     def _end(self, ending: Ending) -> None:
         # A client that knows the end and comes back may know more than is left of a killed worker's stream.

@@ -176,6 +176,43 @@ def test_joined_deltas_are_all_of_them() -> None:
     assert (ledger.faults, ledger.is_whole) == ("", True)
 
 
+NEXT = 1 << 20
+"""The number of the first event of a worker that has taken the stream over."""
+
+
+def gap(stored: int, text: str = "") -> bytes:
+    """Returns the event that another worker has the stream, of which the store has so many events."""
+    event = {"type": "stream.gap", "seq": NEXT, "from": stored + 1, "to": NEXT, "text": text, "reason": "taken_over"}
+    return f"id: {ID}.{NEXT}\ndata: {json.dumps(event)}\n\n".encode()
+
+
+def renumbered(sent: bytes, before: int, now: int) -> bytes:
+    """Returns an event with another number."""
+    return sent.replace(b".%d\n" % before, b".%d\n" % now).replace(b'"seq": %d' % before, b'"seq": %d' % now)
+
+
+STORED = "".join(map(ANSWER.piece, range(2)))
+
+
+@pytest.mark.parametrize("has", [3, 5], ids=["what is stored", "more than is stored"])
+def test_a_stream_that_another_worker_took_over_has_what_was_stored_and_the_rest(has: int) -> None:
+    form = FORMS[0]
+    sent = frames(form)
+    warning = f'data: {{"type": "warning", "seq": {NEXT + 1}, "reason": "taken_over"}}\n\n'.encode()
+    rest = [renumbered(each, number, NEXT + number - 2) for number, each in enumerate(sent[3:-1], 4)]
+    ledger = read(form, [*sent[:has], gap(3, STORED), warning, *rest, sent[-1]])
+    assert (ledger.faults, ledger.is_whole, ledger.taken_over) == ("", True, STORED)
+
+
+def test_a_gap_takes_no_stored_event_away_and_tells_what_is_stored() -> None:
+    form = FORMS[0]
+    assert read(form, [*frames(form)[:2], gap(3, STORED), error(NEXT + 1, "worker_lost")]).lost == 1
+    told = read(form, [*frames(form)[:3], gap(3, ANSWER.piece(0)), error(NEXT + 1, "worker_lost")])
+    assert "a gap tells 1 deltas, where 2 were sent" in told.faults
+    no_reason = gap(3, STORED).replace(b"taken_over", b"dropped")
+    assert "nobody has sent" in read(form, [*frames(form)[:3], no_reason, error(NEXT + 1, "worker_lost")]).faults
+
+
 def test_nothing_may_follow_the_end() -> None:
     for form in FORMS[::2]:
         sent = frames(form)
@@ -318,6 +355,17 @@ def test_an_upstream_is_called_again_only_as_documented(calls: list[Call], expla
     assert (not court.tally.unexplained) is explained
 
 
+@pytest.mark.parametrize(
+    ("killed", "explained"), [((1.5, 1.6), True), ((0.1, 0.2), False), ((2.5, 2.6), False)], ids=str
+)
+def test_a_worker_asks_again_behind_the_kill_of_the_one_before(killed: tuple[float, float], explained: bool) -> None:
+    court = judge()
+    court.kills.append(Kill(4711, *killed))
+    court._upstream.calls[7] = [Call(False, deltas=3, at=1), Call(False, at=2)]
+    court.stream_ended(7)
+    assert (not court.tally.unexplained) is explained
+
+
 def test_on_a_machine_that_is_too_busy_a_request_that_is_sent_at_once_may_come_late() -> None:
     late = [Call(time % 2 == 0, RESET, at=6 * time) for time in range(6)]
     for starved_until, calls, explained in ((5.0, late, True), (5.0, [*late, *ONCE_MORE], False), (-50.0, late, False)):
@@ -337,6 +385,18 @@ def test_each_further_call_counts_as_a_retry_in_the_metrics(counted: dict[int, i
     court.finish(counted)
     assert (not court.tally.unexplained) is explained
     assert (court.tally.repeated, court.tally.counted) == (1, sum(counted.values()))
+
+
+@pytest.mark.parametrize(("killed", "explained"), [((4.0, 4.1), True), ((1.0, 2.0), False)], ids=str)
+def test_the_metrics_have_nothing_of_the_requests_of_a_killed_worker(
+    killed: tuple[float, float], explained: bool
+) -> None:
+    court = judge()
+    court._upstream.calls[7] = [Call(False, STATUS, at=3), Call(False, at=6)]
+    court.kills.append(Kill(4711, *killed))
+    court.stream_ended(7)
+    court.finish({7: 0})
+    assert (not court.tally.unexplained) is explained
 
 
 @pytest.mark.parametrize(

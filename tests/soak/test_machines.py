@@ -18,7 +18,7 @@ pytestmark = [
 
 
 async def test_no_stream_is_lost_doubled_ended_twice_or_said_to_be_dead_while_its_worker_lives() -> None:
-    faults = "partition,late failover,flush again"
+    faults = "partition,worker killed,late failover,flush again"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.soak.machines", "--faults", faults, "--short", "--streams", "8", "--seed", "1",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT, env=environment(),
@@ -30,4 +30,4 @@ async def test_no_stream_is_lost_doubled_ended_twice_or_said_to_be_dead_while_it
             process.terminate()
             await process.wait()
     assert process.returncode == 0, output
-    assert output.count("lost 0, doubled 0, two ends 0, declared dead while alive 0, other 0") == 3
+    assert output.count("lost 0, doubled 0, two ends 0, declared dead while alive 0, other 0") == 4

@@ -13,11 +13,11 @@ from tests.integration.test_cli import environment
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="missing on this machine: /proc")
 
 
-async def soak(*arguments: str) -> dict[str, str]:
+async def soak(*arguments: str, store: str = "memory") -> dict[str, str]:
     """Runs a short soak that passes; returns the rows of its table."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.soak", *arguments,
-        "--longest", "1", "--streams", "20", "--store", "memory", "--seed", "1",
+        "--longest", "1", "--streams", "20", "--store", store, "--seed", "1",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT, env=environment(),
     )  # fmt: skip
     try:
@@ -34,8 +34,9 @@ async def soak(*arguments: str) -> dict[str, str]:
     return rows
 
 
-async def test_a_short_soak_loses_and_doubles_nothing() -> None:
-    await soak("--minutes", "0.05")
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+async def test_a_short_soak_loses_and_doubles_nothing(store: str) -> None:
+    await soak("--minutes", "0.05", store=store)
 
 
 async def test_an_upstream_that_speaks_tls_and_changes_all_the_time_loses_nothing() -> None:

@@ -2,7 +2,7 @@
 
 Promised are: the whole answer; an error, where the upstream failed; the end by a cancel; after the kill of
 a worker a plain response that is cut off without a false end, and a durable one that ends with `worker_lost` behind
-everything that was stored. Everything else is unexplained.
+everything that was stored, or that another worker asks for anew, where nothing was. Everything else is unexplained.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from tests.limits import LIMITS
@@ -257,23 +258,23 @@ class Judge:
             return
         self.tally.repeated += len(calls) - 1
         self._asked[number] = _Asked(len(calls), calls[0].at, time.monotonic())
-        if not self._may_be_called(calls):
+        if not all(map(self._may_be_called, self._by_workers(calls))):
             self.note(f"stream {number}: the upstream was called {len(calls)} times: {calls}")
 
     def finish(self, retries: Mapping[int, int]) -> None:
         """Judges losses that a kill may explain, and late requests, once everything has ended.
 
         Args:
-            retries: By stream, as the gateway's metrics count them. They tell nothing of one whose worker was killed.
+            retries: By stream, as the gateway's metrics count them. They tell nothing of a worker that was killed.
         """
         self.tally.counted = sum(retries.values())
         for number, asked in self._asked.items():
             counted = retries.get(number)
+            was_killed = any(kill.began <= asked.ended and asked.began <= kill.gone + UNREAD for kill in self.kills)
             if counted is None:
-                was_killed = any(kill.began <= asked.ended and asked.began <= kill.gone + UNREAD for kill in self.kills)
                 if not was_killed:
                     self.note(f"stream {number}: the gateway's metrics have nothing of it")
-            elif asked.calls > 1 + counted:
+            elif asked.calls > (1 + counted) + (1 + RETRIES) * was_killed:
                 self.note(
                     f"stream {number}: the upstream was called {asked.calls} times, the metrics: {counted} retries"
                 )
@@ -329,6 +330,15 @@ class Judge:
             return True
         # On a busy machine a request that is sent at once may come late.
         return len(calls) <= 2 * (1 + RETRIES) and self._was_starved_since(calls[0].at)
+
+    def _by_workers(self, calls: Sequence[Call]) -> list[list[Call]]:
+        """Returns the calls of each worker that may have asked: the next one asks behind the kill of the one before."""
+        parts = [[*calls[:1]]]
+        for before, call in pairwise(calls):
+            if any(kill.began <= call.at and before.at <= kill.gone + UNREAD for kill in self.kills):
+                parts.append([])
+            parts[-1].append(call)
+        return parts
 
     def _may_cancel(self, reading: Reading) -> bool:
         # A further reader of a stream that was abandoned may find it cancelled, after `detach_ttl`.

@@ -742,7 +742,7 @@ class Engine(EngineCallbacks):
         elif self._read_on:
             self._read_on.discard(session)
         self.durable.ended(session.stream_id)
-        if self.takeovers.continued:
+        if self.takeovers.beginning or self.takeovers.continued:
             self.takeovers.ended(session, outcome)
         returned = None if self.limits is None else self.limits.ended(session.stream_id, session.caller)
         sharing = session.spec.sharing

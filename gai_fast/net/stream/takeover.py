@@ -167,7 +167,8 @@ class TakeOvers:
         """Whether this process stops, so that it begins with no more streams."""
         self.is_draining = False
         """Whether this process is about to stop, so that it leaves runs that wait to others."""
-        self._beginning: list[Session] = []
+        self.beginning: dict[str, Session] = {}
+        """Streams that were taken over and may not have had content since, by id."""
         self._refused: dict[str, tuple[int, float]] = {}
         """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
 
@@ -196,8 +197,9 @@ class TakeOvers:
         limits = self._host.limits
         if limits is not None and not limits.has_room(self._host.running):
             return False
-        self._beginning = [each for each in self._beginning if each.metrics is None and not each.relay.has_content]
-        return not self.is_closing and len(self._beginning) + taking < LIMITS.takeovers_at_once
+        for stream_id in [each for each, session in self.beginning.items() if session.relay.has_content]:
+            del self.beginning[stream_id]
+        return not self.is_closing and len(self.beginning) + taking < LIMITS.takeovers_at_once
 
     def has_connection(self, model: str, taking: int) -> bool:
         """Returns whether a stream would find a connection now: rule 5. Always, if it may end without one.
@@ -214,8 +216,7 @@ class TakeOvers:
     def _has_connection(self, model: ModelSettings, taking: int) -> bool:
         # Those that have just begun may not have asked for theirs.
         begun = sum(
-            each.spec.model.name == model.name and each.metrics is None and each.attempts.exchange is None
-            for each in self._beginning
+            each.spec.model.name == model.name and each.attempts.exchange is None for each in self.beginning.values()
         )
         return self._targets.has_connection(model, taking + begun)
 
@@ -492,7 +493,7 @@ class TakeOvers:
         _tell(log, outcome, kept, taken)
         session = self._host.streams.get(log.header.stream_id)
         if session is not None:
-            self._beginning.append(session)
+            self.beginning[session.stream_id] = session
         if session is None or outcome != "continued":
             self._count(log, outcome)
         else:
@@ -506,12 +507,13 @@ class TakeOvers:
         self._count(log, outcome)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
-        """Counts a stream that ends before more of its content has come. Does nothing for any other stream.
+        """Forgets a stream that was taken over, and counts it if it ends before more of its content has come.
 
         Args:
             session: The stream.
             outcome: How it ends. Nothing is counted for one that another worker goes on with.
         """
+        self.beginning.pop(session.stream_id, None)
         continued = self.continued.pop(session.stream_id, None)
         if continued is None:
             return

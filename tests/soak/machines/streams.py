@@ -84,7 +84,7 @@ class Judge:
     Attributes:
         lost, doubled: Events.
         two_ends: Streams that ended in two ways.
-        declared_dead: Readers that heard that a stream is gone whose worker lives.
+        declared_dead: Readers that heard that a stream is gone, or taken over, whose worker lives.
         others: Everything else, in words.
         waited: The most seconds between the end of a worker and the moment when a follower heard of it.
         refused: Answers for now: 503.
@@ -96,6 +96,7 @@ class Judge:
         self.waited = 0.0
         self.others: list[str] = []
         self._gone: list[tuple[Stream, float, str]] = []
+        self._taken_over: dict[Stream, str] = {}  # with the text that was stored
 
     @property
     def has_passed(self) -> bool:
@@ -120,6 +121,8 @@ class Judge:
         self.doubled += ledger.doubled
         if ledger.faults:
             self.note(stream, f"{ledger.form.format} over {ledger.form.framing}: {ledger.faults}")
+        if ledger.taken_over is not None:
+            self._taken_over[stream] = ledger.taken_over
         if ledger.ending is None:
             return
         is_lost = _is_lost(ledger.ending)
@@ -138,6 +141,10 @@ class Judge:
                 self.note(stream, f"declared dead while it lives: {what}")
             else:
                 self.waited = max(self.waited, at - stream.ended_at)
+        for stream in self._taken_over:
+            if stream.ended_at == float("inf"):
+                self.declared_dead += 1
+                self.note(stream, "taken over while its worker lives")
         for stream in streams:
             # A reader that had the end before its worker was killed knows more than the store.
             kinds = {each for each in stream.endings if stream.ended_at == float("inf") or each.type == "finish"}
@@ -145,7 +152,8 @@ class Judge:
                 self.two_ends += 1
                 self.note(stream, f"ends in several ways: {dict(stream.endings)}")
             calls = len(upstream.calls.pop(stream.answer.number, ()))
-            if stream.id and calls != 1:
+            # Of what was not stored its next worker knows nothing: it asks again.
+            if stream.id and calls != 1 and not (calls == 2 and self._taken_over.get(stream) == ""):
                 self.note(stream, f"{calls} requests to the upstream")
 
 

@@ -745,6 +745,15 @@ async def test_a_few_streams_are_taken_over_at_once(change_limits: ChangeLimits)
     await engine.close()
 
 
+async def test_nothing_keeps_a_stream_that_was_taken_over_and_has_ended() -> None:
+    engine = engine_with()
+    await gone_on(engine, logged(engine, START, text(LONG)))
+    assert [*engine.takeovers.beginning] == ["s1"]
+    engine.cancel("s1")
+    assert not engine.takeovers.beginning
+    await engine.close()
+
+
 async def test_a_stream_that_goes_on_waits_for_a_follower_as_one_that_was_started_without() -> None:
     engine = engine_with()
     log = logged(engine, START, text(LONG))
