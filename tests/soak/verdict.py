@@ -197,8 +197,9 @@ class Judge:
         except (ValueError, KeyError, TypeError, AttributeError):
             result, explained = f"{status} {body[:200]!r}", False
         else:
-            # A stream that has begun is followed, whatever its upstream does.
+            # A stream that has begun is followed, whatever its upstream does. A store has two seconds to answer.
             explained = not reading.stream_id and status >= 500 and self._has_failed(reading)
+            explained = explained or (error.get("reason") == "store" and self._was_starved(reading))
         self._close(reading, "refused", explained=explained, detail=result)
 
     def cut_before_head(self, reading: Reading, why: str) -> None:
@@ -333,9 +334,11 @@ class Judge:
 
     def _by_workers(self, calls: Sequence[Call]) -> list[list[Call]]:
         """Returns the calls of each worker that may have asked: the next one asks behind the kill of the one before."""
+        # On a busy machine the request of a killed worker may be read behind that of the next one.
+        unread = math.inf if self._was_starved_since(calls[0].at) else UNREAD
         parts = [[*calls[:1]]]
         for before, call in pairwise(calls):
-            if any(kill.began <= call.at and before.at <= kill.gone + UNREAD for kill in self.kills):
+            if any(kill.began <= call.at and before.at <= kill.gone + unread for kill in self.kills):
                 parts.append([])
             parts[-1].append(call)
         return parts
