@@ -225,3 +225,42 @@ async def test_a_deploy_ends_no_run(net: Net, folder: Path, url: str) -> None:
     assert answer.json["text"] == "One. Two."
     assert len(till.journal) == 1
     assert len(model.asked) == 3
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_a_whole_answer_waits_for_a_person(net: Net, folder: Path, url: str, is_killed: bool) -> None:
+    till, model = Till(), Model(["Wait. ", ("pay", {"city": "Oslo"})], ["Done."])
+    pair = Pair(net, folder, url, till, model)
+    pair.body = {**pair.body, "approvals": "ask"}
+    upstream, tool = await net.upstream(model.handle), await net.upstream(till.handle)
+    configured(folder, upstream.url, tool.url, of_tool="approve = true")
+    async with (
+        serving(net, folder, "--port", "0", "--store", url) as first,
+        serving(net, folder, "--port", "0", "--store", url) as second,
+    ):
+        asking = asyncio.create_task(pair.ask(first))
+
+        async def listed() -> list[dict[str, Any]]:
+            return (await second.ask("GET", "/admin/v1/approvals")).json["data"]  # type: ignore[no-any-return]
+
+        await until_answered(listed)
+        [asked] = await listed()
+        await kept_soon()
+        if is_killed:
+            first.process.kill()
+            await first.ended()
+            asking.cancel()
+        path = f"/api/v1/streams/{asked['stream_id']}/approvals/{asked['id']}"
+        decided = await second.ask("POST", path, {"decision": "approve", "digest": asked["digest"]})
+        assert (decided.status, decided.json["decision"]) == (200, "approve")
+        answer = await (pair.ask(second) if is_killed else asking)
+        assert await listed() == []
+    assert answer.json["text"] == "Wait. Done."
+    assert [event["type"] for event in answer.json["events"]] == [
+        "approval.required",
+        "approval.decided",
+        "tool.result",
+    ]
+    assert result_in(answer)["tool_result"] == {"paid": 1}
+    assert len(till.journal) == 1
+    assert len(model.asked) == 2
