@@ -211,6 +211,7 @@ class Session(ReadStream):
         """Goes on with the stream of a worker that is gone: rule 7."""
         if self._run is not None:
             self.relay.resume_run(said)
+            self.attempts.take_over()
             return
         lost = lost_worker()
         announced: Event = {"type": "warning", "reason": TAKEN_OVER}
