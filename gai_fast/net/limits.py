@@ -310,6 +310,9 @@ class Limits:
     """Streams that a worker takes over and that have no content yet. Others wait: most upstreams would refuse 1,000
     prompts at once."""
 
+    takeover_again: float = 0.25
+    """Seconds after which a stream that was taken over, and got no connection in `pool_wait`, waits for one again."""
+
     takeover_request: int = 16 * MIB
     """Bytes of a stream's request that the store keeps until the end. Longer ones end with their worker."""
 

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from gai_fast.core.run import ToolRun
@@ -391,6 +392,30 @@ async def test_a_turn_that_fails_for_good_ends_the_stream_with_its_error(net: Ne
     assert [event["step"] for event in events_of(response, "step.end")] == [1]
     whole = await gateway.ask("POST", "/api/v1/stream", {**M, "stream": False})
     assert whole.status == 502
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@on_uvloop
+async def test_a_run_that_fails_behind_a_call_keeps_its_key(net: Net, is_stream: bool) -> None:
+    """The model has said nothing before the call: the failed answer has no content, but the call was made."""
+    rung: list[int] = []
+
+    async def ring() -> str:
+        rung.append(1)
+        return "rung"
+
+    async def cut(peer: Any) -> None:
+        peer.reset()
+        raise EOFError
+
+    gateway = await gateway_of(net, Model([("ring", "")], [cut]), function_tool(ring))
+    client = await gateway.connect()
+    said = [
+        await client.ask("POST", "/api/v1/stream", {**M, "stream": is_stream}, {"idempotency-key": "k"}) for _ in "12"
+    ]
+    assert rung == [1]
+    assert said[1].status == (200 if is_stream else 502)
+    assert said[1].headers["idempotent-replayed"] == "true"
 
 
 def claude(body: dict[str, Any], wait: Any) -> Any:

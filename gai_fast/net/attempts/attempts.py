@@ -17,7 +17,8 @@ the client. Arms no timer and has no callbacks: the session calls.
 4. The first attempt waits while no target's speed is known: see `balance.py`, rule 4.
 5. If no event comes within `hedge_after`, a second target is asked, once in a stream: see `hedge.py`.
 6. The stream of a worker that is gone goes on with an attempt that is no retry (`resume`). A delivered text that is
-   shorter than `limits.repeated_text` is no prefill then: a repetition could not be told from it.
+   shorter than `limits.repeated_text` is no prefill then: a repetition could not be told from it. While other streams,
+   perhaps of other workers, have all connections, it waits.
 7. A model may think for minutes. Where another target or model is left and the request asks for no reasoning, an
    upstream that is silent is given up sooner; within an answer too, if another attempt could go on with it. The
    operator's own times hold.
@@ -48,7 +49,9 @@ from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import Attempt, AttemptRunner, Continued
 from gai_fast.net.attempts.candidates import LEFT_ALONE, Candidates
 from gai_fast.net.attempts.hedge import Hedge
+from gai_fast.net.attempts.retry import NO_CONNECTION
 from gai_fast.net.attempts.spec import Clock, StreamSpec
+from gai_fast.net.limits import LIMITS as NET_LIMITS
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.providers import get_provider
 
@@ -94,6 +97,7 @@ class Attempts:
         "_runner",
         "_settings",
         "_stream",
+        "_takes_over",
         "_won",
         "attempt",
         "bill",
@@ -136,6 +140,7 @@ class Attempts:
         self._mends = wish == "continue" or (wish == "restart" and spec.can_reset)
         self._goes_on = False  # whether the first attempt goes on from the content of a worker that is gone
         self._least_prefill = 1  # characters
+        self._takes_over = False  # whether its first attempt replaces one of a worker that is gone: rule 6
         self._has_less = False  # whether it was asked again without a member that the upstream refuses
         self._won: Hedge | None = None  # the hedge that becomes the attempt
         self._retries = 0  # without those of the exchange under way
@@ -148,6 +153,7 @@ class Attempts:
             self._hedges_before = former.hedges
             self._retries = former.retries
             self._former_fallbacks = former.fallbacks
+            self._takes_over = former._takes_over and former.attempt is None
 
     @property
     def upstream(self) -> UpstreamSettings:
@@ -256,9 +262,14 @@ class Attempts:
         Returns:
             Whether it may begin: it may not if the content can neither be continued nor made void.
         """
+        self.take_over()
         self._goes_on = goes_on
         self._least_prefill = LIMITS.repeated_text
         return not goes_on or self._is_mended()
+
+    def take_over(self) -> None:
+        """Lets its first attempt, or that of the next turn, wait for a connection: rule 6."""
+        self._takes_over = True
 
     def next(self, receiver: Receiver, relay: Relay) -> Attempt:
         """Makes the first attempt, the planned one, or another one if the planned one cannot be made.
@@ -515,9 +526,14 @@ class Attempts:
         goes_on = relay.delivered or continued is not None
         if goes_on and not self._is_mended():
             return None
-        if continued == "prefill" and not relay.has_content:
+        is_asked = error.reason != NO_CONNECTION
+        if continued == "prefill" and is_asked and not relay.has_content:
             return self.spec, "verified", 0.0  # it was refused
         following = self._following(error, relay, now, has_key=has_key)
+        if following is None and self._takes_over and not is_asked:
+            same = self.spec.again(has_begun=relay.state is not _IDLE)
+            following = None if same is None else (same, NET_LIMITS.takeover_again)
+            self._candidates.at_model = self._candidates.at_target = 0  # nothing was asked
         if following is None:
             return None
         spec, delay = following
@@ -550,6 +566,8 @@ class Attempts:
     def _may_be_repeated(self) -> bool:
         """Returns whether the request may be sent again, to this upstream or another."""
         model = self.spec.model
+        if self._takes_over:
+            return True
         is_retried = self.upstream.retries > 0 and not self.spec.is_retry
         has_others = bool(model.targets) or self.upstream.other_keys > 0
         return is_retried or has_others or self._candidates.has_fallbacks or bool(model.fallback_on)

@@ -19,9 +19,11 @@ NATIVE_VERSION: Final = 1
 """Of records of native requests."""
 ROUTE_VERSION: Final = 2
 """Of records of requests in a dialect, which the release of version 1 would ask for in vain."""
-VERSION: Final = 3
-"""Of records of runs: the release of version 2 would continue them as plain streams. Raise it if a worker must not
-ignore a new member."""
+RUN_VERSION: Final = 3
+"""Of records of runs: the release of version 2 would continue them as plain streams."""
+VERSION: Final = 4
+"""Of records of runs whose answers are whole: the release of version 3 would leave their first turns out. Raise it if a
+worker must not ignore a new member."""
 
 
 class RouteRecord(msgspec.Struct):
@@ -98,7 +100,7 @@ class RequestRecord(msgspec.Struct):
     """The record of a stream's request in the store. What a later release has added to its version is ignored.
 
     Args:
-        version: `NATIVE_VERSION`, `ROUTE_VERSION` or `VERSION`.
+        version: `NATIVE_VERSION`, `ROUTE_VERSION`, `RUN_VERSION` or `VERSION`.
         request: The native request. An empty object for a request in a dialect.
         dialect: As `StreamSpec` has it, like the members below.
         can_reset: As above.

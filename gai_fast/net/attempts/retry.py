@@ -54,7 +54,10 @@ NO_TOKEN: Final = "upstream_token"
 REFUSED_IDENTITY: Final = "upstream_credentials"
 """The reason of a request whose upstream refuses the identity that gets its tokens."""
 
-_NOT_ASKED: Final = frozenset({"upstream_pool", "total", "descriptors", LARGE_REQUESTS, NO_TOKEN, REFUSED_IDENTITY})
+NO_CONNECTION: Final = "upstream_pool"
+"""The reason of a failure for which nothing was sent: all connections of the upstream are in use."""
+
+_NOT_ASKED: Final = frozenset({NO_CONNECTION, "total", "descriptors", LARGE_REQUESTS, NO_TOKEN, REFUSED_IDENTITY})
 
 SLOW_CLIENT: Final = "slow_client"
 """The reason of a failure that lies in the client: it reads a shared answer too slowly to find its parts still kept."""

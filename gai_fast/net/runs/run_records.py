@@ -146,6 +146,26 @@ def kept_for(settings: Settings) -> float:
     return max(settings.idempotency.ttl, waits, *longest)
 
 
+async def may_have_called(records: Records, stream_id: str) -> bool:
+    """Returns whether a stream is a run that may have made calls that must not be made again.
+
+    Args:
+        records: The records of the store.
+        stream_id: The stream.
+
+    Raises:
+        StoreError: The store fails.
+    """
+    raw = await records.get(RUNS, stream_id)
+    if raw is None:
+        return False
+    try:
+        head = _HEADS.decode(raw)
+    except msgspec.MsgspecError:
+        return True
+    return head.version > 0 or bool(head.begun)
+
+
 class RunRecords:
     """The records of all runs.
 

@@ -270,6 +270,17 @@ class DurableStreams:
         for follower in self.followers:
             _part(follower, until)
 
+    def refuse_whole(self, log: StreamLog, error: Error) -> None:
+        """Responds with an error to those who wait for a whole answer that goes on elsewhere: they cannot follow it.
+
+        Args:
+            log: The answer's log.
+            error: The error.
+        """
+        for watcher in log.watched_by:
+            if isinstance(watcher, WholeFollower):
+                watcher.fail(error)
+
     def part_from(self, logs: Collection[StreamLog]) -> None:
         """Disconnects the followers of streams that go on elsewhere, where they may reconnect: at once, as no frame
         will come. Those that come later get what the log has.

@@ -15,7 +15,9 @@ not know how a model is asked, how a tool is called, or what decides.
 7. A run that another one has left calls to (`runs/left_calls.py`) begins with these, as the calls of a first turn whose
    model nobody has asked.
 8. If approvals alone are left, the run leaves its session as soon as all is kept, and goes on from that as by rule 6
-   (`runs/waiting_runs.py`). What is too large, or cannot be recorded, waits in its session.
+   (`runs/waiting_runs.py`). What is too large, cannot be recorded, or is a whole answer, waits in its session.
+9. The log of a whole answer has nothing before the end. The events of such a run are kept with its states, and stand in
+   the place of those of the log (`runs/told_events.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Never, Protocol
+from typing import Any, Final, NamedTuple, Never, Protocol
 
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import (
@@ -82,6 +84,7 @@ from gai_fast.net.runs.run_state import (
     turn_to_ask,
 )
 from gai_fast.net.runs.run_tallies import RunSight, RunTallies
+from gai_fast.net.runs.told_events import ToldEvents, decode_told, encode_told
 from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.net.stream.session import Session, lost_worker
 from gai_fast.net.toolbox.run_calls import RunCalls, RunIdentity
@@ -238,6 +241,7 @@ class RunDriver(StreamRun):
             spec.trace_id,
         )
         self._content = TurnContent()
+        self._told = ToldEvents(spec.output) if spec.hold and self._kept.is_kept else None  # rule 9
         self._sink = self._use_output(spec)
         self._spec = spec if spec.request is plan.request else replace(spec, request=plan.request)
         self._said: list[Message] = []  # what the run has added to its conversation
@@ -259,8 +263,9 @@ class RunDriver(StreamRun):
             spec.chain = chain = chain.behind(ContentStage(content))
         servers = {name: each.server for name, each in self._plan.offered.items()}
         is_noted = chain is not None and chain.touches == "deltas"
+        output = spec.output if self._told is None else self._told
         sink = RunSink(
-            spec.output, spec.deltas, self, servers, self._plan.client_tools, None if is_noted else content, chain
+            output, spec.deltas, self, servers, self._plan.client_tools, None if is_noted else content, chain
         )
         spec.output = sink
         spec.deltas = None if spec.deltas is None else sink
@@ -411,7 +416,8 @@ class RunDriver(StreamRun):
         self._sight.waits(is_waiting)
         if is_waiting:
             self._clock.wait()
-            if self._kept.is_kept and not self._plan.limits.leaves and (self._parks is None or self._parks.done()):
+            may_park = self._kept.is_kept and self._told is None and not self._plan.limits.leaves
+            if may_park and (self._parks is None or self._parks.done()):
                 self._parks = self._loop.create_task(self._park())
                 self._parks.add_done_callback(self._parked)
         elif self._run.state is not RunState.ENDED:
@@ -449,6 +455,7 @@ class RunDriver(StreamRun):
             if relay.is_over:
                 return
             if isinstance(action, BeginCall):
+                self._session.has_called = True
                 self._calls.begin(action.call, self._sight.begin(action.call))
             elif isinstance(action, EndCall):
                 self._end_call(action.call)
@@ -617,7 +624,9 @@ class RunDriver(StreamRun):
     # -- what is kept, and a run that another worker has begun: rule 6 --
 
     def _keep(self, parts: Sequence[Mapping[str, Any]] | None = None) -> None:
-        if self._kept.is_kept:
+        if self._told is not None:
+            self._kept.keep(self._state(), encode_told(self._told.take(), parts))
+        elif self._kept.is_kept:
             self._kept.keep(self._state(), b"" if parts is None else encode_parts(parts))
 
     def _state(self) -> bytes:
@@ -672,7 +681,7 @@ class RunDriver(StreamRun):
         """Goes on with the run of a worker that is gone, or with one that has waited."""
         try:
             kept, results = await self._kept_run(former)
-            actions = None if kept is None else self._recall(former.said, kept, results)
+            actions = None if kept is None else self._recall(kept, results)
         except LostRun:
             self._lose()
             return
@@ -682,17 +691,19 @@ class RunDriver(StreamRun):
         if self._is_over:
             return
         if actions is None:
+            self._session.has_called = True
             self._session.fail(lost_worker())
         else:
             self._session.guarded(partial(self._load, actions))
 
-    async def _kept_run(self, former: FormerOwner) -> tuple[KeptRun | None, dict[str, CallResult | None]]:
-        """Reads what is kept, once the store answers. Raises as `KeptCalls.go_on`."""
+    async def _kept_run(self, former: FormerOwner) -> tuple[_Recalled | None, dict[str, CallResult | None]]:
+        """Reads what is kept, once the store answers. Raises as `KeptCalls.go_on`, and `ValueError`: it is damaged."""
         is_own = former.is_own
         while True:
             try:
                 kept = await self._kept.go_on(former.epoch, is_own=is_own)
-                return kept, {} if kept is None else await self._results(kept, former.said)
+                found = None if kept is None else self._recalled(kept, former.said)
+                return found, {} if found is None else await self._results(found)
             except StoreError as problem:
                 if problem.fault in ("damaged", "sealed"):  # it stays so
                     raise
@@ -710,24 +721,31 @@ class RunDriver(StreamRun):
         if problem is not None and not self._is_over:
             self._session.guarded(partial(_raise, problem))
 
-    async def _results(self, kept: KeptRun, said: Sequence[Event]) -> dict[str, CallResult | None]:
+    def _recalled(self, kept: KeptRun, said: Sequence[Event]) -> _Recalled:
+        if self._told is None:
+            return _Recalled(kept.state, [decode_parts(each) for each in kept.added], said, kept.begun)
+        told, turns = decode_told(kept.added)
+        return _Recalled(kept.state, turns, told, kept.begun)
+
+    async def _results(self, kept: _Recalled) -> dict[str, CallResult | None]:
         """Returns what is known of the calls of the last turn, by their ids; as for `ToolRun.load`."""
         found: dict[str, CallResult | None] = {}
         if not kept.state:
             return found
-        told = results_in(said)
+        told = results_in(kept.said)
         for call in calls_of_state(kept.state):
             result = await self._kept.result(call) or told.get(call.call_id)
             if result is not None or self._kept.key_of(call) in kept.begun:
                 found[call.call_id] = result
         return found
 
-    def _recall(self, said: Sequence[Event], kept: KeptRun, results: Mapping[str, CallResult | None]) -> list[Action]:
+    def _recall(self, kept: _Recalled, results: Mapping[str, CallResult | None]) -> list[Action]:
         """Reads a state, and returns what follows from it.
 
         Raises:
             ValueError: What is kept is damaged.
         """
+        said, turns = kept.said, kept.turns
         self._has = marks_of(said)
         if is_beyond(said, turn_to_ask(kept.state)):
             raise ValueError("the state of the later turns is gone")
@@ -735,13 +753,16 @@ class RunDriver(StreamRun):
             self._sink.go_on(1, {}, (), has_start=bool(said))
             return []
         memory = decode_state(kept.state)
-        turns = [decode_parts(each) for each in kept.added]
         if not turns or not memory.usages:
             raise ValueError("no turn is kept")
         self._finish, self._usages = memory.finish, memory.usages
         self._clock.set_left(memory.seconds)
         actions = self._run.load(memory.run, results)
+        self._session.has_called = True
         steps = self._run.steps
+        if self._told is not None:
+            self._told.recall(said)
+            self._session.relay.resume_run(said)
         try:
             self._session.relay.recall_turns(memory.usages)
             for step, parts in zip(steps, turns[:-1], strict=False):
@@ -770,6 +791,22 @@ class RunDriver(StreamRun):
                 self._approvals.ask_on(asked.call, asked.digest)
         self._keep_time()
         self._session.advance()
+
+
+class _Recalled(NamedTuple):
+    """A run as its last owner has left it.
+
+    Attributes:
+        state: As of `KeptRun`.
+        turns: The parts of its turns.
+        said: The events that its clients have, or that its whole answer has had.
+        begun: As of `KeptRun`.
+    """
+
+    state: bytes
+    turns: Sequence[Sequence[Mapping[str, Any]]]
+    said: Sequence[Event]
+    begun: Mapping[str, int]
 
 
 class _LastSteps:

@@ -128,6 +128,7 @@ class Session(ReadStream):
     Attributes:
         attempts: The attempts at the answer.
         caller: The name of the key that the stream belongs to.
+        has_called: Whether it is a run that may have made calls: its request must not be answered by another run.
         intake: Receives the responses of the upstreams.
         metrics: The figures of the stream. None before its end.
         model: The name of the model that the client requested.
@@ -152,6 +153,7 @@ class Session(ReadStream):
         self.caller = spec.caller
         self.model = spec.model.name
         self.metrics = None
+        self.has_called = False
         self._runner = runner
         self._clock = clock
         self._stream = spec.model.stream
@@ -209,6 +211,7 @@ class Session(ReadStream):
         """Goes on with the stream of a worker that is gone: rule 7."""
         if self._run is not None:
             self.relay.resume_run(said)
+            self.attempts.take_over()
             return
         lost = lost_worker()
         announced: Event = {"type": "warning", "reason": TAKEN_OVER}
@@ -229,8 +232,8 @@ class Session(ReadStream):
 
     @property
     def has_content(self) -> bool:
-        """Whether any content has been written, even if it is void now."""
-        return self.relay.delivered or self.relay.has_sent_delta
+        """Whether any content has been written, even if it is void now, or calls may have been made."""
+        return self.relay.delivered or self.relay.has_sent_delta or self.has_called
 
     @property
     def is_refused(self) -> bool:

@@ -845,6 +845,7 @@ class Engine(EngineCallbacks):
             if publication is not None and self.takeovers.lets_go(session, publication.log):
                 self.leave_to_other(session.stream_id)
                 logs.append(publication.log)
+                self.durable.refuse_whole(publication.log, _stopped())
         return self.store.let_go(logs)
 
     def _end_transfers(self) -> None:

@@ -18,8 +18,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    the stream to another one, and so do upstreams whose connections are all in use. A limit of its key ends it if it
    refuses it twice: at first, another worker that asks for the stream may have its place. A run that waits for
    approvals waits for a place of its key, too. The places and reservations of the lost worker are released.
-6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
-   who cannot follow, get the error, and ask again.
+6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Clients of whole answers, who
+   cannot follow, get the error, and ask again. The answers end, but for those of runs: their calls were made.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from gai_fast.net.attempts.records import (
     NATIVE_VERSION,
     NO_REQUEST,
     ROUTE_VERSION,
+    RUN_VERSION,
     VERSION,
     RequestRecord,
     RouteRecord,
@@ -182,7 +183,7 @@ class TakeOvers:
         model = self._targets.settings.model(log.header.model)
         if not self._host.store.keeps_requests or log.request is None or log.lost:
             return False
-        if model is None or session.relay.is_over or session.spec.hold:
+        if model is None or session.relay.is_over or (session.spec.hold and session.spec.run is None):
             return False
         if session.spec.run is not None or not session.has_content:
             return True
@@ -224,7 +225,7 @@ class TakeOvers:
         """Returns the record of a run that begins here, which may wait, and which no other worker goes on with. None if
         it waits in its session.
         """
-        if spec.recorded_run is None or not spec.recorded_run.asks:
+        if spec.recorded_run is None or not spec.recorded_run.asks or spec.hold:
             return None
         record = self.record_of(spec, is_shared=False)
         return record if record is not None and len(record) <= LIMITS.parked_request else None
@@ -239,7 +240,7 @@ class TakeOvers:
         header, request = spec.log_header, spec.request
         if header is None or spec.credential is not None or not (header.format == NATIVE or spec.hold):
             return None
-        if spec.run is not None and (spec.recorded_run is None or spec.hold):
+        if spec.run is not None and spec.recorded_run is None:
             return None
         route, kept = None, None if spec.keeping is None else spec.keeping.recorded()
         given: Request | dict[str, Any]
@@ -602,7 +603,7 @@ class TakeOvers:
 def _version_of(spec: StreamSpec, route: RouteRecord | None) -> int:
     """Returns the version of the record of a stream that begins."""
     if spec.recorded_run is not None:
-        return VERSION
+        return VERSION if spec.hold else RUN_VERSION
     return NATIVE_VERSION if route is None else ROUTE_VERSION
 
 
@@ -755,7 +756,7 @@ def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of
         return EndsInstead()
     if version > VERSION:
         raise NotYet
-    all_of_them = all_of_them or version == VERSION or any(_RESET in piece for piece in backlog.pieces)
+    all_of_them = all_of_them or version >= RUN_VERSION or any(_RESET in piece for piece in backlog.pieces)
     said = _events_of(backlog.pieces, all_of_them=all_of_them)
     if any(event["type"] in _ENDS for event in said):
         return EndsInstead()

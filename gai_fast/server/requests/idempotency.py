@@ -9,7 +9,7 @@ decides which request gets a key; `passages.py` starts and follows streams.
    response, with `idempotent-replayed: true`.
 3. A stream that ends unfinished and without content frees its key. It does so at its end, and also when a request finds
    the key, because its worker may have died in between. An exception before the stream starts frees the key too, such
-   as a refusal by a limit of the caller.
+   as a refusal by a limit of the caller. A run that may have made calls keeps its key.
 4. Nothing is generated twice for a key: if the response is no longer kept, the request is refused.
 """
 
@@ -28,6 +28,8 @@ from gai_fast.server.requests.fingerprint import Fingerprints
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Answered, Gate, Passage
 from gai_fast.stores import Claim, Store, StreamLog
+from gai_fast.stores.backend import StoreError
+from gai_fast.stores.health import out_of_reach
 
 KEY_HEADERS: Final = ("idempotency-key", "x-idempotency-key")
 TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~:/-]+")
@@ -120,13 +122,26 @@ class IdempotencyKeys:
                 text = "this idempotency key belongs to another request: use a new one"
                 raise Error("invalid_request", text, reason="idempotency_mismatch", status=422)
             log = await self._find(standing.stream_id)
-            if not _ended_without_content(log) or tries == _TRIES:
+            if not _ended_without_content(log) or tries == _TRIES or await self._may_have_called(log):
                 break
             await store.release(key, standing.stream_id, caller)
         response = passage.response()
         response.headers = _REPLAYED
         response.stream_id = log.header.stream_id
         return Answered(passage.follow(log))
+
+    async def _may_have_called(self, log: StreamLog) -> bool:
+        """Returns whether a stream is a run whose calls must not be made again: the log of a lost worker may lack them.
+
+        Raises:
+            Error: The store is out of reach.
+        """
+        from gai_fast.net.runs.run_records import may_have_called  # most requests find no such stream
+
+        try:
+            return await may_have_called(self._store.records, log.header.stream_id)
+        except StoreError:
+            raise out_of_reach() from None
 
     def started(self, passage: Passage) -> None:
         """Frees the key of a request whose stream has not started, or once that ends without content: rule 3.
@@ -178,8 +193,8 @@ class _ClaimRelease:
         """Does nothing."""
 
     def ended(self) -> None:
-        """Releases the key if the stream ended unfinished and without content."""
-        if _ended_without_content(self._log):
+        """Releases the key if the stream ended unfinished and without content, and in this worker."""
+        if not self._log.is_left and _ended_without_content(self._log):
             header = self._log.header
             self._store.abandon(self._key, header.stream_id, header.caller)
 

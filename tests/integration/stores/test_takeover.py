@@ -421,6 +421,41 @@ async def test_streams_wait_for_a_connection_to_their_upstream(net: Net, folder:
     assert len(mock.requests) == 4
 
 
+async def test_streams_wait_for_a_connection_that_another_worker_has(net: Net, folder: Path, url: str) -> None:
+    """A stream of the surviving server has its one connection; a worker does not know what another one has."""
+    async with Mock(deltas=60, rate=0) as mock:
+        configure(folder, mock)
+        text = await whole(mock, net, folder)
+        mock.rate = 30
+        configure(folder, mock, more='[stream]\non_midstream_failure = "continue"\n')
+        config, arguments = folder / "gai-fast.toml", ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first:
+            config.write_text(
+                config.read_text().replace("[[model]]", "max_connections = 1\npool_wait = 0.1\n[[model]]")
+            )
+            async with serving(net, folder, *arguments, "--workers", "2") as second:
+                begun = [await get(first.host, "/api/v1/streams", BODY) for _ in range(2)]
+                paths = [f"/api/v1/streams/{json.loads(each.partition(EMPTY_LINE)[2])['id']}" for each in begun]
+                await until_answered(partial(is_asked, mock, 2))
+                await asyncio.sleep(0.5)  # some of both is stored
+                mock.deltas, mock.rate = 600, 5
+
+                async def is_busy() -> bool:
+                    await get(second.host, "/api/v1/streams", BODY)
+                    await asyncio.sleep(0.2)
+                    return len(mock.requests) > 2
+
+                await until_answered(is_busy)
+                first.process.kill()
+                await first.ended()
+                following = [asyncio.create_task(get(second.host, path)) for path in paths]
+                await asyncio.sleep(2)  # longer than a request waits
+                mock.deltas, mock.rate = 60, 0
+                got = [frames(each) for each in await asyncio.gather(*following)]
+    assert [said(each) for each in got] == [text] * 2
+    assert [each[-2][1].get("continued") for each in got] == ["verified"] * 2
+
+
 async def test_three_workers_may_be_lost_and_nothing_of_the_request_stays(
     net: Net, folder: Path, url: str, make_backend: MakeBackend
 ) -> None:

@@ -526,7 +526,7 @@ async def test_a_record_of_a_later_release_is_left_to_its_workers_unless_it_only
         return await engine.takeovers.going_on(log, Owner("lost", 1), 1 + NUMBER, changed)
 
     assert isinstance(await found(more={"a": 1}), GoesOn)
-    for change in ({"version": 4}, {"version": 4, "request": None, "dialect": 7}):
+    for change in ({"version": 5}, {"version": 5, "request": None, "dialect": 7}):
         with pytest.raises(NotYet):
             await found(**change)
     assert await found(version=0) == await found(version="x") == EndsInstead()

@@ -1,0 +1,126 @@
+"""The events of a run whose answer is whole, as its record has them: its log is empty before the end.
+
+A worker that goes on with such a run gives them to the answer again, in place of a log's events.
+
+1. They are kept with the turns of the run: each is written once.
+2. Adjacent deltas are kept as one.
+3. Events that no whole answer shows are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+
+from gai_fast.kernels import Piece, encode_json
+from gai_fast.model.events import DELTAS, Event
+from gai_fast.net.attempts.spec import Output
+from gai_fast.net.logs.view import read_event
+from gai_fast.net.runs.run_state import decode_parts, encode_parts
+
+_UNSEEN: Final = frozenset({"tool.progress", "json.snapshot"})
+"""Types of events that no whole answer shows: rule 3."""
+
+
+class ToldEvents:
+    """The output of a run whose answer is whole.
+
+    Args:
+        inner: The encoder of the answer.
+    """
+
+    def __init__(self, inner: Output) -> None:
+        self._inner = inner
+        self._events: list[Event] = []
+        self._texts: list[str] = []  # of the last event, if it is a delta
+
+    def event(self, event: Event) -> None:
+        """Works as `EventSink.event`."""
+        self._inner.event(event)
+        kind = event["type"]
+        if kind in _UNSEEN:
+            return
+        whole = cast("dict[str, Any]", {**event})
+        whole.pop("seq", None)
+        key = DELTAS.get(kind)
+        text = "" if key is None or "logprobs" in whole else whole.pop(key, "")
+        if self._texts and whole == self._events[-1]:
+            self._texts.append(text)
+            return
+        self._end_delta()
+        self._events.append(cast("Event", whole))
+        if text:
+            self._texts.append(text)
+
+    def recall(self, events: Sequence[Event]) -> None:
+        """Gives the answer the events of the worker that is gone."""
+        for event in events:
+            self._inner.event(event)
+
+    def take(self) -> list[Event]:
+        """Returns the events since the last call."""
+        self._end_delta()
+        events, self._events = self._events, []
+        return events
+
+    def _end_delta(self) -> None:
+        if self._texts:
+            last = cast("dict[str, Any]", self._events[-1])
+            last[DELTAS[last["type"]]] = "".join(self._texts)
+            self._texts.clear()
+
+    # -- the encoder (`Output`) --
+
+    def heartbeat(self) -> None:
+        """Works as `Output.heartbeat`."""
+        self._inner.heartbeat()
+
+    def take_pieces(self) -> Sequence[Piece]:
+        """Works as `Output.take_pieces`."""
+        return self._inner.take_pieces()
+
+
+class _Added(msgspec.Struct):
+    told: list[msgspec.Raw]
+    parts: msgspec.Raw = msgspec.Raw()  # empty without any
+
+
+_read: Final = msgspec.json.Decoder(_Added).decode
+
+
+def encode_told(told: Sequence[Event], parts: Sequence[Mapping[str, Any]] | None) -> bytes:
+    """Returns what a run has added, for a record.
+
+    Args:
+        told: The output of `ToldEvents.take`.
+        parts: The parts of a turn that has ended, as for `encode_parts`. None if none has.
+
+    Raises:
+        ValueError: As `encode_parts`.
+    """
+    written = b'{"told":' + encode_json(told)
+    return written + b"}" if parts is None else b'%b,"parts":%b}' % (written, encode_parts(parts))
+
+
+def decode_told(added: Sequence[bytes]) -> tuple[list[Event], list[list[dict[str, Any]]]]:
+    """Returns the events of a run, and the parts of its turns.
+
+    Args:
+        added: The outputs of `encode_told`.
+
+    Raises:
+        ValueError: They are none.
+    """
+    told: list[Event] = []
+    turns: list[list[dict[str, Any]]] = []
+    try:
+        for each in added:
+            found = _read(each)
+            told += [read_event(bytes(event)) for event in found.told]
+            if bytes(found.parts):
+                turns.append(decode_parts(bytes(found.parts)))
+    except (KeyError, TypeError):
+        raise ValueError("not events of a run") from None
+    return told, turns
