@@ -59,6 +59,19 @@ def is_made(number: int) -> bool:
     return len(made) == number
 
 
+def has_streams(gateway: Gateway, number: int) -> bool:
+    return gateway.streams == number
+
+
+ONE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+ENDS_AFTER_ONE = (ONE, [{"step": 1, "provider": "openai-compatible", "model": "mock", "usage": ONE, "tool_calls": 1}])
+
+
+def told(finish: dict[str, Any]) -> tuple[Any, Any]:
+    """Returns what the end of a run says of its turns."""
+    return finish.get("usage"), finish.get("steps")
+
+
 class Figures:
     """A `MetricsSink`."""
 
@@ -140,7 +153,7 @@ async def test_a_waiting_run_that_is_cancelled_ends_and_asks_no_longer(net: Net,
         assert (answer.status, answer.json) == (202, {"id": run.stream_id, "state": "cancelled"})
     finish = last(await run.end(), "finish")
     assert (finish["finish_reason"], finish.get("reason")) == ("cancelled", "key_revoked" if who == "revoked" else None)
-    assert finish["usage"] == {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    assert told(finish) == ENDS_AFTER_ONE
     state = await state_of(run)
     assert (state["state"], state["usage"]) == ("cancelled", finish["usage"])
     await until_answered(lambda: is_listed(gateway, 0))
@@ -177,6 +190,34 @@ async def test_a_run_that_is_cancelled_as_it_goes_on_starts_no_second_time(
     kinds = [event["type"] for event in events]
     assert (kinds.count("start"), kinds.count("step.start")) == (1, 1)
     assert last(events, "finish")["finish_reason"] == "cancelled"
+    assert told(last(events, "finish")) == ENDS_AFTER_ONE
+
+
+@on_uvloop
+async def test_the_end_of_a_cancelled_run_says_the_same_wherever_it_is(net: Net) -> None:
+    """In its session, and as it waits: its first call was made, and its second turn asks for another one."""
+    ends = []
+    price = Price(10**12, 10**12, 10**12, 10**12, 10**12)
+    for size in (1, LIMITS.parked_request):  # this one waits in its session
+        model = Model(ASK, ["More? ", ("pay", {"euros": 8})], ["Done."])
+        more = {"runs": RunSettings(), "keys": KEYS}
+        gateway = await gateway_of(
+            net, model, function_tool(pay, approve=True), of_stream={"price": price}, of_gateway=more
+        )
+        steps: list[int] = []
+        gateway.running.engine.runs.note_steps = steps.append
+        run = await Run.begun(gateway, {**M, "query": "q" * size})
+        assert (await run.decide()).status == 200
+        await run.response.until(b'"euros":8},"digest"')
+        await until(partial(has_streams, gateway, int(size > 1)))
+        assert (await gateway.ask("DELETE", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)).status == 202
+        finish = last(await run.end(), "finish")
+        ends.append((told(finish), [*finish], steps))
+    assert ends[0] == ends[1]
+    (usage, told_steps), _, steps = ends[0]
+    assert (usage["total_tokens"], usage["cost"]["amount"]) == (30, 30e-6)
+    turns = [(each["step"], each["usage"]["total_tokens"], each["tool_calls"]) for each in told_steps]
+    assert (turns, steps) == ([(1, 15, 1), (2, 15, 1)], [2])
 
 
 @on_uvloop

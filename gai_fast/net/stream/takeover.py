@@ -27,7 +27,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
@@ -72,7 +72,7 @@ from gai_fast.processors import Chain
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Backlog, LogHeader, Store, StreamLog
-from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
+from gai_fast.stores._base import NOTHING_TOLD, EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
 from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
 
@@ -295,17 +295,33 @@ class TakeOvers:
                 upstreams are in use; or only workers of a later release go on with the stream; or it is a run that
                 waits, and this process is about to stop.
         """
-        found = await self._prepared(log, owner, number, record)
+        told = await self.told_of(log.header.stream_id, record)
+        found = await self._prepared(log, owner, number, record, told)
         if isinstance(found, EndsInstead):
-            return found
+            return found._replace(told=told)
         begin = partial(self._begin_as, found.begin, found.outcome, log, found.kept)
-        return GoesOn(begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller))
+        return GoesOn(begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller), told)
 
-    async def waking(self, log: StreamLog) -> GoesOn | EndsInstead:
+    async def told_of(self, stream_id: str, record: bytes) -> Mapping[str, Any]:
+        """Returns what the end of a stream says of it; as `stores.mirror.ToldOf`. Empty if it is no run.
+
+        Raises:
+            StoreError: The store fails.
+        """
+        tools = self._host.run_tools
+        try:
+            kept = decode(record) if tools is not None and version_of(record).version == VERSION else None
+        except (Error, ValueError):
+            return NOTHING_TOLD
+        run = None if kept is None else kept.run
+        return NOTHING_TOLD if tools is None or run is None else await tools.told(stream_id, run)
+
+    async def waking(self, log: StreamLog, told: Mapping[str, Any]) -> GoesOn | EndsInstead:
         """Goes on with a run of this worker that has waited, behind its last event; as `runs.waiting_runs.Waking`.
 
         Args:
             log: Its log.
+            told: What its end says.
 
         Raises:
             NoRoom: As `going_on`.
@@ -315,12 +331,14 @@ class TakeOvers:
         record = await self._host.store.request_of(log)
         if not record:
             return EndsInstead()
-        found = await self._prepared(log, Owner("", log.takeovers + 1), 0, record)
+        found = await self._prepared(log, Owner("", log.takeovers + 1), 0, record, told)
         if isinstance(found, EndsInstead):
             return found
         return GoesOn(found.begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller))
 
-    async def _prepared(self, log: StreamLog, owner: Owner, number: int, record: bytes) -> _Prepared | EndsInstead:
+    async def _prepared(
+        self, log: StreamLog, owner: Owner, number: int, record: bytes, told: Mapping[str, Any]
+    ) -> _Prepared | EndsInstead:
         """Prepares that a stream goes on, with a place and a reservation; as `going_on`.
 
         Args:
@@ -328,6 +346,7 @@ class TakeOvers:
             owner: As for `going_on`.
             number: As for `going_on`. 0 for a run of this worker that has waited.
             record: As for `going_on`.
+            told: What the end of a run says.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
@@ -361,7 +380,7 @@ class TakeOvers:
                     return EndsInstead()
                 if number and self.is_draining and waits(log):
                     raise NotYet
-                run = tools.go_on(spec, header.stream_id, kept.run, said, is_own=not number)
+                run = tools.go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
             if not number:
@@ -381,7 +400,7 @@ class TakeOvers:
         refusal = await self._admitted(header, kept, owner, waits_on=not number or (run is not None and waits(log)))
         if refusal is not None:
             return refusal
-        begin = partial(self._begin, spec, context, log, said, number, piece, run)
+        begin = partial(self._begin, spec, context, log, said, number, piece, run, told)
         return _Prepared(begin, _outcome_of(spec, said), kept_by(gap))
 
     async def _admitted(
@@ -455,6 +474,7 @@ class TakeOvers:
         number: int,
         piece: bytes,
         run: Callable[[int], Callable[[Session, StreamSpec], StreamRun]] | None,
+        told: Mapping[str, Any],
         taken: TakeOver,
     ) -> bool:
         """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
@@ -465,7 +485,7 @@ class TakeOvers:
             publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
         except Error as error:
             self._host.cancel_admission(header.stream_id, header.caller)
-            end = closing_of(log, number, False, error)
+            end = closing_of(log, number, EndsInstead(error, told=told))
             if end.piece:
                 log.append(end.piece, end.last_seq)
             log.end(end.ending)
