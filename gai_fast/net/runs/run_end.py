@@ -1,6 +1,7 @@
 """What the end of a run says of its turns, whether it runs, waits, goes on, or nobody has it. Sans-IO.
 
-1. A `finish` has `usage` and `steps`, an `error` has `usage`. Turns that have not ended have no usage.
+1. A `finish` has `usage` and `steps`, an `error` has `usage`. Turns that have not ended have no usage, and one of which
+   no event was sent is no step.
 2. A step counts the calls that the gateway makes, or answers because nobody has offered their tool.
 """
 
@@ -25,10 +26,11 @@ def told_of(
     Args:
         steps: Its turns.
         usages: The usage of each turn that has ended.
-        providers: Provider and model of each turn.
+        providers: Provider and model of each turn that has begun.
         client_tools: The names of the client's tools.
     """
-    told = [_step_of(step, usages, providers, client_tools) for step in steps]
+    begun = [step for step in steps if step.number in providers]
+    told = [_step_of(step, usages, providers[step.number], client_tools) for step in begun]
     return {"usage": usage_of_all(usages), "steps": told}
 
 
@@ -51,12 +53,11 @@ def told_of_state(state: bytes, client_tools: Collection[str]) -> dict[str, Any]
 def _step_of(
     step: RunStep,
     usages: Sequence[dict[str, Any]],
-    providers: Mapping[int, tuple[str, str]],
+    named: tuple[str, str],
     client_tools: Collection[str],
 ) -> dict[str, Any]:
     at = step.number - 1
-    provider, model = providers.get(step.number, ("", ""))
-    found: dict[str, Any] = {"step": step.number, "provider": provider, "model": model}
+    found: dict[str, Any] = {"step": step.number, "provider": named[0], "model": named[1]}
     if at < len(usages):
         found["usage"] = usages[at]
     own = [call for call in step.calls if call.tool is not None or call.name not in client_tools]

@@ -17,7 +17,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
    the stream to another one, and so do upstreams whose connections are all in use. A limit of its key ends it if it
    refuses it twice: at first, another worker that asks for the stream may have its place. A run that waits for
-   approvals waits for a place of its key, too. The places and reservations of the lost worker are released.
+   approvals waits for a place of its key, too, and needs no reservation: its next turn does. The places and
+   reservations of the lost worker are released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Whole answers end: their clients,
    who cannot follow, get the error, and ask again.
 """
@@ -41,6 +42,7 @@ from gai_fast.formats._base import ItemMark
 from gai_fast.guards.input import LetThrough
 from gai_fast.guards.restore import Placeholders
 from gai_fast.ledger import Ledger, Reservation
+from gai_fast.ledger._base import NAMES, SPEND
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
 from gai_fast.model.limits import OTHER, SHARED
@@ -424,7 +426,7 @@ class TakeOvers:
         is_admitted = False
         try:
             await self._take_place(stream_id, caller)
-            await host.ledger.take_on(caller, stream_id, Reservation(*kept.reserved), owner.worker)
+            await self._reserve(header, Reservation(*kept.reserved), owner, asks_later=waits_on)
             is_admitted = True
         except Error as refused:
             if refused.code != "rate_limited":
@@ -436,6 +438,26 @@ class TakeOvers:
             if not is_admitted:
                 host.cancel_admission(stream_id, caller)
         return None
+
+    async def _reserve(self, header: LogHeader, reservation: Reservation, owner: Owner, *, asks_later: bool) -> None:
+        """Admits a stream by the limits of its key.
+
+        Args:
+            header: Describes the stream.
+            reservation: What was reserved for it.
+            owner: As for `going_on`.
+            asks_later: Whether it reserves nothing if that is refused: its next turn asks again, and ends it.
+
+        Raises:
+            Error: As `Ledger.take_on`.
+        """
+        take_on = partial(self._host.ledger.take_on, header.caller, header.stream_id)
+        try:
+            await take_on(reservation, owner.worker)
+        except Error as refused:
+            if refused.reason != NAMES[SPEND] or not asks_later:
+                raise
+            await take_on(Reservation(0, 0), owner.worker)
 
     def _is_refused_again(self, stream_id: str, epoch: int) -> bool:
         """Notes that a limit of its key refuses a stream. Returns whether it has done so before, for the same owner."""

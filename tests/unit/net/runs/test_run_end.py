@@ -28,7 +28,7 @@ def in_its_third_turn() -> ToolRun:
 
 def test_the_record_of_a_run_tells_the_same_as_the_run() -> None:
     """The last turn has not ended, and its call is the client's."""
-    run, providers = in_its_third_turn(), {1: ("openai", "gpt"), 2: ("openai", "")}
+    run, providers = in_its_third_turn(), {1: ("openai", "gpt"), 2: ("openai", ""), 3: ("", "")}
     told = told_of(run.steps, [TURN, TURN], providers, {"own"})
     assert told == {
         "usage": SUM,
@@ -38,6 +38,9 @@ def test_the_record_of_a_run_tells_the_same_as_the_run() -> None:
             {"step": 3, "tool_calls": 0},
         ],
     }
+    del providers[3]
+    told = told_of(run.steps, [TURN, TURN], providers, {"own"})
+    assert len(told["steps"]) == 2, "no event of the third one was sent"
     finish: Any = {"type": "finish", "finish_reason": "tool_calls"}
     state = encode_state(run, RunMemory({}, finish, [dict(TURN), dict(TURN)], providers, 1.0))
     assert told_of_state(state, ["own"]) == told
