@@ -19,8 +19,7 @@ from typing import Any, Final
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.runs.run_approvals import ENDED, ApprovalDesk
-from gai_fast.net.runs.run_records import LostRun
+from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timer, Timers
@@ -138,7 +137,7 @@ class WaitingRuns:
         if waiting is None:
             return False
         self.forget(stream_id)
-        waiting.desk.start(self._withdraw(waiting))
+        waiting.desk.withdraw(waiting.log, waiting.log.takeovers + 1, waiting.approvals, is_own=True)
         self._end(waiting, EndsInstead(error, is_cancelled))
         return True
 
@@ -195,16 +194,3 @@ class WaitingRuns:
         error = Error("internal", "the gateway failed to go on with this stream")
         if not self.end(waiting.log.header.stream_id, error, is_cancelled=False) and not waiting.log.is_over:
             self._end(waiting, EndsInstead(error))
-
-    async def _withdraw(self, waiting: _WaitingRun) -> None:
-        header, records = waiting.log.header, waiting.desk.records
-        try:
-            found = await records.take_over(header.stream_id, header.caller, waiting.log.takeovers + 1, is_own=True)
-            for approval_id in waiting.approvals:
-                await records.decide(approval_id, ENDED)
-            if found is not None:
-                await found[0].close()
-        except LostRun:
-            return
-        except StoreError as problem:
-            _log.warning("stream %s: what is kept of its run expires: %s", header.stream_id, problem)

@@ -65,7 +65,7 @@ from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
-from gai_fast.net.runs.run_state import waits
+from gai_fast.net.runs.run_state import asked_in, waits
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
@@ -402,7 +402,8 @@ class TakeOvers:
         refusal = await self._admitted(header, kept, owner, waits_on=not number or (run is not None and waits(log)))
         if refusal is not None:
             return refusal
-        begin = partial(self._begin, spec, context, log, said, number, piece, run, told)
+        key_refused = partial(self._key_refused, kept, header.caller)
+        begin = partial(self._begin, spec, context, log, said, number, piece, run, told, key_refused)
         return _Prepared(begin, _outcome_of(spec, said), kept_by(gap))
 
     async def _admitted(
@@ -421,8 +422,9 @@ class TakeOvers:
                 the first time.
         """
         host, stream_id, caller = self._host, header.stream_id, header.caller
-        if kept.is_stored_key and not self.key_home(caller):
-            return EndsInstead(Error("unauthorized", "the key of this stream was revoked", reason=REVOKED), True)
+        refusal = self._key_refused(kept, caller)
+        if refusal is not None:
+            return refusal
         is_admitted = False
         try:
             await self._take_place(stream_id, caller)
@@ -457,7 +459,7 @@ class TakeOvers:
         except Error as refused:
             if refused.reason != NAMES[SPEND] or not asks_later:
                 raise
-            await take_on(Reservation(0, 0), owner.worker)
+            await take_on(None, owner.worker)
 
     def _is_refused_again(self, stream_id: str, epoch: int) -> bool:
         """Notes that a limit of its key refuses a stream. Returns whether it has done so before, for the same owner."""
@@ -497,23 +499,41 @@ class TakeOvers:
         piece: bytes,
         run: Callable[[int], Callable[[Session, StreamSpec], StreamRun]] | None,
         told: Mapping[str, Any],
+        key_refused: Callable[[], EndsInstead | None],
         taken: TakeOver,
     ) -> bool:
-        """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
+        """Goes on with a stream that this worker owns, or ends it if it cannot."""
         header = log.header
         if run is not None:
             spec.run = run(taken.epoch)
-        try:
-            publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
-        except Error as error:
-            self._host.cancel_admission(header.stream_id, header.caller)
-            end = closing_of(log, number, EndsInstead(error, told=told))
-            if end.piece:
-                log.append(end.piece, end.last_seq)
-            log.end(end.ending)
-            return False
-        context.metrics = publication.measured  # of a whole answer
-        return True
+        refusal = key_refused()  # the key may have been revoked since
+        if refusal is None:
+            try:
+                publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
+                context.metrics = publication.measured  # of a whole answer
+                return True
+            except Error as error:
+                refusal = EndsInstead(error)
+        self._host.cancel_admission(header.stream_id, header.caller)
+        end = closing_of(log, number, refusal._replace(told=told))
+        if end.piece:
+            log.append(end.piece, end.last_seq)
+        log.end(end.ending)
+        self._withdraw(log, taken.epoch, is_own=not number)
+        return False
+
+    def _key_refused(self, kept: RequestRecord, caller: str) -> EndsInstead | None:
+        """Returns the end of a stream whose key was revoked. None if it was not."""
+        if not kept.is_stored_key or self.key_home(caller):
+            return None
+        return EndsInstead(Error("unauthorized", "the key of this stream was revoked", reason=REVOKED), True)
+
+    def _withdraw(self, log: StreamLog, epoch: int, *, is_own: bool = False) -> None:
+        """Removes what is kept of a run that has ended, and lists its approvals no longer. Does nothing for others."""
+        tools = self._host.run_tools
+        asked = [] if tools is None else asked_in(log)
+        if tools is not None and asked:
+            tools.desk.withdraw(log, epoch, asked, is_own=is_own)
 
     # -- sight --
 
@@ -545,6 +565,7 @@ class TakeOvers:
         """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
         outcome: _Outcome = "refused" if is_refused else "closed"
         _tell(log, outcome, kept, taken)
+        self._withdraw(log, taken.epoch)
         self._count(log, outcome)
 
     def ended(self, session: Session, outcome: Outcome) -> None:
