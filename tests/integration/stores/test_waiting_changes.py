@@ -50,7 +50,7 @@ class Scene:
 
     @classmethod
     async def waiting(cls, net: Net, folder: Path, place: str, **of_key: Any) -> Scene:
-        """Returns a run of a key of the store, which waits. A token costs a millionth, if the key has a limit of spend."""
+        """Returns a run of a key of the store, which waits. A token costs a millionth if the key has a limit."""
         model = Model(["Shall I? ", ("pay", {"euros": 7})], ["Done."])
         upstream = await net.upstream(model.handle)
         price = Price(10**12, 10**12, 10**12, 10**12, 10**12) if of_key else None
