@@ -190,15 +190,9 @@ class UpstreamAnswer:
 
     def recall_turns(self, usages: Sequence[dict[str, Any]]) -> None:
         """Notes the usage of turns that were charged before: their costs are told, and not charged again."""
-        former: dict[str, Any] = {}
-        charges: list[Charge] = []
-        for usage in usages:
-            cost = usage.get("cost")
-            if cost is not None:
-                charges.append(Charge("", "", amount_of(cost["amount"]) or 0, cost["currency"]))
-            former = sum_of(former, {name: each for name, each in usage.items() if name != "cost"})
+        former, charges = _sum_of_turns(usages)
         self.former = self.recalled = former or None
-        self.recalled_charges = tuple(charges)
+        self.recalled_charges = charges
 
     def learn_for(self, deltas: DeltaSink | None) -> None:
         """Enables copied deltas for a sink. `None` if deltas may not be copied."""
@@ -548,16 +542,19 @@ class UpstreamAnswer:
         account, usage = self.account, event.get("usage")
         if usage:
             event["usage"] = usage = self._measured(usage, self.characters, "estimated")
-        if account is None:
+        if account is None and self.former is None:
             return event
-        account.bill.give_up_others(account)
-        if usage:
-            event["usage"] = usage = account.with_searches(usage, self.adapter.searches)
-        account.close(self._usage_at(event, usage, account), self.adapter.own_cost)
+        charges = self.recalled_charges
+        if account is not None:
+            account.bill.give_up_others(account)
+            if usage:
+                event["usage"] = usage = account.with_searches(usage, self.adapter.searches)
+            account.close(self._usage_at(event, usage, account), self.adapter.own_cost)
+            charges += account.bill.charges
         if self.former is not None:
             usage, self.former = sum_of(self.former, usage or {}), None
         if usage:
-            event["usage"] = _with_cost(usage, self.recalled_charges + account.bill.charges)
+            event["usage"] = _with_cost(usage, charges)
         return event
 
     def settled_turn(self, finish: Event, first: int) -> Event:
@@ -665,6 +662,24 @@ class UpstreamAnswer:
         if account is not None:
             account.bill.absurd_tokens = max(account.bill.absurd_tokens, absurd_count(usage, most_tokens(known)))
         return completed(usage, known, source)
+
+
+def usage_of_all(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the usage of some turns together, with their cost; as `UpstreamAnswer.usage_of_turns`."""
+    former, charges = _sum_of_turns(usages)
+    return _with_cost(former, charges) if former else {}
+
+
+def _sum_of_turns(usages: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], tuple[Charge, ...]]:
+    """Returns the tokens of some turns together, and the cost of each."""
+    former: dict[str, Any] = {}
+    charges: list[Charge] = []
+    for usage in usages:
+        cost = usage.get("cost")
+        if cost is not None:
+            charges.append(Charge("", "", amount_of(cost["amount"]) or 0, cost["currency"]))
+        former = sum_of(former, {name: each for name, each in usage.items() if name != "cost"})
+    return former, tuple(charges)
 
 
 def _with_cost(usage: dict[str, Any], charges: Sequence[Charge]) -> dict[str, Any]:

@@ -770,6 +770,11 @@ def calls_of_record(record: Mapping[str, Any]) -> list[RunCall]:
     return [call for call in _read_record(record)["steps"][-1].calls if call.tool is not None]
 
 
+def steps_of_record(record: Mapping[str, Any]) -> list[RunStep]:
+    """Returns the turns of a record. Arguments and exceptions as for `calls_of_record`."""
+    return _read_record(record)["steps"]
+
+
 def _record_of(step: RunStep) -> dict[str, Any]:
     """Returns the record of a turn. What models and tools have sent is not copied: it may be deep."""
     return {**_members(step), "calls": [_record_of_call(call) for call in step.calls]}

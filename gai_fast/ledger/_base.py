@@ -110,6 +110,7 @@ class Demand(NamedTuple):
         taken_from: The worker that has run the stream, and is gone. The places and reservations of that worker are
             released. Limits over a time do not count the request again. They count the tokens of the new attempts, and
             keep the estimate of a worker that was killed. None for a stream that begins.
+        asks_later: Whether it reserves nothing yet, whatever is left of the spend.
     """
 
     tokens: int = 0
@@ -118,6 +119,7 @@ class Demand(NamedTuple):
     expected: int = 0
     is_counted: bool = True
     taken_from: str | None = None
+    asks_later: bool = False
 
 
 NO_DEMAND: Final = Demand()

@@ -235,13 +235,13 @@ class Ledger(ABC):
             return NO_DEMAND.reservation
         return Reservation(ticket.demand.reservation.least, ticket.reserved)
 
-    async def take_on(self, caller: str, stream_id: str, reservation: Reservation, worker: str) -> None:
+    async def take_on(self, caller: str, stream_id: str, reservation: Reservation | None, worker: str) -> None:
         """Admits a stream that has begun in another worker, which is gone. A key that is unknown here has no limits.
 
         Args:
             caller: The caller's name.
             stream_id: The stream's id.
-            reservation: As `reservation_of` returned it there.
+            reservation: As `reservation_of` returned it there. None if it reserves nothing before it asks for more.
             worker: The other worker's name.
 
         Raises:
@@ -251,7 +251,8 @@ class Ledger(ABC):
         limits = self._limits.get(figure_label(caller))
         if limits is not None:
             key = KeySettings(caller, (), limits=limits)
-            await self.take(key, stream_id, Demand(0, reservation, taken_from=worker))
+            wanted = NO_DEMAND.reservation if reservation is None else reservation
+            await self.take(key, stream_id, Demand(0, wanted, taken_from=worker, asks_later=reservation is None))
 
     def grow(self, stream_id: str, reservation: Reservation, then: Grown) -> None:
         """Reserves more for a stream under way, whose reservation is used up.
@@ -562,7 +563,7 @@ def _bounded(demand: Demand, caps: Caps) -> Demand:
         tokens, expected = caps.tokens, caps.tokens - min(tokens - expected, caps.tokens)
     most = 0 if caps.spend is None else caps.spend + 1
     reservation = Reservation(min(least, most), min(amount, most))
-    return Demand(tokens, reservation, expected=expected, taken_from=demand.taken_from)
+    return Demand(tokens, reservation, expected=expected, taken_from=demand.taken_from, asks_later=demand.asks_later)
 
 
 _WINDOWS: Final = tuple(each.window for each in RATE_LIMITS)

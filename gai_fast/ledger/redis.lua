@@ -146,7 +146,7 @@ local function decide(state, caps, demand)
     local left, least = caps.spend - state.spent - held, tonumber(reservation[1])
     reserved = tonumber(reservation[2])
     if reserved > left and (not is_new or held == 0) then reserved = math.max(least, left) end
-    if left <= 0 or reserved > left then return SPEND, 0, 0 end
+    if (left <= 0 or reserved > left) and not demand[7] then return SPEND, 0, 0 end
   end
   if is_new then
     local needed = live > 0 and tokens or tokens - demand[4]

@@ -14,7 +14,8 @@ Owns the rules of counting. Every store keeps this state, whichever process chan
 6. Tokens are counted by their estimate. If no stream is under way, room for the part that the request names is enough:
    the usual output of its model may be more than the whole limit.
 7. A stream whose worker is gone goes on in another one, which takes its place and its reservation. It is no further
-   request. Its tokens count in addition to the lost worker's estimate, which nobody settles.
+   request. Its tokens count in addition to the lost worker's estimate, which nobody settles. One that
+   asks later is not refused by what is spent: it asks before it costs anything.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ class KeyState:
             least, reserved = demand.reservation
             if reserved > left and (not demand.is_new or not others):  # rules 3 and 4
                 reserved = max(least, left)
-            if left <= 0 or reserved > left:
+            if (left <= 0 or reserved > left) and not demand.asks_later:
                 return Verdict(SPEND, 0.0, 0, spent)
         if not demand.is_new:
             return Verdict(GRANTED, 0.0, reserved)

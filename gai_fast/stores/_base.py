@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -142,16 +143,22 @@ class TakeOver(NamedTuple):
     waited: float
 
 
+NOTHING_TOLD: Final[Mapping[str, Any]] = MappingProxyType({})
+"""What the end of a stream says of it if nothing is known."""
+
+
 class GoesOn(NamedTuple):
     """How a stream goes on in this process.
 
     Args:
         begin: Goes on, once this process owns the copy of the stream's log.
         withdraw: Gives back what was taken for it: this process does not own the copy.
+        told: As in `EndsInstead`, if it is cancelled before it goes on.
     """
 
     begin: Callable[[TakeOver], object]
     withdraw: Callable[[], None]
+    told: Mapping[str, Any] = NOTHING_TOLD
 
 
 class EndsInstead(NamedTuple):
@@ -160,10 +167,12 @@ class EndsInstead(NamedTuple):
     Args:
         error: The error of its end. None if its worker is gone, and no other goes on.
         is_cancelled: Whether it ends as cancelled, for the reason of the error.
+        told: What its `finish` says of it, as far as that is known. An `error` has its `usage` alone.
     """
 
     error: Error | None = None
     is_cancelled: bool = False
+    told: Mapping[str, Any] = NOTHING_TOLD
 
 
 class NoRoom(GaiFastError):

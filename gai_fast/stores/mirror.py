@@ -36,6 +36,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
 from gai_fast.stores._base import (
     CALLS,
+    NOTHING_TOLD,
     EndsInstead,
     LogHeader,
     NoRoom,
@@ -68,11 +69,13 @@ class Succession(NamedTuple):
         begin: Does it.
         withdraw: Gives back what was taken for it, if this process does not become the owner.
         is_end: Whether the log only gets its end.
+        told: As in `EndsInstead`, if the stream is cancelled before it goes on.
     """
 
     begin: Begin
     withdraw: Callable[[], None]
     is_end: bool
+    told: Mapping[str, Any] = NOTHING_TOLD
 
 
 Close = Callable[[StreamLog, EndsInstead], Succession]
@@ -80,6 +83,10 @@ Close = Callable[[StreamLog, EndsInstead], Succession]
 GoOn = Callable[[StreamLog, Owner, bytes], Awaitable[Succession]]
 """Goes on with a stream, or ends it; its arguments are the log, the copy's owner and the stream's request. Raises as
 `Close`, and `NoRoom`."""
+
+
+ToldOf = Callable[[str, bytes], Awaitable[Mapping[str, Any]]]
+"""Returns what the end of a stream says of it, as in `EndsInstead`. Its arguments are the stream's id and request."""
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +130,7 @@ class Mirrors:
             Until then its followers wait.
         has_connection: Returns whether a stream of a model would find a connection to its upstream now, beside so many
             whose take-over is under way. Until then its followers wait, and those of other models do not.
+        told_of: Finds out what the end of a cancelled stream says of it. None if nothing is known.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str, alive: Alive) -> None:
@@ -130,6 +138,7 @@ class Mirrors:
         self.go_on: GoOn | None = None
         self.has_room: Callable[[int], bool] = lambda taking: True
         self.has_connection: Callable[[str, int], bool] = lambda model, taking: True
+        self.told_of: ToldOf | None = None
         self._taking: set[str] = set()  # streams that are gone on with once the store has answered
         self._claiming: set[str] = set()  # streams whose take-over the store has not answered
         self._returning: dict[str, asyncio.Task[None]] = {}  # by stream: `_return_copy`
@@ -411,7 +420,7 @@ class Mirrors:
         if mirror.is_cancelled and not mirror.is_closing and self.close_log is not None:
             next_step.withdraw()
             mirror.is_closing = True
-            next_step = self.close_log(mirror.log, EndsInstead(is_cancelled=True))
+            next_step = self.close_log(mirror.log, EndsInstead(is_cancelled=True, told=next_step.told))
         next_step.begin(TakeOver(mirror.worker, self._own, mirror.epoch + 1, time.monotonic() - mirror.kept_at))
 
     def _begin_returning(self, mirror: _Mirror) -> None:
@@ -456,7 +465,7 @@ class Mirrors:
         """Returns what follows in a log once this process owns its copy. Raises as `GoOn`."""
         log, refusal = mirror.log, EndsInstead(is_cancelled=mirror.is_cancelled)
         assert self.close_log is not None
-        if self.go_on is None or mirror.is_cancelled:
+        if self.go_on is None:
             return self.close_log(log, refusal)  # nothing is owned that cannot be closed
         try:
             request = await self._backend.request_of(log.header.stream_id)
@@ -465,7 +474,9 @@ class Mirrors:
                 raise
             self._note(problem)
             request = None
-        if request is None:
+        if request is not None and mirror.is_cancelled and self.told_of is not None:
+            refusal = refusal._replace(told=await self.told_of(log.header.stream_id, request))
+        if request is None or mirror.is_cancelled:
             return self.close_log(log, refusal._replace(is_cancelled=mirror.is_cancelled))
         if not self.has_room(len(self._taking)):
             raise NoRoom

@@ -46,7 +46,7 @@ from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog
 from gai_fast.stores.messages import Hear, StoreMessages
-from gai_fast.stores.mirror import Close, Mirrors, Succession
+from gai_fast.stores.mirror import Close, Mirrors, Succession, ToldOf
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
 from gai_fast.stores.responses import KeptResponses
@@ -62,9 +62,9 @@ _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
 _SECOND_LOOK: Final = (0.1, 0.0)
 """Seconds after each lookup of a stream that may have just begun: its first batch takes `journal_interval`."""
 
-ClosingOf = Callable[[StreamLog, int, bool, Error | None], Closing]
+ClosingOf = Callable[[StreamLog, int, EndsInstead], Closing]
 """Returns the end of a log whose owner is gone. Its arguments are the log, with all that is stored; the number of its
-`stream.gap`, or 0 for none; whether the stream is cancelled; and its error, as in `EndsInstead`."""
+`stream.gap`, or 0 for none; and why it ends."""
 
 GoingOn = Callable[[StreamLog, Owner, int, bytes], Awaitable[GoesOn | EndsInstead]]
 """Goes on with a stream whose owner is gone. Its arguments are the log, with all that is stored; the owner; the number
@@ -138,6 +138,8 @@ class Store:
         """Returns the end of a log whose owner is gone; set before `open`. None if such logs get none."""
         self.going_on: GoingOn | None = None
         """Goes on with a stream whose owner is gone; set before `open`. None if all such logs are closed."""
+        self.told_of: ToldOf | None = None
+        """Finds out what the end of a cancelled stream says; set before `open`. None if nothing is known."""
         self.closed: NoteClosed | None = None
         """Called as a log is closed whose owner is gone."""
         self.has_room: Callable[[int], bool] = _always
@@ -202,6 +204,7 @@ class Store:
                 close = self._mirrors.close_log = partial(self._closing, self._journal, self.closing_of)
                 if self.going_on is not None and self._settings.takeover:
                     self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on, close)
+                    self._mirrors.told_of = self.told_of
                     self._mirrors.has_room, self._mirrors.has_connection = self.has_room, self.has_connection
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
@@ -314,7 +317,7 @@ class Store:
         that no client has seen.
         """
         gap = 0 if journal.is_ahead else owners_number(log.last_seq)
-        piece, last_seq, ending, kept = closing_of(log, gap, refusal.is_cancelled, refusal.error)
+        piece, last_seq, ending, kept = closing_of(log, gap, refusal)
 
         def close(taken: TakeOver) -> None:
             log.request = b""  # if the copy has a request, it goes with the end
@@ -340,7 +343,7 @@ class Store:
             journal.go_on(log, taken.epoch, is_end=False)
             found.begin(taken)
 
-        return Succession(go_on, found.withdraw, is_end=False)
+        return Succession(go_on, found.withdraw, is_end=False, told=found.told)
 
     @property
     def is_taking_over(self) -> bool:

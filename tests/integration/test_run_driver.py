@@ -491,6 +491,7 @@ async def test_a_turn_that_cannot_be_paid_ends_the_stream_behind_its_step(net: N
     response = await gateway.ask("POST", "/api/v1/stream", {**M, "max_tokens": 5}, {"authorization": f"Bearer {MAY}"})
     [finish] = events_of(response, "finish")
     assert (finish["finish_reason"], finish["reason"]) == ("length", "spend")
+    assert [step["step"] for step in finish["steps"]] == [1]
     assert response.types[-3:] == ["step.end", "finish", "done"]
     assert len(model.asked) == 1
     spent = await gateway.running.engine.ledger.spent("may", "day")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pytest
 
 from gai_fast.core.run import RunCall
+from gai_fast.ledger import SpendEntry
 from gai_fast.model.errors import Error
 from gai_fast.model.figures import StreamMetrics
 from gai_fast.model.limits import SHARED
@@ -57,6 +59,19 @@ async def is_listed(gateway: Gateway, number: int) -> bool:
 
 def is_made(number: int) -> bool:
     return len(made) == number
+
+
+def has_streams(gateway: Gateway, number: int) -> bool:
+    return gateway.streams == number
+
+
+ONE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+ENDS_AFTER_ONE = (ONE, [{"step": 1, "provider": "openai-compatible", "model": "mock", "usage": ONE, "tool_calls": 1}])
+
+
+def told(finish: dict[str, Any]) -> tuple[Any, Any]:
+    """Returns what the end of a run says of its turns."""
+    return finish.get("usage"), finish.get("steps")
 
 
 class Figures:
@@ -140,7 +155,7 @@ async def test_a_waiting_run_that_is_cancelled_ends_and_asks_no_longer(net: Net,
         assert (answer.status, answer.json) == (202, {"id": run.stream_id, "state": "cancelled"})
     finish = last(await run.end(), "finish")
     assert (finish["finish_reason"], finish.get("reason")) == ("cancelled", "key_revoked" if who == "revoked" else None)
-    assert finish["usage"] == {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    assert told(finish) == ENDS_AFTER_ONE
     state = await state_of(run)
     assert (state["state"], state["usage"]) == ("cancelled", finish["usage"])
     await until_answered(lambda: is_listed(gateway, 0))
@@ -177,6 +192,34 @@ async def test_a_run_that_is_cancelled_as_it_goes_on_starts_no_second_time(
     kinds = [event["type"] for event in events]
     assert (kinds.count("start"), kinds.count("step.start")) == (1, 1)
     assert last(events, "finish")["finish_reason"] == "cancelled"
+    assert told(last(events, "finish")) == ENDS_AFTER_ONE
+
+
+@on_uvloop
+async def test_the_end_of_a_cancelled_run_says_the_same_wherever_it_is(net: Net) -> None:
+    """In its session, and as it waits: its first call was made, and its second turn asks for another one."""
+    ends = []
+    price = Price(10**12, 10**12, 10**12, 10**12, 10**12)
+    for size in (1, LIMITS.parked_request):  # this one waits in its session
+        model = Model(ASK, ["More? ", ("pay", {"euros": 8})], ["Done."])
+        more = {"runs": RunSettings(), "keys": KEYS}
+        gateway = await gateway_of(
+            net, model, function_tool(pay, approve=True), of_stream={"price": price}, of_gateway=more
+        )
+        steps: list[int] = []
+        gateway.running.engine.runs.note_steps = steps.append
+        run = await Run.begun(gateway, {**M, "query": "q" * size})
+        assert (await run.decide()).status == 200
+        await run.response.until(b'"euros":8},"digest"')
+        await until(partial(has_streams, gateway, int(size > 1)))
+        assert (await gateway.ask("DELETE", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)).status == 202
+        finish = last(await run.end(), "finish")
+        ends.append((told(finish), [*finish], steps))
+    assert ends[0] == ends[1]
+    (usage, told_steps), _, steps = ends[0]
+    assert (usage["total_tokens"], usage["cost"]["amount"]) == (30, 30e-6)
+    turns = [(each["step"], each["usage"]["total_tokens"], each["tool_calls"]) for each in told_steps]
+    assert (turns, steps) == ([(1, 15, 1), (2, 15, 1)], [2])
 
 
 @on_uvloop
@@ -231,6 +274,72 @@ async def test_a_waiting_run_has_no_place_and_waits_for_one_to_go_on(net: Net, m
     asked.set()
     await other.rest()
     assert last(await run.end(), "tool.result")["tool_result"] == "paid 7"
+
+
+@pytest.mark.parametrize("decision", ["approve", "deny"])
+@on_uvloop
+async def test_spend_that_is_used_up_as_a_run_waits_ends_it_behind_its_step(net: Net, decision: str) -> None:
+    """The call that was approved is made: it costs the key nothing. The next turn is not asked."""
+    alice = KeySettings("alice", (key_digest(ALICE),), tools=("*",), limits=KeyLimits(spend=SpendLimit(10**9, "day")))
+    price = Price(10**12, 10**12, 10**12, 10**12, 10**12)  # a millionth for a token
+    model = Model(ASK, ["Done."])
+    gateway = await gateway_of(
+        net,
+        model,
+        function_tool(pay, approve=True),
+        of_stream={"keys": (alice,), "price": price},
+    )
+    run = await parked(gateway)
+    spent = SpendEntry("alice", "m", "u", datetime.now(UTC).date().isoformat(), "USD", 10**9)
+    gateway.running.engine.ledger.charge(spent)
+    assert (await run.decide(decision)).status == 200
+    events = await run.end()
+    assert [event["type"] for event in events][-5:] == [
+        "approval.decided",
+        "tool.result",
+        "step.end",
+        "finish",
+        "done",
+    ]
+    finish = last(events, "finish")
+    assert (finish["finish_reason"], finish["reason"]) == ("length", "spend")
+    assert (finish["usage"]["total_tokens"], len(finish["steps"])) == (15, 1)
+    assert made == ([7] if decision == "approve" else [])
+    assert len(model.asked) == 1
+    state = await state_of(run)
+    assert (state["state"], state["finish_reason"]) == ("finished", "length")
+    assert gateway.running.engine.ledger.reservations == {}
+
+
+@on_uvloop
+async def test_spend_that_covers_no_longer_prompt_ends_a_run_before_that_is_sent(net: Net) -> None:
+    """What was reserved for the first turn is left, but not what the second one needs."""
+
+    def pay_much(euros: int) -> str:
+        """Pays."""
+        return "paid " * 1000 + str(euros)
+
+    alice = KeySettings("alice", (key_digest(ALICE),), tools=("*",), limits=KeyLimits(spend=SpendLimit(10**9, "day")))
+    price = Price(10**12, 10**12, 10**12, 10**12, 10**12)
+    model = Model([("pay_much", {"euros": 7})], ["Done."])
+    gateway = await gateway_of(
+        net,
+        model,
+        function_tool(pay_much, approve=True),
+        of_stream={"keys": (alice,), "price": price},
+    )
+    client = await gateway.connect()
+    client.request("POST", "/api/v1/stream", {**M, "max_tokens": 5}, AS_ALICE)
+    run = Run(gateway, client, await client.response())
+    await run.response.until(b'"digest"')
+    await run.response.until(b"}}")
+    await until(lambda: run.stream_id in gateway.running.engine.waiting)
+    spent = SpendEntry("alice", "m", "u", datetime.now(UTC).date().isoformat(), "USD", 10**9 - 500 * 10**6)
+    gateway.running.engine.ledger.charge(spent)
+    assert (await run.decide()).status == 200
+    finish = last(await run.end(), "finish")
+    assert (finish["finish_reason"], finish.get("reason")) == ("length", "spend")
+    assert len(model.asked) == 1
 
 
 @on_uvloop

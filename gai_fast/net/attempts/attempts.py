@@ -45,7 +45,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.money import Charge
 from gai_fast.model.request import Request
-from gai_fast.model.settings import UpstreamSettings
+from gai_fast.model.settings import Price, UpstreamSettings
 from gai_fast.net.attempts.attempt import Attempt, AttemptRunner, Continued
 from gai_fast.net.attempts.candidates import LEFT_ALONE, Candidates
 from gai_fast.net.attempts.hedge import Hedge
@@ -499,7 +499,7 @@ class Attempts:
             opened[2],
             spec.model.upstream.provider.partition(":")[0],
             spec.answering,
-            None if spec.counts else self._settings.price(spec.model),  # a count of tokens costs nothing
+            self.price_of(spec),
             prompt_characters=spec.prompt_characters,
             is_free=spec.sharing is not None and spec.sharing.role != "miss",
             model=spec.model,
@@ -508,6 +508,10 @@ class Attempts:
             attempt.give_up_sooner(within=self._mends)
         attempt.asked_at = perf_counter()
         return attempt
+
+    def price_of(self, spec: StreamSpec) -> Price | None:
+        """Returns the price of an attempt's model. None if it has none."""
+        return None if spec.counts else self._settings.price(spec.model)  # a count of tokens costs nothing
 
     def _may_be_hedged(self, spec: StreamSpec) -> bool:
         """Returns whether a second target may be asked while the first is silent.

@@ -12,7 +12,6 @@ Owns the events of such an end. The store decides who closes a log, and once for
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from gai_fast.formats import get_format
@@ -24,41 +23,34 @@ from gai_fast.net.logs.view import NATIVE, Representation, takeover_gap, written
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Backlog, Ending, StreamLog
-from gai_fast.stores._base import Closing, add_text, damaged, data_lines
+from gai_fast.stores._base import Closing, EndsInstead, add_text, damaged, data_lines
 
 _ENDS: Final = ("finish", "error")
 _KEPT: Final = "responses"
 """The format whose answers are kept."""
 
 
-def closing_of(
-    log: StreamLog,
-    gap: int,
-    is_cancelled: bool,
-    error: Error | None = None,
-    usage: Mapping[str, Any] | None = None,
-) -> Closing:
+def closing_of(log: StreamLog, gap: int, end: EndsInstead) -> Closing:
     """Returns the end of a log; as `stores.store.ClosingOf`.
 
     Args:
         log: The log, with all that is stored.
         gap: The number of the log's `stream.gap`. 0 if no client has seen an event that is not stored.
-        is_cancelled: Whether a client cancels the stream.
-        error: The error of the end, or the reason of a cancelled one. None if its worker is gone, and no other goes on.
-        usage: The usage of the stream. None or empty if it is not known.
+        end: Why it ends.
 
     Raises:
         Error: `internal`, reason `log_damaged`: a format or an event of the log is none.
     """
     header, last_seq = log.header, log.last_seq
-    reason = None if error is None else error.reason
-    error = error or Error("network", "the worker that ran this stream is gone", reason="worker_lost")
+    is_cancelled = end.is_cancelled
+    reason = None if end.error is None else end.error.reason
+    error = end.error or Error("network", "the worker that ran this stream is gone", reason="worker_lost")
     lost = error.payload()
     ending = Ending("cancelled", "cancelled") if is_cancelled else Ending("failed", error=lost)
     if header.framing == "json":
         return Closing(b"", last_seq, Ending("finished") if last_seq else ending._replace(has_content=False))
-    if header.format == NATIVE and (end := end_in(log)):
-        return Closing(b"", last_seq, ending_of(end, has_content=True))
+    if header.format == NATIVE and (own := end_in(log)):
+        return Closing(b"", last_seq, ending_of(own, has_content=True))
     events: list[Event] = []
     kept: int | None = None
     if gap and header.format == NATIVE:
@@ -70,8 +62,10 @@ def closing_of(
         last = {"type": "finish", "seq": seq, "finish_reason": "cancelled"}
         if reason is not None:
             last["reason"] = reason
-    if usage and header.format == NATIVE:
-        last["usage"], ending = {**usage}, ending._replace(usage=usage)
+    if header.format == NATIVE:
+        names = ("usage", "steps") if is_cancelled else ("usage",)
+        last |= {name: end.told[name] for name in names if end.told.get(name)}
+        ending = ending._replace(usage=last.get("usage"))
     if header.dialect == _KEPT:
         last["store"] = False  # as `LoggedKeeping.last`: only the worker that is gone could have kept the answer
     events.append(cast("Event", last))

@@ -268,6 +268,23 @@ class RunRecords:
             return await self.go_on(stream_id, caller, epoch, is_own=is_own)
         return run, KeptRun(b"", (), head.begun)
 
+    async def state_of(self, stream_id: str) -> bytes:
+        """Returns the last state of a run, whoever owns it. Empty if none is kept, or it is damaged.
+
+        Raises:
+            StoreError: The store fails.
+        """
+        try:
+            raw = await self._records.get(RUNS, stream_id)
+            head = None if raw is None else _read_head(raw)
+            if head is None or head.size < 0 or not head.version:
+                return b""
+            return await self._pieces.read(RUNS, _state_name(stream_id, head), head.size)
+        except StoreError as problem:
+            if problem.fault in ("damaged", "sealed"):  # it stays so, or its owner has just written another one
+                return b""
+            raise
+
     # ---- approvals
 
     async def ask(self, asked: AskedApproval, waiting: int) -> bool:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Final
 
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.runs.run_approvals import ENDED, ApprovalDesk
-from gai_fast.net.runs.run_records import LostRun
+from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timer, Timers
@@ -30,10 +30,11 @@ from gai_fast.stores.backend import StoreError
 _log: Final = logging.getLogger("gai_fast.tools")
 _MS: Final = 1000
 
-Waking = Callable[[StreamLog], Awaitable[GoesOn | EndsInstead]]
-"""Prepares that a run goes on. May raise `NoRoom`, `StoreError`, and an `Error` for a log that is damaged."""
-Close = Callable[[StreamLog, bool, Error | None, dict[str, Any]], None]
-"""Ends a log. Its arguments are the log, whether the stream is cancelled, the error of its end, and its usage."""
+Waking = Callable[[StreamLog, Mapping[str, Any]], Awaitable[GoesOn | EndsInstead]]
+"""Prepares that a run goes on. Its arguments are its log, and what its end says (`run_end.py`). May raise `NoRoom`,
+`StoreError`, and an `Error` for a log that is damaged."""
+Close = Callable[[StreamLog, EndsInstead], None]
+"""Ends a log."""
 
 
 class _WaitingRun:
@@ -43,18 +44,24 @@ class _WaitingRun:
         log: Its log.
         desk: Has its approvals, and what is kept of it.
         approvals: The ids of its open approvals.
-        usage: The usage of its turns.
+        told: What its end says.
     """
 
-    __slots__ = ("approvals", "desk", "log", "timer", "usage", "waking")
+    __slots__ = ("_told", "approvals", "desk", "log", "timer", "waking")
 
-    def __init__(self, log: StreamLog, desk: ApprovalDesk, approvals: tuple[str, ...], usage: dict[str, Any]) -> None:
+    def __init__(self, log: StreamLog, desk: ApprovalDesk, approvals: tuple[str, ...], told: dict[str, Any]) -> None:
         self.log = log
         self.desk = desk
         self.approvals = approvals
-        self.usage = usage
+        self._told = encode_json(told)  # a third of its memory
         self.timer: Timer | None = None
         self.waking: asyncio.Task[None] | None = None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What its end says."""
+        told: dict[str, Any] = parse_exact(self._told.decode())
+        return told
 
 
 class WaitingRuns:
@@ -77,17 +84,17 @@ class WaitingRuns:
     def __contains__(self, stream_id: object) -> bool:
         return stream_id in self._runs
 
-    def add(self, log: StreamLog, desk: ApprovalDesk, approvals: dict[str, int], usage: dict[str, Any]) -> None:
+    def add(self, log: StreamLog, desk: ApprovalDesk, approvals: dict[str, int], told: dict[str, Any]) -> None:
         """Adds a run.
 
         Args:
             log: Its log, which has all its events.
             desk: Has its approvals, and what is kept of it.
             approvals: The ids of its open approvals, each with its last millisecond.
-            usage: The usage of its turns, for its end if it does not go on.
+            told: What its end says if it does not go on; as `run_end.told_of`.
         """
         stream_id = log.header.stream_id
-        self._runs[stream_id] = waiting = _WaitingRun(log, desk, tuple(approvals), usage)
+        self._runs[stream_id] = waiting = _WaitingRun(log, desk, tuple(approvals), told)
         ends = self._timers.clock() + (min(approvals.values()) - now_ms()) / _MS
         waiting.timer = self._timers.schedule(ends, partial(self.wake, stream_id))
         self._tallies.waiting += 1
@@ -130,9 +137,14 @@ class WaitingRuns:
         if waiting is None:
             return False
         self.forget(stream_id)
-        waiting.desk.start(self._withdraw(waiting))
-        self._close(waiting.log, is_cancelled, error, waiting.usage)
+        waiting.desk.withdraw(waiting.log, waiting.log.takeovers + 1, waiting.approvals, is_own=True)
+        self._end(waiting, EndsInstead(error, is_cancelled))
         return True
+
+    def _end(self, waiting: _WaitingRun, end: EndsInstead) -> None:
+        told = waiting.told
+        self._tallies.run_ended(len(told["steps"]))
+        self._close(waiting.log, end._replace(told=told))
 
     def end_all(self, error: Error) -> None:
         """Ends all runs.
@@ -158,7 +170,7 @@ class WaitingRuns:
         stream_id = log.header.stream_id
         while True:
             try:
-                found = await self._waking(log)
+                found = await self._waking(log, waiting.told)
                 break
             except NoRoom:
                 pass
@@ -181,17 +193,4 @@ class WaitingRuns:
             return
         error = Error("internal", "the gateway failed to go on with this stream")
         if not self.end(waiting.log.header.stream_id, error, is_cancelled=False) and not waiting.log.is_over:
-            self._close(waiting.log, False, error, waiting.usage)
-
-    async def _withdraw(self, waiting: _WaitingRun) -> None:
-        header, records = waiting.log.header, waiting.desk.records
-        try:
-            found = await records.take_over(header.stream_id, header.caller, waiting.log.takeovers + 1, is_own=True)
-            for approval_id in waiting.approvals:
-                await records.decide(approval_id, ENDED)
-            if found is not None:
-                await found[0].close()
-        except LostRun:
-            return
-        except StoreError as problem:
-            _log.warning("stream %s: what is kept of its run expires: %s", header.stream_id, problem)
+            self._end(waiting, EndsInstead(error))

@@ -119,14 +119,14 @@ class Allowance:
                     self._base += charge.amount
         self._cover()
 
-    def missing(self, bill: Bill, prompt_characters: int) -> Reservation | None:
+    def missing(self, bill: Bill, price: Price | None, prompt_characters: int) -> Reservation | None:
         """Returns the reservation that the prompt of another turn needs. None if the present one covers it.
 
         Args:
             bill: The stream's bill.
+            price: The price of the turn's model. None if it has none.
             prompt_characters: The length of the text of the turn's request.
         """
-        price = self._price
         if price is None:
             return None
         spent = sum([charge.amount for charge in bill.charges if charge.currency == price.currency])
@@ -137,6 +137,7 @@ class Allowance:
     def take(self, more: Amount) -> None:
         """Adds the ledger's reservation for another turn."""
         self._reserved += more
+        self._step = self._step or more
 
     def covers(self, characters: int) -> bool:
         """Returns whether bytes can be handled at once with which the answer has this number of characters."""

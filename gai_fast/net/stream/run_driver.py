@@ -46,7 +46,6 @@ from gai_fast.core.run import (
     RunCall,
     RunLimits,
     RunState,
-    RunStep,
     RunTool,
     ToolRun,
     Warn,
@@ -65,6 +64,7 @@ from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.left_calls import AnsweredCall, LeftCalls, with_results
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
 from gai_fast.net.runs.run_clock import RunClock
+from gai_fast.net.runs.run_end import told_of
 from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import message_of_turn, next_request, results_of
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, KeptRun, LostRun
@@ -122,7 +122,7 @@ class RunStreams(Protocol):
     def leave_to_other(self, stream_id: str) -> None:
         """Stops a stream that another worker has."""
 
-    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int], usage: dict[str, Any]) -> None:
+    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int], told: dict[str, Any]) -> None:
         """Ends the session of a run that waits for approvals alone, and keeps the rest; as `WaitingRuns.add`."""
 
 
@@ -167,11 +167,13 @@ class FormerOwner:
         said: The events of its log.
         epoch: The epoch of this worker.
         is_own: Whether that owner was this worker: the run has waited.
+        told: What the run's end says if it comes before its record is read; as `runs.run_end.told_of`.
     """
 
     said: Sequence[Event]
     epoch: int
     is_own: bool
+    told: Mapping[str, Any]
 
 
 class RunDriver(StreamRun):
@@ -287,6 +289,7 @@ class RunDriver(StreamRun):
         elif self._former is None:
             self._keep_time()
         else:
+            self._session.relay.recall_turns([each["usage"] for each in self.steps_so_far() if "usage" in each])
             self._goes_on = self._loop.create_task(self._go_on(self._former))
             self._goes_on.add_done_callback(self._gone_on)
 
@@ -325,9 +328,10 @@ class RunDriver(StreamRun):
         for action in self._run.stop():
             if isinstance(action, EndCall):
                 self._end_call(action.call)
-        self._sight.close(len(self._run.steps) if has_ended else None)
+        steps = self.steps_so_far()
+        self._sight.close(len(steps) if has_ended else None)
         self._plan.held.give_back()
-        self._sink.leave(_LastSteps(self.steps_so_far()))
+        self._sink.leave(_LastSteps(steps))
         # Cycles: the thousand runs of a crowd were otherwise one collection of garbage, of 150 ms.
         del self._session, self._calls, self._approvals, self._left_calls, self._kept, self._guards
 
@@ -348,17 +352,14 @@ class RunDriver(StreamRun):
 
     def steps_so_far(self) -> list[dict[str, Any]]:
         """Works as `TurnListener.steps_so_far`."""
-        return [self._step_of(step) for step in self._run.steps]
+        steps: list[dict[str, Any]] = self._told()["steps"]
+        return steps
 
-    def _step_of(self, step: RunStep) -> dict[str, Any]:
-        at = step.number - 1
-        provider, model = self._sink.providers.get(step.number, ("", ""))
-        found: dict[str, Any] = {"step": step.number, "provider": provider, "model": model}
-        if at < len(self._usages):
-            found["usage"] = self._usages[at]
-        own = [call for call in step.calls if call.tool is not None or call.name not in self._plan.client_tools]
-        found["tool_calls"] = len(own)
-        return {name: value for name, value in found.items() if value not in ("", {})}
+    def _told(self) -> Mapping[str, Any]:
+        former = self._former
+        if former is not None and former.told.get("steps") and not self._usages:  # its record is not read yet
+            return former.told
+        return told_of(self._run.steps, self._usages, self._sink.providers, self._plan.client_tools)
 
     # -- what happens --
 
@@ -668,8 +669,7 @@ class RunDriver(StreamRun):
                     await asyncio.sleep(SHARED.store_retry)
                 elif executed == self._executed and not self._approvals.work and not self._is_over:
                     self._parks = None
-                    usage = self._session.relay.usage_of_turns()
-                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals, usage)
+                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals, {**self._told()})
                     return
 
     def _parked(self, task: asyncio.Task[None]) -> None:

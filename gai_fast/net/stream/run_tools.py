@@ -30,6 +30,7 @@ from gai_fast.net.attempts.records import RunRecord
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.left_calls import AnsweredCall
 from gai_fast.net.runs.run_approvals import ApprovalDesk
+from gai_fast.net.runs.run_end import told_of_state
 from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import with_tools
 from gai_fast.net.runs.run_records import RunRecords, kept_for
@@ -202,7 +203,14 @@ class RunTools:
         self._settings = settings
 
     def go_on(
-        self, spec: StreamSpec, stream_id: str, record: RunRecord, said: Sequence[Event], *, is_own: bool
+        self,
+        spec: StreamSpec,
+        stream_id: str,
+        record: RunRecord,
+        said: Sequence[Event],
+        told: Mapping[str, Any],
+        *,
+        is_own: bool,
     ) -> Callable[[int], Callable[[Session, StreamSpec], StreamRun]]:
         """Makes the stream of a spec the run of a worker that is gone. Returns what makes that of an owner's epoch.
 
@@ -213,6 +221,7 @@ class RunTools:
             stream_id: Its id.
             record: What makes it a run.
             said: The events of its log.
+            told: As in `FormerOwner`.
             is_own: Whether it is a run of this worker, which has waited.
 
         Raises:
@@ -240,7 +249,22 @@ class RunTools:
             self.guards_of(spec, stream_id, spec.model.name if spec.log_header is None else spec.log_header.model),
             msgspec.convert(record.answered, tuple[AnsweredCall, ...]),
         )
-        return lambda epoch: partial(self.begun, plan, FormerOwner(said, epoch, is_own))
+        return lambda epoch: partial(self.begun, plan, FormerOwner(said, epoch, is_own, told))
+
+    async def told(self, stream_id: str, record: RunRecord) -> Mapping[str, Any]:
+        """Returns what the end of a run says, by what is kept of it; as `runs.run_end.told_of`.
+
+        Args:
+            stream_id: Its stream.
+            record: What makes it a run.
+
+        Raises:
+            StoreError: The store fails.
+        """
+        try:
+            return told_of_state(await self.desk.records.state_of(stream_id), record.client_tools)
+        except ValueError:  # damaged
+            return {}
 
     def begun(self, plan: RunPlan, former: FormerOwner | None, session: Session, spec: StreamSpec) -> StreamRun:
         """Makes the run of a stream that begins here, or goes on."""

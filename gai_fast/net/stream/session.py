@@ -378,7 +378,9 @@ class Session(ReadStream):
             spec: The turn.
         """
         allowance = self.intake.allowance
-        return None if allowance is None else allowance.missing(self.attempts.bill, spec.prompt_characters or 0)
+        if allowance is None:
+            return None
+        return allowance.missing(self.attempts.bill, self.attempts.price_of(spec), spec.prompt_characters or 0)
 
     def take_spend(self, more: Amount) -> None:
         """Adds the ledger's reservation for a turn to the allowance."""

@@ -49,6 +49,7 @@ from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, ProcessorSettings, StreamInfo, describe, make_chain, read_processor
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Seals, Store, StreamLog, open_store
+from gai_fast.stores._base import EndsInstead
 from gai_fast.stores.alive import IsGone
 from gai_fast.stores.backend import CANCEL, DECIDED, DROP, Backend
 
@@ -267,6 +268,7 @@ class Engine(EngineCallbacks):
         """Goes on with streams whose workers are gone."""
         self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
         self.store.has_connection, self.store.closed = self.takeovers.has_connection, self.takeovers.closed
+        self.store.told_of = self.takeovers.told_of
         takeovers = self.takeovers
         self.durable.record_of = takeovers.record_of if self.store.keeps_requests else takeovers.record_to_wait
         self.waiting = WaitingRuns(self.timers, self.runs, takeovers.waking, self._close_waiting)
@@ -656,12 +658,12 @@ class Engine(EngineCallbacks):
         session.cancel()
         return True
 
-    def _close_waiting(self, log: StreamLog, is_cancelled: bool, error: Error | None, usage: dict[str, Any]) -> None:
+    def _close_waiting(self, log: StreamLog, end: EndsInstead) -> None:
         """Ends the log of a run that waits; as `waiting_runs.Close`."""
-        end = closing_of(log, 0, is_cancelled, error, usage)
-        if end.piece:
-            log.append(end.piece, end.last_seq)
-        log.end(end.ending)
+        closing = closing_of(log, 0, end)
+        if closing.piece:
+            log.append(closing.piece, closing.last_seq)
+        log.end(closing.ending)
         self._forget_request(log)
 
     def _forget_request(self, log: StreamLog | None) -> None:
@@ -674,13 +676,13 @@ class Engine(EngineCallbacks):
         """Whether other workers may go on with streams of this one."""
         return self.store.keeps_requests
 
-    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int], usage: dict[str, Any]) -> None:
+    def park(self, stream_id: str, desk: ApprovalDesk, approvals: dict[str, int], told: dict[str, Any]) -> None:
         """Ends the session of a run that waits for approvals alone; as `RunStreams.park`."""
         log = self.store.find_here(stream_id)
         if log is None or log.is_over or log.lost:
             return  # it waits in its session
         self._leave(stream_id)
-        self.waiting.add(log, desk, approvals, usage)
+        self.waiting.add(log, desk, approvals, told)
         if self.takeovers.is_draining:
             self._hand_over_waiting()
 

@@ -17,7 +17,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
 5. A place and a reservation are taken before the log is, and the stream starts with them. A limit of the server leaves
    the stream to another one, and so do upstreams whose connections are all in use. A limit of its key ends it if it
    refuses it twice: at first, another worker that asks for the stream may have its place. A run that waits for
-   approvals waits for a place of its key, too. The places and reservations of the lost worker are released.
+   approvals waits for a place of its key, too, and needs no reservation: its next turn does. The places and
+   reservations of the lost worker are released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Clients of whole answers, who
    cannot follow, get the error, and ask again. The answers end, but for those of runs: their calls were made.
 """
@@ -27,7 +28,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
@@ -41,6 +42,7 @@ from gai_fast.formats._base import ItemMark
 from gai_fast.guards.input import LetThrough
 from gai_fast.guards.restore import Placeholders
 from gai_fast.ledger import Ledger, Reservation
+from gai_fast.ledger._base import NAMES, SPEND
 from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
 from gai_fast.model.limits import OTHER, SHARED
@@ -64,7 +66,7 @@ from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
-from gai_fast.net.runs.run_state import waits
+from gai_fast.net.runs.run_state import asked_in, waits
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
@@ -73,7 +75,7 @@ from gai_fast.processors import Chain
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Backlog, LogHeader, Store, StreamLog
-from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
+from gai_fast.stores._base import NOTHING_TOLD, EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
 from gai_fast.stores.backend import Owner
 from gai_fast.stores.stored_keys import REVOKED
 
@@ -297,17 +299,33 @@ class TakeOvers:
                 upstreams are in use; or only workers of a later release go on with the stream; or it is a run that
                 waits, and this process is about to stop.
         """
-        found = await self._prepared(log, owner, number, record)
+        told = await self.told_of(log.header.stream_id, record)
+        found = await self._prepared(log, owner, number, record, told)
         if isinstance(found, EndsInstead):
-            return found
+            return found._replace(told=told)
         begin = partial(self._begin_as, found.begin, found.outcome, log, found.kept)
-        return GoesOn(begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller))
+        return GoesOn(begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller), told)
 
-    async def waking(self, log: StreamLog) -> GoesOn | EndsInstead:
+    async def told_of(self, stream_id: str, record: bytes) -> Mapping[str, Any]:
+        """Returns what the end of a stream says of it; as `stores.mirror.ToldOf`. Empty if it is no run.
+
+        Raises:
+            StoreError: The store fails.
+        """
+        tools = self._host.run_tools
+        try:
+            kept = decode(record) if tools is not None and version_of(record).version == VERSION else None
+        except (Error, ValueError):
+            return NOTHING_TOLD
+        run = None if kept is None else kept.run
+        return NOTHING_TOLD if tools is None or run is None else await tools.told(stream_id, run)
+
+    async def waking(self, log: StreamLog, told: Mapping[str, Any]) -> GoesOn | EndsInstead:
         """Goes on with a run of this worker that has waited, behind its last event; as `runs.waiting_runs.Waking`.
 
         Args:
             log: Its log.
+            told: What its end says.
 
         Raises:
             NoRoom: As `going_on`.
@@ -317,12 +335,14 @@ class TakeOvers:
         record = await self._host.store.request_of(log)
         if not record:
             return EndsInstead()
-        found = await self._prepared(log, Owner("", log.takeovers + 1), 0, record)
+        found = await self._prepared(log, Owner("", log.takeovers + 1), 0, record, told)
         if isinstance(found, EndsInstead):
             return found
         return GoesOn(found.begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller))
 
-    async def _prepared(self, log: StreamLog, owner: Owner, number: int, record: bytes) -> _Prepared | EndsInstead:
+    async def _prepared(
+        self, log: StreamLog, owner: Owner, number: int, record: bytes, told: Mapping[str, Any]
+    ) -> _Prepared | EndsInstead:
         """Prepares that a stream goes on, with a place and a reservation; as `going_on`.
 
         Args:
@@ -330,6 +350,7 @@ class TakeOvers:
             owner: As for `going_on`.
             number: As for `going_on`. 0 for a run of this worker that has waited.
             record: As for `going_on`.
+            told: What the end of a run says.
         """
         header = log.header
         model = self._targets.settings.model(header.model)
@@ -363,7 +384,7 @@ class TakeOvers:
                     return EndsInstead()
                 if number and self.is_draining and waits(log):
                     raise NotYet
-                run = tools.go_on(spec, header.stream_id, kept.run, said, is_own=not number)
+                run = tools.go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
             if not number:
@@ -383,7 +404,8 @@ class TakeOvers:
         refusal = await self._admitted(header, kept, owner, waits_on=not number or (run is not None and waits(log)))
         if refusal is not None:
             return refusal
-        begin = partial(self._begin, spec, context, log, said, number, piece, run)
+        key_refused = partial(self._key_refused, kept, header.caller)
+        begin = partial(self._begin, spec, context, log, said, number, piece, run, told, key_refused)
         return _Prepared(begin, _outcome_of(spec, said), kept_by(gap))
 
     async def _admitted(
@@ -402,12 +424,13 @@ class TakeOvers:
                 the first time.
         """
         host, stream_id, caller = self._host, header.stream_id, header.caller
-        if kept.is_stored_key and not self.key_home(caller):
-            return EndsInstead(Error("unauthorized", "the key of this stream was revoked", reason=REVOKED), True)
+        refusal = self._key_refused(kept, caller)
+        if refusal is not None:
+            return refusal
         is_admitted = False
         try:
             await self._take_place(stream_id, caller)
-            await host.ledger.take_on(caller, stream_id, Reservation(*kept.reserved), owner.worker)
+            await self._reserve(header, Reservation(*kept.reserved), owner, asks_later=waits_on)
             is_admitted = True
         except Error as refused:
             if refused.code != "rate_limited":
@@ -419,6 +442,26 @@ class TakeOvers:
             if not is_admitted:
                 host.cancel_admission(stream_id, caller)
         return None
+
+    async def _reserve(self, header: LogHeader, reservation: Reservation, owner: Owner, *, asks_later: bool) -> None:
+        """Admits a stream by the limits of its key.
+
+        Args:
+            header: Describes the stream.
+            reservation: What was reserved for it.
+            owner: As for `going_on`.
+            asks_later: Whether it reserves nothing if that is refused: its next turn asks again, and ends it.
+
+        Raises:
+            Error: As `Ledger.take_on`.
+        """
+        take_on = partial(self._host.ledger.take_on, header.caller, header.stream_id)
+        try:
+            await take_on(reservation, owner.worker)
+        except Error as refused:
+            if refused.reason != NAMES[SPEND] or not asks_later:
+                raise
+            await take_on(None, owner.worker)
 
     def _is_refused_again(self, stream_id: str, epoch: int) -> bool:
         """Notes that a limit of its key refuses a stream. Returns whether it has done so before, for the same owner."""
@@ -457,23 +500,42 @@ class TakeOvers:
         number: int,
         piece: bytes,
         run: Callable[[int], Callable[[Session, StreamSpec], StreamRun]] | None,
+        told: Mapping[str, Any],
+        key_refused: Callable[[], EndsInstead | None],
         taken: TakeOver,
     ) -> bool:
-        """Goes on with a stream that this worker owns, or ends it with the error for which it cannot."""
+        """Goes on with a stream that this worker owns, or ends it if it cannot."""
         header = log.header
         if run is not None:
             spec.run = run(taken.epoch)
-        try:
-            publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
-        except Error as error:
-            self._host.cancel_admission(header.stream_id, header.caller)
-            end = closing_of(log, number, False, error)
-            if end.piece:
-                log.append(end.piece, end.last_seq)
-            log.end(end.ending)
-            return False
-        context.metrics = publication.measured  # of a whole answer
-        return True
+        refusal = key_refused()  # the key may have been revoked since
+        if refusal is None:
+            try:
+                publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
+                context.metrics = publication.measured  # of a whole answer
+                return True
+            except Error as error:
+                refusal = EndsInstead(error)
+        self._host.cancel_admission(header.stream_id, header.caller)
+        end = closing_of(log, number, refusal._replace(told=told))
+        if end.piece:
+            log.append(end.piece, end.last_seq)
+        log.end(end.ending)
+        self._withdraw(log, taken.epoch, is_own=not number)
+        return False
+
+    def _key_refused(self, kept: RequestRecord, caller: str) -> EndsInstead | None:
+        """Returns the end of a stream whose key was revoked. None if it was not."""
+        if not kept.is_stored_key or self.key_home(caller):
+            return None
+        return EndsInstead(Error("unauthorized", "the key of this stream was revoked", reason=REVOKED), True)
+
+    def _withdraw(self, log: StreamLog, epoch: int, *, is_own: bool = False) -> None:
+        """Removes what is kept of a run that has ended, and lists its approvals no longer. Does nothing for others."""
+        tools = self._host.run_tools
+        asked = [] if tools is None else asked_in(log)
+        if tools is not None and asked:
+            tools.desk.withdraw(log, epoch, asked, is_own=is_own)
 
     # -- sight --
 
@@ -505,6 +567,7 @@ class TakeOvers:
         """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
         outcome: _Outcome = "refused" if is_refused else "closed"
         _tell(log, outcome, kept, taken)
+        self._withdraw(log, taken.epoch)
         self._count(log, outcome)
 
     def ended(self, session: Session, outcome: Outcome) -> None:

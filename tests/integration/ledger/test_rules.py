@@ -240,7 +240,10 @@ class Worker:
         if part.streams and chance.random() < 0.2:
             return Demand(0, wanted, is_new=False)
         if chance.random() < 0.1:  # another worker's, which is gone, or is taken for that
-            return Demand(0, wanted, taken_from=f"w{chance.randrange(1, 7)}")
+            worker = f"w{chance.randrange(1, 7)}"
+            if chance.random() < 0.3:
+                return Demand(taken_from=worker, asks_later=True)
+            return Demand(0, wanted, taken_from=worker)
         tokens = chance.choice([0, 1, 7, 60, 512, 2048])
         expected = chance.choice([0, tokens // 2, tokens])
         return Demand(tokens, wanted, expected=expected, is_counted=chance.random() < 0.85)

@@ -29,7 +29,7 @@ from tests.integration.stores.test_serve import AS_STATE, frames, get, streaming
 from tests.integration.stores.test_serve import folder as folder
 from tests.integration.test_run_approvals import KEYS, Run, last, made, pay
 from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
-from tests.integration.test_waiting_runs import AS_ADMIN, AS_ALICE
+from tests.integration.test_waiting_runs import AS_ALICE, ENDS_AFTER_ONE, is_listed, told
 from tests.integration.test_waiting_runs import AS_STATE as AS_STATE_OF_ALICE
 from tests.integration.test_waiting_runs import parked as has_parked
 from tests.integration.tool_runs import Model, function_tool, gateway_of
@@ -281,7 +281,8 @@ async def test_a_waiting_run_is_cancelled_wherever_it_is_asked(net: Net, url: st
     assert (answer.status, answer.json["state"]) == (200 if who == "nobody has it" else 202, "cancelled")
     followed = await asked.ask("GET", f"/api/v1/streams/{run.stream_id}", None, AS_ALICE)
     assert last(followed.events, "finish")["finish_reason"] == "cancelled"
+    assert told(last(followed.events, "finish")) == ENDS_AFTER_ONE
+    await until_answered(partial(is_listed, asked, 0))
     assert (await Run(asked, run.client, run.response).decide()).error["reason"] == "decided"
-    assert (await asked.ask("GET", "/admin/v1/approvals", None, AS_ADMIN)).json["total"] == 0
     assert (made, both.first.running.engine.runs.waiting) == ([], 0)
     assert len(both.model.asked) == 1

@@ -122,6 +122,16 @@ def test_a_stream_of_a_lost_worker_has_its_place_and_is_no_further_request() -> 
     assert state.decide("next", limits, Demand(taken_from="next"), 0.0).place == STREAMS, "it lives"
 
 
+def test_a_stream_that_goes_on_and_asks_later_is_admitted_whatever_is_spent() -> None:
+    state, limits = KeyState(), caps(streams=1, spend=10)
+    state.charge("2026-11-22", "USD", 11)
+    assert state.decide("next", limits, Demand(0, Reservation(1, 8), taken_from=""), 0.0).place == SPEND
+    assert state.decide("next", limits, Demand(), 0.0).place == SPEND, "a new request needs something left"
+    asks_later = Demand(taken_from="", asks_later=True)
+    assert state.decide("next", limits, asks_later, 0.0) == Verdict(GRANTED, 0.0, 0)
+    assert state.decide("next", limits, asks_later, 0.0).place == STREAMS
+
+
 def test_requests_are_admitted_while_less_than_the_amount_is_spent() -> None:
     state, limits = KeyState(), caps(spend=10)
     state.charge("2026-11-22", "USD", 9)

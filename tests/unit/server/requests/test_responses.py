@@ -18,6 +18,7 @@ from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.responses import ResponseRoutes, response_of
 from gai_fast.stores import Ending, LogHeader, StreamLog
+from gai_fast.stores._base import EndsInstead
 from gai_fast.stores.responses import KeptResponse
 from tests.unit.formats.responses_reader import RESPONSES, streamed
 from tests.unit.formats.streams import DONE, START, STREAM_ID, context, encoded, finish, text
@@ -121,7 +122,7 @@ async def test_a_response_whose_writer_is_gone_has_failed() -> None:
 async def test_a_response_that_another_worker_closed_has_failed_and_was_never_kept() -> None:
     stream = Fixture(streamed(text("Hi"), ids=True, stream_id=STREAM_ID))
     former = response_of(stream.log)
-    piece, last_seq, ending, *_ = closing_of(stream.log, stream.log.last_seq + (1 << 20), False)
+    piece, last_seq, ending, *_ = closing_of(stream.log, stream.log.last_seq + (1 << 20), EndsInstead())
     stream.log.append(piece, last_seq)
     stream.log.end(ending)
     result = body_of(await answer_to(stream.routes.retrieve, ask_for()))
@@ -137,7 +138,7 @@ async def test_a_response_that_another_worker_closed_has_failed_and_was_never_ke
 async def test_a_response_that_another_worker_closed_as_cancelled_has_what_it_began_with() -> None:
     stream = Fixture(streamed(text("Hi"), ids=True, stream_id=STREAM_ID, echo={"metadata": {"a": "b"}}))
     former, number = response_of(stream.log), stream.log.last_seq + (1 << 20)
-    piece, last_seq, ending, *_ = closing_of(stream.log, number, True)
+    piece, last_seq, ending, *_ = closing_of(stream.log, number, EndsInstead(is_cancelled=True))
     [frame] = piece.split(b"\n\n")[:-1]
     data = json.loads(frame.partition(b"data: ")[2])
     assert (data["type"], data["sequence_number"]) == ("response.incomplete", last_seq) == (data["type"], number + 1)
@@ -361,7 +362,9 @@ async def test_a_log_of_events_that_another_worker_closed_has_its_output(
 ) -> None:
     """Only the worker that is gone could have kept it: the log is the only source."""
     stream = of_events(text("Hi"), kept=kept)
-    piece, last_seq, ending, *_ = closing_of(stream.log, stream.log.last_seq + (1 << 20), is_cancelled, why)
+    piece, last_seq, ending, *_ = closing_of(
+        stream.log, stream.log.last_seq + (1 << 20), EndsInstead(why, is_cancelled)
+    )
     stream.log.append(piece, last_seq)
     stream.log.end(ending)
     found = body_of(await answer_to(stream.routes.retrieve, ask_for()))
