@@ -246,12 +246,13 @@ def settled(gateway: Child) -> dict[str, Any]:
     former: list[object] = []
     while time.monotonic() < end:
         facts = gateway.facts()
+        idle = facts["kinds"].get("UpstreamConnection", 0)
         if (
             not facts["streams"]
-            and facts["timers"] <= 2  # of idle upstream connections, and of the look at the memory
+            and facts["timers"] <= 2 + idle  # each idle one's look, the pool's for all, and the look at the memory
             and not any(facts["kinds"].get(kind) for kind in ("LaneConnection", "Handler"))
         ):
-            former.append((facts["files"], facts["kinds"].get("UpstreamConnection", 0)))
+            former.append((facts["files"], idle))
             if former[-5:] == former[-1:] * 5:
                 return facts
         time.sleep(0.05)

@@ -9,10 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from gai_fast.net.runs.run_records import RUNS
+from gai_fast.stores.backend import Records
+from gai_fast.stores.sealed import SealedBackend
+from gai_fast.stores.seals import Seals
 from tests.integration.gateway import QUERY, Net, Peer
 from tests.integration.processes import Server, serving
+from tests.integration.stores.conftest import MakeBackend
+from tests.integration.stores.sealing import sealed_with
 from tests.integration.stores.test_serve import AS_STATE, frames, get, streaming
 from tests.integration.stores.test_serve import folder as folder
 from tests.integration.tool_runs import Model
@@ -96,6 +103,12 @@ async def is_known(server: Server, stream_id: str, least: int = 1) -> bool:
     return last is not None and int(last.rpartition(".")[2]) >= least
 
 
+async def has_state(records: Records, stream_id: str) -> bool:
+    """Returns whether the store has a state of a run: a call that may be made again does not wait for it."""
+    head = await records.get(RUNS, stream_id)
+    return head is not None and msgspec.msgpack.decode(head)[1] > 0  # its version
+
+
 class Scene:
     """Two servers over one store, before a model and a till."""
 
@@ -124,13 +137,16 @@ class Scene:
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("is_idempotent", [False, True])
 async def test_a_call_that_was_sent_is_not_sent_again_unless_it_may_be(
-    net: Net, folder: Path, url: str, store: str, is_idempotent: bool
+    net: Net, folder: Path, url: str, make_backend: MakeBackend, store: str, is_idempotent: bool
 ) -> None:
     till = Till(held=1)
     scene = Scene(net, folder, url, till, Model(["Wait. ", ("pay", {"city": "Oslo"})], ["Done."]))
+    inner = make_backend()
+    backend = SealedBackend(inner, Seals(sealed_with(0))) if store == "sealed" else inner
+    await backend.open()
 
     async def is_called(server: Server, stream_id: str) -> bool:
-        return len(till.journal) == 1 and await is_known(server, stream_id)
+        return len(till.journal) == 1 and await is_known(server, stream_id) and await has_state(backend, stream_id)
 
     of_tool = "idempotent = true" if is_idempotent else ""
     got = await scene.run(is_called, STORES[store], of_tool)
@@ -246,13 +262,15 @@ GUARD = '[[guard]]\nname = "birds"\nuse = "words"\nwords = ["kestrel"]\non = ["t
 
 @pytest.mark.parametrize("is_idempotent", [False, True])
 async def test_a_call_whose_arguments_guards_have_changed_is_not_sent_again(
-    net: Net, folder: Path, url: str, is_idempotent: bool
+    net: Net, folder: Path, url: str, make_backend: MakeBackend, is_idempotent: bool
 ) -> None:
     till = Till(held=1)
     scene = Scene(net, folder, url, till, Model(["Wait. ", ("pay", {"city": "kestrel"})], ["Done."]))
+    backend = make_backend()
+    await backend.open()
 
     async def is_called(server: Server, stream_id: str) -> bool:
-        return len(till.journal) == 1 and await is_known(server, stream_id)
+        return len(till.journal) == 1 and await is_known(server, stream_id) and await has_state(backend, stream_id)
 
     got = await scene.run(is_called, GUARD, "idempotent = true" if is_idempotent else "")
     [result] = events_of(got, "tool.result")

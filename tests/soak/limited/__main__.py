@@ -55,6 +55,8 @@ _TOLERANCE: Final = 0.01
 """The part of the requests by which a limit a minute may be off."""
 _LEAST: Final = 1.0
 """The number of times a second that each figure must have been taken."""
+_PATIENCE: Final = 60.0
+"""Seconds for which the load goes on until everything has been measured: other work may hold up a short run."""
 _SHOWN: Final = 20
 
 _CONFIG: Final = """\
@@ -168,6 +170,9 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
         load.host = probes.host = gateway.host
         began = time.monotonic()
         await asyncio.gather(load.run(), probes.run(seconds, seconds * _LEAST))
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until and unmeasured(load, probes, judge_all(load, clock, folder / "log"), options):
+            await load.run()
         took = time.monotonic() - began
         report = await _spend_report(gateway.host)
         gateway.look()
@@ -175,13 +180,11 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
     finally:
         await gateway.kill()
         await upstream.stop()
-    with (folder / "log").open() as lines:
-        load.take_over(clock.ends(lines))
+    verdicts = judge_all(load, clock, folder / "log")
     faults = [*load.problems, *upstream.faults, *(f"the server's log: {line}" for line in gateway.bad_lines)]
     if code:
         faults.append(f"the server ended with exit code {code}")
-    disturbances = note_disturbances([asked for caller in load.callers for asked in caller.asked])
-    verdicts = [(caller, judge(caller, name, load)) for caller in load.callers for name in caller.limits]
+    disturbances = note_disturbances(load.asked)
     spend = compare_spend(load.callers, report)
     faults += spend.faults
     faults += unmeasured(load, probes, verdicts, options)
@@ -191,14 +194,22 @@ async def _soak(options: argparse.Namespace, folder: Path, store: str) -> int:
     print(_probe_table(probes))
     print(f"report of spend: {spend.exact} keys have what the upstream has counted, {spend.bounded} with answers that")
     print(f"clients have left are within their bounds; {spend.total / UNIT:,.6f} USD in all")
-    requests = sum(len(caller.asked) for caller in load.callers)
     cpu = sum(process.cpu for process in gateway.processes.values())
+    requests = len(load.asked)
     print(f"{requests:,} requests in {took:,.0f} s; CPU of the workers {cpu:,.0f} s; answers " + _counts(load.forms))
     print(f"ends: {_counts(load.ends)}; {disturbances} waits longer than {PATIENCE} s")
     for line in faults[:_SHOWN]:
         print(f"* {line}")
     print(f"faults  {len(faults)}", flush=True)
     return 1 if faults else 0
+
+
+def judge_all(load: Load, clock: WallClock, log: Path) -> list[tuple[Caller, Verdict]]:
+    """Judges what each limit of each key has decided, by the gateway's log so far."""
+    with log.open() as lines:
+        load.take_over(clock.ends(lines))
+    note_disturbances(load.asked)
+    return [(caller, judge(caller, name, load)) for caller in load.callers for name in caller.limits]
 
 
 def judge(caller: Caller, name: str, load: Load) -> Verdict:
@@ -239,8 +250,7 @@ def unmeasured(
         answering = {asked.worker for caller in load.callers if name in caller.limits for asked in caller.asked} - {""}
         if len(answering) < options.workers:
             lines.append(f"{name}: {len(answering)} of {options.workers} workers have answered")
-    asked = [each for caller in load.callers for each in caller.asked]
-    if sum(each.logged < math.inf for each in asked) * 2 <= len(asked):
+    if sum(each.logged < math.inf for each in load.asked) * 2 <= len(load.asked):
         lines.append("the gateway's log has not shown when most answers had ended")
     if len(probes.workers) < 2:
         lines.append("the first tokens are those of one worker")

@@ -128,12 +128,17 @@ class Load:
         self.callers: list[Caller] = []
         self._make_callers()
 
+    @property
+    def asked(self) -> list[Asked]:
+        """The requests of all callers."""
+        return [each for caller in self.callers for each in caller.asked]
+
     def lasts(self, asked: Asked) -> float:
         """Returns the seconds that the answer to a request takes."""
         return self._plans[asked.number].seconds
 
     async def run(self) -> None:
-        """Begins requests for the time of the load, and waits until all of them have ended."""
+        """Begins requests for the time of the load, and waits until all of them have ended. May be called again."""
         self._until = time.monotonic() + self._seconds
         await asyncio.gather(*(work() for work in self._works))
         await asyncio.gather(*self._tasks, return_exceptions=True)  # `_ended` notes them
@@ -398,9 +403,8 @@ class Load:
         Args:
             ends: The moments by which answers had ended for the gateway, by the numbers of their requests.
         """
-        for caller in self.callers:
-            for asked in caller.asked:
-                asked.logged = ends.get(asked.number, math.inf)
-                record = self._upstream.records.get(asked.number)
-                if record is not None:
-                    asked.finishing, asked.closed = record.finishing, record.closed
+        for asked in self.asked:
+            asked.logged = ends.get(asked.number, math.inf)
+            record = self._upstream.records.get(asked.number)
+            if record is not None:
+                asked.finishing, asked.closed = record.finishing, record.closed
