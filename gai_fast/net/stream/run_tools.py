@@ -39,6 +39,8 @@ from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.runtime.pace import Pace
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import Records
 
@@ -143,6 +145,7 @@ class RunOffer:
             self._tools.desk,
             self._tools.tallies,
             self._tools.streams,
+            self._tools.pace,
             self._tools.guards_of(spec, stream_id, model.name),
             self.answered,
         )
@@ -181,6 +184,7 @@ class RunTools:
         self.desk = ApprovalDesk(kept, timers, loop, settings.runs)
         self.tallies = tallies
         self.streams = streams
+        self.pace = Pace(loop, LIMITS.run_places)
         self._functions = functions
         self.timers = timers
         self.loop = loop
@@ -237,6 +241,7 @@ class RunTools:
             self.desk,
             self.tallies,
             self.streams,
+            self.pace,
             self.guards_of(spec, stream_id, spec.model.name if spec.log_header is None else spec.log_header.model),
             msgspec.convert(record.answered, tuple[AnsweredCall, ...]),
         )
@@ -302,11 +307,12 @@ class RunTools:
         return None if wish is None else await self.offer(wish)
 
     async def offer(self, wish: RunWish) -> RunOffer:
-        """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most."""
+        """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most, and for its place."""
         held = self._held
         held.take()
         try:
             tools = await held.toolbox.offered(wish.allowed)
+            await self.pace.place()
             offered = {name: self._asked_for(tool, wish) for name, tool in tools.items()}
             return RunOffer(self, held, offered, wish.model)
         finally:

@@ -108,6 +108,10 @@ class Limits:
     run_held: float = 0.05
     """Seconds between two looks whether processors still hold events of a run that waits: most hold none for longer."""
 
+    run_places: int = 4
+    """Runs that begin, calls that begin and results with which runs go on, in one turn of the loop: each is up to half a
+    millisecond of work, and others' first tokens wait for two or three turns."""
+
     run_expiring: int = 100
     """Milliseconds before the end of an approval from which on its run stays in its session: it would leave and go on
     over and over."""
