@@ -552,7 +552,7 @@ class RunDriver(StreamRun):
     def _end_turn(self) -> None:
         """Adds the last turn to the conversation: another one follows."""
         self._say(self._parts, self._run.steps[-2].calls)
-        self._content.take()  # drops content that came after the turn's end
+        self._content.drop()  # it came after the turn's end
         self._keep()
 
     def _ask_soon(self, turn: BeginTurn | None) -> None:
@@ -609,7 +609,8 @@ class RunDriver(StreamRun):
         """Asks for a turn, once it may be paid: rule 2."""
         self._sink.begin_step(turn.step)
         request = next_request(self._plan.request, self._said, without_tools=turn.without_tools)
-        spec = replace(self._spec, request=request, prompt_characters=characters(request))
+        spec = self._spec  # that of the turn before, which has ended: a copy costs as much as the rest of a turn
+        spec.request, spec.prompt_characters = request, characters(request)
         wanted = self._session.lacks_spend(spec)
         if wanted is None:
             self._ask(turn, spec)

@@ -192,6 +192,8 @@ class RunTools:
         self._open: set[Toolbox] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._held = self._made(settings)
+        # By the names of models and the tools of keys: most requests name no tools themselves.
+        self._wishes: dict[tuple[str, tuple[str, ...] | None], tuple[ModelSettings, RunWish | None]] = {}
 
     def use(self, settings: Settings) -> None:
         """Uses another configuration for new runs.
@@ -204,6 +206,7 @@ class RunTools:
             held, self._held = self._held, self._made(settings)
             held.give_back()
         self._settings = settings
+        self._wishes.clear()
 
     def go_on(
         self, spec: StreamSpec, stream_id: str, record: RunRecord, said: Sequence[Event], *, is_own: bool
@@ -282,6 +285,19 @@ class RunTools:
         Raises:
             Error: It names what it may not use.
         """
+        if asked is not None or approve:
+            return self._wish(model, key, asked, approve)
+        of_key = None if key is None else key.tools
+        known = self._wishes.get((model.name, of_key))
+        if known is None or known[0] is not model:
+            if len(self._wishes) >= LIMITS.run_wishes:
+                self._wishes.clear()
+            known = self._wishes[model.name, of_key] = model, self._wish(model, key, None, ())
+        return known[1]
+
+    def _wish(
+        self, model: ModelSettings, key: KeySettings | None, asked: Sequence[str] | None, approve: Sequence[str]
+    ) -> RunWish | None:
         lists = [ToolPatterns((*model.tools, *self._held.toolbox.functions))]
         if key is not None:
             lists.append(ToolPatterns(key.tools))
@@ -307,7 +323,7 @@ class RunTools:
         return None if wish is None else await self.offer(wish)
 
     async def offer(self, wish: RunWish) -> RunOffer:
-        """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most, and for its place."""
+        """Returns what a run offers. Waits for its servers' lists, `connect_timeout` at most, and for its place."""
         held = self._held
         held.take()
         try:

@@ -167,7 +167,7 @@ class RunCalls:
         result = await self._result(call, traceparent)
         duration = round((asyncio.get_running_loop().time() - began) / _MS)
         await self._pace.place()
-        whole = replace(result, duration_ms=duration)
+        whole = CallResult(result.value, result.is_error, result.parts, result.is_truncated, duration, result.fault)
         if self._guarded is not None:
             whole = await self._guarded(whole)
         try:
