@@ -41,7 +41,7 @@ def problem_of_arguments(schema: Mapping[str, Any], arguments: Any) -> str:
 
 def _problem_of_size(arguments: dict[str, Any]) -> str:
     """Returns in what rule 1 does not hold of an object."""
-    level: list[Any] = [arguments]
+    level: list[Any] = [] if _FLAT.issuperset(map(type, arguments.values())) else [arguments]
     for _ in range(SHARED.tool_depth + 1):
         if any(isinstance(each, float) and not isfinite(each) for each in level):
             return "the arguments have a number that is not finite"
@@ -56,6 +56,8 @@ def _problem_of_size(arguments: dict[str, Any]) -> str:
     return ""
 
 
+_FLAT: Final = frozenset({str, int, bool, type(None)})
+"""The types of values that have no values within, and are always finite."""
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "string": (str,),
     "boolean": (bool,),

@@ -51,6 +51,7 @@ class TurnContent:
 
     def __init__(self) -> None:
         self._collector = Collector(plain=False)
+        self._is_new = True  # nothing was noted
 
     def note(self, event: Event) -> None:
         """Adds an event of the provider's.
@@ -58,13 +59,21 @@ class TurnContent:
         Raises:
             Error: The turn is too large.
         """
+        self._is_new = False
         self._collector.event(event)
 
     def take(self) -> list[dict[str, Any]]:
         """Returns the parts of the turn, and begins the next."""
         parts = self._collector.parts()
         self._collector = Collector(plain=False)
+        self._is_new = True
         return parts
+
+    def drop(self) -> None:
+        """Drops what came since the last turn was taken."""
+        if not self._is_new:
+            self._collector = Collector(plain=False)
+            self._is_new = True
 
 
 class OpenCalls:

@@ -4,9 +4,9 @@ Owns the connection of the three: the state table, the running calls (`toolbox/r
 not know how a model is asked, how a tool is called, or what decides.
 
 1. What happens within a call of the relay is executed afterwards, in the loop's next turn, but for the end of a turn:
-   its actions add events and ask for nothing.
-2. A turn is asked in a turn of the loop of its own, once the ledger has reserved its prompt. If it has not, the stream
-   ends behind the step, as at every end of a limit.
+   its actions add events, and the next turn is asked afterwards.
+2. A turn is asked once the ledger has reserved its prompt. If it has not, the stream ends behind the step, as at every
+   end of a limit.
 3. The time of a run stands still while it waits for approvals alone.
 4. The end of the stream, whoever ends it, ends the running calls at once.
 5. What another worker needs to go on is kept at each end of a turn and before each next one (`runs/kept_calls.py`).
@@ -94,6 +94,7 @@ from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
 from gai_fast.providers import get_provider
 from gai_fast.runtime.clock import now_ms
+from gai_fast.runtime.pace import Pace
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import StoreError
 
@@ -141,6 +142,7 @@ class RunPlan:
         desk: Where approvals are asked for, and what is kept of runs.
         tallies: The counts of the process.
         streams: The streams of the process.
+        pace: The places of runs in turns of the loop.
         guards: Makes the guards of its calls.
         answered: The calls that it begins with: rule 7.
     """
@@ -155,6 +157,7 @@ class RunPlan:
     desk: ApprovalDesk
     tallies: RunTallies
     streams: RunStreams
+    pace: Pace
     guards: Callable[[Tell], RunGuards | None]
     answered: Sequence[AnsweredCall] = ()
 
@@ -210,7 +213,9 @@ class RunDriver(StreamRun):
             {name: each.offered.schema for name, each in plan.offered.items()},
             checks=self._guards is not None and self._guards.sees_input,
         )
-        is_kept = former is not None or spec.begun is not None  # the store has its request
+        waits = plan.limits.asks and any(tool.approve for tool in plan.offered.values())
+        is_begun = spec.begun is not None and (waits or plan.streams.others_go_on)  # the store has its request
+        is_kept = former is not None or is_begun
         self._former = former
         self._has: AbstractSet[Mark] = _NONE  # what the log has of a run that goes on: rule 6
         self._kept = KeptCalls(
@@ -228,6 +233,7 @@ class RunDriver(StreamRun):
             self._call_ended,
             self._progressed,
             None if self._guards is None else self._guards.result,
+            plan.pace,
         )
         self._approvals = RunApprovals(
             plan.desk, session.stream_id, plan.identity.caller, self._may_wait, self._asked, self._decided
@@ -305,7 +311,7 @@ class RunDriver(StreamRun):
         actions = [*later, *self._run.end_turn(finish["finish_reason"])]
         if self._run.state is not RunState.ENDED:
             self._keep(self._parts)
-        self._execute(actions)
+        self._ask_soon(self._execute(actions))
         self._keep_time()
 
     def stop(self) -> None:
@@ -445,29 +451,34 @@ class RunDriver(StreamRun):
 
     def _execute_now(self, actions: Sequence[Action]) -> None:
         self._session.intake.settle()
-        self._execute(actions)
+        turn = self._execute(actions)
         self._keep_time()
         self._session.advance()
+        if turn is not None and not self._is_over:
+            self._reserve(turn)
 
-    def _execute(self, actions: Sequence[Action]) -> None:
-        relay = self._session.relay
+    def _execute(self, actions: Sequence[Action]) -> BeginTurn | None:
+        """Executes actions. Returns the turn that is to be asked now, if there is one."""
+        relay, turn = self._session.relay, None
         self._executed += 1
         for action in actions:
             if relay.is_over:
-                return
+                return None
             if isinstance(action, BeginCall):
                 self._session.has_called = True
                 self._calls.begin(action.call, self._sight.begin(action.call))
             elif isinstance(action, EndCall):
                 self._end_call(action.call)
             elif isinstance(action, BeginTurn):
-                self._begin_turn(action)
+                self._end_turn()
+                turn = action
             elif isinstance(action, AskApproval):
                 self._ask_approval(action)
             elif isinstance(action, CheckCall):
                 self._check(action.call)
             else:
                 self._tell(action)
+        return turn
 
     def _ask_approval(self, asked: AskApproval) -> None:
         call = asked.call
@@ -546,11 +557,16 @@ class RunDriver(StreamRun):
 
     # -- the next turn --
 
-    def _begin_turn(self, turn: BeginTurn) -> None:
+    def _end_turn(self) -> None:
+        """Adds the last turn to the conversation: another one follows."""
         self._say(self._parts, self._run.steps[-2].calls)
-        self._content.take()  # drops content that came after the turn's end
+        self._content.drop()  # it came after the turn's end
         self._keep()
-        self._loop.call_soon(self._session.guarded, partial(self._reserve, turn))
+
+    def _ask_soon(self, turn: BeginTurn | None) -> None:
+        """Asks for a turn, if there is one, in the loop's next turn."""
+        if turn is not None:
+            self._loop.call_soon(self._session.guarded, partial(self._reserve, turn))
 
     def _say(self, parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]) -> None:
         """Adds a turn and its results to the conversation, which has the calls of rule 7."""
@@ -601,7 +617,8 @@ class RunDriver(StreamRun):
         """Asks for a turn, once it may be paid: rule 2."""
         self._sink.begin_step(turn.step)
         request = next_request(self._plan.request, self._said, without_tools=turn.without_tools)
-        spec = replace(self._spec, request=request, prompt_characters=characters(request))
+        spec = self._spec  # that of the turn before, which has ended: a copy costs as much as the rest of a turn
+        spec.request, spec.prompt_characters = request, characters(request)
         wanted = self._session.lacks_spend(spec)
         if wanted is None:
             self._ask(turn, spec)
@@ -780,10 +797,10 @@ class RunDriver(StreamRun):
             self._begin_with_calls(self._former.said if self._former is not None else ())
             return
         if not self._usages:  # of the first turn, which was cut
-            self._loop.call_soon(self._session.guarded, partial(self._reserve, BeginTurn(1, without_tools=False)))
+            self._ask_soon(BeginTurn(1, without_tools=False))
             self._keep_time()
             return
-        self._execute(actions)
+        self._ask_soon(self._execute(actions))
         for asked in self._run.asked():
             if self._plan.limits.leaves:
                 self._ask_approval(asked)

@@ -40,6 +40,8 @@ from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
+from gai_fast.net.tools.limits import LIMITS
+from gai_fast.runtime.pace import Pace
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import Records
 
@@ -144,6 +146,7 @@ class RunOffer:
             self._tools.desk,
             self._tools.tallies,
             self._tools.streams,
+            self._tools.pace,
             self._tools.guards_of(spec, stream_id, model.name),
             self.answered,
         )
@@ -182,6 +185,7 @@ class RunTools:
         self.desk = ApprovalDesk(kept, timers, loop, settings.runs)
         self.tallies = tallies
         self.streams = streams
+        self.pace = Pace(loop, LIMITS.run_places)
         self._functions = functions
         self.timers = timers
         self.loop = loop
@@ -189,6 +193,8 @@ class RunTools:
         self._open: set[Toolbox] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._held = self._made(settings)
+        # By the names of models and the tools of keys: most requests name no tools themselves.
+        self._wishes: dict[tuple[str, tuple[str, ...] | None], tuple[ModelSettings, RunWish | None]] = {}
 
     def use(self, settings: Settings) -> None:
         """Uses another configuration for new runs.
@@ -201,6 +207,7 @@ class RunTools:
             held, self._held = self._held, self._made(settings)
             held.give_back()
         self._settings = settings
+        self._wishes.clear()
 
     def go_on(
         self,
@@ -246,6 +253,7 @@ class RunTools:
             self.desk,
             self.tallies,
             self.streams,
+            self.pace,
             self.guards_of(spec, stream_id, spec.model.name if spec.log_header is None else spec.log_header.model),
             msgspec.convert(record.answered, tuple[AnsweredCall, ...]),
         )
@@ -301,6 +309,19 @@ class RunTools:
         Raises:
             Error: It names what it may not use.
         """
+        if asked is not None or approve:
+            return self._wish(model, key, asked, approve)
+        of_key = None if key is None else key.tools
+        known = self._wishes.get((model.name, of_key))
+        if known is None or known[0] is not model:
+            if len(self._wishes) >= LIMITS.run_wishes:
+                self._wishes.clear()
+            known = self._wishes[model.name, of_key] = model, self._wish(model, key, None, ())
+        return known[1]
+
+    def _wish(
+        self, model: ModelSettings, key: KeySettings | None, asked: Sequence[str] | None, approve: Sequence[str]
+    ) -> RunWish | None:
         lists = [ToolPatterns((*model.tools, *self._held.toolbox.functions))]
         if key is not None:
             lists.append(ToolPatterns(key.tools))
@@ -326,11 +347,12 @@ class RunTools:
         return None if wish is None else await self.offer(wish)
 
     async def offer(self, wish: RunWish) -> RunOffer:
-        """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most."""
+        """Returns what a run offers. Waits for its servers' lists, `connect_timeout` at most, and for its place."""
         held = self._held
         held.take()
         try:
             tools = await held.toolbox.offered(wish.allowed)
+            await self.pace.place()
             offered = {name: self._asked_for(tool, wish) for name, tool in tools.items()}
             return RunOffer(self, held, offered, wish.model)
         finally:

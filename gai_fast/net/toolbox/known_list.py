@@ -36,6 +36,11 @@ class KnownList:
         self._ends_at = -math.inf
         self._reading: asyncio.Task[None] | None = None
 
+    def known(self) -> SourceList | None:
+        """Returns the list for a run. None if it must wait for `current`."""
+        is_over = self._ends_at < math.inf and asyncio.get_running_loop().time() >= self._ends_at
+        return None if is_over or self._reading is not None else self._list
+
     async def current(self) -> SourceList:
         """Returns the list for a run: rules 1 to 3."""
         loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ Owns the order of record and call. It must not know turns, nor where records are
 4. A call that is ended is cancelled at once: its connection closes, its server hears of it, its function is cancelled.
    Its result, if there is one, is dropped.
 5. A bug of ours is logged, and is the call's result.
+6. Few calls begin in one turn of the loop, and few go on with their results: the runs of many users hold up nobody.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from gai_fast.net.toolbox.toolbox import Toolbox
 from gai_fast.net.tools.rpc import ToolServerError, readable
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult
 from gai_fast.net.tools.wire import OnProgress, ToolProgress
+from gai_fast.runtime.pace import Pace
 
 _log: Final = logging.getLogger("gai_fast.tools")
 _MS: Final = 1e-3
@@ -90,6 +92,7 @@ class RunCalls:
         ended: Called with each result.
         progressed: Called with each notice of progress.
         guarded: Returns what guards let through of a result. None if none looks.
+        pace: The places of all runs in turns of the loop.
     """
 
     def __init__(
@@ -100,7 +103,8 @@ class RunCalls:
         records: CallRecords,
         ended: CallEnd,
         progressed: Callable[[RunCall, ToolProgress], object],
-        guarded: Callable[[CallResult], Awaitable[CallResult]] | None = None,
+        guarded: Callable[[CallResult], Awaitable[CallResult]] | None,
+        pace: Pace,
     ) -> None:
         self._toolbox = toolbox
         self._offered = offered
@@ -109,6 +113,7 @@ class RunCalls:
         self._ended = ended
         self._progressed = progressed
         self._guarded = guarded
+        self._pace = pace
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by id of the call
         self._dropped: frozenset[asyncio.Task[None]] = _NONE  # those that are ended
 
@@ -157,10 +162,12 @@ class RunCalls:
             self._ended(call, _error("the gateway has failed while it made this call"))
 
     async def _make(self, call: RunCall, traceparent: str) -> None:
+        await self._pace.place()
         began = asyncio.get_running_loop().time()
         result = await self._result(call, traceparent)
         duration = round((asyncio.get_running_loop().time() - began) / _MS)
-        whole = replace(result, duration_ms=duration)
+        await self._pace.place()
+        whole = CallResult(result.value, result.is_error, result.parts, result.is_truncated, duration, result.fault)
         if self._guarded is not None:
             whole = await self._guarded(whole)
         try:

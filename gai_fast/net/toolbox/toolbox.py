@@ -97,8 +97,10 @@ class Toolbox:
             allowed: What its request may use.
         """
         names = [*allowed.servers(self.servers), *allowed.own(self.own)]
-        lists = await asyncio.gather(*[self._lists[name].current() for name in names])
-        tools = [tool for listed in lists for tool in listed.tools if tool.address in allowed]
+        lists = [self._lists[name].known() for name in names]
+        if None in lists:
+            lists = [*await asyncio.gather(*[self._lists[name].current() for name in names])]
+        tools = [tool for listed in lists if listed is not None for tool in listed.tools if tool.address in allowed]
         kept, left_out = by_model_name(tools)
         self._log_left_out(frozenset(tool.address for tool in left_out))
         return kept

@@ -108,6 +108,13 @@ class Limits:
     run_held: float = 0.05
     """Seconds between two looks whether processors still hold events of a run that waits: most hold none for longer."""
 
+    run_places: int = 4
+    """Runs that begin, calls that begin and results with which runs go on, in one turn of the loop: each is half a
+    millisecond of work at most, and others' first tokens wait for two or three turns."""
+
+    run_wishes: int = 1024
+    """Pairs of a model and the tools of a key of which a process knows what they may use: a hundred bytes each."""
+
     run_expiring: int = 100
     """Milliseconds before the end of an approval from which on its run stays in its session: it would leave and go on
     over and over."""

@@ -20,6 +20,7 @@ from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult
 from gai_fast.net.tools.wire import OnProgress, ToolProgress
+from gai_fast.runtime.pace import Pace
 from gai_fast.runtime.timers import TimerWheel
 from tests.limits import LIMITS
 
@@ -86,7 +87,7 @@ class Place:
         box = Toolbox(Settings(), TimerWheel(loop), loop)
         box.servers = {"docs": self.source}  # type: ignore[dict-item]  # a fake server
         offered = {f"docs.{name}": gateway_tool(name, idempotent=name == "read") for name in ("read", "write")}
-        self.calls = RunCalls(box, offered, IDENTITY, self.records, self.ended, self.progressed)
+        self.calls = RunCalls(box, offered, IDENTITY, self.records, self.ended, self.progressed, None, Pace(loop, 4))
 
     def ended(self, call: RunCall, result: CallResult) -> None:
         self.results[call.call_id] = replace(result, duration_ms=0)
