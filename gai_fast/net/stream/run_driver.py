@@ -358,10 +358,10 @@ class RunDriver(StreamRun):
 
     def steps_so_far(self) -> list[dict[str, Any]]:
         """Works as `TurnListener.steps_so_far`."""
-        steps: list[dict[str, Any]] = self._told()["steps"]
+        steps: list[dict[str, Any]] = self._at_end()["steps"]
         return steps
 
-    def _told(self) -> Mapping[str, Any]:
+    def _at_end(self) -> Mapping[str, Any]:
         former = self._former
         if former is not None and former.told.get("steps") and not self._usages:  # its record is not read yet
             return former.told
@@ -686,7 +686,7 @@ class RunDriver(StreamRun):
                     await asyncio.sleep(SHARED.store_retry)
                 elif executed == self._executed and not self._approvals.work and not self._is_over:
                     self._parks = None
-                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals, {**self._told()})
+                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals, {**self._at_end()})
                     return
 
     def _parked(self, task: asyncio.Task[None]) -> None:
