@@ -29,7 +29,7 @@ from tests.conftest import ChangeLimits
 from tests.integration.gateway import Gateway, M, Net, on_both_loops, on_uvloop, settings_for
 from tests.integration.test_run_approvals import ADMIN, ALICE, ASK, BOB, KEYS, Run, gateway_that_asks, last, made, pay
 from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
-from tests.integration.tool_runs import Model, function_tool, gateway_of, with_tools
+from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, with_tools
 from tests.legal import check_legal
 from tests.waiting import until, until_answered
 
@@ -382,6 +382,34 @@ async def test_a_server_that_stops_ends_what_waits_in_its_memory(net: Net) -> No
     await gateway.running.close()
     await run.response.rest()
     assert waiting_in(gateway) == 0
+
+
+@on_uvloop
+async def test_a_server_that_drains_ends_what_waits_in_its_memory_at_once(net: Net) -> None:
+    """But not what was decided: that goes on, until it waits again."""
+    gate = Gate()
+
+    async def slow() -> str:
+        """Waits."""
+        await gate.wait()
+        return "slow"
+
+    model = Model([("slow", {})], [("pay", {"euros": 7})], ["Done."])
+    gateway = await gateway_that_asks(net, model, function_tool(slow, approve=True))
+    going, waits = await parked(gateway), await Run.begun(gateway, M)
+    await until(lambda: waits.stream_id in gateway.running.engine.waiting)
+    assert (await going.decide()).status == 200
+    await gate.begun.wait()
+    gateway.running.begin_drain()
+    ended = await waits.end()
+    gate.open.set()
+    rest = await going.end()
+    for events, tokens, results in ((ended, 15, 0), (rest, 30, 1)):
+        error = last(events, "error")
+        assert (error["error"]["reason"], error["usage"]["total_tokens"]) == ("worker_lost", tokens)
+        assert [event["type"] for event in events].count("tool.result") == results
+    await until(lambda: not gateway.running.unanswered)
+    assert (waiting_in(gateway), made) == (0, [])
 
 
 @pytest.mark.parametrize("when", ["it leaves", "it goes on"])

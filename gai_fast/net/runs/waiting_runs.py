@@ -155,6 +155,15 @@ class WaitingRuns:
         for stream_id in [*self._runs]:
             self.end(stream_id, error, is_cancelled=False)
 
+    def end_undecided(self, error: Error) -> None:
+        """Ends all runs but those that go on already.
+
+        Args:
+            error: The error of their ends.
+        """
+        for stream_id in [name for name, each in self._runs.items() if each.waking is None]:
+            self.end(stream_id, error, is_cancelled=False)
+
     def end_callers(self, callers: Collection[str], error: Error) -> None:
         """Ends all runs of some callers, as cancelled.
 

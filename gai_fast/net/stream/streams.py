@@ -39,7 +39,7 @@ from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.guarding import Built, GuardError, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
-from gai_fast.net.stream.session import EngineCallbacks, Session
+from gai_fast.net.stream.session import EngineCallbacks, Session, lost_worker
 from gai_fast.net.stream.takeover import TakeOvers
 from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
@@ -822,13 +822,15 @@ class Engine(EngineCallbacks):
 
     def begin_drain(self) -> None:
         """Begins to stop. A run that waits, or comes to wait, does not hold the drain: it is let go, and its followers
-        are disconnected.
+        are disconnected. If no other worker can go on with it, it ends.
         """
         self.takeovers.is_draining = True
         self._hand_over_waiting()
 
     def _hand_over_waiting(self) -> None:
-        if self.store.keeps_requests and self.run_tools is not None:
+        if not self.store.keeps_requests:
+            self.waiting.end_undecided(lost_worker())
+        elif self.run_tools is not None:
             logs = self.waiting.leave()
             self.durable.part_from(logs)
             self.run_tools.desk.start(self.store.let_go(logs))
