@@ -135,6 +135,9 @@ async def test_the_answer_is_that_of_a_run_that_nobody_has_killed(net: Net, fold
         answer = await pair.ask(second)
         assert len(till.journal) == 1
         assert len(model.asked) == 3
+        if route == "kept":
+            kept = await second.ask("GET", f"/v1/responses/{answer.json['id']}")
+            assert kept.json == answer.json
         other = await pair.ask(second, "another")
     assert (answer.status, other.status) == (200, 200)
     assert b"One. " in answer.body
@@ -240,8 +243,8 @@ async def test_a_whole_answer_waits_for_a_person(net: Net, folder: Path, url: st
     ):
         asking = asyncio.create_task(pair.ask(first))
 
-        async def listed() -> list[dict[str, Any]]:
-            return (await second.ask("GET", "/admin/v1/approvals")).json["data"]  # type: ignore[no-any-return]
+        async def listed() -> Any:
+            return (await second.ask("GET", "/admin/v1/approvals")).json["data"]
 
         await until_answered(listed)
         [asked] = await listed()
