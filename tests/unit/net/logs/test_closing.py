@@ -14,7 +14,7 @@ from gai_fast.net.logs.closing import closing_of
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Ending, LogHeader, StreamLog
-from gai_fast.stores._base import data_lines, frames_after
+from gai_fast.stores._base import EndsInstead, data_lines, frames_after
 from gai_fast.stores.memory import LogMemory
 
 ID = "AbCdEfGhIjKlMnOpQrStUv"
@@ -44,7 +44,7 @@ def events_of(piece: bytes) -> list[dict[str, Any]]:
 
 def test_a_client_learns_what_is_void_and_gets_one_error_and_the_end(memory: LogMemory) -> None:
     log = logged(memory, START, *TEXTS)
-    piece, last_seq, ending, kept = closing_of(log, 4 + STEP, False)
+    piece, last_seq, ending, kept = closing_of(log, 4 + STEP, EndsInstead())
     assert kept == len("Hello ü😀")
     gap, error, done = events_of(piece)
     said = {"text": "Hello ü😀", "reason": "taken_over", "from": 5, "to": 4 + STEP}
@@ -59,14 +59,14 @@ def test_a_client_learns_what_is_void_and_gets_one_error_and_the_end(memory: Log
 
 
 def test_where_no_client_has_more_than_is_stored_the_error_is_the_next_event(memory: LogMemory) -> None:
-    piece, last_seq, *_ = closing_of(logged(memory, START, *TEXTS), 0, False)
+    piece, last_seq, *_ = closing_of(logged(memory, START, *TEXTS), 0, EndsInstead())
     assert [(each["type"], each.get("seq")) for each in events_of(piece)] == [("error", 5), ("done", None)]
     assert last_seq == 5
 
 
 def test_an_empty_text_is_said_too_and_nothing_was_generated(memory: LogMemory) -> None:
     log = logged(memory, START)
-    piece, _, ending, *_ = closing_of(log, 1 + STEP, False)
+    piece, _, ending, *_ = closing_of(log, 1 + STEP, EndsInstead())
     view = view_of(log.header, Representation(get_format("gai"), "ndjson", "compact"), 0, lambda: 1)
     view.feed(b"".join(log.read(0, 10**9).pieces) + piece)
     events = events_of(b"".join(view.take_pieces()))
@@ -78,10 +78,10 @@ def test_an_empty_text_is_said_too_and_nothing_was_generated(memory: LogMemory) 
 def test_a_text_that_is_lost_is_not_called_empty(memory: LogMemory) -> None:
     log = memory.create(LogHeader(ID, "", "m", "gai", "sse"))
     log.skip(7, None)
-    assert "text" not in events_of(closing_of(log, 7 + STEP, False)[0])[0]
+    assert "text" not in events_of(closing_of(log, 7 + STEP, EndsInstead())[0])[0]
     other = memory.create(LogHeader(ID, "", "m", "gai", "sse"))
     other.skip(7, "dropped")
-    assert events_of(closing_of(other, 7 + STEP, False)[0])[0]["text"] == "dropped"
+    assert events_of(closing_of(other, 7 + STEP, EndsInstead())[0])[0]["text"] == "dropped"
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_a_text_that_is_lost_is_not_called_empty(memory: LogMemory) -> None:
 )
 def test_a_log_that_has_its_end_is_closed_with_it(memory: LogMemory, end: dict[str, Any], ending: Ending) -> None:
     log = logged(memory, START, *TEXTS, end)
-    assert closing_of(log, 5 + STEP, False) == (b"", 5, ending, None)
+    assert closing_of(log, 5 + STEP, EndsInstead()) == (b"", 5, ending, None)
 
 
 def test_a_cancel_ends_it_as_cancelled(memory: LogMemory) -> None:
-    piece, last_seq, ending, *_ = closing_of(logged(memory, START, *TEXTS), 4 + STEP, True)
+    piece, last_seq, ending, *_ = closing_of(logged(memory, START, *TEXTS), 4 + STEP, EndsInstead(is_cancelled=True))
     assert [(each["type"], each.get("finish_reason")) for each in events_of(piece)] == [
         ("stream.gap", None),
         ("finish", "cancelled"),
@@ -106,8 +106,26 @@ def test_a_cancel_ends_it_as_cancelled(memory: LogMemory) -> None:
     assert (last_seq, ending.state, ending.finish_reason, ending.is_lost) == (5 + STEP, "cancelled", "cancelled", False)
 
 
+@pytest.mark.parametrize("form", ["gai", "openai"])
+def test_an_end_says_what_is_told_of_a_run(memory: LogMemory, form: str) -> None:
+    """Other formats than `gai` have no place for it here: their streams are logged in that."""
+    told = {"usage": {"total_tokens": 3}, "steps": [{"step": 1}]}
+    for end, kind, names in (
+        (EndsInstead(is_cancelled=True, told=told), "finish", {"usage", "steps"}),
+        (EndsInstead(told=told), "error", {"usage"}),
+    ):
+        log = logged(memory, START, *TEXTS, form=form)
+        piece, _, ending, *_ = closing_of(log, 0, end)
+        if form == "gai":
+            [last] = [event for event in events_of(piece) if event["type"] == kind]
+            assert {name: each for name, each in told.items() if name in last} == {name: told[name] for name in names}
+        assert ending.usage == (told["usage"] if form == "gai" else None)
+        memory.forget(log)
+
+
 def test_a_whole_answer_has_no_frames_for_its_end(memory: LogMemory) -> None:
-    piece, last_seq, ending, *_ = closing_of(memory.create(LogHeader(ID, "", "m", "openai", "json")), STEP, False)
+    log = memory.create(LogHeader(ID, "", "m", "openai", "json"))
+    piece, last_seq, ending, *_ = closing_of(log, STEP, EndsInstead())
     assert (piece, last_seq, ending.is_lost, ending.has_content) == (b"", 0, True, False)
 
 
@@ -116,7 +134,7 @@ def test_each_format_of_a_log_has_one_error_with_a_number_that_no_client_has(
     memory: LogMemory, form: str, framing: Any
 ) -> None:
     log = logged(memory, START, *TEXTS, form=form, framing=framing)
-    piece, last_seq, ending, *_ = closing_of(log, log.last_seq + STEP, False)
+    piece, last_seq, ending, *_ = closing_of(log, log.last_seq + STEP, EndsInstead())
     assert ending.is_lost
     assert last_seq == 5 + STEP
     assert piece.count(b"the worker that ran this stream is gone") == 1
@@ -130,7 +148,7 @@ def test_followers_in_other_formats_skip_the_gap_unless_they_have_what_is_void(
     memory: LogMemory, form: str, framing: Any
 ) -> None:
     log = logged(memory, START, *TEXTS)
-    piece, last_seq, *_ = closing_of(log, 4 + STEP, False)
+    piece, last_seq, *_ = closing_of(log, 4 + STEP, EndsInstead())
     wanted = Representation(get_format(form), framing)
     stored = b"".join(log.read(0, 10**9).pieces)
     for after in (0, 4, 4 + STEP):
@@ -150,7 +168,7 @@ def test_followers_in_other_formats_skip_the_gap_unless_they_have_what_is_void(
 
 def test_what_a_log_drops_behind_a_gap_leaves_the_text_of_the_gap(memory: LogMemory) -> None:
     log = logged(memory, START, *TEXTS)
-    piece, last_seq, *_ = closing_of(log, 4 + STEP, False)
+    piece, last_seq, *_ = closing_of(log, 4 + STEP, EndsInstead())
     log.void(2)
     log.append(piece, last_seq)
     for seq in range(last_seq + 1, last_seq + 2000):
@@ -167,11 +185,11 @@ def test_a_log_whose_last_event_is_none_is_damaged(memory: LogMemory, last: byte
     log = memory.create(LogHeader(ID, "", "m", "gai", "sse"))
     log.append(b"data: " + last + b"\n\n", 1)
     with pytest.raises(Error) as caught:
-        closing_of(log, STEP, False)
+        closing_of(log, STEP, EndsInstead())
     assert caught.value.reason == "log_damaged"
 
 
 def test_a_log_of_an_unknown_format_is_damaged(memory: LogMemory) -> None:
     with pytest.raises(Error) as caught:
-        closing_of(memory.create(LogHeader(ID, "", "m", "newer", "sse")), STEP, False)
+        closing_of(memory.create(LogHeader(ID, "", "m", "newer", "sse")), STEP, EndsInstead())
     assert caught.value.reason == "log_damaged"
