@@ -534,7 +534,7 @@ async def test_a_durable_run_is_followed_again_from_any_event(net: Net) -> None:
 
 @on_uvloop
 async def test_a_run_that_goes_on_nowhere_keeps_no_state(net: Net) -> None:
-    kept = []
+    kept: list[bytes | None] = []
 
     async def look(city: str) -> str:
         stream_id = next(iter(gateway.running.engine.streams))
