@@ -48,7 +48,7 @@ MOST: Final = 1.1
 TURN: Final = 2.0
 """What lies before the next turn may cost, divided by what lies before the first one of the same run: between them the
 call is logged and counted, its events are sent, and the conversation is written."""
-TURN_TO_STREAM: Final = 10.0
+TURN_TO_STREAM: Final = 8.5
 """The same, divided by what lies before the only turn of a stream without tools, of which all is compiled."""
 ANSWERED: Final = 12
 """As in `path.py`."""

@@ -7,8 +7,8 @@ from collections import deque
 
 
 class Pace:
-    """Lets a number of pieces of work begin in a turn of the loop; further ones wait for the next turns, first come,
-    first served. Sockets are read between turns.
+    """Lets a number of pieces of work begin in a turn of the loop; further ones wait for the next turns, where callers
+    take turns: of one caller's work, first come, first served. Sockets are read between turns.
 
     Args:
         loop: The loop.
@@ -19,15 +19,19 @@ class Pace:
         self._loop = loop
         self._most = most
         self._begun = 0  # in this turn of the loop
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by caller; the next one first
 
-    async def place(self) -> None:
-        """Returns when the caller's work may begin: at once if there is a place in this turn."""
+    async def place(self, caller: str) -> None:
+        """Returns when a piece of work may begin: at once if there is a place in this turn.
+
+        Args:
+            caller: The name of the caller that it is for.
+        """
         if self._begun < self._most and not self._waiting:
             self._begin()
             return
         place = self._loop.create_future()
-        self._waiting.append(place)
+        self._waiting.setdefault(caller, deque()).append(place)
         await place
 
     def _begin(self) -> None:
@@ -38,7 +42,11 @@ class Pace:
     def _next_turn(self) -> None:
         self._begun = 0
         while self._waiting and self._begun < self._most:
-            place = self._waiting.popleft()
+            caller = next(iter(self._waiting))
+            places = self._waiting.pop(caller)
+            place = places.popleft()
+            if places:
+                self._waiting[caller] = places
             if not place.done():  # it may be cancelled
                 place.set_result(None)
                 self._begin()

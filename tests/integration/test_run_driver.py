@@ -558,6 +558,22 @@ async def test_a_durable_run_is_followed_again_from_any_event(net: Net) -> None:
         assert [each["type"] for each in rest.events] == [each["type"] for each in whole[event["seq"] :]]
 
 
+@on_uvloop
+async def test_a_run_that_goes_on_nowhere_keeps_no_state(net: Net) -> None:
+    kept: list[bytes | None] = []
+
+    async def look(city: str) -> str:
+        stream_id = next(iter(gateway.running.engine.streams))
+        await asyncio.sleep(0.05)  # states are kept beside the run
+        kept.append(await gateway.running.engine.store.records.get("run", stream_id))
+        return city
+
+    model = Model([("look", {"city": "Oslo"})], [("look", {"city": "Rome"})], ["Done."])
+    gateway = await gateway_of(net, model, function_tool(look, idempotent=True))
+    response = await gateway.ask("POST", "/api/v1/stream", {**M, "resumable": True})
+    assert (response.text, kept) == ("Done.", [None, None])
+
+
 @on_both_loops
 async def test_copied_deltas_are_part_of_the_conversation(net: Net) -> None:
     words = [f"word {number} ü " for number in range(300)]
@@ -579,6 +595,27 @@ async def test_without_prices_or_keys_a_hundred_runs_at_once_end_well(net: Net) 
     assert {response.text for response in answers} == {"Look. 4 degrees."}
     assert {len(events_of(response, "tool.result")) for response in answers} == {2}
     assert {response.types[-1] for response in answers} == {"done"}
+
+
+@on_uvloop
+async def test_runs_that_go_on_at_once_leave_turns_of_the_loop_to_others(net: Net) -> None:
+    gate = asyncio.Event()
+
+    async def look(city: str) -> str:
+        begun.append(city)
+        await gate.wait()
+        return city
+
+    begun: list[str] = []
+    model = Model([("look", {"city": "Oslo"})], ["Done."])
+    gateway = await gateway_of(net, model, function_tool(look, max_calls=100, idempotent=True))
+    runs = [asyncio.create_task(gateway.ask("POST", "/api/v1/stream", M)) for _ in range(100)]
+    await until(lambda: len(begun) == 100)
+    gate.set()
+    await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": []})
+    asked = [("tools" not in body, len(body["messages"])) for body in model.asked]
+    assert asked.index((True, 1)) < 200  # before that of the last run
+    assert {(await run).text for run in runs} == {"Done."}
 
 
 @on_uvloop

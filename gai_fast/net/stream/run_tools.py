@@ -24,7 +24,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request, Tool
-from gai_fast.model.settings import KeySettings, ModelSettings, Settings
+from gai_fast.model.settings import ANONYMOUS, KeySettings, ModelSettings, Settings
 from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
 from gai_fast.net.attempts.records import RunRecord
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
@@ -346,13 +346,18 @@ class RunTools:
         wish = self.wish(model, None, None if request.gateway_tools is UNSET else request.gateway_tools)
         return None if wish is None else await self.offer(wish)
 
-    async def offer(self, wish: RunWish) -> RunOffer:
-        """Returns what a run offers. Waits for its servers' lists, `connect_timeout` at most, and for its place."""
+    async def offer(self, wish: RunWish, caller: str = ANONYMOUS) -> RunOffer:
+        """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most, and for its place.
+
+        Args:
+            wish: The run.
+            caller: The name of its caller.
+        """
         held = self._held
         held.take()
         try:
             tools = await held.toolbox.offered(wish.allowed)
-            await self.pace.place()
+            await self.pace.place(caller)
             offered = {name: self._asked_for(tool, wish) for name, tool in tools.items()}
             return RunOffer(self, held, offered, wish.model)
         finally:

@@ -162,11 +162,11 @@ class RunCalls:
             self._ended(call, _error("the gateway has failed while it made this call"))
 
     async def _make(self, call: RunCall, traceparent: str) -> None:
-        await self._pace.place()
+        await self._pace.place(self._identity.caller)
         began = asyncio.get_running_loop().time()
         result = await self._result(call, traceparent)
         duration = round((asyncio.get_running_loop().time() - began) / _MS)
-        await self._pace.place()
+        await self._pace.place(self._identity.caller)
         whole = CallResult(result.value, result.is_error, result.parts, result.is_truncated, duration, result.fault)
         if self._guarded is not None:
             whole = await self._guarded(whole)

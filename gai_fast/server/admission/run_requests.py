@@ -134,7 +134,7 @@ async def list_tools(
     Raises:
         Error: As `read_answers`.
     """
-    offer = await tools.offer(wish)
+    offer = await tools.offer(wish, caller)
     if answers:
         from gai_fast.server.admission.approval_answers import read_answers  # most requests have none
 
