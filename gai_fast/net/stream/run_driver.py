@@ -686,7 +686,9 @@ class RunDriver(StreamRun):
                     await asyncio.sleep(SHARED.store_retry)
                 elif executed == self._executed and not self._approvals.work and not self._is_over:
                     self._parks = None
-                    self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals, {**self._at_end()})
+                    self._plan.streams.park(
+                        self._plan.identity.stream_id, self._plan.desk, approvals, {**self._at_end()}
+                    )
                     return
 
     def _parked(self, task: asyncio.Task[None]) -> None:
