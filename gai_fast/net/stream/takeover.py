@@ -314,7 +314,7 @@ class TakeOvers:
         """
         tools = self._host.run_tools
         try:
-            kept = decode(record) if tools is not None and version_of(record).version == VERSION else None
+            kept = decode(record) if tools is not None and version_of(record).version >= RUN_VERSION else None
         except (Error, ValueError):
             return NOTHING_TOLD
         run = None if kept is None else kept.run
