@@ -182,14 +182,14 @@ def test_another_turn_needs_its_prompt_beyond_what_is_spent() -> None:
     allowance = Allowance(100)
     allowance.begin(first, 40)
     first.close({"input_tokens": 10, "output_tokens": 50}, None)
-    assert allowance.missing(bill, 160) is None  # 60 are spent, and 40 are for the prompt
-    assert allowance.missing(bill, 200) == Reservation(10, 100)
+    assert allowance.missing(bill, DOLLAR, 160) is None  # 60 are spent, and 40 are for the prompt
+    assert allowance.missing(bill, DOLLAR, 200) == Reservation(10, 100)
     allowance.take(100)
-    assert allowance.missing(bill, 200) is None
+    assert allowance.missing(bill, DOLLAR, 200) is None
     allowance.begin(account(bill, DOLLAR), 200)
     assert allowance.characters == 4 * (200 - 60 - 50)
 
 
 def test_a_turn_of_a_model_without_a_price_needs_nothing() -> None:
     allowance = begun(0, None)
-    assert allowance.missing(Bill(), 10_000) is None
+    assert allowance.missing(Bill(), None, 10_000) is None
