@@ -537,7 +537,8 @@ class Attempts:
         if following is None and self._takes_over and not is_asked:
             same = self.spec.again(has_begun=relay.state is not _IDLE)
             following = None if same is None else (same, NET_LIMITS.takeover_again)
-            self._candidates.at_model = self._candidates.at_target = 0  # nothing was asked
+            self._candidates.take_back()  # nothing was asked
+            self._retries -= self._candidates.at_model > 0
         if following is None:
             return None
         spec, delay = following

@@ -259,6 +259,10 @@ class Candidates:
             self._fallbacks = (named, *self._fallbacks)
         return self.following(spec, has_begun=has_begun)
 
+    def take_back(self) -> None:
+        """Counts the last attempt no longer."""
+        self.at_model, self.at_target = max(0, self.at_model - 1), max(0, self.at_target - 1)
+
     def drop(self) -> None:
         """Drops all candidates: the failure would recur."""
         self._fallbacks = ()

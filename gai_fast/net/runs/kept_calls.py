@@ -11,7 +11,8 @@ Owns the order of log, state and call. `run_records.py` has the form of the reco
    goes on with, behind a wait, has them in its state.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
 6. A worker that has lost the run makes no call. It calls `lost`.
-7. What is kept stays until the store has the end of the log: until then the last turn may be asked again.
+7. What is kept stays until the store has the end of the log: until then the last turn may be asked again. That calls
+   were made stays known, where another worker or another request with the key might make them again.
 """
 
 from __future__ import annotations
@@ -169,14 +170,19 @@ class KeptCalls:
             async with self._turn:
                 if self._owned is None:
                     return
-                if self._stored is None or not self._is_shared:
-                    await self._owned.end()
-                else:
+                if self._may_be_repeated():
                     await self._owned.close()
+                else:
+                    await self._owned.end()
         except LostRun:
             pass  # it is the other worker's
         except StoreError as problem:
             _log.warning("stream %s: the record of its run expires: %s", self._identity.stream_id, problem)
+
+    def _may_be_repeated(self) -> bool:
+        """Returns whether somebody might make the calls again, until the store has the end of the log: rule 7."""
+        has_key = self._identity.request_key != self._identity.stream_id
+        return has_key if self._stored is None else self._is_shared
 
     # -- calls (`CallRecords`) --
 

@@ -369,7 +369,7 @@ class RunRecords:
         return msgspec.structs.replace(found.asked, call=call), found.decision
 
     async def decide(
-        self, approval_id: str, decision: ApprovalDecision, digest: str | None = None
+        self, approval_id: str, decision: ApprovalDecision, digest: str | None = None, *, is_left: bool = False
     ) -> ApprovalDecision | None:
         """Decides an approval, unless it is decided.
 
@@ -378,6 +378,7 @@ class RunRecords:
             decision: The decision.
             digest: The digest of the call that the decision is about: a turn that is asked again gives the id to
                 another call. None for any call.
+            is_left: Whether a later request decides it, to which it was left; rule 7.
 
         Returns:
             The decision that counts. None if there is no such approval.
@@ -388,7 +389,7 @@ class RunRecords:
         raw = None if "/" in approval_id else await self._records.get(APPROVALS, approval_id)
         while raw is not None:
             found = _read_approval(raw)
-            if digest is not None and digest != found.asked.digest:
+            if found.is_left is not is_left or digest not in (None, found.asked.digest):
                 return None
             if found.decision is not None:
                 return found.decision
@@ -396,7 +397,7 @@ class RunRecords:
             new = _encode(found)
             other = await self._records.swap(APPROVALS, approval_id, raw, new, self._ttl, found.asked.caller)
             if other == raw:
-                if found.is_left:
+                if is_left:
                     return decision
                 with suppress(StoreError):  # it is decided: the list forgets it when it would have expired
                     await self._change_list(found.asked, is_open=False)

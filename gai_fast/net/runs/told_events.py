@@ -44,14 +44,14 @@ class ToldEvents:
             return
         whole = cast("dict[str, Any]", {**event})
         whole.pop("seq", None)
-        key = DELTAS.get(kind)
-        text = "" if key is None or "logprobs" in whole else whole.pop(key, "")
+        key = None if "logprobs" in whole else DELTAS.get(kind)
+        text = "" if key is None else whole.pop(key, "")
         if self._texts and whole == self._events[-1]:
             self._texts.append(text)
             return
         self._end_delta()
         self._events.append(cast("Event", whole))
-        if text:
+        if key is not None:
             self._texts.append(text)
 
     def recall(self, events: Sequence[Event]) -> None:

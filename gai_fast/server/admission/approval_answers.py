@@ -146,7 +146,7 @@ class Decisions:
         for each in sorted(self._offer.answered, key=_id_of):  # requests at a time take them in one order
             decision = ApprovalDecision(each.decision, each.by, each.reason)
             try:
-                standing = await self._offer.records.decide(each.approval_id, decision)
+                standing = await self._offer.records.decide(each.approval_id, decision, is_left=True)
             except StoreError:
                 return out_of_reach()
             if standing is not decision:

@@ -396,7 +396,8 @@ async def test_an_approval_that_is_left_is_in_no_list_and_decided_once(both: tup
     assert await there.asked("gai_1-1") is None, "no other route decides it"
     assert await there.left("gai_1-1") == (asked(1, call=LARGE), None)
     approve = ApprovalDecision("approve", "alice")
-    assert await there.decide("gai_1-1", approve) is approve
+    assert await there.decide("gai_1-1", ApprovalDecision("deny")) is None, "nor does the end of its run"
+    assert await there.decide("gai_1-1", approve, is_left=True) is approve
     await here.leave(asked(1, call=LARGE))  # by a worker that goes on with the run
     assert await here.left("gai_1-1") == (asked(1, call=LARGE), approve)
     await there.give_back("gai_1-1")

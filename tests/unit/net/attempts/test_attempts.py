@@ -14,6 +14,7 @@ from gai_fast.model.settings import BreakerSettings, ModelSettings, Settings, Ta
 from gai_fast.net.attempts.balance import Balancer
 from gai_fast.net.attempts.retry import Breaker
 from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.limits import LIMITS as NET_LIMITS
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.unit.net.stream.test_session import DONE, ERROR, SSE, Fixture, frame
@@ -34,6 +35,26 @@ def test_a_failed_attempt_is_made_again_after_a_while() -> None:
     stream.session.intake.head_received(200, SSE)
     assert stream.receive(frame()) == ["commit", b"<start><text.delta>"]
     assert (stream.session.attempts.count, stream.session.attempts.fallbacks) == (2, 0)
+
+
+def without_connection(stream: Fixture) -> None:
+    stream.session.intake.exchange_ended(Error("overloaded", "full", reason="upstream_pool", phase="connect"))
+
+
+def test_a_stream_that_was_taken_over_waits_for_connections_and_has_its_retries_once() -> None:
+    stream = Fixture(retries=1).start()
+    stream.session.attempts.take_over()
+    asked = 1
+    for retries in range(2):
+        for _ in range(3):
+            without_connection(stream)
+            stream.time.advance(NET_LIMITS.takeover_again)
+            asked += 1
+            assert (len(stream.targets.asked), stream.session.attempts.retries) == (asked, retries)
+        failing(stream)
+        stream.time.advance(LIMITS.retry_first)
+        asked += 1
+    assert stream.runner.ends == ["failed"]
 
 
 def test_the_last_failure_is_the_response() -> None:

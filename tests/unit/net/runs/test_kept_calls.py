@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from gai_fast.core.run import CallResult, RunCall, RunTool
 from gai_fast.net.runs.kept_calls import KeptCalls
-from gai_fast.net.runs.run_records import RunRecords
+from gai_fast.net.runs.run_records import RunRecords, may_have_called
 from gai_fast.net.toolbox.run_calls import NotStored, RunIdentity
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
@@ -56,9 +57,9 @@ class Store:
         return self.has_log
 
 
-def kept_by(store: Store, lost: list[str] | None = None, *, is_kept: bool = True) -> KeptCalls:
+def kept_by(store: Store, lost: list[str] | None = None) -> KeptCalls:
     note = [] if lost is None else lost
-    return KeptCalls(store.records, IDENTITY, store.stored if is_kept else None, lambda: note.append("lost"))
+    return KeptCalls(store.records, IDENTITY, store.stored, lambda: note.append("lost"))
 
 
 async def is_gone(store: Store, name: str) -> bool:
@@ -90,6 +91,16 @@ async def test_a_damaged_result_is_none(damaged: bytes) -> None:
     assert await second.go_on(3) is not None
     with pytest.raises(StoreError, match="damaged"):
         await second.result(CALL)
+
+
+@pytest.mark.parametrize("key", ["key", "gai_1"])
+async def test_a_key_is_not_free_behind_calls_although_nobody_goes_on_with_the_run(key: str) -> None:
+    """The store may not have the end of its log yet."""
+    store = Store()
+    kept = KeptCalls(store.records, replace(IDENTITY, request_key=key), None, lambda: None, is_shared=False)
+    await kept.started(CALL, "k1")
+    await kept.end()
+    assert await may_have_called(store.memory, "gai_1") == (key == "key"), "the stream's own id is no key"
 
 
 async def test_who_has_lost_the_run_makes_no_call() -> None:
@@ -153,7 +164,7 @@ async def test_nobody_goes_on_with_a_run_that_has_ended() -> None:
 
 async def test_of_a_run_that_nobody_can_go_on_with_nothing_is_left() -> None:
     store = Store()
-    kept = kept_by(store, is_kept=False)
+    kept = KeptCalls(store.records, replace(IDENTITY, request_key="gai_1"), None, lambda: None)
     kept.keep(b"state")
     await kept.started(CALL, "k1")
     await kept.ended(CALL, CallResult("done"))

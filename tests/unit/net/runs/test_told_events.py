@@ -60,7 +60,8 @@ def test_deltas_with_more_than_text_stay_apart() -> None:
 
 
 def test_an_empty_delta_is_no_other_than_its_like() -> None:
-    assert "".join(event.get("text", "") for event in told(text(""), text("a"), text(""), text("b"))) == "ab"
+    assert told(text(""), text("a"), text(""), text("b")) == [text("ab")]
+    assert told(text(""), CALL) == [text(""), CALL], "the answer reads its text"
 
 
 def test_what_was_taken_is_not_taken_again() -> None:

@@ -31,6 +31,7 @@ from gai_fast.model.settings import (
 from gai_fast.net.attempts.records import RouteRecord
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.view import Representation, view_of
+from gai_fast.net.runs.run_records import AskedApproval
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.stream.takeover import KeyHome, TakeOvers
 from gai_fast.otel.telemetry import Telemetry
@@ -98,6 +99,10 @@ async def begin(engine: Engine, log: StreamLog, epoch: int = 1, kept: bytes | No
     found = await engine.takeovers.going_on(log, Owner("lost", epoch), log.last_seq + NUMBER, kept or record(engine))
     assert isinstance(found, GoesOn)
     found.begin(TAKEN)
+
+
+def pay(euros: int) -> str:
+    return f"paid {euros}"
 
 
 async def gone_on(
@@ -923,6 +928,22 @@ async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogC
     assert closed.message.endswith(": closed, 7 characters kept")
     assert (let_go.levelname, closed.levelname) == ("INFO", "WARNING")
     assert "its worker has let it go" in let_go.message
+    await engine.close()
+
+
+async def test_an_approval_that_an_ended_run_has_left_may_still_be_answered() -> None:
+    """Its worker was killed between its `finish` and its end."""
+    settings = Settings(models={"m": MODEL}, store=StoreSettings("memory://"))
+    engine = Engine(settings, asyncio.get_running_loop(), functions=[pay])
+    assert engine.run_tools is not None
+    records = engine.run_tools.desk.records
+    left = AskedApproval("s1-1", "s1", "", "digest", now_ms() + 60_000, b"{}")
+    await records.leave(left)
+    required = {"type": "approval.required", "call_id": "c", "approval": {"id": left.id}}
+    log = logged(engine, START, required, {"type": "finish", "finish_reason": "stop"})
+    engine.takeovers.closed(log, TAKEN, None, is_refused=False)
+    await engine.run_tools.desk.close()
+    assert await records.left(left.id) == (left, None)
     await engine.close()
 
 
