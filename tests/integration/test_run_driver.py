@@ -685,3 +685,34 @@ async def test_thoughts_that_a_model_refuses_are_sent_once(net: Net) -> None:
     assert ["b3RoZXI=" in each for each in asked] == [True, False, False, False, False]
     assert [each.count("b3du") for each in asked] == [0, 0, 1, 2, 3]
     assert [event["reason"] for event in events_of(response, "warning")] == ["request_changed", "step_limit"]
+
+
+@on_uvloop
+async def test_a_run_that_waits_for_a_list_while_the_configuration_changes(net: Net) -> None:
+    """The tools that it was offered are closed before it begins."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"celsius": 4})
+
+    silent = asyncio.Event()
+
+    async def say_nothing(peer: Peer) -> None:
+        await peer.request()
+        silent.set()
+        await peer.request()
+
+    application = web.Application()
+    application.router.add_post("/weather", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    net.stack.push_async_callback(runner.cleanup)
+    outside = http_tool("outside", f"http://127.0.0.1:{runner.addresses[0][1]}/weather")
+    slow = ToolServerSettings("slow", url=Secret((await net.upstream(say_nothing)).url), connect_timeout=1)
+    model = Model([("outside", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, outside, slow)
+    asking = asyncio.create_task(gateway.ask("POST", "/api/v1/stream", M))
+    await silent.wait()
+    gateway.running.service.use(with_tools(gateway.running.engine.settings, outside))
+    assert [event["tool_result"] for event in events_of(await asking, "tool.result")] == [{"celsius": 4}]
