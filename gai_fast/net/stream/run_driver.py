@@ -573,10 +573,10 @@ class RunDriver(StreamRun):
         """Leaves out the thoughts that the turn's model has refused: rule 10."""
         asked = self._session.spec
         if len(asked.ignored) > len(self._ignored) and asked.model.name == self._spec.model.name:
-            request = next_request(self._plan.request, self._said, without_tools=False)
-            messages = without_thoughts(request)[0].messages
-            self._plan = replace(self._plan, request=structs.replace(self._plan.request, messages=messages))
-            self._said = []
+            said = structs.replace(self._plan.request, messages=[*self._plan.request.messages, *self._said])
+            request, _ = without_thoughts(said)
+            assert isinstance(request, Request)
+            self._plan, self._said = replace(self._plan, request=request), []
 
     def _ask_soon(self, turn: BeginTurn | None) -> None:
         """Asks for a turn, if there is one, in the loop's next turn."""
