@@ -42,6 +42,8 @@ from tests.integration.gateway import (
 from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, http_tool, with_tools
 from tests.integration.websocket import connect
 from tests.legal import check_legal
+from tests.unit.formats import messages_reader
+from tests.unit.formats.streams import DONE, call, call_start, finish
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -645,3 +647,72 @@ async def test_numbers_that_json_has_no_form_for_are_errors_of_their_calls(net: 
     assert response.types[-2:] == ["finish", "done"]
     assert [event["is_error"] for event in events_of(response, "tool.result")] == [True, True]
     assert len(model.results()) == 2
+
+
+@on_uvloop
+async def test_thoughts_that_a_model_refuses_are_sent_once(net: Net) -> None:
+    """Those of the run's own stay: Anthropic refuses the result of a call whose thoughts are gone."""
+    asked: list[str] = []
+    called = messages_reader.streamed(
+        {"type": "reasoning.delta", "text": "Hm"},
+        {"type": "reasoning.signature", "signature": "b3du", "block": 0},
+        call_start(),
+        call(),
+        finish("tool_calls"),
+        DONE,
+        start=messages_reader.CLAUDE,
+    )
+
+    async def handler(peer: Peer) -> None:
+        while True:
+            asked.append((await peer.request()).decode())
+            if "b3RoZXI=" in asked[-1]:
+                error = {"type": "invalid_request_error", "message": "Invalid `signature` in `thinking` block"}
+                await peer.answer("400 Bad Request", json.dumps({"error": error}).encode())
+            else:
+                await peer.send(SSE_HEAD, chunk(called), LAST_CHUNK)
+
+    upstream = await net.upstream(handler)
+    settings = settings_for(upstream.url, retries=1)
+    running = await start(with_tools(settings, function_tool(weather), max_steps=3))
+    net.stack.push_async_callback(running.close)
+    net.gateways.append(Gateway(net, running))
+    thought = [{"type": "reasoning", "text": "Hm", "signature": "b3RoZXI="}, {"type": "text", "text": "4"}]
+    messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": thought}]
+    body = {"model": "claude", "messages": [*messages, {"role": "user", "content": "And the weather?"}]}
+    response = await net.gateways[-1].ask("POST", "/api/v1/stream", body)
+    assert response.types[-2:] == ["finish", "done"]
+    assert ["b3RoZXI=" in each for each in asked] == [True, False, False, False, False]
+    assert [each.count("b3du") for each in asked] == [0, 0, 1, 2, 3]
+    assert [event["reason"] for event in events_of(response, "warning")] == ["request_changed", "step_limit"]
+
+
+@on_uvloop
+async def test_a_run_that_waits_for_a_list_while_the_configuration_changes(net: Net) -> None:
+    """The tools that it was offered are closed before it begins."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"celsius": 4})
+
+    silent = asyncio.Event()
+
+    async def say_nothing(peer: Peer) -> None:
+        await peer.request()
+        silent.set()
+        await peer.request()
+
+    application = web.Application()
+    application.router.add_post("/weather", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    net.stack.push_async_callback(runner.cleanup)
+    outside = http_tool("outside", f"http://127.0.0.1:{runner.addresses[0][1]}/weather")
+    slow = ToolServerSettings("slow", url=Secret((await net.upstream(say_nothing)).url), connect_timeout=1)
+    model = Model([("outside", {"city": "Oslo"})], ["4 degrees."])
+    gateway = await gateway_of(net, model, outside, slow)
+    asking = asyncio.create_task(gateway.ask("POST", "/api/v1/stream", M))
+    await silent.wait()
+    gateway.running.service.use(with_tools(gateway.running.engine.settings, outside))
+    assert [event["tool_result"] for event in events_of(await asking, "tool.result")] == [{"celsius": 4}]

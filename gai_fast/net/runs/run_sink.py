@@ -21,10 +21,11 @@ from typing import Any, ClassVar, Final, Protocol, cast
 
 from gai_fast.core.result import Collector
 from gai_fast.core.sinks import DeltaSink
-from gai_fast.kernels import Part, Piece, compact_json, parse_exact
+from gai_fast.kernels import Part, Piece, compact_json
 from gai_fast.model.events import DELTAS, Event, JSONText
 from gai_fast.net.attempts.spec import Output
 from gai_fast.processors import Chain, Processor
+from gai_fast.providers.answers.events import json_input
 
 _OF_STREAMS: Final = frozenset({"start", "finish", "error", "done", "stream.reset", "stream.gap"})
 _CHANGED: Final = "request_changed"
@@ -106,7 +107,7 @@ class OpenCalls:
         compact = compact_json("".join(self._pieces))
         if self._is_in_order and compact is not None and compact.startswith("{"):
             with suppress(ValueError):  # too deep
-                given = {"name": self._name, "input": JSONText(compact, parse_exact(compact))}
+                given = {"name": self._name, "input": json_input(compact)}
                 self._early |= {self._call_id}
                 return {"type": "tool.call", "call_id": self._call_id, "tool_call": given}
         self._is_in_order = False

@@ -18,6 +18,7 @@ not know how a model is asked, how a tool is called, or what decides.
    (`runs/waiting_runs.py`). What is too large, cannot be recorded, or is a whole answer, waits in its session.
 9. The log of a whole answer has nothing before the end. The events of such a run are kept with its states, and stand in
    the place of those of the log (`runs/told_events.py`).
+10. Earlier thoughts that the model has refused are left out of its later turns too; those of its own since are not.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple, Never, Protocol
+
+from msgspec import structs
 
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import (
@@ -93,6 +96,7 @@ from gai_fast.net.toolbox.toolbox import HeldToolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
 from gai_fast.providers import get_provider
+from gai_fast.providers.requests.thoughts import without_thoughts
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.pace import Pace
 from gai_fast.runtime.timers import Timers
@@ -252,6 +256,7 @@ class RunDriver(StreamRun):
         self._told = ToldEvents(spec.output) if spec.hold and self._kept.is_kept else None  # rule 9
         self._sink = self._use_output(spec)
         self._spec = spec if spec.request is plan.request else replace(spec, request=plan.request)
+        self._ignored = spec.ignored  # a model that refuses earlier thoughts makes a turn's longer
         self._said: list[Message] = []  # what the run has added to its conversation
         self._parts: Sequence[Mapping[str, Any]] = ()  # of the last turn
         self._finish: Event = NO_EVENT  # of the last turn
@@ -306,6 +311,7 @@ class RunDriver(StreamRun):
         trace = self._session.spec.trace
         if trace is not None:
             trace.turn_ended(finish)
+        self._leave_thoughts_out()
         self._parts = self._content.take()
         later, self._later = self._later, []
         actions = [*later, *self._run.end_turn(finish["finish_reason"])]
@@ -563,6 +569,15 @@ class RunDriver(StreamRun):
         self._content.drop()  # it came after the turn's end
         self._keep()
 
+    def _leave_thoughts_out(self) -> None:
+        """Leaves out the thoughts that the turn's model has refused: rule 10."""
+        asked = self._session.spec
+        if len(asked.ignored) > len(self._ignored) and asked.model.name == self._spec.model.name:
+            said = structs.replace(self._plan.request, messages=[*self._plan.request.messages, *self._said])
+            request, _ = without_thoughts(said)
+            assert isinstance(request, Request)
+            self._plan, self._said = replace(self._plan, request=request), []
+
     def _ask_soon(self, turn: BeginTurn | None) -> None:
         """Asks for a turn, if there is one, in the loop's next turn."""
         if turn is not None:
@@ -618,7 +633,7 @@ class RunDriver(StreamRun):
         self._sink.begin_step(turn.step)
         request = next_request(self._plan.request, self._said, without_tools=turn.without_tools)
         spec = self._spec  # that of the turn before, which has ended: a copy costs as much as the rest of a turn
-        spec.request, spec.prompt_characters = request, characters(request)
+        spec.request, spec.prompt_characters, spec.ignored = request, characters(request), self._ignored
         wanted = self._session.lacks_spend(spec)
         if wanted is None:
             self._ask(turn, spec)

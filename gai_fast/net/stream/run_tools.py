@@ -275,7 +275,13 @@ class RunTools:
             return {}
 
     def begun(self, plan: RunPlan, former: FormerOwner | None, session: Session, spec: StreamSpec) -> StreamRun:
-        """Makes the run of a stream that begins here, or goes on."""
+        """Makes the run of a stream that begins here, or goes on.
+
+        A request may wait behind its offer, for guards or limits. If its tools are closed by then, the run has those of
+        the present configuration, as one that goes on.
+        """
+        if plan.held.is_unused:
+            plan = replace(plan, held=self._held)
         return RunDriver(plan, session, spec, self.timers, self.loop, former)
 
     def guards_of(self, spec: StreamSpec, stream_id: str, model: str) -> Callable[[Tell], RunGuards | None]:

@@ -140,6 +140,11 @@ class HeldToolbox:
         self._unused = unused
         self._users = 1  # the configuration
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing needs it any more: it is closed."""
+        return not self._users
+
     def take(self) -> None:
         """Counts one more that needs it."""
         self._users += 1

@@ -182,7 +182,11 @@ def test_a_call_is_complete_once_another_one_begins_and_is_announced_once() -> N
     assert encode_json(output.events[2]["tool_call"]) == b'{"name":"own","input":{"q":1}}'
 
 
-@pytest.mark.parametrize("broken", ["", "{", "[1]", '"text"', '{"q": 1} x'])
+DEEP = '{"q":' + "[" * 254 + "]" * 254 + "}"
+"""Arguments that can be read, while an event with them cannot."""
+
+
+@pytest.mark.parametrize("broken", ["", "{", "[1]", '"text"', '{"q": 1} x', pytest.param(DEEP, id="deep")])
 def test_calls_behind_one_that_is_not_complete_wait_for_the_end(broken: str) -> None:
     sink, output, listener, _ = made()
     for event in chat(("a", "own", broken), ("b", "own", '{"q": 2}'), ("c", "own", "{}")):
