@@ -7,7 +7,7 @@ import gc
 import math
 import random
 from collections import Counter
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import get_args
 
 import pytest
@@ -764,12 +764,12 @@ def test_a_stream_of_a_target_that_a_reload_removes_ends_in_peace() -> None:
 
 
 def reachable(of: object) -> int:
-    """Returns the number of containers that an object holds, in any depth; classes and modules apart."""
+    """Returns the number of containers that an object holds, in any depth; classes, functions and modules apart."""
     seen: set[int] = set()
     waiting = [of]
     while waiting:
         one = waiting.pop()
-        if id(one) not in seen and gc.is_tracked(one) and not isinstance(one, type | ModuleType):
+        if id(one) not in seen and gc.is_tracked(one) and not isinstance(one, type | ModuleType | FunctionType):
             seen.add(id(one))
             waiting += gc.get_referents(one)
     return len(seen)

@@ -57,9 +57,9 @@ class Store:
         return self.has_log
 
 
-def kept_by(store: Store, lost: list[str] | None = None) -> KeptCalls:
+def kept_by(store: Store, lost: list[str] | None = None, *, is_kept: bool = True) -> KeptCalls:
     note = [] if lost is None else lost
-    return KeptCalls(store.records, IDENTITY, store.stored, lambda: note.append("lost"))
+    return KeptCalls(store.records, IDENTITY, store.stored if is_kept else None, lambda: note.append("lost"))
 
 
 async def is_gone(store: Store, name: str) -> bool:
