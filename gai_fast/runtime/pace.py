@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 
 
 class Pace:
@@ -19,7 +19,8 @@ class Pace:
         self._loop = loop
         self._most = most
         self._begun = 0  # in this turn of the loop
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # by caller; the next one first
+        # By caller; the next one first. A dict would look at each place from which one was taken before.
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     async def place(self, caller: str) -> None:
         """Returns when a piece of work may begin: at once if there is a place in this turn.
@@ -42,8 +43,7 @@ class Pace:
     def _next_turn(self) -> None:
         self._begun = 0
         while self._waiting and self._begun < self._most:
-            caller = next(iter(self._waiting))
-            places = self._waiting.pop(caller)
+            caller, places = self._waiting.popitem(last=False)
             place = places.popleft()
             if places:
                 self._waiting[caller] = places
