@@ -298,7 +298,7 @@ class SharedLimits:
     """The most units of currency that one attempt costs: 64 bits hold 90 such charges exactly."""
 
     guarded_pairs: int = 1024
-    """Pairs of a model and a caller whose guards are remembered, 500 bytes each; then all are chosen anew: a server has
+    """Pairs of a model and a caller whose guards are remembered, 500 bytes each; then all are chosen again: a server has
     some ten models, and some ten callers at a time."""
 
     config_file: int = 1 * MIB

@@ -33,7 +33,7 @@ _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _HARMLESS: Final = rb"\\u00"
 _NO_ASCII: Final = bytes(range(128)) + b"?" * 128
 _RESPONSE: Final = b'"response"'
-# Tuples of any length: mypyc makes one of a fixed length anew for each call of a kernel.
+# Tuples of any length: mypyc makes one of a fixed length for each call of a kernel.
 _OUTER: Final[tuple[bytes, ...]] = (b"type", b"response")
 _OUTER_PLACES: Final = 2 * len(_OUTER)
 _INNER: Final[tuple[bytes, ...]] = (b"id", b"status", b"output", b"store", b"previous_response_id")

@@ -447,7 +447,7 @@ class RunRecords:
         now = self._clock_ms()
         try:
             entries = _LISTS.decode(raw)
-        except msgspec.MsgspecError:  # it is written anew; what it listed can be decided by whoever knows it
+        except msgspec.MsgspecError:  # it is written again; what it listed can be decided by whoever knows it
             _log.warning("a list of approvals in the store is damaged: what it had is listed no longer")
             return {}
         return {name: expires for name, expires in entries.items() if expires > now}
