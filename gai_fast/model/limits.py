@@ -298,8 +298,8 @@ class SharedLimits:
     """The most units of currency that one attempt costs: 64 bits hold 90 such charges exactly."""
 
     guarded_pairs: int = 1024
-    """Pairs of a model and a caller whose guards are remembered, 500 bytes each; then all are chosen again: a server has
-    some ten models, and some ten callers at a time."""
+    """Pairs of a model and a caller whose guards are remembered, 500 bytes each; then all are chosen once more:
+    a server has some ten models, and some ten callers at a time."""
 
     config_file: int = 1 * MIB
     """Bytes of a configuration file: a larger file was named by mistake."""

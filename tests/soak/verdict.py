@@ -2,7 +2,7 @@
 
 Promised are: the whole answer; an error, where the upstream failed; the end by a cancel; after the kill of
 a worker a plain response that is cut off without a false end, and a durable one that ends with `worker_lost` behind
-everything that was stored, or for which another worker asks once more, where nothing was. Everything else is unexplained.
+everything that was stored; where nothing was, another worker asks once more. Everything else is unexplained.
 """
 
 from __future__ import annotations
