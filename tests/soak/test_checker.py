@@ -278,6 +278,19 @@ def test_stored_deltas_that_a_follower_did_not_get_are_lost(outlives_workers: bo
     assert court.tally.lost == lost
 
 
+@pytest.mark.parametrize(("form", "lost"), [(FORMS[0], 4), (FORMS[2], 0)], ids=["gai", "openai"])
+def test_only_gai_clients_follow_a_stream_of_which_they_had_more_than_was_stored(form: Form, lost: int) -> None:
+    court = judge()
+    court.kills.append(Kill(4711, 0.6, 0.7))
+    court.killed[2] = 4711
+    former, replay = reading(form), reading()
+    former.ledger.pieces, former.ended_at = 1, 1.0
+    replay.ledger.feed(b"".join(frames(FORMS[0])))
+    court.compare(former, replay)
+    court.finish({})
+    assert court.tally.lost == lost
+
+
 @pytest.mark.parametrize("is_killed", [True, False])
 def test_a_cut_is_a_kills_or_unexplained(is_killed: bool) -> None:
     court, result = judge(), reading(is_durable=False)

@@ -244,6 +244,8 @@ class Judge:
 
     def compare(self, former: Reading, replay: Reading) -> None:
         """Compares what a reader had of a killed worker's stream with all that is stored of it."""
+        if former.ledger.form.format != "gai" and replay.ledger.is_whole:
+            return  # another worker went on: only `gai` can tell a client that it had more than was stored
         missing = replay.ledger.pieces - former.ledger.pieces
         if missing > 0 and self._outlives_workers and not self._was_starved(former):
             line = self._describe(former, f"{missing} stored deltas were not sent")
