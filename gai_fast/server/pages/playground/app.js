@@ -601,7 +601,8 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     $("composer").requestSubmit();
   } else if (event.key === "Escape") {
-    if ($("settings").matches(":modal, :focus-within")) $("settings").close();
+    // What is closed may keep the focus until the page is drawn again.
+    if ($("settings").matches("[open]:is(:modal, :focus-within)")) $("settings").close();
     else if (isRunning) cancelAll();
     else if ($("settings").open) $("settings").close();
     else if (edited) $("keep").click();
