@@ -128,6 +128,7 @@ class FunctionTool(ToolSource):
         most = self._settings.max_result
         if isinstance(returned, str):
             written = returned.encode("utf-8", "replace")
+            returned = written.decode()  # a lone surrogate is in no request
         else:
             try:
                 written = encode_json(msgspec.to_builtins(returned, str_keys=True))

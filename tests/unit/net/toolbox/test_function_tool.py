@@ -70,6 +70,8 @@ def test_a_function_of_each_kind_is_called(function: Callable[..., Any]) -> None
     ("returned", "result"),
     [
         ("text", ToolResult("text")),
+        ("a\ud800b", ToolResult("a?b")),
+        ({"a\ud800": "\udfff"}, ToolResult({"a\ufffd": "\ufffd"})),
         (None, ToolResult(None)),
         ({"a": (1, 2)}, ToolResult({"a": [1, 2]})),
         (Point(1, 2), ToolResult({"x": 1, "y": 2})),
