@@ -8,11 +8,13 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from gai_fast import Gateway as LibraryGateway
 from gai_fast.model.settings import (
     FunctionSettings,
     GuardSettings,
@@ -22,7 +24,7 @@ from gai_fast.model.settings import (
     ToolServerSettings,
     ToolSettings,
 )
-from tests.integration.gateway import M, Net, Peer, Response, on_uvloop
+from tests.integration.gateway import M, Net, Peer, Response, on_uvloop, settings_for
 from tests.integration.mcp_servers import ScriptedServer, progress, reply, said, send, started, stream
 from tests.integration.mcp_servers import event as frame
 from tests.integration.tool_runs import MODULE, Gate, Model, function_tool, gateway_of, http_tool
@@ -31,7 +33,23 @@ from tests.waiting import until
 WORD = "kestrel"
 SAID = {"bird": f"a {WORD} in Oslo", WORD: [1, f"{WORD} and {WORD}"], "height": 12345678901234567890}
 SECRET = f"the {WORD} of the store"
-WAYS = ("server", "http", "function")
+WAYS = ("server", "process", "http", "function")
+PROCESS = """
+import json, sys
+found = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+found["tools"] = [{"name": "look", "inputSchema": {"type": "object"}}]
+value = json.loads(sys.argv[2])
+is_text = type(value) is str
+found["content"] = [{"type": "text", "text": value}] if is_text else []
+found.update({} if is_text else {"structuredContent": value})
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["method"] == "tools/call":
+        with open(sys.argv[1], "a") as journal:
+            print(json.dumps(asked["params"]["arguments"]), file=journal)
+    if "id" in asked:
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": found}), flush=True)
+"""
 
 
 def words(name: str = "birds", *on: Any, **options: Any) -> GuardSettings:
@@ -49,7 +67,14 @@ class Tool:
     def __init__(self, net: Net, answer: Any = None) -> None:
         self.net = net
         self.answer = {"ok": True} if answer is None else answer
-        self.journal: list[Any] = []
+        self._journal: list[Any] = []
+        folder = net.stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
+        self._file = Path(folder) / "journal"  # of a process
+
+    @property
+    def journal(self) -> list[Any]:
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        return [*self._journal, *map(json.loads, lines)]
 
     async def of(self, way: str, **options: Any) -> tuple[ToolSettings | ToolServerSettings, str]:
         """Returns the tool on a way, and its name for the model."""
@@ -57,18 +82,21 @@ class Tool:
             tool = {"name": "look", "inputSchema": {"type": "object"}}
             server = await started(self.net, ScriptedServer(self._of_server, tool))
             return ToolServerSettings("docs", Secret(f"{server.url}/mcp"), **options), "docs__look"
+        if way == "process":
+            command = (sys.executable, "-S", "-c", PROCESS, str(self._file), json.dumps(self.answer))
+            return ToolServerSettings("docs", command=command, **options), "docs__look"
         if way == "http":
             upstream = await self.net.upstream(self._of_http)
             return http_tool("look", f"{upstream.url}/look", **options), "look"
 
         async def look(city: str) -> Any:
-            self.journal.append({"city": city})
+            self._journal.append({"city": city})
             return self.answer
 
         return function_tool(look, **options), "look"
 
     async def _of_server(self, peer: Peer, message: dict[str, Any]) -> None:
-        self.journal.append(message["params"]["arguments"])
+        self._journal.append(message["params"]["arguments"])
         result = (
             said(self.answer) if isinstance(self.answer, str) else {"content": [], "structuredContent": self.answer}
         )
@@ -76,7 +104,7 @@ class Tool:
 
     async def _of_http(self, peer: Peer) -> None:
         while True:
-            self.journal.append(json.loads(await peer.request()))
+            self._journal.append(json.loads(await peer.request()))
             await peer.answer("200 OK", json.dumps(self.answer).encode(), "Content-Type: application/json")
 
 
@@ -163,6 +191,28 @@ async def test_a_guard_that_flags_changes_nothing(net: Net, way: str) -> None:
     assert (tool.journal, the_result(response)["tool_result"]) == ([{"city": WORD}], SAID)
     said = [(each["safety"]["action"], each["safety"]["on"]) for each in events_of(response, "safety")]
     assert said == [("flag", "tool_input"), ("flag", "tool_result")]
+
+
+@on_uvloop
+async def test_guards_hold_in_a_program_too(net: Net) -> None:
+    seen: list[str] = []
+
+    async def look(city: str) -> dict[str, Any]:
+        seen.append(city)
+        return SAID
+
+    model = Model([("look", {"city": f"a {WORD}"})], ["Done."])
+    upstream = await net.upstream(model.handle)
+    async with LibraryGateway(settings_for(upstream.url, guards=(words(),)), tools=[look]) as gateway:
+        async with gateway.stream(M) as stream:
+            events = [event async for event in stream]
+        async with gateway.stream(M) as stream:
+            result = await stream.result()
+    assert seen == ["a [words]"] * 2
+    assert [each["safety"]["on"] for each in events if each["type"] == "safety"] == ["tool_input", "tool_result"]
+    [made] = [each["tool_result"] for each in events if each["type"] == "tool.result"]
+    assert json.loads(model.results(1)[0]) == json.loads(model.results(3)[0]) == made
+    assert WORD not in json.dumps([made, model.results(1), result.messages[1:]])
 
 
 @on_uvloop
