@@ -5,6 +5,7 @@
 3. A decision is stored before it is sent to the run. If the run's worker is gone, the decision asks for a takeover,
    and the new worker reads it.
 4. The first decision counts. After the end of the run there is nothing to decide, and the approval is listed no longer.
+   Nor is there after the approval's time, although the run may not know yet: the clock may have jumped.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.runs.run_approvals import ENDED, EXPIRED
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
 from gai_fast.net.stream.streams import Engine
+from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import DECIDED, StoreError
 from gai_fast.stores.health import out_of_reach
 
 _log: Final = logging.getLogger("gai_fast.tools")
-_ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
+_EXPIRED: Final = ApprovalDecision("deny", "", EXPIRED)
 
 
 async def decide(
@@ -60,11 +63,11 @@ async def decide(
         if digest != asked.digest:
             text = "the digest is of another call: decide about the call that `approval.required` shows"
             raise Error("invalid_request", text, reason="digest", status=409)
-        is_decided = standing is not None
         if standing is None:
-            standing = await records.decide(approval_id, _ENDED if is_over else decision, digest)
+            own = ENDED if is_over else _EXPIRED if asked.expires <= now_ms() else decision
+            standing = await records.decide(approval_id, own, digest)
         if standing is not decision:
-            if is_decided and not is_over:  # the run may not have heard of it: the store may have failed in between
+            if not is_over:  # the run may not have heard of it: the store may have failed in between
                 await _tell(engine, asked)
             text = "the call is decided already, or its run has ended"
             raise Error("invalid_request", text, reason="decided", status=409)
