@@ -64,8 +64,11 @@ class KnownList:
             kept = f"the {len(self._list.tools)} tools of before are used" if self._list.tools else "it offers nothing"
             _log.warning("tools %r: there is no list: %s: %s", self._source.name, problem, kept)
         else:
-            for name, reason in sorted({*listed.left_out} - {*self._list.left_out}):
+            new = sorted({*listed.left_out} - {*self._list.left_out})
+            for name, reason in new[: LIMITS.list_warnings]:
                 _log.warning("tools %r: left out: %s: %s", self._source.name, name, reason)
+            if len(new) > LIMITS.list_warnings:
+                _log.warning("tools %r: left out: %d more", self._source.name, len(new) - LIMITS.list_warnings)
             self._list = listed
             holds = math.inf if listed.ttl is None else listed.ttl
         finally:

@@ -50,6 +50,9 @@ class Limits:
     list_ttl_most: float = 86400.0
     """The longest: a day, after which a server that has changed is noticed."""
 
+    list_warnings: int = 16
+    """Tools of a list that are left out and have a line of the log each: a server may name others each second."""
+
     # ---- messages
 
     tool_message: int = 8 * MIB

@@ -125,6 +125,19 @@ def test_what_is_left_out_is_logged_once(caplog: pytest.LogCaptureFixture) -> No
     assert texts == ["tools 'docs': left out: a: why", "tools 'docs': left out: b: not"]
 
 
+def test_a_list_that_changes_for_ever_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    most = LIMITS.list_warnings
+
+    async def scenario() -> None:
+        left_out = tuple((f"tool{number:03}", "why") for number in range(most + 3))
+        await KnownList(Listing(SourceList((TOOL,), left_out, 1.0)), 5.0).current()
+
+    on_loop(scenario)
+    texts = [record.getMessage() for record in caplog.records]
+    assert texts[-2:] == [f"tools 'docs': left out: tool{most - 1:03}: why", "tools 'docs': left out: 3 more"]
+    assert len(texts) == most + 1
+
+
 def test_the_end_does_not_wait_for_a_list() -> None:
     async def scenario() -> None:
         known = KnownList(Listing(1e5, ONE), 1.0)
