@@ -41,6 +41,7 @@ from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.upstream.tls import TLSFiles
 from gai_fast.runtime.pace import Pace
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import Records
@@ -193,6 +194,7 @@ class RunTools:
         self._open: set[Toolbox] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._held = self._made(settings)
+        self._files = _versions(settings)
         # By the names of models and the tools of keys: most requests name no tools themselves.
         self._wishes: dict[tuple[str, tuple[str, ...] | None], tuple[ModelSettings, RunWish | None]] = {}
 
@@ -202,10 +204,11 @@ class RunTools:
         Raises:
             ValueError: A tool cannot be used; nothing changes.
         """
-        former = self._settings
-        if (settings.tool_servers, settings.tools) != (former.tool_servers, former.tools):
+        former, files = self._settings, _versions(settings)
+        if (settings.tool_servers, settings.tools, files) != (former.tool_servers, former.tools, self._files):
             held, self._held = self._held, self._made(settings)
             held.give_back()
+        self._files = files
         self._settings = settings
         self._wishes.clear()
 
@@ -396,6 +399,11 @@ class RunTools:
             task = self.loop.create_task(toolbox.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+
+def _versions(settings: Settings) -> list[tuple[int, ...]]:
+    """Returns numbers of which one changes if a file of authorities changes."""
+    return [TLSFiles(server.ca_file).version for server in settings.tool_servers]
 
 
 def _whole(request: Request, offered: Mapping[str, GatewayTool]) -> Request:
