@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gai_fast.server.serving import start
 from tests.integration.certificates import Authority
 from tests.integration.gateway import Gateway, M, Net, Peer, Response, on_both_loops, on_uvloop, settings_for
 from tests.integration.mcp_servers import ScriptedServer, reply, said, send, started
+from tests.integration.rpc import serving_rpc
 from tests.integration.test_http_tool import KEY
 from tests.integration.test_issuers import bearer, site_of
 from tests.integration.tool_runs import Model, function_tool, gateway_of, http_tool, with_tools
@@ -235,3 +237,17 @@ async def test_a_program_gives_functions_beside_its_file(net: Net, tmp_path: Pat
     async with LibraryGateway.from_config(tmp_path / "gai-fast.toml", tools=[forecast]) as gateway:
         result = await (await gateway.stream(M).__aenter__()).result()
     assert (result.text, model.results(1)) == ("Rain.", ["rain in Oslo"])
+
+
+async def test_rpcs_have_the_events_of_a_run(net: Net) -> None:
+    model, looker = Model(["Look. ", ("look", OSLO)], ["Done."]), Looker()
+    gateway = await gateway_of(net, model, looker.tool())
+    straight = await gateway.ask("POST", "/api/v1/stream", M)
+    async with serving_rpc(gateway.url) as rpc:
+        events = [event async for event in rpc.generate({**M, "resumable": True})]
+        stream_id = json.loads(events[0].json)["stream_id"]
+        assert [event async for event in rpc.follow(stream_id, 4)] == events[4:]
+    assert [event.type for event in events] == straight.types
+    [result] = [json.loads(event.json) for event in events if event.type == "tool.result"]
+    assert (result["step"], result["tool_result"], looker.journal) == (1, "Oslo", ["Oslo"] * 2)
+    assert [event.text for event in events if event.type == "text.delta"] == ["Look. ", "Done."]
