@@ -1,4 +1,4 @@
-"""Rules of streams that hold for each turn of a run, or for all of them, and what a reload changes for runs."""
+"""Rules of streams that hold for each turn of a run or for all of them, and what reloads and clocks change for runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from gai_fast.model.settings import (
     ToolServerSettings,
     key_digest,
 )
-from gai_fast.runtime.clock import now_ms
+from gai_fast.net.limits import LIMITS
+from gai_fast.runtime.clock import SOURCE, now_ms
 from gai_fast.server.serving import start
 from tests.integration.certificates import Authority
 from tests.integration.gateway import Gateway, M, Net, Peer, Response, on_both_loops, on_uvloop, settings_for
@@ -28,6 +29,9 @@ from tests.integration.mcp_servers import ScriptedServer, reply, said, send, sta
 from tests.integration.rpc import serving_rpc
 from tests.integration.test_http_tool import KEY
 from tests.integration.test_issuers import bearer, site_of
+from tests.integration.test_run_approvals import ASK, Run, gateway_that_asks, last, made
+from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
+from tests.integration.test_waiting_runs import is_listed, parked
 from tests.integration.tool_runs import Model, function_tool, gateway_of, http_tool, with_tools
 from tests.issuer import issuer
 from tests.legal import check_legal
@@ -251,3 +255,45 @@ async def test_rpcs_have_the_events_of_a_run(net: Net) -> None:
     [result] = [json.loads(event.json) for event in events if event.type == "tool.result"]
     assert (result["step"], result["tool_result"], looker.journal) == (1, "Oslo", ["Oslo"] * 2)
     assert [event.text for event in events if event.type == "text.delta"] == ["Look. ", "Done."]
+
+
+# ---- the clock -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_parked", [False, True])
+@on_uvloop
+async def test_a_clock_that_jumps_back_denies_nothing(
+    net: Net, monkeypatch: pytest.MonkeyPatch, is_parked: bool
+) -> None:
+    run = await one_that_waits(net, is_parked)
+    jump(monkeypatch, -7200)
+    assert (await run.decide()).status == 200
+    assert last(await run.end(), "tool.result")["tool_result"] == "paid 7"
+
+
+@pytest.mark.parametrize("is_parked", [False, True])
+@on_uvloop
+async def test_an_approval_whose_time_is_over_as_the_clock_jumps_is_denied(
+    net: Net, monkeypatch: pytest.MonkeyPatch, is_parked: bool
+) -> None:
+    """The machine has slept, say: its timers have not heard of that."""
+    run = await one_that_waits(net, is_parked)
+    jump(monkeypatch, 7200)
+    assert await is_listed(run.gateway, 0)
+    late = await run.decide()
+    assert (late.status, late.error["reason"]) == (409, "decided")
+    events = await run.end()
+    assert last(events, "approval.decided")["approval"]["reason"] == "expired"
+    assert (last(events, "text.delta")["text"], made) == ("Done.", [])
+
+
+async def one_that_waits(net: Net, is_parked: bool) -> Run:
+    """Returns a run that waits, without a session or in it."""
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    return await (parked(gateway) if is_parked else Run.begun(gateway, {**M, "query": "q" * LIMITS.parked_request}))
+
+
+def jump(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Sets the clock."""
+    now = SOURCE.read
+    monkeypatch.setattr(SOURCE, "read", lambda: now() + seconds)

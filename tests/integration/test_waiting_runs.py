@@ -22,7 +22,6 @@ from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import RunApprovals
 from gai_fast.net.runs.run_records import RUNS
 from gai_fast.net.stream import run_driver
-from gai_fast.runtime.clock import SOURCE
 from gai_fast.server.serving import start
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
@@ -247,45 +246,6 @@ async def test_a_run_that_nobody_follows_expires_and_goes_on(net: Net) -> None:
     assert last(followed.events, "approval.decided")["approval"]["reason"] == "expired"
     assert model.results() == ["the call was denied: expired"]
     assert [each.outcome for each in figures.seen] == ["disconnected", "finished"]  # it has left its session once
-
-
-@pytest.mark.parametrize("is_parked", [False, True])
-@on_uvloop
-async def test_a_clock_that_jumps_back_denies_nothing(
-    net: Net, monkeypatch: pytest.MonkeyPatch, is_parked: bool
-) -> None:
-    run = await one_that_waits(net, is_parked)
-    jump(monkeypatch, -7200)
-    assert (await run.decide()).status == 200
-    assert last(await run.end(), "tool.result")["tool_result"] == "paid 7"
-
-
-@pytest.mark.parametrize("is_parked", [False, True])
-@on_uvloop
-async def test_an_approval_whose_time_is_over_as_the_clock_jumps_is_denied(
-    net: Net, monkeypatch: pytest.MonkeyPatch, is_parked: bool
-) -> None:
-    """The machine has slept, say: its timers have not heard of that."""
-    run = await one_that_waits(net, is_parked)
-    jump(monkeypatch, 7200)
-    assert await is_listed(run.gateway, 0)
-    late = await run.decide()
-    assert (late.status, late.error["reason"]) == (409, "decided")
-    events = await run.end()
-    assert last(events, "approval.decided")["approval"]["reason"] == "expired"
-    assert (last(events, "text.delta")["text"], made) == ("Done.", [])
-
-
-async def one_that_waits(net: Net, is_parked: bool) -> Run:
-    """Returns a run that waits, without a session or in it."""
-    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
-    return await (parked(gateway) if is_parked else Run.begun(gateway, {**M, "query": "q" * LIMITS.parked_request}))
-
-
-def jump(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Sets the clock."""
-    now = SOURCE.read
-    monkeypatch.setattr(SOURCE, "read", lambda: now() + seconds)
 
 
 @on_uvloop
