@@ -460,6 +460,19 @@ def test_only_of_a_killed_worker_the_metrics_may_be_missing(began: float, gone: 
     assert (not court.tally.unexplained) is explained
 
 
+@pytest.mark.parametrize(("seconds", "explained"), [(0.1, True), (2.0, False)], ids=["at once", "later"])
+def test_a_worker_that_is_killed_when_the_last_reader_has_left_may_not_have_seen_it(
+    seconds: float, explained: bool
+) -> None:
+    court = judge()
+    court._upstream.calls[7] = [Call(False)]
+    court.stream_ended(7)
+    began = court._asked[7].ended + seconds
+    court.kills.append(Kill(4711, began, began + 0.1))
+    court.finish({})
+    assert (not court.tally.unexplained) is explained
+
+
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 

@@ -39,6 +39,9 @@ UNREAD: Final = 0.5
 """Seconds for which a request that a worker has sent before it was killed may wait for the upstream to read it; longer
 where the upstream finds its connection left."""
 
+UNSEEN: Final = 0.5
+"""Seconds in which a worker may not have seen yet that the last reader has left, and counts nothing if it is killed."""
+
 
 @dataclass(slots=True, eq=False)
 class Reading:
@@ -283,7 +286,7 @@ class Judge:
         for number, asked in self._asked.items():
             counted = retries.get(number)
             was_killed = any(
-                kill.began <= asked.ended and (asked.began <= kill.gone + UNREAD or asked.was_left)
+                kill.began <= asked.ended + UNSEEN and (asked.began <= kill.gone + UNREAD or asked.was_left)
                 for kill in self.kills
             )
             if counted is None:
