@@ -548,19 +548,6 @@ async def test_a_web_socket_carries_a_run(net: Net) -> None:
 
 
 @on_uvloop
-async def test_a_durable_run_is_followed_again_from_any_event(net: Net) -> None:
-    model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 degrees."])
-    gateway = await gateway_of(net, model, function_tool(weather))
-    first = await gateway.ask("POST", "/api/v1/stream", {**M, "resumable": True})
-    stream_id = first.events[0]["stream_id"]
-    whole = first.events
-    for event in whole[:-2]:
-        after = {"last-event-id": f"{stream_id}.{event['seq']}"}
-        rest = await gateway.ask("GET", f"/api/v1/streams/{stream_id}", headers=after)
-        assert [each["type"] for each in rest.events] == [each["type"] for each in whole[event["seq"] :]]
-
-
-@on_uvloop
 async def test_a_run_that_goes_on_nowhere_keeps_no_state(net: Net) -> None:
     kept: list[bytes | None] = []
 

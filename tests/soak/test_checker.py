@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -379,6 +381,38 @@ def test_a_worker_asks_again_behind_the_kill_of_the_one_before(killed: tuple[flo
     assert (not court.tally.unexplained) is explained
 
 
+@pytest.mark.parametrize(("was_left", "explained"), [(True, True), (False, False)])
+def test_a_killed_workers_request_may_be_read_late_where_its_connection_is_left(
+    was_left: bool, explained: bool
+) -> None:
+    court = judge()
+    court.kills.append(Kill(4711, 1.0, 1.1))
+    court._upstream.calls[7] = [Call(False, deltas=3, at=5, was_left=was_left), Call(False, at=8)]
+    court.stream_ended(7)
+    court.finish({7: 0})
+    assert (not court.tally.unexplained) is explained
+
+
+async def test_a_request_is_read_behind_its_senders_end() -> None:
+    upstream = Upstream()
+    await upstream.start()
+    try:
+        for number, leaves in enumerate((False, True), 1):
+            upstream.answers[number] = Answer(number, 5, 20, 0.0)
+            body = json.dumps({"messages": [{"content": str(number)}]}).encode()
+            client = socket.create_connection(upstream.place)
+            client.sendall(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+            if leaves:
+                client.close()
+            async with asyncio.timeout(5):
+                while not (calls := upstream.calls.get(number)):  # noqa: ASYNC110  # the upstream sets no event
+                    await asyncio.sleep(0.01)
+            assert [call.was_left for call in calls] == [leaves]
+            client.close()
+    finally:
+        await upstream.stop()
+
+
 def test_on_a_machine_that_is_too_busy_a_request_that_is_sent_at_once_may_come_late() -> None:
     late = [Call(time % 2 == 0, RESET, at=6 * time) for time in range(6)]
     for starved_until, calls, explained in ((5.0, late, True), (5.0, [*late, *ONCE_MORE], False), (-50.0, late, False)):
@@ -422,6 +456,19 @@ def test_only_of_a_killed_worker_the_metrics_may_be_missing(began: float, gone: 
     court._upstream.calls[7] = [Call(False, at=3)]
     court.stream_ended(7)
     court.kills.append(Kill(4711, began, gone))
+    court.finish({})
+    assert (not court.tally.unexplained) is explained
+
+
+@pytest.mark.parametrize(("seconds", "explained"), [(0.1, True), (2.0, False)], ids=["at once", "later"])
+def test_a_worker_that_is_killed_when_the_last_reader_has_left_may_not_have_seen_it(
+    seconds: float, explained: bool
+) -> None:
+    court = judge()
+    court._upstream.calls[7] = [Call(False)]
+    court.stream_ended(7)
+    began = court._asked[7].ended + seconds
+    court.kills.append(Kill(4711, began, began + 0.1))
     court.finish({})
     assert (not court.tally.unexplained) is explained
 

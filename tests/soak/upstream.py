@@ -28,6 +28,8 @@ _STATUS: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application
 )
 CLOSING: Final = 5.0
 """Seconds for the proper end of a TLS connection."""
+_LEFT: Final = (7, 8)
+"""Linux's states of a TCP connection whose other side has closed it: `TCP_CLOSE`, by a reset, and `TCP_CLOSE_WAIT`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +42,7 @@ class Call:
         deltas: Written so far.
         at: When it had come.
         accepted: When its connection was accepted, before a handshake.
+        was_left: The other side had closed the connection before the request was read here, as of a killed process.
     """
 
     is_reused: bool
@@ -47,6 +50,7 @@ class Call:
     deltas: int = 0
     at: float = field(default_factory=time.monotonic)
     accepted: float = 0.0
+    was_left: bool = False
 
     @property
     def allows_retry(self) -> bool:
@@ -254,6 +258,12 @@ class Upstream:
         while True:
             handle, _ = await loop.sock_accept(door.sock)
             self._begin(self._greet(door, handle, time.monotonic()))
+            # With one of them a turn of the loop, the thousand that come behind a kill would wait for seconds.
+            with suppress(BlockingIOError):
+                while True:
+                    handle, _ = door.sock.accept()
+                    handle.setblocking(False)
+                    self._begin(self._greet(door, handle, time.monotonic()))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -342,7 +352,7 @@ class Upstream:
         if answer is None:  # asked by a worker that has been killed: its client has gone
             self.late.append(number)
             return None
-        call = Call(is_reused, accepted=accepted)
+        call = Call(is_reused, accepted=accepted, was_left=_is_left(writer))
         calls = self.calls.setdefault(answer.number, [])
         if time.monotonic() < self._failing_until:
             call.failure = "status"
@@ -401,3 +411,9 @@ class Upstream:
         writer.write(_ERROR if failure == "error" else _END)
         await writer.drain()
         return True
+
+
+def _is_left(writer: asyncio.StreamWriter) -> bool:
+    """Returns whether the other side has closed the connection, also if that is not read yet."""
+    info = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    return info[0] in _LEFT

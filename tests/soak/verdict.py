@@ -36,7 +36,11 @@ STARVED_MARGIN: Final = 10.0
 """Seconds after somebody waited for a processor in which a worker may be taken for gone, or the upstream for silent."""
 
 UNREAD: Final = 0.5
-"""Seconds for which a request that a worker has sent before it was killed may wait for the upstream to read it."""
+"""Seconds for which a request that a worker has sent before it was killed may wait for the upstream to read it; longer
+where the upstream finds its connection left."""
+
+UNSEEN: Final = 0.5
+"""Seconds in which a worker may not have seen yet that the last reader has left, and counts nothing if it is killed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,11 +110,19 @@ class _Lost(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """A stream that has ended: how often its upstream was called, and from when to when it may have run."""
+    """A stream that has ended: how often its upstream was called, and from when to when it may have run.
+
+    Attributes:
+        calls: How often.
+        began: When the first request was read.
+        ended: When its last reader had ended.
+        was_left: A request was read behind its sender's end.
+    """
 
     calls: int
     began: float
     ended: float
+    was_left: bool
 
 
 @dataclass(slots=True)
@@ -260,7 +272,7 @@ class Judge:
         if not calls:
             return
         self.tally.repeated += len(calls) - 1
-        self._asked[number] = _Asked(len(calls), calls[0].at, time.monotonic())
+        self._asked[number] = _Asked(len(calls), calls[0].at, time.monotonic(), any(call.was_left for call in calls))
         if not all(map(self._may_be_called, self._by_workers(calls))):
             self.note(f"stream {number}: the upstream was called {len(calls)} times: {calls}")
 
@@ -273,11 +285,14 @@ class Judge:
         self.tally.counted = sum(retries.values())
         for number, asked in self._asked.items():
             counted = retries.get(number)
-            was_killed = any(kill.began <= asked.ended and asked.began <= kill.gone + UNREAD for kill in self.kills)
+            was_killed = any(
+                kill.began <= asked.ended + UNSEEN and (asked.began <= kill.gone + UNREAD or asked.was_left)
+                for kill in self.kills
+            )
             if counted is None:
                 if not was_killed:
                     self.note(f"stream {number}: the gateway's metrics have nothing of it")
-            elif asked.calls > (1 + counted) + (1 + RETRIES) * was_killed:
+            elif asked.calls > (1 + counted) + 2 * (1 + RETRIES) * was_killed:  # each may be sent again, too
                 self.note(
                     f"stream {number}: the upstream was called {asked.calls} times, the metrics: {counted} retries"
                 )
@@ -340,7 +355,8 @@ class Judge:
         unread = math.inf if self._was_starved_since(calls[0].at) else UNREAD
         parts = [[*calls[:1]]]
         for before, call in pairwise(calls):
-            if any(kill.began <= call.at and before.at <= kill.gone + unread for kill in self.kills):
+            late = math.inf if before.was_left else unread
+            if any(kill.began <= call.at and before.at <= kill.gone + late for kill in self.kills):
                 parts.append([])
             parts[-1].append(call)
         return parts
