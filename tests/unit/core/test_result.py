@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import pytest
 
+from gai_fast.core.collector import Collector, ReadCollector, collect
 from gai_fast.core.requests.reading import parse_request
-from gai_fast.core.result import Collector, ReadCollector, Result, ToolCallResult, acollect, collect
+from gai_fast.core.result import Result, ToolCallResult
 from gai_fast.kernels import NDJSONEncoder, encode_json
+from gai_fast.library.collecting import acollect
 from gai_fast.model import errors
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.request import AssistantMessage, ReasoningPart, ToolCallPart

@@ -9,7 +9,8 @@ import pytest
 
 from gai_fast.core.processing.chain import Chain
 from gai_fast.kernels import encode_json
-from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
+from gai_fast.net.runs.content_stage import ContentStage
+from gai_fast.net.runs.run_sink import RunSink, TurnContent
 
 
 class Output:
