@@ -702,10 +702,12 @@ class RunDriver(StreamRun):
         self._has_succeeded(task)
 
     def _gone_on(self, task: asyncio.Task[KeptTurns]) -> None:
-        """Goes on with the run of a worker that is gone, or with one that has waited."""
         self._goes_on = None
-        if self._is_over or task.cancelled():
-            return
+        if not self._is_over and not task.cancelled():
+            self._session.guarded(partial(self._go_on, task))
+
+    def _go_on(self, task: asyncio.Task[KeptTurns]) -> None:
+        """Goes on with the run of a worker that is gone, or with one that has waited."""
         try:
             kept = task.result()
             actions = None if kept is None else self._recall(*kept)
@@ -715,14 +717,11 @@ class RunDriver(StreamRun):
         except (StoreError, Error, ValueError) as problem:
             _log.warning("stream %s: its run does not go on: %s", self._plan.identity.stream_id, problem)
             actions = None
-        except Exception as problem:  # noqa: BLE001  # a bug ends the stream
-            self._session.guarded(partial(_raise, problem))
-            return
         if actions is None:
             self._session.has_called = True
             self._session.fail(lost_worker())
         else:
-            self._session.guarded(partial(self._load, actions))
+            self._load(actions)
 
     def _has_succeeded(self, task: asyncio.Task[Any]) -> bool:
         """Ends the stream if a task has failed. Returns whether the run goes on with its outcome."""
