@@ -871,7 +871,7 @@ _Step: Final[Any] = msgspec.defstruct(
     [
         ("number", int),
         ("finish_reason", str | None, None),
-        ("calls", list[_Call], msgspec.field(default_factory=list)),
+        ("calls", list[_Call], []),
         ("without_tools", bool, False),
     ],
 )
