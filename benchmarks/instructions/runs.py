@@ -45,11 +45,11 @@ UNCHANGED: Final = 1.005
 """What a stream without tools may cost on a server that has tools, divided by what it costs on one that has none."""
 MOST: Final = 1.1
 """What an event of a run's text may cost, divided by one of a resumable stream."""
-TURN: Final = 2.0
+TURN: Final = 1.15
 """What lies before the next turn may cost, divided by what lies before the first one of the same run: between them the
 call is logged and counted, its events are sent, and the conversation is written."""
-TURN_TO_STREAM: Final = 8.5
-"""The same, divided by what lies before the only turn of a stream without tools, of which all is compiled."""
+TURN_TO_STREAM: Final = 5.8
+"""The same, divided by what lies before the only turn of a stream without tools, whose request is its text alone."""
 ANSWERED: Final = 12
 """As in `path.py`."""
 FORMATS: Final = ("gai", "openai", "responses", "vercel")

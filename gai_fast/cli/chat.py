@@ -19,7 +19,8 @@ from gai_fast.cli import Failure, config_option, json_option, load_config, log_b
 from gai_fast.cli.limits import LIMITS
 from gai_fast.cli.serve import run_async
 from gai_fast.config import wants_color
-from gai_fast.core.result import ReadCollector, Result
+from gai_fast.core.collector import ReadCollector
+from gai_fast.core.result import Result
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error

@@ -35,7 +35,9 @@ REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 TAG: Final = re.compile(r"<[A-Za-z|_:][A-Za-z0-9|_:-]{0,31}>")
 DIGEST: Final = re.compile(r"sha256:[0-9A-Fa-f]{64}")
 PRINTABLE: Final = re.compile(r"[!-~]+")
-FUNCTION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*")
+FUNCTION: Final[re.Pattern[str]] = re.compile(
+    r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_.]*"
+)
 
 REGION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 PROJECT: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:-]{0,126}")

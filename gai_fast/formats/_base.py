@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.collector import Collector
 from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.core.requests.texts import Text, has_tokens, texts_in
-from gai_fast.core.result import Collector, Result
+from gai_fast.core.result import Result
 from gai_fast.core.sinks import DeltaSink, FrameSink
 from gai_fast.kernels import Part, Piece, encode_json
 from gai_fast.model.errors import Error

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from gai_fast.core.callbacks import EventManager
-from gai_fast.core.result import Collector, Result
+from gai_fast.core.collector import Collector
+from gai_fast.core.result import Result
 from gai_fast.kernels import NotJSON, encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import Event

@@ -20,9 +20,10 @@ from msgspec import UNSET
 
 from gai_fast.config import load
 from gai_fast.core.callbacks import EventManager
+from gai_fast.core.collector import ReadCollector
 from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.reading import characters, parse_request
-from gai_fast.core.result import ReadCollector, Result
+from gai_fast.core.result import Result
 from gai_fast.core.session import name_in_request, named_session
 from gai_fast.formats import StreamContext, get_format
 from gai_fast.guards.input import LetThrough

@@ -31,7 +31,8 @@ import aiohttp
 from yarl import URL
 
 from gai_fast.core.callbacks import EventManager
-from gai_fast.core.result import ReadCollector, Result
+from gai_fast.core.collector import ReadCollector
+from gai_fast.core.result import Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
 from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number, request_body
 from gai_fast.library.limits import LIMITS

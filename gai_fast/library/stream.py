@@ -21,8 +21,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from gai_fast.core.collector import Collector
 from gai_fast.core.requests.reading import estimated_usage
-from gai_fast.core.result import Collector
 from gai_fast.kernels import encode_json, encode_sse
 from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error

@@ -18,9 +18,9 @@ from typing import Annotated, Any, Final, Literal, Required, TypedDict
 
 import msgspec
 
+from gai_fast.core.collector import Collector
 from gai_fast.core.json.chunks import count, label, member, parse_chunk
 from gai_fast.core.requests.reading import conversation
-from gai_fast.core.result import Collector
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import DELTAS, FINISH_REASONS, KEYS, TYPES, Event, in_order, is_empty
 from gai_fast.model.request import Request

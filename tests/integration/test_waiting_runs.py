@@ -17,11 +17,10 @@ from gai_fast.model.figures import StreamMetrics
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import GuardSettings, KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.runs import waiting_runs
+from gai_fast.net.runs import run_waits, waiting_runs
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import RunApprovals
 from gai_fast.net.runs.run_records import RUNS
-from gai_fast.net.stream import run_driver
 from gai_fast.server.serving import start
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
@@ -451,7 +450,7 @@ async def test_a_run_waits_until_its_store_answers(net: Net, monkeypatch: pytest
 
 @on_uvloop
 async def test_a_run_does_not_grow_while_its_store_is_out(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_driver, "SHARED", replace(SHARED, store_retry=0.01))
+    monkeypatch.setattr(run_waits, "SHARED", replace(SHARED, store_retry=0.01))
     gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
     swap, keep_now, fails, left = MemoryRecords.swap, KeptCalls.keep_now, True, []
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from gai_fast.core.collector import collect
 from gai_fast.core.json.object_scan import ObjectScan
 from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.reading import parse_object, parse_request
 from gai_fast.core.requests.stored_ids import stored_ids
-from gai_fast.core.result import collect
 from gai_fast.core.session import beginning
 from gai_fast.core.transcript import Transcript
 from gai_fast.guards import pii

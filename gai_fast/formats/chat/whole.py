@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.result import Collector, Result
+from gai_fast.core.collector import Collector
+from gai_fast.core.result import Result
 from gai_fast.formats._base import CALLS_TOO, StreamContext, WholeEncoder
 from gai_fast.formats._openai import annotation, note_warning
 from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of

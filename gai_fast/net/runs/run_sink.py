@@ -17,17 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar, Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
-from gai_fast.core.result import Collector
+from gai_fast.core.collector import Collector
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.kernels import Part, Piece, compact_json
 from gai_fast.model.events import DELTAS, Event, JSONText
 from gai_fast.net.attempts.spec import Output
-from gai_fast.processors import Chain, Processor
+from gai_fast.processors import Chain
 from gai_fast.providers.answers.events import json_input
 
 _OF_STREAMS: Final = frozenset({"start", "finish", "error", "done", "stream.reset", "stream.gap"})
+_OF_RUNS: Final = frozenset({"tool.result", "tool.progress", "step.end", "approval.required", "approval.decided"})
+"""Types of events that no provider sends."""
 _CHANGED: Final = "request_changed"
 _NONE: Final[frozenset[str]] = frozenset()
 """What most runs have: an empty set of their own takes 216 bytes."""
@@ -60,8 +62,9 @@ class TurnContent:
         Raises:
             Error: The turn is too large.
         """
-        self._is_new = False
-        self._collector.event(event)
+        if event["type"] not in _OF_RUNS:
+            self._is_new = False
+            self._collector.event(event)
 
     def take(self) -> list[dict[str, Any]]:
         """Returns the parts of the turn, and begins the next."""
@@ -114,24 +117,6 @@ class OpenCalls:
         return None
 
 
-class ContentStage(Processor):
-    """Notes the content of turns before other processors get it.
-
-    Args:
-        content: Keeps it.
-    """
-
-    changes_text: ClassVar[bool] = False
-
-    def __init__(self, content: TurnContent) -> None:
-        self._content = content
-
-    def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:
-        """Passes an event; raises as `TurnContent.note`."""
-        self._content.note(event)
-        return (event,)
-
-
 class RunSink:
     """A sink of a stream that is a run; it has all that the encoder of the stream has for the relay.
 
@@ -160,6 +145,8 @@ class RunSink:
         self.step = 1
         self.providers: dict[int, tuple[str, str]] = {}
         """Provider and model of each step."""
+        self.steps: list[dict[str, Any]] | None = None
+        """Those of the `finish`. None before it."""
         self.has_blocks = deltas is not None and deltas.has_blocks
         self.collects_text = content is not None or (deltas is not None and deltas.collects_text)
         self._deltas = deltas
@@ -193,7 +180,8 @@ class RunSink:
             self.inner.event(reset)
             self._listener.turn_reset()
         elif kind == "finish":
-            self.inner.event({**event, "steps": self._listener.steps_so_far()})
+            self.steps = self._listener.steps_so_far()
+            self.inner.event({**event, "steps": self.steps})
         elif kind in _OF_STREAMS:
             self.inner.event(event)
         elif self._is_left_out(event):
@@ -272,7 +260,7 @@ class RunSink:
 
     def _call(self, kind: str, event: Event) -> None:
         name = event["tool_call"].get("name", "")
-        if kind == "tool.call.start" or event["call_id"] not in {*self._own_ids, *self._new_ids}:
+        if kind == "tool.call.start" or not (event["call_id"] in self._own_ids or event["call_id"] in self._new_ids):
             self._name(event["call_id"])
         event = self._named(event)
         if kind == "tool.call":

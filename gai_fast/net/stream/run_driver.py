@@ -29,7 +29,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, NamedTuple, Never, Protocol
+from typing import Any, ClassVar, Final, Never, Protocol
 
 from msgspec import structs
 
@@ -56,13 +56,13 @@ from gai_fast.core.run import (
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event
-from gai_fast.model.limits import SHARED
 from gai_fast.model.money import Amount
 from gai_fast.model.request import Message, Request
 from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.attempts.records import encode
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS as RECORDS
+from gai_fast.net.runs.content_stage import ContentStage
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.left_calls import AnsweredCall, LeftCalls, with_results
 from gai_fast.net.runs.run_approvals import ApprovalDesk, RunApprovals
@@ -71,11 +71,10 @@ from gai_fast.net.runs.run_end import told_of
 from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import message_of_turn, next_request, results_of
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, KeptRun, LostRun
-from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
+from gai_fast.net.runs.run_sink import RunSink, TurnContent
 from gai_fast.net.runs.run_state import (
     Mark,
     RunMemory,
-    calls_of_state,
     decode_parts,
     decode_state,
     encode_parts,
@@ -83,10 +82,10 @@ from gai_fast.net.runs.run_state import (
     is_beyond,
     mark_of,
     marks_of,
-    results_in,
     turn_to_ask,
 )
 from gai_fast.net.runs.run_tallies import RunSight, RunTallies
+from gai_fast.net.runs.run_waits import KeptTurns, RecalledRun, kept_turns, known, park
 from gai_fast.net.runs.told_events import ToldEvents, decode_told, encode_told
 from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.net.stream.session import Session, lost_worker
@@ -97,7 +96,6 @@ from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.wire import ToolProgress
 from gai_fast.providers import get_provider
 from gai_fast.providers.requests.thoughts import without_thoughts
-from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.pace import Pace
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import StoreError
@@ -195,6 +193,8 @@ class RunDriver(StreamRun):
         former: What it goes on from. None for a new run.
     """
 
+    __deletable__: ClassVar = ["_session", "_calls", "_approvals", "_left_calls", "_kept", "_guards"]
+
     def __init__(
         self,
         plan: RunPlan,
@@ -208,7 +208,7 @@ class RunDriver(StreamRun):
         self._session = session
         self._loop = loop
         self._guards = plan.guards(self._tell_of_call)
-        self._checks: frozenset[asyncio.Task[None]] = _NONE
+        self._checks: frozenset[asyncio.Task[Any]] = _NONE
         self._run = ToolRun(
             {name: RunTool(each.address, each.approve, each.idempotent) for name, each in plan.offered.items()},
             plan.client_tools,
@@ -265,7 +265,7 @@ class RunDriver(StreamRun):
         self._later: list[Action] = []  # rule 1
         self._clock = RunClock(timers, plan.seconds, self._time_over)
         self._is_over = True
-        self._goes_on: asyncio.Task[None] | None = None
+        self._goes_on: asyncio.Task[KeptTurns] | None = None
         self._parks: asyncio.Task[None] | None = None
         self._executed = 0  # how often actions were executed
 
@@ -301,7 +301,10 @@ class RunDriver(StreamRun):
             self._keep_time()
         else:
             self._session.relay.recall_turns([each["usage"] for each in self.steps_so_far() if "usage" in each])
-            self._goes_on = self._loop.create_task(self._go_on(self._former))
+            recalled, former = partial(self._recalled, self._former.said), self._former
+            stream_id = self._plan.identity.stream_id
+            kept = kept_turns(self._kept, former.epoch, recalled, stream_id, is_own=former.is_own)
+            self._goes_on = self._loop.create_task(kept)
             self._goes_on.add_done_callback(self._gone_on)
 
     def turn_ended(self, finish: Event) -> None:
@@ -340,7 +343,7 @@ class RunDriver(StreamRun):
         for action in self._run.stop():
             if isinstance(action, EndCall):
                 self._end_call(action.call)
-        steps = self.steps_so_far()
+        steps = self._sink.steps or self.steps_so_far()
         self._sight.close(len(steps) if has_ended else None)
         self._plan.held.give_back()
         self._sink.leave(_LastSteps(steps))
@@ -431,7 +434,8 @@ class RunDriver(StreamRun):
             self._clock.wait()
             may_park = self._kept.is_kept and self._told is None and not self._plan.limits.leaves
             if may_park and (self._parks is None or self._parks.done()):
-                self._parks = self._loop.create_task(self._park())
+                parks = park(self._kept, self._approvals, self._waits, self._holds, self._state, self._park)
+                self._parks = self._loop.create_task(parks)
                 self._parks.add_done_callback(self._parked)
         elif self._run.state is not RunState.ENDED:
             self._clock.go_on()
@@ -507,15 +511,15 @@ class RunDriver(StreamRun):
 
     def _check(self, call: RunCall) -> None:
         """Has guards look at the arguments of a call."""
-        check = self._loop.create_task(self._checked(call))
-        self._checks |= {check}
-        check.add_done_callback(self._check_ended)
-
-    async def _checked(self, call: RunCall) -> None:
         assert self._guards is not None
-        checked = await self._guards.arguments(call)
-        if not self._is_over:
-            self._session.guarded(partial(self._happened, partial(self._note_checked, call, *checked)))
+        check = self._loop.create_task(self._guards.arguments(call))
+        self._checks |= {check}
+        check.add_done_callback(partial(self._checked, call))
+
+    def _checked(self, call: RunCall, check: asyncio.Task[tuple[Any, CallResult | None]]) -> None:
+        self._checks -= {check}
+        if self._has_succeeded(check):
+            self._session.guarded(partial(self._happened, partial(self._note_checked, call, *check.result())))
 
     def _note_checked(self, call: RunCall, arguments: Any, problem: CallResult | None) -> Sequence[Action]:
         """Notes what guards let through of a call. What was kept of it before is not what is made."""
@@ -524,10 +528,6 @@ class RunDriver(StreamRun):
         if is_changed and self._run.state in (RunState.CALLING, RunState.WAITING):
             self._keep()
         return actions
-
-    def _check_ended(self, check: asyncio.Task[None]) -> None:
-        self._checks -= {check}
-        self._fail_by(check)
 
     def _end_call(self, call: RunCall) -> None:
         self._calls.end(call)
@@ -666,114 +666,77 @@ class RunDriver(StreamRun):
         memory = RunMemory({}, self._finish, self._usages, self._sink.providers, self._clock.left())
         return encode_state(self._run, memory)
 
-    async def _is_stored(self) -> bool:
+    def _is_stored(self) -> Awaitable[bool]:
         if not self._is_over:
             self._session.flush()
-        return await self._plan.streams.is_stored(self._plan.identity.stream_id)
+        return self._plan.streams.is_stored(self._plan.identity.stream_id)
 
     def _lose(self) -> None:
         """Ends the run here: another worker has it."""
         if not self._is_over:
             self._plan.streams.leave_to_other(self._plan.identity.stream_id)
 
-    async def _may_wait(self) -> bool:
+    def _may_wait(self) -> Awaitable[bool]:
         """Returns whether the run is small enough to be recorded, also if it is not."""
         if self._is_over:  # it has ended before its approval was kept
-            return False
+            return known(False)
         if self._kept.is_kept:
-            return await self._kept.is_small()
-        return len(encode(self._plan.request)) <= RECORDS.run
+            return self._kept.is_small()
+        return known(len(encode(self._plan.request)) <= RECORDS.run)
 
-    async def _park(self) -> None:
-        """Leaves the session once all is kept, if the run still waits then: rule 8."""
-        while not self._is_over and self._run.state is RunState.WAITING:
-            if self._approvals.work:
-                await asyncio.wait([*self._approvals.work])
-            elif self._session.relay.holds:
-                await asyncio.sleep(LIMITS.run_held)
-            else:
-                executed = self._executed
-                is_kept = await self._kept.keep_now(self._state())
-                approvals = self._approvals.open()
-                if is_kept is None or min(approvals.values(), default=0) < now_ms() + LIMITS.run_expiring:
-                    return  # its next decision leads here again
-                if not is_kept:
-                    await asyncio.sleep(SHARED.store_retry)
-                elif executed == self._executed and not self._approvals.work and not self._is_over:
-                    self._parks = None
-                    self._plan.streams.park(
-                        self._plan.identity.stream_id, self._plan.desk, approvals, {**self._at_end()}
-                    )
-                    return
+    def _waits(self) -> int | None:
+        """Returns how often actions were executed, if the run waits for approvals. None if it does not."""
+        return None if self._is_over or self._run.state is not RunState.WAITING else self._executed
+
+    def _holds(self) -> bool:
+        return self._session.relay.holds
+
+    def _park(self, approvals: dict[str, int]) -> None:
+        """Leaves the session: rule 8."""
+        self._parks = None
+        self._plan.streams.park(self._plan.identity.stream_id, self._plan.desk, approvals, {**self._at_end()})
 
     def _parked(self, task: asyncio.Task[None]) -> None:
         if self._parks is task:
             self._parks = None
-        self._fail_by(task)
+        self._has_succeeded(task)
 
-    async def _go_on(self, former: FormerOwner) -> None:
+    def _gone_on(self, task: asyncio.Task[KeptTurns]) -> None:
+        self._goes_on = None
+        if not self._is_over and not task.cancelled():
+            self._session.guarded(partial(self._go_on, task))
+
+    def _go_on(self, task: asyncio.Task[KeptTurns]) -> None:
         """Goes on with the run of a worker that is gone, or with one that has waited."""
         try:
-            kept, results = await self._kept_run(former)
-            actions = None if kept is None else self._recall(kept, results)
+            kept = task.result()
+            actions = None if kept is None else self._recall(*kept)
         except LostRun:
             self._lose()
             return
         except (StoreError, Error, ValueError) as problem:
             _log.warning("stream %s: its run does not go on: %s", self._plan.identity.stream_id, problem)
             actions = None
-        if self._is_over:
-            return
         if actions is None:
             self._session.has_called = True
             self._session.fail(lost_worker())
         else:
-            self._session.guarded(partial(self._load, actions))
+            self._load(actions)
 
-    async def _kept_run(self, former: FormerOwner) -> tuple[_Recalled | None, dict[str, CallResult | None]]:
-        """Reads what is kept, once the store answers. Raises as `KeptCalls.go_on`, and `ValueError`: it is damaged."""
-        is_own = former.is_own
-        while True:
-            try:
-                kept = await self._kept.go_on(former.epoch, is_own=is_own)
-                found = None if kept is None else self._recalled(kept, former.said)
-                return found, {} if found is None else await self._results(found)
-            except StoreError as problem:
-                if problem.fault in ("damaged", "sealed"):  # it stays so
-                    raise
-                _log.warning("stream %s: its run does not go on yet: %s", self._plan.identity.stream_id, problem)
-            is_own = True  # it may be already
-            await asyncio.sleep(SHARED.store_retry)
-
-    def _gone_on(self, task: asyncio.Task[None]) -> None:
-        self._goes_on = None
-        self._fail_by(task)
-
-    def _fail_by(self, task: asyncio.Task[None]) -> None:
-        """Ends the stream if a task has failed."""
+    def _has_succeeded(self, task: asyncio.Task[Any]) -> bool:
+        """Ends the stream if a task has failed. Returns whether the run goes on with its outcome."""
         problem = None if task.cancelled() else task.exception()
         if problem is not None and not self._is_over:
             self._session.guarded(partial(_raise, problem))
+        return problem is None and not self._is_over and not task.cancelled()
 
-    def _recalled(self, kept: KeptRun, said: Sequence[Event]) -> _Recalled:
+    def _recalled(self, said: Sequence[Event], kept: KeptRun) -> RecalledRun:
         if self._told is None:
-            return _Recalled(kept.state, [decode_parts(each) for each in kept.added], said, kept.begun)
+            return RecalledRun(kept.state, [decode_parts(each) for each in kept.added], said, kept.begun)
         told, turns = decode_told(kept.added)
-        return _Recalled(kept.state, turns, told, kept.begun)
+        return RecalledRun(kept.state, turns, told, kept.begun)
 
-    async def _results(self, kept: _Recalled) -> dict[str, CallResult | None]:
-        """Returns what is known of the calls of the last turn, by their ids; as for `ToolRun.load`."""
-        found: dict[str, CallResult | None] = {}
-        if not kept.state:
-            return found
-        told = results_in(kept.said)
-        for call in calls_of_state(kept.state):
-            result = await self._kept.result(call) or told.get(call.call_id)
-            if result is not None or self._kept.key_of(call) in kept.begun:
-                found[call.call_id] = result
-        return found
-
-    def _recall(self, kept: _Recalled, results: Mapping[str, CallResult | None]) -> list[Action]:
+    def _recall(self, kept: RecalledRun, results: Mapping[str, CallResult | None]) -> list[Action]:
         """Reads a state, and returns what follows from it.
 
         Raises:
@@ -825,22 +788,6 @@ class RunDriver(StreamRun):
                 self._approvals.ask_on(asked.call, asked.digest)
         self._keep_time()
         self._session.advance()
-
-
-class _Recalled(NamedTuple):
-    """A run as its last owner has left it.
-
-    Attributes:
-        state: As of `KeptRun`.
-        turns: The parts of its turns.
-        said: The events that its clients have, or that its whole answer has had.
-        begun: As of `KeptRun`.
-    """
-
-    state: bytes
-    turns: Sequence[Sequence[Mapping[str, Any]]]
-    said: Sequence[Event]
-    begun: Mapping[str, int]
 
 
 class _LastSteps:

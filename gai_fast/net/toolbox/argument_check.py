@@ -25,18 +25,21 @@ class ArgumentCheck:
         self._is_whole = is_available()
         self._compiled: dict[str, tuple[Mapping[str, Any], Schema | None]] = {}
 
-    def checked(self, tool: str, schema: Mapping[str, Any], arguments: Any) -> Mapping[str, Any]:
+    def checked(
+        self, tool: str, schema: Mapping[str, Any], arguments: Any, *, is_known: bool = False
+    ) -> Mapping[str, Any]:
         """Returns the arguments of a call.
 
         Args:
             tool: The tool's name.
             schema: The JSON Schema of its arguments.
             arguments: Any JSON.
+            is_known: Whether rules 1 and 2 are known to hold.
 
         Raises:
             ToolServerError: `argument`: they are not usable. The text is for the model, and quotes no value.
         """
-        checked = checked_arguments(schema, arguments)
+        checked = arguments if is_known else checked_arguments(schema, arguments)
         compiled = self._schema(tool, schema) if self._is_whole else None
         problem = None if compiled is None else compiled.problem(checked)
         if problem is not None:

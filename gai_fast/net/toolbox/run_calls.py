@@ -199,7 +199,13 @@ class RunCalls:
             progressed: OnProgress = partial(self._progressed, call)
             stored = None if tool.idempotent else partial(self._records.started, call, key)
             made = await source.call(
-                tool, call.arguments, meta, caller=identity.caller, on_progress=progressed, before_send=stored
+                tool,
+                call.arguments,
+                meta,
+                caller=identity.caller,
+                on_progress=progressed,
+                before_send=stored,
+                is_checked=call.is_checked,
             )
         except NotStored as problem:
             return _error(f"the call was not made: {problem}")

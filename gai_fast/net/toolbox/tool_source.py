@@ -106,6 +106,7 @@ class ToolSource(ABC):
         caller: str = ANONYMOUS,
         on_progress: OnProgress | None = None,
         before_send: BeforeSend | None = None,
+        is_checked: bool = False,
     ) -> ToolResult:
         """Calls a tool. If this is cancelled, the call is: a server hears of it, a function is cancelled.
 
@@ -117,11 +118,12 @@ class ToolSource(ABC):
             on_progress: Called for each notice of progress. None if there is nothing to call.
             before_send: Awaited once nothing but the call itself is left to do. What it raises is raised, and the call
                 is not made.
+            is_checked: Whether the arguments are known to be usable, as far as the run itself checks them.
 
         Raises:
             ToolServerError: There is no result.
         """
-        checked = self._checks.checked(tool.name, tool.offered.schema, arguments)
+        checked = self._checks.checked(tool.name, tool.offered.schema, arguments, is_known=is_checked)
         await self._take_place()
         try:
             return await self._judged(tool, checked, meta, caller, on_progress, before_send)

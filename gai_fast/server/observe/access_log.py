@@ -111,7 +111,7 @@ class _Line:
             fields["stream_id"] = stream_id
         if metrics is not None:
             fields.update(_stream_fields(metrics))
-        _log.info(Entry(fields, partial(_text, line, metrics)))
+        Entry(fields, partial(_text, line, metrics)).log(_log)
 
 
 def _text(line: str, metrics: StreamMetrics | None) -> str:

@@ -29,7 +29,7 @@ def log_call(call: SeenCall) -> None:
         "trace_id": call.trace_id,
         "key": call.caller,
     }
-    _log.info(Entry(fields, lambda: _text(call)))
+    Entry(fields, lambda: _text(call)).log(_log)
 
 
 def _text(call: SeenCall) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.result import collect
+from gai_fast.core.collector import collect
 from gai_fast.formats import FORMATS, Format, get_format
 from gai_fast.model.events import Event
 from tests.legal import check_legal

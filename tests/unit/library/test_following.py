@@ -11,7 +11,7 @@ import pytest
 
 from gai_fast.cli.mock.command import Fault, Mock
 from gai_fast.core.callbacks import EventManager
-from gai_fast.core.result import acollect
+from gai_fast.library.collecting import acollect
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error, InvalidRequest, NotFound, Unsupported
 from gai_fast.model.limits import KIB

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import UNSET, Raw
 
-from gai_fast.core.result import Collector
+from gai_fast.core.collector import Collector
 from gai_fast.formats import get_format
 from gai_fast.formats.chat.request import read_chat_request
 from gai_fast.model.errors import InvalidRequest, Unsupported

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.core.processing.chain import Chain
 from gai_fast.kernels import encode_json
-from gai_fast.net.runs.run_sink import ContentStage, RunSink, TurnContent
+from gai_fast.net.runs.run_sink import RunSink, TurnContent
 
 
 class Output:
@@ -136,13 +136,12 @@ def test_later_turns_do_not_tell_how_their_requests_were_changed() -> None:
     assert len(output.events) == 1
 
 
-def test_a_stage_notes_the_content_and_lets_all_pass() -> None:
-    content = TurnContent()
-    stage = ContentStage(content)
-    event: Any = {"type": "text.delta", "text": "Hm"}
-    assert stage.process(event) == (event,)
+def test_what_the_run_sends_itself_is_no_content() -> None:
+    sink, _, _, content = made()
+    sink.event({"type": "text.delta", "text": "Hm"})
+    sink.event({"type": "tool.result", "step": 1, "call_id": "c", "tool_result": {"a": 1}})
+    sink.event({"type": "step.end", "step": 1, "finish_reason": "stop"})
     assert content.take() == [{"type": "text", "text": "Hm"}]
-    assert content.take() == []
 
 
 def test_the_rest_is_the_encoder_s() -> None:

@@ -51,6 +51,38 @@ def test_an_entry_has_its_own_fields() -> None:
     assert str(Entry({"msg": "stream"}, lambda: "for people")) == "for people"
 
 
+def test_an_entry_is_a_record_like_others(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("gai_fast.of_entries")
+    caplog.set_level(logging.INFO, logger.name)
+    logger.info("another")
+    Entry({"msg": "one"}, lambda: "100 %").log(logger)
+    Entry({"msg": "two"}, lambda: "200 %").log(logger)
+    other, *own = caplog.records
+    assert [record.getMessage() for record in own] == ["100 %", "200 %"]
+    for record in own:
+        assert record.__dict__.keys() - {"message"} == other.__dict__.keys() - {"message"}
+        assert (record.levelname, record.process, record.threadName) == ("INFO", other.process, other.threadName)
+        assert 0 <= record.created - other.created < 60
+    logger.disabled = True
+    Entry({"msg": "three"}, lambda: "").log(logger)
+    logger.disabled = False
+    assert len(caplog.records) == 3
+
+
+class Marked(logging.LogRecord):
+    mark = "own"
+
+
+def test_an_entry_is_a_record_of_the_program_s_own_factory(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gai_fast.of_entries")
+    logging.setLogRecordFactory(Marked)
+    try:
+        Entry({"msg": "one"}, lambda: "1").log(logging.getLogger("gai_fast.of_entries"))
+    finally:
+        logging.setLogRecordFactory(logging.LogRecord)
+    assert [getattr(record, "mark", "") for record in caplog.records] == ["own"]
+
+
 @pytest.mark.parametrize("character", ["a", '"', "\xe9", "\U0001f600"])
 def test_lists_of_texts_have_a_part_of_the_bound(character: str) -> None:
     """Paths that a client has made up: nothing but the list is long, so no text can be cut in its place."""
