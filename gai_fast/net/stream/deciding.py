@@ -15,13 +15,12 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
+from gai_fast.net.runs.run_records import ENDED, ApprovalDecision, AskedApproval, RunRecords
 from gai_fast.net.stream.streams import Engine
 from gai_fast.stores.backend import DECIDED, StoreError
 from gai_fast.stores.health import out_of_reach
 
 _log: Final = logging.getLogger("gai_fast.tools")
-_ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
 
 
 async def decide(
@@ -62,7 +61,7 @@ async def decide(
             raise Error("invalid_request", text, reason="digest", status=409)
         is_decided = standing is not None
         if standing is None:
-            standing = await records.decide(approval_id, _ENDED if is_over else decision, digest)
+            standing = await records.decide(approval_id, ENDED if is_over else decision, digest)
         if standing is not decision:
             if is_decided and not is_over:  # the run may not have heard of it: the store may have failed in between
                 await _tell(engine, asked)

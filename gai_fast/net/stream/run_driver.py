@@ -331,6 +331,9 @@ class RunDriver(StreamRun):
         if has_ended:
             self._approvals.close()
             self._plan.desk.start(self._kept.end())  # the store is closed after this
+            if self._former is not None and self._goes_on is not None and not self._usages:  # it is not read yet
+                identity = self._plan.identity
+                self._plan.desk.withdraw(identity.stream_id, identity.caller, self._former.epoch, is_own=True)
         else:  # another worker may continue the run
             self._approvals.leave()
             self._kept.leave()
@@ -789,7 +792,6 @@ class RunDriver(StreamRun):
         memory = decode_state(kept.state)
         if not turns or not memory.usages:
             raise ValueError("no turn is kept")
-        self._finish, self._usages = memory.finish, memory.usages
         self._clock.set_left(memory.seconds)
         actions = self._run.load(memory.run, results)
         self._session.has_called = True
@@ -803,7 +805,7 @@ class RunDriver(StreamRun):
                 self._say(parts, step.calls)
         except (KeyError, TypeError):
             raise ValueError("not the parts of a turn") from None
-        self._parts = turns[-1]
+        self._finish, self._usages, self._parts = memory.finish, memory.usages, turns[-1]
         ids = [call.call_id for step in steps for call in step.calls]
         self._sink.go_on(len(turns), memory.providers, ids, has_start=bool(said))
         return actions

@@ -66,7 +66,7 @@ from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
-from gai_fast.net.runs.run_state import asked_in, waits
+from gai_fast.net.runs.run_state import waits
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
@@ -533,9 +533,8 @@ class TakeOvers:
     def _withdraw(self, log: StreamLog, epoch: int, *, is_own: bool = False) -> None:
         """Removes what is kept of a run that has ended, and lists its approvals no longer. Does nothing for others."""
         tools = self._host.run_tools
-        asked = [] if tools is None else asked_in(log)
-        if tools is not None and asked:
-            tools.desk.withdraw(log, epoch, asked, is_own=is_own)
+        if tools is not None:
+            tools.desk.withdraw(log.header.stream_id, log.header.caller, epoch, is_own=is_own)
 
     # -- sight --
 
