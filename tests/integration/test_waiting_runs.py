@@ -22,6 +22,7 @@ from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import RunApprovals
 from gai_fast.net.runs.run_records import RUNS
 from gai_fast.net.stream import run_driver
+from gai_fast.net.stream.takeover import KeyHome
 from gai_fast.server.serving import start
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
@@ -220,6 +221,27 @@ async def test_the_end_of_a_cancelled_run_says_the_same_wherever_it_is(net: Net)
     assert (usage["total_tokens"], usage["cost"]["amount"]) == (30, 30e-6)
     turns = [(each["step"], each["usage"]["total_tokens"], each["tool_calls"]) for each in told_steps]
     assert (turns, steps) == ([(1, 15, 1), (2, 15, 1)], [2])
+
+
+@on_uvloop
+async def test_a_run_whose_key_is_revoked_as_it_goes_on_ends_as_one_that_waits(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    engine, steps = gateway.running.engine, list[int]()
+    engine.runs.note_steps = steps.append
+    homes: list[KeyHome] = ["store"]
+    engine.takeovers.key_home = lambda caller: homes.pop() if len(homes) > 1 else homes[0]
+    run = await parked(gateway)
+    homes[:] = ["", "store"]  # revoked once its place is taken
+    assert (await run.decide()).status == 200
+    finish = last(await run.end(), "finish")
+    assert (finish["finish_reason"], finish["reason"]) == ("cancelled", "key_revoked")
+    assert told(finish) == ENDS_AFTER_ONE
+    log = engine.store.find_here(run.stream_id)
+    assert log is not None
+    assert log.request is None
+    assert (steps, waiting_in(gateway), gateway.streams, made) == ([1], 0, 0, [])
+    assert engine.ledger.reservations == {}
+    await until_answered(lambda: is_listed(gateway, 0))
 
 
 @on_uvloop

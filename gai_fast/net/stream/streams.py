@@ -660,7 +660,17 @@ class Engine(EngineCallbacks):
 
     def _close_waiting(self, log: StreamLog, end: EndsInstead) -> None:
         """Ends the log of a run that waits; as `waiting_runs.Close`."""
-        closing = closing_of(log, 0, end)
+        self.close_log(log, 0, end)
+
+    def close_log(self, log: StreamLog, gap: int, end: EndsInstead) -> None:
+        """Ends the log of a stream that this worker has, and that does not go on.
+
+        Args:
+            log: The log.
+            gap: As for `closing_of`.
+            end: Why it ends.
+        """
+        closing = closing_of(log, gap, end)
         if closing.piece:
             log.append(closing.piece, closing.last_seq)
         log.end(closing.ending)

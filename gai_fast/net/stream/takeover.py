@@ -64,9 +64,10 @@ from gai_fast.net.attempts.records import (
 )
 from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
+from gai_fast.net.logs.closing import gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.runs.run_state import waits
+from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
@@ -102,6 +103,7 @@ class TakeOverHost(Protocol):
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
         run_tools: The gateway's tools. None if there are none.
+        runs: The counts of runs.
         store: The logs.
         streams: The running streams, by id.
     """
@@ -109,6 +111,7 @@ class TakeOverHost(Protocol):
     ledger: Ledger
     limits: StreamLimits | None
     run_tools: RunTools | None
+    runs: RunTallies
     store: Store
     streams: dict[str, Session]
 
@@ -121,6 +124,9 @@ class TakeOverHost(Protocol):
 
     def cancel_admission(self, stream_id: str, caller: str) -> None:
         """Takes back the admission of a stream by all limits."""
+
+    def close_log(self, log: StreamLog, gap: int, end: EndsInstead) -> None:
+        """Ends the log of a stream that does not go on."""
 
     def chain(
         self,
@@ -517,10 +523,9 @@ class TakeOvers:
             except Error as error:
                 refusal = EndsInstead(error)
         self._host.cancel_admission(header.stream_id, header.caller)
-        end = closing_of(log, number, refusal._replace(told=told))
-        if end.piece:
-            log.append(end.piece, end.last_seq)
-        log.end(end.ending)
+        if run is not None:
+            self._host.runs.run_ended(len(told.get("steps", ())))
+        self._host.close_log(log, number, refusal._replace(told=told))
         self._withdraw(log, taken.epoch, is_own=not number)
         return False
 
