@@ -28,10 +28,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -48,7 +49,7 @@ from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ModelSettings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings
 from gai_fast.net.attempts.records import (
     NATIVE_VERSION,
     NO_REQUEST,
@@ -57,6 +58,7 @@ from gai_fast.net.attempts.records import (
     VERSION,
     RequestRecord,
     RouteRecord,
+    client_tools_of,
     decode,
     encode,
     has_secret,
@@ -66,6 +68,7 @@ from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import gap_behind, kept_by
 from gai_fast.net.logs.view import NATIVE, read_event
+from gai_fast.net.runs.run_end import told_of_state
 from gai_fast.net.runs.run_state import waits
 from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.stream.durable import DurableStreams
@@ -85,6 +88,7 @@ if TYPE_CHECKING:
     from gai_fast.net.stream.streams import StreamLimits
 
 _log: Final = logging.getLogger("gai_fast.engine")
+_T = TypeVar("_T")
 _ENDS: Final = ("finish", "error", "done")
 _Outcome = Literal["continued", "restarted", "retried", "closed", "differed", "refused"]
 """What becomes of a stream of a worker that is gone, as it is counted."""
@@ -180,6 +184,8 @@ class TakeOvers:
         """Streams that were taken over and may not have had content since, by id."""
         self._refused: dict[str, tuple[int, float]] = {}
         """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
+        self._told: OrderedDict[str, tuple[int, Mapping[str, Any]]] = OrderedDict()
+        """What the ends of streams say that are tried again, and the owners' epochs."""
 
     def lets_go(self, session: Session, log: StreamLog) -> bool:
         """Returns whether other workers would go on with a stream that runs here: rule 6.
@@ -305,26 +311,60 @@ class TakeOvers:
                 upstreams are in use; or only workers of a later release go on with the stream; or it is a run that
                 waits, and this process is about to stop.
         """
-        told = await self.told_of(log.header.stream_id, record)
-        found = await self._prepared(log, owner, number, record, told)
+        stream_id = log.header.stream_id
+        epoch, told = self._told.pop(stream_id, (0, NOTHING_TOLD))
+        if epoch != owner.epoch:
+            told = await self.told_of(stream_id, record, log.header.caller)
+        try:
+            found = await self._prepared(log, owner, number, record, told)
+        except NoRoom:  # it is tried again
+            self._told[stream_id] = owner.epoch, told
+            if len(self._told) > LIMITS.takeovers_at_once:
+                self._told.popitem(last=False)
+            raise
         if isinstance(found, EndsInstead):
             return found._replace(told=told)
         begin = partial(self._begin_as, found.begin, found.outcome, log, found.kept)
-        return GoesOn(begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller), told)
+        return GoesOn(begin, partial(self._host.cancel_admission, stream_id, log.header.caller), told)
 
-    async def told_of(self, stream_id: str, record: bytes) -> Mapping[str, Any]:
+    async def told_of(self, stream_id: str, record: bytes, caller: str = ANONYMOUS) -> Mapping[str, Any]:
         """Returns what the end of a stream says of it; as `stores.mirror.ToldOf`. Empty if it is no run.
 
+        Args:
+            stream_id: The stream.
+            record: The output of `record_of`.
+            caller: The name of its caller.
+
         Raises:
+            NoRoom: It is large, and too much work waits.
             StoreError: The store fails.
         """
         tools = self._host.run_tools
-        try:
-            kept = decode(record) if tools is not None and version_of(record).version >= RUN_VERSION else None
-        except (Error, ValueError):
+        if tools is None:
             return NOTHING_TOLD
-        run = None if kept is None else kept.run
-        return NOTHING_TOLD if tools is None or run is None else await tools.told(stream_id, run)
+        client_tools = await self._work(partial(client_tools_of, record), len(record), caller)
+        if client_tools is None:
+            return NOTHING_TOLD
+        state = await tools.desk.records.state_of(stream_id)
+        try:
+            return await self._work(partial(told_of_state, state, client_tools), len(state), caller)
+        except ValueError:  # damaged
+            return NOTHING_TOLD
+
+    async def _work(self, work: Callable[[], _T], size: int, caller: str) -> _T:
+        """Reads something of a stream: beside the loop, if it has more than `limits.takeover_turn` bytes.
+
+        Raises:
+            NoRoom: Too much work waits there.
+        """
+        if size <= LIMITS.takeover_turn:
+            return work()
+        try:
+            return await self._targets.beside.do(work, caller)
+        except Error as problem:
+            if problem.code == "overloaded":
+                raise NoRoom from None
+            raise
 
     async def waking(self, log: StreamLog, told: Mapping[str, Any]) -> GoesOn | EndsInstead:
         """Goes on with a run of this worker that has waited, behind its last event; as `runs.waiting_runs.Waking`.
@@ -368,13 +408,8 @@ class TakeOvers:
             return EndsInstead()
         is_all = model.stream.on_midstream_failure != "error"
         work = partial(_read, log.read(0, sys.maxsize), log.last_seq, number, record, all_of_them=is_all)
-        is_small = log.size + len(record) <= LIMITS.takeover_turn
-        try:
-            found = work() if is_small else await self._targets.beside.do(work, header.caller)
-        except Error as problem:
-            if problem.code == "overloaded":
-                raise NoRoom from None
-            raise
+        size = log.size + len(record)
+        found = await self._work(work, size, header.caller)
         if isinstance(found, EndsInstead):
             return found
         kept, request, length, said, gap = found
@@ -402,11 +437,7 @@ class TakeOvers:
         if not self._has_connection(model, 0):
             raise NotYet
         if spec.keeping is not None:
-            read = partial(_keep, spec.keeping, log.read(0, sys.maxsize).pieces)
-            if is_small:
-                read()
-            else:
-                await self._targets.beside.do(read, header.caller)
+            await self._work(partial(_keep, spec.keeping, log.read(0, sys.maxsize).pieces), size, header.caller)
         refusal = await self._admitted(header, kept, owner, waits_on=not number or (run is not None and waits(log)))
         if refusal is not None:
             return refusal
