@@ -291,6 +291,11 @@ class RunDriver(StreamRun):
         """Works as `StreamRun.begins_with_calls`: rule 7."""
         return bool(self._plan.answered)
 
+    @property
+    def is_calling(self) -> bool:
+        """Works as `StreamRun.is_calling`."""
+        return self._run.state in (RunState.CALLING, RunState.WAITING)
+
     def begin(self) -> None:
         """Works as `StreamRun.begin`."""
         self._is_over = False

@@ -45,7 +45,7 @@ from gai_fast.guards.restore import Placeholders
 from gai_fast.ledger import Ledger, Reservation
 from gai_fast.ledger._base import NAMES, SPEND
 from gai_fast.model.errors import Error
-from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
+from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
@@ -67,6 +67,7 @@ from gai_fast.net.attempts.records import (
 from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.closing import gap_behind, kept_by
+from gai_fast.net.logs.joined import JoinedEvents
 from gai_fast.net.logs.view import NATIVE, read_event
 from gai_fast.net.runs.run_end import told_of_state
 from gai_fast.net.runs.run_state import waits
@@ -230,9 +231,7 @@ class TakeOvers:
 
     def _has_connection(self, model: ModelSettings, taking: int) -> bool:
         # Those that have just begun may not have asked for theirs.
-        begun = sum(
-            each.spec.model.name == model.name and each.attempts.exchange is None for each in self.beginning.values()
-        )
+        begun = sum(each.spec.model.name == model.name and each.wants_connection for each in self.beginning.values())
         return self._targets.has_connection(model, taking + begun)
 
     def record_to_wait(self, spec: StreamSpec) -> bytes | None:
@@ -899,8 +898,7 @@ def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:
     Raises:
         Error: As `_read`.
     """
-    events: list[Event] = []
-    run: list[str] = []  # the texts of the last event, if it is a delta
+    events = JoinedEvents()
     for number, data in enumerate(data for piece in pieces for data in data_lines(piece)):
         if not number % _BREATHS:
             breathe()
@@ -913,27 +911,10 @@ def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:
             continue
         for own in _OF_THE_LOG:
             event.pop(own, None)
-        key = DELTAS.get(kind)
-        text = "" if key is None else event.pop(key, "")
-        if run and event == events[-1]:
-            run.append(text)
-            continue
-        _end_run(events, run)
-        if key is not None:
-            run.append(text)
-        events.append(event)
+        events.add(event)
         if not all_of_them and kind not in NO_CONTENT:
             break
-    _end_run(events, run)
-    return events
-
-
-def _end_run(events: list[Event], run: list[str]) -> None:
-    """Gives the last event its text, if it is a delta."""
-    if run:
-        last = cast("dict[str, Any]", events[-1])
-        last[DELTAS[last["type"]]] = "".join(run)
-        run.clear()
+    return events.take()
 
 
 _BREATHS: Final = 64

@@ -1,4 +1,4 @@
-"""Runs that end without the worker that had them: nothing of them stays in the store but that their calls were made."""
+"""Runs that end, or go on, without the worker that had them: what stays of them in the store, and what they hold."""
 
 from __future__ import annotations
 
@@ -97,6 +97,34 @@ async def test_the_approvals_of_a_whole_answer_go_with_its_end(
 
 async def is_kept(gateway: Gateway, stream_id: str) -> bool:
     return bool(await RunRecords(gateway.running.engine.store.records, 60.0).state_of(stream_id))
+
+
+async def test_a_run_whose_calls_run_wants_no_connection(net: Net, url: str) -> None:
+    """Others that are taken over meanwhile have it."""
+    gate, begun = Gate(), list[int]()
+
+    async def slow() -> str:
+        """Waits."""
+        begun.append(1)
+        await gate.wait()
+        return "slow"
+
+    tool = function_tool(slow, idempotent=True)
+    first, second = await two(net, url, Model(["Wait. ", ("slow", {})], ["Done."]), tool)
+    client = await first.connect()
+    client.request("POST", "/api/v1/stream", {**QUERY, "model": "m", "resumable": True}, AS_ALICE)
+    response = await client.response()
+    stream_id = response.headers["x-gai-stream-id"]
+    await response.until(b'"tool.call"')
+    await until_answered(partial(is_kept, second, stream_id))
+    takes_all_for_gone(second)
+    follower = asyncio.create_task(second.ask("GET", f"/api/v1/streams/{stream_id}", None, AS_ALICE))
+    await until(lambda: len(begun) == 2)
+    session = second.running.engine.takeovers.beginning[stream_id]
+    assert (session.attempts.exchange, session.wants_connection) == (None, False)
+    gate.open.set()
+    assert (await follower).events[-2]["finish_reason"] == "stop"
+    client.close()
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
