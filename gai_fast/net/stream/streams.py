@@ -258,7 +258,7 @@ class Engine(EngineCallbacks):
         self.runs = RunTallies()
         """The counts of runs."""
         self.run_tools: RunTools | None = None
-        """The gateway's tools. None if the configuration has none."""
+        """The gateway's tools. None if the configuration has none, and no run has come from another process."""
         self._use_tools(settings)
         self.targets = Targets(
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
@@ -323,13 +323,23 @@ class Engine(EngineCallbacks):
             if self.run_tools is not None:
                 self.run_tools.use(settings)
             elif settings.tool_servers or settings.tools or self._functions:
-                from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
-
-                self.run_tools = RunTools(
-                    settings, self.timers, self._loop, self.store.records, self.runs, self, self._functions
-                )
+                self._make_tools(settings)
         except ValueError as problem:
             raise GuardError(str(problem)) from None
+
+    def _make_tools(self, settings: Settings) -> RunTools:
+        from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
+
+        self.run_tools = made = RunTools(
+            settings, self.timers, self._loop, self.store.records, self.runs, self, self._functions
+        )
+        return made
+
+    def tools_of_runs(self) -> RunTools:
+        """Returns the tools for a run of another process. There may be none by now: then its calls fail, and it goes on
+        with that, as behind a reload.
+        """
+        return self.run_tools or self._make_tools(self.settings)
 
     def build_guards(self, settings: Settings) -> Awaitable[Built]:
         """Returns an awaitable that builds what the guards of a configuration need, for `use`.

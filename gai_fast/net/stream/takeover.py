@@ -107,7 +107,7 @@ class TakeOverHost(Protocol):
     Attributes:
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
-        run_tools: The gateway's tools. None if there are none.
+        run_tools: The gateway's tools. None if there are none, and no run has come from another process.
         runs: The counts of runs.
         store: The logs.
         streams: The running streams, by id.
@@ -132,6 +132,9 @@ class TakeOverHost(Protocol):
 
     def close_log(self, log: StreamLog, gap: int, end: EndsInstead) -> None:
         """Ends the log of a stream that does not go on."""
+
+    def tools_of_runs(self) -> RunTools:
+        """Returns the tools for a run of another process."""
 
     def chain(
         self,
@@ -338,13 +341,10 @@ class TakeOvers:
             NoRoom: It is large, and too much work waits.
             StoreError: The store fails.
         """
-        tools = self._host.run_tools
-        if tools is None:
-            return NOTHING_TOLD
         client_tools = await self._work(partial(client_tools_of, record), len(record), caller)
         if client_tools is None:
             return NOTHING_TOLD
-        state = await tools.desk.records.state_of(stream_id)
+        state = await self._host.tools_of_runs().desk.records.state_of(stream_id)
         try:
             return await self._work(partial(told_of_state, state, client_tools), len(state), caller)
         except ValueError:  # damaged
@@ -419,12 +419,9 @@ class TakeOvers:
                 spec, context = self._spec(header, model, kept, request, length)
             run = None
             if kept.run is not None:
-                tools = self._host.run_tools
-                if tools is None:
-                    return EndsInstead()
                 if number and self.is_draining and waits(log):
                     raise NotYet
-                run = tools.go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
+                run = self._host.tools_of_runs().go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
             if not number:
