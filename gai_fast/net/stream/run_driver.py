@@ -15,7 +15,7 @@ not know how a model is asked, how a tool is called, or what decides.
 7. A run that another one has left calls to (`runs/left_calls.py`) begins with these, as the calls of a first turn whose
    model nobody has asked.
 8. If approvals alone are left, the run leaves its session as soon as all is kept, and goes on from that as by rule 6
-   (`runs/waiting_runs.py`). What is too large, cannot be recorded, or is a whole answer, waits in its session.
+   (`runs/waiting_runs.py`). What is too large, or cannot be recorded, waits in its session.
 9. The log of a whole answer has nothing before the end. The events of such a run are kept with its states, and stand in
    the place of those of the log (`runs/told_events.py`).
 10. Earlier thoughts that the model has refused are left out of its later turns too; those of its own since are not.
@@ -437,7 +437,7 @@ class RunDriver(StreamRun):
         self._sight.waits(is_waiting)
         if is_waiting:
             self._clock.wait()
-            may_park = self._kept.is_kept and self._told is None and not self._plan.limits.leaves
+            may_park = self._kept.is_kept and not self._plan.limits.leaves
             if may_park and (self._parks is None or self._parks.done()):
                 self._parks = self._loop.create_task(self._park())
                 self._parks.add_done_callback(self._parked)
@@ -701,7 +701,8 @@ class RunDriver(StreamRun):
                 await asyncio.sleep(LIMITS.run_held)
             else:
                 executed = self._executed
-                is_kept = await self._kept.keep_now(self._state())
+                told = [] if self._told is None else self._told.take()
+                is_kept = await self._kept.keep_now(self._state(), encode_told(told, None) if told else b"")
                 approvals = self._approvals.open()
                 if is_kept is None or min(approvals.values(), default=0) < now_ms() + LIMITS.run_expiring:
                     return  # its next decision leads here again

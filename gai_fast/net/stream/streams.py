@@ -853,7 +853,13 @@ class Engine(EngineCallbacks):
         elif self.run_tools is not None:
             logs = self.waiting.leave()
             self.durable.part_from(logs)
+            self._refuse_whole(logs)
             self.run_tools.desk.start(self.store.let_go(logs))
+
+    def _refuse_whole(self, logs: Sequence[StreamLog]) -> None:
+        """Responds to who waits for whole answers that go on elsewhere."""
+        for log in logs:
+            self.durable.refuse_whole(log, _stopped())
 
     def let_go(self) -> Awaitable[None]:
         """Lets the durable streams go that other workers go on with. Their upstreams stop at once.
@@ -864,6 +870,7 @@ class Engine(EngineCallbacks):
         logs: list[StreamLog] = []
         if self.store.keeps_requests:
             logs = self.waiting.leave()
+            self._refuse_whole(logs)
         for session in list(self.streams.values()):
             publication = self.durable.publication(session.stream_id)
             if publication is not None and self.takeovers.lets_go(session, publication.log):

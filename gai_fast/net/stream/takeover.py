@@ -241,7 +241,7 @@ class TakeOvers:
         """Returns the record of a run that begins here, which may wait, and which no other worker goes on with. None if
         it waits in its session.
         """
-        if spec.recorded_run is None or not spec.recorded_run.asks or spec.hold:
+        if spec.recorded_run is None or not spec.recorded_run.asks:
             return None
         record = self.record_of(spec, is_shared=False)
         return record if record is not None and len(record) <= LIMITS.parked_request else None
@@ -424,10 +424,12 @@ class TakeOvers:
                 run = self._host.tools_of_runs().go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
-            if not number:
+            if is_whole:
+                piece = b""
+            elif not number:
                 piece = _numbered_behind(spec, log.last_seq)
             else:
-                piece = b"" if is_whole else _announced(spec, said, gap, is_run=run is not None)
+                piece = _announced(spec, said, gap, is_run=run is not None)
         except (Error, ValueError):
             return EndsInstead()
         if not self._has_connection(model, 0):
@@ -544,7 +546,7 @@ class TakeOvers:
         refusal = key_refused()  # the key may have been revoked since
         if refusal is None:
             try:
-                publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
+                publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number or 1)
                 context.metrics = publication.measured  # of a whole answer
                 return True
             except Error as error:
