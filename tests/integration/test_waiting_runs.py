@@ -544,8 +544,8 @@ async def test_a_run_does_not_grow_while_its_store_is_out(net: Net, monkeypatch:
             raise StoreError("unreachable", "a test")
         return await swap(self, kind, *rest, **more)
 
-    async def kept(self: KeptCalls, state: bytes) -> bool | None:
-        is_kept = await keep_now(self, state)
+    async def kept(self: KeptCalls, state: bytes, added: bytes = b"") -> bool | None:
+        is_kept = await keep_now(self, state, added)
         left.append(len(self._waiting))
         return is_kept
 
