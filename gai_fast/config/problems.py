@@ -27,6 +27,13 @@ SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     "token": ("api_key", "secret"),
     "type": ("provider",),
 }
+_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "addr": ("host", "port"),
+    "address": ("host", "port"),
+    "bind": ("host", "port"),
+    "listen": ("host", "port"),
+}
+"""Names that other programs have for what takes several keys here."""
 
 
 class ConfigError(GaiFastError):
@@ -110,6 +117,9 @@ def meant(name: str, known: Iterable[str], least: float = ALIKE) -> str | None:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the end of a message about an unknown name: the nearest known name, else all known names."""
     candidates = sorted(known)
+    parts = _PARTS.get(name, ())
+    if parts and all(part in candidates for part in parts):
+        return f"; did you mean {' and '.join(parts)}?"
     near = meant(name, candidates)
     if near:
         return f"; did you mean {near}?"

@@ -9,6 +9,7 @@ Callers take turns: who asks for much waits for itself, and others wait for one 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -37,8 +38,9 @@ class Beside:
         self._loop = loop
         self._executor: ThreadPoolExecutor | None = None
         self._is_busy = False
-        # By caller, in the order of their turns: the work that has not begun, by its result.
-        self._waiting: dict[str, dict[asyncio.Future[Any], Callable[[], Any]]] = {}
+        # By caller, in the order of their turns: the work that has not begun, by its result. Both give their first one
+        # at once: a dict would look at each place from which one was taken before.
+        self._waiting: OrderedDict[str, OrderedDict[asyncio.Future[Any], Callable[[], Any]]] = OrderedDict()
 
     def do(self, work: Callable[[], _T], caller: str = ANONYMOUS) -> asyncio.Future[_T]:
         """Begins work when it is its caller's turn, and returns its result later.
@@ -51,7 +53,7 @@ class Beside:
         Raises:
             Error: `overloaded`: too much work waits.
         """
-        own = self._waiting.get(caller, {})
+        own = self._waiting.get(caller) or OrderedDict()
         most = LIMITS.beside_waiting if caller == ANONYMOUS else LIMITS.beside_waiting // 2
         if len(own) >= most or sum(map(len, self._waiting.values())) >= LIMITS.beside_waiting:
             raise _too_much()
@@ -64,7 +66,7 @@ class Beside:
 
     def close(self) -> None:
         """Ends the thread after its work, and cancels what waits; does nothing if there is none."""
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, OrderedDict()
         for own in waiting.values():
             for result in own:
                 result.cancel()
@@ -75,10 +77,8 @@ class Beside:
     def _begin(self) -> None:
         """Begins the oldest work of the caller whose turn it is, if none is under way."""
         while self._waiting and not self._is_busy:
-            caller = next(iter(self._waiting))
-            own = self._waiting.pop(caller)
-            result = next(iter(own))
-            work = own.pop(result)
+            caller, own = self._waiting.popitem(last=False)
+            result, work = own.popitem(last=False)
             if own:
                 self._waiting[caller] = own  # behind all others
             if not result.done():

@@ -18,7 +18,7 @@ from tests.integration.test_run_approvals import nothing_is_made as nothing_is_m
 from tests.integration.tool_runs import Model, function_tool, gateway_of
 from tests.integration.websocket import Socket, connect
 from tests.legal import check_legal
-from tests.waiting import until
+from tests.waiting import until, until_answered
 
 RUN = ["start", "step.start", "text.delta", "tool.call.start", "tool.call.delta", "tool.call", "approval.required"]
 TEXT = "Shall I? More? Done."
@@ -36,13 +36,19 @@ async def asking(net: Net) -> Gateway:
 
 async def parked(engine: Engine, number: int = 1) -> str:
     """Returns the stream of the run that waits for the approval of this number."""
-    await until(lambda: [each for each in waiting(engine) if each.endswith(f"-{number}")])
-    return waiting(engine)[0].rpartition("-")[0]
+
+    async def waits() -> bool:
+        assert engine.run_tools is not None
+        listed = await engine.run_tools.desk.records.listed()
+        return bool(waiting(engine)) and f"{waiting(engine)[0]}-{number}" in listed
+
+    await until_answered(waits)
+    return waiting(engine)[0]
 
 
 def waiting(engine: Engine) -> list[str]:
-    """Returns the approvals of runs that wait without a session."""
-    return [name for each in engine.waiting._runs.values() for name in each.approvals]
+    """Returns the streams of runs that wait without a session."""
+    return [*engine.waiting._runs]
 
 
 async def decide(gateway: Gateway, number: int, decision: str = "approve") -> str:

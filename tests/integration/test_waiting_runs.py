@@ -21,6 +21,7 @@ from gai_fast.net.runs import run_waits, waiting_runs
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import RunApprovals
 from gai_fast.net.runs.run_records import RUNS
+from gai_fast.net.stream.takeover import KeyHome
 from gai_fast.server.serving import start
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
@@ -116,6 +117,68 @@ async def test_a_waiting_run_has_no_session_and_goes_on_as_if_it_had_kept_it(net
     assert log is not None
     assert log.request is None
     assert [(each.usage or {})["total_tokens"] for each in figures.seen] == [15, 15, 15]
+
+
+WHOLE = {
+    "native": ("/api/v1/stream", {**M, "stream": False, "approvals": "ask"}),
+    "chat": ("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "Pay"}]}),
+}
+
+
+@pytest.mark.parametrize("route", WHOLE)
+@pytest.mark.parametrize("has_key", [False, True])
+@on_uvloop
+async def test_a_whole_answer_waits_without_a_session(net: Net, route: str, has_key: bool) -> None:
+    """Its client waits on for the one response."""
+    model = Model(["Two? ", *ASK[1:], ("free", {})], ["More? ", ("pay", {"euros": 8})], ["Done."])
+    gateway = await gateway_that_asks(net, model, function_tool(free))
+    figures = Figures(gateway)
+    path, body = WHOLE[route]
+    headers = {**AS_ALICE, "x-gai-approvals": "ask", **({"idempotency-key": "once"} if has_key else {})}
+    asking = asyncio.create_task(gateway.ask("POST", path, body, headers))
+    for number in (1, 2):
+        await until(lambda: len(gateway.running.engine.waiting._runs) == 1)
+        assert (gateway.streams, waiting_in(gateway)) == (0, 1)
+        assert gateway.running.engine.ledger.reservations == {}
+        [row] = (await gateway.ask("GET", "/admin/v1/approvals", None, AS_ADMIN)).json["data"]
+        of_stream = f"/api/v1/streams/{row['stream_id']}"
+        assert (await gateway.ask("GET", of_stream, None, AS_STATE)).json["state"] == "waiting"
+        decision = {"decision": "approve", "digest": row["digest"]}
+        decided = await gateway.ask("POST", f"{of_stream}/approvals/{row['id']}", decision, AS_ALICE)
+        assert decided.status == 200
+        await until(partial(is_made, number))
+    answer = await asking
+    assert answer.status == 200
+    assert (await gateway.ask("GET", of_stream, None, AS_STATE)).json["state"] == "finished"
+    if route == "native":
+        assert answer.json["text"] == "Two? More? Done."
+        kinds = [event["type"] for event in answer.json["events"]]
+        assert sorted(kinds) == sorted(["approval.required", "approval.decided"] * 2 + ["tool.result"] * 3)
+        roles = [message["role"] for message in answer.json["messages"]]
+        assert roles == ["assistant", "tool", "tool", "assistant", "tool", "assistant"]
+    assert answer.json["usage"]["total_tokens"] == 45
+    assert model.results() == ["paid 7", "free", "paid 8"]
+    assert [(each.usage or {})["total_tokens"] for each in figures.seen] == [15, 15, 15]
+    if has_key:
+        assert (await gateway.ask("POST", path, body, headers)).body == answer.body
+    assert (made, len(model.asked), waiting_in(gateway)) == ([7, 8], 3, 0)
+
+
+def free() -> str:
+    """Waits for nobody."""
+    return "free"
+
+
+@on_uvloop
+async def test_who_waits_for_a_whole_answer_is_told_of_its_end(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    path, body = WHOLE["native"]
+    asking = asyncio.create_task(gateway.ask("POST", path, body, AS_ALICE))
+    await until(lambda: len(gateway.running.engine.waiting._runs) == 1)
+    gateway.running.begin_drain()
+    answer = await asking
+    assert (answer.status, answer.error["reason"]) == (502, "worker_lost")
+    assert (waiting_in(gateway), made) == (0, [])
 
 
 @on_uvloop
@@ -219,6 +282,27 @@ async def test_the_end_of_a_cancelled_run_says_the_same_wherever_it_is(net: Net)
     assert (usage["total_tokens"], usage["cost"]["amount"]) == (30, 30e-6)
     turns = [(each["step"], each["usage"]["total_tokens"], each["tool_calls"]) for each in told_steps]
     assert (turns, steps) == ([(1, 15, 1), (2, 15, 1)], [2])
+
+
+@on_uvloop
+async def test_a_run_whose_key_is_revoked_as_it_goes_on_ends_as_one_that_waits(net: Net) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    engine, steps = gateway.running.engine, list[int]()
+    engine.runs.note_steps = steps.append
+    homes: list[KeyHome] = ["store"]
+    engine.takeovers.key_home = lambda caller: homes.pop() if len(homes) > 1 else homes[0]
+    run = await parked(gateway)
+    homes[:] = ["", "store"]  # revoked once its place is taken
+    assert (await run.decide()).status == 200
+    finish = last(await run.end(), "finish")
+    assert (finish["finish_reason"], finish["reason"]) == ("cancelled", "key_revoked")
+    assert told(finish) == ENDS_AFTER_ONE
+    log = engine.store.find_here(run.stream_id)
+    assert log is not None
+    assert log.request is None
+    assert (steps, waiting_in(gateway), gateway.streams, made) == ([1], 0, 0, [])
+    assert engine.ledger.reservations == {}
+    await until_answered(lambda: is_listed(gateway, 0))
 
 
 @on_uvloop
@@ -459,8 +543,8 @@ async def test_a_run_does_not_grow_while_its_store_is_out(net: Net, monkeypatch:
             raise StoreError("unreachable", "a test")
         return await swap(self, kind, *rest, **more)
 
-    async def kept(self: KeptCalls, state: bytes) -> bool | None:
-        is_kept = await keep_now(self, state)
+    async def kept(self: KeptCalls, state: bytes, added: bytes = b"") -> bool | None:
+        is_kept = await keep_now(self, state, added)
         left.append(len(self._waiting))
         return is_kept
 

@@ -90,6 +90,28 @@ class RunRecord(msgspec.Struct):
     answered: Any = ()
 
 
+class _RunPart(msgspec.Struct):
+    client_tools: list[str]
+
+
+class _RunOf(msgspec.Struct):
+    version: int = 0
+    run: _RunPart | None = None
+
+
+def client_tools_of(record: bytes) -> list[str] | None:
+    """Returns the names of the client's tools of a run. None if a record is of none, or is damaged.
+
+    Args:
+        record: The record; nothing else of it is read.
+    """
+    try:
+        found = _read_run(record)
+    except ValueError:
+        return None
+    return None if found.run is None or found.version < RUN_VERSION else found.run.client_tools
+
+
 class Version(msgspec.Struct):
     """The version of a record, whatever else it has. 0 for those before there was one."""
 
@@ -146,6 +168,7 @@ NO_REQUEST: Final = msgspec.Raw(b"{}")
 encode: Final = msgspec.json.Encoder().encode
 decode: Final = msgspec.json.Decoder(RequestRecord).decode
 version_of: Final = msgspec.json.Decoder(Version).decode
+_read_run: Final = msgspec.json.Decoder(_RunOf).decode
 
 
 def has_secret(request: Request | Mapping[str, Any]) -> bool:

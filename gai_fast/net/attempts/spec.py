@@ -131,6 +131,11 @@ class StreamRun:
         """Whether calls come before the first turn, for which the run asks itself."""
         return False
 
+    @property
+    def is_calling(self) -> bool:
+        """Whether its calls run or wait, so that no model is asked now."""
+        return False
+
     def begin(self) -> None:
         """Called once the first turn is asked, if the run does not ask for it itself."""
         raise NotImplementedError

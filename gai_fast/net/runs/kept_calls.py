@@ -90,15 +90,16 @@ class KeptCalls:
             self._waiting.append((state, added))
             self._start(self._catch_up())
 
-    async def keep_now(self, state: bytes) -> bool | None:
+    async def keep_now(self, state: bytes, added: bytes = b"") -> bool | None:
         """Keeps a state of the run, and returns whether it is kept. None if it is too large to be kept.
 
         Args:
-            state: The state. The run has added nothing to its conversation since the last one.
+            state: The state.
+            added: As for `keep`.
         """
         if len(self._waiting) > 1 and not self._waiting[-1][1]:  # while the store fails: the first may be under way
             self._waiting.pop()
-        self._waiting.append((state, b""))
+        self._waiting.append((state, added))
         is_small = await self.is_small()
         if self._waiting or self._owned is None:
             return False

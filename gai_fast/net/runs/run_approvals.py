@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -25,10 +25,9 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import RunSettings
 from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, LostRun, RunRecords
+from gai_fast.net.runs.run_records import ENDED, ApprovalDecision, AskedApproval, LostRun, RunRecords
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timer, Timers
-from gai_fast.stores import StreamLog
 from gai_fast.stores.backend import StoreError
 
 _log: Final = logging.getLogger("gai_fast.tools")
@@ -36,8 +35,6 @@ _MS: Final = 1000
 EXPIRED: Final = "expired"
 """The reason of a denial at the end of an approval's time."""
 _TOO_LARGE: Final = f"nobody is asked in a conversation of more than {LIMITS.run // 2**20} MiB"
-ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
-"""The decision about a call whose run has ended."""
 
 
 class ApprovalDesk:
@@ -68,26 +65,20 @@ class ApprovalDesk:
         task.add_done_callback(self._done)
         return task
 
-    def withdraw(self, log: StreamLog, epoch: int, approvals: Collection[str], *, is_own: bool = False) -> None:
-        """Removes what is kept of a run that has ended without a session, and lists its approvals no longer.
+    def withdraw(self, stream_id: str, caller: str, epoch: int, *, is_own: bool = False) -> None:
+        """Removes what is kept of a run that has ended before this process had read it; as `RunRecords.withdraw`.
 
         Args:
-            log: The log of its stream.
+            stream_id: Its stream.
+            caller: The name of its caller.
             epoch: The epoch of this worker.
-            approvals: The ids of its approvals.
             is_own: As for `RunRecords.take_over`.
         """
-        self.start(self._withdraw(log.header.stream_id, log.header.caller, epoch, approvals, is_own=is_own))
+        self.start(self._withdraw(stream_id, caller, epoch, is_own=is_own))
 
-    async def _withdraw(
-        self, stream_id: str, caller: str, epoch: int, approvals: Collection[str], *, is_own: bool
-    ) -> None:
+    async def _withdraw(self, stream_id: str, caller: str, epoch: int, *, is_own: bool) -> None:
         try:
-            found = await self.records.take_over(stream_id, caller, epoch, is_own=is_own)
-            for approval_id in approvals:
-                await self.records.decide(approval_id, ENDED)
-            if found is not None:
-                await found[0].close()
+            await self.records.withdraw(stream_id, caller, epoch, is_own=is_own)
         except LostRun:
             return
         except StoreError as problem:

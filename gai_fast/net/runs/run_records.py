@@ -124,6 +124,10 @@ class ApprovalDecision(Struct, array_like=True):
     reason: str = ""
 
 
+ENDED: Final = ApprovalDecision("deny", "", "the run has ended")
+"""The decision about a call whose run has ended."""
+
+
 class _Approval(Struct, array_like=True):
     asked: AskedApproval  # without its call, which is in pieces
     size: int  # bytes of the call
@@ -223,26 +227,55 @@ class RunRecords:
             LostRun: Another worker has taken it over since.
             StoreError: The store fails, or the record is damaged.
         """
-        raw = await self._records.get(RUNS, stream_id)
-        if raw is None:
+        claimed = await self._claim(stream_id, caller, epoch, is_own=is_own)
+        if claimed is None:
             return None
-        head = _read_head(raw)
-        if head.size < 0:
-            return None
-        if head.epoch > epoch - (not is_own):
-            raise LostRun
-        head.epoch = epoch
-        run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
-        try:
-            await run.swap(head)
-        except LostRun:  # another worker has taken it, or its former owner has changed it since
-            return await self.take_over(stream_id, caller, epoch, is_own=is_own)
+        run, head = claimed
         state = await self._pieces.read(RUNS, _state_name(stream_id, head), head.size)
         added = [
             await self._pieces.read(RUNS, _added_name(stream_id, writer, index), size)
             for index, (writer, size) in enumerate(head.added)
         ]
         return run, KeptRun(state, added, head.begun)
+
+    async def _claim(self, stream_id: str, caller: str, epoch: int, *, is_own: bool) -> tuple[OwnedRun, _Head] | None:
+        """Takes the record of a run over as `take_over`, which has what it raises, and returns its head."""
+        while True:
+            raw = await self._records.get(RUNS, stream_id)
+            head = None if raw is None else _read_head(raw)
+            if raw is None or head is None or head.size < 0:
+                return None
+            if head.epoch > epoch - (not is_own):
+                raise LostRun
+            head.epoch = epoch
+            run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
+            try:
+                await run.swap(head)
+            except LostRun:  # another worker has taken it, or its former owner has changed it since
+                continue
+            return run, head
+
+    async def withdraw(self, stream_id: str, caller: str, epoch: int, *, is_own: bool = False) -> None:
+        """Removes what is kept of a run whose stream has ended, and lists its approvals no longer. Does nothing for a
+        stream that is no run.
+
+        Args:
+            stream_id: As for `begin`.
+            caller: As for `begin`.
+            epoch: The epoch of who has ended it.
+            is_own: As for `take_over`.
+
+        Raises:
+            LostRun: As `take_over`.
+            StoreError: The store fails. What is left expires.
+        """
+        claimed = await self._claim(stream_id, caller, epoch, is_own=is_own)
+        listed = self._read_list(await self._records.get(APPROVALS, _list_name(_list_of(stream_id))))
+        for approval_id in listed:
+            if approval_id.rpartition("-")[0] == stream_id:
+                await self.decide(approval_id, ENDED)
+        if claimed is not None:
+            await claimed[0].close()
 
     async def go_on(
         self, stream_id: str, caller: str, epoch: int, *, is_own: bool = False
@@ -420,7 +453,7 @@ class RunRecords:
 
     async def _change_list(self, asked: AskedApproval, *, is_open: bool) -> bool:
         """Adds an approval to its list, or removes it; returns whether the list has room for it."""
-        number = crc32(asked.stream_id.encode()) % LIMITS.approval_lists
+        number = _list_of(asked.stream_id)
         async with self._lists[number]:
             return await self._change(_list_name(number), asked, is_open=is_open)
 
@@ -666,6 +699,11 @@ def _state_name(stream_id: str, head: _Head) -> str:
 
 def _added_name(stream_id: str, writer: int, index: int) -> str:
     return f"{stream_id}/a{writer}.{index}"
+
+
+def _list_of(stream_id: str) -> int:
+    """Returns the number of the list that has the approvals of a run: rule 7."""
+    return crc32(stream_id.encode()) % LIMITS.approval_lists
 
 
 def _list_name(number: int) -> str:

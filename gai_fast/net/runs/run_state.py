@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -48,17 +47,6 @@ class _Told(msgspec.Struct):
 _read_told: Final = msgspec.json.Decoder(_Told).decode
 
 
-class _Approval(msgspec.Struct):
-    id: str
-
-
-class _Asked(msgspec.Struct):
-    """The field of `approval.required` that names it."""
-
-    approval: _Approval
-
-
-_read_asked: Final = msgspec.json.Decoder(_Asked).decode
 _OF_CALLS: Final = frozenset({"tool.result", "approval.required", "approval.decided"})
 
 
@@ -170,29 +158,13 @@ def waits(log: StreamLog) -> bool:
     return bool(open_calls) and all(open_calls.values())
 
 
-def asked_in(log: StreamLog) -> list[str]:
-    """Returns the ids of the approvals that a run has asked for, decided or not.
-
-    Args:
-        log: Its log, in any process.
-    """
-    if log.header.framing == "json":
-        return []
-    text = b"".join(log.read(0, sys.maxsize).pieces)
-    found = []
-    for data in _told_in(text, (_REQUIRED,)):
-        with suppress(msgspec.MsgspecError):  # another event's text may have the mark
-            found.append(_read_asked(data).approval.id)
-    return found
-
-
-def _told_in(text: bytes, marks: Sequence[bytes] = _TOLD) -> list[bytes]:
+def _told_in(text: bytes) -> list[bytes]:
     """Returns the JSON of the lines with one of the marks, in their order.
 
     Each question for a stream's state searches its log: line by line, 4 MiB in 40,000 events took 50 to 120 ms.
     """
     found: dict[int, int] = {}  # ends of lines, by their beginnings
-    for mark in marks:
+    for mark in _TOLD:
         at = text.find(mark)
         while at >= 0:  # once for each line: a result may hold any number of marks
             begin, end = text.rfind(b"\n", 0, at) + 1, text.find(b"\n", at)

@@ -92,7 +92,7 @@ async def park(
     approvals: RunApprovals,
     waits: Callable[[], int | None],
     holds: Callable[[], bool],
-    state: Callable[[], bytes],
+    state: Callable[[], tuple[bytes, bytes]],
     leave: Callable[[dict[str, int]], object],
 ) -> None:
     """Leaves the session once all is kept, if the run still waits then: rule 2.
@@ -102,7 +102,7 @@ async def park(
         approvals: Its approvals.
         waits: Returns a number that changes with what the run does. None if it does not wait any more.
         holds: Returns whether processors hold events.
-        state: Returns the state of the run.
+        state: Returns the state of the run, and what is added, as for `KeptCalls.keep_now`.
         leave: Leaves; called with the approvals that are open, as `RunApprovals.open`.
     """
     while (executed := waits()) is not None:
@@ -111,7 +111,7 @@ async def park(
         elif holds():
             await asyncio.sleep(LIMITS.run_held)
         else:
-            is_kept = await kept.keep_now(state())
+            is_kept = await kept.keep_now(*state())
             are_open = approvals.open()
             if is_kept is None or min(are_open.values(), default=0) < now_ms() + LIMITS.run_expiring:
                 return  # its next decision leads here again

@@ -3,7 +3,7 @@
 A worker that goes on with such a run gives them to the answer again, in place of a log's events.
 
 1. They are kept with the turns of the run: each is written once.
-2. Adjacent deltas are kept as one.
+2. Adjacent deltas are kept as one (`logs/joined.py`).
 3. Events that no whole answer shows are left out.
 """
 
@@ -15,8 +15,9 @@ from typing import Any, Final, cast
 import msgspec
 
 from gai_fast.kernels import Piece, encode_json
-from gai_fast.model.events import DELTAS, Event
+from gai_fast.model.events import Event
 from gai_fast.net.attempts.spec import Output
+from gai_fast.net.logs.joined import JoinedEvents
 from gai_fast.net.logs.view import read_event
 from gai_fast.net.runs.run_state import decode_parts, encode_parts
 
@@ -33,26 +34,15 @@ class ToldEvents:
 
     def __init__(self, inner: Output) -> None:
         self._inner = inner
-        self._events: list[Event] = []
-        self._texts: list[str] = []  # of the last event, if it is a delta
+        self._events = JoinedEvents()
 
     def event(self, event: Event) -> None:
         """Works as `EventSink.event`."""
         self._inner.event(event)
-        kind = event["type"]
-        if kind in _UNSEEN:
-            return
-        whole = cast("dict[str, Any]", {**event})
-        whole.pop("seq", None)
-        key = None if "logprobs" in whole else DELTAS.get(kind)
-        text = "" if key is None else whole.pop(key, "")
-        if self._texts and whole == self._events[-1]:
-            self._texts.append(text)
-            return
-        self._end_delta()
-        self._events.append(cast("Event", whole))
-        if key is not None:
-            self._texts.append(text)
+        if event["type"] not in _UNSEEN:
+            whole = cast("dict[str, Any]", {**event})
+            whole.pop("seq", None)
+            self._events.add(whole)
 
     def recall(self, events: Sequence[Event]) -> None:
         """Gives the answer the events of the worker that is gone."""
@@ -61,15 +51,7 @@ class ToldEvents:
 
     def take(self) -> list[Event]:
         """Returns the events since the last call."""
-        self._end_delta()
-        events, self._events = self._events, []
-        return events
-
-    def _end_delta(self) -> None:
-        if self._texts:
-            last = cast("dict[str, Any]", self._events[-1])
-            last[DELTAS[last["type"]]] = "".join(self._texts)
-            self._texts.clear()
+        return self._events.take()
 
     # -- the encoder (`Output`) --
 

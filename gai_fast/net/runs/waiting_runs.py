@@ -43,16 +43,14 @@ class _WaitingRun:
     Args:
         log: Its log.
         desk: Has its approvals, and what is kept of it.
-        approvals: The ids of its open approvals.
         told: What its end says.
     """
 
-    __slots__ = ("_told", "approvals", "desk", "log", "timer", "waking")
+    __slots__ = ("_told", "desk", "log", "timer", "waking")
 
-    def __init__(self, log: StreamLog, desk: ApprovalDesk, approvals: tuple[str, ...], told: dict[str, Any]) -> None:
+    def __init__(self, log: StreamLog, desk: ApprovalDesk, told: dict[str, Any]) -> None:
         self.log = log
         self.desk = desk
-        self.approvals = approvals
         self._told = encode_json(told)  # a third of its memory
         self.timer: Timer | None = None
         self.waking: asyncio.Task[None] | None = None
@@ -94,7 +92,7 @@ class WaitingRuns:
             told: What its end says if it does not go on; as `run_end.told_of`.
         """
         stream_id = log.header.stream_id
-        self._runs[stream_id] = waiting = _WaitingRun(log, desk, tuple(approvals), told)
+        self._runs[stream_id] = waiting = _WaitingRun(log, desk, told)
         ends = self._timers.clock() + (min(approvals.values()) - now_ms()) / _MS
         waiting.timer = self._timers.schedule(ends, partial(self.wake, stream_id))
         self._tallies.waiting += 1
@@ -137,7 +135,8 @@ class WaitingRuns:
         if waiting is None:
             return False
         self.forget(stream_id)
-        waiting.desk.withdraw(waiting.log, waiting.log.takeovers + 1, waiting.approvals, is_own=True)
+        log = waiting.log
+        waiting.desk.withdraw(stream_id, log.header.caller, log.takeovers + 1, is_own=True)
         self._end(waiting, EndsInstead(error, is_cancelled))
         return True
 

@@ -6,6 +6,8 @@
    and the new worker reads it.
 4. The first decision counts. After the end of the run there is nothing to decide, and the approval is listed no longer.
    Nor is there after the approval's time, although the run may not know yet: the clock may have jumped.
+5. A run that nobody has does not hear that its key is revoked. So one whose caller has no key is taken over before the
+   decision: it ends, if its key was of the store.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from collections.abc import Callable
 from typing import Final
 
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import ANONYMOUS
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.runs.run_approvals import ENDED, EXPIRED
-from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords
+from gai_fast.net.runs.run_approvals import EXPIRED
+from gai_fast.net.runs.run_records import ENDED, ApprovalDecision, AskedApproval, RunRecords
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import DECIDED, StoreError
@@ -59,7 +62,7 @@ async def decide(
         if found is None or found[0].stream_id != stream_id or not may_decide(found[0]):
             raise unknown_approval()
         asked, standing = found
-        is_over = await _is_over(engine, stream_id)
+        is_over = await _is_over(engine, asked)
         if digest != asked.digest:
             text = "the digest is of another call: decide about the call that `approval.required` shows"
             raise Error("invalid_request", text, reason="digest", status=409)
@@ -76,15 +79,17 @@ async def decide(
     await _tell(engine, asked)
 
 
-async def _is_over(engine: Engine, stream_id: str) -> bool:
-    """Returns whether the run has ended.
+async def _is_over(engine: Engine, asked: AskedApproval) -> bool:
+    """Returns whether the run has ended, or ends now: rule 5.
 
     Raises:
         Error: There is no such stream any more.
     """
+    stream_id, caller = asked.stream_id, asked.caller
     if stream_id in engine.streams:
         return False
-    log = await engine.store.find(stream_id, asks=False)
+    is_keyless = caller != ANONYMOUS and not engine.takeovers.key_home(caller)
+    log = await engine.store.find(stream_id, asks=is_keyless, caller=caller if is_keyless else None)
     if log is None:
         raise unknown_approval()
     return log.is_over

@@ -15,7 +15,7 @@ not know how a model is asked, how a tool is called, or what decides.
 7. A run that another one has left calls to (`runs/left_calls.py`) begins with these, as the calls of a first turn whose
    model nobody has asked.
 8. If approvals alone are left, the run leaves its session as soon as all is kept, and goes on from that as by rule 6
-   (`runs/waiting_runs.py`). What is too large, cannot be recorded, or is a whole answer, waits in its session.
+   (`runs/waiting_runs.py`). What is too large, or cannot be recorded, waits in its session.
 9. The log of a whole answer has nothing before the end. The events of such a run are kept with its states, and stand in
    the place of those of the log (`runs/told_events.py`).
 10. Earlier thoughts that the model has refused are left out of its later turns too; those of its own since are not.
@@ -291,6 +291,11 @@ class RunDriver(StreamRun):
         """Works as `StreamRun.begins_with_calls`: rule 7."""
         return bool(self._plan.answered)
 
+    @property
+    def is_calling(self) -> bool:
+        """Works as `StreamRun.is_calling`."""
+        return self._run.state in (RunState.CALLING, RunState.WAITING)
+
     def begin(self) -> None:
         """Works as `StreamRun.begin`."""
         self._is_over = False
@@ -334,6 +339,9 @@ class RunDriver(StreamRun):
         if has_ended:
             self._approvals.close()
             self._plan.desk.start(self._kept.end())  # the store is closed after this
+            if self._former is not None and self._goes_on is not None and not self._usages:  # it is not read yet
+                identity = self._plan.identity
+                self._plan.desk.withdraw(identity.stream_id, identity.caller, self._former.epoch, is_own=True)
         else:  # another worker may continue the run
             self._approvals.leave()
             self._kept.leave()
@@ -432,9 +440,9 @@ class RunDriver(StreamRun):
         self._sight.waits(is_waiting)
         if is_waiting:
             self._clock.wait()
-            may_park = self._kept.is_kept and self._told is None and not self._plan.limits.leaves
+            may_park = self._kept.is_kept and not self._plan.limits.leaves
             if may_park and (self._parks is None or self._parks.done()):
-                parks = park(self._kept, self._approvals, self._waits, self._holds, self._state, self._park)
+                parks = park(self._kept, self._approvals, self._waits, self._holds, self._to_keep, self._park)
                 self._parks = self._loop.create_task(parks)
                 self._parks.add_done_callback(self._parked)
         elif self._run.state is not RunState.ENDED:
@@ -691,6 +699,11 @@ class RunDriver(StreamRun):
     def _holds(self) -> bool:
         return self._session.relay.holds
 
+    def _to_keep(self) -> tuple[bytes, bytes]:
+        """Returns what is kept before the run leaves its session, as for `KeptCalls.keep_now`."""
+        told = [] if self._told is None else self._told.take()
+        return self._state(), encode_told(told, None) if told else b""
+
     def _park(self, approvals: dict[str, int]) -> None:
         """Leaves the session: rule 8."""
         self._parks = None
@@ -752,7 +765,6 @@ class RunDriver(StreamRun):
         memory = decode_state(kept.state)
         if not turns or not memory.usages:
             raise ValueError("no turn is kept")
-        self._finish, self._usages = memory.finish, memory.usages
         self._clock.set_left(memory.seconds)
         actions = self._run.load(memory.run, results)
         self._session.has_called = True
@@ -766,7 +778,7 @@ class RunDriver(StreamRun):
                 self._say(parts, step.calls)
         except (KeyError, TypeError):
             raise ValueError("not the parts of a turn") from None
-        self._parts = turns[-1]
+        self._finish, self._usages, self._parts = memory.finish, memory.usages, turns[-1]
         ids = [call.call_id for step in steps for call in step.calls]
         self._sink.go_on(len(turns), memory.providers, ids, has_start=bool(said))
         return actions

@@ -30,7 +30,6 @@ from gai_fast.net.attempts.records import RunRecord
 from gai_fast.net.attempts.spec import StreamRun, StreamSpec
 from gai_fast.net.runs.left_calls import AnsweredCall
 from gai_fast.net.runs.run_approvals import ApprovalDesk
-from gai_fast.net.runs.run_end import told_of_state
 from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import with_tools
 from gai_fast.net.runs.run_records import RunRecords, kept_for
@@ -261,21 +260,6 @@ class RunTools:
             msgspec.convert(record.answered, tuple[AnsweredCall, ...]),
         )
         return lambda epoch: partial(self.begun, plan, FormerOwner(said, epoch, is_own, told))
-
-    async def told(self, stream_id: str, record: RunRecord) -> Mapping[str, Any]:
-        """Returns what the end of a run says, by what is kept of it; as `runs.run_end.told_of`.
-
-        Args:
-            stream_id: Its stream.
-            record: What makes it a run.
-
-        Raises:
-            StoreError: The store fails.
-        """
-        try:
-            return told_of_state(await self.desk.records.state_of(stream_id), record.client_tools)
-        except ValueError:  # damaged
-            return {}
 
     def begun(self, plan: RunPlan, former: FormerOwner | None, session: Session, spec: StreamSpec) -> StreamRun:
         """Makes the run of a stream that begins here, or goes on.

@@ -414,6 +414,11 @@ class Session(ReadStream):
         if self.phase is _RUNNING and self._delivery.is_committed:
             self.guarded(self._send)
 
+    @property
+    def wants_connection(self) -> bool:
+        """Whether a model is about to be asked, over a connection that it does not have yet."""
+        return self.attempts.exchange is None and not (self._run is not None and self._run.is_calling)
+
     def open_run(self, events: Sequence[Event]) -> None:
         """Begins a run with calls; as `Relay.open_run`."""
         self.guarded(partial(self._open_run, events))

@@ -258,7 +258,7 @@ class Engine(EngineCallbacks):
         self.runs = RunTallies()
         """The counts of runs."""
         self.run_tools: RunTools | None = None
-        """The gateway's tools. None if the configuration has none."""
+        """The gateway's tools. None if the configuration has none, and no run has come from another process."""
         self._use_tools(settings)
         self.targets = Targets(
             settings, self.upstreams, self.tallies, self.timers, loop, fetch
@@ -323,13 +323,23 @@ class Engine(EngineCallbacks):
             if self.run_tools is not None:
                 self.run_tools.use(settings)
             elif settings.tool_servers or settings.tools or self._functions:
-                from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
-
-                self.run_tools = RunTools(
-                    settings, self.timers, self._loop, self.store.records, self.runs, self, self._functions
-                )
+                self._make_tools(settings)
         except ValueError as problem:
             raise GuardError(str(problem)) from None
+
+    def _make_tools(self, settings: Settings) -> RunTools:
+        from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
+
+        self.run_tools = made = RunTools(
+            settings, self.timers, self._loop, self.store.records, self.runs, self, self._functions
+        )
+        return made
+
+    def tools_of_runs(self) -> RunTools:
+        """Returns the tools for a run of another process. There may be none by now: then its calls fail, and it goes on
+        with that, as behind a reload.
+        """
+        return self.run_tools or self._make_tools(self.settings)
 
     def build_guards(self, settings: Settings) -> Awaitable[Built]:
         """Returns an awaitable that builds what the guards of a configuration need, for `use`.
@@ -660,7 +670,17 @@ class Engine(EngineCallbacks):
 
     def _close_waiting(self, log: StreamLog, end: EndsInstead) -> None:
         """Ends the log of a run that waits; as `waiting_runs.Close`."""
-        closing = closing_of(log, 0, end)
+        self.close_log(log, 0, end)
+
+    def close_log(self, log: StreamLog, gap: int, end: EndsInstead) -> None:
+        """Ends the log of a stream that this worker has, and that does not go on.
+
+        Args:
+            log: The log.
+            gap: As for `closing_of`.
+            end: Why it ends.
+        """
+        closing = closing_of(log, gap, end)
         if closing.piece:
             log.append(closing.piece, closing.last_seq)
         log.end(closing.ending)
@@ -833,7 +853,13 @@ class Engine(EngineCallbacks):
         elif self.run_tools is not None:
             logs = self.waiting.leave()
             self.durable.part_from(logs)
+            self._refuse_whole(logs)
             self.run_tools.desk.start(self.store.let_go(logs))
+
+    def _refuse_whole(self, logs: Sequence[StreamLog]) -> None:
+        """Responds to who waits for whole answers that go on elsewhere."""
+        for log in logs:
+            self.durable.refuse_whole(log, _stopped())
 
     def let_go(self) -> Awaitable[None]:
         """Lets the durable streams go that other workers go on with. Their upstreams stop at once.
@@ -844,6 +870,7 @@ class Engine(EngineCallbacks):
         logs: list[StreamLog] = []
         if self.store.keeps_requests:
             logs = self.waiting.leave()
+            self._refuse_whole(logs)
         for session in list(self.streams.values()):
             publication = self.durable.publication(session.stream_id)
             if publication is not None and self.takeovers.lets_go(session, publication.log):

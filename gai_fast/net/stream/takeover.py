@@ -28,10 +28,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -44,11 +45,11 @@ from gai_fast.guards.restore import Placeholders
 from gai_fast.ledger import Ledger, Reservation
 from gai_fast.ledger._base import NAMES, SPEND
 from gai_fast.model.errors import Error
-from gai_fast.model.events import DELTAS, ENVELOPE_KEYS, NO_CONTENT, Event
+from gai_fast.model.events import ENVELOPE_KEYS, NO_CONTENT, Event
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ModelSettings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings
 from gai_fast.net.attempts.records import (
     NATIVE_VERSION,
     NO_REQUEST,
@@ -57,6 +58,7 @@ from gai_fast.net.attempts.records import (
     VERSION,
     RequestRecord,
     RouteRecord,
+    client_tools_of,
     decode,
     encode,
     has_secret,
@@ -64,9 +66,12 @@ from gai_fast.net.attempts.records import (
 )
 from gai_fast.net.attempts.spec import Clock, Keeping, StreamRun, StreamSpec
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.logs.closing import closing_of, gap_behind, kept_by
+from gai_fast.net.logs.closing import gap_behind, kept_by
+from gai_fast.net.logs.joined import JoinedEvents
 from gai_fast.net.logs.view import NATIVE, read_event
-from gai_fast.net.runs.run_state import asked_in, waits
+from gai_fast.net.runs.run_end import told_of_state
+from gai_fast.net.runs.run_state import waits
+from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.stream.durable import DurableStreams
 from gai_fast.net.stream.session import TAKEN_OVER, Session
 from gai_fast.net.stream.targets import Targets
@@ -84,6 +89,7 @@ if TYPE_CHECKING:
     from gai_fast.net.stream.streams import StreamLimits
 
 _log: Final = logging.getLogger("gai_fast.engine")
+_T = TypeVar("_T")
 _ENDS: Final = ("finish", "error", "done")
 _Outcome = Literal["continued", "restarted", "retried", "closed", "differed", "refused"]
 """What becomes of a stream of a worker that is gone, as it is counted."""
@@ -101,7 +107,8 @@ class TakeOverHost(Protocol):
     Attributes:
         ledger: The limits of keys.
         limits: The limits of the server. None without a server.
-        run_tools: The gateway's tools. None if there are none.
+        run_tools: The gateway's tools. None if there are none, and no run has come from another process.
+        runs: The counts of runs.
         store: The logs.
         streams: The running streams, by id.
     """
@@ -109,6 +116,7 @@ class TakeOverHost(Protocol):
     ledger: Ledger
     limits: StreamLimits | None
     run_tools: RunTools | None
+    runs: RunTallies
     store: Store
     streams: dict[str, Session]
 
@@ -121,6 +129,12 @@ class TakeOverHost(Protocol):
 
     def cancel_admission(self, stream_id: str, caller: str) -> None:
         """Takes back the admission of a stream by all limits."""
+
+    def close_log(self, log: StreamLog, gap: int, end: EndsInstead) -> None:
+        """Ends the log of a stream that does not go on."""
+
+    def tools_of_runs(self) -> RunTools:
+        """Returns the tools for a run of another process."""
 
     def chain(
         self,
@@ -174,6 +188,8 @@ class TakeOvers:
         """Streams that were taken over and may not have had content since, by id."""
         self._refused: dict[str, tuple[int, float]] = {}
         """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
+        self._told: OrderedDict[str, tuple[int, Mapping[str, Any]]] = OrderedDict()
+        """What the ends of streams say that are tried again, and the owners' epochs."""
 
     def lets_go(self, session: Session, log: StreamLog) -> bool:
         """Returns whether other workers would go on with a stream that runs here: rule 6.
@@ -218,16 +234,14 @@ class TakeOvers:
 
     def _has_connection(self, model: ModelSettings, taking: int) -> bool:
         # Those that have just begun may not have asked for theirs.
-        begun = sum(
-            each.spec.model.name == model.name and each.attempts.exchange is None for each in self.beginning.values()
-        )
+        begun = sum(each.spec.model.name == model.name and each.wants_connection for each in self.beginning.values())
         return self._targets.has_connection(model, taking + begun)
 
     def record_to_wait(self, spec: StreamSpec) -> bytes | None:
         """Returns the record of a run that begins here, which may wait, and which no other worker goes on with. None if
         it waits in its session.
         """
-        if spec.recorded_run is None or not spec.recorded_run.asks or spec.hold:
+        if spec.recorded_run is None or not spec.recorded_run.asks:
             return None
         record = self.record_of(spec, is_shared=False)
         return record if record is not None and len(record) <= LIMITS.parked_request else None
@@ -299,26 +313,57 @@ class TakeOvers:
                 upstreams are in use; or only workers of a later release go on with the stream; or it is a run that
                 waits, and this process is about to stop.
         """
-        told = await self.told_of(log.header.stream_id, record)
-        found = await self._prepared(log, owner, number, record, told)
+        stream_id = log.header.stream_id
+        epoch, told = self._told.pop(stream_id, (0, NOTHING_TOLD))
+        if epoch != owner.epoch:
+            told = await self.told_of(stream_id, record, log.header.caller)
+        try:
+            found = await self._prepared(log, owner, number, record, told)
+        except NoRoom:  # it is tried again
+            self._told[stream_id] = owner.epoch, told
+            if len(self._told) > LIMITS.takeovers_at_once:
+                self._told.popitem(last=False)
+            raise
         if isinstance(found, EndsInstead):
             return found._replace(told=told)
         begin = partial(self._begin_as, found.begin, found.outcome, log, found.kept)
-        return GoesOn(begin, partial(self._host.cancel_admission, log.header.stream_id, log.header.caller), told)
+        return GoesOn(begin, partial(self._host.cancel_admission, stream_id, log.header.caller), told)
 
-    async def told_of(self, stream_id: str, record: bytes) -> Mapping[str, Any]:
+    async def told_of(self, stream_id: str, record: bytes, caller: str = ANONYMOUS) -> Mapping[str, Any]:
         """Returns what the end of a stream says of it; as `stores.mirror.ToldOf`. Empty if it is no run.
 
+        Args:
+            stream_id: The stream.
+            record: The output of `record_of`.
+            caller: The name of its caller.
+
         Raises:
+            NoRoom: It is large, and too much work waits.
             StoreError: The store fails.
         """
-        tools = self._host.run_tools
-        try:
-            kept = decode(record) if tools is not None and version_of(record).version >= RUN_VERSION else None
-        except (Error, ValueError):
+        client_tools = await self._work(partial(client_tools_of, record), len(record), caller)
+        if client_tools is None:
             return NOTHING_TOLD
-        run = None if kept is None else kept.run
-        return NOTHING_TOLD if tools is None or run is None else await tools.told(stream_id, run)
+        state = await self._host.tools_of_runs().desk.records.state_of(stream_id)
+        try:
+            return await self._work(partial(told_of_state, state, client_tools), len(state), caller)
+        except ValueError:  # damaged
+            return NOTHING_TOLD
+
+    async def _work(self, work: Callable[[], _T], size: int, caller: str) -> _T:
+        """Reads something of a stream: beside the loop, if it has more than `limits.takeover_turn` bytes.
+
+        Raises:
+            NoRoom: Too much work waits there.
+        """
+        if size <= LIMITS.takeover_turn:
+            return work()
+        try:
+            return await self._targets.beside.do(work, caller)
+        except Error as problem:
+            if problem.code == "overloaded":
+                raise NoRoom from None
+            raise
 
     async def waking(self, log: StreamLog, told: Mapping[str, Any]) -> GoesOn | EndsInstead:
         """Goes on with a run of this worker that has waited, behind its last event; as `runs.waiting_runs.Waking`.
@@ -362,13 +407,8 @@ class TakeOvers:
             return EndsInstead()
         is_all = model.stream.on_midstream_failure != "error"
         work = partial(_read, log.read(0, sys.maxsize), log.last_seq, number, record, all_of_them=is_all)
-        is_small = log.size + len(record) <= LIMITS.takeover_turn
-        try:
-            found = work() if is_small else await self._targets.beside.do(work, header.caller)
-        except Error as problem:
-            if problem.code == "overloaded":
-                raise NoRoom from None
-            raise
+        size = log.size + len(record)
+        found = await self._work(work, size, header.caller)
         if isinstance(found, EndsInstead):
             return found
         kept, request, length, said, gap = found
@@ -379,28 +419,23 @@ class TakeOvers:
                 spec, context = self._spec(header, model, kept, request, length)
             run = None
             if kept.run is not None:
-                tools = self._host.run_tools
-                if tools is None:
-                    return EndsInstead()
                 if number and self.is_draining and waits(log):
                     raise NotYet
-                run = tools.go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
+                run = self._host.tools_of_runs().go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
-            if not number:
+            if is_whole:
+                piece = b""
+            elif not number:
                 piece = _numbered_behind(spec, log.last_seq)
             else:
-                piece = b"" if is_whole else _announced(spec, said, gap, is_run=run is not None)
+                piece = _announced(spec, said, gap, is_run=run is not None)
         except (Error, ValueError):
             return EndsInstead()
         if not self._has_connection(model, 0):
             raise NotYet
         if spec.keeping is not None:
-            read = partial(_keep, spec.keeping, log.read(0, sys.maxsize).pieces)
-            if is_small:
-                read()
-            else:
-                await self._targets.beside.do(read, header.caller)
+            await self._work(partial(_keep, spec.keeping, log.read(0, sys.maxsize).pieces), size, header.caller)
         refusal = await self._admitted(header, kept, owner, waits_on=not number or (run is not None and waits(log)))
         if refusal is not None:
             return refusal
@@ -511,16 +546,15 @@ class TakeOvers:
         refusal = key_refused()  # the key may have been revoked since
         if refusal is None:
             try:
-                publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number)
+                publication = self._durable.go_on(spec, cast("Clock", context.clock), log, said, piece, number or 1)
                 context.metrics = publication.measured  # of a whole answer
                 return True
             except Error as error:
                 refusal = EndsInstead(error)
         self._host.cancel_admission(header.stream_id, header.caller)
-        end = closing_of(log, number, refusal._replace(told=told))
-        if end.piece:
-            log.append(end.piece, end.last_seq)
-        log.end(end.ending)
+        if run is not None:
+            self._host.runs.run_ended(len(told.get("steps", ())))
+        self._host.close_log(log, number, refusal._replace(told=told))
         self._withdraw(log, taken.epoch, is_own=not number)
         return False
 
@@ -533,9 +567,8 @@ class TakeOvers:
     def _withdraw(self, log: StreamLog, epoch: int, *, is_own: bool = False) -> None:
         """Removes what is kept of a run that has ended, and lists its approvals no longer. Does nothing for others."""
         tools = self._host.run_tools
-        asked = [] if tools is None else asked_in(log)
-        if tools is not None and asked:
-            tools.desk.withdraw(log, epoch, asked, is_own=is_own)
+        if tools is not None:
+            tools.desk.withdraw(log.header.stream_id, log.header.caller, epoch, is_own=is_own)
 
     # -- sight --
 
@@ -864,8 +897,7 @@ def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:
     Raises:
         Error: As `_read`.
     """
-    events: list[Event] = []
-    run: list[str] = []  # the texts of the last event, if it is a delta
+    events = JoinedEvents()
     for number, data in enumerate(data for piece in pieces for data in data_lines(piece)):
         if not number % _BREATHS:
             breathe()
@@ -878,27 +910,10 @@ def _events_of(pieces: Sequence[bytes], *, all_of_them: bool) -> list[Event]:
             continue
         for own in _OF_THE_LOG:
             event.pop(own, None)
-        key = DELTAS.get(kind)
-        text = "" if key is None else event.pop(key, "")
-        if run and event == events[-1]:
-            run.append(text)
-            continue
-        _end_run(events, run)
-        if key is not None:
-            run.append(text)
-        events.append(event)
+        events.add(event)
         if not all_of_them and kind not in NO_CONTENT:
             break
-    _end_run(events, run)
-    return events
-
-
-def _end_run(events: list[Event], run: list[str]) -> None:
-    """Gives the last event its text, if it is a delta."""
-    if run:
-        last = cast("dict[str, Any]", events[-1])
-        last[DELTAS[last["type"]]] = "".join(run)
-        run.clear()
+    return events.take()
 
 
 _BREATHS: Final = 64

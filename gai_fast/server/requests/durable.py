@@ -187,10 +187,18 @@ class DurableRoutes:
         """
         incoming.negotiate(None, log.header.client_format)
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
-            return incoming.json_reply(state_of(log))
+            return incoming.json_reply(state_of(log, is_waiting=self._waits(log)))
         if log.ending is not None and after >= log.last_seq > 0 and not (log.ending.is_lost and after > log.last_seq):
             return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.http.request_id)])
         return None
+
+    def _waits(self, log: StreamLog) -> bool:
+        """Returns whether a whole answer waits here for approvals alone: its log does not say so."""
+        if log.header.framing != "json":
+            return False
+        stream_id = log.header.stream_id
+        session = self._engine.streams.get(stream_id)
+        return stream_id in self._engine.waiting or (session is not None and not session.seconds_since_wait())
 
     def begin(
         self,
@@ -380,11 +388,12 @@ def _position(incoming: Incoming) -> int:
     return 0 if place is None else place.seq
 
 
-def state_of(log: StreamLog) -> dict[str, Any]:
+def state_of(log: StreamLog, *, is_waiting: bool = False) -> dict[str, Any]:
     """Returns the state of a durable stream, as its JSON object.
 
     Args:
         log: The stream's log.
+        is_waiting: Whether it is a run that waits for approvals alone. Logs of streams say so, too.
 
     Raises:
         Error: The log cannot be read.
@@ -392,7 +401,7 @@ def state_of(log: StreamLog) -> dict[str, Any]:
     check_readable(log)
     header, ending = log.header, log.ending
     state = _state(header.stream_id, "running", header.model)
-    if waits(log):
+    if is_waiting or waits(log):
         state["state"] = "waiting"
     if log.last_seq:
         state["last_event_id"] = f"{header.stream_id}.{log.last_seq}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 from tests.integration.gateway import QUERY, Net, Peer, Response
 from tests.integration.processes import Server, serving
 from tests.integration.stores.test_run_takeover import GUARD, STORES, UNKNOWN, Till, configured
+from tests.integration.stores.test_serve import AS_STATE
 from tests.integration.stores.test_serve import folder as folder
+from tests.integration.stores.test_waiting_elsewhere import GRACE, has_left
 from tests.integration.tool_runs import Model
 from tests.waiting import until_answered
 
@@ -230,13 +233,14 @@ async def test_a_deploy_ends_no_run(net: Net, folder: Path, url: str) -> None:
     assert len(model.asked) == 3
 
 
-@pytest.mark.parametrize("is_killed", [False, True])
-async def test_a_whole_answer_waits_for_a_person(net: Net, folder: Path, url: str, is_killed: bool) -> None:
+@pytest.mark.parametrize("ends", ["", "kill", "terminate"])
+async def test_a_whole_answer_waits_for_a_person(net: Net, folder: Path, url: str, ends: str) -> None:
+    """Without a session. A deploy does not wait for it: its client is told to come again."""
     till, model = Till(), Model(["Wait. ", ("pay", {"city": "Oslo"})], ["Done."])
     pair = Pair(net, folder, url, till, model)
     pair.body = {**pair.body, "approvals": "ask"}
     upstream, tool = await net.upstream(model.handle), await net.upstream(till.handle)
-    configured(folder, upstream.url, tool.url, of_tool="approve = true")
+    configured(folder, upstream.url, tool.url, more=GRACE, of_tool="approve = true")
     async with (
         serving(net, folder, "--port", "0", "--store", url) as first,
         serving(net, folder, "--port", "0", "--store", url) as second,
@@ -248,15 +252,21 @@ async def test_a_whole_answer_waits_for_a_person(net: Net, folder: Path, url: st
 
         await until_answered(listed)
         [asked] = await listed()
-        await kept_soon()
-        if is_killed:
-            first.process.kill()
+        await until_answered(partial(has_left, first))
+        state = await first.ask("GET", f"/api/v1/streams/{asked['stream_id']}", headers=AS_STATE)
+        assert state.json["state"] == "waiting"
+        if ends:
+            getattr(first.process, ends)()
             await first.ended()
+        if ends == "kill":
             asking.cancel()
+        elif ends:
+            refused = await asking
+            assert (refused.status, refused.error["reason"]) == (503, "draining")
         path = f"/api/v1/streams/{asked['stream_id']}/approvals/{asked['id']}"
         decided = await second.ask("POST", path, {"decision": "approve", "digest": asked["digest"]})
         assert (decided.status, decided.json["decision"]) == (200, "approve")
-        answer = await (pair.ask(second) if is_killed else asking)
+        answer = await (pair.ask(second) if ends else asking)
         assert await listed() == []
     assert answer.json["text"] == "Wait. Done."
     assert [event["type"] for event in answer.json["events"]] == [

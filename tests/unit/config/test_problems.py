@@ -12,6 +12,11 @@ class TestMistakes:
         ("text", "problem"),
         [
             ("[server]\nprot = 1", "gai-fast.toml:2: unknown key 'prot' in [server]; did you mean port?"),
+            *(
+                (f"[server]\n{name} = ':80'", f"toml:2: unknown key '{name}' in [server]; did you mean host and port?")
+                for name in ("listen", "bind", "address", "addr")
+            ),
+            (UPSTREAM + "listen = 1", "gai-fast.toml:4: unknown key 'listen' in [[upstream]]; known: "),
             ("[SERVER]\nport = 1", "gai-fast.toml:1: unknown section 'SERVER'; did you mean [server]?"),
             (
                 '[[upstream]]\nname = "a"\nprovider = "OpenAI"',

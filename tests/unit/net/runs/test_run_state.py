@@ -13,7 +13,6 @@ from gai_fast.model.events import JSONText
 from gai_fast.model.settings import StoreSettings
 from gai_fast.net.runs.run_state import (
     RunMemory,
-    asked_in,
     calls_of_state,
     decode_parts,
     decode_state,
@@ -187,13 +186,3 @@ def test_a_log_says_whether_its_run_waits(
         framed = f"id: s.{seq}\nevent: {event['type']}\ndata: {data}\n\n" if framing == "sse" else f"{data}\n"
         log.append(framed.encode(), seq)
     assert waits(log) is is_waiting
-
-
-def test_a_log_says_what_its_run_has_asked_for(timers: TimerWheel) -> None:
-    log = LogMemory(StoreSettings(), timers).create(LogHeader("s", "anonymous", "m", "gai", "ndjson"))
-    asked = {**ASKED, "approval": {"id": "s-1"}}
-    for seq, event in enumerate([CALL, asked, DECIDED, RESULT, {**asked, "approval": {"id": "s-2"}}], 1):
-        log.append(
-            json.dumps({"type": event["type"], "seq": seq, **event}, separators=(",", ":")).encode() + b"\n", seq
-        )
-    assert asked_in(log) == ["s-1", "s-2"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 from typing import Any
 
 import msgspec
@@ -28,10 +29,11 @@ from gai_fast.model.settings import (
     StoreSettings,
     StreamSettings,
 )
-from gai_fast.net.attempts.records import RouteRecord
+from gai_fast.net.attempts.records import RouteRecord, RunRecord
 from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.runs.run_records import AskedApproval
+from gai_fast.net.stream import takeover
 from gai_fast.net.stream.streams import Engine
 from gai_fast.net.stream.takeover import KeyHome, TakeOvers
 from gai_fast.otel.telemetry import Telemetry
@@ -584,6 +586,45 @@ async def test_a_stream_keeps_its_place_from_its_admission_on(limits: LimitSetti
     assert isinstance(found, GoesOn)
     found.withdraw()
     engine.begin_transfer("other", "anna", lambda error: None)
+    await engine.close()
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+async def test_what_the_end_of_a_run_says_is_read_once(
+    change_limits: ChangeLimits, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    """However often its stream is tried; beside the loop if it is large."""
+    if is_large:
+        change_limits(takeover_turn=0)
+    settings = Settings(models={"m": MODEL}, store=StoreSettings("memory://"))
+    engine = Engine(settings, asyncio.get_running_loop(), functions=[pay])
+    engine.limits = limits = ServerLimits(LimitSettings(streams=1))
+    assert engine.run_tools is not None
+    await (await engine.run_tools.desk.records.begin("s1", "", 1)).save(b"state")
+    said, read = {"usage": {"total_tokens": 1}, "steps": [{"step": 1}]}, list[tuple[Any, ...]]()
+
+    def told(*given: Any) -> dict[str, Any]:
+        read.append((*given, threading.current_thread().name.startswith("gai-fast-beside")))
+        return said
+
+    monkeypatch.setattr(takeover, "told_of_state", told)
+    kept = record(engine, recorded_run=RunRecord({}, ["own"], 10, 32, 4, False, 60.0, "s1"))
+    log = logged(engine, START)
+    limits.is_short_of_memory = True
+    for _ in range(3):
+        with pytest.raises(NoRoom):
+            await engine.takeovers.going_on(log, Owner("lost", 1), NUMBER, kept)
+    limits.is_short_of_memory = False
+    found = await engine.takeovers.going_on(log, Owner("lost", 1), NUMBER, kept)
+    assert isinstance(found, GoesOn)
+    assert (found.told, read) == (said, [(b"state", ["own"], is_large)])
+    found.withdraw()
+    again = await engine.takeovers.going_on(log, Owner("lost", 2), NUMBER, kept)
+    assert isinstance(again, GoesOn)
+    assert len(read) == 2, "it is of another owner"
+    again.withdraw()
+    assert await engine.takeovers.told_of("s1", record(engine)) == {}, "it is no run"
+    assert await engine.takeovers.told_of("s1", b"{") == {}
     await engine.close()
 
 
