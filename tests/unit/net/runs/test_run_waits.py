@@ -34,8 +34,8 @@ class Kept:
     async def go_on(self, epoch: int, *, is_own: bool) -> Any:
         return await self._next(epoch, is_own)
 
-    async def keep_now(self, state: bytes) -> Any:
-        return await self._next(state)
+    async def keep_now(self, state: bytes, added: bytes) -> Any:
+        return await self._next(state, added)
 
 
 def recalled(run: KeptRun) -> RecalledRun:
@@ -85,14 +85,14 @@ class Waiting:
 
     async def park(self, kept: Any) -> list[dict[str, int]]:
         approvals: Any = self
-        await park(kept, approvals, self.waits, self.holds, lambda: b"state", self.left.append)
+        await park(kept, approvals, self.waits, self.holds, lambda: (b"state", b"told"), self.left.append)
         return self.left
 
 
 async def test_a_run_leaves_once_all_is_kept() -> None:
     waiting, kept = Waiting(True), Kept(True)
     assert await waiting.park(kept) == [{"s-1": 1 << 60}]
-    assert kept.asked == [(b"state",)]
+    assert kept.asked == [(b"state", b"told")]
 
 
 async def test_a_run_that_its_store_has_not_kept_tries_again() -> None:
