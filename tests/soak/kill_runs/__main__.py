@@ -3,11 +3,11 @@
     python -m tests.soak.kill_runs --runs 400 --seed 1
     python -m tests.soak.kill_runs --runs 50 --stores redis --sync batched --faults store,tools
 
-Runs of ten steps call tools that must not be called twice and one that may be, one or two in a step. Two servers over one
-store answer them; one has two workers. Each group of runs meets one fault, at a random moment: a worker or its whole
-server is killed, the store (Redis is killed and started again, or stopped; the file is locked), the tool server, or
-nothing. Some calls wait for a person, who decides by the server that answers. Some clients want a whole answer. All of
-them come back after a cut: for a stream by its id, for the rest by their key. Over `memory://` one server has two workers.
+Runs of ten steps call tools that must not be called twice and one that may be, one or two in a step. Two servers over
+one store answer them; one has two workers. Over `memory://` it is alone. Each group of runs meets one fault, at a
+random moment: a worker or its whole server is killed, the store (Redis is killed and started again, or stopped; the
+file is locked), the tool server, or nothing. Some calls wait for a person, who decides by the server that answers. Some
+clients want a whole answer. All of them come back after a cut: for a stream by its id, for the rest by their key.
 
 The exit code is 1 if anything is wrong that `judge.py` does not excuse: a call that was made twice, one that is unknown
 though no kill fell between its record and that of its result, a run that is lost or has not one legal end. Each line
@@ -91,6 +91,8 @@ class Groups:
         self._journal.read()
         for client in clients:
             await self._judge(client, fault)
+        if kind == "tools":
+            await scene.renew()
         await scene.until_well()
 
     async def _ended(self, client: RunClient, delay: float) -> None:
@@ -162,7 +164,7 @@ async def _soak(options: argparse.Namespace) -> int:
             groups.faults.append(said[-3000:])
         faults += len(groups.faults)
         text = f"{store}, {sync}, seed {options.seed}: {time.monotonic() - began:.0f} s, {dict(sorted(tally.items()))}"
-        print(text, *groups.faults, sep="\n  ", flush=True)
+        print(text, *groups.faults[:_MOST_FAULTS], sep="\n  ", flush=True)
     print(f"faults: {faults}")
     return 1 if faults else 0
 

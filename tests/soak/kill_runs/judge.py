@@ -2,8 +2,8 @@
 
 A fault is known by its kind and its times. What it excuses, and nothing else:
 
-1. `worker` and `server` (SIGKILL), over a file or Redis. A call that is not idempotent may be `unknown` if the kill fell
-   between its record, which is written once the turn has ended and the person has approved, and the record of its
+1. `worker` and `server` (SIGKILL), over a file or Redis. A call that is not idempotent may be `unknown` if the kill
+   fell between its record, which is written once the turn has ended and the person has approved, and the record of its
    result, which is written within `NEAR` of the tool server's answer and before the model or a client has it; and only
    if the run was taken over. An idempotent call may be made again under the same condition, or if its turn was cut.
    A stream that was told to its client less than `NEAR` before the kill may be unknown with `batched`: no call of it
@@ -15,7 +15,8 @@ A fault is known by its kind and its times. What it excuses, and nothing else:
    breaker was open (`BREAKER`). It may have been executed at most once, and has a result if it was answered before.
 5. `none`: nothing is excused. Each call has exactly one execution.
 
-A result that the model or the client was told never changes, whatever happens; a call of a turn that was void begins anew.
+A result that the model or the client was told never changes, whatever happens. A call of a turn that was void begins
+anew.
 """
 
 from __future__ import annotations

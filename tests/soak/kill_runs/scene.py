@@ -144,9 +144,7 @@ class Scene:
         if self._redis is not None:
             await asyncio.to_thread(self._redis.start)
         await self._start_tools()
-        self._servers = [await self._start(2)]
-        if self.store != "memory":
-            self._servers.append(await self._start(1))
+        await self._start_servers()
         return self
 
     async def __aexit__(self, *problem: object) -> None:
@@ -162,6 +160,15 @@ class Scene:
     def host(self) -> str:
         """Returns the address of a server: more often of the first one, which may be killed."""
         return self._random.choice([self._servers[0], *self._servers]).host
+
+    async def _start_servers(self) -> None:
+        counts = (2,) if self.store == "memory" else (2, 1)
+        self._servers = [*await asyncio.gather(*map(self._start, counts))]
+
+    async def renew(self) -> None:
+        """Replaces all servers: those whose breakers are open would call no tool."""
+        await asyncio.gather(*(server.kill() for server in self._servers))
+        await self._start_servers()
 
     async def _start(self, workers: int) -> Server:
         arguments = ("serve", "--workers", str(workers))
@@ -242,17 +249,16 @@ class Scene:
     async def until_well(self) -> None:
         """Returns once all servers have their store."""
         async with asyncio.timeout(PATIENCE):
-            for server in self._servers:
-                while not await _is_well(server.host):
-                    await asyncio.sleep(0.1)
+            while not all([await _is_well(server.host) for server in self._servers]):  # noqa: ASYNC110  # none is sent
+                await asyncio.sleep(0.1)
 
     # -- the tool server --
 
     async def _start_tools(self) -> None:
+        arguments = (str(self._port), str(self.journal), str(4 * PAUSE))
         self._tools = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.soak.kill_runs.tool_server", str(self._port), str(self.journal), str(4 * PAUSE),
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            sys.executable, "-m", "tests.soak.kill_runs.tool_server", *arguments, stdout=asyncio.subprocess.PIPE
+        )
         assert self._tools.stdout is not None
         async with asyncio.timeout(PATIENCE):
             await self._tools.stdout.readuntil(b"listens\n")
