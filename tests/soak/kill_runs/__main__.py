@@ -31,7 +31,7 @@ from typing import Final
 from tests.soak.client import SilenceError
 from tests.soak.kill_runs.clients import RunClient
 from tests.soak.kill_runs.journal import Journal
-from tests.soak.kill_runs.judge import Fault, FaultKind, Story, judge
+from tests.soak.kill_runs.judge import NEAR, Fault, FaultKind, Story, judge
 from tests.soak.kill_runs.kept import events_of
 from tests.soak.kill_runs.peers import PlannedModel
 from tests.soak.kill_runs.plans import plan_of
@@ -43,6 +43,7 @@ _SPREAD: Final = 0.4
 """Seconds within which the runs of a group begin."""
 _SPAN: Final = 2.4
 """Seconds within which the fault falls; the runs take about as long."""
+_TICK: Final = 0.02
 _MOST_FAULTS: Final = 20
 """Faults after which a store is given up."""
 
@@ -55,14 +56,25 @@ class Groups:
         model: The model.
         random: Of everything.
         kinds: The faults, one for a group.
+        size: Runs of a group.
         tally: Counts.
+
+    Attributes:
+        faults: What is wrong, a line each.
     """
 
     def __init__(
-        self, scene: Scene, model: PlannedModel, random: Random, kinds: Sequence[FaultKind], tally: Counter[str]
+        self,
+        scene: Scene,
+        model: PlannedModel,
+        random: Random,
+        kinds: Sequence[FaultKind],
+        size: int,
+        tally: Counter[str],
     ) -> None:
         self.faults: list[str] = []
         self._scene, self._model, self._random, self._kinds, self._tally = scene, model, random, kinds, tally
+        self._size = size
         self._journal = Journal(scene.journal)
 
     async def run(self, runs: int) -> None:
@@ -71,8 +83,8 @@ class Groups:
         while runs > 0 and len(self.faults) < _MOST_FAULTS:
             if not kinds:
                 kinds = self._random.sample(self._kinds, len(self._kinds))
-            await self._group(min(runs, AT_ONCE), kinds.pop())
-            runs -= AT_ONCE
+            await self._group(min(runs, self._size), kinds.pop())
+            runs -= self._size
         self._judge_keys()
 
     async def _group(self, runs: int, kind: FaultKind) -> None:
@@ -84,10 +96,13 @@ class Groups:
             self._tally[f"runs: {kind}"] += 1
             self._model.plans[plan.tag] = plan
             clients.append(RunClient(plan, scene.host, random, is_kept=scene.store != "memory"))
+        lag = asyncio.create_task(_longest_lag())
         running = [asyncio.create_task(self._ended(client, random.uniform(0, _SPREAD))) for client in clients]
         await asyncio.sleep(random.uniform(0, _SPAN))
         fault = await scene.strike(kind)
         await asyncio.gather(*running)
+        lag.cancel()
+        fault = fault._replace(near=NEAR + await lag)
         self._journal.read()
         for client in clients:
             await self._judge(client, fault)
@@ -126,6 +141,18 @@ class Groups:
         self.faults += [f"the key {key} has several calls: {places}" for key, places in keys.items() if len(places) > 1]
 
 
+async def _longest_lag() -> float:
+    """Returns, once it is cancelled, by how many seconds this process was late at most: others are as late."""
+    longest = 0.0
+    while True:
+        began = time.monotonic()
+        try:
+            await asyncio.sleep(_TICK)
+        except asyncio.CancelledError:
+            return longest
+        longest = max(longest, time.monotonic() - began - _TICK)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the soak; returns the exit code."""
     parser = argparse.ArgumentParser(prog="kill-runs", description="Processes are killed amid runs.")
@@ -133,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stores", default="memory,sqlite,redis", help="of which kind (default: all)")
     parser.add_argument("--sync", default="before_send,batched", help="`[store] sync` (default: both)")
     parser.add_argument("--faults", default="", help="which: none,worker,server,store,tools (default: all)")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help=f"runs for a fault (default: {AT_ONCE})")
     parser.add_argument("--seed", type=int, help="of everything random (default: a new one)")
     options = parser.parse_args(arguments)
     if options.seed is None:
@@ -154,8 +182,8 @@ async def _soak(options: argparse.Namespace) -> int:
         await model.start()
         with tempfile.TemporaryDirectory(prefix="gai-fast-runs-") as name:
             scene = Scene(Path(name), store, sync, model.port, random)
-            wanted = options.faults.split(",") if options.faults else scene.kinds
-            groups = Groups(scene, model, random, [kind for kind in scene.kinds if kind in wanted], tally)
+            kinds = [kind for kind in scene.kinds if not options.faults or kind in options.faults.split(",")]
+            groups = Groups(scene, model, random, kinds, options.at_once, tally)
             async with scene:
                 await groups.run(runs)
             said = scene.log

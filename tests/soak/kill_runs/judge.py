@@ -6,11 +6,12 @@ A fault is known by its kind and its times. What it excuses, and nothing else:
    fell between its record, which is written once the turn has ended and the person has approved, and the record of its
    result, which is written within `NEAR` of the tool server's answer and before the model or a client has it; and only
    if the run was taken over. An idempotent call may be made again under the same condition, or if its turn was cut.
-   A stream that was told to its client less than `NEAR` before the kill may be unknown with `batched`: no call of it
-   that is not idempotent was made, and the client asks again.
+   What a killed worker has sent to the tool server may come within `NEAR`. With `batched` a stream may be unknown whose
+   model was asked less than `NEAR` before the kill; its client asks again.
 2. The same, over `memory://`: the run may end with `worker_lost`, or be unknown. No call is made again.
 3. `store` (Redis killed and started again, or stopped; the file locked): a call that is not idempotent may not have
-   been made, and says so, if it was ready before the store was back (plus `AGAIN`).
+   been made, and a person may not have been asked; it says so, if it was ready before the store was back (plus
+   `AGAIN`).
 4. `tools` (SIGKILL, started again): a call may have failed if it was out between the kill and the start, or while the
    breaker was open (`BREAKER`). It may have been executed at most once, and has a result if it was answered before.
 5. `none`: nothing is excused. Each call has exactly one execution.
@@ -35,14 +36,15 @@ from tests.soak.kill_runs.plans import STEPS, TOOLS, Place, RunPlan, place_of
 
 FaultKind = Literal["none", "worker", "server", "store", "tools"]
 NEAR: Final = 0.3
-"""Seconds in which what was sent may not have been stored yet."""
+"""Seconds in which what was sent may not have been stored yet, or what a killed worker has sent may not have come."""
 AGAIN: Final = 6.0
 """Seconds in which a store that is back may not have been found: its connections are made again."""
 BREAKER: Final = 10.5
 """Seconds for which the breaker of a tool stays open: `model.settings.BreakerSettings.open`."""
 UNKNOWN: Final = "the outcome of this call is unknown"
 _NOT_MADE: Final = "the call was not made: "
-_DENIED: Final = "the call was denied"
+_NOT_ASKED: Final = "the call was denied: the approval could not be kept"
+_DENIED: Final = "the call was denied: no"
 
 
 class Fault(NamedTuple):
@@ -51,9 +53,10 @@ class Fault(NamedTuple):
     Attributes:
         kind: What it was.
         began: When.
-        ended: When what had gone was back. A kill's end is its beginning.
+        ended: When what had gone was back; of a kill, when the last signal had been sent.
         store: `memory`, `sqlite` or `redis`.
         sync: `[store] sync`.
+        near: Seconds within which what follows at once has followed: `NEAR`, and more on a busy machine.
     """
 
     kind: FaultKind
@@ -61,6 +64,7 @@ class Fault(NamedTuple):
     ended: float
     store: str
     sync: str
+    near: float = NEAR
 
 
 @dataclass
@@ -157,7 +161,7 @@ class _Judge:
         self._story.tally["made again"] += 1
         if not (self._story.is_killed and self._story.is_kept):
             self._add(place, f"it was executed {len(calls)} times, and no worker was killed")
-        elif any(each.began > self._fault.began for each in calls[:-1]):
+        elif any(each.began > self._fault.ended + self._fault.near for each in calls[:-1]):
             self._add(place, f"it was executed {len(calls)} times, more than once behind the kill")
         elif not self._was_out(place, calls[0]):
             self._add(place, f"it was executed {len(calls)} times, and had its result before the kill")
@@ -165,10 +169,10 @@ class _Judge:
     def _was_out(self, place: Place, call: Execution) -> bool:
         """Returns whether an idempotent call was out at the kill, or its turn was not at its end."""
         kill = self._fault.began
-        if call.answered is None or call.answered + NEAR >= kill:
+        if call.answered is None or call.answered + self._fault.near >= kill:
             return True
         ends = [each.ended for each in self._story.asked if each.step == place.step and each.came <= kill]
-        return any(end is None or end + NEAR >= kill for end in ends[-1:])
+        return any(end is None or end + self._fault.near >= kill for end in ends[-1:])
 
     # -- the end --
 
@@ -177,7 +181,9 @@ class _Judge:
         if told.never_stored:
             self._story.tally["never stored"] += told.never_stored
             began = min((each.came for each in self._story.asked), default=self._fault.began)
-            is_excused = self._story.is_killed and self._fault.sync == "batched" and self._fault.began - began < NEAR
+            is_excused = (
+                self._story.is_killed and self._fault.sync == "batched" and self._fault.began - began < self._fault.near
+            )
             if not is_excused or told.never_stored > 1:
                 self._problems.append(f"{self._plan.tag}: its stream was lost")
         if len(told.ends) > 1:
@@ -272,13 +278,15 @@ class _Judge:
             self._story.tally["unknown"] += 1
             if not self._may_be_unknown(place, tool, calls):
                 self._add(place, "it is unknown, and no kill excuses that")
-        elif text.startswith(_NOT_MADE) and self._fault.kind == "store":
+        elif text.startswith((_NOT_MADE, _NOT_ASKED)) and self._fault.kind == "store":
             self._story.tally["not made"] += 1
             if calls or TOOLS[tool] or not self._was_ready_within(place, self._fault.ended + AGAIN):
                 self._add(place, f"its record was refused: {text}")
         elif self._fault.kind == "tools":
             self._story.tally["failed with the tool server"] += 1
-            is_answered = any(each.answered is not None and each.answered + NEAR < self._fault.began for each in calls)
+            is_answered = any(
+                each.answered is not None and each.answered + self._fault.near < self._fault.began for each in calls
+            )
             if is_answered or not self._was_ready_within(place, self._fault.ended + BREAKER):
                 self._add(place, f"it has failed: {text}")
         else:
@@ -291,9 +299,9 @@ class _Judge:
         is_stream = self._plan.form != "whole"
         if is_stream and not any(event["type"] == "stream.gap" for event in self._story.events):
             return False  # nobody has taken it over
-        if any(each.answered is not None and each.answered + NEAR < kill for each in calls):
+        if any(each.answered is not None and each.answered + self._fault.near < kill for each in calls):
             return False
-        return self._ready(place) <= kill and not any(
+        return self._ready(place) <= self._fault.ended and not any(
             place.step < each.step and each.came < kill for each in self._asked
         )
 
@@ -323,13 +331,18 @@ class _Judge:
             place = self._places.get(call_id)
             if place is None or place.step in self._reset:
                 continue
-            if event["tool_result"] != self._results[place]["tool_result"]:
+            result = self._results.get(place)
+            if result is not None and event["tool_result"] != result["tool_result"]:
                 self._add(place, f"its client was told {event['tool_result']}, and then something else")
 
     def _is_behind(self) -> bool:
         """Returns whether the client had its end just before the kill, so that the store may have had none."""
         ended = self._told.ended
-        return self._fault.sync == "batched" and self._story.is_killed and ended <= self._fault.began < ended + NEAR
+        return (
+            self._fault.sync == "batched"
+            and self._story.is_killed
+            and ended <= self._fault.began < ended + self._fault.near
+        )
 
 
 def _essence(events: Sequence[Mapping[str, Any]]) -> list[object]:

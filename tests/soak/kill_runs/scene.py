@@ -80,11 +80,13 @@ class Server:
         pid = self.process.pid
         return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
-    async def kill(self) -> None:
+    def kill(self) -> None:
         """Kills all of its processes."""
-        pids = [self.process.pid, *self.workers]
-        for pid in pids:
+        for pid in [self.process.pid, *self.workers]:
             kill(pid)
+
+    async def ended(self) -> None:
+        """Returns once its first process has ended."""
         await self.process.__aexit__()
 
 
@@ -149,8 +151,7 @@ class Scene:
 
     async def __aexit__(self, *problem: object) -> None:
         """Ends all."""
-        for server in self._servers:
-            await server.kill()
+        await self._end_servers()
         if self._tools is not None:
             await self._kill_tools(self._tools)
         if self._redis is not None:
@@ -159,7 +160,7 @@ class Scene:
 
     def host(self) -> str:
         """Returns the address of a server: more often of the first one, which may be killed."""
-        return self._random.choice([self._servers[0], *self._servers]).host
+        return self._random.choice([*self._servers[:1] * 3, *self._servers]).host
 
     async def _start_servers(self) -> None:
         counts = (2,) if self.store == "memory" else (2, 1)
@@ -167,8 +168,13 @@ class Scene:
 
     async def renew(self) -> None:
         """Replaces all servers: those whose breakers are open would call no tool."""
-        await asyncio.gather(*(server.kill() for server in self._servers))
+        await self._end_servers()
         await self._start_servers()
+
+    async def _end_servers(self) -> None:
+        for server in self._servers:
+            server.kill()
+            await server.ended()
 
     async def _start(self, workers: int) -> Server:
         arguments = ("serve", "--workers", str(workers))
@@ -182,40 +188,42 @@ class Scene:
 
     async def strike(self, kind: FaultKind) -> Fault:
         """Does something to a process; returns when it is back."""
-        does: dict[FaultKind, Callable[[], Awaitable[float]]] = {
+        does: dict[FaultKind, Callable[[], Awaitable[tuple[float, float]]]] = {
             "none": self._do_nothing,
             "worker": self._lose_worker,
             "server": self._lose_server,
             "store": self._lose_store,
             "tools": self._lose_tools,
         }
-        began = await does[kind]()
-        ended = began if kind in ("worker", "server") else time.monotonic()
+        began, ended = await does[kind]()
         return Fault(kind, began, ended, self.store, self.sync)
 
-    async def _do_nothing(self) -> float:
-        return time.monotonic()
+    async def _do_nothing(self) -> tuple[float, float]:
+        return time.monotonic(), time.monotonic()
 
-    async def _lose_worker(self) -> float:
+    async def _lose_worker(self) -> tuple[float, float]:
         """Kills a worker of the server with two."""
         server = self._servers[0]
         lost = self._random.choice(server.workers)
-        kill(lost)
         began = time.monotonic()
+        kill(lost)
+        ended = time.monotonic()
         async with asyncio.timeout(PATIENCE):
             while lost in server.workers or len(server.workers) < 2:  # noqa: ASYNC110  # the kernel sets no event
                 await asyncio.sleep(0.05)
-        return began
+        return began, ended
 
-    async def _lose_server(self) -> float:
+    async def _lose_server(self) -> tuple[float, float]:
         """Kills the server with two workers. Another one takes its place."""
         server = self._servers.pop(0)
         began = time.monotonic()
-        await server.kill()
+        server.kill()
+        ended = time.monotonic()
+        await server.ended()
         self._servers.insert(0, await self._start(2))
-        return began
+        return began, ended
 
-    async def _lose_store(self) -> float:
+    async def _lose_store(self) -> tuple[float, float]:
         began = time.monotonic()
         if self._redis is None:
             await asyncio.to_thread(self._lock_file, self._random.uniform(*_LOCKED))
@@ -227,7 +235,7 @@ class Scene:
             self._redis.pause()
             await asyncio.sleep(self._random.uniform(*_STOPPED))
             self._redis.resume()
-        return began
+        return began, time.monotonic()
 
     def _lock_file(self, seconds: float) -> None:
         connection = sqlite3.connect(self._folder / "store.db", timeout=PATIENCE, isolation_level=None)
@@ -238,13 +246,13 @@ class Scene:
         finally:
             connection.close()
 
-    async def _lose_tools(self) -> float:
+    async def _lose_tools(self) -> tuple[float, float]:
         assert self._tools is not None
         began = time.monotonic()
         await self._kill_tools(self._tools)
         await asyncio.sleep(self._random.uniform(0, _AWAY))
         await self._start_tools()
-        return began
+        return began, time.monotonic()
 
     async def until_well(self) -> None:
         """Returns once all servers have their store."""
