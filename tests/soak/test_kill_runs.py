@@ -27,8 +27,8 @@ NOT_MADE = "the call was not made: the store is out of reach"
 @pytest.mark.skipif(PROGRAM is None, reason="missing on this machine: redis-server or valkey-server")
 async def test_no_call_is_made_twice_whatever_is_killed() -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.soak.kill_runs", "--runs", "12", "--sync", "before_send", "--seed", "1",
-        "--at-once", "1",
+        sys.executable, "-m", "tests.soak.kill_runs", "--runs", "12", "--at-once", "2", "--sync", "before_send",
+        "--seed", "8",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=ROOT, env=environment(),
     )  # fmt: skip
     try:
@@ -40,6 +40,8 @@ async def test_no_call_is_made_twice_whatever_is_killed() -> None:
     assert process.returncode == 0, output
     assert "faults: 0" in output
     assert output.count("'runs': 4") == 3
+    for kind in ("worker", "server", "store", "tools"):
+        assert f"'runs: {kind}': 2" in output
 
 
 # ---- what the judge finds --------------------------------------------------------------------------------------------

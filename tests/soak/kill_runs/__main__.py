@@ -44,6 +44,7 @@ _SPREAD: Final = 0.4
 _SPAN: Final = 2.4
 """Seconds within which the fault falls; the runs take about as long."""
 _TICK: Final = 0.02
+"""Seconds between two looks at how late this process is."""
 _MOST_FAULTS: Final = 20
 """Faults after which a store is given up."""
 
@@ -76,6 +77,7 @@ class Groups:
         self._scene, self._model, self._random, self._kinds, self._tally = scene, model, random, kinds, tally
         self._size = size
         self._journal = Journal(scene.journal)
+        self._has_tripped = False  # the breakers may be open
 
     async def run(self, runs: int) -> None:
         """Makes so many runs. Each fault comes as often as every other."""
@@ -89,6 +91,9 @@ class Groups:
 
     async def _group(self, runs: int, kind: FaultKind) -> None:
         scene, random = self._scene, self._random
+        if self._has_tripped:
+            await scene.renew()
+        await scene.until_well()
         clients = []
         for _ in range(runs):
             plan = plan_of(random, f"{scene.store}-{scene.sync}-{self._tally['runs']}")
@@ -106,9 +111,7 @@ class Groups:
         self._journal.read()
         for client in clients:
             await self._judge(client, fault)
-        if kind == "tools":
-            await scene.renew()
-        await scene.until_well()
+        self._has_tripped = kind == "tools"
 
     async def _ended(self, client: RunClient, delay: float) -> None:
         await asyncio.sleep(delay)
