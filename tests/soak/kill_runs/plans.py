@@ -8,8 +8,12 @@ from typing import Any, Final, Literal, NamedTuple
 
 STEPS: Final = 10
 """Turns of the model. The last one answers; all others call tools."""
-TOOLS: Final = {"look": True, "pay": False, "sign": False}
-"""The tools, and whether each may be called again. A person approves of `sign`."""
+TOOLS: Final = {"look": True, "pay": False, "sign": False, "books__read": True, "books__write": False}
+"""The tools, as the model sees them, and whether each may be called again. A person approves of `sign`."""
+SERVER: Final = "books"
+"""The server of tools, over MCP. The others are tools of the gateway's own, over HTTP."""
+_REPEATED: Final = ("look", "books__read")
+_ONCE: Final = ("pay", "books__write")
 Form = Literal["stream", "start", "whole"]
 """How a client asks: for a stream that it reads, for one that it follows afterwards, or for a whole answer."""
 FORMS: Final[tuple[Form, ...]] = ("stream", "stream", "start", "whole")
@@ -54,9 +58,9 @@ def plan_of(random: Random, tag: str) -> RunPlan:
     signed = {*random.sample(range(1, STEPS), random.randint(1, 2))} if asks else set()
     calls: dict[Place, str] = {}
     for step in range(1, STEPS):
-        names = [random.choice(("look", "pay"))]
+        names = [random.choice(random.choice((_REPEATED, _ONCE)))]
         if random.random() < _SHARE_OF_PAIRS:
-            names.append("pay" if names[0] == "look" else random.choice(("look", "pay")))
+            names.append(random.choice(_ONCE if names[0] in _REPEATED else _REPEATED + _ONCE))
         if step in signed:
             names[random.randrange(len(names))] = "sign"
         calls |= {Place(tag, step, at): name for at, name in enumerate(names)}

@@ -21,7 +21,7 @@ from tests.ports import free_port
 from tests.soak.client import CutError, SilenceError
 from tests.soak.kill_runs.clients import fetch
 from tests.soak.kill_runs.judge import Fault, FaultKind
-from tests.soak.kill_runs.plans import TOOLS
+from tests.soak.kill_runs.plans import SERVER, TOOLS
 
 PATIENCE: Final = 90.0
 PAUSE: Final = 0.03
@@ -40,6 +40,11 @@ parameters = {{type = "object", properties = {{run = {{type = "string"}}}}, requ
 url = "http://127.0.0.1:{port}/{name}"
 idempotent = {idempotent}
 approve = {approve}
+"""
+_SERVER: Final = """\
+[[tool_server]]
+name = "{name}"
+url = "http://127.0.0.1:{port}/mcp"
 """
 _CONFIGURATION: Final = """\
 [server]
@@ -122,9 +127,11 @@ class Scene:
         self._redis = _redis_in(folder) if store == "redis" else None
         url = {"memory": "memory://", "sqlite": f"sqlite:///{folder}/store.db"}.get(store, "")
         text = _CONFIGURATION.format(url=url or (self._redis and self._redis.url), sync=sync, port=model)
+        text += _SERVER.format(name=SERVER, port=self._port)
         for name, may in TOOLS.items():
-            approve = str(name == "sign").lower()
-            text += _TOOL.format(name=name, port=self._port, idempotent=str(may).lower(), approve=approve)
+            if not name.startswith(SERVER):
+                approve = str(name == "sign").lower()
+                text += _TOOL.format(name=name, port=self._port, idempotent=str(may).lower(), approve=approve)
         (folder / "gai-fast.toml").write_text(text)
         self._log = (folder / "log").open("wb")
 
