@@ -70,7 +70,7 @@ def story(kind: FaultKind = "none", at: float = 0.0, store: str = "redis", form:
         events.append({"type": "step.end", "step": step})
     events += [{"type": "finish", "finish_reason": "stop"}]
     events = [{**event, "seq": number} for number, event in enumerate(events, 1)]
-    told = Told("s", {event["seq"]: event for event in events}, ends=["finish"], ended=STEPS + 1)
+    told = Told("s", events={event["seq"]: event for event in events}, ends=["finish"], ended=STEPS + 1)
     told.seen += [(event["call_id"], event) for event in events if event["type"] == "tool.result"]
     return Story(plan, Fault(kind, at, at, store, "before_send"), told, asked, calls, events)
 
@@ -146,7 +146,7 @@ def differs(found: Story) -> None:
 
 
 def was_never_stored(found: Story) -> None:
-    found.told.never_stored = 1
+    found.told.lost.append(1.0)
 
 
 def lacks_a_step(found: Story) -> None:
@@ -220,7 +220,7 @@ FAULTS: dict[Callable[[Story], None], str] = {
     ends_with_an_error: "client's ends ['worker_lost']",
     ends_at_a_limit: "finished with length",
     differs: "differs",
-    was_never_stored: "was lost",
+    was_never_stored: "is lost",
     lacks_a_step: "its steps end",
     has_a_text_twice: "its texts",
     lacks_a_result: "has no result",

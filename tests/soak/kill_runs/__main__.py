@@ -119,7 +119,8 @@ class Groups:
             async with asyncio.timeout(PATIENCE):
                 await client.run()
         except (TimeoutError, SilenceError) as problem:
-            client.told.faults.append(f"({client.told.stream_id}) it has no end: {problem!r}")
+            events = [*client.told.events.values()]
+            client.told.faults.append(f"({client.told.stream_id}) it has no end: {problem!r}, behind {events[-3:]}")
 
     async def _judge(self, client: RunClient, fault: Fault) -> None:
         plan, told = client.plan, client.told
@@ -164,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sync", default="before_send,batched", help="`[store] sync` (default: both)")
     parser.add_argument("--faults", default="", help="which: none,worker,server,store,tools (default: all)")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help=f"runs for a fault (default: {AT_ONCE})")
+    parser.add_argument("--logs", help="a folder for what the servers log where something is wrong")
     parser.add_argument("--seed", type=int, help="of everything random (default: a new one)")
     options = parser.parse_args(arguments)
     if options.seed is None:
@@ -190,6 +192,8 @@ async def _soak(options: argparse.Namespace) -> int:
             async with scene:
                 await groups.run(runs)
             said = scene.log
+            if groups.faults and options.logs:
+                Path(options.logs, f"{store}-{sync}-{options.seed}.log").write_text(said)
         model.stop()
         if "bug" in said or "Traceback" in said:
             groups.faults.append(said[-3000:])

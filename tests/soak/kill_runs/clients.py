@@ -40,22 +40,24 @@ class Told:
 
     Attributes:
         stream_id: The stream. Empty until it is known.
+        known: When its stream was known. 0 before.
         events: The numbered events that it has, by number: what a gap voids it has no more.
         seen: Each result that it has seen: the call's id and the event.
         ends: The ends that it has seen: `finish` or the reason of an error.
         ended: When it has seen the first one. 0 before.
-        never_stored: How often the stream that it was told of was unknown.
+        lost: The streams that it was told of, and which are unknown: when each was known.
         cuts: How often it was cut off.
         decided: When each decision that counted was sent.
         faults: What no client may be told, in words.
     """
 
     stream_id: str = ""
+    known: float = 0.0
     events: dict[int, dict[str, Any]] = field(default_factory=dict)
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     ended: float = 0.0
-    never_stored: int = 0
+    lost: list[float] = field(default_factory=list)
     cuts: int = 0
     decided: dict[Place, float] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -159,7 +161,7 @@ class RunClient:
             body, headers = self._asking()
             answer = await fetch(self._host(), "POST", "/api/v1/streams", body, headers | {"x-gai-approvals": "ask"})
             if answer.status == 202:
-                self.told.stream_id = json.loads(answer.body)["id"]
+                self._know(json.loads(answer.body)["id"])
             elif answer.status != 503:
                 self._refused(answer.status, answer.body)
             else:
@@ -183,7 +185,7 @@ class RunClient:
             await self._pause()
         elif reply.status == 404 and self._is_kept:
             await reply.rest()
-            self.told.never_stored += 1  # its key is free
+            self.told.lost.append(self.told.known)  # its key is free
             self.told.stream_id, self._last = "", 0
             self.told.seen.clear()
             self.told.events.clear()
@@ -200,11 +202,16 @@ class RunClient:
         else:
             self.told.faults.append(f"status {status}: {body[:300]!r}")
 
+    def _know(self, stream_id: str) -> None:
+        if stream_id != self.told.stream_id:
+            self.told.stream_id, self.told.known = stream_id, time.monotonic()
+
     def _feed(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             if line.startswith(b"id: "):
-                self.told.stream_id, _, number = line[4:].decode().rpartition(".")
+                name, _, number = line[4:].decode().rpartition(".")
+                self._know(name)
                 if int(number) <= self._last:
                     self.told.faults.append(f"event {number} after {self._last}")
                 self._last = int(number)
@@ -247,7 +254,8 @@ class RunClient:
                 answer = await fetch(self._host(), "POST", path, body)
             except CutError:
                 answer = None
-            if answer is not None and answer.status in (200, 409):
+            is_over = (200, 409) if self._is_kept else (200, 409, *_STATUS_OF_ENDS)
+            if answer is not None and answer.status in is_over:
                 return
             if answer is not None and answer.status not in (404, 503):
                 self.told.faults.append(f"a decision: status {answer.status}: {answer.body[:300]!r}")

@@ -6,9 +6,11 @@ A fault is known by its kind and its times. What it excuses, and nothing else:
    fell between its record, which is written once the turn has ended and the person has approved, and the record of its
    result, which is written within `NEAR` of the tool server's answer and before the model or a client has it; and only
    if the run was taken over. An idempotent call may be made again under the same condition, or if its turn was cut.
-   What a killed worker has sent to the tool server may come within `NEAR`. With `batched` a stream may be unknown whose
-   model was asked less than `NEAR` before the kill; its client asks again.
-2. The same, over `memory://`: the run may end with `worker_lost`, or be unknown. No call is made again.
+   What a killed worker has sent to the tool server may come within `NEAR`. A stream that its client has heard of less
+   than `NEAR` before the kill may be unknown, unless its model had been asked (with `batched`: longer than `NEAR` ago);
+   its client asks again.
+2. The same, over `memory://`: the run may end with `worker_lost`, or be unknown, also behind its end. No call is made
+   again.
 3. `store` (Redis killed and started again, or stopped; the file locked): a call that is not idempotent may not have
    been made, and a person may not have been asked; it says so, if it was ready before the store was back (plus
    `AGAIN`).
@@ -178,20 +180,29 @@ class _Judge:
 
     def _judge_told(self) -> None:
         told = self._told
-        if told.never_stored:
-            self._story.tally["never stored"] += told.never_stored
-            began = min((each.came for each in self._story.asked), default=self._fault.began)
-            is_excused = (
-                self._story.is_killed and self._fault.sync == "batched" and self._fault.began - began < self._fault.near
-            )
-            if not is_excused or told.never_stored > 1:
-                self._problems.append(f"{self._plan.tag}: its stream was lost")
+        for known in told.lost:
+            self._story.tally["never stored"] += 1
+            if not self._may_be_lost(known) or len(told.lost) > 1:
+                asked = [(each.step, round(each.came, 3)) for each in self._asked[:2]]
+                self._problems.append(
+                    f"{self._plan.tag}: the stream that was known at {known:.3f} is lost, asked {asked}"
+                )
         if len(told.ends) > 1:
             self._problems.append(f"{self._plan.tag} ({told.stream_id}): its client has the ends {told.ends}")
+
+    def _may_be_lost(self, known: float) -> bool:
+        """Returns whether a stream was killed so early that the store may not have had it."""
+        fault = self._fault
+        if not self._story.is_killed or not known - fault.near < fault.began < known + fault.near:
+            return False
+        began = min((each.came for each in self._asked), default=fault.ended)
+        return fault.began < began + (fault.near if fault.sync == "batched" else 0.0)
 
     def _has_ended(self) -> bool:
         """Judges the end. Returns whether it is the one of the plan."""
         events, told = self._story.events, self._told
+        if self._story.is_killed and not self._story.is_kept and not self._story.is_same:
+            events = ()  # one of its workers had a copy
         kinds = Counter(event["type"] for event in events)
         if told.ends[:1] == ["finish"] and kinds["finish"] == 1 and not kinds["error"]:
             reason = next(event.get("finish_reason") for event in events if event["type"] == "finish")
@@ -200,7 +211,8 @@ class _Judge:
             if not self._story.is_same:
                 self._problems.append(f"{self._plan.tag} ({told.stream_id}): it differs when it is asked for again")
             return True
-        if self._story.is_killed and not self._story.is_kept and told.ends and told.ends[0] in _LOST_ENDS:
+        gone = (*_LOST_ENDS, "finish") if not events else _LOST_ENDS
+        if self._story.is_killed and not self._story.is_kept and told.ends and told.ends[0] in gone:
             self._story.tally["lost with its worker"] += 1
             return False
         ends = [dict(event) for event in events if event["type"] in ("finish", "error", "done")]
