@@ -55,7 +55,7 @@ class Groups:
     Args:
         scene: The processes.
         model: The model.
-        random: Of everything.
+        seed: Of everything random.
         kinds: The faults, one for a group.
         size: Runs of a group.
         tally: Counts.
@@ -68,13 +68,14 @@ class Groups:
         self,
         scene: Scene,
         model: PlannedModel,
-        random: Random,
+        seed: str,
         kinds: Sequence[FaultKind],
         size: int,
         tally: Counter[str],
     ) -> None:
         self.faults: list[str] = []
-        self._scene, self._model, self._random, self._kinds, self._tally = scene, model, random, kinds, tally
+        self._scene, self._model, self._seed, self._kinds, self._tally = scene, model, seed, kinds, tally
+        self._random = Random(seed)  # of faults and times alone: each run has its own
         self._size = size
         self._journal = Journal(scene.journal)
         self._has_tripped = False  # the breakers may be open
@@ -96,11 +97,13 @@ class Groups:
         await scene.until_well()
         clients = []
         for _ in range(runs):
-            plan = plan_of(random, f"{scene.store}-{scene.sync}-{self._tally['runs']}")
+            tag = f"{scene.store}-{scene.sync}-{self._tally['runs']}"
+            own = Random(f"{self._seed} {tag}")
+            plan = plan_of(own, tag)
             self._tally["runs"] += 1
             self._tally[f"runs: {kind}"] += 1
             self._model.plans[plan.tag] = plan
-            clients.append(RunClient(plan, scene.host, random, is_kept=scene.store != "memory"))
+            clients.append(RunClient(plan, scene.host, own, is_kept=scene.store != "memory"))
         lag = asyncio.create_task(_longest_lag())
         running = [asyncio.create_task(self._ended(client, random.uniform(0, _SPREAD))) for client in clients]
         await asyncio.sleep(random.uniform(0, _SPAN))
@@ -181,14 +184,14 @@ async def _soak(options: argparse.Namespace) -> int:
     ]
     faults = 0
     for number, (store, sync) in enumerate(cases):
-        random, began, tally = Random(f"{options.seed} {store} {sync}"), time.monotonic(), Counter[str]()
+        seed, began, tally = f"{options.seed} {store} {sync}", time.monotonic(), Counter[str]()
         runs = options.runs // len(cases) + (number < options.runs % len(cases))
         model = PlannedModel(PAUSE)
         await model.start()
         with tempfile.TemporaryDirectory(prefix="gai-fast-runs-") as name:
-            scene = Scene(Path(name), store, sync, model.port, random)
+            scene = Scene(Path(name), store, sync, model.port, Random(seed))
             kinds = [kind for kind in scene.kinds if not options.faults or kind in options.faults.split(",")]
-            groups = Groups(scene, model, random, kinds, options.at_once, tally)
+            groups = Groups(scene, model, seed, kinds, options.at_once, tally)
             async with scene:
                 await groups.run(runs)
             said = scene.log

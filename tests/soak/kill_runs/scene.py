@@ -109,7 +109,7 @@ class Scene:
         store: `memory`, `sqlite` or `redis`. With `memory` there is the first server alone.
         sync: `[store] sync`.
         model: The port of the model.
-        random: Of everything.
+        random: Of what happens to them.
 
     Attributes:
         journal: The file of the tool server's journal.
@@ -121,6 +121,7 @@ class Scene:
         self.sync = sync
         self._folder = folder
         self._random = random
+        self._hosts = Random(0)  # asked for in no order
         self._servers: list[Server] = []
         self._tools: asyncio.subprocess.Process | None = None
         self._port = free_port()
@@ -167,7 +168,7 @@ class Scene:
 
     def host(self) -> str:
         """Returns the address of a server: more often of the first one, which may be killed."""
-        return self._random.choice([*self._servers[:1] * 3, *self._servers]).host
+        return self._hosts.choice([*self._servers[:1] * 3, *self._servers]).host
 
     async def _start_servers(self) -> None:
         counts = (2,) if self.store == "memory" else (2, 1)
