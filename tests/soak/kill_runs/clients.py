@@ -45,7 +45,8 @@ class Told:
         seen: Each result that it has seen: the call's id and the event.
         ends: The ends that it has seen: `finish` or the reason of an error.
         ended: When it has seen the first one. 0 before.
-        lost: The streams that it was told of, and which are unknown: when each was known.
+        lost: The streams that it was told of, and which are unknown: when each was known. 0 for one that it was not
+            told of, and whose key is not free.
         cuts: How often it was cut off.
         decided: When each decision that counted was sent.
         faults: What no client may be told, in words.
@@ -97,6 +98,7 @@ class RunClient:
         self._host = host
         self._random = random
         self._is_kept = is_kept
+        self._key = plan.tag
         self._last = 0
         self._rest = b""
         self._calls: dict[str, Place] = {}
@@ -120,7 +122,7 @@ class RunClient:
         await asyncio.sleep(self._random.uniform(0, BACK))
 
     def _asking(self, **more: Any) -> tuple[dict[str, Any], dict[str, str]]:
-        return {"model": "m", "query": self.plan.tag, **more}, {"idempotency-key": self.plan.tag}
+        return {"model": "m", "query": self.plan.tag, **more}, {"idempotency-key": self._key}
 
     # -- a whole answer --
 
@@ -199,6 +201,9 @@ class RunClient:
     def _refused(self, status: int, body: bytes) -> None:
         if status in _STATUS_OF_ENDS and not self._is_kept:
             self._end(f"status {status}")
+        elif status == 409 and b'"idempotency_expired"' in body and not self.told.stream_id:
+            self.told.lost.append(0.0)
+            self._key += "-again"  # as it is told
         else:
             self.told.faults.append(f"status {status}: {body[:300]!r}")
 

@@ -8,7 +8,7 @@ A fault is known by its kind and its times. What it excuses, and nothing else:
    if the run was taken over. An idempotent call may be made again under the same condition, or if its turn was cut.
    What a killed worker has sent to the tool server may come within `NEAR`. A stream that its client has heard of less
    than `NEAR` before the kill may be unknown, unless its model had been asked (with `batched`: longer than `NEAR` ago);
-   its client asks again.
+   its client asks again, with another key if it is told to.
 2. The same, over `memory://`: the run may end with `worker_lost`, or be unknown, also behind its end. No call is made
    again.
 3. `store` (Redis killed and started again, or stopped; the file locked): a call that is not idempotent may not have
@@ -193,7 +193,7 @@ class _Judge:
     def _may_be_lost(self, known: float) -> bool:
         """Returns whether a stream was killed so early that the store may not have had it."""
         fault = self._fault
-        if not self._story.is_killed or not known - fault.near < fault.began < known + fault.near:
+        if not self._story.is_killed or (known and not known - fault.near < fault.began < known + fault.near):
             return False
         began = min((each.came for each in self._asked), default=fault.ended)
         return fault.began < began + (fault.near if fault.sync == "batched" else 0.0)
