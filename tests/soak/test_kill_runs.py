@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ import pytest
 from tests.docs.pages import ROOT
 from tests.integration.stores.servers import PROGRAM
 from tests.integration.test_cli import environment
-from tests.soak.kill_runs.clients import Told
-from tests.soak.kill_runs.journal import Execution
+from tests.soak.kill_runs.clients import Got, Told
+from tests.soak.kill_runs.journal import Execution, Journal
 from tests.soak.kill_runs.judge import BREAKER, NEAR, UNKNOWN, Fault, FaultKind, Story, judge
+from tests.soak.kill_runs.kept import events_of, texts_of
 from tests.soak.kill_runs.peers import Asked, text_of_step
 from tests.soak.kill_runs.plans import STEPS, Form, Place, RunPlan, arguments_of
 
@@ -294,6 +296,56 @@ def test_a_call_that_may_be_repeated_is_made_again_where_a_kill_fell_into_it() -
     found.calls[LOOKED].insert(0, Execution("look", "k21", 1, "first", 2.55))  # type: ignore[attr-defined]
     assert judge(found) == []
     assert found.tally["made again"] == 1
+
+
+@pytest.mark.parametrize("sync", ["before_send", "batched"])
+@pytest.mark.parametrize(
+    ("known", "kill", "is_excused"),
+    [(0.9, 0.95, True), (0.0, 0.95, True), (0.9, 1.1, None), (0.0, 1.1, None), (0.3, 0.95, False), (0.9, 1.4, False)],
+)
+def test_a_stream_is_lost_only_if_it_was_killed_as_it_began(
+    known: float, kill: float, sync: str, *, is_excused: bool | None
+) -> None:
+    """The model is asked at 1.0. With `batched` the store may lack what was sent just before."""
+    found = story("server", kill)
+    found.fault = found.fault._replace(sync=sync)
+    found.told.lost.append(known)
+    assert (judge(found) == []) is (sync == "batched" if is_excused is None else is_excused)
+    found.told.lost.append(known)
+    assert "is lost" in judge(found)[0]
+
+
+def test_the_journal_outlives_its_writer(tmp_path: Path) -> None:
+    """What is written behind a reading is read by the next one, and half a line once it is whole."""
+    path = tmp_path / "journal"
+    begun = {"ticket": "t", "tool": "pay", "key": "k", "attempt": 1, "arguments": arguments_of(PAID)}
+    line = json.dumps({"time": 1.0, **begun})
+    path.write_text(line + "\n" + line[:20])
+    journal = Journal(path)
+    journal.read()
+    assert [(each.began, each.answered) for each in journal.calls[PAID]] == [(1.0, None)]
+    with path.open("a") as file:
+        file.write(line[20:] + "\n" + json.dumps({"time": 2.0, "ticket": "t"}) + "\n")
+    journal.read()
+    assert [(each.began, each.answered) for each in journal.calls[PAID]] == [(1.0, None), (1.0, 2.0)]
+
+
+def test_a_whole_answer_is_read_as_events() -> None:
+    called = {"type": "tool_call", "call_id": "c", "name": "pay", "input": arguments_of(PAID)}
+    result = {"type": "tool.result", "step": 1, "call_id": "c", "tool_result": {"ticket": "t"}}
+    messages = [
+        {"role": "assistant", "content": [{"type": "text", "text": "One."}, called]},
+        {"role": "tool", "call_id": "c", "content": "…"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Two."}]},
+    ]
+    body = {"messages": messages, "events": [result], "finish_reason": "stop"}
+    events = events_of(Got(200, {"content-type": "application/json"}, json.dumps(body).encode()))
+    kinds = [event["type"] for event in events]
+    turn = ["step.start", "text.delta", "step.end"]
+    assert kinds == [*turn[:2], "tool.call", "tool.result", "step.end", *turn, "finish"]
+    assert texts_of(events) == {1: "One.", 2: "Two."}
+    with pytest.raises(ValueError, match="two results"):
+        events_of(Got(200, {"content-type": "application/json"}, json.dumps({**body, "events": [result] * 2}).encode()))
 
 
 def test_a_run_in_memory_may_end_with_its_worker() -> None:
