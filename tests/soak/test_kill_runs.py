@@ -57,7 +57,8 @@ def story(kind: FaultKind = "none", at: float = 0.0, store: str = "redis", form:
         place: [Execution(tool, f"k{place.step}{place.at}", 1, f"t{place.step}{place.at}", *times_of(place))]
         for place, tool in tools.items()
     }
-    asked, events = [], []
+    asked: list[Asked] = []
+    events: list[dict[str, Any]] = []
     for step in range(1, STEPS + 1):
         had = {place: [f'{{"ticket":"{calls[place][0].ticket}"}}'] for place in tools if place.step < step}
         asked.append(Asked(step, step, step + 0.5, had))
@@ -90,7 +91,7 @@ def with_result(found: Story, place: Place, value: Any, *, is_error: bool = True
     name = f"t{place.step}{place.at}"
     for event in found.events:
         if event["type"] == "tool.result" and event["call_id"] == name:
-            event |= {"tool_result": value, "is_error": is_error}  # type: ignore[operator]
+            event |= {"tool_result": value, "is_error": is_error}
     for asked in found.asked:
         if place in asked.results:
             asked.results[place] = [value if isinstance(value, str) else json.dumps(value)]
@@ -105,25 +106,25 @@ def test_nothing_is_wrong_with_a_run_without_a_fault(kind: FaultKind, form: Form
 
 
 def executed_twice(found: Story) -> None:
-    found.calls[PAID].append(Execution("pay", "k20", 2, "other", 3.1, 3.2))  # type: ignore[attr-defined]
+    found.calls[PAID].append(Execution("pay", "k20", 2, "other", 3.1, 3.2))
 
 
 def looked_twice_after_its_result(found: Story) -> None:
     taken_over(found)
-    found.calls[LOOKED].append(Execution("look", "k21", 2, "other", 9.1, 9.2))  # type: ignore[attr-defined]
+    found.calls[LOOKED].append(Execution("look", "k21", 2, "other", 9.1, 9.2))
 
 
 def executed_though_never_called(found: Story) -> None:
-    found.calls[Place("r", 2, 7)] = [Execution("pay", "k27", 1, "other", 2.6, 2.7)]  # type: ignore[index]
+    found.calls[Place("r", 2, 7)] = [Execution("pay", "k27", 1, "other", 2.6, 2.7)]
 
 
 def has_two_keys(found: Story) -> None:
     taken_over(found)
-    found.calls[LOOKED].append(Execution("look", "another", 2, "other", 2.9, 3.2))  # type: ignore[attr-defined]
+    found.calls[LOOKED].append(Execution("look", "another", 2, "other", 2.9, 3.2))
 
 
 def is_lost(found: Story) -> None:
-    found.events, found.told.ends = (), []
+    found.events, found.told.ends = [], []
 
 
 def has_two_ends(found: Story) -> None:
@@ -190,7 +191,7 @@ def whose_client_lacks_an_event(found: Story) -> None:
 
 def was_refused_by_the_store(found: Story) -> None:
     with_result(found, PAID, NOT_MADE)
-    del found.calls[PAID]  # type: ignore[attr-defined]
+    del found.calls[PAID]
 
 
 def has_failed(found: Story) -> None:
@@ -293,7 +294,7 @@ def test_a_call_of_a_person_may_be_unknown_once_it_was_approved() -> None:
 def test_a_call_that_may_be_repeated_is_made_again_where_a_kill_fell_into_it() -> None:
     found = story("server", 2.7)
     taken_over(found)
-    found.calls[LOOKED].insert(0, Execution("look", "k21", 1, "first", 2.55))  # type: ignore[attr-defined]
+    found.calls[LOOKED].insert(0, Execution("look", "k21", 1, "first", 2.55))
     assert judge(found) == []
     assert found.tally["made again"] == 1
 

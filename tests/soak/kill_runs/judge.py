@@ -32,7 +32,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from tests.soak.kill_runs.clients import Told
 from tests.soak.kill_runs.journal import Execution
-from tests.soak.kill_runs.kept import texts_of
+from tests.soak.kill_runs.kept import Events, texts_of
 from tests.soak.kill_runs.peers import Asked, text_of_step
 from tests.soak.kill_runs.plans import STEPS, TOOLS, Place, RunPlan, place_of
 
@@ -86,9 +86,9 @@ class Story:
     plan: RunPlan
     fault: Fault
     told: Told
-    asked: Sequence[Asked]
-    calls: Mapping[Place, Sequence[Execution]]
-    events: Sequence[Mapping[str, Any]] = ()
+    asked: list[Asked]
+    calls: dict[Place, list[Execution]]
+    events: Events = field(default_factory=list)
     is_same: bool = True
     tally: Counter[str] = field(default_factory=Counter)
 
@@ -202,7 +202,7 @@ class _Judge:
         """Judges the end. Returns whether it is the one of the plan."""
         events, told = self._story.events, self._told
         if self._story.is_killed and not self._story.is_kept and not self._story.is_same:
-            events = ()  # one of its workers had a copy
+            events = []  # one of its workers had a copy
         kinds = Counter(event["type"] for event in events)
         if told.ends[:1] == ["finish"] and kinds["finish"] == 1 and not kinds["error"]:
             reason = next(event.get("finish_reason") for event in events if event["type"] == "finish")
