@@ -123,7 +123,9 @@ class Groups:
                 await client.run()
         except (TimeoutError, SilenceError) as problem:
             events = [*client.told.events.values()]
-            client.told.faults.append(f"({client.told.stream_id}) it has no end: {problem!r}, behind {events[-3:]}")
+            answers = client.told.answers[-5:]
+            text = f"({client.told.stream_id}) it has no end: {problem!r}, decisions {answers}, behind {events[-1:]}"
+            client.told.faults.append(text)
 
     async def _judge(self, client: RunClient, fault: Fault) -> None:
         plan, told = client.plan, client.told

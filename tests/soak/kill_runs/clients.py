@@ -49,6 +49,7 @@ class Told:
             told of, and whose key is not free.
         cuts: How often it was cut off.
         decided: When each decision that counted was sent.
+        answers: The statuses of decisions, 0 for a cut, and when each came.
         faults: What no client may be told, in words.
     """
 
@@ -61,6 +62,7 @@ class Told:
     lost: list[float] = field(default_factory=list)
     cuts: int = 0
     decided: dict[Place, float] = field(default_factory=dict)
+    answers: list[tuple[int, float]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
@@ -259,6 +261,7 @@ class RunClient:
                 answer = await fetch(self._host(), "POST", path, body)
             except CutError:
                 answer = None
+            self.told.answers.append((0 if answer is None else answer.status, round(time.monotonic(), 3)))
             is_over = (200, 409) if self._is_kept else (200, 409, *_STATUS_OF_ENDS)
             if answer is not None and answer.status in is_over:
                 return
