@@ -32,7 +32,7 @@ from tests.soak.client import SilenceError
 from tests.soak.kill_runs.clients import RunClient
 from tests.soak.kill_runs.journal import Journal
 from tests.soak.kill_runs.judge import NEAR, Fault, FaultKind, Story, judge
-from tests.soak.kill_runs.kept import events_of
+from tests.soak.kill_runs.kept import Events, events_of
 from tests.soak.kill_runs.peers import PlannedModel
 from tests.soak.kill_runs.plans import plan_of
 from tests.soak.kill_runs.scene import PATIENCE, PAUSE, Scene
@@ -136,7 +136,9 @@ class Groups:
                 async with asyncio.timeout(PATIENCE):
                     first, second = await client.kept(), await client.kept()
                 story.events = events_of(first)
-                story.is_same = events_of(second) == story.events
+                again = events_of(second)
+                story.is_same = again == story.events
+                story.where = "" if story.is_same else _difference(story.events, again)
             except (TimeoutError, SilenceError) as problem:
                 told.faults.append(f"({told.stream_id}) it cannot be had again: {problem!r}")
         self._tally["cuts"] += told.cuts
@@ -148,6 +150,11 @@ class Groups:
             for call in calls:
                 keys.setdefault(call.key, set()).add(place)
         self.faults += [f"the key {key} has several calls: {places}" for key, places in keys.items() if len(places) > 1]
+
+
+def _difference(first: Events, second: Events) -> str:
+    at = next((at for at, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), -1)
+    return f"{len(first)} and {len(second)} events, at {at}: {first[at : at + 2]}, {second[at : at + 2]}"
 
 
 async def _longest_lag() -> float:

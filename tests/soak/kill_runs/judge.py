@@ -81,6 +81,7 @@ class Story:
         calls: The executions of its calls.
         events: What is kept of it at the end. Empty if nothing is.
         is_same: Whether it is the same when it is asked for again.
+        where: Where it differs, in words.
     """
 
     plan: RunPlan
@@ -90,6 +91,7 @@ class Story:
     calls: dict[Place, list[Execution]]
     events: Events = field(default_factory=list)
     is_same: bool = True
+    where: str = ""
     tally: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -209,7 +211,8 @@ class _Judge:
             if reason != "stop":
                 self._problems.append(f"{self._plan.tag} ({told.stream_id}): it has finished with {reason}")
             if not self._story.is_same:
-                self._problems.append(f"{self._plan.tag} ({told.stream_id}): it differs when it is asked for again")
+                text = f"it differs when it is asked for again: {self._story.where}"
+                self._problems.append(f"{self._plan.tag} ({told.stream_id}): {text}")
             return True
         gone = (*_LOST_ENDS, "finish") if not events else _LOST_ENDS
         if self._story.is_killed and not self._story.is_kept and told.ends and told.ends[0] in gone:
