@@ -92,6 +92,7 @@ class Server:
 
     async def ended(self) -> None:
         """Returns once its first process has ended."""
+        await self.process.wait()
         await self.process.__aexit__()
 
 
