@@ -92,7 +92,7 @@ soak-outlive: install  ## servers are killed amid streams that others go on with
 soak-charged: install  ## the same with prices: each key is charged what the provider has counted, over 300 kills (SEED=, ARGS="--kills 20 --stores redis")
 	@$(VENV)/bin/python -m tests.soak.outlive.charged $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-kill-runs: install  ## servers are killed during runs that others go on with: no call is made twice (RUNS=, SEED=, ARGS="--stores redis --sync batched")
+kill-runs: install  ## a worker, a server, the store or the tools are killed amid runs: no call is made twice (RUNS=, SEED=, ARGS="--stores redis --sync batched")
 	@$(VENV)/bin/python -m tests.soak.kill_runs --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak-long: install  ## answers of 700 seconds, most of them silence, while their server is replaced (ARGS="--seconds 60")

@@ -3,7 +3,8 @@
 1. A person who may not decide gets the error for an approval that does not exist.
 2. A decision names the digest of the call, so that the call that was seen is the one that is made.
 3. A decision is stored before it is sent to the run. If the run's worker is gone, the decision asks for a takeover,
-   and the new worker reads it.
+   and the new worker reads it. If it cannot be sent because the store or the worker does not answer, the person gets
+   that error, and is told to ask again: the decision is kept, and a second request sends it.
 4. The first decision counts. After the end of the run there is nothing to decide, and the approval is listed no longer.
    Nor is there after the approval's time, although the run may not know yet: the clock may have jumped.
 5. A run that nobody has does not hear that its key is revoked. So one whose caller has no key is taken over before the
@@ -52,7 +53,7 @@ async def decide(
 
     Raises:
         Error: `not_found`: rule 1; `invalid_request` 409, reason `digest` or `decided`; 400, reason `validation`: the
-            reason is too long; the store is out of reach.
+            reason is too long; the store is out of reach, or the run does not hear of the decision yet: rule 3.
     """
     if len(decision.reason) > LIMITS.decision_reason:
         text = f"reason: at most {LIMITS.decision_reason} characters"
@@ -96,7 +97,11 @@ async def _is_over(engine: Engine, asked: AskedApproval) -> bool:
 
 
 async def _tell(engine: Engine, asked: AskedApproval) -> None:
-    """Sends the run its decision: rule 3."""
+    """Sends the run its decision: rule 3.
+
+    Raises:
+        Error: The store or the run's worker does not answer now.
+    """
     store, message = engine.store, f"{DECIDED} {asked.id}"
     if asked.stream_id in engine.streams and store.hear is not None:
         store.hear(asked.stream_id, message)
@@ -107,6 +112,8 @@ async def _tell(engine: Engine, asked: AskedApproval) -> None:
             await store.tell(log, message)
     except Error as problem:  # the decision is stored: the next request for the stream continues the run
         _log.warning("stream %s: the run does not hear of a decision yet: %s", asked.stream_id, problem)
+        if problem.code == "overloaded" and problem.temporary:  # its worker may live, and would wait on
+            raise
 
 
 def unknown_approval() -> Error:

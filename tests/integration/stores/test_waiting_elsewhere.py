@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
+from gai_fast.stores.backend import StoreError
 from tests.integration.gateway import Gateway, Net, Peer
 from tests.integration.processes import Server, serving
 from tests.integration.stores.sealing import sealed_with
@@ -245,6 +247,27 @@ async def test_a_decision_at_any_worker_reaches_a_waiting_run(
     run = await has_parked(both.first)
     decider = both.first if is_here else both.second
     assert (await Run(decider, run.client, run.response).decide()).status == 200
+    events = await run.end()
+    assert (last(events, "tool.result")["tool_result"], made) == ("paid 7", [7])
+
+
+async def test_a_person_is_told_that_the_run_did_not_hear_of_a_decision(
+    net: Net, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store fails behind the decision: a run whose worker lives would wait on for its time."""
+    both = await Two.over(net, url)
+    run = await has_parked(both.first)
+    asked = Run(both.second, run.client, run.response)
+
+    async def fail(*arguments: Any) -> None:
+        raise StoreError("slow", "no answer")
+
+    with monkeypatch.context() as change:
+        change.setattr(type(both.second.running.engine.store._backend), "tell", fail)
+        unheard = await asked.decide()
+    assert (unheard.status, unheard.error["reason"], made) == (503, "store", [])
+    await asyncio.sleep(SHARED.store_retry)  # until then the store is not asked
+    assert (await asked.decide()).error["reason"] == "decided"
     events = await run.end()
     assert (last(events, "tool.result")["tool_result"], made) == ("paid 7", [7])
 

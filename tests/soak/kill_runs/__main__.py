@@ -1,20 +1,23 @@
-"""`make kill-runs`: servers are killed amid runs, which others go on with, and no call of a tool is made twice.
+"""`make kill-runs`: workers, servers, the store and the tools are killed amid runs, and no call is made twice.
 
     python -m tests.soak.kill_runs --runs 400 --seed 1
+    python -m tests.soak.kill_runs --runs 50 --stores redis --sync batched --faults store,tools
 
-Runs of three turns call a tool that must not be called twice and one that may be. Their server is killed (SIGKILL) at a
-random moment; a second one, which stays, goes on. The tools keep a journal.
+Runs of ten steps call tools that must not be called twice and one that may be, one or two in a step. Two servers over
+one store answer them; one has two workers. Over `memory://` it is alone. Each group of runs meets one fault, at a
+random moment: a worker or its whole server is killed, the store (Redis is killed and started again, or stopped; the
+file is locked), the tool server, or nothing. Some calls wait for a person, who decides by the server that answers. Some
+clients want a whole answer. All of them come back after a cut: for a stream by its id, for the rest by their key.
 
-The exit code is 1 if a call that is not idempotent was made twice; if its outcome is unknown though its server was not
-killed within it; if a run that the store has lacks its end, or a result that its model was told; or if it differs when
-it is followed again. With `batched` the store may not have a run whose server is killed at once: it is counted.
+The exit code is 1 if anything is wrong that `judge.py` does not excuse: a call that was made twice, one that is unknown
+though no kill fell between its record and that of its result, a run that is lost or has not one legal end. Each line
+names run, call, key and times.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import signal
 import sys
 import tempfile
@@ -23,252 +26,192 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import Any, Final
+from typing import Final
 
-from tests.integration.forked import ForkedProcess
-from tests.integration.stores.servers import RedisServer
-from tests.integration.stores.test_serve import frames, get
-from tests.integration.test_cli import environment
+from tests.soak.client import SilenceError
+from tests.soak.kill_runs.clients import RunClient
+from tests.soak.kill_runs.journal import Journal
+from tests.soak.kill_runs.judge import NEAR, Fault, FaultKind, Story, judge
+from tests.soak.kill_runs.kept import Events, events_of
+from tests.soak.kill_runs.peers import PlannedModel
+from tests.soak.kill_runs.plans import plan_of
+from tests.soak.kill_runs.scene import PATIENCE, PAUSE, Scene
 
-PATIENCE: Final = 90.0
-AT_ONCE: Final = 8
-"""Runs for each server that is killed."""
-SPAN: Final = 1.2
-"""Seconds within which it is killed; the runs take about as long."""
-TURNS: Final = 3
-PAUSE: Final = 0.03
-NEAR: Final = 0.3
-"""Seconds before a kill in which a result that was sent may not have been stored yet."""
-UNKNOWN: Final = "the outcome of this call is unknown"
-_TOOL: Final = """\
-[[tool]]
-name = "{name}"
-description = "A tool"
-parameters = {{type = "object", properties = {{n = {{type = "integer"}}}}, required = ["n"]}}
-url = "http://127.0.0.1:{port}/{name}"
-idempotent = {idempotent}
-"""
-_CONFIGURATION: Final = """\
-[server]
-port = 0
-[store]
-url = "{url}"
-sync = "{sync}"
-[[upstream]]
-name = "up"
-provider = "openai-compatible"
-base_url = "http://127.0.0.1:{port}/v1"
-[[model]]
-name = "m"
-upstream = "up"
-tools = ["*"]
-"""
+AT_ONCE: Final = 10
+"""Runs of a group."""
+_SPREAD: Final = 0.4
+"""Seconds within which the runs of a group begin."""
+_SPAN: Final = 2.4
+"""Seconds within which the fault falls; the runs take about as long."""
+_TICK: Final = 0.02
+"""Seconds between two looks at how late this process is."""
+_MOST_FAULTS: Final = 20
+"""Faults after which a store is given up."""
 
 
-class Peers:
-    """The model and the tools, on one port.
+class Groups:
+    """Groups of runs over one store.
 
     Args:
-        random: Of how long a call takes.
-    """
-
-    def __init__(self, random: Random) -> None:
-        self.journal: dict[str, list[tuple[str, float, float]]] = {}
-        """The calls of each key: the tool, and when it began and was answered; 0 if it was not."""
-        self.port = 0
-        self._random = random
-
-    async def start(self) -> asyncio.Server:
-        """Listens."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-                fields = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-                body = json.loads(await reader.readexactly(int(fields["content-length"])))
-                if "messages" in body:
-                    await self._answer(writer, body)
-                else:
-                    await self._call(writer, lines[0].split(" ")[1].strip("/"), fields["idempotency-key"])
-        except (OSError, asyncio.IncompleteReadError):
-            writer.close()
-
-    async def _call(self, writer: asyncio.StreamWriter, tool: str, key: str) -> None:
-        calls, began = self.journal.setdefault(key, []), time.monotonic()
-        calls.append((tool, began, 0.0))
-        at = len(calls) - 1
-        await asyncio.sleep(self._random.random() * 4 * PAUSE)
-        said = json.dumps({"key": key}).encode()
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(said)
-        calls[at] = tool, began, time.monotonic()
-        writer.write(head + said)
-        await writer.drain()
-
-    async def _answer(self, writer: asyncio.StreamWriter, body: dict[str, Any]) -> None:
-        turn = sum(message["role"] == "assistant" for message in body["messages"])
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
-        for word in range(4):
-            await self._say(writer, {"content": f"{turn}.{word} "})
-        for at, name in enumerate(("pay", "look") if turn < TURNS else ()):
-            function = {"name": name, "arguments": json.dumps({"n": turn})}
-            call = {"index": at, "id": f"call_{turn}{at}", "type": "function", "function": function}
-            await self._say(writer, {"tool_calls": [call]})
-        await self._say(writer, {}, "stop" if turn == TURNS else "tool_calls")
-        writer.write(b"data: [DONE]\n\n")
-        await writer.drain()
-        writer.close()
-
-    async def _say(self, writer: asyncio.StreamWriter, delta: dict[str, Any], reason: str | None = None) -> None:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason}
-        sent = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-        writer.write(b"data: %b\n\n" % json.dumps(sent).encode())
-        await writer.drain()
-        await asyncio.sleep(PAUSE)
-
-
-class KilledRuns:
-    """Runs over one store.
-
-    Args:
-        folder: For all files.
-        url: The store.
-        sync: `[store] sync`.
-        random: Of everything.
+        scene: The processes.
+        model: The model.
+        seed: Of everything random.
+        kinds: The faults, one for a group.
+        size: Runs of a group.
         tally: Counts.
+
+    Attributes:
+        faults: What is wrong, a line each.
     """
 
-    def __init__(self, folder: Path, url: str, sync: str, random: Random, tally: Counter[str]) -> None:
+    def __init__(
+        self,
+        scene: Scene,
+        model: PlannedModel,
+        seed: str,
+        kinds: Sequence[FaultKind],
+        size: int,
+        tally: Counter[str],
+    ) -> None:
         self.faults: list[str] = []
-        self._folder, self._url, self._sync, self._random, self._tally = folder, url, sync, random, tally
-        self._peers = Peers(random)
-        self._judged: set[str] = set()  # the keys of former servers
-        self._told: set[str] = set()  # the keys of results that clients have got
+        self._scene, self._model, self._seed, self._kinds, self._tally = scene, model, seed, kinds, tally
+        self._random = Random(seed)  # of faults and times alone: each run has its own
+        self._size = size
+        self._journal = Journal(scene.journal)
+        self._has_tripped = False  # the breakers may be open
 
     async def run(self, runs: int) -> None:
-        """Makes so many runs."""
-        server = await self._peers.start()
-        tools = [_TOOL.format(name=name, port=self._peers.port, idempotent=may) for name, may in _TOOLS]
-        text = _CONFIGURATION.format(url=self._url, sync=self._sync, port=self._peers.port)
-        (self._folder / "gai-fast.toml").write_text(text + "".join(tools))
-        with (self._folder / "log").open("wb") as log:
-            async with self._server(log.fileno()) as stays:
-                host = await _address(stays)
-                while runs > 0 and not self.faults:
-                    await self._round(min(runs, AT_ONCE), host, log.fileno())
-                    runs -= AT_ONCE
-        said = (self._folder / "log").read_text(errors="replace")
-        if "bug" in said or "Traceback" in said:
-            self.faults.append(said[-3000:])
-        server.close()
+        """Makes so many runs. Each fault comes as often as every other."""
+        kinds: list[FaultKind] = []
+        while runs > 0 and len(self.faults) < _MOST_FAULTS:
+            if not kinds:
+                kinds = self._random.sample(self._kinds, len(self._kinds))
+            await self._group(min(runs, self._size), kinds.pop())
+            runs -= self._size
+        self._judge_keys()
 
-    def _server(self, log: int) -> ForkedProcess:
-        return ForkedProcess(("serve",), self._folder, environment(), PATIENCE, log)
+    async def _group(self, runs: int, kind: FaultKind) -> None:
+        scene, random = self._scene, self._random
+        if self._has_tripped:
+            await scene.renew()
+        await scene.until_well()
+        clients = []
+        for _ in range(runs):
+            tag = f"{scene.store}-{scene.sync}-{self._tally['runs']}"
+            own = Random(f"{self._seed} {tag}")
+            plan = plan_of(own, tag)
+            self._tally["runs"] += 1
+            self._tally[f"runs: {kind}"] += 1
+            self._model.plans[plan.tag] = plan
+            clients.append(RunClient(plan, scene.host, own, is_kept=scene.store != "memory"))
+        lag = asyncio.create_task(_longest_lag())
+        running = [asyncio.create_task(self._ended(client, random.uniform(0, _SPREAD))) for client in clients]
+        await asyncio.sleep(random.uniform(0, _SPAN))
+        fault = await scene.strike(kind)
+        await asyncio.gather(*running)
+        lag.cancel()
+        fault = fault._replace(near=NEAR + await lag)
+        self._journal.read()
+        for client in clients:
+            await self._judge(client, fault)
+        self._has_tripped = kind == "tools"
 
-    async def _round(self, runs: int, host: str, log: int) -> None:
-        async with self._server(log) as killed:
-            own = await _address(killed)
-            body = json.dumps({"model": "m", "query": "q"}).encode()
-            answers = await asyncio.gather(*(get(own, "/api/v1/streams", body) for _ in range(runs)))
-            await asyncio.sleep(self._random.random() * SPAN)
-            killed.kill()
-            at = time.monotonic()
-            await killed.wait()
-        names = [json.loads(answer.partition(b"\r\n\r\n")[2])["id"] for answer in answers]
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*(self._judge(host, name) for name in names))
-        judged, self._judged = self._judged, {*self._peers.journal}
-        for key in self._judged - judged:
-            tool, _, answered = self._peers.journal[key][0]
-            if tool == "pay" and 0 < answered < at - NEAR and key not in self._told:
-                self.faults.append(f"{key} was paid {at - answered:.1f} s before the kill, and nobody was told")
+    async def _ended(self, client: RunClient, delay: float) -> None:
+        await asyncio.sleep(delay)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await client.run()
+        except (TimeoutError, SilenceError) as problem:
+            events = [*client.told.events.values()]
+            answers = client.told.answers[-5:]
+            text = f"({client.told.stream_id}) it has no end: {problem!r}, decisions {answers}, behind {events[-1:]}"
+            client.told.faults.append(text)
 
-    async def _judge(self, host: str, name: str) -> None:
-        self._tally["runs"] += 1
-        answer = await get(host, f"/api/v1/streams/{name}")
-        if b" 404 " in answer[:20]:
-            self._tally["never stored"] += 1
-            return
-        events = [event for _, event in frames(answer)]
-        if frames(await get(host, f"/api/v1/streams/{name}")) != frames(answer):
-            self.faults.append(f"{name}: it differs when it is followed again")
-        kinds = Counter(event["type"] for event in events)
-        self._tally["taken over"] += bool(kinds["stream.gap"])
-        self._tally["turns that were void"] += kinds["step.reset"]
-        if not events or kinds["finish"] != 1 or events[-2]["finish_reason"] != "stop":
-            self.faults.append(f"{name}: {[event for event in events if event['type'] in ('error', 'finish')]}")
-            return
-        for event in events:
-            if event["type"] == "tool.result" and event["call_id"].endswith("0"):
-                self._judge_call(name, event)
+    async def _judge(self, client: RunClient, fault: Fault) -> None:
+        plan, told = client.plan, client.told
+        calls = {place: calls for place, calls in self._journal.calls.items() if place.tag == plan.tag}
+        story = Story(plan, fault, told, self._model.asked.get(plan.tag, []), calls, tally=self._tally)
+        if told.ends and told.ends[0] == "finish":
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    first, second = await client.kept(), await client.kept()
+                story.events = events_of(first)
+                again = events_of(second)
+                story.is_same = again == story.events
+                story.where = "" if story.is_same else _difference(story.events, again)
+            except (TimeoutError, SilenceError) as problem:
+                told.faults.append(f"({told.stream_id}) it cannot be had again: {problem!r}")
+        self._tally["cuts"] += told.cuts
+        self.faults += judge(story)
 
-    def _judge_call(self, name: str, event: dict[str, Any]) -> None:
-        result = event["tool_result"]
-        if event.get("is_error"):
-            self._tally["unknown"] += result == UNKNOWN
-            if result != UNKNOWN:
-                self.faults.append(f"{name}: {result}")
-            return
-        self._tally["paid"] += 1
-        self._told.add(result["key"])
-        if len(self._peers.journal[result["key"]]) != 1:
-            self.faults.append(f"{name}: {result} was paid {self._peers.journal[result['key']]}")
-
-    def judge_journal(self) -> None:
-        """Looks for calls that were made twice."""
-        for key, calls in self._peers.journal.items():
-            if calls[0][0] == "pay" and len(calls) > 1:
-                self.faults.append(f"{key} was paid {len(calls)} times")
-            elif len(calls) > 1:
-                self._tally["looked again"] += 1
+    def _judge_keys(self) -> None:
+        keys: dict[str, set[object]] = {}
+        for place, calls in self._journal.calls.items():
+            for call in calls:
+                keys.setdefault(call.key, set()).add(place)
+        self.faults += [f"the key {key} has several calls: {places}" for key, places in keys.items() if len(places) > 1]
 
 
-_TOOLS: Final = (("pay", "false"), ("look", "true"))
+def _difference(first: Events, second: Events) -> str:
+    at = next((at for at, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), -1)
+    return f"{len(first)} and {len(second)} events, at {at}: {first[at : at + 2]}, {second[at : at + 2]}"
 
 
-async def _address(process: ForkedProcess) -> str:
-    async with asyncio.timeout(PATIENCE):
-        shown = (await process.stdout.readuntil(b"\nmodels: ")).decode()
-    return shown.splitlines()[0].rpartition(" ")[2]
+async def _longest_lag() -> float:
+    """Returns, once it is cancelled, by how many seconds this process was late at most: others are as late."""
+    longest = 0.0
+    while True:
+        began = time.monotonic()
+        try:
+            await asyncio.sleep(_TICK)
+        except asyncio.CancelledError:
+            return longest
+        longest = max(longest, time.monotonic() - began - _TICK)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the soak; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="kill-runs", description="Servers are killed amid runs.")
+    parser = argparse.ArgumentParser(prog="kill-runs", description="Processes are killed amid runs.")
     parser.add_argument("--runs", type=int, default=400, help="how many (default: 400)")
-    parser.add_argument("--stores", default="sqlite,redis", help="of which kind (default: both)")
+    parser.add_argument("--stores", default="memory,sqlite,redis", help="of which kind (default: all)")
     parser.add_argument("--sync", default="before_send,batched", help="`[store] sync` (default: both)")
+    parser.add_argument("--faults", default="", help="which: none,worker,server,store,tools (default: all)")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, help=f"runs for a fault (default: {AT_ONCE})")
+    parser.add_argument("--logs", help="a folder for what the servers log where something is wrong")
     parser.add_argument("--seed", type=int, help="of everything random (default: a new one)")
     options = parser.parse_args(arguments)
     if options.seed is None:
         options.seed = SystemRandom().randrange(1_000_000)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its servers end with it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its processes end with it
     return asyncio.run(_soak(options))
 
 
 async def _soak(options: argparse.Namespace) -> int:
-    cases = [(store, sync) for store in options.stores.split(",") for sync in options.sync.split(",")]
-    random, faults = Random(options.seed), 0
-    for store, sync in cases:
-        began, tally = time.monotonic(), Counter[str]()
+    syncs = options.sync.split(",")
+    cases = [
+        (store, sync) for store in options.stores.split(",") for sync in syncs if store != "memory" or sync == syncs[0]
+    ]
+    faults = 0
+    for number, (store, sync) in enumerate(cases):
+        seed, began, tally = f"{options.seed} {store} {sync}", time.monotonic(), Counter[str]()
+        runs = options.runs // len(cases) + (number < options.runs % len(cases))
+        model = PlannedModel(PAUSE)
+        await model.start()
         with tempfile.TemporaryDirectory(prefix="gai-fast-runs-") as name:
-            redis = RedisServer(Path(name)) if store == "redis" else None
-            if redis is not None:
-                redis.start()
-            url = f"sqlite:///{name}/store.db" if redis is None else redis.url
-            runs = KilledRuns(Path(name), url, sync, random, tally)
-            try:
-                await runs.run(options.runs // len(cases))
-            finally:
-                if redis is not None:
-                    redis.kill()
-        runs.judge_journal()
-        faults += len(runs.faults)
+            scene = Scene(Path(name), store, sync, model.port, Random(seed))
+            kinds = [kind for kind in scene.kinds if not options.faults or kind in options.faults.split(",")]
+            groups = Groups(scene, model, seed, kinds, options.at_once, tally)
+            async with scene:
+                await groups.run(runs)
+            said = scene.log
+            if groups.faults and options.logs:
+                Path(options.logs, f"{store}-{sync}-{options.seed}.log").write_text(said)
+        model.stop()
+        if "bug" in said or "Traceback" in said:
+            groups.faults.append(said[-3000:])
+        faults += len(groups.faults)
         text = f"{store}, {sync}, seed {options.seed}: {time.monotonic() - began:.0f} s, {dict(sorted(tally.items()))}"
-        print(text, *runs.faults[:10], sep="\n  ", flush=True)
+        print(text, *groups.faults[:_MOST_FAULTS], sep="\n  ", flush=True)
     print(f"faults: {faults}")
     return 1 if faults else 0
 
