@@ -438,5 +438,9 @@ class Limits:
     """Records that list the approvals that nobody has decided: 1,000 each, so one for every run that may wait, and
     more than ten thousand in all."""
 
+    approval_look: float = 15.0
+    """Seconds between two looks at the approvals that runs here wait for: as long a lost decision keeps its run
+    waiting. A thousand of them are as many reads of the store, one after the other."""
+
 
 LIMITS: Final = Limits()

@@ -17,10 +17,11 @@ from gai_fast.model.figures import StreamMetrics
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import GuardSettings, KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.runs import run_waits, waiting_runs
+from gai_fast.net.runs import approval_watch, run_waits, waiting_runs
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_approvals import RunApprovals
 from gai_fast.net.runs.run_records import RUNS
+from gai_fast.net.stream import deciding
 from gai_fast.net.stream.takeover import KeyHome
 from gai_fast.server.serving import start
 from gai_fast.stores.backend import StoreError
@@ -167,6 +168,26 @@ async def test_a_whole_answer_waits_without_a_session(net: Net, route: str, has_
 def free() -> str:
     """Waits for nobody."""
     return "free"
+
+
+@pytest.mark.parametrize("is_parked", [True, False])
+@on_uvloop
+async def test_a_decision_whose_message_is_lost_is_found(
+    net: Net, monkeypatch: pytest.MonkeyPatch, is_parked: bool
+) -> None:
+    monkeypatch.setattr(approval_watch, "LIMITS", replace(LIMITS, approval_look=0.05))
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    size = 1 if is_parked else LIMITS.parked_request  # this one waits in its session
+    run = await Run.begun(gateway, {**M, "query": "q" * size})
+    await until(lambda: (run.stream_id in gateway.running.engine.waiting) is is_parked)
+
+    async def lost(*_: object) -> None:
+        """Tells nobody."""
+
+    monkeypatch.setattr(deciding, "_tell", lost)
+    assert (await run.decide()).status == 200
+    await run.end()
+    assert made == [7]
 
 
 @on_uvloop

@@ -7,6 +7,7 @@ Owns the tasks and timers of calls that wait for a person. It must not know what
 3. What cannot be kept is denied: the store fails, too many runs wait, or this one is too large.
 4. If the store fails at a decision, the call goes on waiting: the decision is read again, and at the end of its time
    the call is denied.
+5. A decision whose message is lost is found by a look (`approval_watch.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import RunSettings
 from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.runs.approval_watch import ApprovalWatch
 from gai_fast.net.runs.run_records import ENDED, ApprovalDecision, AskedApproval, LostRun, RunRecords
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.timers import Timer, Timers
@@ -47,6 +49,7 @@ class ApprovalDesk:
 
     Attributes:
         settings: `[runs]`.
+        watch: Looks at the approvals that are waited for.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ApprovalDesk:
         self.timers = timers
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
+        self.watch = ApprovalWatch(records, timers, self.start)
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Starts work on what is kept of a run."""
@@ -217,6 +221,7 @@ class RunApprovals:
     def _wait(self, waiting: _Waiting) -> None:
         ends = self._desk.timers.clock() + (waiting.asked.expires - now_ms()) / _MS
         waiting.timer = self._desk.timers.schedule(ends, partial(self._expire, waiting.asked.id))
+        self._desk.watch.add(waiting.asked.id, self)
 
     def leave(self) -> None:
         """Ends the waits. The approvals stay listed, for the run's next worker."""
@@ -302,4 +307,5 @@ class RunApprovals:
         waiting = self._waiting.pop(approval_id, None)
         if waiting is not None and waiting.timer is not None:
             waiting.timer.cancel()
+            self._desk.watch.remove(approval_id, self)
         return waiting

@@ -391,6 +391,15 @@ class RunRecords:
         """
         return await self._find(approval_id, is_left=False)
 
+    async def is_decided(self, approval_id: str) -> bool:
+        """Returns whether an approval is decided; false if there is none.
+
+        Raises:
+            StoreError: As `asked`.
+        """
+        raw = await self._records.get(APPROVALS, approval_id)
+        return raw is not None and _read_approval(raw).decision is not None
+
     async def _find(self, approval_id: str, *, is_left: bool) -> tuple[AskedApproval, ApprovalDecision | None] | None:
         raw = None if "/" in approval_id else await self._records.get(APPROVALS, approval_id)
         if raw is None:

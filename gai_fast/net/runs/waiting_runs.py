@@ -43,14 +43,25 @@ class _WaitingRun:
     Args:
         log: Its log.
         desk: Has its approvals, and what is kept of it.
+        approvals: The ids of its open approvals.
         told: What its end says.
+        wake: Makes a run go on, by its stream.
     """
 
-    __slots__ = ("_told", "desk", "log", "timer", "waking")
+    __slots__ = ("_told", "_wake", "approvals", "desk", "log", "timer", "waking")
 
-    def __init__(self, log: StreamLog, desk: ApprovalDesk, told: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        log: StreamLog,
+        desk: ApprovalDesk,
+        approvals: tuple[str, ...],
+        told: dict[str, Any],
+        wake: Callable[[str], None],
+    ) -> None:
         self.log = log
         self.desk = desk
+        self.approvals = approvals
+        self._wake = wake
         self._told = encode_json(told)  # a third of its memory
         self.timer: Timer | None = None
         self.waking: asyncio.Task[None] | None = None
@@ -60,6 +71,10 @@ class _WaitingRun:
         """What its end says."""
         told: dict[str, Any] = parse_exact(self._told.decode())
         return told
+
+    def hear(self, approval_id: str) -> None:
+        """Goes on; as `approval_watch.Waits`."""
+        self._wake(self.log.header.stream_id)
 
 
 class WaitingRuns:
@@ -92,7 +107,9 @@ class WaitingRuns:
             told: What its end says if it does not go on; as `run_end.told_of`.
         """
         stream_id = log.header.stream_id
-        self._runs[stream_id] = waiting = _WaitingRun(log, desk, told)
+        self._runs[stream_id] = waiting = _WaitingRun(log, desk, (*approvals,), told, self.wake)
+        for approval_id in waiting.approvals:
+            desk.watch.add(approval_id, waiting)
         ends = self._timers.clock() + (min(approvals.values()) - now_ms()) / _MS
         waiting.timer = self._timers.schedule(ends, partial(self.wake, stream_id))
         self._tallies.waiting += 1
@@ -110,6 +127,8 @@ class WaitingRuns:
         if waiting is None:
             return None
         self._tallies.waiting -= 1
+        for approval_id in waiting.approvals:
+            waiting.desk.watch.remove(approval_id, waiting)
         if waiting.timer is not None:
             waiting.timer.cancel()
         if waiting.waking is not None:
