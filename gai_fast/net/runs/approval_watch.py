@@ -68,7 +68,7 @@ class ApprovalWatch:
     async def _look(self) -> None:
         try:
             for approval_id in [*self._waits]:
-                if approval_id in self._waits and await self._records.is_decided(approval_id):
+                if approval_id in self._waits and await self._is_decided(approval_id):
                     waits = self._waits.get(approval_id)
                     if waits is not None:
                         waits.hear(approval_id)
@@ -77,3 +77,11 @@ class ApprovalWatch:
         finally:
             self._is_looking = False
             self._look_later()
+
+    async def _is_decided(self, approval_id: str) -> bool:
+        try:
+            return await self._records.is_decided(approval_id)
+        except StoreError as problem:
+            if problem.fault in ("damaged", "sealed"):  # it stays so, and must not hide the others
+                return False
+            raise

@@ -14,10 +14,11 @@ from tests.unit.net.fakes import FakeTime
 
 
 class Records:
-    """Approvals: whether each is decided. The store fails while `is_out`."""
+    """Approvals: whether each is decided, and which are damaged. The store fails while `is_out`."""
 
     def __init__(self) -> None:
         self.decided: set[str] = set()
+        self.damaged: set[str] = set()
         self.read: list[str] = []
         self.is_out = False
 
@@ -25,6 +26,8 @@ class Records:
         self.read.append(approval_id)
         if self.is_out:
             raise StoreError("unreachable", "a test")
+        if approval_id in self.damaged:
+            raise StoreError("damaged", "a test")
         return approval_id in self.decided
 
 
@@ -94,6 +97,14 @@ async def test_a_store_that_fails_is_asked_again_at_the_next_look(scene: Scene) 
     scene.records.is_out = False
     assert await scene.looked() == ["a-1", "a-2"]
     assert run.heard == ["a-1"]
+
+
+async def test_a_damaged_approval_hides_no_other_one(scene: Scene) -> None:
+    run = Run(scene.watch, "a-1", "a-2")
+    scene.records.damaged.add("a-1")
+    scene.records.decided.add("a-2")
+    assert await scene.looked() == ["a-1", "a-2"]
+    assert run.heard == ["a-2"]
 
 
 async def test_whoever_waits_last_hears_of_it(scene: Scene) -> None:
