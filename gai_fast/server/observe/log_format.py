@@ -72,11 +72,13 @@ class Entry:
             return
         known = _LIKE.get(logger.name)
         if known is None:
-            made = logging.makeLogRecord({"name": logger.name, "levelno": logging.INFO, "levelname": "INFO"})
+            level = {"levelno": logging.INFO, "levelname": logging.getLevelName(logging.INFO)}  # a program may name it
+            made = logging.makeLogRecord({"name": logger.name, **level})
             known = _LIKE[logger.name] = made.__dict__
         now = time.time()
         record = logging.LogRecord.__new__(logging.LogRecord)
         record.__dict__.update(known, msg=self, created=now, msecs=now % 1.0 // _MS, process=os.getpid())
+        record.relativeCreated += (now - known["created"]) / _MS
         logger.handle(record)
 
 

@@ -7,6 +7,7 @@ import logging
 import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def test_an_entry_is_a_record_like_others(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.INFO, logger.name)
     logger.info("another")
     Entry({"msg": "one"}, lambda: "100 %").log(logger)
+    time.sleep(0.002)
     Entry({"msg": "two"}, lambda: "200 %").log(logger)
     other, *own = caplog.records
     assert [record.getMessage() for record in own] == ["100 %", "200 %"]
@@ -63,10 +65,22 @@ def test_an_entry_is_a_record_like_others(caplog: pytest.LogCaptureFixture) -> N
         assert record.__dict__.keys() - {"message"} == other.__dict__.keys() - {"message"}
         assert (record.levelname, record.process, record.threadName) == ("INFO", other.process, other.threadName)
         assert 0 <= record.created - other.created < 60
+        since = (record.created - other.created) * 1000
+        assert record.relativeCreated - other.relativeCreated == pytest.approx(since, abs=0.1)
     logger.disabled = True
     Entry({"msg": "three"}, lambda: "").log(logger)
     logger.disabled = False
     assert len(caplog.records) == 3
+
+
+def test_an_entry_has_the_program_s_own_name_of_its_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gai_fast.of_named_levels")
+    logging.addLevelName(logging.INFO, "note")
+    try:
+        Entry({"msg": "one"}, lambda: "1").log(logging.getLogger("gai_fast.of_named_levels"))
+    finally:
+        logging.addLevelName(logging.INFO, "INFO")
+    assert [record.levelname for record in caplog.records] == ["note"]
 
 
 class Marked(logging.LogRecord):
