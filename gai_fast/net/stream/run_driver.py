@@ -715,9 +715,9 @@ class RunDriver(StreamRun):
         self._has_succeeded(task)
 
     def _gone_on(self, task: asyncio.Task[KeptTurns]) -> None:
-        self._goes_on = None
         if not self._is_over and not task.cancelled():
             self._session.guarded(partial(self._go_on, task))
+        self._goes_on = None  # not before: `stop` asks whether the record is read
 
     def _go_on(self, task: asyncio.Task[KeptTurns]) -> None:
         """Goes on with the run of a worker that is gone, or with one that has waited."""
