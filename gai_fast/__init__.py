@@ -7,7 +7,6 @@ that is built from them. Everything named here is public; everything else may ch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gai_fast.core.collector import collect
 from gai_fast.core.result import Result
 from gai_fast.kernels import (
     IMPLEMENTATION,
@@ -21,7 +20,7 @@ from gai_fast.kernels import (
     encode_ndjson,
     encode_sse,
 )
-from gai_fast.library.collecting import acollect
+from gai_fast.library.collecting import acollect, collect
 from gai_fast.library.decoding import adecode, decode, read_events
 from gai_fast.model.errors import (
     ContentFiltered,

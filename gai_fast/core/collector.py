@@ -6,7 +6,7 @@ and refuses the result alone. Both accept any mapping as an event: programs make
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -458,25 +458,6 @@ def _text(event: Mapping[str, Any], key: str, *, may_lack_it: bool = True) -> st
     if not isinstance(text, str):
         raise TypeError
     return text
-
-
-def collect(events: Iterable[Event]) -> Result:
-    """Collects the events of one stream.
-
-    Example:
-        >>> collect([{"type": "start", "provider": "demo"}, {"type": "text.delta", "text": "Hi"}]).text
-        'Hi'
-
-    Raises:
-        Error: The answer has more than `limits.collected` characters.
-        ValueError: A member of an event is missing, or has another type than in docs/events.md. The text names the
-            event and the member.
-    """
-    collector = Collector()
-    given: Iterable[Any] = events
-    for number, event in enumerate(given, 1):
-        collect_one(collector, event, number)
-    return collector.result()
 
 
 def collect_one(collector: Collector, event: Any, number: int) -> None:

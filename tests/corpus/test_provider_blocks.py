@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.collector import collect
 from gai_fast.core.requests.reading import parse_request
+from gai_fast.library.collecting import collect
 from gai_fast.library.decoding import decode
 from gai_fast.providers import get_provider
 from gai_fast.providers.requests.target import Target as Wanted

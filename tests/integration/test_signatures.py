@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from gai_fast.core.collector import collect
+from gai_fast.library.collecting import collect
 from gai_fast.model.events import Event
 from gai_fast.server.serving import start
 from tests.integration import test_anthropic_sdk, test_openai_sdk

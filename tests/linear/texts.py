@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gai_fast.core.collector import collect
 from gai_fast.core.json.object_scan import ObjectScan
 from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.reading import parse_object, parse_request
@@ -34,6 +33,7 @@ from gai_fast.kernels import (
     last_seq,
     parse_exact,
 )
+from gai_fast.library.collecting import collect
 from gai_fast.model.errors import Error
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.upstream_errors import for_client

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.core.collector import Collector, ReadCollector, collect
+from gai_fast.core.collector import Collector, ReadCollector
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.core.result import Result, ToolCallResult
 from gai_fast.kernels import NDJSONEncoder, encode_json
+from gai_fast.library.collecting import collect
 from gai_fast.model import errors
 from gai_fast.model.events import Event, JSONText
 from gai_fast.model.request import AssistantMessage, ReasoningPart, ToolCallPart

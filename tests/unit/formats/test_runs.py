@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.collector import collect
 from gai_fast.formats import FORMATS, Format, get_format
+from gai_fast.library.collecting import collect
 from gai_fast.model.events import Event
 from tests.legal import check_legal
 from tests.unit.formats.run_events import ASKS, CLIENT_CALLS, GATEWAY_CALLS, RUN_EVENTS, TEXT, VOIDED

@@ -7,8 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.core.collector import collect
-from gai_fast.library.collecting import acollect
+from gai_fast.library.collecting import acollect, collect
 from gai_fast.model.events import Event
 
 EVENTS: list[Any] = [

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.collector import collect
 from gai_fast.core.requests.reading import parse_request
+from gai_fast.library.collecting import collect
 from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error, InvalidRequest, Malformed, Unsupported
 from gai_fast.model.events import Event

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.collector import collect
+from gai_fast.library.collecting import collect
 from gai_fast.model.errors import Error
 from gai_fast.providers import get_provider
 from tests.unit.providers.answer_reading import between, body, chunk, read

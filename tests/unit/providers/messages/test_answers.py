@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.collector import collect
+from gai_fast.library.collecting import collect
 from gai_fast.model.errors import Error, Malformed
 from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
