@@ -205,6 +205,7 @@ async def _soak(options: argparse.Namespace) -> int:
                 await groups.run(runs)
             said = scene.log
             if groups.faults and options.logs:
+                Path(options.logs).mkdir(parents=True, exist_ok=True)
                 Path(options.logs, f"{store}-{sync}-{options.seed}.log").write_text(said)
         model.stop()
         if "bug" in said or "Traceback" in said:
