@@ -316,6 +316,21 @@ def test_a_stream_is_lost_only_if_it_was_killed_as_it_began(
     assert "is lost" in judge(found)[0]
 
 
+@pytest.mark.parametrize(("kill", "is_excused"), [(1.1, True), (1.4, False)])
+def test_of_a_stream_that_was_killed_as_it_began_its_key_and_its_end_may_be_told(
+    kill: float, *, is_excused: bool
+) -> None:
+    """It is unknown, and its key is still taken; or a worker that had heard of it says that it is lost."""
+    asked, told = story("server", kill), story("server", kill)
+    asked.told.lost += [0.9, 0.0]
+    is_lost(told)
+    told.told.ends, told.told.known = ["worker_lost"], 0.9
+    for found in (asked, told):
+        found.fault = found.fault._replace(sync="batched")
+        assert (judge(found) == []) is is_excused
+        assert found.tally["never stored"] == (1 if is_excused or found is asked else 0)
+
+
 def test_the_journal_outlives_its_writer(tmp_path: Path) -> None:
     """What is written behind a reading is read by the next one, and half a line once it is whole."""
     path = tmp_path / "journal"

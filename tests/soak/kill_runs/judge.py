@@ -8,7 +8,7 @@ A fault is known by its kind and its times. What it excuses, and nothing else:
    if the run was taken over. An idempotent call may be made again under the same condition, or if its turn was cut.
    What a killed worker has sent to the tool server may come within `NEAR`. A stream that its client has heard of less
    than `NEAR` before the kill may be unknown, unless its model had been asked (with `batched`: longer than `NEAR` ago);
-   its client asks again, with another key if it is told to.
+   its client asks again, with another key if it is told to. Or the client hears `worker_lost`, and nothing is stored.
 2. The same, over `memory://`: the run may end with `worker_lost`, or be unknown, also behind its end. No call is made
    again.
 3. `store` (Redis killed and started again, or stopped; the file locked): a call that is not idempotent may not have
@@ -182,9 +182,11 @@ class _Judge:
 
     def _judge_told(self) -> None:
         told = self._told
-        for known in told.lost:
+        is_one = told.lost[1:] == [0.0] and told.lost[0] > 0.0  # its key was still taken: 404, then 409
+        lost = told.lost[:1] if is_one else told.lost
+        for known in lost:
             self._story.tally["never stored"] += 1
-            if not self._may_be_lost(known) or len(told.lost) > 1:
+            if not self._may_be_lost(known) or len(lost) > 1:
                 asked = [(each.step, round(each.came, 3)) for each in self._asked[:2]]
                 self._problems.append(
                     f"{self._plan.tag}: the stream that was known at {known:.3f} is lost, asked {asked}"
@@ -215,8 +217,9 @@ class _Judge:
                 self._problems.append(f"{self._plan.tag} ({told.stream_id}): {text}")
             return True
         gone = (*_LOST_ENDS, "finish") if not events else _LOST_ENDS
-        if self._story.is_killed and not self._story.is_kept and told.ends and told.ends[0] in gone:
-            self._story.tally["lost with its worker"] += 1
+        may_be_gone = not self._story.is_kept or (not events and self._may_be_lost(told.known))
+        if self._story.is_killed and may_be_gone and told.ends and told.ends[0] in gone:
+            self._story.tally["lost with its worker" if not self._story.is_kept else "never stored"] += 1
             return False
         ends = [dict(event) for event in events if event["type"] in ("finish", "error", "done")]
         self._problems.append(f"{self._plan.tag} ({told.stream_id}): client's ends {told.ends}, the log's {ends}")
