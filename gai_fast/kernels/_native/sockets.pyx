@@ -93,7 +93,7 @@ cdef class SocketSet:
 
     def __init__(self, loop):
         if self._loop is not None:
-            raise TypeError("a SocketSet cannot be made anew")
+            raise TypeError("a SocketSet cannot be made again")
         self._loop = loop
         self._others = pure.SocketSet(loop)
         self._watched_by_others = self._others._callbacks

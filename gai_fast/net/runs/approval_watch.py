@@ -19,7 +19,7 @@ from gai_fast.stores.backend import StoreError
 
 
 class Waits(Protocol):
-    """Who waits for an approval."""
+    """A run that waits for an approval."""
 
     def hear(self, approval_id: str) -> None:
         """Learns that an approval was decided."""
@@ -45,12 +45,12 @@ class ApprovalWatch:
         self._is_looking = False
 
     def add(self, approval_id: str, waits: Waits) -> None:
-        """Begins to look at an approval, in the place of who has waited for it before."""
+        """Begins to look at an approval. The run replaces the one that has waited for it before."""
         self._waits[approval_id] = waits
         self._look_later()
 
     def remove(self, approval_id: str, waits: Waits) -> None:
-        """Ends to look at an approval, unless another one waits for it by now."""
+        """Stops looking at an approval, unless another run waits for it by now."""
         if self._waits.get(approval_id) is waits:
             del self._waits[approval_id]
         if not self._waits and self._timer is not None:

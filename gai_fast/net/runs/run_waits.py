@@ -123,5 +123,5 @@ async def park(
 
 
 async def known(value: bool) -> bool:
-    """Returns what is known already, to one who awaits it."""
+    """Returns a value that is known already, for callers that await it."""
     return value

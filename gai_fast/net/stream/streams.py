@@ -857,7 +857,7 @@ class Engine(EngineCallbacks):
             self.run_tools.desk.start(self.store.let_go(logs))
 
     def _refuse_whole(self, logs: Sequence[StreamLog]) -> None:
-        """Responds to who waits for whole answers that go on elsewhere."""
+        """Responds to clients that wait for whole answers that go on elsewhere."""
         for log in logs:
             self.durable.refuse_whole(log, _stopped())
 
