@@ -15,7 +15,7 @@ from gai_fast.stores.backend import StoreError
 from tests.integration.gateway import QUERY, Gateway, Net, on_uvloop
 from tests.integration.test_run_approvals import KEYS, made, pay
 from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
-from tests.integration.test_waiting_runs import AS_ALICE, is_listed
+from tests.integration.test_waiting_runs import AS_ADMIN, AS_ALICE, is_listed
 from tests.integration.test_waiting_runs import parked as has_parked
 from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of
 from tests.waiting import until, until_answered
@@ -84,8 +84,10 @@ async def test_the_approvals_of_a_whole_answer_go_with_its_end(
     body = {**QUERY, "model": "m", "stream": False, "approvals": "ask"}
     client.request("POST", "/api/v1/stream", body, {**AS_ALICE, "idempotency-key": "once"})
     await until_answered(partial(is_listed, second, 2))
-    [stream_id] = first.running.engine.streams
-    await until_answered(partial(is_kept, second, stream_id))
+    rows = (await second.ask("GET", "/admin/v1/approvals", None, AS_ADMIN)).json["data"]
+    [stream_id] = {row["stream_id"] for row in rows}
+    await until(lambda: stream_id in first.running.engine.waiting)
+    assert await is_kept(second, stream_id)
     takes_all_for_gone(second)
     answer = await second.ask("DELETE", f"/api/v1/streams/{stream_id}", None, AS_ALICE)
     assert answer.json["state"] == "cancelled"
