@@ -278,17 +278,18 @@ class Measuring:
         return drive(self._load, options)
 
 
-def drive(load: str, options: dict[str, Any]) -> Sample:
+def drive(load: str, options: dict[str, Any], *, priority: int = 0) -> Sample:
     """Runs the client.
 
     Args:
         load: Its program.
         options: Its options, without `limit`.
+        priority: As for `pinned`.
 
     Raises:
         Fault: It fails, or does not end.
     """
-    command = pinned([load, *assigned({**options, "limit": LIMIT_SECONDS})], relay=False)
+    command = pinned([load, *assigned({**options, "limit": LIMIT_SECONDS})], relay=False, priority=priority)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT_SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -7,6 +7,7 @@ machine where wall time does not. Knows no scenario.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import random
@@ -35,10 +36,19 @@ def cores() -> tuple[int, int] | None:
     return (usable[0], usable[-1]) if len(usable) > 1 and shutil.which("taskset") else None
 
 
-def pinned(command: Sequence[str], *, relay: bool) -> list[str]:
-    """A command on its core."""
+def pinned(command: Sequence[str], *, relay: bool, priority: int = 0) -> list[str]:
+    """A command on its core; with a priority, ahead of all that has a lower one or none, where that is allowed."""
     pair = cores()
-    return [*(("taskset", "-c", str(pair[0 if relay else 1])) if pair else ()), *command]
+    ahead = ("chrt", "--fifo", str(priority)) if priority and may_go_ahead() else ()
+    return [*ahead, *(("taskset", "-c", str(pair[0 if relay else 1])) if pair else ()), *command]
+
+
+@functools.cache
+def may_go_ahead() -> bool:
+    """Whether processes may have a real-time priority (`SCHED_FIFO`): root's may, elsewhere than in some containers."""
+    if shutil.which("chrt") is None:
+        return False
+    return not subprocess.run(["chrt", "--fifo", "1", "true"], capture_output=True, check=False).returncode
 
 
 PORTS: Final = itertools.cycle(random.sample(range(10_000, 30_000), 10_000))

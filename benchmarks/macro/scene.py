@@ -9,7 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from benchmarks.macro.environments import ROOT
 from benchmarks.macro.measuring import LIMIT_SECONDS
@@ -26,6 +26,9 @@ class Scene:
         folder: An empty folder for files of this run.
         stack: Ends what is started.
     """
+
+    priority: ClassVar[int] = 0
+    """That of its processes, as for `pinned`."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
@@ -58,7 +61,8 @@ class Scene:
         """Starts a process, and returns it when it listens."""
         environment = {"PYTHONPATH": str(ROOT), "GAI_FAST_REQUIRE_EXTENSIONS": "1"}
         log = self.folder / f"{name}.log"
-        process = Process(name, pinned(command, relay=relay), log, environment, self.folder)
+        placed = pinned(command, relay=relay, priority=self.priority)
+        process = Process(name, placed, log, environment, self.folder)
         self._stack.callback(process.stop)
         process.wait_until_it_listens(port, LIMIT_SECONDS)
         return process
