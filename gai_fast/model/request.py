@@ -6,6 +6,7 @@ decides what that provider supports. `core/requests/reading.py` parses requests:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -196,6 +197,18 @@ class Tool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     parameters: _JSONObject = field(default_factory=lambda: _ANY_OBJECT)
     strict: bool | UnsetType = UNSET
     cache: bool | CacheMark | UnsetType = UNSET
+
+
+class SharedTools(list[Tool]):
+    """Tools that several requests have. Nobody changes it.
+
+    Attributes:
+        written: How providers write requests with them; `providers/chat/template.py` has the keys.
+    """
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        super().__init__(tools)
+        self.written: dict[Any, Any] = {}
 
 
 class NamedTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,6 +27,7 @@ from gai_fast.model.request import (
     ProviderBlockPart,
     ReasoningPart,
     Request,
+    SharedTools,
     TextPart,
     Tool,
     ToolCallPart,
@@ -51,7 +52,8 @@ def with_tools(request: Request, tools: Sequence[Tool]) -> Request:
     messages = [*request.messages]
     if request.query is not UNSET:
         messages.append(UserMessage(content=request.query))
-    return msgspec.structs.replace(request, messages=messages, query=UNSET, tools=[*request.tools, *tools])
+    known = tools if isinstance(tools, SharedTools) and not request.tools else SharedTools([*request.tools, *tools])
+    return msgspec.structs.replace(request, messages=messages, query=UNSET, tools=known)
 
 
 def next_request(request: Request, said: Sequence[Message], *, without_tools: bool) -> Request:

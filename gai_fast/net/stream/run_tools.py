@@ -15,15 +15,14 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.reading import characters
 from gai_fast.core.run import RunLimits
-from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
-from gai_fast.model.request import Request, Tool
+from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, KeySettings, ModelSettings, Settings
 from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, no_such_tool
 from gai_fast.net.attempts.records import RunRecord
@@ -36,6 +35,7 @@ from gai_fast.net.runs.run_records import RunRecords, kept_for
 from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan, RunStreams
 from gai_fast.net.stream.session import Session
+from gai_fast.net.toolbox.native_tools import NativeTools, native_tools
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
 from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
@@ -130,7 +130,7 @@ class RunOffer:
             raise Error("invalid_request", text, reason="tool_name")
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
-        spec.request = whole = _whole(request, self._offered)
+        spec.request = whole = with_tools(request.without_run_members(), self._tools.native.of(self._offered))
         spec.prompt_characters = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         if self.answered:
@@ -186,6 +186,7 @@ class RunTools:
         self.tallies = tallies
         self.streams = streams
         self.pace = Pace(loop, LIMITS.run_places)
+        self.native = NativeTools()
         self._functions = functions
         self.timers = timers
         self.loop = loop
@@ -241,7 +242,8 @@ class RunTools:
             raise TypeError("a run needs a native request")
         offered = msgspec.convert(record.tools, dict[str, GatewayTool])
         own = [tool for tool in request.tools if tool.name not in offered]
-        spec.request = whole = _whole(msgspec.structs.replace(request, tools=own), offered)
+        asked = msgspec.structs.replace(request.without_run_members(), tools=own)
+        spec.request = whole = with_tools(asked, native_tools(offered))
         spec.prompt_characters = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         plan = RunPlan(
@@ -390,11 +392,6 @@ def _versions(settings: Settings) -> list[tuple[int, ...]]:
     return [TLSFiles(server.ca_file).version for server in settings.tool_servers]
 
 
-def _whole(request: Request, offered: Mapping[str, GatewayTool]) -> Request:
-    """Returns a request with the tools that its run offers."""
-    return with_tools(request.without_run_members(), [_tool(name, each) for name, each in offered.items()])
-
-
 def _record_of(plan: RunPlan) -> RunRecord:
     limits = plan.limits
     return RunRecord(
@@ -408,13 +405,4 @@ def _record_of(plan: RunPlan) -> RunRecord:
         plan.identity.request_key,
         limits.leaves,
         msgspec.to_builtins(plan.answered),
-    )
-
-
-def _tool(name: str, tool: GatewayTool) -> Tool:
-    offered = tool.offered
-    return Tool(
-        name=name,
-        description=offered.description or UNSET,
-        parameters=Raw(encode_json({"type": "object", **offered.schema})),
     )

@@ -11,15 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET, Struct
-from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 from orjson import Fragment
 
 from gai_fast.core.json.chunks import label, objects
 from gai_fast.core.requests.reading import turns
 from gai_fast.core.requests.shapes import RequestShape, chat_shape
-from gai_fast.kernels import encode_json, escape, join_json
-from gai_fast.model.errors import Error
+from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import (
     AssistantMessage,
@@ -43,6 +41,7 @@ from gai_fast.model.request import (
 from gai_fast.providers.answers.tool_calls import function_of
 from gai_fast.providers.chat.answers import ChatAdapter
 from gai_fast.providers.chat.rules import ChatRules
+from gai_fast.providers.chat.template import RequestTemplate, learned
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.parts import (
     KNOBS,
@@ -86,15 +85,18 @@ class ChatAPI(API):
     """The values of `reasoning.summary` that need no member: how the provider shows thoughts by itself."""
 
     def __init__(self) -> None:
-        self._templates: dict[str, _Template] = {}  # by model
+        self._templates: dict[str, RequestTemplate] = {}  # by model
 
     def build_request(self, request: Request, target: Target) -> UpstreamRequest:
         if target.settings is not None or target.refused:
             return super().build_request(request, target)
         template = self._templates.get(target.model)
         if template is None:
-            template = self._build_template(target)
-        body = template.render(request)
+            template = learned(self, target)
+            if len(self._templates) >= SHARED.known_values:
+                self._templates.clear()
+            self._templates[target.model] = template  # when complete: engines of several threads share a provider
+        body = template.render(self, request, target)
         if body is None:
             return super().build_request(request, target)
         if target.cache_key is not None and self.caches_by_key:
@@ -105,41 +107,9 @@ class ChatAPI(API):
             template.known = target.api_key, headers
         return UpstreamRequest(template.path, body, headers)
 
-    def _build_template(self, wanted: Target) -> _Template:
-        """Derives the template of a model's requests from sample requests, which are built from objects."""
-        template = _Template()
-        target = Target(wanted.model, wanted.api_key)
-        try:
-            headers = tuple(self.headers(target))
-            template.known = target.api_key, headers
-            for kind in (UserMessage, AssistantMessage, SystemMessage):
-                message = encode_json(self.message(kind(content=_PROBE), "", target))
-                head, _, tail = message.partition(escape(_PROBE))
-                template.ends[kind] = head, tail
-            one = super().build_request(Request(query=_PROBE), target)
-            template.path = one.path
-            head, tail = template.ends[UserMessage]
-            template.before, _, template.after = one.body.partition(b"%b%b%b" % (head, escape(_PROBE), tail))
-            template.continues = self._continues(template, target)
-            one = super().build_request(_SEVERAL, target)
-            template.alternates = template.render(_SEVERAL) != one.body
-            one = super().build_request(_TURNS, target)
-            if template.render(_TURNS) != one.body or one.path != template.path or tuple(one.headers) != headers:
-                template.ends.clear()
-        except Error:
-            template.ends.clear()  # this provider does not support some sample
-        if len(self._templates) >= SHARED.known_values:
-            self._templates.clear()
-        self._templates[target.model] = template  # stored when complete: engines of several threads share a provider
-        return template
-
-    def _continues(self, template: _Template, target: Target) -> bool:
-        """Returns whether a request whose last message is the assistant's fits a template."""
-        try:
-            one = super().build_request(_LAST, target)
-        except Error:
-            return False
-        return template.render(_LAST) == one.body and one.path == template.path
+    def built(self, request: Request, target: Target) -> UpstreamRequest:
+        """Builds a request from objects, as one that fits no template. Raises as `build_request`."""
+        return super().build_request(request, target)
 
     def adapter(self, model: str | None = None) -> ChatAdapter:
         return ChatAdapter(self, model)
@@ -424,121 +394,12 @@ class ChatAPI(API):
         body["reasoning_effort"] = "none"
 
 
-class _Template:
-    """The bytes of a text-only request without its texts. Rendering takes a fifth of the time of building from objects.
-
-    Attributes:
-        path: The request's path.
-        known: The last credential and its headers, in one tuple because another thread may replace them.
-        before: The body before the messages.
-        after: The body after the messages.
-        continues: A request whose last message is not the user's fits, too. Some APIs mark or refuse such a message.
-        alternates: Only requests fit in which user and assistant alternate, behind system messages. Other requests are
-            changed for some APIs.
-        ends: The bytes before and after the text of a message, by its kind; empty: no request fits the template.
-    """
-
-    __slots__ = ("after", "alternates", "before", "continues", "ends", "known", "path")
-
-    def __init__(self) -> None:
-        self.path = ""
-        self.known: tuple[str | None, Sequence[tuple[str, str]]] = (None, ())
-        self.before = b""
-        self.after = b""
-        self.continues = True
-        self.alternates = False
-        self.ends: dict[type[Struct], tuple[bytes, bytes]] = {}
-
-    def render(self, request: Request) -> bytes | None:
-        """Returns the body of a request, or None if the request has more than texts."""
-        if not self.ends:
-            return None
-        members = _astuple(request)  # one call: each access of a member by name costs 160 instructions
-        if members[_FIRST_OTHER:_AFTER_OTHERS] != _UNGIVEN:
-            return None
-        pieces: list[bytes | str] = []
-        system, query = members[_SYSTEM], members[_QUERY]
-        messages: list[Message] = members[_MESSAGES]
-        if not self.continues and query is _UNSET and messages and type(messages[-1]) is not UserMessage:
-            return None
-        if self.alternates and not _alternate(messages, query):
-            return None
-        fits = system is _UNSET or self._add(pieces, SystemMessage, system)
-        for message in messages:
-            fits = fits and self._add(pieces, type(message), message.content)
-        fits = fits and (query is _UNSET or self._add(pieces, UserMessage, query))
-        if not fits or not pieces:
-            return None
-        pieces[0] = self.before
-        pieces.append(self.after)
-        return _join_json(pieces)
-
-    def _add(self, pieces: list[bytes | str], kind: type[Struct], text: Any) -> bool:
-        """Adds a comma and a message to `pieces`. Returns False, and adds nothing, if the content is not text."""
-        ends = self.ends.get(kind)
-        if ends is None or not isinstance(text, str) or not text:
-            return False
-        head, tail = ends
-        pieces.append(b",")
-        pieces.append(head)
-        pieces.append(text)
-        pieces.append(tail)
-        return True
-
-
-def _alternate(messages: list[Message], query: Any) -> bool:
-    """Returns whether the messages after the system's alternate, from the user's to the user's; the last is a query."""
-    is_user = False
-    has_begun = False
-    for message in messages:
-        if not has_begun and type(message) is SystemMessage:
-            continue
-        has_begun = True
-        is_user = not is_user
-        if type(message) is not (UserMessage if is_user else AssistantMessage):
-            return False
-    return is_user == (query is _UNSET)
-
-
 def _text_part(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-# Constants: a name look-up costs 30 ns.
-_astuple: Final = astuple
-_join_json: Final = join_json
 _PLAIN_TEXT: Final = 2
 """The number of members of a text."""
-_PROBE: Final = "-"
-_SEVERAL: Final = Request(
-    system="a",
-    messages=[
-        SystemMessage(content="b"),
-        UserMessage(content=" c\n"),
-        UserMessage(content="d"),
-        SystemMessage(content="e"),
-        AssistantMessage(content=" f\n"),
-        AssistantMessage(content="g"),
-        SystemMessage(content="i"),
-    ],
-    query="h",
-)
-_TURNS: Final = Request(
-    system="a",
-    messages=[UserMessage(content=" b\n"), AssistantMessage(content=" c\n")],
-    query="d",
-)
-_LAST: Final = Request(messages=[UserMessage(content="a"), AssistantMessage(content="b")])
-_MEMBERS: Final = Request.__struct_fields__
-_SYSTEM: Final = _MEMBERS.index("system")
-_MESSAGES: Final = _MEMBERS.index("messages")
-_QUERY: Final = _MEMBERS.index("query")
-_FIRST_OTHER: Final = _MESSAGES + 1
-_AFTER_OTHERS: Final = _MEMBERS.index("json_snapshots")
-"""The members between these are sent besides the messages. The members from `json_snapshots` on are never sent, and the
-body's `model` is the target's."""
-_UNGIVEN: Final[tuple[Any, ...]] = astuple(Request())[_FIRST_OTHER:_AFTER_OTHERS]
-
 _TEXT: Final[frozenset[type[Struct]]] = frozenset({TextPart})
 _AUDIO_FORMATS: Final = {
     "audio/mpeg": "mp3",

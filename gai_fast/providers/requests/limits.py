@@ -1,4 +1,4 @@
-"""Limits of the search in a refused request: only this folder uses them."""
+"""Limits of what is learned of requests, and of the search in a refused one: providers use them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from gai_fast.model.limits import KIB
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Sizes in bytes, unless the description names another unit."""
+
+    frames: int = 8
+    """Forms of requests with the same tools whose members are kept as they are written: by model, choice of a tool and
+    sampling. Each has the tools once more."""
 
     named_members: int = 4096
     """Members of a refused request that are looked for in the upstream's message. Requests have some dozens."""

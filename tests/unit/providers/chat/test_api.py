@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from gai_fast.core.requests.reading import parse_request
-from gai_fast.model.errors import Error, Unsupported
-from gai_fast.model.request import AssistantMessage, Request, SystemMessage, ToolMessage, UserMessage
-from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest, get_provider
-from gai_fast.providers.chat.api import ChatAPI
-from tests.limits import LIMITS
+from gai_fast.model.errors import Unsupported
+from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answer_reading import (
     body,
     body_without,
@@ -283,166 +280,3 @@ class TestRequest:
         assert json.loads(sent.body) == {**asked, "model": "m1"}
         assert asked["model"] == "fast"
         assert dict(sent.headers)["authorization"] == "Bearer k"
-
-
-APIS = [api for name in PROVIDERS for api in (get_provider(name),) if isinstance(api, ChatAPI)]
-APIS += [get_provider(f"{name}:completions") for name in ("openai", "openai-compatible")]
-TEXTS = (
-    Request(query="Hi"),
-    Request(system="Be brief.", messages=[UserMessage(content="a"), UserMessage(content="b")], query="c"),
-    Request(messages=[SystemMessage(content="a"), UserMessage(content="b"), AssistantMessage(content="c")]),
-    Request(messages=[UserMessage(content='"messages":[]'), AssistantMessage(content="-")], query="\\"),
-    Request(query="\ud83d\ude00 \ud800 \x00\n\u2028 \U0001f600"),
-    Request(query=""),
-    Request(system="", messages=[AssistantMessage(content="")], query="a"),
-    Request(messages=[ToolMessage(call_id="c", content="a")], query="b"),
-    Request(query="a", stream=False, resumable=True, model="m", request_id="r", idempotency_key="k", json_snapshots=1),
-)
-MORE = [
-    Request(query="a", **given)
-    for given in (
-        {"tools": FULL_REQUEST.tools},
-        {"tools": FULL_REQUEST.tools, "tool_choice": "none"},
-        {"response_format": FULL_REQUEST.response_format},
-        {"reasoning": FULL_REQUEST.reasoning},
-        {"temperature": 0.0},
-        {"top_p": 0.0},
-        {"max_tokens": 1},
-        {"stop": ["x"]},
-        {"seed": 0},
-        {"metadata": {"a": "b"}},
-        {"provider_options": {api.provider: {"x": 1} for api in APIS}},
-    )
-]
-
-
-def _built(build: Any, api: API, asked: Request, model: str) -> Any:
-    target = Target(model, "key", "drop")
-    try:
-        sent: UpstreamRequest = build(api, asked, target)
-    except Error as problem:
-        return problem.code, problem.message
-    return sent.method, sent.path, [*sent.headers], sent.body, target.changes.dropped
-
-
-@pytest.mark.parametrize("api", APIS, ids=lambda api: type(api).__name__)
-def test_a_request_of_texts_is_written_as_any_other(api: API) -> None:
-    made = type(api)()
-    for model in ("m", "a/b:c", '[{"role":"user","content":"-"}]', "-", ""):
-        for asked in (*TEXTS, *MORE, *TEXTS):
-            assert _built(ChatAPI.build_request, made, asked, model) == _built(API.build_request, made, asked, model)
-
-
-@pytest.mark.parametrize("name", [name for name in PROVIDERS if isinstance(get_provider(name), ChatAPI)])
-def test_every_provider_of_chats_has_templates(name: str) -> None:
-    made: Any = type(get_provider(name))()
-    made.build_request(Request(query="a"), Target("m"))
-    assert made._templates["m"].ends
-
-
-class _Own(ChatAPI):
-    """A provider of somebody else's: compiled ones cannot be derived from."""
-
-    provider = "own"
-
-
-class _Signed(_Own):
-    """Headers that depend on the body."""
-
-    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
-        made = super().post(body, target)
-        return UpstreamRequest(made.path, made.body, [*made.headers, ("x-size", str(len(made.body)))])
-
-
-class _Counting(_Own):
-    """Another path for each body."""
-
-    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
-        made = super().post(body, target)
-        return UpstreamRequest(f"{made.path}?messages={len(body['messages'])}", made.body, made.headers)
-
-
-class _SystemFirst(_Own):
-    def messages(self, request: Request, target: Target) -> list[dict[str, Any]]:
-        return sorted(super().messages(request, target), key=lambda message: message["role"] != "system")
-
-
-class _Trimmed(_Own):
-    def message(self, message: Any, path: str, target: Target) -> dict[str, Any] | None:
-        written = super().message(message, path, target)
-        return written and written | {"content": written["content"].strip()}
-
-
-class _Numbered(_Own):
-    """A header that differs each time."""
-
-    number = 0
-
-    def headers(self, target: Target) -> list[tuple[str, str]]:
-        self.number += 1
-        return [*super().headers(target), ("x-number", str(self.number))]
-
-
-@pytest.mark.parametrize("kind", [_Signed, _Counting, _SystemFirst, _Trimmed])
-def test_what_a_provider_overrides_is_in_every_request(kind: Any) -> None:
-    made = kind()
-    for asked in (
-        Request(query="Hi"),
-        Request(messages=[UserMessage(content=" a "), SystemMessage(content="b")], query="c"),
-        Request(query="Hi there"),
-    ):
-        assert _built(ChatAPI.build_request, made, asked, "m") == _built(API.build_request, made, asked, "m")
-
-
-def test_headers_that_differ_each_time_are_made_for_each_request() -> None:
-    made = _Numbered()
-    sent = [dict(made.build_request(Request(query="a"), Target("m")).headers)["x-number"] for _ in range(3)]
-    assert len({*sent}) == 3
-
-
-class _Interrupted(str):
-    """A credential during whose comparison another thread asks with its own."""
-
-    api: ClassVar[Any] = None
-    __hash__ = str.__hash__
-
-    def __ne__(self, other: object) -> bool:
-        differs = str.__ne__(self, other)
-        self.api.build_request(Request(query="a"), Target("m", "theirs"))
-        return differs
-
-
-def test_a_request_has_its_own_credential_whatever_other_threads_ask() -> None:
-    api = _Interrupted.api = _Own()
-    api.build_request(Request(query="a"), Target("m", "mine"))
-    sent = api.build_request(Request(query="a"), Target("m", _Interrupted("mine")))
-    assert dict(sent.headers)["authorization"] == "Bearer mine"
-
-
-class _Asked(_Own):
-    """Another thread asks at each step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_inside = False
-        self.bodies: list[bytes] = []
-
-    def message(self, message: Any, path: str, target: Target) -> dict[str, Any] | None:
-        if not self.is_inside:
-            self.is_inside = True
-            self.bodies.append(self.build_request(Request(query="a"), Target("m")).body)
-            self.is_inside = False
-        return super().message(message, path, target)
-
-
-def test_a_template_is_not_used_before_it_is_complete() -> None:
-    api = _Asked()
-    api.build_request(Request(query="a"), Target("m"))
-    assert {*api.bodies} == {API.build_request(_Own(), Request(query="a"), Target("m")).body}
-
-
-def test_few_models_are_known_whatever_callers_name() -> None:
-    api = type(get_provider("openai-compatible"))()
-    for number in range(2 * LIMITS.known_values):
-        assert _built(ChatAPI.build_request, api, TEXTS[0], f"m{number}")[3].startswith(b'{"model":"m%d",' % number)
-    assert len(api._templates) <= LIMITS.known_values
