@@ -11,8 +11,8 @@ from msgspec import UNSET, Raw
 
 from gai_fast.kernels import encode_json
 from gai_fast.model.request import SharedTools, Tool
-from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.toolbox.tool_source import GatewayTool
+from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.tool_list import OfferedTool
 
 

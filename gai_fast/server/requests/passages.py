@@ -345,8 +345,10 @@ class NativePassage(StreamPassage):
     def run_wish(self, tools: RunTools) -> RunWish | None:
         """Works as `Passage.run_wish`."""
         request, key = self._request, self.incoming.http.key
-        name, asked = request.model, request.gateway_tools
-        model = self._home.specs.settings.chosen(name if isinstance(name, str) else None, key)
+        name, asked, settings = request.model, request.gateway_tools, self._home.specs.settings
+        if asked is _UNSET and _has_no_tools(settings, name):
+            return None
+        model = settings.chosen(name if isinstance(name, str) else None, key)
         if not model.tools and asked is _UNSET:
             return None
         return tools.wish(model, key, None if asked is _UNSET else asked)
@@ -506,8 +508,10 @@ class DialectPassage(StreamPassage):
 
     def run_wish(self, tools: RunTools) -> RunWish | None:
         """Works as `Passage.run_wish`."""
-        key = self.incoming.http.key
-        model = self._home.specs.settings.chosen(self._asked.model, key)
+        key, settings = self.incoming.http.key, self._home.specs.settings
+        if _has_no_tools(settings, self._asked.model):
+            return None
+        model = settings.chosen(self._asked.model, key)
         return tools.wish(model, key) if model.tools and self._generates else None
 
     def plan(self) -> None:
@@ -1002,6 +1006,12 @@ def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> S
 def _ids_in_body(settings: Settings, incoming: Incoming, model: str | None, body: dict[str, Any]) -> Sequence[StoredId]:
     """Returns the ids in a request of a dialect, or in a part of it, that its caller must own."""
     return ids_in_body(settings, settings.chosen(model, incoming.http.key), incoming.format.name, body)
+
+
+def _has_no_tools(settings: Settings, name: Any) -> bool:
+    """Returns whether a configured model may use no tools. `Settings.chosen` takes 1,200 instructions a request."""
+    model = settings.models.get(name)
+    return model is not None and not model.tools
 
 
 def _size_of(body: dict[str, Any]) -> int:
