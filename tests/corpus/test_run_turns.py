@@ -1,0 +1,159 @@
+"""Every recorded answer as a turn of a run: its calls are made as they were recorded, and the run has its end.
+
+A model answers with the recording, and once it has the results with another recording of its API, which is a text. The
+tools of all recordings are the gateway's: each is a web hook that journals what it gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+import uvloop
+
+from gai_fast.model.settings import ModelSettings, Secret, Settings, ToolSettings
+from gai_fast.server.serving import start
+from tests.corpus.recordings import RECORDED, judge, judge_module, recordings_of
+from tests.corpus.served import ASKED, decoded_here, settings_for, upstream_of, whole_answer
+from tests.integration.gateway import Gateway, Net, Peer, run
+
+WITHOUT_TOOLS = {"openai-completions", "openai-compatible-completions", "ollama-generate", "perplexity"}
+"""The APIs that have no tools of the caller's."""
+RESULT = {"celsius": 4}
+PATIENCE = 3
+"""Seconds within which a run must end."""
+CUT_OFF = ("length", "content_filter")
+
+
+class Model:
+    """An upstream that answers the first request with one recording, and each later one with another."""
+
+    def __init__(self) -> None:
+        self.turns: list[Any] = []
+        self.asked: list[bytes] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            self.asked.append(await peer.request())
+            recording = self.turns[min(len(self.asked), len(self.turns)) - 1]
+            for piece in judge_module().pieces(whole_answer(recording), "random:runs", recording.name):
+                await peer.send(piece)
+
+
+class Hook:
+    """The web hook of all tools; journals name and arguments of each call."""
+
+    def __init__(self) -> None:
+        self.called: list[tuple[str, Any]] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        body = json.dumps(RESULT).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+        while True:
+            asked = await peer.request()
+            self.called.append((peer.head.split(b" ")[1].decode().rpartition("/")[2], json.loads(asked)))
+            await peer.send(head + body)
+
+
+def calls_of(events: list[Any]) -> list[Any]:
+    """Returns the calls that an answer leaves to its caller."""
+    return [event for event in events if event["type"] == "tool.call" and not event.get("provider_executed")]
+
+
+def is_text(recording: Any) -> bool:
+    """Returns whether a recording is an answer that ends well without a call."""
+    if recording.status != 200:
+        return False
+    events = decoded_here(recording)
+    return events[-2].get("finish_reason") == "stop" and not calls_of(events)
+
+
+def with_tools(settings: Settings, names: set[str], url: str) -> Settings:
+    """Returns a configuration whose models may use tools of these names."""
+    stream = settings.stream
+    models = {
+        name: ModelSettings(name, upstream, ASKED, stream, tools=("*",)) for name, upstream in settings.upstreams.items()
+    }
+    tools = tuple(ToolSettings(name, "", {"type": "object"}, Secret(f"{url}/{name}")) for name in sorted(names))
+    return dataclasses.replace(settings, models=models, tools=tools)
+
+
+async def problem_of(gateway: Gateway, model: Model, hook: Hook, recording: Any) -> str:
+    """Returns what is wrong with the run of a recording; empty if nothing is."""
+    model.asked.clear()
+    hook.called.clear()
+    body = {"query": "So?", "model": upstream_of(recording)}
+    try:
+        async with asyncio.timeout(PATIENCE):
+            response = await gateway.ask("POST", "/api/v1/stream", body)
+    except TimeoutError:
+        return f"no end within {PATIENCE} s"
+    if not response.ended:
+        return "the response has no proper end"
+    said = decoded_here(recording)
+    if response.status != 200 or said[-2]["type"] == "error":
+        is_same = response.status != 200 or response.types[-2:] == said[-2:]
+        is_same = is_same or [event["type"] for event in response.events[-2:]] == [event["type"] for event in said[-2:]]
+        return "" if is_same else f"it ends with {response.events[-2:]}"
+    calls = calls_of(said)
+    results = [event for event in response.events if event["type"] == "tool.result"]
+    if response.types[-2:] != ["finish", "done"]:
+        return f"it ends with {response.events[-2:]}"
+    if len(results) != len(calls):
+        return f"{len(calls)} calls have {len(results)} results"
+    steps = response.events[-2]["steps"]
+    if len(steps) != (2 if calls else 1) or len(model.asked) != len(steps):
+        return f"{len(steps)} steps and {len(model.asked)} requests for {len(calls)} calls"
+    if said[-2]["finish_reason"] in CUT_OFF:
+        return f"{hook.called} of a turn that was cut off" if hook.called else ""
+    made = [(call["tool_call"]["name"], call["tool_call"]["input"]) for call in calls]
+    failed = [result["tool_result"] for result in results if result.get("is_error")]
+    wanted = [(name, given) for name, given in made if isinstance(given, dict)]
+    if sorted(map(repr, hook.called)) != sorted(map(repr, wanted)):
+        return f"called {hook.called} in place of {wanted}"
+    if len(failed) != len(made) - len(wanted):
+        return f"failed: {failed}"
+    if calls and model.asked[1].count(b"celsius") < len(wanted):
+        return f"the next request has not all results: {model.asked[1].decode()}"
+    return ""
+
+
+def problems(provider: str) -> tuple[int, dict[str, str]]:
+    """Returns how many recordings of a provider had calls, and what is wrong with each run."""
+    found: dict[str, str] = {}
+    calling = 0
+
+    async def scenario(net: Net) -> None:
+        nonlocal calling
+        model, hook = Model(), Hook()
+        upstream, tools = await net.upstream(model), await net.upstream(hook)
+        recordings = [each for each in recordings_of(provider) if upstream_of(each) not in WITHOUT_TOOLS]
+        names = {call["tool_call"]["name"] for each in recordings for call in calls_of(decoded_here(each))}
+        running = await start(with_tools(settings_for(recordings, upstream.url), names, tools.url))
+        net.stack.push_async_callback(running.close)
+        gateway = Gateway(net, running)
+        net.gateways.append(gateway)
+        for recording in recordings:
+            texts = [each for each in recordings if each.api == recording.api and is_text(each)]
+            if not texts:
+                continue
+            model.turns = [recording, texts[0]]
+            calling += bool(calls_of(decoded_here(recording)))
+            if problem := await problem_of(gateway, model, hook, recording):
+                found[recording.name] = problem
+        net.warned("refuses our")  # some recordings are of a refused key or account
+
+    run(uvloop.new_event_loop, scenario)
+    return calling, found
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("provider", RECORDED)
+def test_a_recorded_turn_has_its_calls_made_and_its_run_an_end(provider: str) -> None:
+    judge()
+    calling, wrong = problems(provider)
+    assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
+    print(calling)
