@@ -105,9 +105,9 @@ class SpecBuilder:
         header: LogHeader | None = None
         is_stream = request.stream
         offer, asks = incoming.run, False
-        if offer is not None and offer.may_ask:
+        if offer is not None:
             wish = None if request.approvals is _UNSET else request.approvals
-            asks = asks_approvals(incoming.http.headers, wish, negotiated, model, is_stream=is_stream)
+            asks = asks_approvals(incoming.http.headers, wish, negotiated, model, is_stream=is_stream) and offer.may_ask
             is_durable = is_durable or asks  # a decision finds the stream by its id, even after its client has left
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
             logged = negotiated if negotiated.name == "gai" else _logged()
@@ -189,9 +189,10 @@ class SpecBuilder:
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
         offer, asks = incoming.run, False
         leaves = offer is not None and leaves_approvals(incoming.format, negotiated)
-        if offer is not None and offer.may_ask:
+        if offer is not None:
             headers = incoming.http.headers
             asks = asks_approvals(headers, None, negotiated, model, is_stream=asked.stream, leaves=leaves)
+            asks = asks and offer.may_ask
         is_durable = is_durable or (asks and not leaves)  # as above
         wants_usage = asked.wants_usage or model.stream.usage == "always"
         is_logged = is_durable and not asked.whole
