@@ -108,7 +108,8 @@ class SpecBuilder:
         if offer is not None:
             wish = None if request.approvals is _UNSET else request.approvals
             asks = asks_approvals(incoming.http.headers, wish, negotiated, model, is_stream=is_stream) and offer.may_ask
-            is_durable = is_durable or asks  # a decision finds the stream by its id, even after its client has left
+            if asks and not is_durable:  # a decision finds the stream by its id, even after its client has left
+                is_durable, model = True, _until_it_waits(model)
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
             logged = negotiated if negotiated.name == "gai" else _logged()
             context = self._context(incoming, model, logged.envelope, ids=True)
@@ -193,7 +194,8 @@ class SpecBuilder:
             headers = incoming.http.headers
             asks = asks_approvals(headers, None, negotiated, model, is_stream=asked.stream, leaves=leaves)
             asks = asks and offer.may_ask
-        is_durable = is_durable or (asks and not leaves)  # as above
+        if asks and not leaves and not is_durable:  # as above
+            is_durable, model = True, _until_it_waits(model)
         wants_usage = asked.wants_usage or model.stream.usage == "always"
         is_logged = is_durable and not asked.whole
         context = self._context(
@@ -858,6 +860,13 @@ def _on_unsupported(incoming: Incoming) -> OnUnsupported | None:
         return "error"
     text = f"the header {UNSUPPORTED_HEADER} must be one of: {', '.join(get_args(OnUnsupported))}"
     raise Error("invalid_request", text, reason="unsupported")
+
+
+def _until_it_waits(model: ModelSettings) -> ModelSettings:
+    """Returns the model with a run that its client's end cancels, unless it has waited for a person before."""
+    if model.stream.on_disconnect != "auto":
+        return model
+    return replace(model, stream=replace(model.stream, on_disconnect="cancel"))
 
 
 def _for_background(model: ModelSettings) -> ModelSettings:
