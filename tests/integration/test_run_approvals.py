@@ -22,7 +22,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.runs import approvals
 from gai_fast.stores.backend import StoreError
-from tests.integration.gateway import Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
+from tests.integration.gateway import OPENAI, Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.tool_runs import Gate, Model, Turn, function_tool, gateway_of
 from tests.legal import check_legal
 from tests.waiting import until
@@ -326,6 +326,30 @@ async def test_a_header_that_is_no_wish_is_refused(net: Net) -> None:
     asked = {"authorization": f"Bearer {ALICE}", "x-gai-approvals": "maybe"}
     refused = await gateway.ask("POST", "/api/v1/stream", M, asked)
     assert (refused.status, refused.error["reason"]) == (400, "approvals")
+
+
+@on_uvloop
+@pytest.mark.parametrize("path", ["/api/v1/stream", "/v1/chat/completions?format=gai"])
+async def test_a_run_that_has_not_waited_ends_with_its_client(net: Net, path: str) -> None:
+    """It may wait later, but its client has not asked for a stream that outlives it."""
+    gate = Gate()
+
+    async def look(city: str) -> str:
+        await gate.wait()
+        return city
+
+    model = Model([("look", {"city": "Oslo"}), ("pay", {"euros": 7})], ["never"])
+    gateway = await gateway_that_asks(net, model, function_tool(look))
+    client = await gateway.connect()
+    as_alice = {"authorization": f"Bearer {ALICE}"}
+    client.request("POST", path, M if path.startswith("/api") else OPENAI, as_alice)
+    response = await client.response()
+    await gate.begun.wait()
+    client.close()
+    await asyncio.wait_for(gate.cancelled.wait(), 2)
+    state = f"/api/v1/streams/{response.headers['x-gai-stream-id']}"
+    ended = await gateway.ask("GET", state, None, {**as_alice, "accept": "application/json"})
+    assert (ended.json["state"], len(model.asked), made) == ("cancelled", 1, [])
 
 
 @on_uvloop

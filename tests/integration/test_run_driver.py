@@ -110,6 +110,16 @@ async def test_three_steps_are_one_stream(net: Net) -> None:
     assert model.connections == 1
 
 
+@on_both_loops
+async def test_a_turn_that_ends_with_its_body_is_sent_at_once(net: Net) -> None:
+    """Gemini and the Responses dialect have no mark behind the last event."""
+    model = Model(["Look. ", ("weather", {"city": "Oslo"})], ["4 degrees."])
+    model.end_mark = b""
+    gateway = await gateway_of(net, model, function_tool(weather))
+    response = await asyncio.wait_for(gateway.ask("POST", "/api/v1/stream", M), 5)
+    assert (response.text, response.types[-3:]) == ("Look. 4 degrees.", ["step.end", "finish", "done"])
+
+
 @on_uvloop
 async def test_two_calls_run_at_once_and_their_results_keep_the_calls_order(net: Net) -> None:
     gates = {"Oslo": Gate(), "Rome": Gate()}

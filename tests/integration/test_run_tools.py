@@ -18,6 +18,7 @@ from gai_fast.model.settings import (
     key_digest,
 )
 from tests.integration.gateway import (
+    OPENAI,
     M,
     Net,
     Response,
@@ -106,6 +107,39 @@ async def test_a_real_server_of_tools_is_called_with_its_progress(net: Net) -> N
     allowed = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": ["docs.add"]})
     assert [tool["function"]["name"] for tool in model.asked[-1]["tools"]] == ["docs__add"]
     assert "there is no tool" in str(events_of(allowed, "tool.result"))
+
+
+@on_uvloop
+async def test_a_name_that_no_list_has_is_refused(net: Net) -> None:
+    """A repeated request is answered as before, whatever the lists have since."""
+    command = (sys.executable, str(PEER))
+    server = ToolServerSettings("docs", command=command, inherited=dict(os.environ), connect_timeout=60.0)
+    gone = ToolServerSettings("gone", command=("no-such-command",))
+    gateway = await gateway_of(net, Model(["Done."]), server, gone)
+    for patterns in (["docs.ad"], ["docs.add", "docs.z*"]):
+        refused = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": patterns})
+        assert (refused.status, refused.error["reason"]) == (400, "tools"), patterns
+        assert patterns[-1] in refused.error["message"]
+    named = {"type": "mcp", "server_label": "docs", "allowed_tools": ["ad"]}
+    refused = await gateway.ask("POST", "/v1/responses", {"model": "m", "input": "Hello", "tools": [named]})
+    assert (refused.status, "'docs.ad'" in refused.error["message"]) == (400, True)
+    unknown = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": ["docs.add", "gone.any"]})
+    assert (unknown.text, net.warned("there is no list")) == ("Done.", 1)
+    again, key = {**M, "gateway_tools": ["docs.add"]}, {"idempotency-key": "k"}
+    first = await gateway.ask("POST", "/api/v1/stream", again, key)
+    tools = gateway.running.engine.run_tools
+    assert tools is not None
+    tools._held.toolbox.has_none = lambda pattern, allowed: True  # type: ignore[method-assign]  # lists change
+    assert (await gateway.ask("POST", "/api/v1/stream", again)).status == 400
+    assert (await gateway.ask("POST", "/api/v1/stream", again, key)).events == first.events
+
+
+@on_uvloop
+async def test_a_header_that_is_no_answer_is_refused_if_nobody_would_be_asked(net: Net) -> None:
+    gateway = await gateway_of(net, Model(["Done."]), function_tool(weather))
+    for path, body in (("/api/v1/stream", M), ("/v1/chat/completions", OPENAI)):
+        refused = await gateway.ask("POST", path, body, {"x-gai-approvals": "maybe"})
+        assert (refused.status, "x-gai-approvals" in refused.error["message"]) == (400, True), path
 
 
 @on_uvloop

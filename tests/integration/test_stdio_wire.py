@@ -128,6 +128,17 @@ def on_call(message):
         time.sleep(0.01)
     os._exit(0)
 """,
+    "leaves its output": """
+def on_call(message):
+    if not os.fork():
+        os.setsid()
+        note("pids", os.getpid())
+        note("forked")
+        time.sleep(600)
+    while not os.path.exists(os.path.join(FOLDER, "forked")):
+        time.sleep(0.01)
+    os._exit(3)
+""",
     "old": """
 def discover(message):
     refuse(message, -32601)
@@ -418,6 +429,28 @@ async def test_what_a_process_leaves_behind_is_killed(net: Net, tmp_path: Path) 
         await called(client)
     assert len(lines(folder, "pids")) == 2
     await until_ended(folder)  # before anything else is asked
+
+
+@on_both_loops
+@pytest.mark.parametrize("looks", [0.05, 600.0])
+async def test_a_process_whose_output_a_child_holds_has_ended(
+    net: Net, tmp_path: Path, change_limits: ChangeLimits, looks: float
+) -> None:
+    """The child has a session of its own, and outlives it: only the operating system knows that the process ended."""
+    change_limits(exit_look=looks)
+    client, folder = client_of(net, tmp_path, "leaves its output")
+    net.stack.callback(lambda: [os.kill(int(pid), signal.SIGKILL) for pid in lines(folder, "pids") if is_alive(pid)])
+    tool = (await client.list_tools()).tools["t"]
+    lost = asyncio.create_task(client.call(tool, {}))
+    if looks > 1:
+        await until(lambda: bool(lines(folder, "forked")))
+        await until(lambda: not is_alive(lines(folder, "pids")[0]))
+        await client.list_tools()  # another process
+    with pytest.raises(ToolServerError, match=r"its process has ended \(exit code 3\)") as raised:
+        await lost
+    assert (raised.value.fault, raised.value.may_have_run) == ("lost", True)
+    assert (await client.list_tools()).tools.keys() == {"t"}
+    assert len(lines(folder, "pids")) == 3
 
 
 @on_uvloop

@@ -37,12 +37,14 @@ class Model:
     Attributes:
         asked: The bodies of its requests.
         connections: How many these have come over.
+        end_mark: What stands between an answer and the end of its body.
     """
 
     def __init__(self, *turns: Turn) -> None:
         self.turns = [[*turn] for turn in turns]
         self.asked: list[dict[str, Any]] = []
         self.connections = 0
+        self.end_mark = chunk(DONE)
 
     async def handle(self, peer: Peer) -> None:
         self.connections += 1
@@ -71,7 +73,7 @@ class Model:
         last = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "mock", "choices": []}
         usage = b"data: %b\n\n" % json.dumps({**last, "usage": USAGE}).encode()
         end = delta("", delta={}, finish_reason=reason)
-        await peer.send(chunk(end), chunk(usage), chunk(DONE), LAST_CHUNK)
+        await peer.send(chunk(end), chunk(usage), self.end_mark, LAST_CHUNK)
 
     def results(self, request: int = -1) -> list[str]:
         """Returns the results that a request has, in order."""

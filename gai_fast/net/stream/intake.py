@@ -201,12 +201,13 @@ class Intake(LimitedStream):
 
     def receive_end(self, error: Error | None) -> None:
         """Handles the end of the body."""
+        stream = self._stream  # a turn of a run that ends here has left it
         self.settle()
         if error is not None and error.code == "internal":  # a failure of our own code: see `Receiver`
             raise error.__cause__ or error
         self.relay.receive_eof(error, self._clock.tick())
-        self._stream.advance()
-        if self._chain is not None and self._stream.phase is not _OVER:  # its processors may have more to do
+        stream.advance()
+        if self._chain is not None and stream.phase is not _OVER:  # its processors may have more to do
             self._stream.await_tick()
 
     # -- the fast path: rule 2 --

@@ -3,7 +3,8 @@
 Owns the toolbox of the configuration. A run keeps the one that it began with, until its end.
 
 1. A request is a run if all patterns that hold for it name a server or a tool in common; nothing is read for that.
-2. What a client asks for by name must be something that it may use, and its own tools must not have an offered name.
+2. What a client asks for by name must be something that it may use, and its own tools must not have an offered name. A
+   name is compared with the patterns at first, and with the lists once they are read; a server without one may have it.
 """
 
 from __future__ import annotations
@@ -54,11 +55,13 @@ class RunWish:
         allowed: What it may use.
         model: The model that it asks.
         approve: Tools whose calls wait for a person, beside those of the configuration.
+        asked: The patterns that it names.
     """
 
     allowed: AllowedTools
     model: ModelSettings
     approve: ToolPatterns
+    asked: Sequence[str] = ()
 
 
 class RunOffer:
@@ -69,15 +72,22 @@ class RunOffer:
         held: The toolbox.
         offered: The tools by the names that the model sees.
         model: The model that the request asks.
+        unknown: A pattern of the request that names none of them. None if there is none.
 
     Attributes:
         answered: The calls whose approvals the request has decided: it begins with them.
     """
 
     def __init__(
-        self, tools: RunTools, held: HeldToolbox, offered: Mapping[str, GatewayTool], model: ModelSettings
+        self,
+        tools: RunTools,
+        held: HeldToolbox,
+        offered: Mapping[str, GatewayTool],
+        model: ModelSettings,
+        unknown: str | None = None,
     ) -> None:
         self._tools = tools
+        self._unknown = unknown
         self._held = held
         self._offered = offered
         self._model = model
@@ -87,6 +97,15 @@ class RunOffer:
     def may_ask(self) -> bool:
         """Whether calls of a tool that it offers wait for a person."""
         return any(tool.approve for tool in self._offered.values())
+
+    def check_names(self) -> None:
+        """Checks that each pattern of the request names a tool.
+
+        Raises:
+            Error: One names none.
+        """
+        if self._unknown is not None:
+            raise no_such_tool(self._unknown)
 
     @property
     def records(self) -> RunRecords:
@@ -326,7 +345,7 @@ class RunTools:
         if asked is not None:
             lists.append(ToolPatterns(asked))
         allowed = AllowedTools(lists)
-        return RunWish(allowed, model, ToolPatterns(approve)) if self._has_any(allowed) else None
+        return RunWish(allowed, model, ToolPatterns(approve), asked or ()) if self._has_any(allowed) else None
 
     async def offer_for(self, request: Request, model: ModelSettings) -> RunOffer | None:
         """Returns what a request of a program in this process offers. None if it is no run.
@@ -339,7 +358,11 @@ class RunTools:
             Error: It names what it may not use.
         """
         wish = self.wish(model, None, None if request.gateway_tools is UNSET else request.gateway_tools)
-        return None if wish is None else await self.offer(wish)
+        if wish is None:
+            return None
+        offer = await self.offer(wish)
+        offer.check_names()
+        return offer
 
     async def offer(self, wish: RunWish, caller: str = ANONYMOUS) -> RunOffer:
         """Returns what a run offers. Waits for the lists of its servers, `connect_timeout` at most, and for its place.
@@ -354,7 +377,8 @@ class RunTools:
             tools = await held.toolbox.offered(wish.allowed)
             await self.pace.place(caller)
             offered = {name: self._asked_for(tool, wish) for name, tool in tools.items()}
-            return RunOffer(self, held, offered, wish.model)
+            unknown = next((each for each in wish.asked if held.toolbox.has_none(each, wish.allowed)), None)
+            return RunOffer(self, held, offered, wish.model, unknown)
         finally:
             held.give_back()
 

@@ -36,6 +36,11 @@ class KnownList:
         self._ends_at = -math.inf
         self._reading: asyncio.Task[None] | None = None
 
+    @property
+    def read(self) -> SourceList | None:
+        """The list that was read last. None if none was: what the source offers is not known."""
+        return None if self._list is _NONE else self._list
+
     def known(self) -> SourceList | None:
         """Returns the list for a run. None if it must wait for `current`."""
         is_over = self._ends_at < math.inf and asyncio.get_running_loop().time() >= self._ends_at

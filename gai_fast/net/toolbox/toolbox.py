@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Settings, ToolSettings
-from gai_fast.model.tool_rules import AllowedTools, server_and_name
+from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, server_and_name
 from gai_fast.net.toolbox.function_schema import read_function
 from gai_fast.net.toolbox.function_tool import FunctionTool, settings_of
 from gai_fast.net.toolbox.http_tool import HTTPTool
@@ -104,6 +104,22 @@ class Toolbox:
         kept, left_out = by_model_name(tools)
         self._log_left_out(frozenset(tool.address for tool in left_out))
         return kept
+
+    def has_none(self, pattern: str, allowed: AllowedTools) -> bool:
+        """Returns whether a pattern names no tool that a request may use, by all lists that it concerns.
+
+        Args:
+            pattern: The pattern.
+            allowed: What the request may use.
+        """
+        named = ToolPatterns([pattern])
+        if any(name in named for name in allowed.own(self.own)):
+            return False
+        for name in filter(named.may_name, allowed.servers(self.servers)):
+            listed = self._lists[name].read
+            if listed is None or any(tool.address in named and tool.address in allowed for tool in listed.tools):
+                return False
+        return True
 
     def _log_left_out(self, addresses: frozenset[str]) -> None:
         new = sorted(addresses - self._logged)

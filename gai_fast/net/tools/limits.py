@@ -135,5 +135,9 @@ class Limits:
     exit_check: float = 0.01
     """Seconds between two looks whether it has ended."""
 
+    exit_look: float = 1.0
+    """Seconds between two looks, while a request waits, whether the process has ended: a child may hold its output, and
+    then only the operating system knows."""
+
 
 LIMITS: Final = Limits()

@@ -9,7 +9,7 @@ Owns the process: its start, its end, and what it may leave behind. It must not 
    has ended, what is left of its group is killed. Only a child with a group of its own can outlive it.
    If the gateway itself is killed, a shell that waits for the end of a pipe ends the group.
 4. A process that has ended, or closed its input, is started again by the next request. What it was asked for is not
-   sent again.
+   sent again. Its end is noticed even if a child holds its output: within `limits.exit_look`, or by the next request.
 5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
 6. Its pipes are the loop's: nothing is closed before the loop has got both, and then only by the loop.
 """
@@ -206,6 +206,7 @@ class _Process(asyncio.Protocol):
         self._requests: dict[int, tuple[ToolRequest, asyncio.Future[ServerReply]]] = {}
         self._questions = 0  # that may still be answered
         self._is_connected = False
+        self._looks: asyncio.TimerHandle | None = None  # only while requests wait
         self._heir = heir
         self._fate: asyncio.Future[str] = loop.create_future()  # why no more answers come
         self._input: asyncio.WriteTransport | None = None
@@ -217,7 +218,9 @@ class _Process(asyncio.Protocol):
         """Whether it can be asked."""
         if not self._is_connected or self._input is None or self._output is None:
             return False
-        return not (self._fate.done() or self._input.is_closing() or self._output.is_closing())
+        if self._fate.done() or self._input.is_closing() or self._output.is_closing():
+            return False
+        return self._process.poll() is None
 
     async def connect(self) -> None:
         """Returns once the loop has its pipes.
@@ -239,7 +242,21 @@ class _Process(asyncio.Protocol):
         outcome: asyncio.Future[ServerReply] = self._loop.create_future()
         self._requests[request.id] = request, outcome
         self._questions = LIMITS.answered_pings if answers_questions else 0
+        if self._looks is None:
+            self._looks = self._loop.call_later(LIMITS.exit_look, self._look)
         return outcome
+
+    def _look(self) -> None:
+        """Ends it if it has exited and a child holds its output."""
+        self._looks = None
+        if self._fate.done() or not self._requests:
+            return
+        if self._process.poll() is None:
+            self._looks = self._loop.call_later(LIMITS.exit_look, self._look)
+            return
+        self._signal(signal.SIGKILL)  # at once, as in `_has_exited`
+        self._lose(self._how_it_ended())
+        self._lost(self)
 
     def forget(self, request: ToolRequest) -> None:
         """Drops a request that has ended."""
@@ -273,14 +290,19 @@ class _Process(asyncio.Protocol):
         self._heir.communicate()
         if self._output is not None:
             self._output.close()
+        if self._looks is not None:
+            self._looks.cancel()
+        self._lose(self._how_it_ended())
+
+    def _how_it_ended(self) -> str:
         code = self._process.poll()
         how = "" if code is None else f" (exit code {code})" if code >= 0 else f" (signal {-code})"
-        self._lose(f"its process has ended{how}{self._hint}")
+        return f"its process has ended{how}{self._hint}"
 
     async def _finish(self) -> None:
         await asyncio.wait((self._opening,))  # rule 6
         if self._output is not None and not self._output.is_closing():
-            self._lose("it is being ended")
+            self._lose("it is being ended" if self._process.poll() is None else self._how_it_ended())
         if self._input is not None and not self._input.is_closing():
             self._input.abort()
         if not await self._has_exited():

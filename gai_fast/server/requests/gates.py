@@ -232,7 +232,10 @@ class _Chat(Gate):
 
 
 class _Approvals(Gate):
-    """Decides what a run's client has answered, once nothing else can refuse it: `admission/approval_answers.py`."""
+    """Decides what a run's client has answered, once nothing else can refuse it: `admission/approval_answers.py`.
+
+    The names of a run's tools are checked here: a repeated request has been answered before, whatever lists have since.
+    """
 
     __slots__ = ("_engine",)
 
@@ -241,7 +244,10 @@ class _Approvals(Gate):
 
     def admit(self, passage: Passage) -> Wait | None:
         offer = passage.incoming.run
-        if offer is None or not offer.answered:
+        if offer is None:
+            return None
+        offer.check_names()
+        if not offer.answered:
             return None
         from gai_fast.server.admission.approval_answers import Decisions  # most requests have none
 

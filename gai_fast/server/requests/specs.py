@@ -105,10 +105,11 @@ class SpecBuilder:
         header: LogHeader | None = None
         is_stream = request.stream
         offer, asks = incoming.run, False
-        if offer is not None and offer.may_ask:
+        if offer is not None:
             wish = None if request.approvals is _UNSET else request.approvals
-            asks = asks_approvals(incoming.http.headers, wish, negotiated, model, is_stream=is_stream)
-            is_durable = is_durable or asks  # a decision finds the stream by its id, even after its client has left
+            asks = asks_approvals(incoming.http.headers, wish, negotiated, model, is_stream=is_stream) and offer.may_ask
+            if asks and not is_durable:  # a decision finds the stream by its id, even after its client has left
+                is_durable, model = True, _until_it_waits(model)
         if is_stream and (is_durable or model.stream.on_disconnect in _DURABLE):
             logged = negotiated if negotiated.name == "gai" else _logged()
             context = self._context(incoming, model, logged.envelope, ids=True)
@@ -189,10 +190,12 @@ class SpecBuilder:
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
         offer, asks = incoming.run, False
         leaves = offer is not None and leaves_approvals(incoming.format, negotiated)
-        if offer is not None and offer.may_ask:
+        if offer is not None:
             headers = incoming.http.headers
             asks = asks_approvals(headers, None, negotiated, model, is_stream=asked.stream, leaves=leaves)
-        is_durable = is_durable or (asks and not leaves)  # as above
+            asks = asks and offer.may_ask
+        if asks and not leaves and not is_durable:  # as above
+            is_durable, model = True, _until_it_waits(model)
         wants_usage = asked.wants_usage or model.stream.usage == "always"
         is_logged = is_durable and not asked.whole
         context = self._context(
@@ -857,6 +860,13 @@ def _on_unsupported(incoming: Incoming) -> OnUnsupported | None:
         return "error"
     text = f"the header {UNSUPPORTED_HEADER} must be one of: {', '.join(get_args(OnUnsupported))}"
     raise Error("invalid_request", text, reason="unsupported")
+
+
+def _until_it_waits(model: ModelSettings) -> ModelSettings:
+    """Returns the model with a run that its client's end cancels, unless it has waited for a person before."""
+    if model.stream.on_disconnect != "auto":
+        return model
+    return replace(model, stream=replace(model.stream, on_disconnect="cancel"))
 
 
 def _for_background(model: ModelSettings) -> ModelSettings:

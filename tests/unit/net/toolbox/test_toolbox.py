@@ -77,6 +77,9 @@ def test_a_run_is_offered_what_it_may_use_by_the_names_that_models_see(
             found = await box.offered(AllowedTools([model, key]))
             assert {name: tool.address for name, tool in found.items()} == {"docs__search": "docs.search", "own": "own"}
         assert await box.offered(AllowedTools([model, ToolPatterns([])])) == {}
+        some, none = ("docs.search", "docs.*", "*.s*", "own", "local.any"), ("docs.secret", "docs.sear", "weather")
+        patterns = (*some, *none)  # nobody knows what `local` offers
+        assert [each for each in patterns if not box.has_none(each, AllowedTools([model, key]))] == [*some]
         await box.close()
 
     asyncio.run(main())
