@@ -2,7 +2,7 @@
 
 1. A call is one POST; no connection sends it again.
 2. Headers say which call it is: `Idempotency-Key`, `X-Request-Id`, `X-Gai-Call-Id`, `X-Gai-Attempt`, `traceparent`.
-3. JSON is the value, everything else is text; what is longer than `max_result` is cut.
+3. JSON is the value, everything else is text; credentials are cut out, then what is longer than `max_result` is cut.
 4. Of a status that is no success, the status alone is seen: a body may hold what is not for models. No redirect is
    followed: the headers of the configuration are for its own address. `Retry-After` is respected.
 """
@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -21,12 +21,14 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Secret, ToolSettings
 from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.attempts.recording import Censor
 from gai_fast.net.toolbox.server_source import peer_of
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.http_wire import failure_of, tool_server_address
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import header_text
 from gai_fast.net.tools.pause import Pause
+from gai_fast.net.tools.result_redaction import credentials_of, redacted
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
@@ -66,6 +68,7 @@ class HTTPTool(ToolSource):
         host, self._path = tool_server_address(url.reveal())
         self._headers = (*_HEADERS, *((name, value.reveal()) for name, value in settings.headers.items()))
         encode_request(Origin.parse(host), "POST", self._path, self._headers, b"")  # what is refused is refused here
+        self._credentials = credentials_of(settings.headers, settings.plain, self._path)
         self._pause = Pause(timers)
         self._pool = UpstreamPool(
             peer_of(host, settings.timeout, SHARED.tool_connect),
@@ -89,7 +92,7 @@ class HTTPTool(ToolSource):
     async def _called(
         self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
     ) -> ToolResult:
-        response = _Response(self._pause, self._settings.max_result)
+        response = _Response(self._pause, self._settings.max_result, self._credentials)
         headers = (*self._headers, *_headers_of(meta))
         body = encode_json(arguments)
         try:
@@ -121,13 +124,16 @@ class _Response(Receiver):
     Args:
         pause: Notes `Retry-After`.
         most: Bytes to keep of a text.
+        secrets: Texts that are cut out: rule 3.
     """
 
-    def __init__(self, pause: Pause, most: int) -> None:
+    def __init__(self, pause: Pause, most: int, secrets: Collection[bytes]) -> None:
         self.outcome: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
         self.exchange: OpenExchange | None = None
         self._pause = pause
         self._most = most
+        self._secrets = secrets
+        self._censor = Censor(secrets)
         self._body = bytearray()
         self._is_json = False
 
@@ -155,7 +161,7 @@ class _Response(Receiver):
     def body_received(self, data: bytes) -> None:
         if self.outcome.done():
             return
-        self._body += data
+        self._body += data if self._is_json else self._censor.feed(data)
         if self._is_json and len(self._body) > LIMITS.tool_message:
             text = f"its result has more than {LIMITS.tool_message} bytes (limit tool_message)"
             self._fail(ToolServerError(text, "form", may_have_run=True))
@@ -171,7 +177,7 @@ class _Response(Receiver):
         elif self._is_json:
             self._read_json(bytes(self._body))
         else:
-            self._finish(self._cut(bytes(self._body)))
+            self._finish(self._cut(bytes(self._body) + self._censor.rest()))
 
     def _read_json(self, body: bytes) -> None:
         try:
@@ -181,6 +187,14 @@ class _Response(Receiver):
             text = f"its result is JSON that is {why}" if why else "its result is called JSON, and is none"
             self._fail(ToolServerError(text, "form", may_have_run=True))
             return
+        shown = redacted(value, self._secrets)
+        if shown is not value:
+            try:
+                value, body = shown, encode_json(shown)
+            except ValueError:
+                text = "its result has a number that JSON has no form for"
+                self._fail(ToolServerError(text, "form", may_have_run=True))
+                return
         self._finish(ToolResult(value) if len(body) <= self._most else self._cut(body))
 
     def _cut(self, body: bytes) -> ToolResult:
