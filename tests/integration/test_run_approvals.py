@@ -393,6 +393,16 @@ async def test_other_calls_are_made_while_one_waits(net: Net) -> None:
     assert model.results() == ["paid 7", "slow"]
 
 
+HALF = "half of a surrogate pair, which no text may have, at character"
+BAD_DECISIONS: list[tuple[tuple[Any, ...], str]] = [
+    (("a\ud800", "deny", "0"), f"approval_id: {HALF} 1"),
+    (("a", "deny", "\udfff"), f"digest: {HALF} 0"),
+    (("a", "deny", "0", "no\ud800!"), f"reason: {HALF} 2"),
+    (("a", "deny", "0", 5), "reason: must be a text, not int"),
+    (("a", "maybe", "0"), "decision: must be 'approve' or 'deny'"),
+]
+
+
 @on_uvloop
 async def test_a_program_decides_over_the_gateway_and_within_it(net: Net) -> None:
     gateway = await gateway_of(net, Model(ASK, ["Done."]), function_tool(pay, approve=True))
@@ -405,6 +415,10 @@ async def test_a_program_decides_over_the_gateway_and_within_it(net: Net) -> Non
                     await stream.decide(asked["id"], "approve", "0" * 64)
                 with pytest.raises(gai_fast.Error, match="at most 1000 characters"):
                     await stream.decide(asked["id"], "deny", asked["digest"], "x" * 1001)
+                for given, problem in BAD_DECISIONS:
+                    with pytest.raises(gai_fast.InvalidRequest) as raised:
+                        await stream.decide(*given)
+                    assert (str(raised.value), raised.value.reason) == (problem, "validation")
                 await stream.decide(asked["id"], "approve", asked["digest"])
         result: gai_fast.Result = await stream.result()
         return result
