@@ -143,6 +143,7 @@ async def test_a_credential_that_is_cut_in_two_is_in_no_result(net: Net) -> None
         (b'{"title": "no"}', "application/problem+json", ToolResult({"title": "no"})),
         (b"21 degrees", "text/plain", ToolResult("21 degrees")),
         (b"[1]", "text/plain", ToolResult("[1]")),
+        (b'["\\ud800", "\\uD83D\\uDE00"]', "application/json", ToolResult(["\ufffd", "\U0001f600"])),
         (b"\xff", "application/octet-stream", ToolResult("\ufffd")),
         (b"", "text/plain", ToolResult("")),
         ("ä".encode() * 40, "text/plain", ToolResult("ä" * 16, is_truncated=True)),

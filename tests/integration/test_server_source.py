@@ -158,6 +158,33 @@ async def test_a_call_says_which_it_is(net: Net) -> None:
     assert "traceparent" not in server.messages[-1]["params"]["_meta"]
 
 
+@pytest.mark.parametrize("is_process", [False, True])
+@on_uvloop
+async def test_half_of_a_surrogate_pair_hides_no_other_tool(net: Net, tmp_path: Path, is_process: bool) -> None:
+    tools = [{"name": name, "description": text, "inputSchema": {}} for name, text in (("a", "\ud800"), ("b", "ok"))]
+
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        await send(peer, reply(message, said("half: \ud800")))
+
+    if is_process:
+        program = tmp_path / "server.py"
+        program.write_text(
+            "import json, sys\n"
+            "for line in sys.stdin:\n"
+            "    message = json.loads(line)\n"
+            f"    result = {{'supportedVersions': ['2026-07-28'], 'tools': {tools!r},\n"
+            "              'content': [{'type': 'text', 'text': 'half: \\ud800'}]}\n"
+            "    print(json.dumps({'jsonrpc': '2.0', 'id': message['id'], 'result': result}), flush=True)\n"
+        )
+        source = source_of(net, command=(sys.executable, "-S", str(program)), inherited={"PATH": "/usr/bin:/bin"})
+    else:
+        source = source_of(net, url=Secret((await started(net, ScriptedServer(answer, *tools))).url))
+    found = await source.list_tools()
+    assert [each.name for each in found.tools] == ["b"]
+    assert found.left_out == (("a", "it has half of a surrogate pair"),)
+    assert await source.call(found.tools[0], {}, META) == ToolResult("half: ?")
+
+
 class Guarded(ScriptedServer):
     """A server that takes one token."""
 

@@ -13,10 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-import msgspec
-
-from gai_fast.core.requests.reading import decode_json
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Secret, ToolSettings
@@ -29,7 +26,7 @@ from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import header_text
 from gai_fast.net.tools.pause import Pause
 from gai_fast.net.tools.result_redaction import credentials_of, redacted
-from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.rpc import ToolServerError, may_have_halves, read_json
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
@@ -39,7 +36,6 @@ from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.runtime.timers import Timers
 
 _HEADERS: Final = (("content-type", "application/json"), ("accept", "application/json, text/plain;q=0.9, */*;q=0.8"))
-_DECODER: Final = msgspec.json.Decoder()
 
 
 def own_tool(settings: ToolSettings) -> GatewayTool:
@@ -181,20 +177,16 @@ class _Response(Receiver):
 
     def _read_json(self, body: bytes) -> None:
         try:
-            value = decode_json(_DECODER, body, SHARED.tool_depth)
+            value = read_json(body, SHARED.tool_depth)
         except Error as problem:
             why = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
             text = f"its result is JSON that is {why}" if why else "its result is called JSON, and is none"
             self._fail(ToolServerError(text, "form", may_have_run=True))
             return
         shown = redacted(value, self._secrets)
-        if shown is not value:
-            try:
-                value, body = shown, encode_json(shown)
-            except ValueError:
-                text = "its result has a number that JSON has no form for"
-                self._fail(ToolServerError(text, "form", may_have_run=True))
-                return
+        if shown is not value or may_have_halves(body):
+            body = encode_json(shown)
+            value = parse_exact(body.decode())
         self._finish(ToolResult(value) if len(body) <= self._most else self._cut(body))
 
     def _cut(self, body: bytes) -> ToolResult:

@@ -15,10 +15,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.result_redaction import redacted
-from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.rpc import REPLACED, ToolServerError
 
 PartKind = Literal["text", "image", "audio"]
 
@@ -81,6 +81,8 @@ def read_result(
     if is_structured:
         value = result["structuredContent"]
         written = encode_json(value)
+        if REPLACED in written:
+            value = parse_exact(written.decode())
         if len(written) > most:
             return ToolResult(room.cut(written.decode()), is_truncated=True)
         room.left -= len(written)

@@ -34,10 +34,9 @@ def test_of_a_url_they_are_the_values_whose_names_say_so() -> None:
         (f"a {KEY} b", "a *** b"),
         ([1, None, {KEY: [KEY, True]}], [1, None, {"***": ["***", True]}]),
         (json.dumps({"a": KEY}), '{"a": "***"}'),
-        ({"a": [KEY, float("inf")]}, {"a": ["***", float("inf")]}),
         ({"a": f"\ud800{KEY}"}, {"a": "\ud800***"}),
     ],
-    ids=range(5),
+    ids=range(4),
 )
 def test_they_are_cut_out_of_texts_and_names(value: Any, shown: Any) -> None:
     assert redacted(value, credentials_of(VALUES, {"x-project"})) == shown

@@ -45,8 +45,9 @@ def text(value: str) -> dict[str, Any]:
             {"content": [text("a\ud800"), IMAGE]},
             ToolResult("a?", (ResultPart("text", "a?"), ResultPart("image", PIXEL, "image/png"))),
         ),
+        ({"content": [], "structuredContent": {"\ud800": ["\udfff"]}}, ToolResult({"\ufffd": ["\ufffd"]})),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_result_is_read(result: dict[str, Any], read: ToolResult) -> None:
     assert read_result(result) == read
