@@ -21,7 +21,7 @@ from gai_fast.net.stream.run_driver import _required
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.runs import approvals
-from gai_fast.stores.backend import StoreError
+from gai_fast.stores.backend import Fault, StoreError
 from tests.integration.gateway import Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.tool_runs import Gate, Model, Turn, function_tool, gateway_of
 from tests.legal import check_legal
@@ -298,6 +298,43 @@ async def test_a_damaged_approval_of_a_run_that_goes_on_denies(
     [(of, asked, decision)] = heard
     assert (of, asked.id, asked.digest, decision.decision) == (call, "gai_1-1", "digest", "deny")
     assert net.warned("an approval is damaged") == 1
+
+
+@pytest.mark.parametrize("fault", ["damaged", "sealed"])
+@pytest.mark.parametrize("is_asked_elsewhere", [False, True])
+@on_uvloop
+async def test_a_decision_that_stays_unreadable_denies_at_once(
+    net: Net, monkeypatch: pytest.MonkeyPatch, fault: Fault, is_asked_elsewhere: bool
+) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    tools = gateway.running.engine.run_tools
+    assert tools is not None
+    asked: list[Any] = []
+    heard: list[Any] = []
+    reads: list[str] = []
+
+    async def unreadable(approval_id: str) -> Any:
+        reads.append(approval_id)
+        raise StoreError(fault, "a part is missing")
+
+    waits = RunApprovals(
+        tools.desk, "gai_1", "alice", always, lambda *each: asked.append(each), lambda *each: heard.append(each)
+    )
+    call = RunCall("call_1", "pay", {}, 1, 0, RunTool("pay"), approval_id="gai_1-1")
+    if not is_asked_elsewhere:
+        waits.ask(call, "digest")
+        await until(lambda: len(asked) == 1)
+    monkeypatch.setattr(tools.desk.records, "asked", unreadable)
+    if is_asked_elsewhere:
+        waits.ask_on(call, "digest")
+    else:
+        waits.hear("gai_1-1")
+        waits.hear("gai_1-1")
+    async with asyncio.timeout(SHARED.store_retry):
+        await tools.desk.close()
+    [(_, _, decision)] = heard
+    assert (decision.decision, decision.reason) == ("deny", "its approval is damaged in the store")
+    assert (net.warned("an approval is damaged"), net.warned("not read yet")) == (1, 0)
 
 
 @pytest.mark.parametrize(
