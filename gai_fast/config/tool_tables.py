@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from gai_fast.config.checks import REFERENCE
 from gai_fast.config.environment import Environment, inherited_variables, secret_headers, secret_variables
 from gai_fast.config.problems import Problems, Value, meant, shortened, shown
 from gai_fast.config.tool_keys import NEEDED_OF_TOOLS, TOOL, TOOL_SERVER, WAY_OF, WAYS
+from gai_fast.model.credentials import names_credential
 from gai_fast.model.settings import (
     FunctionSettings,
     IdentitySettings,
@@ -55,6 +57,12 @@ def check_ways(section: str, given: Mapping[str, Any], table: Table, where: str,
         for name, way in WAY_OF[section].items():
             if name in table and way != chosen[0]:
                 problems.add(table[name].origin, f"`{name}` in {title} goes with `{way}`, not with `{chosen[0]}`")
+
+
+def _plain(given: Value) -> frozenset[str]:
+    """Returns the names whose values are no credentials: they stand in the file, under names that do not say so."""
+    texts = given.value.items()
+    return frozenset(name for name, text in texts if not REFERENCE.fullmatch(text) and not names_credential(name))
 
 
 def _title(section: str, table: Table) -> str:
@@ -121,6 +129,7 @@ class ToolBuilder:
             values["inherited"] = inherited_variables(self._environ)
         if "env" in table:
             values["env"] = secret_variables(table["env"], self._environ, self._folder, self._problems, f" in {title}")
+            values["plain"] = _plain(table["env"])
         return ToolServerSettings(table["name"].value, **values)
 
     def _tool(self, table: Table) -> ToolSettings:
@@ -139,6 +148,7 @@ class ToolBuilder:
         if "headers" in table:
             owner = f" in {title}"
             values["headers"] = secret_headers(table["headers"], self._environ, self._folder, self._problems, owner)
+            values["plain"] = _plain(table["headers"])
         return values
 
     def _ca_file(self, table: Table, title: str) -> str | None:

@@ -7,6 +7,7 @@ either kind of gateway.
 from __future__ import annotations
 
 import copy
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Mapping
 from types import TracebackType
@@ -196,6 +197,32 @@ def request_body(request: NativeRequest) -> bytes:
         return encode_json(dict(request))
     except NotJSON as problem:
         raise _NotSendable(message=f"The request is not valid: {problem}", reason="validation") from None
+
+
+def check_decision(approval_id: str, decision: str, digest: str, reason: str | None) -> None:
+    """Checks what a program says of a call: neither a URL nor a record can have half of a surrogate pair.
+
+    Args:
+        approval_id: As for `decide`.
+        decision: As for `decide`.
+        digest: As for `decide`.
+        reason: As for `decide`.
+
+    Raises:
+        InvalidRequest: A value is not valid; the text names it.
+    """
+    for name, value in (("approval_id", approval_id), ("digest", digest), ("reason", reason or "")):
+        if not isinstance(value, str):
+            raise InvalidRequest(message=f"{name}: must be a text, not {type(value).__name__}", reason="validation")
+        half = _HALF.search(value)
+        if half is not None:
+            text = f"{name}: half of a surrogate pair, which no text may have, at character {half.start()}"
+            raise InvalidRequest(message=text, reason="validation")
+    if decision not in ("approve", "deny"):
+        raise InvalidRequest(message="decision: must be 'approve' or 'deny'", reason="validation")
+
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 def asked(request: str | NativeRequest, fields: Mapping[str, Any]) -> NativeRequest:

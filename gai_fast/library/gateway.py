@@ -29,7 +29,7 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.guards.input import LetThrough
 from gai_fast.kernels import Piece
 from gai_fast.ledger import new_ledger
-from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number, request_body
+from gai_fast.library.asking import Asking, NativeRequest, check_decision, checked_request, event_number, request_body
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.library.following import FollowedStream
 from gai_fast.library.limits import LIMITS
@@ -366,9 +366,11 @@ class GatewayStream(Client):
             reason: Why; the model reads it.
 
         Raises:
-            Error: There is no such approval (`not_found`), the digest is of another call or the call is decided already
-                (409, reason `digest` or `decided`), or the store is out of reach.
+            Error: A value is not valid (reason `validation`), there is no such approval (`not_found`), the digest is of
+                another call, or the call is decided already (409, reason `digest` or `decided`); or the store is out of
+                reach.
         """
+        check_decision(approval_id, decision, digest, reason)
         engine = self.gateway.engine()
         if engine.run_tools is None:
             raise unknown_approval()

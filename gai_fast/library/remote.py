@@ -34,7 +34,7 @@ from gai_fast.core.callbacks import EventManager
 from gai_fast.core.collector import ReadCollector
 from gai_fast.core.result import Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
-from gai_fast.library.asking import Asking, NativeRequest, checked_request, event_number, request_body
+from gai_fast.library.asking import Asking, NativeRequest, check_decision, checked_request, event_number, request_body
 from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
@@ -232,9 +232,11 @@ class RemoteGateway(Asking):
             headers: As for `stream`.
 
         Raises:
-            Error: There is no such approval (`not_found`), the digest is of another call or the call is decided already
-                (409, reason `digest` or `decided`), or the server is unreachable or refuses.
+            Error: A value is not valid (reason `validation`), there is no such approval (`not_found`), the digest is of
+                another call, or the call is decided already (409, reason `digest` or `decided`); or the server is
+                unreachable or refuses.
         """
+        check_decision(approval_id, decision, digest, reason)
         given = {"decision": decision, "digest": digest, "reason": reason}
         path = f"{stream_path(stream_id)}/approvals/{quote(approval_id, safe='')}"
         await self._ask("POST", path, (200,), headers, encode_json(given))

@@ -1,7 +1,8 @@
-"""The caller's own credential for an upstream, of `api_key = "caller"`."""
+"""The caller's own credential for an upstream, of `api_key = "caller"`, and which names credentials have."""
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Final
 
@@ -9,6 +10,16 @@ from gai_fast.model.settings import CREDENTIAL_NAME, Secret
 
 CALLER_CREDENTIAL: Final = "caller_credential"
 """The reason of a request that lacks a credential of its caller's, or whose credential the upstream refuses."""
+
+
+def names_credential(name: str) -> bool:
+    """Returns whether the name of a header, a variable or a parameter says that its value is a credential."""
+    return _CREDENTIAL_NAME.search(name) is not None
+
+
+_CREDENTIAL_NAME: Final = re.compile(
+    r"key|token|secret|passw|credential|auth|cookie|signature|(?<![a-z])sig(?![a-z])", re.IGNORECASE
+)
 
 
 class Credential:

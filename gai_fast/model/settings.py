@@ -857,6 +857,8 @@ class ToolServerSettings(_Snapshot):
     """What is kept of a result."""
     max_calls: int = SHARED.tool_places
     """Calls of one worker at a time."""
+    plain: frozenset[str] = frozenset()
+    """Names of `headers` and `env` whose values are no credentials: results may have them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -878,6 +880,8 @@ class ToolSettings(_Snapshot):
     timeout: float = SHARED.tool_timeout
     max_result: int = SHARED.tool_result
     max_calls: int = SHARED.tool_places
+    plain: frozenset[str] = frozenset()
+    """Names of `headers` whose values are no credentials: results may have them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from secrets import randbelow
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -74,13 +74,16 @@ of the log's `stream.gap`; and the stream's request. It may raise `NoRoom`."""
 class NoteClosed(Protocol):
     """Notes that a log was closed whose owner is gone."""
 
-    def __call__(self, log: StreamLog, taken: TakeOver, kept: int | None, *, is_refused: bool) -> None:
+    def __call__(
+        self, log: StreamLog, taken: TakeOver, kept: int | None, told: Mapping[str, Any], *, is_refused: bool
+    ) -> None:
         """Notes it.
 
         Args:
             log: The log.
             taken: The change of its owner.
             kept: As in `Closing`.
+            told: As in `EndsInstead`.
             is_refused: Whether the stream was not to go on here, for a limit or a key.
         """
 
@@ -326,7 +329,7 @@ class Store:
                 log.append(piece, last_seq)
             log.end(ending)
             if self.closed is not None:
-                self.closed(log, taken, kept, is_refused=refusal.error is not None)
+                self.closed(log, taken, kept, refusal.told, is_refused=refusal.error is not None)
 
         return Succession(close, _nothing, is_end=True)
 

@@ -102,12 +102,12 @@ async def problem_of(gateway: Gateway, model: Model, hook: Hook, recording: Any,
         return "" if has_failed else f"it ends with {response.types[-2:]}"
     if response.status != 200:
         return f"it is refused: {response.text}"
-    end, results = _end_of_whole(response.json) if way == "whole" else _end_of_stream(response)
+    steps, results = _end_of_whole(response.json) if way == "whole" else _end_of_stream(response)
     calls = calls_of(said)
     if len(results) != len(calls):
         return f"{len(calls)} calls have {len(results)} results"
-    if len(end["steps"]) != (2 if calls else 1) or len(model.asked) != len(end["steps"]):
-        return f"{len(end['steps'])} steps and {len(model.asked)} requests for {len(calls)} calls"
+    if steps != (2 if calls else 1) or len(model.asked) != steps:
+        return f"{steps} steps and {len(model.asked)} requests for {len(calls)} calls"
     if said[-2]["finish_reason"] in CUT_OFF:
         return f"{hook.called} of a turn that was cut off" if hook.called else ""
     made = [(call["tool_call"]["name"], call["tool_call"]["input"]) for call in calls]
@@ -122,15 +122,17 @@ async def problem_of(gateway: Gateway, model: Model, hook: Hook, recording: Any,
     return ""
 
 
-def _end_of_stream(response: Response) -> tuple[Any, list[Any]]:
-    """Returns the `finish` of a run, and its results."""
+def _end_of_stream(response: Response) -> tuple[int, list[Any]]:
+    """Returns the number of turns of a run, and its results."""
     assert response.types[-2:] == ["finish", "done"], response.types[-2:]
-    return response.events[-2], [event for event in response.events if event["type"] == "tool.result"]
+    results = [event for event in response.events if event["type"] == "tool.result"]
+    return len(response.events[-2]["steps"]), results
 
 
-def _end_of_whole(answer: Any) -> tuple[Any, list[Any]]:
+def _end_of_whole(answer: Any) -> tuple[int, list[Any]]:
     """Works as `_end_of_stream`, for a whole answer."""
-    return answer, [message for message in answer["messages"] if message["role"] == "tool"]
+    results = [message for message in answer["messages"] if message["role"] == "tool"]
+    return sum(message["role"] == "assistant" for message in answer["messages"]), results
 
 
 def problems(provider: str) -> tuple[int, dict[str, str]]:

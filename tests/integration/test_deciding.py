@@ -91,3 +91,16 @@ async def test_after_the_end_of_a_run_there_is_nothing_to_decide(net: Net) -> No
     assert (late.status, late.error["reason"], run.heard) == (409, "decided", [])
     assert await run.records.listed() == {}
     check_legal((await run.gateway.ask("GET", path, None, as_key("alice"))).events)
+
+
+@on_uvloop
+async def test_half_of_a_surrogate_pair_is_refused(net: Net) -> None:
+    run = await waiting(net)
+    approval_id = await run.asks()
+    path = f"/api/v1/streams/{run.stream_id}/approvals/"
+    body = b'{"decision":"deny","digest":"of the call","reason":"\\ud800"}'
+    refused = await run.gateway.ask("POST", path + approval_id, body, as_key("alice"))
+    assert (refused.status, refused.error["reason"]) == (400, "json")
+    assert "half of a surrogate pair (byte 52)" in refused.error["message"]
+    assert (await run.gateway.ask("POST", f"{path}%ED%A0%80", APPROVE, as_key("alice"))).status == 404
+    assert run.heard == []

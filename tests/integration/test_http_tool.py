@@ -97,10 +97,53 @@ async def test_a_call_is_one_post_that_says_which_it_is(net: Net) -> None:
 @pytest.mark.parametrize(
     ("body", "media_type", "result"),
     [
+        (f"key {KEY}!".encode(), "text/plain", ToolResult("key ***!")),
+        (
+            json.dumps({"headers": [KEY], KEY: 1}).encode(),
+            "application/json",
+            ToolResult({"headers": ["***"], "***": 1}),
+        ),
+        (json.dumps([KEY]).replace("k", "\\u006b").encode(), "application/json", ToolResult(["***"])),
+        (b"x" * 30 + KEY.encode(), "text/plain", ToolResult("x" * 30 + "***")),
+        (b"x" * 30 + KEY.encode() * 9, "text/plain", ToolResult("x" * 30 + "***", is_truncated=True)),
+        (b"x" * 29 + KEY.encode() * 2, "text/plain", ToolResult("x" * 29 + "****", is_truncated=True)),
+        (json.dumps(["x" * 30, KEY]).encode(), "application/json", ToolResult(f'["{"x" * 30}"', is_truncated=True)),
+    ],
+    ids=range(7),
+)
+async def test_its_own_credential_is_in_no_result(net: Net, body: bytes, media_type: str, result: ToolResult) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body, headers={"content-type": media_type})
+
+    _, source = await served(net, answer, max_result=33)
+    assert await called(source) == result
+
+
+@on_uvloop
+async def test_a_credential_that_is_cut_in_two_is_in_no_result(net: Net) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"a" + KEY[:9].encode())
+        await asyncio.sleep(0.02)
+        await response.write(KEY[9:].encode() + b"b")
+        return response
+
+    _, source = await served(net, answer, max_result=5)
+    assert await called(source) == ToolResult("a***b")
+    _, source = await served(net, answer, max_result=4)
+    assert await called(source) == ToolResult("a***", is_truncated=True)
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    ("body", "media_type", "result"),
+    [
         (b"[1, null]", "application/json; charset=utf-8", ToolResult([1, None])),
         (b'{"title": "no"}', "application/problem+json", ToolResult({"title": "no"})),
         (b"21 degrees", "text/plain", ToolResult("21 degrees")),
         (b"[1]", "text/plain", ToolResult("[1]")),
+        (b'["\\ud800", "\\uD83D\\uDE00"]', "application/json", ToolResult(["\ufffd", "\U0001f600"])),
         (b"\xff", "application/octet-stream", ToolResult("\ufffd")),
         (b"", "text/plain", ToolResult("")),
         ("ä".encode() * 40, "text/plain", ToolResult("ä" * 16, is_truncated=True)),

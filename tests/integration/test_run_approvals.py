@@ -21,7 +21,7 @@ from gai_fast.net.stream.run_driver import _required
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.runs import approvals
-from gai_fast.stores.backend import StoreError
+from gai_fast.stores.backend import Fault, StoreError
 from tests.integration.gateway import OPENAI, Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.tool_runs import Gate, Model, Turn, function_tool, gateway_of
 from tests.legal import check_legal
@@ -300,6 +300,43 @@ async def test_a_damaged_approval_of_a_run_that_goes_on_denies(
     assert net.warned("an approval is damaged") == 1
 
 
+@pytest.mark.parametrize("fault", ["damaged", "sealed"])
+@pytest.mark.parametrize("is_asked_elsewhere", [False, True])
+@on_uvloop
+async def test_a_decision_that_stays_unreadable_denies_at_once(
+    net: Net, monkeypatch: pytest.MonkeyPatch, fault: Fault, is_asked_elsewhere: bool
+) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    tools = gateway.running.engine.run_tools
+    assert tools is not None
+    asked: list[Any] = []
+    heard: list[Any] = []
+    reads: list[str] = []
+
+    async def unreadable(approval_id: str) -> Any:
+        reads.append(approval_id)
+        raise StoreError(fault, "a part is missing")
+
+    waits = RunApprovals(
+        tools.desk, "gai_1", "alice", always, lambda *each: asked.append(each), lambda *each: heard.append(each)
+    )
+    call = RunCall("call_1", "pay", {}, 1, 0, RunTool("pay"), approval_id="gai_1-1")
+    if not is_asked_elsewhere:
+        waits.ask(call, "digest")
+        await until(lambda: len(asked) == 1)
+    monkeypatch.setattr(tools.desk.records, "asked", unreadable)
+    if is_asked_elsewhere:
+        waits.ask_on(call, "digest")
+    else:
+        waits.hear("gai_1-1")
+        waits.hear("gai_1-1")
+    async with asyncio.timeout(SHARED.store_retry):
+        await tools.desk.close()
+    [(_, _, decision)] = heard
+    assert (decision.decision, decision.reason) == ("deny", "its approval is damaged in the store")
+    assert (net.warned("an approval is damaged"), net.warned("not read yet")) == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "headers"),
     [
@@ -417,6 +454,16 @@ async def test_other_calls_are_made_while_one_waits(net: Net) -> None:
     assert model.results() == ["paid 7", "slow"]
 
 
+HALF = "half of a surrogate pair, which no text may have, at character"
+BAD_DECISIONS: list[tuple[tuple[Any, ...], str]] = [
+    (("a\ud800", "deny", "0"), f"approval_id: {HALF} 1"),
+    (("a", "deny", "\udfff"), f"digest: {HALF} 0"),
+    (("a", "deny", "0", "no\ud800!"), f"reason: {HALF} 2"),
+    (("a", "deny", "0", 5), "reason: must be a text, not int"),
+    (("a", "maybe", "0"), "decision: must be 'approve' or 'deny'"),
+]
+
+
 @on_uvloop
 async def test_a_program_decides_over_the_gateway_and_within_it(net: Net) -> None:
     gateway = await gateway_of(net, Model(ASK, ["Done."]), function_tool(pay, approve=True))
@@ -429,6 +476,10 @@ async def test_a_program_decides_over_the_gateway_and_within_it(net: Net) -> Non
                     await stream.decide(asked["id"], "approve", "0" * 64)
                 with pytest.raises(gai_fast.Error, match="at most 1000 characters"):
                     await stream.decide(asked["id"], "deny", asked["digest"], "x" * 1001)
+                for given, problem in BAD_DECISIONS:
+                    with pytest.raises(gai_fast.InvalidRequest) as raised:
+                        await stream.decide(*given)
+                    assert (str(raised.value), raised.value.reason) == (problem, "validation")
                 await stream.decide(asked["id"], "approve", asked["digest"])
         result: gai_fast.Result = await stream.result()
         return result

@@ -91,6 +91,53 @@ async def test_a_process_has_the_variables_of_its_table_and_no_others(net: Net, 
 
 
 @on_uvloop
+async def test_its_own_credential_is_in_no_result(net: Net, tmp_path: Path) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        said = {"head": server.heads[-1]}
+        await send(peer, reply(message, {"content": [], "structuredContent": said}))
+
+    server = ScriptedServer(answer)
+    headers = {"authorization": Secret("bearer sk-canary-0123456789"), "x-project": Secret("project-1")}
+    url = f"{(await started(net, server)).url}?key=sk-planted-0123"
+    token = tmp_path / "token"
+    token.write_text("t-canary-0123456789")
+    program = IdentitySettings(command=("cat", str(token)))
+    source = source_of(net, url=Secret(url), headers=headers, plain=frozenset({"x-project"}))
+    granted = source_of(net, url=Secret(url), identity=program)
+    for each in (source, granted):
+        [tool] = (await each.list_tools()).tools
+        result = await each.call(tool, {}, META)
+        said = result.value["head"]
+        assert "-canary-" in server.heads[-1]
+        assert ("canary" in said, "planted" in said, "authorization: ***" in said.replace("bearer ", "")) == (
+            False,
+            False,
+            True,
+        )
+        assert ("x-project: project-1" in said) is (each is source)
+
+
+@on_uvloop
+async def test_a_credential_of_its_environment_is_in_no_result(net: Net, tmp_path: Path) -> None:
+    program = tmp_path / "server.py"
+    program.write_text(
+        "import json, os, sys\n"
+        "for line in sys.stdin:\n"
+        "    message = json.loads(line)\n"
+        "    result = {'supportedVersions': ['2026-07-28'], 'tools': [{'name': 't', 'inputSchema': {}}],\n"
+        "              'content': [{'type': 'text', 'text': json.dumps(dict(os.environ), sort_keys=True)}]}\n"
+        "    print(json.dumps({'jsonrpc': '2.0', 'id': message['id'], 'result': result}), flush=True)\n"
+    )
+    env = {"T": Secret("sk-canary-0123456789"), "ROOT": Secret("/srv/documents")}
+    inherited = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    command = (sys.executable, "-S", str(program))
+    source = source_of(net, command=command, env=env, inherited=inherited, plain=frozenset({"ROOT"}))
+    [tool] = (await source.list_tools()).tools
+    expected = '{"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin", "ROOT": "/srv/documents", "T": "***"}'
+    assert await source.call(tool, {}, META) == ToolResult(expected)
+
+
+@on_uvloop
 async def test_a_call_says_which_it_is(net: Net) -> None:
     async def answer(peer: Peer, message: dict[str, Any]) -> None:
         await send(peer, reply(message, said("ok")))
@@ -109,6 +156,33 @@ async def test_a_call_says_which_it_is(net: Net) -> None:
     }
     await source.call(tool, {}, ToolMeta())
     assert "traceparent" not in server.messages[-1]["params"]["_meta"]
+
+
+@pytest.mark.parametrize("is_process", [False, True])
+@on_uvloop
+async def test_half_of_a_surrogate_pair_hides_no_other_tool(net: Net, tmp_path: Path, is_process: bool) -> None:
+    tools = [{"name": name, "description": text, "inputSchema": {}} for name, text in (("a", "\ud800"), ("b", "ok"))]
+
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        await send(peer, reply(message, said("half: \ud800")))
+
+    if is_process:
+        program = tmp_path / "server.py"
+        program.write_text(
+            "import json, sys\n"
+            "for line in sys.stdin:\n"
+            "    message = json.loads(line)\n"
+            f"    result = {{'supportedVersions': ['2026-07-28'], 'tools': {tools!r},\n"
+            "              'content': [{'type': 'text', 'text': 'half: \\ud800'}]}\n"
+            "    print(json.dumps({'jsonrpc': '2.0', 'id': message['id'], 'result': result}), flush=True)\n"
+        )
+        source = source_of(net, command=(sys.executable, "-S", str(program)), inherited={"PATH": "/usr/bin:/bin"})
+    else:
+        source = source_of(net, url=Secret((await started(net, ScriptedServer(answer, *tools))).url))
+    found = await source.list_tools()
+    assert [each.name for each in found.tools] == ["b"]
+    assert found.left_out == (("a", "it has half of a surrogate pair"),)
+    assert await source.call(found.tools[0], {}, META) == ToolResult("half: ?")
 
 
 class Guarded(ScriptedServer):

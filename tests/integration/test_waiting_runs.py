@@ -24,6 +24,7 @@ from gai_fast.net.runs.run_records import RUNS
 from gai_fast.net.stream import deciding
 from gai_fast.net.stream.takeover import KeyHome
 from gai_fast.server.serving import start
+from gai_fast.stores._base import GoesOn
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.records import MemoryRecords
 from tests.conftest import ChangeLimits
@@ -693,4 +694,27 @@ async def test_a_bug_as_a_run_goes_on_ends_it(net: Net, monkeypatch: pytest.Monk
     assert last(events, "error")["error"]["code"] == "internal"
     assert [event["type"] for event in events[-2:]] == ["error", "done"]
     assert waiting_in(gateway) == 0
+    assert net.warned("by a bug of the gateway") == 1
+
+
+@on_uvloop
+async def test_a_bug_in_the_moment_of_going_on_leaves_no_approval_behind(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
+    run = await parked(gateway)
+    assert await is_listed(gateway, 1)
+
+    async def goes_on(*_: Any) -> GoesOn:
+        return GoesOn(fail, lambda: None)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(gateway.running.engine.waiting, "_waking", goes_on)
+    gateway.running.engine.waiting.wake(run.stream_id)
+    assert last(await run.end(), "error")["error"]["code"] == "internal"
+    await until_answered(partial(is_listed, gateway, 0))
+    late = await run.decide()
+    assert (late.status, late.error["reason"]) == (409, "decided")
     assert net.warned("by a bug of the gateway") == 1

@@ -54,7 +54,7 @@ def secrets_of(key: str | None, headers: Mapping[str, str]) -> frozenset[bytes]:
     return frozenset(written for text in texts for written in (text.encode(), orjson.dumps(text)[1:-1]))
 
 
-class _Censor:
+class Censor:
     """Cuts secrets out of bytes, wherever these are cut.
 
     Args:
@@ -127,7 +127,7 @@ class RecordedExchange(Receiver):
         self._about = about
         self._receiver = receiver
         self._clock = clock
-        self._censor = _Censor(secrets)
+        self._censor = Censor(secrets)
         self._began = clock()
         self._file: BinaryIO | None = None
         self._left = LIMITS.recorded  # bytes that may still be written

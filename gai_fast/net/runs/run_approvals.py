@@ -6,7 +6,7 @@ Owns the tasks and timers of calls that wait for a person. It must not know what
 2. The first decision that is kept counts: a person's, or the gateway's own at the end of the approval's time.
 3. What cannot be kept is denied: the store fails, too many runs wait, or this one is too large.
 4. If the store fails at a decision, the call goes on waiting: the decision is read again, and at the end of its time
-   the call is denied.
+   the call is denied. A record that is damaged, or that no key opens, stays so: its call is denied at once.
 5. A decision whose message is lost is found by a look (`approval_watch.py`).
 """
 
@@ -37,6 +37,11 @@ _MS: Final = 1000
 EXPIRED: Final = "expired"
 """The reason of a denial at the end of an approval's time."""
 _TOO_LARGE: Final = f"nobody is asked in a conversation of more than {LIMITS.run // 2**20} MiB"
+
+
+_LASTING: Final = ("damaged", "sealed")
+_DAMAGED: Final = ApprovalDecision("deny", "", "its approval is damaged in the store")
+_DAMAGED_LINE: Final = "stream %s: an approval is damaged; its call is denied"
 
 
 class ApprovalDesk:
@@ -189,7 +194,7 @@ class RunApprovals:
             if found is not None and (found[0].id, found[0].digest) != (call.approval_id, digest):
                 raise StoreError("damaged", "it is about another call")
         except StoreError as fault:  # rule 4
-            if fault.fault == "damaged":  # it stays so: rule 3
+            if fault.fault in _LASTING:
                 self._deny(call, digest)
                 return
             _log.warning("stream %s: an approval is not read yet: %s", self._stream_id, fault)
@@ -212,11 +217,11 @@ class RunApprovals:
         self._start(self._read(asked.id))  # it may have been decided since
 
     def _deny(self, call: RunCall, digest: str) -> None:
-        """Denies a call whose approval is damaged."""
-        _log.warning("stream %s: an approval is damaged; its call is denied", self._stream_id)
+        """Denies a call whose approval is damaged before this worker waits for it."""
+        _log.warning(_DAMAGED_LINE, self._stream_id)
         if not self._is_closed:
             asked = AskedApproval(call.approval_id, self._stream_id, self._caller, digest, 0, b"")
-            self._decided(call, asked, ApprovalDecision("deny", "", "its approval is damaged in the store"))
+            self._decided(call, asked, _DAMAGED)
 
     def _wait(self, waiting: _Waiting) -> None:
         ends = self._desk.timers.clock() + (waiting.asked.expires - now_ms()) / _MS
@@ -268,6 +273,11 @@ class RunApprovals:
         try:
             found = await self._desk.records.asked(approval_id)
         except StoreError as fault:  # rule 4
+            if fault.fault in _LASTING:
+                if approval_id in self._waiting:
+                    _log.warning(_DAMAGED_LINE, self._stream_id)
+                    self._settle(approval_id, _DAMAGED)
+                return
             _log.warning("stream %s: a decision is not read yet: %s", self._stream_id, fault)
             await asyncio.sleep(SHARED.store_retry)
             self.hear(approval_id)

@@ -105,6 +105,50 @@ def calls_of_state(state: bytes) -> list[RunCall]:
     return calls_of_record(decode_state(state).run)
 
 
+class _WaitingCall(msgspec.Struct):
+    """The fields of a call that say whether it waits."""
+
+    phase: str
+    approval_id: str
+
+
+class _WaitingStep(msgspec.Struct):
+    """The calls of a turn."""
+
+    calls: list[_WaitingCall]
+
+
+class _WaitingRun(msgspec.Struct):
+    """The fields of a run that say whether it waits."""
+
+    state: str
+    steps: list[_WaitingStep]
+
+
+class _WaitingState(msgspec.Struct, array_like=True):
+    """A state; the rest of it is skipped: there may be megabytes."""
+
+    run: _WaitingRun
+
+
+_read_waiting: Final = msgspec.json.Decoder(_WaitingState).decode
+
+
+def approvals_of_state(state: bytes) -> frozenset[str]:
+    """Returns the ids of the approvals for which a run waits, if it waits for them alone. Empty if it does not.
+
+    Args:
+        state: Its state, as its record has it. Empty if none is kept.
+    """
+    try:
+        run = _read_waiting(state).run
+    except msgspec.MsgspecError:
+        return frozenset()
+    if run.state != "waiting" or not run.steps:
+        return frozenset()
+    return frozenset(call.approval_id for call in run.steps[-1].calls if call.phase == "asking")
+
+
 def encode_parts(parts: Sequence[Mapping[str, Any]]) -> bytes:
     """Returns the parts of a turn for a record: rule 2.
 

@@ -154,15 +154,15 @@ class WaitingRuns:
         if waiting is None:
             return False
         self.forget(stream_id)
-        log = waiting.log
-        waiting.desk.withdraw(stream_id, log.header.caller, log.takeovers + 1, is_own=True)
         self._end(waiting, EndsInstead(error, is_cancelled))
         return True
 
     def _end(self, waiting: _WaitingRun, end: EndsInstead) -> None:
-        told = waiting.told
+        """Ends a run that does not wait here any more: rule 4."""
+        told, log = waiting.told, waiting.log
+        waiting.desk.withdraw(log.header.stream_id, log.header.caller, log.takeovers + 1, is_own=True)
         self._tallies.run_ended(len(told["steps"]))
-        self._close(waiting.log, end._replace(told=told))
+        self._close(log, end._replace(told=told))
 
     def end_all(self, error: Error) -> None:
         """Ends all runs.

@@ -596,8 +596,12 @@ class TakeOvers:
             self.continued[session.stream_id] = continued = _Continued(session, log, self._went_on)
             log.watch(continued)
 
-    def closed(self, log: StreamLog, taken: TakeOver, kept: int | None, *, is_refused: bool) -> None:
+    def closed(
+        self, log: StreamLog, taken: TakeOver, kept: int | None, told: Mapping[str, Any], *, is_refused: bool
+    ) -> None:
         """Counts a stream of a worker that is gone, which was closed; as `stores.Store.closed`."""
+        if "steps" in told:  # a run of which a turn was kept
+            self._host.runs.run_ended(len(told["steps"]))
         outcome: _Outcome = "refused" if is_refused else "closed"
         _tell(log, outcome, kept, taken)
         self._withdraw(log, taken.epoch)

@@ -2,7 +2,7 @@
 
 1. A call is one POST; no connection sends it again.
 2. Headers say which call it is: `Idempotency-Key`, `X-Request-Id`, `X-Gai-Call-Id`, `X-Gai-Attempt`, `traceparent`.
-3. JSON is the value, everything else is text; what is longer than `max_result` is cut.
+3. JSON is the value, everything else is text; credentials are cut out, then what is longer than `max_result` is cut.
 4. Of a status that is no success, the status alone is seen: a body may hold what is not for models. No redirect is
    followed: the headers of the configuration are for its own address. `Retry-After` is respected.
 """
@@ -10,24 +10,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-import msgspec
-
-from gai_fast.core.requests.reading import decode_json
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Secret, ToolSettings
 from gai_fast.model.tool_functions import ToolMeta
+from gai_fast.net.attempts.recording import Censor
 from gai_fast.net.toolbox.server_source import peer_of
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.http_wire import failure_of, tool_server_address
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import header_text
 from gai_fast.net.tools.pause import Pause
-from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.result_redaction import credentials_of, redacted
+from gai_fast.net.tools.rpc import ToolServerError, may_have_halves, read_json
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
@@ -37,7 +36,6 @@ from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.runtime.timers import Timers
 
 _HEADERS: Final = (("content-type", "application/json"), ("accept", "application/json, text/plain;q=0.9, */*;q=0.8"))
-_DECODER: Final = msgspec.json.Decoder()
 
 
 def own_tool(settings: ToolSettings) -> GatewayTool:
@@ -66,6 +64,7 @@ class HTTPTool(ToolSource):
         host, self._path = tool_server_address(url.reveal())
         self._headers = (*_HEADERS, *((name, value.reveal()) for name, value in settings.headers.items()))
         encode_request(Origin.parse(host), "POST", self._path, self._headers, b"")  # what is refused is refused here
+        self._credentials = credentials_of(settings.headers, settings.plain, self._path)
         self._pause = Pause(timers)
         self._pool = UpstreamPool(
             peer_of(host, settings.timeout, SHARED.tool_connect),
@@ -89,7 +88,7 @@ class HTTPTool(ToolSource):
     async def _called(
         self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
     ) -> ToolResult:
-        response = _Response(self._pause, self._settings.max_result)
+        response = _Response(self._pause, self._settings.max_result, self._credentials)
         headers = (*self._headers, *_headers_of(meta))
         body = encode_json(arguments)
         try:
@@ -121,13 +120,16 @@ class _Response(Receiver):
     Args:
         pause: Notes `Retry-After`.
         most: Bytes to keep of a text.
+        secrets: Texts that are cut out: rule 3.
     """
 
-    def __init__(self, pause: Pause, most: int) -> None:
+    def __init__(self, pause: Pause, most: int, secrets: Collection[bytes]) -> None:
         self.outcome: asyncio.Future[ToolResult] = asyncio.get_running_loop().create_future()
         self.exchange: OpenExchange | None = None
         self._pause = pause
         self._most = most
+        self._secrets = secrets
+        self._censor = Censor(secrets)
         self._body = bytearray()
         self._is_json = False
 
@@ -155,7 +157,7 @@ class _Response(Receiver):
     def body_received(self, data: bytes) -> None:
         if self.outcome.done():
             return
-        self._body += data
+        self._body += data if self._is_json else self._censor.feed(data)
         if self._is_json and len(self._body) > LIMITS.tool_message:
             text = f"its result has more than {LIMITS.tool_message} bytes (limit tool_message)"
             self._fail(ToolServerError(text, "form", may_have_run=True))
@@ -171,16 +173,20 @@ class _Response(Receiver):
         elif self._is_json:
             self._read_json(bytes(self._body))
         else:
-            self._finish(self._cut(bytes(self._body)))
+            self._finish(self._cut(bytes(self._body) + self._censor.rest()))
 
     def _read_json(self, body: bytes) -> None:
         try:
-            value = decode_json(_DECODER, body, SHARED.tool_depth)
+            value = read_json(body, SHARED.tool_depth)
         except Error as problem:
             why = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
             text = f"its result is JSON that is {why}" if why else "its result is called JSON, and is none"
             self._fail(ToolServerError(text, "form", may_have_run=True))
             return
+        shown = redacted(value, self._secrets)
+        if shown is not value or may_have_halves(body):
+            body = encode_json(shown)
+            value = parse_exact(body.decode())
         self._finish(ToolResult(value) if len(body) <= self._most else self._cut(body))
 
     def _cut(self, body: bytes) -> ToolResult:

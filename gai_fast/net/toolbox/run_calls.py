@@ -4,7 +4,8 @@ Owns the order of record and call. It must not know turns, nor where records are
 
 1. A call that is not idempotent is made once its record is stored. If it cannot be stored, it is not made: an error.
    It is stored as late as can be: a call whose arguments are refused, or that waits for its place, has none.
-2. A result is recorded before the run has it, as guards have let it through.
+2. A result is recorded before the run has it, as guards have let it through. That of rule 1 is not: another worker that
+   has the run by now may make the call.
 3. Whatever fails is a result: a text of at most `limits.tool_problem` characters that is an error, and no traceback.
 4. A call that is ended is cancelled at once: its connection closes, its server hears of it, its function is cancelled.
    Its result, if there is one, is dropped.
@@ -164,20 +165,32 @@ class RunCalls:
     async def _make(self, call: RunCall, traceparent: str) -> None:
         await self._pace.place(self._identity.caller)
         began = asyncio.get_running_loop().time()
-        result = await self._result(call, traceparent)
+        is_made = True
+        try:
+            result = await self._result(call, traceparent)
+        except NotStored as problem:
+            is_made, result = False, _error(f"the call was not made: {problem}")
         duration = round((asyncio.get_running_loop().time() - began) / _MS)
         await self._pace.place(self._identity.caller)
         whole = CallResult(result.value, result.is_error, result.parts, result.is_truncated, duration, result.fault)
         if self._guarded is not None:
             whole = await self._guarded(whole)
-        try:
-            await self._records.ended(call, whole)
-        except NotStored as problem:
-            _log.warning("tools %r: a result is not stored: %s", _address(call), problem)
+        if is_made:
+            await self._store(call, whole)
         self._ended(call, whole)
 
+    async def _store(self, call: RunCall, result: CallResult) -> None:
+        try:
+            await self._records.ended(call, result)
+        except NotStored as problem:
+            _log.warning("tools %r: a result is not stored: %s", _address(call), problem)
+
     async def _result(self, call: RunCall, traceparent: str) -> CallResult:
-        """Makes a call: rules 1 and 3."""
+        """Makes a call: rules 1 and 3.
+
+        Raises:
+            NotStored: It is not made.
+        """
         tool = self._offered.get(_address(call))
         source = None if tool is None else self._toolbox.source_of(tool.address)
         if tool is None or source is None:
@@ -207,8 +220,6 @@ class RunCalls:
                 before_send=stored,
                 is_checked=call.is_checked,
             )
-        except NotStored as problem:
-            return _error(f"the call was not made: {problem}")
         except ToolServerError as problem:
             return replace(_error(str(problem)), fault="timeout" if problem.fault == "late" else "")
         return _read(made)

@@ -13,6 +13,7 @@ from gai_fast.net.identity.token_source import TokenSource
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.http_wire import HTTPWire, tool_server_address
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.result_redaction import credentials_of
 from gai_fast.net.tools.stdio_wire import StdioWire
 from gai_fast.net.tools.tool_client import ToolClient
 from gai_fast.net.tools.tool_results import ToolResult
@@ -92,12 +93,24 @@ def _members(meta: ToolMeta) -> dict[str, Any]:
 def _wire(settings: ToolServerSettings, timers: Timers, loop: asyncio.AbstractEventLoop) -> Wire:
     if settings.url is None:
         own = {name: value.reveal() for name, value in settings.env.items()}
-        return StdioWire(settings.command, {**settings.inherited, **own}, secrets=own.values(), loop=loop)
+        env = {**settings.inherited, **own}
+        credentials = credentials_of(settings.env, settings.plain)
+        return StdioWire(settings.command, env, secrets=own.values(), credentials=credentials, loop=loop)
     host, path = tool_server_address(settings.url.reveal())
+    credentials = credentials_of(settings.headers, settings.plain, path)
     headers = {name: value.reveal() for name, value in settings.headers.items()}
     tokens = None if settings.identity is None else TokenSource(settings.identity, loop)
     peer = peer_of(host, settings.timeout, settings.connect_timeout, settings.ca_file)
-    return HTTPWire(peer, path, headers, tokens=tokens, max_calls=settings.max_calls, timers=timers, loop=loop)
+    return HTTPWire(
+        peer,
+        path,
+        headers,
+        credentials=credentials,
+        tokens=tokens,
+        max_calls=settings.max_calls,
+        timers=timers,
+        loop=loop,
+    )
 
 
 def peer_of(host: str, timeout: float, connect_timeout: float, ca_file: str | None = None) -> Peer:

@@ -105,6 +105,7 @@ class HTTPWire(Wire):
         peer: Its host: the URL without a path.
         path: The path, and query, of all requests.
         headers: Headers of all requests; they may hold a secret.
+        credentials: As `Wire.credentials`, without tokens. None means the values of the headers.
         tokens: The source of tokens for the header `authorization`. None if there is none. The wire closes it.
         max_calls: Requests at a time that wait for an answer.
         timers: The loop's timers.
@@ -122,6 +123,7 @@ class HTTPWire(Wire):
         path: str,
         headers: Mapping[str, str],
         *,
+        credentials: Collection[bytes] | None = None,
         tokens: TokenSource | None = None,
         max_calls: int = SHARED.tool_places,
         timers: Timers,
@@ -133,6 +135,7 @@ class HTTPWire(Wire):
         self._headers = tuple(headers.items())
         encode_request(Origin.parse(peer.url), "POST", path, self._headers, b"")  # what is refused is refused here
         self._secrets = secrets_of(None, {**{text: text for text in _secrets_in(path)}, **headers})
+        self._credentials = secrets_of(None, headers) if credentials is None else frozenset(credentials)
         self._tokens = tokens
         self._as_upstream = UpstreamSettings("", "", peer.url, first_event_timeout=peer.idle_timeout)
         self._path = path
@@ -153,6 +156,11 @@ class HTTPWire(Wire):
     def secrets(self) -> Collection[bytes]:
         """As `Wire.secrets`."""
         return self._secrets if self._tokens is None else self._secrets | self._tokens.secrets
+
+    @property
+    def credentials(self) -> Collection[bytes]:
+        """As `Wire.credentials`."""
+        return self._credentials if self._tokens is None else self._credentials | self._tokens.secrets
 
     async def start(self) -> bool:
         """Returns False: connections are made by requests."""

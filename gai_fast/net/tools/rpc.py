@@ -4,17 +4,19 @@ Owns what is a message. It must not know methods, protocols and ways to a server
 
 1. Our ids are whole numbers; an answer with another type of id is nobody's.
 2. A batch is read as its messages, whatever the protocol: 2025-03-26 allows it.
+3. Half of a surrogate pair is read (RFC 8259, 8.2): one in a list of tools does not hide all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from gai_fast.core.requests.reading import decode_json
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
@@ -25,6 +27,9 @@ Fault = Literal[
 
 CODES: Final = {"parse": -32700, "method": -32601, "header": -32020, "capability": -32021, "version": -32022}
 """Codes of errors: JSON-RPC 2.0, 5.1; MCP 2026-07-28, "Error Codes"."""
+
+REPLACED: Final = "\ufffd".encode()
+"""How `encode_json` writes half of a surrogate pair."""
 
 _DECODER: Final = msgspec.json.Decoder()
 
@@ -124,13 +129,40 @@ def read_messages(data: bytes) -> list[ServerMessage]:
         ToolServerError: It is not JSON, nested too deep, or no message. Nothing of it is in the text.
     """
     try:
-        value = decode_json(_DECODER, data, SHARED.tool_depth + LIMITS.message_envelope)
+        value = read_json(data, SHARED.tool_depth + LIMITS.message_envelope)
     except Error as problem:
         text = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
         raise ToolServerError(
             f"it sends JSON that is {text}" if text else "it sends what is not JSON", "form"
         ) from None
     return [_message(each) for each in (value if isinstance(value, list) else [value])]
+
+
+def read_json(data: bytes, depth: int) -> Any:
+    """Returns the value of JSON. Texts may have halves of surrogate pairs: rule 3.
+
+    Args:
+        data: The JSON.
+        depth: The maximum nesting.
+
+    Raises:
+        Error: As `decode_json`.
+    """
+    try:
+        return decode_json(_DECODER, data, depth)
+    except Error as problem:
+        if problem.reason != "json" or not may_have_halves(data):
+            raise
+        with suppress(ValueError):
+            value = parse_exact(data.decode())
+            encode_json(value)  # no infinite number
+            return value
+        raise
+
+
+def may_have_halves(data: bytes) -> bool:
+    """Returns whether JSON may have halves of surrogate pairs."""
+    return b"\\ud" in data or b"\\uD" in data
 
 
 def _message(value: Any) -> ServerMessage:

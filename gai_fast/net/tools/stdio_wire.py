@@ -49,7 +49,8 @@ class StdioWire(Wire):
     Args:
         command: The program and its arguments.
         env: Its environment. None means this process's own.
-        secrets: Values in it that nobody may see.
+        secrets: Values in it that no error may have.
+        credentials: As `Wire.credentials`. None means the secrets.
         shows_errors: Whether its standard error is this process's own. If not, it is discarded: it may hold secrets.
         loop: The running loop.
     """
@@ -60,11 +61,13 @@ class StdioWire(Wire):
         env: Mapping[str, str] | None = None,
         *,
         secrets: Iterable[str] = (),
+        credentials: Collection[bytes] | None = None,
         shows_errors: bool = False,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._command = [*command]
         self._env = env
+        self._credentials = credentials
         self._shows_errors = shows_errors
         self._hint = "" if shows_errors else _HINT
         self._loop = loop
@@ -78,6 +81,11 @@ class StdioWire(Wire):
     def secrets(self) -> Collection[bytes]:
         """As `Wire.secrets`."""
         return self._secrets
+
+    @property
+    def credentials(self) -> Collection[bytes]:
+        """As `Wire.credentials`."""
+        return self._secrets if self._credentials is None else self._credentials
 
     async def start(self) -> bool:
         """As `Wire.start`: starts the process if none runs."""

@@ -33,7 +33,7 @@ from gai_fast.net.tools.protocol import (
     is_older,
     meta_of_stateless,
 )
-from gai_fast.net.tools.rpc import CODES, ServerReply, ToolServerError, depth_of, error_of, without
+from gai_fast.net.tools.rpc import CODES, ServerReply, ToolServerError, depth_of, error_of
 from gai_fast.net.tools.tool_list import OfferedTool, ToolList, ToolListReader
 from gai_fast.net.tools.tool_results import ToolResult, check_complete, read_result
 from gai_fast.net.tools.wire import OnProgress, ToolRequest, Wire, within
@@ -222,10 +222,11 @@ class ToolClient:
             headers = [("mcp-name", header_text(tool.name)), *values_for(tool.headers, arguments)]
         except ValueError as problem:
             raise ToolServerError(str(problem), "argument") from None
-        result = read_result(await self._asked(_CALL, params, headers, on_progress), self._max_result)
-        if result.is_error:  # a tool may quote what it was sent
-            return replace(result, value=without(self._wire.secrets, result.value), parts=())
-        return result
+        answered = await self._asked(_CALL, params, headers, on_progress)
+        is_error = answered.get("isError") is True
+        secrets = self._wire.secrets if is_error else self._wire.credentials  # a tool may quote what it was sent
+        result = read_result(answered, self._max_result, secrets)
+        return replace(result, parts=()) if is_error else result
 
     async def _asked(
         self,

@@ -5,6 +5,7 @@ A tool that breaks a bound, or a rule of the protocol, is left out with its reas
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,7 +14,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import ParamHeader, headers_in
-from gai_fast.net.tools.rpc import ToolServerError, depth_of, readable
+from gai_fast.net.tools.rpc import REPLACED, ToolServerError, depth_of, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +136,12 @@ class ToolListReader:
             raise ValueError("its `inputSchema` is not the schema of an object")
         if depth_of(schema) > SHARED.tool_depth:
             raise ValueError(f"its schema is nested deeper than {SHARED.tool_depth} levels (limit tool_depth)")
-        size = len(encode_json(schema))
+        written = encode_json(schema)
+        size = len(written)
         if size > SHARED.tool_schema:
             raise ValueError(f"its schema has more than {SHARED.tool_schema} bytes (limit tool_schema)")
+        if _has_half(description) or (REPLACED in written and _has_half(schema)):
+            raise ValueError("it has half of a surrogate pair")
         required = schema.get("required")
         if isinstance(required, list) and not all(isinstance(each, str) for each in required):
             raise ValueError("its schema requires what is no name")
@@ -155,5 +159,15 @@ class ToolListReader:
         )
 
 
+def _has_half(value: Any) -> bool:
+    """Returns whether a value of JSON has half of a surrogate pair in a text or a name."""
+    if isinstance(value, str):
+        return _HALF.search(value) is not None
+    if isinstance(value, dict):
+        return any(_has_half(name) or _has_half(each) for name, each in value.items())
+    return isinstance(value, list) and any(map(_has_half, value))
+
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _NONE: Final[dict[str, Any]] = {}
 _MS: Final = 1e-3

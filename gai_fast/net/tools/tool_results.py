@@ -2,7 +2,8 @@
 
 1. Structured content is any JSON; without it the texts are the result, joined by line ends.
 2. A link, or an embedded text, is a text: its URI, and the text. A blob is named by its URI and type.
-3. The result has at most `most` bytes, with its parts. A text is cut at a character, structured content as its JSON
+3. Credentials are cut out first (`result_redaction.py`): a cut would leave a part of one.
+4. The result has at most `most` bytes, with its parts. A text is cut at a character, structured content as its JSON
    text; an image or a sound that does not fit is left out.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from gai_fast.kernels import encode_json
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.limits import SHARED
-from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.result_redaction import redacted
+from gai_fast.net.tools.rpc import REPLACED, ToolServerError
 
 PartKind = Literal["text", "image", "audio"]
 
@@ -53,17 +55,21 @@ class ToolResult:
     is_truncated: bool = False
 
 
-def read_result(result: Mapping[str, Any], most: int = SHARED.tool_result) -> ToolResult:
+def read_result(
+    result: Mapping[str, Any], most: int = SHARED.tool_result, secrets: Collection[bytes] = ()
+) -> ToolResult:
     """Reads the result of a `tools/call`.
 
     Args:
         result: The result.
         most: Bytes to keep: as `max_result`.
+        secrets: Texts that are cut out: rule 3.
 
     Raises:
         ToolServerError: The result is none, or the tool asks for input first.
     """
     check_complete(result)
+    result = redacted(result, secrets)
     content = result.get("content", [])
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise ToolServerError("its result has no list of content", "form", may_have_run=True)
@@ -75,6 +81,8 @@ def read_result(result: Mapping[str, Any], most: int = SHARED.tool_result) -> To
     if is_structured:
         value = result["structuredContent"]
         written = encode_json(value)
+        if REPLACED in written:
+            value = parse_exact(written.decode())
         if len(written) > most:
             return ToolResult(room.cut(written.decode()), is_truncated=True)
         room.left -= len(written)

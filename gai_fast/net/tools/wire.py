@@ -125,6 +125,11 @@ class Wire(ABC):
     def secrets(self) -> Collection[bytes]:
         """Texts that the server is sent and may repeat."""
 
+    @property
+    @abstractmethod
+    def credentials(self) -> Collection[bytes]:
+        """Those that no result may have."""
+
     @abstractmethod
     async def start(self) -> bool:
         """Makes the server ready to be asked.

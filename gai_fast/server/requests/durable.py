@@ -16,7 +16,8 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.view import NATIVE, Representation, View, view_of
-from gai_fast.net.runs.run_state import waits
+from gai_fast.net.runs.run_records import RunRecords, kept_for
+from gai_fast.net.runs.run_state import approvals_of_state, waits
 from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
@@ -27,6 +28,7 @@ from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.pending import PendingAnswers, Work
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores.backend import StoreError
 
 Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]
 """Answers a request about a stream; returns None if the stream is followed. The response is set after a search."""
@@ -34,6 +36,10 @@ Answer = Callable[[StreamLog, StreamResponse | None], Reply | None]
 
 End = Callable[[StreamLog], Coroutine[Any, Any, None]]
 """Ends a stream that runs elsewhere; returns once its log in this process is over."""
+
+
+Learn = Callable[[StreamLog], Coroutine[Any, Any, None]]
+"""Learns what the log of a stream does not say."""
 
 
 class StreamPlace(NamedTuple):
@@ -171,15 +177,24 @@ class DurableRoutes:
         return log.ending is not None and log.ending.state == "cancelled"
 
     def _follow(self, incoming: Incoming, stream_id: str, after: int) -> Reply | None:
+        waits_elsewhere = False
+
+        async def learn(log: StreamLog) -> None:
+            nonlocal waits_elsewhere
+            waits_elsewhere = self._is_elsewhere(log) and await self._waits_elsewhere(stream_id)
+
         def answer(log: StreamLog, response: StreamResponse | None) -> Reply | None:
-            reply = self._whole_answer(incoming, log, after)
+            reply = self._whole_answer(incoming, log, after, waits_elsewhere=waits_elsewhere)
             if reply is None:
                 self.begin(incoming, log, after, response)
             return reply
 
-        return self.with_log(incoming, stream_id, answer)
+        is_of_state = asks_for_state(incoming.query, incoming.http.headers.get("accept"))
+        return self.with_log(incoming, stream_id, answer, learn=learn if is_of_state else None)
 
-    def _whole_answer(self, incoming: Incoming, log: StreamLog, after: int) -> Reply | None:
+    def _whole_answer(
+        self, incoming: Incoming, log: StreamLog, after: int, *, waits_elsewhere: bool = False
+    ) -> Reply | None:
         """Returns the response if it is not a stream: the state if requested; 204 if the client has the last event.
 
         Raises:
@@ -187,7 +202,7 @@ class DurableRoutes:
         """
         incoming.negotiate(None, log.header.client_format)
         if asks_for_state(incoming.query, incoming.http.headers.get("accept")):
-            return incoming.json_reply(state_of(log, is_waiting=self._waits(log)))
+            return incoming.json_reply(state_of(log, is_waiting=waits_elsewhere or self._waits(log)))
         if log.ending is not None and after >= log.last_seq > 0 and not (log.ending.is_lost and after > log.last_seq):
             return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.http.request_id)])
         return None
@@ -199,6 +214,21 @@ class DurableRoutes:
         stream_id = log.header.stream_id
         session = self._engine.streams.get(stream_id)
         return stream_id in self._engine.waiting or (session is not None and not session.seconds_since_wait())
+
+    def _is_elsewhere(self, log: StreamLog) -> bool:
+        """Returns whether a whole answer may be a run that waits in another process."""
+        engine, stream_id = self._engine, log.header.stream_id
+        is_here = stream_id in engine.streams or stream_id in engine.waiting
+        return log.header.framing == "json" and not log.is_over and not is_here
+
+    async def _waits_elsewhere(self, stream_id: str) -> bool:
+        """Returns whether a run waits for approvals alone, as the store has it. False if the store does not answer."""
+        records = RunRecords(self._engine.store.records, kept_for(self._engine.settings))
+        try:
+            asked = approvals_of_state(await records.state_of(stream_id))
+            return bool(asked) and asked <= (await records.listed()).keys()  # a decided one is under way
+        except StoreError:
+            return False
 
     def begin(
         self,
@@ -252,7 +282,14 @@ class DurableRoutes:
         model = self._engine.settings.model(name)
         return self._engine.settings.stream if model is None else model.stream
 
-    def with_log(self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None = None) -> Reply | None:
+    def with_log(
+        self,
+        incoming: Incoming,
+        stream_id: str,
+        answer: Answer,
+        end: End | None = None,
+        learn: Learn | None = None,
+    ) -> Reply | None:
         """Finds a stream's log, ends the stream if `end` is given, and answers: rules 1 and 2.
 
         Args:
@@ -260,6 +297,7 @@ class DurableRoutes:
             stream_id: The stream.
             answer: Answers the request.
             end: Ends the stream if it runs; None to leave the stream as it is.
+            learn: Awaited before a whole answer of another process is answered about. None if the log says all.
 
         Raises:
             Error: The stream is unknown, belongs to another caller or has no log.
@@ -267,14 +305,14 @@ class DurableRoutes:
         log = self._engine.store.find_here(stream_id)
         if log is not None:
             _seen_by(incoming, log)
-            if end is None or log.is_over:
+            if log.is_over or (end is None and (learn is None or not self._is_elsewhere(log))):
                 return answer(log, None)
         session = self._engine.streams.get(stream_id)
         if log is None and session is not None:
             return self._plain(incoming, session)
         if not _may_be_an_id(stream_id):
             raise stream_error()
-        self._search(incoming, stream_id, lambda response: self.find(incoming, stream_id, answer, end, response))
+        self._search(incoming, stream_id, lambda response: self.find(incoming, stream_id, answer, end, response, learn))
         return None
 
     def _search(self, incoming: Incoming, stream_id: str, work: Callable[[StreamResponse], Work]) -> None:
@@ -283,7 +321,13 @@ class DurableRoutes:
         self._pending.add(incoming, response, work(response))
 
     async def find(
-        self, incoming: Incoming, stream_id: str, answer: Answer, end: End | None, response: StreamResponse
+        self,
+        incoming: Incoming,
+        stream_id: str,
+        answer: Answer,
+        end: End | None,
+        response: StreamResponse,
+        learn: Learn | None = None,
     ) -> Reply | None:
         """Answers about a stream whose log may be in another process, or that must be ended elsewhere.
 
@@ -293,6 +337,7 @@ class DurableRoutes:
             answer: As for `with_log`.
             end: As for `with_log`.
             response: The response.
+            learn: As for `with_log`.
 
         Raises:
             Error: As `with_log`.
@@ -319,6 +364,8 @@ class DurableRoutes:
         _seen_by(incoming, log)
         if end is not None and not log.is_over:
             await end(log)
+        if learn is not None:
+            await learn(log)
         return answer(log, response)
 
     async def is_running(self, stream_id: str, caller: str) -> bool:

@@ -12,7 +12,7 @@ from gai_fast.model.settings import StoreSettings
 from gai_fast.net.runs.kept_calls import KeptCalls
 from gai_fast.net.runs.run_records import RUNS, RunRecords
 from gai_fast.stores.backend import StoreError
-from tests.integration.gateway import QUERY, Gateway, Net, on_uvloop
+from tests.integration.gateway import QUERY, Gateway, Net, Peer, on_uvloop
 from tests.integration.test_run_approvals import KEYS, made, pay
 from tests.integration.test_run_approvals import nothing_is_made as nothing_is_made
 from tests.integration.test_waiting_runs import AS_ADMIN, AS_ALICE, is_listed
@@ -67,9 +67,45 @@ async def test_what_is_kept_of_a_run_goes_with_the_end_that_another_worker_write
     await gate.begun.wait()
     assert not await has_nothing(second, stream_id, of_turns=1)
     takes_all_for_gone(second)
+    counted = counted_in(second)
     answer = await second.ask("DELETE", f"/api/v1/streams/{stream_id}", None, AS_ALICE)
     assert answer.json["state"] == "cancelled"
     await until_answered(partial(has_nothing, second, stream_id, of_turns=1))
+    assert counted == [1]
+    gate.open.set()
+    client.close()
+
+
+def counted_in(gateway: Gateway) -> list[int]:
+    """Returns the turns of each run that a server counts from now on."""
+    counted: list[int] = []
+    gateway.running.engine.runs.note_steps = counted.append
+    return counted
+
+
+async def is_stored(gateway: Gateway, stream_id: str) -> bool:
+    store = gateway.running.engine.store
+    return await store.stored(store.find_here(stream_id))
+
+
+async def test_streams_that_are_no_runs_are_not_counted_as_such(net: Net, url: str) -> None:
+    gate = Gate()
+
+    async def hold(peer: Peer) -> None:
+        await gate.wait()
+
+    first, second = await two(net, url, Model([hold]), function_tool(pay))
+    client = await first.connect()
+    body = {**QUERY, "model": "m", "resumable": True, "gateway_tools": []}
+    client.request("POST", "/api/v1/stream", body, AS_ALICE)
+    await gate.begun.wait()
+    [stream_id] = first.running.engine.streams
+    await until_answered(partial(is_stored, first, stream_id))
+    takes_all_for_gone(second)
+    counted = counted_in(second)
+    answer = await second.ask("DELETE", f"/api/v1/streams/{stream_id}", None, AS_ALICE)
+    assert answer.json["state"] == "cancelled"
+    assert counted == []
     gate.open.set()
     client.close()
 

@@ -14,8 +14,9 @@ import pytest
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
+from gai_fast.net.runs.run_records import ApprovalDecision
 from gai_fast.stores.backend import StoreError
-from tests.integration.gateway import Gateway, Net, Peer
+from tests.integration.gateway import Gateway, M, Net, Peer
 from tests.integration.processes import Server, serving
 from tests.integration.stores.sealing import sealed_with
 from tests.integration.stores.test_run_takeover import (
@@ -309,3 +310,30 @@ async def test_a_waiting_run_is_cancelled_wherever_it_is_asked(net: Net, url: st
     assert (await Run(asked, run.client, run.response).decide()).error["reason"] == "decided"
     assert (made, both.first.running.engine.runs.waiting) == ([], 0)
     assert len(both.model.asked) == 1
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+async def test_any_worker_says_that_a_whole_answer_waits(net: Net, url: str, is_sealed: bool) -> None:
+    """Its log has nothing before its end: the record of the run says so."""
+    both = await Two.over(net, url, encryption=KEYS_OF_STORE if is_sealed else NO_KEYS)
+    body = {**M, "stream": False, "approvals": "ask"}
+    asking = asyncio.create_task(both.first.ask("POST", "/api/v1/stream", body, AS_ALICE))
+    await until(lambda: len(both.first.running.engine.waiting._runs) == 1)
+    [stream_id] = both.first.running.engine.waiting._runs
+    path = f"/api/v1/streams/{stream_id}"
+    for gateway in (both.first, both.second, both.second):
+        assert (await gateway.ask("GET", path, None, AS_STATE_OF_ALICE)).json["state"] == "waiting"
+    tools = both.first.running.engine.run_tools
+    assert tools is not None
+    await tools.desk.records.decide(f"{stream_id}-1", ApprovalDecision("deny"))  # the run hears nothing of it
+    for gateway, state in ((both.first, "waiting"), (both.second, "running")):
+        assert (await gateway.ask("GET", path, None, AS_STATE_OF_ALICE)).json["state"] == state
+    both.first.running.engine.waiting.wake(stream_id)
+    assert (await asking).status == 200
+
+    async def is_finished(gateway: Gateway) -> bool:
+        state: str = (await gateway.ask("GET", path, None, AS_STATE_OF_ALICE)).json["state"]
+        return state == "finished"
+
+    for gateway in (both.first, both.second):
+        await until_answered(partial(is_finished, gateway))

@@ -42,6 +42,7 @@ def test_a_server_on_http(folder: Folder) -> None:
             "docs",
             Secret("https://tools.example.com/mcp"),
             {"authorization": Secret("sk-canary-0123"), "x-team": Secret("search")},
+            plain=frozenset({"x-team"}),
             ca_file=str(folder.path / "ca.pem"),
             tools=("get_*",),
             approve=("write_*",),
@@ -66,6 +67,14 @@ def test_a_process_has_its_own_variables_and_three_of_the_gateways(folder: Folde
     assert server.env == {"DOCS_TOKEN": Secret("sk-canary-0123"), "MODE": Secret("read")}
     assert server.inherited == {"PATH": "/bin", "LANG": "C"}
     assert "sk-canary" not in repr(server)
+
+
+def test_values_of_the_file_itself_are_plain_unless_their_names_say_what_they_are(folder: Folder) -> None:
+    env = 'env = {DOCS = "env:TOKEN", ROOT = "/srv/docs", API_KEY = "sk-written-0123"}'
+    assert folder.read(f"{PROCESS}{env}", SECRETS).settings.tool_servers[0].plain == {"ROOT"}
+    headers = 'headers = {x-team = "env:TOKEN", x-project = "project-1", Authorization = "Bearer sk-written-0123"}'
+    assert folder.read(f"{SERVER}{headers}", SECRETS).settings.tool_servers[0].plain == {"x-project"}
+    assert folder.read(f"{HOOK}{headers}", SECRETS).settings.tools[0].plain == {"x-project"}
 
 
 def test_a_variable_may_have_lines(folder: Folder) -> None:

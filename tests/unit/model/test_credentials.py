@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from gai_fast.model.credentials import Credential
+import pytest
+
+from gai_fast.model.credentials import Credential, names_credential
 from gai_fast.model.settings import figure_label
 
 SECRET = "sk-planted-0123456789"
@@ -27,3 +29,15 @@ def test_all_callers_with_credentials_have_one_label_in_figures() -> None:
         "anna",
         "idp",
     ]
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "X-API-Key", "GITHUB_TOKEN", "client_secret", "PGPASSWORD", "sig", "Cookie"]
+)
+def test_a_name_says_that_its_value_is_a_credential(name: str) -> None:
+    assert names_credential(name)
+
+
+@pytest.mark.parametrize("name", ["accept", "x-project", "ROOT", "DOCS_URL", "LANG", "page", "design"])
+def test_other_names_do_not(name: str) -> None:
+    assert not names_credential(name)

@@ -13,6 +13,7 @@ from gai_fast.model.events import JSONText
 from gai_fast.model.settings import StoreSettings
 from gai_fast.net.runs.run_state import (
     RunMemory,
+    approvals_of_state,
     calls_of_state,
     decode_parts,
     decode_state,
@@ -38,6 +39,23 @@ def begun() -> ToolRun:
     run.note_call("c2", "own", {})
     run.end_turn("tool_calls")
     return run
+
+
+def test_a_state_says_for_which_approvals_alone_a_run_waits() -> None:
+    run = ToolRun({"pay": RunTool("pay", approve=True), "read": RunTool("read")}, (), RunLimits(asks=True), "gai_1")
+    for call_id, name in (("c1", "pay"), ("c2", "pay"), ("c3", "read")):
+        run.note_call(call_id, name, {"n": 12345678901234567890})
+    run.end_turn("tool_calls")
+    memory = RunMemory({}, {"type": "finish", "finish_reason": "tool_calls"}, [{}], {}, 1.0)
+    [first, second, other] = run.steps[-1].calls
+    assert approvals_of_state(encode_state(run, memory)) == frozenset(), "a call runs"
+    run.end_call(other, CallResult("\ud800"))
+    assert (
+        approvals_of_state(encode_state(run, memory))
+        == {first.approval_id, second.approval_id}
+        == {"gai_1-1", "gai_1-2"}
+    )
+    assert approvals_of_state(b"") == approvals_of_state(b"[{}]") == approvals_of_state(b"[") == frozenset()
 
 
 def test_a_state_is_read_as_it_was_written() -> None:

@@ -961,8 +961,10 @@ async def test_a_stream_that_is_refused_or_closed_is_counted(caplog: pytest.LogC
     assert isinstance(found, GoesOn)
     engine.takeovers._durable = Refusing()
     found.begin(TAKEN._replace(former=""))
-    engine.takeovers.closed(logged(engine, stream_id="s2", model="unknown"), TAKEN, 7, is_refused=False)
-    engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, None, is_refused=True)
+    engine.takeovers.closed(
+        logged(engine, stream_id="s2", model="unknown"), TAKEN, 7, {"steps": [{"step": 1}]}, is_refused=False
+    )
+    engine.takeovers.closed(logged(engine, stream_id="s3", model="m"), TAKEN, None, {}, is_refused=True)
     assert engine.tallies.takeovers == {("m", "refused"): 2, ("other", "closed"): 1}
     let_go, closed, refused = [each for each in caplog.records if " has epoch 2: " in each.message]
     assert refused.message.endswith(": refused")
@@ -982,7 +984,7 @@ async def test_an_approval_that_an_ended_run_has_left_may_still_be_answered() ->
     await records.leave(left)
     required = {"type": "approval.required", "call_id": "c", "approval": {"id": left.id}}
     log = logged(engine, START, required, {"type": "finish", "finish_reason": "stop"})
-    engine.takeovers.closed(log, TAKEN, None, is_refused=False)
+    engine.takeovers.closed(log, TAKEN, None, {}, is_refused=False)
     await engine.run_tools.desk.close()
     assert await records.left(left.id) == (left, None)
     await engine.close()

@@ -39,6 +39,7 @@ def nested(depth: int) -> bytes:
         ('{"method":"notifications/x","params":[1]}', [Notice("notifications/x", {})]),
         ('{"id":"a","method":"ping"}', [ServerQuestion("a", "ping")]),
         ('[{"method":"x"},{"id":2,"result":{}}]', [Notice("x", {}), ServerReply(2, {}, None)]),
+        ('{"id":1,"result":{"a":"\\uD83d\\uDE00 \\uDbff!"}}', [ServerReply(1, {"a": "\U0001f600 \udbff!"}, None)]),
     ],
 )
 def test_a_message_is_read(text: str, messages: list[Any]) -> None:
@@ -53,6 +54,10 @@ def test_a_message_is_read(text: str, messages: list[Any]) -> None:
         (b'{"id":1,"result":{}}{}', "it sends what is not JSON"),
         (b'{"id":1,"result":"\xff"}', "it sends what is not JSON"),
         (b'{"id":1,"result":{"a":NaN}}', "it sends what is not JSON"),
+        (b'{"id":1,"result":{"a":"\\ud800","b":NaN}}', "it sends what is not JSON"),
+        (b'{"id":1,"result":{"a":"\\ud800","b":1e999}}', "it sends what is not JSON"),
+        (b'{"id":1,"result":{"a":"\\ud800"}', "it sends what is not JSON"),
+        (b'{"id":1,"result":{"a":"\\ud800\xff"}}', "it sends what is not JSON"),
         (b"[" * 100_000, "it sends JSON that is nested too deep"),
         (nested(LIMITS.tool_depth + LIMITS.message_envelope), "it sends JSON that is nested too deep"),
         (b"[" + b"1," * 3_000_000 + b"1]", "it sends JSON that is too large"),
@@ -70,7 +75,7 @@ def test_a_message_is_read(text: str, messages: list[Any]) -> None:
             )
         ],
     ],
-    ids=range(16),
+    ids=range(20),
 )
 def test_anything_else_is_refused_without_a_word_of_it(data: bytes, text: str) -> None:
     with pytest.raises(ToolServerError) as raised:

@@ -40,6 +40,11 @@ def test_a_tool_has_its_hints_and_its_schema() -> None:
     assert (tools["a"].description, tools["a"].schema, tools["a"].schema_bytes) == ("Reads.", OBJECT, 17)
 
 
+def test_a_replaced_character_is_one_as_any_other() -> None:
+    tool = {"name": "a", "inputSchema": {"title": "\ufffd"}, "description": "\ufffd"}
+    assert listed(tool).tools["a"].description == "\ufffd"
+
+
 @pytest.mark.parametrize(
     ("tool", "reason"),
     [
@@ -57,8 +62,12 @@ def test_a_tool_has_its_hints_and_its_schema() -> None:
         ({"name": "a", "inputSchema": {"x-mcp-header": ""}}, "x-mcp-header is not the name of a header"),
         ({"name": "a", "inputSchema": {"required": ["x", {}]}}, "its schema requires what is no name"),
         ({"name": "ok", "inputSchema": OBJECT}, "another tool has its name"),
+        ({"name": "a\ud800", "inputSchema": OBJECT}, "its name is no text"),
+        ({"name": "a", "inputSchema": OBJECT, "description": "b\udfff"}, "it has half of a surrogate pair"),
+        ({"name": "a", "inputSchema": {"required": ["\ud800"]}}, "it has half of a surrogate pair"),
+        ({"name": "a", "inputSchema": {"properties": {"\ud800": {}}}}, "it has half of a surrogate pair"),
     ],
-    ids=range(14),
+    ids=range(18),
 )
 def test_a_tool_that_breaks_a_bound_is_left_out_alone(tool: Any, reason: str) -> None:
     found = listed({"name": "ok", "inputSchema": deep(64)}, tool, {"name": "last", "inputSchema": OBJECT})

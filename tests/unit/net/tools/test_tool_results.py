@@ -45,8 +45,9 @@ def text(value: str) -> dict[str, Any]:
             {"content": [text("a\ud800"), IMAGE]},
             ToolResult("a?", (ResultPart("text", "a?"), ResultPart("image", PIXEL, "image/png"))),
         ),
+        ({"content": [], "structuredContent": {"\ud800": ["\udfff"]}}, ToolResult({"\ufffd": ["\ufffd"]})),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_a_result_is_read(result: dict[str, Any], read: ToolResult) -> None:
     assert read_result(result) == read
@@ -80,3 +81,16 @@ def test_a_result_is_cut() -> None:
 def test_what_is_no_result_is_refused(result: dict[str, Any], reason: str) -> None:
     with pytest.raises(ToolServerError, match=reason):
         read_result(result)
+
+
+def test_secrets_are_cut_out_before_a_result_is_cut() -> None:
+    secrets = {b"sk-canary-0123", b"sk-canary"}
+    both = {"content": [text("a sk-canary-0123")], "structuredContent": {"sk-canary": ["sk-canary-0123", 1]}}
+    assert read_result(both, secrets=secrets) == ToolResult({"***": ["***", 1]})
+    assert read_result({"content": [text("a sk-canary-0123 b"), IMAGE]}, secrets=secrets).parts == (
+        ResultPart("text", "a *** b"),
+        ResultPart("image", PIXEL, "image/png"),
+    )
+    assert read_result({"content": [text("a sk-canary-0123 b")]}, 6, secrets) == ToolResult("a *** ", is_truncated=True)
+    structured = {"content": [], "structuredContent": ["sk-canary-0123"]}
+    assert read_result(structured, 5, secrets) == ToolResult('["***', is_truncated=True)

@@ -1,0 +1,48 @@
+"""`gai_fast/net/tools/result_redaction.py`: a tool's own credentials are in no result, and nothing else is changed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gai_fast.model.settings import Secret
+from gai_fast.net.tools.result_redaction import credentials_of, redacted
+
+KEY = 'sk-"canary"\\0123'
+VALUES = {"x-key": Secret(KEY), "x-project": Secret("project-0123"), "x-short": Secret("short")}
+
+
+def test_credentials_are_the_values_that_are_not_plain_and_not_short() -> None:
+    assert credentials_of(VALUES, {"x-project"}) == {KEY.encode(), rb"sk-\"canary\"\\0123"}
+    assert credentials_of({"authorization": Secret("Bearer sk-canary-0123")}, ()) == {
+        b"Bearer sk-canary-0123",
+        b"sk-canary-0123",
+    }
+    assert credentials_of({}, ()) == frozenset()
+
+
+def test_of_a_url_they_are_the_values_whose_names_say_so() -> None:
+    path = "/v1/Project-0123?project=project-0123&api_key=sk%2Fcanary%200123&sig=&token=short"
+    assert credentials_of({}, (), path) == {b"sk%2Fcanary%200123", b"sk/canary 0123"}
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (f"a {KEY} b", "a *** b"),
+        ([1, None, {KEY: [KEY, True]}], [1, None, {"***": ["***", True]}]),
+        (json.dumps({"a": KEY}), '{"a": "***"}'),
+        ({"a": f"\ud800{KEY}"}, {"a": "\ud800***"}),
+    ],
+    ids=range(4),
+)
+def test_they_are_cut_out_of_texts_and_names(value: Any, shown: Any) -> None:
+    assert redacted(value, credentials_of(VALUES, {"x-project"})) == shown
+
+
+@pytest.mark.parametrize("value", ["project-0123", {"sk-canary": "0123"}, ["short"], 1, None])
+def test_what_has_none_stays_the_same_object(value: Any) -> None:
+    assert redacted(value, credentials_of(VALUES, {"x-project"})) is value
+    assert redacted(value, ()) is value
