@@ -74,12 +74,18 @@ def is_text(recording: Any) -> bool:
     return events[-2].get("finish_reason") == "stop" and not calls_of(events)
 
 
+def is_turn(recording: Any) -> bool:
+    """Returns whether a run may get an answer: its API has tools, and it has one choice, as runs ask for."""
+    if upstream_of(recording) in WITHOUT_TOOLS:
+        return False
+    return not any(event.get("choice") for event in decoded_here(recording))
+
+
 def with_tools(settings: Settings, names: set[str], url: str) -> Settings:
     """Returns a configuration whose models may use tools of these names."""
     stream = settings.stream
-    models = {
-        name: ModelSettings(name, upstream, ASKED, stream, tools=("*",)) for name, upstream in settings.upstreams.items()
-    }
+    upstreams = settings.upstreams
+    models = {name: ModelSettings(name, each, ASKED, stream, tools=("*",)) for name, each in upstreams.items()}
     tools = tuple(ToolSettings(name, "", {"type": "object"}, Secret(f"{url}/{name}")) for name in sorted(names))
     return dataclasses.replace(settings, models=models, tools=tools)
 
@@ -144,7 +150,7 @@ def problems(provider: str) -> tuple[int, dict[str, str]]:
         nonlocal calling
         model, hook = Model(), Hook()
         upstream, tools = await net.upstream(model), await net.upstream(hook)
-        recordings = [each for each in recordings_of(provider) if upstream_of(each) not in WITHOUT_TOOLS]
+        recordings = [each for each in recordings_of(provider) if is_turn(each)]
         names = {call["tool_call"]["name"] for each in recordings for call in calls_of(decoded_here(each))}
         running = await start(with_tools(settings_for(recordings, upstream.url), names, tools.url))
         net.stack.push_async_callback(running.close)
