@@ -37,12 +37,14 @@ class Model:
     Attributes:
         asked: The bodies of its requests.
         connections: How many these have come over.
+        usage: What it counts for each turn. None if it counts nothing.
     """
 
     def __init__(self, *turns: Turn) -> None:
         self.turns = [[*turn] for turn in turns]
         self.asked: list[dict[str, Any]] = []
         self.connections = 0
+        self.usage: dict[str, Any] | None = USAGE
 
     async def handle(self, peer: Peer) -> None:
         self.connections += 1
@@ -69,9 +71,9 @@ class Model:
                 at += 1
         reason = "tool_calls" if at else "stop"
         last = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "mock", "choices": []}
-        usage = b"data: %b\n\n" % json.dumps({**last, "usage": USAGE}).encode()
+        usage = b"data: %b\n\n" % json.dumps({**last, "usage": self.usage}).encode()
         end = delta("", delta={}, finish_reason=reason)
-        await peer.send(chunk(end), chunk(usage), chunk(DONE), LAST_CHUNK)
+        await peer.send(chunk(end), *([chunk(usage)] if self.usage else []), chunk(DONE), LAST_CHUNK)
 
     def results(self, request: int = -1) -> list[str]:
         """Returns the results that a request has, in order."""

@@ -131,12 +131,13 @@ class RunOffer:
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
         spec.request = whole = _whole(request, self._offered)
-        spec.prompt_characters = characters(whole)
+        spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         if self.answered:
             steps += 1  # no model is asked in the first one
         plan = RunPlan(
             whole,
+            counted,
             self._offered,
             names,
             RunLimits(steps, model.max_tool_calls, model.parallel_tools, asks, leaves),
@@ -242,10 +243,11 @@ class RunTools:
         offered = msgspec.convert(record.tools, dict[str, GatewayTool])
         own = [tool for tool in request.tools if tool.name not in offered]
         spec.request = whole = _whole(msgspec.structs.replace(request, tools=own), offered)
-        spec.prompt_characters = characters(whole)
+        spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         plan = RunPlan(
             whole,
+            counted,
             offered,
             frozenset(record.client_tools),
             RunLimits(record.max_steps, record.max_tool_calls, record.parallel_tools, record.asks, record.leaves),
