@@ -38,7 +38,7 @@ from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan, RunS
 from gai_fast.net.stream.session import Session
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
-from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
+from gai_fast.net.toolbox.toolbox import HeldToolbox, OfferedTools, Toolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.upstream.tls import TLSFiles
 from gai_fast.runtime.pace import Pace
@@ -46,19 +46,42 @@ from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import Records
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunWish:
-    """A request that is a run.
+    """A request that is a run, or all requests that ask the same.
 
     Attributes:
         allowed: What it may use.
         model: The model that it asks.
         approve: Tools whose calls wait for a person, beside those of the configuration.
+        known: What the last one has offered. None before.
     """
 
     allowed: AllowedTools
     model: ModelSettings
     approve: ToolPatterns
+    known: KnownOffer | None = None
+
+
+class KnownOffer:
+    """What runs of one wish offer, in the forms that each of them needs.
+
+    Args:
+        offered: The tools.
+        approve: As in `RunWish`.
+
+    Attributes:
+        offered: The tools.
+        tools: The tools by the names that the model sees, with the approvals that the wish asks for.
+        shown: The tools as requests have them.
+        may_ask: Whether calls of a tool wait for a person.
+    """
+
+    def __init__(self, offered: OfferedTools, approve: ToolPatterns) -> None:
+        self.offered = offered
+        self.tools = {name: _asked_for(tool, approve) for name, tool in offered.tools.items()}
+        self.shown = _shown(self.tools)
+        self.may_ask = any(tool.approve for tool in self.tools.values())
 
 
 class RunOffer:
@@ -67,26 +90,25 @@ class RunOffer:
     Args:
         tools: The tools of the process.
         held: The toolbox.
-        offered: The tools by the names that the model sees.
+        known: What it offers.
         model: The model that the request asks.
 
     Attributes:
         answered: The calls whose approvals the request has decided: it begins with them.
     """
 
-    def __init__(
-        self, tools: RunTools, held: HeldToolbox, offered: Mapping[str, GatewayTool], model: ModelSettings
-    ) -> None:
+    def __init__(self, tools: RunTools, held: HeldToolbox, known: KnownOffer, model: ModelSettings) -> None:
         self._tools = tools
         self._held = held
-        self._offered = offered
+        self._known = known
+        self._offered = known.tools
         self._model = model
         self.answered: Sequence[AnsweredCall] = ()
 
     @property
     def may_ask(self) -> bool:
         """Whether calls of a tool that it offers wait for a person."""
-        return any(tool.approve for tool in self._offered.values())
+        return self._known.may_ask
 
     @property
     def records(self) -> RunRecords:
@@ -130,7 +152,7 @@ class RunOffer:
             raise Error("invalid_request", text, reason="tool_name")
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
-        spec.request = whole = _whole(request, self._offered)
+        spec.request = whole = with_tools(request.without_run_members(), self._known.shown)
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         if self.answered:
@@ -242,7 +264,8 @@ class RunTools:
             raise TypeError("a run needs a native request")
         offered = msgspec.convert(record.tools, dict[str, GatewayTool])
         own = [tool for tool in request.tools if tool.name not in offered]
-        spec.request = whole = _whole(msgspec.structs.replace(request, tools=own), offered)
+        plain = msgspec.structs.replace(request, tools=own).without_run_members()
+        spec.request = whole = with_tools(plain, _shown(offered))
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         plan = RunPlan(
@@ -351,10 +374,12 @@ class RunTools:
         held = self._held
         held.take()
         try:
-            tools = await held.toolbox.offered(wish.allowed)
+            known = wish.known
+            offered = await held.toolbox.offered(wish.allowed, None if known is None else known.offered)
             await self.pace.place(caller)
-            offered = {name: self._asked_for(tool, wish) for name, tool in tools.items()}
-            return RunOffer(self, held, offered, wish.model)
+            if known is None or known.offered is not offered:
+                known = wish.known = KnownOffer(offered, wish.approve)
+            return RunOffer(self, held, known, wish.model)
         finally:
             held.give_back()
 
@@ -364,9 +389,6 @@ class RunTools:
         for toolbox in list(self._open):
             self._close_later(toolbox)
         await asyncio.gather(*self._closing, self.desk.close())
-
-    def _asked_for(self, tool: GatewayTool, wish: RunWish) -> GatewayTool:
-        return replace(tool, approve=True) if not tool.approve and tool.address in wish.approve else tool
 
     def _has_any(self, allowed: AllowedTools) -> bool:
         toolbox = self._held.toolbox
@@ -392,9 +414,13 @@ def _versions(settings: Settings) -> list[tuple[int, ...]]:
     return [TLSFiles(server.ca_file).version for server in settings.tool_servers]
 
 
-def _whole(request: Request, offered: Mapping[str, GatewayTool]) -> Request:
-    """Returns a request with the tools that its run offers."""
-    return with_tools(request.without_run_members(), [_tool(name, each) for name, each in offered.items()])
+def _asked_for(tool: GatewayTool, approve: ToolPatterns) -> GatewayTool:
+    return replace(tool, approve=True) if not tool.approve and tool.address in approve else tool
+
+
+def _shown(offered: Mapping[str, GatewayTool]) -> list[Tool]:
+    """Returns tools as requests have them."""
+    return [_tool(name, each) for name, each in offered.items()]
 
 
 def _record_of(plan: RunPlan) -> RunRecord:
