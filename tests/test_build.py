@@ -13,6 +13,7 @@ import subprocess
 import sys
 from abc import ABCMeta
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -27,6 +28,7 @@ from building.initializers import with_initializers
 from building.modules import LIST as COMPILED
 from gai_fast import kernels as switch
 from gai_fast.core.processing.processor import Processor
+from gai_fast.core.run import CallResult
 from gai_fast.model.figures import COUNTED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.net.attempts.spec import StreamSpec
@@ -53,11 +55,22 @@ class Sample:
         return 2 * self.first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frozen:
     first: int
+    second: str = "y"
+
+
+@dataclass(frozen=True)
+class Empty:
+    pass
+
+
+@dataclass(frozen=True)
+class Settings(Frozen):
+    third: int = 3
 """
-"""A module with a dataclass that makes what it is not given."""
+"""A module with a dataclass that makes what it is not given, and with frozen ones."""
 
 pytestmark = pytest.mark.timeout(1000)
 
@@ -233,15 +246,30 @@ def test_a_series_counts_its_figure_or_what_it_names_and_members_of_another_obje
 def test_an_initializer_keeps_what_it_is_given_and_makes_what_is_missing(
     executed: Callable[[str], ModuleType],
 ) -> None:
-    replaced = with_initializers(SAMPLE)
-    assert replaced.count("def __init__") == 1
-    sample = executed(replaced).Sample
+    sample = executed(with_initializers(SAMPLE)).Sample
     one, other = sample(1), sample(3, [4], third="y")
     assert (one.first, one.second, one.third, one.double()) == (1, [], "x", 2)
     assert (other.first, other.second, other.third) == (3, [4], "y")
     assert one.second is not sample(1).second
     with pytest.raises(TypeError, match="positional"):
         sample(1, [], "y")
+
+
+def test_a_frozen_dataclass_has_an_initializer_too_unless_it_has_a_base() -> None:
+    """In Python alone the assignments would be refused; mypyc compiles them as those of any other class."""
+    written = [line.strip() for line in with_initializers(SAMPLE).split("\n") if "def __init__" in line][1:]
+    assert written == [
+        "def __init__(self, first: int, second: str = 'y') -> None: self.first = first; self.second = second"
+        "  # type: ignore[misc]  # frozen",
+        "def __init__(self) -> None: pass",
+    ]
+
+
+def test_a_frozen_dataclass_of_a_compiled_module_stays_frozen() -> None:
+    result = CallResult("x", is_error=True)
+    assert result == CallResult(value="x", is_error=True)
+    with pytest.raises(FrozenInstanceError):
+        result.value = "y"  # type: ignore[misc]  # what is tested
 
 
 @pytest.mark.parametrize(
@@ -272,7 +300,7 @@ def test_a_default_may_be_a_call() -> None:
     assert method + "self.x = x; self.y = (lambda: [1])() if y is None else y" in with_initializers(source)
 
 
-@pytest.mark.parametrize("made", [StreamMetrics, StreamSpec])
+@pytest.mark.parametrize("made", [StreamMetrics, StreamSpec, CallResult])
 def test_the_initializers_of_what_each_stream_makes_are_compiled(made: type) -> None:
     assert isinstance(made.__init__, FunctionType) is (switch.MODULES != "compiled")
 

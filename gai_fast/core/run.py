@@ -25,12 +25,11 @@ model is asked, how a tool is called, where records are kept, and what time it i
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from heapq import heappop, heappush
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -52,6 +51,8 @@ class RunState(enum.Enum):
     WAITING = "waiting"
     """Approvals are waited for, and nothing else."""
     ENDED = "ended"
+
+    __hash__ = object.__hash__  # looked up at all that happens; `Enum.__hash__` is a Python call
 
 
 _TURN: Final[RunState] = RunState.TURN  # constants: an enum attribute costs 75 ns on 3.11
@@ -158,6 +159,7 @@ class CallResult:
 
 
 Phase = Literal["checking", "noted", "asking", "left", "ready", "running", "ended"]
+_NO_CALLS: Final[dict[Phase, int]] = dict.fromkeys(get_args(Phase), 0)
 
 
 @dataclass(slots=True)
@@ -193,25 +195,29 @@ class RunCall:
     is_checked: bool = False
 
 
-class BeginCall(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BeginCall:
     """Make a call; `ToolRun.end_call` must follow, unless an `EndCall` comes first."""
 
     call: RunCall
 
 
-class CheckCall(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CheckCall:
     """Have guards look at a call's arguments; `ToolRun.call_checked` must follow."""
 
     call: RunCall
 
 
-class EndCall(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class EndCall:
     """End a call that runs. Its result is dropped."""
 
     call: RunCall
 
 
-class AskApproval(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AskApproval:
     """Ask for an approval; `ToolRun.decide` must follow, or `ToolRun.deny`, or `ToolRun.leave` in a run that leaves it.
 
     Attributes:
@@ -223,7 +229,8 @@ class AskApproval(NamedTuple):
     digest: str
 
 
-class Decided(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Decided:
     """An approval was decided.
 
     Attributes:
@@ -239,23 +246,27 @@ class Decided(NamedTuple):
     reason: str
 
 
-class CallEnded(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallEnded:
     """A call has its result."""
 
     call: RunCall
 
 
-class EndStep(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class EndStep:
     """A turn and its calls have ended."""
 
     step: int
 
 
-class Warn(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Warn:
     """The run is at its bounds: a last turn follows."""
 
 
-class BeginTurn(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BeginTurn:
     """Ask the model.
 
     Attributes:
@@ -267,7 +278,8 @@ class BeginTurn(NamedTuple):
     without_tools: bool
 
 
-class Finish(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Finish:
     """The run has ended well.
 
     Attributes:
@@ -341,7 +353,7 @@ class ToolRun:
         self._ids: set[str] = set()
         self._asked = 0  # approvals
         self._counted = 0  # calls of the gateway's tools, in former turns and in voided ones
-        self._phases: Counter[Phase] = Counter()  # of the turn's calls of the gateway's tools
+        self._phases = _NO_CALLS.copy()  # of the turn's calls of the gateway's tools
         self._own = 0  # how many these are
         self._ready: list[int] = []  # a heap of the ordinals of those that are ready
         self._is_over = False  # the time, or the number of calls
@@ -686,7 +698,9 @@ class ToolRun:
         """Counts the calls of the turn again."""
         own = [call for call in self.step.calls if not self._is_of_client(call)]
         self._own = len(own)
-        self._phases = Counter(call.phase for call in own)
+        self._phases = _NO_CALLS.copy()
+        for call in own:
+            self._phases[call.phase] += 1
         self._ready = [call.ordinal for call in own if call.phase == "ready"]  # sorted: a heap
 
     def _set_phase(self, call: RunCall, phase: Phase) -> None:

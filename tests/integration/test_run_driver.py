@@ -121,6 +121,19 @@ async def test_a_turn_that_ends_with_its_body_is_sent_at_once(net: Net) -> None:
 
 
 @on_uvloop
+async def test_the_tokens_of_a_turn_are_estimated_by_the_length_of_its_conversation(net: Net) -> None:
+    model = Model([("weather", {"city": "Oslo"})], ["Look. ", ("weather", {"city": "Rome"})], ["4 degrees."])
+    model.usage = None
+    gateway = await gateway_of(net, model, function_tool(weather))
+    response = await gateway.ask("POST", "/api/v1/stream", {**M, "system": "Be brief."})
+    lengths = [sum(len(each.get("content") or "") for each in body["messages"]) for body in model.asked]
+    assert lengths[0] < lengths[1] < lengths[2]
+    [finish] = events_of(response, "finish")
+    estimated = [step["usage"]["input_tokens"] for step in finish["steps"]]
+    assert estimated == [-(-length // 4) for length in lengths]
+
+
+@on_uvloop
 async def test_two_calls_run_at_once_and_their_results_keep_the_calls_order(net: Net) -> None:
     gates = {"Oslo": Gate(), "Rome": Gate()}
 

@@ -6,7 +6,7 @@ Separate from `model/request.py`, which has the types, because this module is co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, TypeVar, get_args
 
@@ -92,13 +92,18 @@ def provider_blocks(request: Request) -> list[Any]:
 def characters(request: Request) -> int:
     """Counts the characters of all texts of a request, for an estimate if no tokens are counted."""
     counted = (len(request.system) if request.system else 0) + (len(request.query) if request.query else 0)
-    messages: list[Message] = request.messages
+    return counted + characters_of_messages(request.messages)
+
+
+def characters_of_messages(messages: Sequence[Message]) -> int:
+    """Counts the characters of all texts of messages, as `characters`."""
+    counted = 0
     for message in messages:
         content = message.content
         if isinstance(content, str):
             counted += len(content)
         else:
-            counted += sum([len(getattr(part, "text", "")) for part in content])
+            counted += sum([len(part.text) for part in content if isinstance(part, (TextPart, ReasoningPart))])
     return counted
 
 

@@ -79,8 +79,9 @@ def message_of_turn(parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]
         parts: The parts, as `Collector.parts` returns them.
         calls: The calls of the turn, in order.
     """
-    made = _calls(parts, calls)
-    return AssistantMessage(content=[_part(part, made.get(at)) for at, part in enumerate(parts)])
+    made = iter(calls)  # each belongs to the next part that is a call: the provider may have given one id twice
+    content = [_part(part, next(made, None) if part["type"] == "tool_call" else None) for part in parts]
+    return AssistantMessage(content=content)
 
 
 def results_of(calls: Sequence[RunCall]) -> list[ToolMessage]:
@@ -90,12 +91,6 @@ def results_of(calls: Sequence[RunCall]) -> list[ToolMessage]:
         for call in calls
         if call.result is not None
     ]
-
-
-def _calls(parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]) -> dict[int, RunCall]:
-    """Returns the run's calls, each by its place among the parts. The provider may have given one id twice."""
-    places = [at for at, part in enumerate(parts) if part["type"] == "tool_call"]
-    return dict(zip(places, calls, strict=False))
 
 
 def _part(part: Mapping[str, Any], call: RunCall | None) -> AssistantPart:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from gai_fast.core.run import RunCall
 from gai_fast.model.limits import OTHER
@@ -26,7 +27,8 @@ OWN: Final = "gateway"
 UNKNOWN: Final = "unknown"
 
 
-class SeenCall(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SeenCall:
     """A call that has ended.
 
     Attributes:
@@ -106,7 +108,8 @@ class RunTallies:
         return tool
 
 
-class _Begun(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Begun:
     """A call that runs."""
 
     began: float
@@ -193,8 +196,21 @@ class RunSight:
         attempt = 0 if begun is None else call.attempt
         server, tool = _names(call)
         stream_id, request_id, caller, trace_id = self._of_run
-        seen = (server, tool, outcome, seconds, call.step, attempt, call.call_id)
-        self._tallies.ended(SeenCall(*seen, stream_id, request_id, caller, trace_id))
+        self._tallies.ended(
+            SeenCall(
+                server,
+                tool,
+                outcome,
+                seconds,
+                call.step,
+                attempt,
+                call.call_id,
+                stream_id,
+                request_id,
+                caller,
+                trace_id,
+            )
+        )
 
 
 def _names(call: RunCall) -> tuple[str, str]:

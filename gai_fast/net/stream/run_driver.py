@@ -33,7 +33,7 @@ from typing import Any, ClassVar, Final, Never, Protocol
 
 from msgspec import structs
 
-from gai_fast.core.requests.reading import characters
+from gai_fast.core.requests.reading import characters, characters_of_messages
 from gai_fast.core.run import (
     Action,
     AskApproval,
@@ -135,6 +135,7 @@ class RunPlan:
 
     Attributes:
         request: The request of its first turn, with the tools.
+        characters: The length of its text.
         offered: The tools that it offers, by the names that the model sees.
         client_tools: The names of the client's tools.
         limits: Its bounds.
@@ -150,6 +151,7 @@ class RunPlan:
     """
 
     request: Request
+    characters: int
     offered: Mapping[str, GatewayTool]
     client_tools: frozenset[str]
     limits: RunLimits
@@ -258,6 +260,7 @@ class RunDriver(StreamRun):
         self._spec = spec if spec.request is plan.request else replace(spec, request=plan.request)
         self._ignored = spec.ignored  # a model that refuses earlier thoughts makes a turn's longer
         self._said: list[Message] = []  # what the run has added to its conversation
+        self._characters = plan.characters  # of the conversation
         self._parts: Sequence[Mapping[str, Any]] = ()  # of the last turn
         self._finish: Event = NO_EVENT  # of the last turn
         self._usages: list[dict[str, Any]] = []  # of the turns that have ended
@@ -584,7 +587,7 @@ class RunDriver(StreamRun):
             said = structs.replace(self._plan.request, messages=[*self._plan.request.messages, *self._said])
             request, _ = without_thoughts(said)
             assert isinstance(request, Request)
-            self._plan, self._said = replace(self._plan, request=request), []
+            self._begin_again(request, [])
 
     def _ask_soon(self, turn: BeginTurn | None) -> None:
         """Asks for a turn, if there is one, in the loop's next turn."""
@@ -594,9 +597,16 @@ class RunDriver(StreamRun):
     def _say(self, parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]) -> None:
         """Adds a turn and its results to the conversation, which has the calls of rule 7."""
         if any(call.key for call in calls):
-            self._plan = replace(self._plan, request=with_results(self._plan.request, calls, self._plan.answered))
+            self._begin_again(with_results(self._plan.request, calls, self._plan.answered), self._said)
         else:
-            self._said += [message_of_turn(parts, calls), *results_of(calls)]
+            added: list[Message] = [message_of_turn(parts, calls), *results_of(calls)]
+            self._said += added
+            self._characters += characters_of_messages(added)
+
+    def _begin_again(self, request: Request, said: list[Message]) -> None:
+        """Has another request in the place of the first, and what the run has added to it."""
+        self._plan, self._said = replace(self._plan, request=request), said
+        self._characters = characters(request) + characters_of_messages(said)
 
     def _begin_with_calls(self, said: Sequence[Event]) -> None:
         """Begins with the calls that an earlier run has left: rule 7.
@@ -641,7 +651,7 @@ class RunDriver(StreamRun):
         self._sink.begin_step(turn.step)
         request = next_request(self._plan.request, self._said, without_tools=turn.without_tools)
         spec = self._spec  # that of the turn before, which has ended: a copy costs as much as the rest of a turn
-        spec.request, spec.prompt_characters, spec.ignored = request, characters(request), self._ignored
+        spec.request, spec.prompt_characters, spec.ignored = request, self._characters, self._ignored
         wanted = self._session.lacks_spend(spec)
         if wanted is None:
             self._ask(turn, spec)

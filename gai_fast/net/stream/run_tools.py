@@ -36,10 +36,10 @@ from gai_fast.net.runs.run_records import RunRecords, kept_for
 from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan, RunStreams
 from gai_fast.net.stream.session import Session
-from gai_fast.net.toolbox.native_tools import NativeTools, native_tools
+from gai_fast.net.toolbox.native_tools import native_tools
 from gai_fast.net.toolbox.run_calls import RunIdentity
 from gai_fast.net.toolbox.tool_source import GatewayTool
-from gai_fast.net.toolbox.toolbox import HeldToolbox, Toolbox
+from gai_fast.net.toolbox.toolbox import HeldToolbox, OfferedTools, Toolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.upstream.tls import TLSFiles
 from gai_fast.runtime.pace import Pace
@@ -47,21 +47,44 @@ from gai_fast.runtime.timers import Timers
 from gai_fast.stores.backend import Records
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunWish:
-    """A request that is a run.
+    """A request that is a run, or all requests that ask the same.
 
     Attributes:
         allowed: What it may use.
         model: The model that it asks.
         approve: Tools whose calls wait for a person, beside those of the configuration.
         asked: The patterns that it names.
+        known: What the last one has offered. None before.
     """
 
     allowed: AllowedTools
     model: ModelSettings
     approve: ToolPatterns
     asked: Sequence[str] = ()
+    known: KnownOffer | None = None
+
+
+class KnownOffer:
+    """What runs of one wish offer, in the forms that each of them needs.
+
+    Args:
+        offered: The tools.
+        approve: As in `RunWish`.
+
+    Attributes:
+        offered: The tools.
+        tools: The tools by the names that the model sees, with the approvals that the wish asks for.
+        shown: The tools as requests have them.
+        may_ask: Whether calls of a tool wait for a person.
+    """
+
+    def __init__(self, offered: OfferedTools, approve: ToolPatterns) -> None:
+        self.offered = offered
+        self.tools = {name: _asked_for(tool, approve) for name, tool in offered.tools.items()}
+        self.shown = native_tools(self.tools)
+        self.may_ask = any(tool.approve for tool in self.tools.values())
 
 
 class RunOffer:
@@ -70,7 +93,7 @@ class RunOffer:
     Args:
         tools: The tools of the process.
         held: The toolbox.
-        offered: The tools by the names that the model sees.
+        known: What it offers.
         model: The model that the request asks.
         unknown: A pattern of the request that names none of them. None if there is none.
 
@@ -82,21 +105,22 @@ class RunOffer:
         self,
         tools: RunTools,
         held: HeldToolbox,
-        offered: Mapping[str, GatewayTool],
+        known: KnownOffer,
         model: ModelSettings,
         unknown: str | None = None,
     ) -> None:
         self._tools = tools
         self._unknown = unknown
         self._held = held
-        self._offered = offered
+        self._known = known
+        self._offered = known.tools
         self._model = model
         self.answered: Sequence[AnsweredCall] = ()
 
     @property
     def may_ask(self) -> bool:
         """Whether calls of a tool that it offers wait for a person."""
-        return any(tool.approve for tool in self._offered.values())
+        return self._known.may_ask
 
     def check_names(self) -> None:
         """Checks that each pattern of the request names a tool.
@@ -149,13 +173,14 @@ class RunOffer:
             raise Error("invalid_request", text, reason="tool_name")
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
-        spec.request = whole = with_tools(request.without_run_members(), self._tools.native.of(self._offered))
-        spec.prompt_characters = characters(whole)
+        spec.request = whole = with_tools(request.without_run_members(), self._known.shown)
+        spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         if self.answered:
             steps += 1  # no model is asked in the first one
         plan = RunPlan(
             whole,
+            counted,
             self._offered,
             names,
             RunLimits(steps, model.max_tool_calls, model.parallel_tools, asks, leaves),
@@ -205,7 +230,6 @@ class RunTools:
         self.tallies = tallies
         self.streams = streams
         self.pace = Pace(loop, LIMITS.run_places)
-        self.native = NativeTools()
         self._functions = functions
         self.timers = timers
         self.loop = loop
@@ -261,12 +285,13 @@ class RunTools:
             raise TypeError("a run needs a native request")
         offered = msgspec.convert(record.tools, dict[str, GatewayTool])
         own = [tool for tool in request.tools if tool.name not in offered]
-        asked = msgspec.structs.replace(request.without_run_members(), tools=own)
-        spec.request = whole = with_tools(asked, native_tools(offered))
-        spec.prompt_characters = characters(whole)
+        plain = msgspec.structs.replace(request, tools=own).without_run_members()
+        spec.request = whole = with_tools(plain, native_tools(offered))
+        spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         plan = RunPlan(
             whole,
+            counted,
             offered,
             frozenset(record.client_tools),
             RunLimits(record.max_steps, record.max_tool_calls, record.parallel_tools, record.asks, record.leaves),
@@ -374,11 +399,13 @@ class RunTools:
         held = self._held
         held.take()
         try:
-            tools = await held.toolbox.offered(wish.allowed)
+            known = wish.known
+            offered = await held.toolbox.offered(wish.allowed, None if known is None else known.offered)
             await self.pace.place(caller)
-            offered = {name: self._asked_for(tool, wish) for name, tool in tools.items()}
+            if known is None or known.offered is not offered:
+                known = wish.known = KnownOffer(offered, wish.approve)
             unknown = next((each for each in wish.asked if held.toolbox.has_none(each, wish.allowed)), None)
-            return RunOffer(self, held, offered, wish.model, unknown)
+            return RunOffer(self, held, known, wish.model, unknown)
         finally:
             held.give_back()
 
@@ -388,9 +415,6 @@ class RunTools:
         for toolbox in list(self._open):
             self._close_later(toolbox)
         await asyncio.gather(*self._closing, self.desk.close())
-
-    def _asked_for(self, tool: GatewayTool, wish: RunWish) -> GatewayTool:
-        return replace(tool, approve=True) if not tool.approve and tool.address in wish.approve else tool
 
     def _has_any(self, allowed: AllowedTools) -> bool:
         toolbox = self._held.toolbox
@@ -414,6 +438,10 @@ class RunTools:
 def _versions(settings: Settings) -> list[tuple[int, ...]]:
     """Returns numbers of which one changes if a file of authorities changes."""
     return [TLSFiles(server.ca_file).version for server in settings.tool_servers]
+
+
+def _asked_for(tool: GatewayTool, approve: ToolPatterns) -> GatewayTool:
+    return replace(tool, approve=True) if not tool.approve and tool.address in approve else tool
 
 
 def _record_of(plan: RunPlan) -> RunRecord:

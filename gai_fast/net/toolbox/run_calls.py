@@ -18,9 +18,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from gai_fast.core.call_key import idempotency_key
 from gai_fast.core.run import CallResult, RunCall
@@ -164,20 +164,18 @@ class RunCalls:
 
     async def _make(self, call: RunCall, traceparent: str) -> None:
         await self._pace.place(self._identity.caller)
-        began = asyncio.get_running_loop().time()
-        is_made = True
+        clock = asyncio.get_running_loop().time
+        began, is_made = clock(), True
         try:
             result = await self._result(call, traceparent)
         except NotStored as problem:
-            is_made, result = False, _error(f"the call was not made: {problem}")
-        duration = round((asyncio.get_running_loop().time() - began) / _MS)
+            is_made, result = False, _error(f"the call was not made: {problem}", clock() - began)
         await self._pace.place(self._identity.caller)
-        whole = CallResult(result.value, result.is_error, result.parts, result.is_truncated, duration, result.fault)
         if self._guarded is not None:
-            whole = await self._guarded(whole)
+            result = await self._guarded(result)
         if is_made:
-            await self._store(call, whole)
-        self._ended(call, whole)
+            await self._store(call, result)
+        self._ended(call, result)
 
     async def _store(self, call: RunCall, result: CallResult) -> None:
         try:
@@ -195,7 +193,8 @@ class RunCalls:
         source = None if tool is None else self._toolbox.source_of(tool.address)
         if tool is None or source is None:
             return _error("the tool is not there any more")
-        identity = self._identity
+        identity, clock = self._identity, asyncio.get_running_loop().time
+        began = clock()
         key = call.key or idempotency_key(
             identity.caller, identity.request_key, call.step, call.ordinal, tool.address, call.arguments
         )
@@ -221,23 +220,25 @@ class RunCalls:
                 is_checked=call.is_checked,
             )
         except ToolServerError as problem:
-            return replace(_error(str(problem)), fault="timeout" if problem.fault == "late" else "")
-        return _read(made)
+            return _error(str(problem), clock() - began, "timeout" if problem.fault == "late" else "")
+        return _read(made, clock() - began)
 
 
 def _address(call: RunCall) -> str:
     return "" if call.tool is None else call.tool.address
 
 
-def _error(text: str) -> CallResult:
-    return CallResult(readable(text), is_error=True)
+def _error(text: str, seconds: float = 0.0, fault: Literal["", "timeout"] = "") -> CallResult:
+    return CallResult(readable(text), is_error=True, duration_ms=round(seconds / _MS), fault=fault)
 
 
-def _read(made: ToolResult) -> CallResult:
+def _read(made: ToolResult, seconds: float) -> CallResult:
+    duration = round(seconds / _MS)
     if made.is_error:
-        text = str(made.value)
-        return CallResult(text[: SHARED.tool_problem], is_error=True, is_truncated=len(text) > SHARED.tool_problem)
-    return CallResult(made.value, parts=tuple(map(_part, made.parts)), is_truncated=made.is_truncated)
+        text, most = str(made.value), SHARED.tool_problem
+        return CallResult(text[:most], is_error=True, is_truncated=len(text) > most, duration_ms=duration)
+    parts = tuple(map(_part, made.parts))
+    return CallResult(made.value, parts=parts, is_truncated=made.is_truncated, duration_ms=duration)
 
 
 def _part(part: ResultPart) -> Mapping[str, Any]:

@@ -148,7 +148,7 @@ class ToolSource(ABC):
         """
 
     async def _take_place(self) -> None:
-        if self._places.locked() and self._waiting >= LIMITS.tool_waiting:
+        if self._waiting >= LIMITS.tool_waiting:
             raise ToolServerError(f"{self._waiting} calls wait for it already (limit tool_waiting)", "wait")
         self._waiting += 1
         try:

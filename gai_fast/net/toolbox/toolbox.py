@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import is_
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +19,28 @@ from gai_fast.net.toolbox.http_tool import HTTPTool
 from gai_fast.net.toolbox.known_list import KnownList
 from gai_fast.net.toolbox.model_names import by_model_name
 from gai_fast.net.toolbox.server_source import ServerSource
-from gai_fast.net.toolbox.tool_source import GatewayTool, ToolSource
+from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.runtime.functions import import_function
 from gai_fast.runtime.timers import Timers
 
 _log: Final = logging.getLogger("gai_fast.tools")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfferedTools:
+    """What runs that may use the same offer.
+
+    Attributes:
+        toolbox: Where the tools are.
+        sources: The names of their sources.
+        lists: The lists of these.
+        tools: The tools, by the names that models see.
+    """
+
+    toolbox: Toolbox
+    sources: Sequence[str]
+    lists: Sequence[SourceList | None]
+    tools: Mapping[str, GatewayTool]
 
 
 class Toolbox:
@@ -90,20 +109,25 @@ class Toolbox:
         label, name = server_and_name(address)
         return self.servers.get(label) if label else self.own.get(name)
 
-    async def offered(self, allowed: AllowedTools) -> Mapping[str, GatewayTool]:
-        """Returns the tools that a run offers, by the names that its model sees. A server out of reach offers none.
+    async def offered(self, allowed: AllowedTools, former: OfferedTools | None = None) -> OfferedTools:
+        """Returns the tools that a run offers. A server out of reach offers none.
 
         Args:
             allowed: What its request may use.
+            former: What another run has offered that may use the same. It is returned if it is still so.
         """
-        names = [*allowed.servers(self.servers), *allowed.own(self.own)]
+        if former is not None and former.toolbox is not self:
+            former = None
+        names = [*allowed.servers(self.servers), *allowed.own(self.own)] if former is None else former.sources
         lists = [self._lists[name].known() for name in names]
-        if None in lists:
+        if any(each is None for each in lists):
             lists = [*await asyncio.gather(*[self._lists[name].current() for name in names])]
+        if former is not None and all(map(is_, lists, former.lists)):
+            return former
         tools = [tool for listed in lists if listed is not None for tool in listed.tools if tool.address in allowed]
         kept, left_out = by_model_name(tools)
         self._log_left_out(frozenset(tool.address for tool in left_out))
-        return kept
+        return OfferedTools(self, names, lists, kept)
 
     def has_none(self, pattern: str, allowed: AllowedTools) -> bool:
         """Returns whether a pattern names no tool that a request may use, by all lists that it concerns.

@@ -118,10 +118,6 @@ class Limits:
     run_wishes: int = 1024
     """Pairs of a model and the tools of a key of which a process knows what they may use: a hundred bytes each."""
 
-    run_offers: int = 16
-    """Lists of tools that are kept for runs to share, with the forms in which they are written: a list may have a
-    megabyte, and callers choose among its tools."""
-
     run_expiring: int = 100
     """Milliseconds before the end of an approval from which on its run stays in its session: it would leave and go on
     over and over."""

@@ -110,13 +110,16 @@ def encode_headers(headers: Sequence[tuple[str, str]]) -> str:
     """
     lines = []
     agent = f"User-Agent: gai-fast/{__version__}\r\n"
+    names, values = [name for name, _ in headers], [value for _, value in headers]
+    # All at once: a search costs 700 instructions, and a request has ten headers.
+    is_sound = _NAME.fullmatch("".join(names)) and "" not in names and _VALUE.fullmatch("".join(values))
     for name, value in headers:
-        if not _NAME.fullmatch(name):
+        if not is_sound and not _NAME.fullmatch(name):
             raise ValueError(f"{name[: SHARED.identifier]!r} is not a header name")
         lowered = name.lower()
         if lowered in _OURS:
             raise ValueError(f"the header {name!r} is set by the connection itself")
-        if not _VALUE.fullmatch(value):
+        if not is_sound and not _VALUE.fullmatch(value):
             raise ValueError(f"the value of the header {name!r} holds a line break or another control character")
         if lowered == "user-agent":
             agent = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Final
 
 from gai_fast.net.runs.run_tallies import SeenCall
@@ -29,7 +30,7 @@ def log_call(call: SeenCall) -> None:
         "trace_id": call.trace_id,
         "key": call.caller,
     }
-    Entry(fields, lambda: _text(call)).log(_log)
+    Entry(fields, partial(_text, call)).log(_log)
 
 
 def _text(call: SeenCall) -> str:

@@ -25,8 +25,7 @@ import select
 import sys
 import threading
 import time
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Final, TextIO, cast
 
 from gai_fast.model.limits import SHARED
@@ -137,10 +136,12 @@ class QueuedStream(io.TextIOBase):
         while True:
             pieces = [piece or self._queue.get()]
             size, piece = len(pieces[0]), b""
-            with suppress(Empty):
-                while size + len(piece := self._queue.get_nowait()) <= select.PIPE_BUF:
-                    pieces.append(piece)
-                    size, piece = size + len(piece), b""
+            while not self._queue.empty():  # no other thread takes any
+                piece = self._queue.get()
+                if size + len(piece) > select.PIPE_BUF:
+                    break
+                pieces.append(piece)
+                size, piece = size + len(piece), b""
             lost = _write(self._descriptor, b"".join(pieces)).count(b"\n")
             if not lost and self.dropped > self._reported:
                 count, self._reported = self.dropped - self._reported, self.dropped

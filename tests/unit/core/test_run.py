@@ -437,7 +437,8 @@ class TestGuards:
         assert run.state is RunState.CALLING
         assert told(run.call_checked(invoice, {"q": "masked"})) == ["Ask b1"]
         assert told(run.call_checked(write, {})) == ["BeginCall a1"]
-        [(call, digest)] = run.asked()
+        [waiting] = run.asked()
+        call, digest = waiting.call, waiting.digest
         assert (call.arguments, run.end_call(write, OK) != []) == ({"q": "masked"}, True)
         assert run.state is RunState.WAITING
         assert told(run.decide("s-1", "approve", digest)) == ["Decided b1 approve", "BeginCall b1"]

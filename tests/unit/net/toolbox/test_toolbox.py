@@ -74,9 +74,9 @@ def test_a_run_is_offered_what_it_may_use_by_the_names_that_models_see(
         box = Toolbox(whole, TimerWheel(loop), loop)
         model, key = ToolPatterns(["docs.[sa]*", "local.*", "w*", "own"]), ToolPatterns(["*.search", "docs.a*", "own"])
         for _ in range(2):
-            found = await box.offered(AllowedTools([model, key]))
+            found = (await box.offered(AllowedTools([model, key]))).tools
             assert {name: tool.address for name, tool in found.items()} == {"docs__search": "docs.search", "own": "own"}
-        assert await box.offered(AllowedTools([model, ToolPatterns([])])) == {}
+        assert (await box.offered(AllowedTools([model, ToolPatterns([])]))).tools == {}
         some, none = ("docs.search", "docs.*", "*.s*", "own", "local.any"), ("docs.secret", "docs.sear", "weather")
         patterns = (*some, *none)  # nobody knows what `local` offers
         assert [each for each in patterns if not box.has_none(each, AllowedTools([model, key]))] == [*some]
@@ -87,6 +87,37 @@ def test_a_run_is_offered_what_it_may_use_by_the_names_that_models_see(
         "tools 'docs.a.b': left out: its name for models is also that of another (2 such tools)",
         "tools 'local': there is no list: its command cannot be run: No such file or directory: it offers nothing",
     ]
+
+
+GROWING = SERVER.replace('NAMES = ["search", "a.b", "a_b", "secret"]', 'NAMES = ["search"]').replace(
+    'result = {"tools": [', 'NAMES.append(f"n{len(NAMES)}"); result = {"ttlMs": 500, "tools": ['
+)
+"""A server that has one more tool in each list."""
+
+
+def test_what_was_offered_before_is_offered_again_until_a_list_or_the_toolbox_is_another(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(GROWING)
+    whole = settings(tmp_path)
+    process = ToolServerSettings("docs", command=(sys.executable, "-S", str(tmp_path / "server.py")))
+    whole = replace(whole, tool_servers=(process,))
+    allowed = AllowedTools([ToolPatterns(["docs.*", "own"])])
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        box, other = (Toolbox(whole, TimerWheel(loop), loop) for _ in range(2))
+        first = await box.offered(allowed)
+        assert [*first.tools] == ["docs__n1", "docs__search", "own"]
+        assert await box.offered(allowed, first) is first
+        elsewhere = await other.offered(allowed, first)
+        assert (elsewhere.toolbox, elsewhere.tools) == (other, first.tools)
+        await asyncio.sleep(1.5)
+        second = await box.offered(allowed, first)
+        assert [*second.tools] == ["docs__n1", "docs__n2", "docs__search", "own"]
+        assert await box.offered(allowed, second) is second
+        await box.close()
+        await other.close()
+
+    asyncio.run(main())
 
 
 def test_a_source_that_cannot_be_made_is_named(tmp_path: Path) -> None:

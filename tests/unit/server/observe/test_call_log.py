@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ CALL = SeenCall("docs", "search", "ok", 0.0125, 2, 1, "c\n1", "s", "r", "alice",
 def test_a_call_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gai_fast.tools")
     log_call(CALL)
-    log_call(CALL._replace(server="", tool="unknown", outcome="error"))
+    log_call(replace(CALL, server="", tool="unknown", outcome="error"))
     first, second = caplog.records
     assert first.getMessage() == r"tool 'docs.search' ok 0.013 s 'c\n1' alice"
     assert second.getMessage().startswith("tool 'unknown' error ")

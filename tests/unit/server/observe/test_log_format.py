@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ def test_a_record_is_one_object() -> None:
     line = line_of("%s is %d", "x", 3, exc_info=None)
     assert line.pop("ts")[-5] == "."
     assert line == {"level": "warning", "msg": "x is 3", "logger": "some.logger"}
+
+
+@pytest.mark.parametrize("created", [0.0, 1775237394.123, 1775237394.9996, 1775237394.9999999, 1798761599.999])
+def test_a_line_has_its_time_to_a_millisecond(created: float) -> None:
+    record = logging.LogRecord("some.logger", logging.INFO, "file.py", 3, "x", (), None)
+    record.created = created
+    expected = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    assert json.loads(JSONFormatter().format(record))["ts"] == expected
 
 
 def test_a_traceback_is_a_field() -> None:
