@@ -248,6 +248,7 @@ def test_nobody_is_asked_about_a_call_that_cannot_be_made(arguments: Any, text: 
     assert told(run.end_turn("tool_calls")) == ["EndStep 1", "BeginTurn 2"]
 
 
+@pytest.mark.interpreted  # compiled code runs no lines
 def test_what_a_call_costs_does_not_grow_with_the_calls_of_its_turn() -> None:
     def lines(count: int) -> int:
         """Returns how many lines a turn of so many calls runs."""
