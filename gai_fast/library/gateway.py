@@ -374,7 +374,7 @@ class GatewayStream(Client):
         engine = self.gateway.engine()
         if engine.run_tools is None:
             raise unknown_approval()
-        made = ApprovalDecision(decision, "", reason or "")
+        made = ApprovalDecision(decision, ANONYMOUS, reason or "")
         records = engine.run_tools.desk.records
         await decide(engine, records, self.id, approval_id, digest, made, lambda asked: asked.caller == ANONYMOUS)
 

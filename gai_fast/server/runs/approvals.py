@@ -92,8 +92,7 @@ class ApprovalRoutes:
             return None
 
     async def _decide(self, incoming: Incoming, stream_id: str, approval_id: str, given: Decision) -> Reply:
-        by = "" if incoming.http.key is None else incoming.http.caller
-        decision = ApprovalDecision(given.decision, by, given.reason or "")
+        decision = ApprovalDecision(given.decision, incoming.http.caller, given.reason or "")
         may_decide = partial(_may_decide, incoming)
         await decide(self._engine, self._records, stream_id, approval_id, given.digest, decision, may_decide)
         return incoming.json_reply({"id": approval_id, "decision": given.decision})
