@@ -22,7 +22,7 @@ from gai_fast.config import load
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.collector import ReadCollector
 from gai_fast.core.processing.processor import StreamInfo
-from gai_fast.core.requests.reading import characters, parse_request
+from gai_fast.core.requests.reading import characters, has_run_members, parse_request
 from gai_fast.core.result import Result
 from gai_fast.core.session import name_in_request, named_session
 from gai_fast.formats import StreamContext, get_format
@@ -573,7 +573,7 @@ async def _offered(engine: Engine, request: Request, model: ModelSettings) -> tu
     """
     tools = engine.run_tools
     offer = None if tools is None else await tools.offer_for(request, model)
-    if offer is None and request.has_run_members:
+    if offer is None and has_run_members(request):
         request = as_plain_request(request)
     return request, offer
 

@@ -279,11 +279,6 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_id: str | UnsetType = UNSET
     idempotency_key: str | UnsetType = UNSET
 
-    @property
-    def has_run_members(self) -> bool:
-        """Whether it says something about the gateway's tools."""
-        return self.gateway_tools is not UNSET or self.max_steps is not UNSET or self.approvals is not UNSET
-
     def without_run_members(self) -> Request:
         """Returns the request without what it says about the gateway's tools."""
         return msgspec.structs.replace(self, gateway_tools=UNSET, max_steps=UNSET, approvals=UNSET)

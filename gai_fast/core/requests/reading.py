@@ -89,6 +89,12 @@ def provider_blocks(request: Request) -> list[Any]:
     return found
 
 
+def has_run_members(request: Request) -> bool:
+    """Returns whether a request says something about the gateway's tools."""
+    # No property of the request: mypyc does not compile those, and one costs each request 700 instructions.
+    return request.gateway_tools is not _UNSET or request.max_steps is not _UNSET or request.approvals is not _UNSET
+
+
 def characters(request: Request) -> int:
     """Counts the characters of all texts of a request, for an estimate if no tokens are counted."""
     counted = (len(request.system) if request.system else 0) + (len(request.query) if request.query else 0)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast, get_args
 import msgspec
 from msgspec import UNSET
 
-from gai_fast.core.requests.reading import characters
+from gai_fast.core.requests.reading import characters, has_run_members
 from gai_fast.core.session import NamedSession, name_in_body, name_in_request
 from gai_fast.core.sinks import DeltaSink
 from gai_fast.formats import (
@@ -123,7 +123,7 @@ class SpecBuilder:
         _check_copied(self._engine, negotiated, context, incoming.http.caller)
         if offer is not None:
             check_run(negotiated, answers_of(request))
-        elif request.has_run_members:
+        elif has_run_members(request):
             request = as_plain_request(request)
         chain = _chain(self._engine, request, context, incoming.http.caller, incoming.let)
         spec = StreamSpec(

@@ -17,6 +17,7 @@ from gai_fast.core.requests.reading import (
     check_members,
     conversation,
     cut_body,
+    has_run_members,
     members_for_scores,
     parse_object,
     parse_request,
@@ -598,3 +599,11 @@ def test_members_that_a_type_names_are_refused_by_their_path_and_not_quoted(give
 )
 def test_members_that_ask_for_probabilities(request_: Request | dict[str, Any], paths: list[str]) -> None:
     assert members_for_scores(request_) == paths
+
+
+@pytest.mark.parametrize(
+    ("members", "says_something"),
+    [({}, False), ({"gateway_tools": []}, True), ({"max_steps": 1}, True), ({"approvals": "deny"}, True)],
+)
+def test_a_request_may_say_something_about_the_gateways_tools(members: dict[str, Any], says_something: bool) -> None:
+    assert has_run_members(parse_request(json.dumps({"query": "a", **members}).encode())) is says_something
