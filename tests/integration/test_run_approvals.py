@@ -190,7 +190,6 @@ async def test_a_decision_leaves_the_others_listed(net: Net) -> None:
 
 @on_uvloop
 async def test_without_keys_the_one_who_decides_is_anonymous(net: Net) -> None:
-    """CONTRACT, Callers: "the caller is the key's name, without keys `anonymous`"."""
     gateway = await gateway_of(net, Model(ASK, ["Done."]), function_tool(pay, approve=True))
     run = await Run.begun(gateway, M)
     assert (await run.decide()).status == 200
