@@ -483,6 +483,14 @@ async def test_secrets_of_its_environment_are_cut_out(net: Net, tmp_path: Path) 
 
 
 @on_uvloop
+async def test_errors_lack_what_results_must_not_have(net: Net, tmp_path: Path) -> None:
+    url, password = "postgres://app:s3cret-0123@db/shop", b"s3cret-0123"
+    wire = StdioWire(["true"], secrets=[url], credentials=[password], loop=asyncio.get_running_loop())
+    assert {*wire.secrets} == {url.encode(), password}
+    assert {*wire.credentials} == {password}
+
+
+@on_uvloop
 async def test_a_close_that_is_cancelled_kills_the_process_at_once(net: Net, tmp_path: Path) -> None:
     client, folder = client_of(net, tmp_path, "hangs")
     assert await called(client) == ToolResult("ok")

@@ -5,7 +5,7 @@ result for its next call.
 
 1. The values of `headers` and `env` are credentials, but for those that the configuration calls plain: a folder or the
    name of a project may stand in any result.
-2. Of a URL the values of its query are, if their names say so.
+2. So is the password of a URL in one of them. Of the server's URL the values of its query are, if their names say so.
 3. A value shorter than `limits.secret` may be a word of any result.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from gai_fast.kernels import encode_json
-from gai_fast.model.credentials import names_credential
+from gai_fast.model.credentials import names_credential, passwords_in
 from gai_fast.model.settings import Secret
 from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.tools.limits import LIMITS
@@ -36,7 +36,8 @@ def credentials_of(values: Mapping[str, Secret], plain: Collection[str], path: s
     written = [each.partition("=") for each in query.split("&")]
     pairs = [*parse_qsl(query, keep_blank_values=True), *((name, value) for name, _, value in written)]
     named = {value: value for name, value in pairs if names_credential(name)}
-    return secrets_of(None, named) | secrets_of(None, own)
+    passwords = {each: each for value in own.values() for each in passwords_in(value)}
+    return secrets_of(None, named) | secrets_of(None, passwords) | secrets_of(None, own)
 
 
 def redacted(value: Any, secrets: Collection[bytes]) -> Any:

@@ -73,9 +73,8 @@ class StdioWire(Wire):
         self._loop = loop
         self._process: _Process | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self._secrets = frozenset(
-            text for value in secrets if len(value) >= SHARED.secret for text in secrets_of(value, {})
-        )
+        values = [text for value in secrets if len(value) >= SHARED.secret for text in secrets_of(value, {})]
+        self._secrets = frozenset(values).union(credentials or ())  # a password in a value, too
 
     @property
     def secrets(self) -> Collection[bytes]:

@@ -21,6 +21,8 @@ def test_credentials_are_the_values_that_are_not_plain_and_not_short() -> None:
         b"Bearer sk-canary-0123",
         b"sk-canary-0123",
     }
+    url = "postgres://app:s3cret%2F0123@db/shop"
+    assert credentials_of({"DATABASE_URL": Secret(url)}, ()) == {url.encode(), b"s3cret%2F0123", b"s3cret/0123"}
     assert credentials_of({}, ()) == frozenset()
 
 
