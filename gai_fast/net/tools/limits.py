@@ -118,6 +118,10 @@ class Limits:
     run_wishes: int = 1024
     """Pairs of a model and the tools of a key of which a process knows what they may use: a hundred bytes each."""
 
+    run_offers: int = 64
+    """Those of which it knows what they offer: 1 KiB for each tool, and 1 KiB for each form in which it is written, of
+    which there are eight at most. With 128 tools these are 72 MiB."""
+
     run_expiring: int = 100
     """Milliseconds before the end of an approval from which on its run stays in its session: it would leave and go on
     over and over."""
