@@ -14,7 +14,7 @@ from gai_fast.config.checks import REFERENCE
 from gai_fast.config.environment import Environment, inherited_variables, secret_headers, secret_variables
 from gai_fast.config.problems import Problems, Value, meant, shortened, shown
 from gai_fast.config.tool_keys import NEEDED_OF_TOOLS, TOOL, TOOL_SERVER, WAY_OF, WAYS
-from gai_fast.model.credentials import names_credential
+from gai_fast.model.credentials import names_credential, passwords_in
 from gai_fast.model.settings import (
     FunctionSettings,
     IdentitySettings,
@@ -60,9 +60,12 @@ def check_ways(section: str, given: Mapping[str, Any], table: Table, where: str,
 
 
 def _plain(given: Value) -> frozenset[str]:
-    """Returns the names whose values are no credentials: they stand in the file, under names that do not say so."""
-    texts = given.value.items()
-    return frozenset(name for name, text in texts if not REFERENCE.fullmatch(text) and not names_credential(name))
+    """Returns the names whose values stand in the file and, by their names and forms, are no credentials."""
+    return frozenset(
+        name
+        for name, text in given.value.items()
+        if not REFERENCE.fullmatch(text) and not names_credential(name) and not passwords_in(text)
+    )
 
 
 def _title(section: str, table: Table) -> str:

@@ -1,10 +1,11 @@
-"""The caller's own credential for an upstream, of `api_key = "caller"`, and which names credentials have."""
+"""The caller's own credential for an upstream, of `api_key = "caller"`, and how credentials are known."""
 
 from __future__ import annotations
 
 import re
 from hashlib import sha256
 from typing import Final
+from urllib.parse import unquote
 
 from gai_fast.model.settings import CREDENTIAL_NAME, Secret
 
@@ -18,8 +19,19 @@ def names_credential(name: str) -> bool:
 
 
 _CREDENTIAL_NAME: Final = re.compile(
-    r"key|token|secret|passw|credential|auth|cookie|signature|(?<![a-z])sig(?![a-z])", re.IGNORECASE
+    r"key|token|secret|passw|passphrase|passcode|pass(?![a-z])|credential|auth|cookie|signature|jwt"
+    r"|(?<![a-z])sig(?![a-z])|(?<=[a-z_-])pwd(?![a-z])|(?<=[_-])pat(?![a-z])",  # PWD alone is a folder
+    re.IGNORECASE,
 )
+
+
+def passwords_in(text: str) -> list[str]:
+    """Returns the passwords of the URLs in a text (`postgres://user:password@host`), each also as it is decoded."""
+    found = _PASSWORD.findall(text)
+    return [*dict.fromkeys(each for password in found for each in (password, unquote(password)))]
+
+
+_PASSWORD: Final = re.compile(r"://[^\s/?#@:]*:([^\s/?#@:]+)@")
 
 
 class Credential:

@@ -17,6 +17,7 @@ from gai_fast.model.settings import (
     ToolServerSettings,
     key_digest,
 )
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     OPENAI,
     M,
@@ -160,6 +161,26 @@ async def test_a_key_must_allow_the_tools_and_one_request_is_counted(net: Net) -
     assert (run.text, len(model.asked)) == ("4 degrees.", 4)
     again = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})
     assert again.status == 429
+
+
+@on_uvloop
+async def test_what_few_wishes_offer_is_remembered(net: Net, change_limits: ChangeLimits) -> None:
+    """What is remembered has all tools, and eight times as they are written: a caller may ask for all of these."""
+    change_limits(run_offers=2)
+    secrets = [f"sk-canary-{number}-0123456" for number in range(4)]
+    keys = tuple(
+        KeySettings(f"k{number}", (key_digest(secret),), tools=("weather", f"docs{number}.*"))
+        for number, secret in enumerate(secrets)
+    )
+    model = Model(["So."], ["So."], ["So."], ["So."], ["So."])
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream={"keys": keys})
+    for secret in (*secrets, secrets[0]):
+        run = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {secret}"})
+        assert "step.start" in run.types
+        assert [tool["function"]["name"] for tool in model.asked[-1]["tools"]] == ["weather"]
+    tools: Any = gateway.running.engine.run_tools
+    wishes = [wish for _, wish in tools._wishes.values()]
+    assert [wish.known is not None for wish in wishes] == [True, False, False, True]
 
 
 @on_both_loops

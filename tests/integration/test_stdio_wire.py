@@ -139,6 +139,17 @@ def on_call(message):
         time.sleep(0.01)
     os._exit(3)
 """,
+    "answers and exits": """
+def on_call(message):
+    while not os.path.exists(os.path.join(FOLDER, "go")):
+        time.sleep(0.01)
+    if not os.fork():
+        os.setsid()
+        note("pids", os.getpid())
+        time.sleep(600)
+    said(message, "x" * int(open(os.path.join(FOLDER, "go")).read()))
+    os._exit(0)
+""",
     "old": """
 def discover(message):
     refuse(message, -32601)
@@ -217,6 +228,18 @@ def is_alive(pid: str) -> bool:
         return False
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def until_it_has_ended(folder: Path) -> None:
+    """Keeps the loop busy until a process that has started another one has ended."""
+    while len(lines(folder, "pids")) < 2 or is_alive(lines(folder, "pids")[0]):
+        time.sleep(0.01)
+    time.sleep(0.1)
+
+
+def children() -> set[str]:
+    """The processes that this one has started."""
+    return {*Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()}
 
 
 async def until_ended(folder: Path) -> None:
@@ -453,6 +476,57 @@ async def test_a_process_whose_output_a_child_holds_has_ended(
     assert len(lines(folder, "pids")) == 3
 
 
+@on_both_loops
+@pytest.mark.parametrize("looks", [0.05, 600.0])
+@pytest.mark.parametrize("size", [2, 60_000])
+async def test_an_answer_that_was_written_before_the_end_is_read(
+    net: Net, tmp_path: Path, change_limits: ChangeLimits, looks: float, size: int
+) -> None:
+    """The loop is busy meanwhile: then its timers come before what can be read, and reading takes several turns."""
+    change_limits(exit_look=looks)
+    client, folder = client_of(net, tmp_path, "answers and exits")
+    net.stack.callback(lambda: [os.kill(int(pid), signal.SIGKILL) for pid in lines(folder, "pids") if is_alive(pid)])
+    tool = (await client.list_tools()).tools["t"]
+    call = asyncio.create_task(client.call(tool, {}))
+    await until(lambda: "tools/call" in lines(folder, "asked"))
+    (folder / "going").write_text(str(size))
+    (folder / "going").rename(folder / "go")
+    until_it_has_ended(folder)
+    if looks > 1:
+        await client.list_tools()  # another process
+    assert (await call).value == "x" * size
+
+
+@on_uvloop
+async def test_a_group_is_sent_nothing_once_its_process_is_known_to_have_ended(
+    net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may give its id to another process, and to a group of others."""
+    sent: list[int] = []
+    end = os.killpg
+
+    def killpg(group: int, number: int) -> None:
+        sent.append(number)
+        end(group, number)
+
+    before = children()
+    client, folder = client_of(net, tmp_path, "leaves its output")
+    net.stack.callback(lambda: [os.kill(int(pid), signal.SIGKILL) for pid in lines(folder, "pids") if is_alive(pid)])
+    tool = (await client.list_tools()).tools["t"]
+    shells = children() - before - {*lines(folder, "pids")}
+    assert shells
+    monkeypatch.setattr(os, "killpg", killpg)
+    call = asyncio.create_task(client.call(tool, {}))
+    await until(lambda: bool(lines(folder, "forked")) and not is_alive(lines(folder, "pids")[0]))
+    call.cancel()  # it looks whether the process runs
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert sent == [signal.SIGKILL]
+    await until(lambda: not any(is_alive(pid) for pid in shells))  # it would end the group with this process
+    await client.close()
+    assert sent == [signal.SIGKILL]
+
+
 @on_uvloop
 @pytest.mark.parametrize(
     ("program", "version"),
@@ -480,6 +554,14 @@ async def test_secrets_of_its_environment_are_cut_out(net: Net, tmp_path: Path) 
     with pytest.raises(ToolServerError) as raised:
         await client.connect()
     assert str(raised.value) == "it answers: *** (code -32021)"
+
+
+@on_uvloop
+async def test_errors_lack_what_results_must_not_have(net: Net, tmp_path: Path) -> None:
+    url, password = "postgres://app:s3cret-0123@db/shop", b"s3cret-0123"
+    wire = StdioWire(["true"], secrets=[url], credentials=[password], loop=asyncio.get_running_loop())
+    assert {*wire.secrets} == {url.encode(), password}
+    assert {*wire.credentials} == {password}
 
 
 @on_uvloop

@@ -10,6 +10,7 @@ Owns the toolbox of the configuration. A run keeps the one that it began with, u
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,7 +57,8 @@ class RunWish:
         model: The model that it asks.
         approve: Tools whose calls wait for a person, beside those of the configuration.
         asked: The patterns that it names.
-        known: What the last one has offered. None before.
+        known: What the last one has offered. None before, and if it is forgotten.
+        is_shared: Whether several requests have it.
     """
 
     allowed: AllowedTools
@@ -64,6 +66,7 @@ class RunWish:
     approve: ToolPatterns
     asked: Sequence[str] = ()
     known: KnownOffer | None = None
+    is_shared: bool = False
 
 
 class KnownOffer:
@@ -240,6 +243,7 @@ class RunTools:
         self._files = _versions(settings)
         # By the names of models and the tools of keys: most requests name no tools themselves.
         self._wishes: dict[tuple[str, tuple[str, ...] | None], tuple[ModelSettings, RunWish | None]] = {}
+        self._offering: deque[RunWish] = deque()  # of these, those that know what they offer; the oldest first
 
     def use(self, settings: Settings) -> None:
         """Uses another configuration for new runs.
@@ -254,6 +258,7 @@ class RunTools:
         self._files = files
         self._settings = settings
         self._wishes.clear()
+        self._offering.clear()
 
     def go_on(
         self,
@@ -355,7 +360,11 @@ class RunTools:
         if known is None or known[0] is not model:
             if len(self._wishes) >= LIMITS.run_wishes:
                 self._wishes.clear()
-            known = self._wishes[model.name, of_key] = model, self._wish(model, key, None, ())
+                self._offering.clear()
+            wish = self._wish(model, key, None, ())
+            if wish is not None:
+                wish.is_shared = True
+            known = self._wishes[model.name, of_key] = model, wish
         return known[1]
 
     def _wish(
@@ -403,11 +412,20 @@ class RunTools:
             offered = await held.toolbox.offered(wish.allowed, None if known is None else known.offered)
             await self.pace.place(caller)
             if known is None or known.offered is not offered:
-                known = wish.known = KnownOffer(offered, wish.approve)
+                known = self._know(wish, KnownOffer(offered, wish.approve))
             unknown = next((each for each in wish.asked if held.toolbox.has_none(each, wish.allowed)), None)
             return RunOffer(self, held, known, wish.model, unknown)
         finally:
             held.give_back()
+
+    def _know(self, wish: RunWish, known: KnownOffer) -> KnownOffer:
+        """Remembers what a wish offers; returns it. Forgets the oldest one if there are too many."""
+        wish.known = known
+        if wish.is_shared:
+            self._offering.append(wish)
+            if len(self._offering) > LIMITS.run_offers:
+                self._offering.popleft().known = None
+        return known
 
     async def close(self) -> None:
         """Ends running calls, connections and processes."""

@@ -134,8 +134,9 @@ class HTTPWire(Wire):
                 raise ValueError(f"the header {name!r} is set by the client itself")
         self._headers = tuple(headers.items())
         encode_request(Origin.parse(peer.url), "POST", path, self._headers, b"")  # what is refused is refused here
-        self._secrets = secrets_of(None, {**{text: text for text in _secrets_in(path)}, **headers})
         self._credentials = secrets_of(None, headers) if credentials is None else frozenset(credentials)
+        in_path = {text: text for text in _secrets_in(path)}
+        self._secrets = secrets_of(None, {**in_path, **headers}) | self._credentials
         self._tokens = tokens
         self._as_upstream = UpstreamSettings("", "", peer.url, first_event_timeout=peer.idle_timeout)
         self._path = path

@@ -118,9 +118,17 @@ class Limits:
     run_wishes: int = 1024
     """Pairs of a model and the tools of a key of which a process knows what they may use: a hundred bytes each."""
 
+    run_offers: int = 64
+    """Those of which it knows what they offer: 1 KiB for each tool, and 1 KiB for each form in which it is written, of
+    which there are eight at most. With 128 tools these are 72 MiB."""
+
     run_expiring: int = 100
     """Milliseconds before the end of an approval from which on its run stays in its session: it would leave and go on
     over and over."""
+
+    short_text: int = 64
+    """Characters of a text that is searched for all credentials at once, at 40 to 100 ns a character. A longer one is
+    searched for each of them, at 60 ns and hardly more."""
 
     exit_wait: float = 2.0
     """Seconds in which a process must end once its input has ended, and again after SIGTERM; then it is killed."""

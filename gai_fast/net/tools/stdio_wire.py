@@ -10,6 +10,7 @@ Owns the process: its start, its end, and what it may leave behind. It must not 
    If the gateway itself is killed, a shell that waits for the end of a pipe ends the group.
 4. A process that has ended, or closed its input, is started again by the next request. What it was asked for is not
    sent again. Its end is noticed even if a child holds its output: within `limits.exit_look`, or by the next request.
+   What it has written before is read first.
 5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
 6. Its pipes are the loop's: nothing is closed before the loop has got both, and then only by the loop.
 """
@@ -73,9 +74,8 @@ class StdioWire(Wire):
         self._loop = loop
         self._process: _Process | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self._secrets = frozenset(
-            text for value in secrets if len(value) >= SHARED.secret for text in secrets_of(value, {})
-        )
+        values = [text for value in secrets if len(value) >= SHARED.secret for text in secrets_of(value, {})]
+        self._secrets = frozenset(values).union(credentials or ())  # a password in a value, too
 
     @property
     def secrets(self) -> Collection[bytes]:
@@ -211,9 +211,11 @@ class _Process(asyncio.Protocol):
         self._lines = LineFramer(LIMITS.tool_message)
         self._lines_left = LIMITS.lines_unasked
         self._unread = b""  # if not empty, reading is paused
+        self._received = 0  # bytes
         self._requests: dict[int, tuple[ToolRequest, asyncio.Future[ServerReply]]] = {}
         self._questions = 0  # that may still be answered
         self._is_connected = False
+        self._is_reaped = False  # its id may be another's
         self._looks: asyncio.TimerHandle | None = None  # only while requests wait
         self._heir = heir
         self._fate: asyncio.Future[str] = loop.create_future()  # why no more answers come
@@ -228,7 +230,7 @@ class _Process(asyncio.Protocol):
             return False
         if self._fate.done() or self._input.is_closing() or self._output.is_closing():
             return False
-        return self._process.poll() is None
+        return not self._has_exited()
 
     async def connect(self) -> None:
         """Returns once the loop has its pipes.
@@ -259,12 +261,8 @@ class _Process(asyncio.Protocol):
         self._looks = None
         if self._fate.done() or not self._requests:
             return
-        if self._process.poll() is None:
+        if not self._has_exited():
             self._looks = self._loop.call_later(LIMITS.exit_look, self._look)
-            return
-        self._signal(signal.SIGKILL)  # at once, as in `_has_exited`
-        self._lose(self._how_it_ended())
-        self._lost(self)
 
     def forget(self, request: ToolRequest) -> None:
         """Drops a request that has ended."""
@@ -290,7 +288,7 @@ class _Process(asyncio.Protocol):
 
     def _release(self) -> None:
         """Kills it if it still runs, and closes its output."""
-        if self._process.poll() is None:
+        if not self._has_exited():
             self._signal(signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(LIMITS.exit_wait)
@@ -309,30 +307,50 @@ class _Process(asyncio.Protocol):
 
     async def _finish(self) -> None:
         await asyncio.wait((self._opening,))  # rule 6
+        if self._has_exited():
+            await self._read_rest()
         if self._output is not None and not self._output.is_closing():
-            self._lose("it is being ended" if self._process.poll() is None else self._how_it_ended())
+            self._lose(self._how_it_ended() if self._has_exited() else "it is being ended")
         if self._input is not None and not self._input.is_closing():
             self._input.abort()
-        if not await self._has_exited():
+        if not await self._exits():
             self._signal(signal.SIGTERM)
-            if not await self._has_exited():
+            if not await self._exits():
                 self._signal(signal.SIGKILL)
-                await self._has_exited()
+                await self._exits()
 
-    async def _has_exited(self) -> bool:
-        """Waits `limits.exit_wait` seconds for its end, and kills what it leaves behind."""
+    async def _read_rest(self) -> None:
+        """Returns once all that it has written is read, if requests wait: an answer may be the last of it."""
+        until, received = self._loop.time() + LIMITS.exit_wait, -1
+        while self._requests and not self._fate.done() and (self._unread or received != self._received):
+            if self._loop.time() >= until:
+                return  # a child writes on
+            received = self._received
+            await asyncio.sleep(LIMITS.exit_check)
+            await asyncio.sleep(0)  # uvloop reads after its timers
+
+    async def _exits(self) -> bool:
+        """Waits `limits.exit_wait` seconds for its end. Returns whether it has ended."""
         until = self._loop.time() + LIMITS.exit_wait
-        while self._process.poll() is None:
+        while not self._has_exited():
             if self._loop.time() >= until:
                 return False
             await asyncio.sleep(LIMITS.exit_check)
-        self._signal(signal.SIGKILL)  # at once: later its id may be another's
         return True
 
+    def _has_exited(self) -> bool:
+        """Returns whether it has ended. What it leaves behind is then killed, once: later its id may be another's."""
+        if not self._is_reaped and self._process.poll() is not None:
+            self._signal(signal.SIGKILL)
+            self._is_reaped = True
+            self._loop.call_soon(self._lost, self)  # the shell, too, must forget the group
+        return self._is_reaped
+
     def _signal(self, number: int) -> None:
-        """Sends a signal to its group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: the latter for a group that has ended
-            os.killpg(self._process.pid, number)
+        """Sends a signal to its group, unless it is known to have ended."""
+        if not self._is_reaped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: the latter if the group has ended
+                os.killpg(self._process.pid, number)
 
     # -- as a protocol --
 
@@ -341,6 +359,7 @@ class _Process(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unread = data
+        self._received += len(data)
         if len(data) > LIMITS.output_turn and self._output is not None:
             self._output.pause_reading()
         self._read()

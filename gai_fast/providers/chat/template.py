@@ -35,6 +35,7 @@ from gai_fast.providers.requests.parts import has_cache_marks
 from gai_fast.providers.requests.rules import CallIds, RequestRules
 from gai_fast.providers.requests.target import NO_CORRECTIONS, Target, UpstreamRequest
 from gai_fast.providers.requests.tool_names import ToolNames
+from gai_fast.runtime.breathing import breathe
 
 
 class Writer(Protocol):
@@ -161,6 +162,7 @@ class RequestTemplate:
             return None
         if calls is None:
             for message in messages:
+                breathe()
                 if not self._add(pieces, type(message), message.content):
                     return None
         elif not self._add_all(pieces, messages, calls, query is _UNSET):
@@ -187,6 +189,7 @@ class RequestTemplate:
         has_results = False  # just before
         each: Any
         for each in messages:
+            breathe()
             kind = type(each)
             if kind is ToolMessage:
                 if not waiting or each.call_id != waiting.pop() or not calls.add_result(pieces, each):

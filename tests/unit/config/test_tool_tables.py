@@ -70,7 +70,7 @@ def test_a_process_has_its_own_variables_and_three_of_the_gateways(folder: Folde
 
 
 def test_values_of_the_file_itself_are_plain_unless_their_names_say_what_they_are(folder: Folder) -> None:
-    env = 'env = {DOCS = "env:TOKEN", ROOT = "/srv/docs", API_KEY = "sk-written-0123"}'
+    env = 'env = {DOCS = "env:TOKEN", ROOT = "/srv/docs", API_KEY = "sk-written-0123", DB = "pg://u:written-0@db"}'
     assert folder.read(f"{PROCESS}{env}", SECRETS).settings.tool_servers[0].plain == {"ROOT"}
     headers = 'headers = {x-team = "env:TOKEN", x-project = "project-1", Authorization = "Bearer sk-written-0123"}'
     assert folder.read(f"{SERVER}{headers}", SECRETS).settings.tool_servers[0].plain == {"x-project"}

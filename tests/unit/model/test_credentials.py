@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from gai_fast.model.credentials import Credential, names_credential
+from gai_fast.model.credentials import Credential, names_credential, passwords_in
 from gai_fast.model.settings import figure_label
 
 SECRET = "sk-planted-0123456789"
@@ -32,12 +32,50 @@ def test_all_callers_with_credentials_have_one_label_in_figures() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Authorization", "X-API-Key", "GITHUB_TOKEN", "client_secret", "PGPASSWORD", "sig", "Cookie"]
+    "name",
+    [
+        "Authorization",
+        "X-API-Key",
+        "GITHUB_TOKEN",
+        "client_secret",
+        "PGPASSWORD",
+        "sig",
+        "Cookie",
+        "DB_PASS",
+        "pass",
+        "SMTPPASS",
+        "SSH_PASSPHRASE",
+        "DB_PWD",
+        "GITHUB_PAT",
+        "x-jwt",
+    ],
 )
 def test_a_name_says_that_its_value_is_a_credential(name: str) -> None:
     assert names_credential(name)
 
 
-@pytest.mark.parametrize("name", ["accept", "x-project", "ROOT", "DOCS_URL", "LANG", "page", "design"])
+@pytest.mark.parametrize(
+    "name",
+    ["accept", "x-project", "ROOT", "DOCS_URL", "LANG", "page", "design", "PWD", "x-passenger", "PATH", "x-pattern"],
+)
 def test_other_names_do_not(name: str) -> None:
     assert not names_credential(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "passwords"),
+    [
+        ("postgres://app:s3cret-0123@db:5432/shop", ["s3cret-0123"]),
+        ("amqp://app:a%2Fb%40c@mq/%2F", ["a%2Fb%40c", "a/b@c"]),
+        ("redis://:only-0123@cache", ["only-0123"]),
+        ("a redis://:one@cache,redis://u:two@cache b", ["one", "two"]),
+        ("https://docs.test/a:b@c", []),
+        ("https://app@docs.test:8080/", []),
+        ("mailto:a@b.test", []),
+        ("://" * 9999 + ":" * 9999, []),
+        ("", []),
+    ],
+    ids=range(9),
+)
+def test_a_url_may_have_a_password(text: str, passwords: list[str]) -> None:
+    assert passwords_in(text) == passwords

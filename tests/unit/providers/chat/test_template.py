@@ -32,6 +32,8 @@ from gai_fast.model.request import (
 from gai_fast.providers import API, PROVIDERS, Target, UpstreamRequest, get_provider
 from gai_fast.providers.chat.api import ChatAPI
 from gai_fast.providers.requests.limits import LIMITS as OF_REQUESTS
+from gai_fast.runtime import breathing
+from gai_fast.runtime.breathing import begin_work, end_work
 from tests.limits import LIMITS
 
 FULL_REQUEST = parse_request(
@@ -366,3 +368,19 @@ def test_a_key_of_the_cache_is_in_requests_with_tools() -> None:
     ]
     assert sent[0] == sent[1]
     assert sent[0]["prompt_cache_key"] == "k"
+
+
+def test_work_beside_the_loop_breathes_while_a_template_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    breaths: list[float] = []
+    monkeypatch.setattr(breathing, "sleep", breaths.append)
+    api, tools = _Own(), SharedTools(TOOLS["one"])
+    for asked in (Request(messages=_conversation(9), tools=tools), Request(messages=[UserMessage(content="a")] * 9)):
+        api.build_request(asked, Target("m"))
+        monkeypatch.setattr(breathing._work, "breathed_at", 0.0)
+        breaths.clear()
+        begin_work()
+        try:
+            api.build_request(asked, Target("m"))
+        finally:
+            end_work()
+        assert breaths
