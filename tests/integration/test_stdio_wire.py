@@ -224,10 +224,10 @@ def is_alive(pid: str) -> bool:
     """Whether a process runs; one that has ended and is not reaped does not."""
     try:
         os.kill(int(pid), 0)
-    except ProcessLookupError:
+        status = Path(f"/proc/{pid}/stat")
+        return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):  # perhaps just now
         return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def until_it_has_ended(folder: Path) -> None:
