@@ -19,6 +19,7 @@ from tests.corpus.served import (
     ASKED,
     REFUSED,
     Replay,
+    closed_after,
     decoded_here,
     is_incomplete,
     settings_for,
@@ -60,7 +61,10 @@ class AtOnce(Replay):
     async def __call__(self, peer: Peer) -> None:
         while True:
             await peer.request()
-            await peer.send(whole_answer(self.recording))
+            answer = whole_answer(self.recording)
+            await peer.send(answer)
+            if await closed_after(peer, answer):
+                return
 
 
 @cache

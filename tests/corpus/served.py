@@ -33,6 +33,7 @@ ASKED = "asked-for"
 FRAMINGS = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
 REFUSED = {"upstream_credentials": "`api_key`", "upstream_billing": "billing"}
 """By reason: the setting that the message must name."""
+_CLOSES = b"Connection: close"
 ENVELOPE = {"schema": "gai.events.v1", "ts": 1}
 
 
@@ -61,16 +62,30 @@ class Replay:
             # One piece goes out per turn of the loop, which the gateway shares: so it reads them one by one.
             for piece in judge_module().pieces(answer, "random:served", self.recording.name):
                 await peer.send(piece)
+            if await closed_after(peer, answer):
+                return
+
+
+async def closed_after(peer: Peer, answer: bytes) -> bool:
+    """Closes the connection if nothing else ends the answer's body. Returns whether it did."""
+    if _CLOSES not in answer:
+        return False
+    peer.writer.write_eof()
+    await peer.until_gone()
+    return True
 
 
 def whole_answer(recording: Any) -> bytes:
-    """Returns the recorded status, headers and body in HTTP/1.1; a body may be framed in chunks or by its length."""
+    """Returns the recorded status, headers and body in HTTP/1.1; chunks, its length or the connection end a body."""
     dice = random.Random(recording.name)
     body: bytes = recording.body
     lines = [f"HTTP/1.1 {recording.status} Recorded"]
     lines += [f"{name}: {value}" for name, value in recording.headers.items() if isinstance(value, str)]
-    if dice.random() < 0.25:
+    framing = dice.random()
+    if framing < 0.25:
         lines.append(f"Content-Length: {len(body)}")
+    elif framing < 0.5:
+        lines.append(_CLOSES.decode())
     else:
         lines.append("Transfer-Encoding: chunked")
         edges = sorted(dice.sample(range(1, len(body)), min(20, len(body) - 1)))

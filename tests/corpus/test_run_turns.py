@@ -17,7 +17,7 @@ import uvloop
 from gai_fast.model.settings import ModelSettings, Secret, Settings, ToolSettings
 from gai_fast.server.serving import start
 from tests.corpus.recordings import RECORDED, judge, judge_module, recordings_of
-from tests.corpus.served import ASKED, decoded_here, settings_for, upstream_of, whole_answer
+from tests.corpus.served import ASKED, closed_after, decoded_here, settings_for, upstream_of, whole_answer
 from tests.integration.gateway import Gateway, Net, Peer, Response, run
 
 WITHOUT_TOOLS = {"openai-completions", "openai-compatible-completions", "ollama-generate", "perplexity"}
@@ -42,8 +42,11 @@ class Model:
         while True:
             self.asked.append(await peer.request())
             recording = self.turns[min(len(self.asked), len(self.turns)) - 1]
-            for piece in judge_module().pieces(whole_answer(recording), "random:runs", recording.name):
+            answer = whole_answer(recording)
+            for piece in judge_module().pieces(answer, "random:runs", recording.name):
                 await peer.send(piece)
+            if await closed_after(peer, answer):
+                return
 
 
 class Hook:

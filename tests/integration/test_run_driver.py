@@ -27,8 +27,10 @@ from gai_fast.model.settings import (
 )
 from gai_fast.net.stream.run_driver import RunDriver, RunPlan
 from gai_fast.server.serving import start
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     LAST_CHUNK,
+    NEVER,
     SSE_HEAD,
     Gateway,
     M,
@@ -118,6 +120,19 @@ async def test_a_turn_that_ends_with_its_body_is_sent_at_once(net: Net) -> None:
     gateway = await gateway_of(net, model, function_tool(weather))
     response = await asyncio.wait_for(gateway.ask("POST", "/api/v1/stream", M), 5)
     assert (response.text, response.types[-3:]) == ("Look. 4 degrees.", ["step.end", "finish", "done"])
+
+
+@on_both_loops
+async def test_no_timer_outlasts_the_last_turns_body(net: Net, change_limits: ChangeLimits) -> None:
+    change_limits(upstream_tail=NEVER)
+    model = Model(["4 degrees."])
+    model.before_end = asyncio.Event()
+    gateway = await gateway_of(net, model, function_tool(weather))
+    assert (await gateway.ask("POST", "/api/v1/stream", M)).types[-1] == "done"
+    timers = gateway.running.engine.timers
+    waiting = len(timers)
+    model.before_end.set()
+    await until(lambda: len(timers) < waiting)  # `run` looks for the others, once the gateway is closed
 
 
 @on_uvloop

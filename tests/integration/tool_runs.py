@@ -38,6 +38,7 @@ class Model:
         asked: The bodies of its requests.
         connections: How many these have come over.
         end_mark: What stands between an answer and the end of its body.
+        before_end: What is awaited between both. None if nothing is.
         usage: What it counts for each turn. None if it counts nothing.
     """
 
@@ -46,6 +47,7 @@ class Model:
         self.asked: list[dict[str, Any]] = []
         self.connections = 0
         self.end_mark = chunk(DONE)
+        self.before_end: asyncio.Event | None = None
         self.usage: dict[str, Any] | None = USAGE
 
     async def handle(self, peer: Peer) -> None:
@@ -75,7 +77,10 @@ class Model:
         last = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "mock", "choices": []}
         usage = b"data: %b\n\n" % json.dumps({**last, "usage": self.usage}).encode()
         end = delta("", delta={}, finish_reason=reason)
-        await peer.send(chunk(end), *([chunk(usage)] if self.usage else []), self.end_mark, LAST_CHUNK)
+        await peer.send(chunk(end), *([chunk(usage)] if self.usage else []), self.end_mark)
+        if self.before_end is not None:
+            await self.before_end.wait()
+        await peer.send(LAST_CHUNK)
 
     def results(self, request: int = -1) -> list[str]:
         """Returns the results that a request has, in order."""

@@ -317,8 +317,12 @@ class Intake(LimitedStream):
         exchange = self._attempts.exchange
         if exchange is not None:
             if not exchange.is_complete:
-                timers.wait_until(timers.now() + SHARED.upstream_tail, self._attempts.close_exchange)
+                self.await_tail()
             exchange.resume_reading()
+
+    def await_tail(self) -> None:
+        """Limits the wait for the end of the body of an answer that has ended. `exchange_ended` ends the wait."""
+        self._timers.wait_until(self._timers.now() + SHARED.upstream_tail, self._attempts.close_exchange)
 
     # -- a limit of spend (`allowance.LimitedStream`) --
 

@@ -712,7 +712,7 @@ class Session(ReadStream):
             self.attempts.close_exchange()
         elif exchange is not None:
             if not exchange.is_complete:
-                self._timers.wait_until(self._loop.time() + SHARED.upstream_tail, self.attempts.close_exchange)
+                self.intake.await_tail()
             exchange.resume_reading()
         if counted is None:
             self._end_response(pieces)
