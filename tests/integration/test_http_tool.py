@@ -16,7 +16,7 @@ from gai_fast.net.toolbox.http_tool import HTTPTool
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.runtime.timers import TimerWheel
-from tests.integration.gateway import Net, on_both_loops, on_uvloop
+from tests.integration.gateway import Net, Peer, on_both_loops, on_uvloop
 from tests.limits import LIMITS
 from tests.ports import free_port
 from tests.waiting import until
@@ -158,6 +158,28 @@ async def test_json_is_the_value_and_all_else_is_text(
 
     _, source = await served(net, answer, max_result=33)
     assert await called(source) == result
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (b'{"celsius": 4}', ToolResult({"celsius": 4})),
+        (b"21 degrees", ToolResult("21 degrees")),
+        (b'{"celsius": 4', ToolResult('{"celsius": 4')),
+        (b'"' + b"x" * 40 + b'"', ToolResult('"' + "x" * 32, is_truncated=True)),
+        (b"", ToolResult("")),
+    ],
+)
+async def test_a_body_without_a_type_is_json_if_it_can_be(net: Net, body: bytes, result: ToolResult) -> None:
+    """RFC 9110, 8.3: "the recipient MAY … examine the data to determine its type". Scripts of operators name none."""
+
+    async def answer(peer: Peer) -> None:
+        await peer.request()
+        await peer.answer("200 OK", body)
+
+    upstream = await net.upstream(answer)
+    assert await called(tool_of(net, f"{upstream.url}/look", max_result=33)) == result
 
 
 @on_uvloop

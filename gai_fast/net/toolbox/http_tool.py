@@ -2,7 +2,8 @@
 
 1. A call is one POST; no connection sends it again.
 2. Headers say which call it is: `Idempotency-Key`, `X-Request-Id`, `X-Gai-Call-Id`, `X-Gai-Attempt`, `traceparent`.
-3. JSON is the value, everything else is text; credentials are cut out, then what is longer than `max_result` is cut.
+3. JSON is the value, everything else is text; a body without `Content-Type` is JSON if it can be read as that.
+   Credentials are cut out, then what is longer than `max_result` is cut.
 4. Of a status that is no success, the status alone is seen: a body may hold what is not for models. No redirect is
    followed: the headers of the configuration are for its own address. `Retry-After` is respected.
 """
@@ -134,6 +135,7 @@ class _Response(Receiver):
         self._censor = Censor(secrets)
         self._body = bytearray()
         self._is_json = False
+        self._has_type = True
 
     @property
     def was_sent(self) -> bool:
@@ -158,6 +160,7 @@ class _Response(Receiver):
             self._fail(ToolServerError(text, "status", status=status, may_have_run=status >= 500))
             return
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._has_type = bool(media_type)
         self._is_json = media_type == "application/json" or media_type.endswith("+json")
 
     def body_received(self, data: bytes) -> None:
@@ -178,13 +181,18 @@ class _Response(Receiver):
             self._fail(failure_of(error, was_sent=self.was_sent))
         elif self._is_json:
             self._read_json(bytes(self._body))
-        else:
+        elif self._has_type:
             self._finish(self._cut(bytes(self._body) + self._censor.rest()))
+        else:
+            self._read_json(bytes(self._body) + self._censor.rest())
 
     def _read_json(self, body: bytes) -> None:
         try:
             value = read_json(body, SHARED.tool_depth)
         except Error as problem:
+            if not self._has_type:
+                self._finish(self._cut(body))
+                return
             why = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
             text = f"its result is JSON that is {why}" if why else "its result is called JSON, and is none"
             self._fail(ToolServerError(text, "form", may_have_run=True))
