@@ -30,9 +30,9 @@ class Limits:
     """Hexadecimal digits that end a name for models that is cut: two of 512 tools have the same once in 30,000 lists.
     """
 
-    message_envelope: int = 8
-    """Levels of a message around the deepest of these: a batch, the message, its result, the list, a tool, and three
-    to spare."""
+    message_depth: int = 240
+    """Levels of a message: orjson writes 254. Of its values, those deeper than `tool_depth` are refused by themselves:
+    one tool is left out, one result is an error."""
 
     list_answers: int = 4
     """Times `timeout` in which a whole list is there: to connect takes up to three answers, and most lists are one page

@@ -129,7 +129,7 @@ def read_messages(data: bytes) -> list[ServerMessage]:
         ToolServerError: It is not JSON, nested too deep, or no message. Nothing of it is in the text.
     """
     try:
-        value = read_json(data, SHARED.tool_depth + LIMITS.message_envelope)
+        value = read_json(data, LIMITS.message_depth)
     except Error as problem:
         text = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
         raise ToolServerError(

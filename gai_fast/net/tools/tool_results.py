@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.result_redaction import redacted
-from gai_fast.net.tools.rpc import REPLACED, ToolServerError
+from gai_fast.net.tools.rpc import REPLACED, ToolServerError, depth_of
 
 PartKind = Literal["text", "image", "audio"]
 
@@ -85,6 +85,8 @@ def read_result(
             value = parse_exact(written.decode())
         if len(written) > most:
             return ToolResult(room.cut(written.decode()), is_truncated=True)
+        if depth_of(value) > SHARED.tool_depth:  # behind the cut: each value takes 0.2 us
+            raise ToolServerError("its result is JSON that is nested too deep", "form", may_have_run=True)
         room.left -= len(written)
     else:
         value = room.cut("\n".join(text for text in texts if text is not None))

@@ -59,7 +59,7 @@ def test_a_message_is_read(text: str, messages: list[Any]) -> None:
         (b'{"id":1,"result":{"a":"\\ud800"}', "it sends what is not JSON"),
         (b'{"id":1,"result":{"a":"\\ud800\xff"}}', "it sends what is not JSON"),
         (b"[" * 100_000, "it sends JSON that is nested too deep"),
-        (nested(LIMITS.tool_depth + LIMITS.message_envelope), "it sends JSON that is nested too deep"),
+        (nested(LIMITS.message_depth), "it sends JSON that is nested too deep"),
         (b"[" + b"1," * 3_000_000 + b"1]", "it sends JSON that is too large"),
         *[
             (text, "it sends JSON that is no message of JSON-RPC 2.0")
@@ -84,7 +84,7 @@ def test_anything_else_is_refused_without_a_word_of_it(data: bytes, text: str) -
 
 
 def test_the_deepest_message_is_read() -> None:
-    assert read_messages(nested(LIMITS.tool_depth + LIMITS.message_envelope - 1))
+    assert read_messages(nested(LIMITS.message_depth - 1))
 
 
 def test_what_is_written_is_one_line() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
-from gai_fast.net.tools.rpc import ToolServerError
+from gai_fast.net.tools.rpc import ServerReply, ToolServerError, read_messages
 from gai_fast.net.tools.tool_list import ToolList, ToolListReader
 from tests.limits import LIMITS
 
@@ -75,6 +76,15 @@ def test_a_tool_that_breaks_a_bound_is_left_out_alone(tool: Any, reason: str) ->
     [(name, why)] = found.left_out
     assert why.startswith(reason)
     assert name.isprintable()
+
+
+def test_a_schema_that_is_far_too_deep_hides_no_other_tool() -> None:
+    tools = [{"name": "ok", "inputSchema": OBJECT}, {"name": "deep", "inputSchema": deep(140)}]
+    [reply] = read_messages(json.dumps({"id": 1, "result": {"tools": tools}}).encode())
+    assert isinstance(reply, ServerReply)
+    assert reply.result is not None
+    found = listed(*reply.result["tools"])
+    assert ([*found.tools], [name for name, _ in found.left_out]) == (["ok"], ["deep"])
 
 
 def test_headers_count_on_http_alone() -> None:

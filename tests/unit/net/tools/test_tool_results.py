@@ -17,6 +17,13 @@ def text(value: str) -> dict[str, Any]:
     return {"type": "text", "text": value}
 
 
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("result", "read"),
     [
@@ -25,6 +32,7 @@ def text(value: str) -> dict[str, Any]:
         ({}, ToolResult("")),
         ({"content": [text("{}")], "structuredContent": {"a": [1]}}, ToolResult({"a": [1]})),
         ({"content": [], "structuredContent": None}, ToolResult(None)),
+        ({"content": [], "structuredContent": nested(64)}, ToolResult(nested(64))),
         ({"content": [text("no")], "structuredContent": {"a": 1}, "isError": True}, ToolResult("no", is_error=True)),
         ({"content": [text("a")], "isError": 1}, ToolResult("a")),
         ({"content": [{"type": "resource_link", "uri": "file:///a"}]}, ToolResult("file:///a")),
@@ -47,7 +55,7 @@ def text(value: str) -> dict[str, Any]:
         ),
         ({"content": [], "structuredContent": {"\ud800": ["\udfff"]}}, ToolResult({"\ufffd": ["\ufffd"]})),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_a_result_is_read(result: dict[str, Any], read: ToolResult) -> None:
     assert read_result(result) == read
@@ -76,6 +84,7 @@ def test_a_result_is_cut() -> None:
         ({"content": [{**IMAGE, "data": "no base64!"}]}, "an image of its result is not in Base64"),
         ({"resultType": "input_required", "inputRequests": {}}, "it asks for input before it answers"),
         ({"resultType": "task"}, "its result is of a type that this client does not know"),
+        ({"content": [], "structuredContent": nested(65)}, "its result is JSON that is nested too deep"),
     ],
 )
 def test_what_is_no_result_is_refused(result: dict[str, Any], reason: str) -> None:
