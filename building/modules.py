@@ -21,8 +21,8 @@ COLD = "-freorder-blocks-and-partition"
 refuses the option.
 """
 STABLE = "-DPy_LIMITED_API=0x030B0000"
-"""The shims call nothing beyond the stable ABI, so half of Python's header will do; each of them reads it. An interpreter
-without a global lock has no stable ABI.
+"""The shims call nothing beyond the stable ABI, so half of Python's header will do, which each of them reads. An
+interpreter without a global lock has no stable ABI.
 """
 FOLDER = "build/mypyc"
 

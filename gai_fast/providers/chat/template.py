@@ -143,7 +143,8 @@ class RequestTemplate:
                 made = api.built(sample, asked)
             except Error:
                 made = None  # the request itself is refused, or something of it is left out
-            if made is not None and not asked.has_changes and made.path == self.path and made.body.count(said) == 1:
+            is_like = made is not None and made.path == self.path and [*made.headers] == [*api.headers(asked)]
+            if made is not None and is_like and not asked.has_changes and made.body.count(said) == 1:
                 before, _, after = made.body.partition(said)
         return BodyFrame(before, after, target.corrections)
 

@@ -351,6 +351,24 @@ def test_a_choice_and_sampling_have_forms_of_their_own_and_few_are_kept() -> Non
     assert len(tools.written) <= OF_REQUESTS.frames
 
 
+class _Announced(_Own):
+    """A header of requests with tools alone."""
+
+    def post(self, body: dict[str, Any], target: Target) -> UpstreamRequest:
+        made = super().post(body, target)
+        return UpstreamRequest(made.path, made.body, [*made.headers, *([("x-tools", "1")] if "tools" in body else [])])
+
+
+def test_headers_of_requests_with_tools_alone_are_in_each_of_them() -> None:
+    api, tools = _Announced(), SharedTools(TOOLS["one"])
+    for turn in range(3):
+        asked = Request(messages=_conversation(turn), tools=tools)
+        assert _built(ChatAPI.build_request, api, asked, "m") == _built(API.build_request, api, asked, "m")
+    assert _built(ChatAPI.build_request, api, Request(query="a"), "m") == _built(
+        API.build_request, api, Request(query="a"), "m"
+    )
+
+
 def test_facts_that_the_configuration_corrects_have_a_form_of_their_own() -> None:
     api, tools = get_provider("openai"), SharedTools(TOOLS["one"])
     for corrections in ({}, {"thinks_with_tools": False}, {}):
