@@ -420,8 +420,8 @@ class RunTools:
 
     def _know(self, wish: RunWish, known: KnownOffer) -> KnownOffer:
         """Remembers what a wish offers; returns it. Forgets the oldest one if there are too many."""
-        wish.known = known
-        if wish.is_shared:
+        is_new, wish.known = wish.known is None, known
+        if wish.is_shared and is_new:
             self._offering.append(wish)
             if len(self._offering) > LIMITS.run_offers:
                 self._offering.popleft().known = None
