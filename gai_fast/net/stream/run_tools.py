@@ -413,8 +413,7 @@ class RunTools:
             await self.pace.place(caller)
             if known is None or known.offered is not offered:
                 known = self._know(wish, KnownOffer(offered, wish.approve))
-            unknown = next((each for each in wish.asked if held.toolbox.has_none(each, wish.allowed)), None)
-            return RunOffer(self, held, known, wish.model, unknown)
+            return RunOffer(self, held, known, wish.model, held.toolbox.unknown(wish.asked, wish.allowed))
         finally:
             held.give_back()
 
