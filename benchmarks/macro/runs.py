@@ -491,6 +491,8 @@ def main() -> int:
         os.sched_setaffinity(0, {pair[1]})
     if may_go_ahead():
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(AHEAD - 1))
+    else:
+        print("no process may go ahead here (`chrt --fifo`): first tokens wait for this process", file=sys.stderr)
     return measure(parser, scenarios, Scene, arguments.keys, arguments.rounds)
 
 

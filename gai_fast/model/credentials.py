@@ -31,7 +31,7 @@ def passwords_in(text: str) -> list[str]:
     return [*dict.fromkeys(each for password in found for each in (password, unquote(password)))]
 
 
-_PASSWORD: Final = re.compile(r"://[^\s/?#@:]*:([^\s/?#@:]+)@")
+_PASSWORD: Final = re.compile(r"://[^\s/?#@:]*:([^\s/?#@]+)@")
 
 
 class Credential:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ async def test_a_name_that_no_list_has_is_refused(net: Net) -> None:
     first = await gateway.ask("POST", "/api/v1/stream", again, key)
     tools = gateway.running.engine.run_tools
     assert tools is not None
-    tools._held.toolbox.has_none = lambda pattern, allowed: True  # type: ignore[method-assign]  # lists change
+    tools._held.toolbox.unknown = lambda patterns, allowed: patterns[0]  # type: ignore[method-assign]  # lists change
     assert (await gateway.ask("POST", "/api/v1/stream", again)).status == 400
     assert (await gateway.ask("POST", "/api/v1/stream", again, key)).events == first.events
 
@@ -181,6 +182,21 @@ async def test_what_few_wishes_offer_is_remembered(net: Net, change_limits: Chan
     tools: Any = gateway.running.engine.run_tools
     wishes = [wish for _, wish in tools._wishes.values()]
     assert [wish.known is not None for wish in wishes] == [True, False, False, True]
+
+
+@on_uvloop
+async def test_what_a_wish_offers_is_remembered_however_often_its_lists_change(
+    net: Net, change_limits: ChangeLimits
+) -> None:
+    change_limits(run_offers=2)
+    gateway = await gateway_of(net, Model(*[["So."]] * 5), function_tool(weather))
+    tools: Any = gateway.running.engine.run_tools
+    for _ in range(5):
+        assert "step.start" in (await gateway.ask("POST", "/api/v1/stream", M)).types
+        (wish,) = [wish for _, wish in tools._wishes.values()]
+        assert wish.known is not None
+        known = tools._held.toolbox._lists["weather"]
+        known._list = replace(known._list)  # read again
 
 
 @on_both_loops

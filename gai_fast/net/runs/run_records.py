@@ -270,10 +270,8 @@ class RunRecords:
             StoreError: The store fails. What is left expires.
         """
         claimed = await self._claim(stream_id, caller, epoch, is_own=is_own)
-        listed = self._read_list(await self._records.get(APPROVALS, _list_name(_list_of(stream_id))))
-        for approval_id in listed:
-            if approval_id.rpartition("-")[0] == stream_id:
-                await self.decide(approval_id, ENDED)
+        for approval_id in await self.listed_of(stream_id):
+            await self.decide(approval_id, ENDED)
         if claimed is not None:
             await claimed[0].close()
 
@@ -459,6 +457,18 @@ class RunRecords:
         for raw in await asyncio.gather(*[self._records.get(APPROVALS, name) for name in names]):
             found.update(self._read_list(raw))
         return found
+
+    async def listed_of(self, stream_id: str) -> list[str]:
+        """Returns the approvals of a run that nobody has decided, as `listed`, from one record.
+
+        Args:
+            stream_id: As for `begin`.
+
+        Raises:
+            StoreError: The store fails.
+        """
+        listed = self._read_list(await self._records.get(APPROVALS, _list_name(_list_of(stream_id))))
+        return [each for each in listed if each.rpartition("-")[0] == stream_id]
 
     async def _change_list(self, asked: AskedApproval, *, is_open: bool) -> bool:
         """Adds an approval to its list, or removes it; returns whether the list has room for it."""

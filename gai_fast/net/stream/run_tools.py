@@ -413,15 +413,14 @@ class RunTools:
             await self.pace.place(caller)
             if known is None or known.offered is not offered:
                 known = self._know(wish, KnownOffer(offered, wish.approve))
-            unknown = next((each for each in wish.asked if held.toolbox.has_none(each, wish.allowed)), None)
-            return RunOffer(self, held, known, wish.model, unknown)
+            return RunOffer(self, held, known, wish.model, held.toolbox.unknown(wish.asked, wish.allowed))
         finally:
             held.give_back()
 
     def _know(self, wish: RunWish, known: KnownOffer) -> KnownOffer:
         """Remembers what a wish offers; returns it. Forgets the oldest one if there are too many."""
-        wish.known = known
-        if wish.is_shared:
+        is_new, wish.known = wish.known is None, known
+        if wish.is_shared and is_new:
             self._offering.append(wish)
             if len(self._offering) > LIMITS.run_offers:
                 self._offering.popleft().known = None

@@ -167,7 +167,7 @@ class RunCalls:
         clock = asyncio.get_running_loop().time
         began, is_made = clock(), True
         try:
-            result = await self._result(call, traceparent)
+            result = await self._result(call, traceparent, began)
         except NotStored as problem:
             is_made, result = False, _error(f"the call was not made: {problem}", clock() - began)
         await self._pace.place(self._identity.caller)
@@ -183,8 +183,8 @@ class RunCalls:
         except NotStored as problem:
             _log.warning("tools %r: a result is not stored: %s", _address(call), problem)
 
-    async def _result(self, call: RunCall, traceparent: str) -> CallResult:
-        """Makes a call: rules 1 and 3.
+    async def _result(self, call: RunCall, traceparent: str, began: float) -> CallResult:
+        """Makes a call that began at a time of the loop's: rules 1 and 3.
 
         Raises:
             NotStored: It is not made.
@@ -194,7 +194,6 @@ class RunCalls:
         if tool is None or source is None:
             return _error("the tool is not there any more")
         identity, clock = self._identity, asyncio.get_running_loop().time
-        began = clock()
         key = call.key or idempotency_key(
             identity.caller, identity.request_key, call.step, call.ordinal, tool.address, call.arguments
         )

@@ -129,17 +129,22 @@ class Toolbox:
         self._log_left_out(frozenset(tool.address for tool in left_out))
         return OfferedTools(self, names, lists, kept)
 
-    def has_none(self, pattern: str, allowed: AllowedTools) -> bool:
-        """Returns whether a pattern names no tool that a request may use, by all lists that it concerns.
+    def unknown(self, patterns: Sequence[str], allowed: AllowedTools) -> str | None:
+        """Returns the first pattern that names no tool that a request may use, by all lists that it concerns.
 
         Args:
-            pattern: The pattern.
+            patterns: The patterns.
             allowed: What the request may use.
         """
-        named = ToolPatterns([pattern])
-        if any(name in named for name in allowed.own(self.own)):
+        if not patterns:
+            return None
+        own, servers = allowed.own(self.own), allowed.servers(self.servers)
+        return next((each for each in patterns if self._has_none(ToolPatterns([each]), allowed, own, servers)), None)
+
+    def _has_none(self, named: ToolPatterns, allowed: AllowedTools, own: list[str], servers: list[str]) -> bool:
+        if any(name in named for name in own):
             return False
-        for name in filter(named.may_name, allowed.servers(self.servers)):
+        for name in filter(named.may_name, servers):
             listed = self._lists[name].read
             if listed is None or any(tool.address in named and tool.address in allowed for tool in listed.tools):
                 return False

@@ -226,7 +226,7 @@ class DurableRoutes:
         records = RunRecords(self._engine.store.records, kept_for(self._engine.settings))
         try:
             asked = approvals_of_state(await records.state_of(stream_id))
-            return bool(asked) and asked <= (await records.listed()).keys()  # a decided one is under way
+            return bool(asked) and asked.issubset(await records.listed_of(stream_id))  # a decided one is under way
         except StoreError:
             return False
 

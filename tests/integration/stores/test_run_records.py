@@ -381,6 +381,7 @@ async def test_an_approval_is_asked_for_listed_and_decided_once(both: tuple[Reco
     assert await here.ask(asked(1, call=LARGE), 10)
     assert await here.ask(asked(2), 10)
     assert await there.listed() == {"gai_1-1": LATER, "gai_1-2": LATER}
+    assert [await there.listed_of(each) for each in ("gai_1", "gai_2")] == [["gai_1-1", "gai_1-2"], []]
     assert await there.asked("gai_1-1") == (asked(1, call=LARGE), None)
     deny = ApprovalDecision("deny", "bob", "too dear")
     assert await there.decide("gai_1-1", deny) == deny

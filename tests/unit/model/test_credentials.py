@@ -68,6 +68,7 @@ def test_other_names_do_not(name: str) -> None:
         ("postgres://app:s3cret-0123@db:5432/shop", ["s3cret-0123"]),
         ("amqp://app:a%2Fb%40c@mq/%2F", ["a%2Fb%40c", "a/b@c"]),
         ("redis://:only-0123@cache", ["only-0123"]),
+        ("postgres://app:s3cret:0123@db/shop", ["s3cret:0123"]),
         ("a redis://:one@cache,redis://u:two@cache b", ["one", "two"]),
         ("https://docs.test/a:b@c", []),
         ("https://app@docs.test:8080/", []),
@@ -75,7 +76,7 @@ def test_other_names_do_not(name: str) -> None:
         ("://" * 9999 + ":" * 9999, []),
         ("", []),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_url_may_have_a_password(text: str, passwords: list[str]) -> None:
     assert passwords_in(text) == passwords

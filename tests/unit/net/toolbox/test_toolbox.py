@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,16 @@ from gai_fast.net.toolbox.toolbox import Toolbox
 from gai_fast.runtime.timers import TimerWheel
 
 SCHEMA = {"type": "object"}
+
+
+class _CountedTools(AllowedTools):
+    """Counts how often servers are compared with the patterns."""
+
+    looks = 0
+
+    def servers(self, labels: Iterable[str]) -> list[str]:
+        self.looks += 1
+        return super().servers(labels)
 
 
 def settings(folder: Path, function: str = "tool") -> Settings:
@@ -78,8 +89,10 @@ def test_a_run_is_offered_what_it_may_use_by_the_names_that_models_see(
             assert {name: tool.address for name, tool in found.items()} == {"docs__search": "docs.search", "own": "own"}
         assert (await box.offered(AllowedTools([model, ToolPatterns([])]))).tools == {}
         some, none = ("docs.search", "docs.*", "*.s*", "own", "local.any"), ("docs.secret", "docs.sear", "weather")
-        patterns = (*some, *none)  # nobody knows what `local` offers
-        assert [each for each in patterns if not box.has_none(each, AllowedTools([model, key]))] == [*some]
+        allowed = _CountedTools([model, key])  # nobody knows what `local` offers
+        assert [box.unknown([*some, each, "docs.x"], allowed) for each in none] == [*none]
+        assert (box.unknown(some, allowed), box.unknown((), allowed)) == (None, None)
+        assert allowed.looks == 4, "a request may have 128 patterns, and each server is compared with all of them"
         await box.close()
 
     asyncio.run(main())
