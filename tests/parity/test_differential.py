@@ -7,6 +7,7 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,8 +31,10 @@ JSON_TEXT = st.builds(
     JSONText, st.sampled_from(['{"a":1.10}', "12345678901234567890", '"\ud800é"', "[1,\n2]"]), st.none()
 )
 LEAF = st.one_of(st.none(), st.booleans(), INTEGER, st.floats(), TEXT, JSON_TEXT)
+CONTENTS: list[Any] = [b'{ "a": null }', '"é\n"', b"\xff", 1]
+FRAGMENT = st.sampled_from([orjson.Fragment(each) for each in CONTENTS])
 VALUE = st.recursive(
-    st.one_of(LEAF, LEAF, LEAF, st.just(b"bytes")),
+    st.one_of(LEAF, LEAF, LEAF, st.just(b"bytes"), FRAGMENT),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.lists(inner, max_size=3).map(tuple),

@@ -160,6 +160,7 @@ cdef size_t DIGITS = pure_text.LONG_DIGITS
 cdef object dumps = orjson.dumps
 cdef object loads = orjson.loads
 cdef object JSONDecodeError = orjson.JSONDecodeError
+cdef object Fragment = orjson.Fragment
 
 
 def escape(text):
@@ -342,6 +343,11 @@ cdef int write_value(gai_buffer *out, object value, size_t depth) except -1:
         return write_verbatim(out, value.text)
     elif kind is tuple:
         return write_list(out, list(value), depth)
+    elif kind is Fragment:  # schemas of tools: beside a `null`, the pure function looks at each value
+        try:
+            append_bytes(out, dumps(value))
+        except TypeError:  # its contents are no text
+            return 0
     else:
         return 0
     return 1
