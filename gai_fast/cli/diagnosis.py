@@ -108,6 +108,17 @@ def missing_keys(settings: Settings) -> list[str]:
     return [f"{each.name}: {each.detail}: {each.fix}" for each in found]
 
 
+def keys_without_effect(settings: Settings) -> list[str]:
+    """Returns a warning for each key of the file that has no effect any more.
+
+    Args:
+        settings: The configuration.
+    """
+    if settings.server.websocket_compression:
+        return ["`websocket_compression` in [server] has no effect: remove it"]
+    return []
+
+
 def short_times(loaded: Loaded) -> list[str]:
     """Returns a warning for each time limit of an upstream by which long answers end.
 

@@ -416,7 +416,7 @@ class ServerSettings(_Snapshot):
     fast_lane: Literal["auto", "off"] = "auto"
     """Whether streaming POSTs bypass aiohttp if the only difference is speed."""
     websocket_compression: bool = False
-    """Whether a WebSocket's messages are compressed if the client offers it."""
+    """Has no effect: WebSocket messages are never compressed. A file that has it is still read."""
     app: str | None = None
     """`module:function`: called with the application before it starts."""
     grace: float = 30.0

@@ -685,16 +685,6 @@ async def test_errors_that_are_not_read_end_the_socket(net: Net) -> None:
     assert await socket.close_code() in (1008, 1006)
 
 
-@on_both_loops
-async def test_messages_are_compressed_where_the_server_does_so(net: Net) -> None:
-    gateway = await net.gateway(await net.mock(deltas=20), websocket_compression=True)
-    socket = await opened(gateway, sec_websocket_extensions="permessage-deflate")
-    socket.inflates(15)
-    for _ in range(2):
-        events = await turn(socket)
-        assert [event["sequence_number"] for event in events] == [*range(len(events))]
-
-
 # ---- the SDK ---------------------------------------------------------------------------------------------------------
 
 

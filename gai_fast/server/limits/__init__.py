@@ -399,9 +399,6 @@ class Limits:
     socket_close: float = 10.0
     """Seconds in which a WebSocket client must answer a close."""
 
-    socket_extensions: int = 1 * KIB
-    """Characters of the extensions that a WebSocket client offers, above which it gets none: browsers offer 50."""
-
     socket_early: int = 64 * KIB
     """Bytes that a WebSocket client may send before the response to its handshake; the rest is not read."""
 

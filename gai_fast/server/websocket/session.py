@@ -119,7 +119,6 @@ class SocketSession:
             self._home.router.uploader(self._incoming.http),
             high_water=settings.stream.client_buffer,
             write_timeout=settings.stream.write_timeout,
-            compress=settings.server.websocket_compression,
             most=self._dialect.most,
             protocols=self._dialect.protocols,
         )

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.cli.diagnosis import Check, missing_key, missing_keys, missing_routes, other_base_url, worst
-from gai_fast.model.settings import IdentitySettings, Secret, Settings, UpstreamSettings
+from gai_fast.cli.diagnosis import (
+    Check,
+    keys_without_effect,
+    missing_key,
+    missing_keys,
+    missing_routes,
+    other_base_url,
+    worst,
+)
+from gai_fast.model.settings import IdentitySettings, Secret, ServerSettings, Settings, UpstreamSettings
 
 
 def test_several_checks_are_one_with_the_worst_status_and_each_fault_once() -> None:
@@ -84,3 +92,9 @@ def test_an_address_with_the_path_that_requests_add_is_told() -> None:
     ):
         found = missing_routes(Settings(upstreams={"b": UpstreamSettings("b", provider, url)}))
         assert found == ([] if told is None else [f"b: `base_url` ends in {told}, which requests add: remove it"])
+
+
+def test_a_key_that_has_no_effect_any_more_is_named() -> None:
+    assert keys_without_effect(Settings()) == []
+    settings = Settings(server=ServerSettings(websocket_compression=True))
+    assert keys_without_effect(settings) == ["`websocket_compression` in [server] has no effect: remove it"]
