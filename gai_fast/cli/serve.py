@@ -346,8 +346,8 @@ def _from_here(context: click.Context, parameter: click.Parameter, value: str | 
 def command(context: click.Context, /, config_path: Path | None, record: Path | None, **given: Any) -> None:
     """Run the gateway.
 
-    Without a configuration file, every provider whose usual key is in the environment can be asked, and so can the
-    embedded model demo.
+    Without a configuration file, every provider whose usual key is in the environment can be asked, by the names of its
+    usual models or as <provider>/<id>, and so can the embedded model demo.
     """
     # SIGHUP would end a process that does not handle it yet. systemd may send it as soon as the process runs, and takes
     # such an end for a clean one. It stays pending until the server handles it.

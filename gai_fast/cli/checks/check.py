@@ -114,10 +114,10 @@ async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
 
 
 def _model_ids(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
-    """Yields an upstream's ids of the configured models."""
+    """Yields an upstream's ids of the configured models; its key may not have the usual ones."""
     for model in settings.models.values():
         for target in model.targets or (model,):
-            if target.upstream is upstream:
+            if target.upstream is upstream and settings.usual.get(target.id) != model.name:
                 yield target.id
 
 

@@ -32,7 +32,7 @@ from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.model.request import CheckedBody, Request
-from gai_fast.model.settings import ModelSettings, Settings
+from gai_fast.model.settings import DEMO, ModelSettings, Settings
 from gai_fast.net.attempts.records import RequestRecord
 from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
 from gai_fast.net.logs.publication import Publication
@@ -413,7 +413,8 @@ class EventSourcePassage(NativePassage):
         if not query:
             raise Error("invalid_request", "the query parameter `q` is missing", reason="query")
         settings = self._home.specs.settings
-        model = settings.chosen(self.incoming.query.get("model"), self.incoming.http.key)
+        name = self.incoming.query.get("model", DEMO if _is_usual_by_default(settings) else None)
+        model = settings.chosen(name, self.incoming.http.key)
         is_demo = bool(get_provider(model.upstream.provider).recording)
         if not is_demo and not settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
@@ -1006,6 +1007,13 @@ def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> S
 def _ids_in_body(settings: Settings, incoming: Incoming, model: str | None, body: dict[str, Any]) -> Sequence[StoredId]:
     """Returns the ids in a request of a dialect, or in a part of it, that its caller must own."""
     return ids_in_body(settings, settings.chosen(model, incoming.http.key), incoming.format.name, body)
+
+
+def _is_usual_by_default(settings: Settings) -> bool:
+    """Returns whether the default model is a usual one, which costs money. Any web page can send a GET: it gets the
+    demo."""
+    model = settings.model(None) if settings.default_model is None and DEMO in settings.models else None
+    return model is not None and settings.usual.get(model.id) == model.name
 
 
 def _has_no_tools(settings: Settings, name: Any) -> bool:

@@ -50,7 +50,7 @@ def test_guards_are_said(run: Run, folder: Path) -> None:
 
 def test_zero_configuration_is_checked(run: Run) -> None:
     result = run("check", env={"OPENAI_API_KEY": "k", "GEMINI_API_KEY": "x", "GAI_FAST_SERVER__DEMO": "false"})
-    assert result.output == "config OK (2 upstreams, 0 models): no file\n"
+    assert result.output == "config OK (2 upstreams, 6 models): no file\n"
 
 
 def test_a_wrong_one_is_reported_line_by_line(run: Run, folder: Path) -> None:
