@@ -108,6 +108,40 @@ def missing_keys(settings: Settings) -> list[str]:
     return [f"{each.name}: {each.detail}: {each.fix}" for each in found]
 
 
+def unused_tools(settings: Settings) -> list[str]:
+    """Returns a warning for each server of tools, and each own tool, that models offer and no key may use.
+
+    Args:
+        settings: The configuration.
+    """
+    from gai_fast.model.tool_rules import AllowedTools, ToolPatterns
+
+    if not settings.needs_key:
+        return []
+    keys = [*settings.keys, *(issuer.rights for issuer in settings.issuers)]
+    labels, own = [each.name for each in settings.tool_servers], [each.name for each in settings.tools]
+    offered: dict[str, None] = {}
+    used: set[str] = set()
+    for model in settings.models.values():
+        of_model = ToolPatterns(model.tools)
+        allowed = AllowedTools([of_model])
+        offered |= dict.fromkeys([*map("{}.*".format, allowed.servers(labels)), *allowed.own(own)])
+        for key in keys:
+            if key.may_use(model.name):
+                allowed = AllowedTools([of_model, ToolPatterns(key.tools)])
+                used |= {*map("{}.*".format, allowed.servers(labels)), *allowed.own(own)}
+    return [f"no key may use {each}: set `tools` of [[key]] or [key_defaults]" for each in offered if each not in used]
+
+
+def start_warnings(settings: Settings) -> list[str]:
+    """Returns what a server says of its configuration at its start: it works, and not as is likely meant.
+
+    Args:
+        settings: The configuration.
+    """
+    return [*missing_keys(settings), *unused_tools(settings)]
+
+
 def short_times(loaded: Loaded) -> list[str]:
     """Returns a warning for each time limit of an upstream by which long answers end.
 

@@ -25,7 +25,7 @@ from gai_fast.cli import (
     print_json,
 )
 from gai_fast.cli.checks.guards import closed, guard_warnings, held
-from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes, other_base_url, short_times
+from gai_fast.cli.diagnosis import Check, missing_routes, other_base_url, short_times, start_warnings
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         loaded = load_config(config_path)
         check_app(loaded)
         warnings = [*filter(None, _check_certificates(loaded))]
-        warnings += [*missing_keys(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
+        warnings += [*start_warnings(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
         warnings += guard_warnings(loaded.settings)
     except ConfigFailure as problem:
         if json:
