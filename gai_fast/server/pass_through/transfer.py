@@ -498,6 +498,7 @@ class Transfer(Receiver):
             bytes_out=self._sent if self._held is None else len(self._held),
             outcome=outcome,
             code=code,
+            reason=None if error is None else error.reason,
             usage=usage,
             provider=call.upstream.provider.partition(":")[0],
             upstream=call.upstream.name,

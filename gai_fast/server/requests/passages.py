@@ -338,6 +338,12 @@ class NativePassage(StreamPassage):
         """Works as `Passage.texts`."""
         return texts_of(self._request, breathe)
 
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        request: Request | None = getattr(self, "_request", None)
+        name = None if request is None else request.model
+        return name if isinstance(name, str) else ""
+
     def use_texts(self, new: NewTexts) -> None:
         """Works as `Passage.use_texts`."""
         self._request = with_texts(self._request, new.sent, new.left_out)
@@ -506,6 +512,10 @@ class DialectPassage(StreamPassage):
             self.rest = self._translation()
         if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, asked.model, conversation.unknown)
+
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        return _named_by(getattr(self, "_asked", None))
 
     def run_wish(self, tools: RunTools) -> RunWish | None:
         """Works as `Passage.run_wish`."""
@@ -827,6 +837,10 @@ class CountPassage(StreamPassage):
         if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked.model, conversation.unknown)
 
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        return _named_by(getattr(self, "_asked", None))
+
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, body, home = self.incoming, self._body, self._home
@@ -990,6 +1004,11 @@ def _apply_members(incoming: Incoming, request: Request) -> Request:
     if request.resumable and not request.stream:
         raise _needs_a_stream("`resumable`")
     return request
+
+
+def _named_by(asked: ClientRequest | None) -> str:
+    """Returns the model that a request in a dialect names; empty if it names none, or has not been read."""
+    return "" if asked is None else asked.model or ""
 
 
 def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> Sequence[StoredId]:
