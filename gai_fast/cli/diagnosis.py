@@ -7,6 +7,7 @@ Owns the order of the statuses. Sends nothing: `doctor.py` checks the machine, `
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -28,7 +29,8 @@ class Check:
 
     Attributes:
         name: Its name: `limit`, `clock`, `dns`, `tls`, `certificate`, `client_cert.<upstream>`, `store`,
-            `identity.<upstream>`, `upstream.<upstream>`, `tools.<server>`, `proxy.<what>`.
+            `key.<key>`, `token.<upstream>`, `identity.<upstream>`, `upstream.<upstream>`, `tools.<server>`,
+            `proxy.<what>`.
         status: The result.
         detail: The finding.
         fix: The remedy; empty if none is needed.
@@ -139,7 +141,10 @@ def start_warnings(settings: Settings) -> list[str]:
     Args:
         settings: The configuration.
     """
-    return [*missing_keys(settings), *unused_tools(settings)]
+    from gai_fast.cli.checks.ends import ends
+
+    over = [f"{each.name}: {each.detail}{f': {each.fix}' if each.fix else ''}" for each in ends(settings, time.time())]
+    return [*missing_keys(settings), *unused_tools(settings), *over]
 
 
 def short_times(loaded: Loaded) -> list[str]:

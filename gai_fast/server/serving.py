@@ -168,6 +168,8 @@ def bind(settings: Settings) -> BoundAddresses:
     """
     server = settings.server
     certificate = certificate_of(server)
+    if certificate is not None:
+        certificate.warn()
     sockets = listen(server, settings.stream.write_timeout, activated_sockets(os.getpid()))
     url = server_url(server, sockets[0])
     open_ = is_open(sockets)

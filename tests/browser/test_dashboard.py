@@ -599,7 +599,8 @@ async def test_the_table_of_requests_is_not_cut(browser: Browser, origin: str, w
         await page.until("document.querySelectorAll('#requests tbody tr').length === 3")
         table = "document.querySelector('#requests .table')"
         assert await page.evaluate(f"[{table}.scrollWidth - {table}.clientWidth]") == [0]
-        cut = "[...document.querySelectorAll('#requests td')].filter((each) => each.scrollWidth > each.clientWidth).length"
+        cells = "[...document.querySelectorAll('#requests td')]"
+        cut = f"{cells}.filter((each) => each.scrollWidth > each.clientWidth).length"
         assert await page.evaluate(cut) == 0 or width > 1300
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -39,31 +38,26 @@ PROBE = {"query": "Hi", "max_tokens": 16}
 NO_MODEL = "gai-fast-probe"
 
 
-def _check_certificates(loaded: Loaded) -> Iterator[str]:
-    """Reads the server's certificate, and those for upstreams.
+def _check_certificate(loaded: Loaded) -> Iterator[str]:
+    """Reads the server's certificate.
 
     Yields:
-        A warning if one expires soon or has expired.
+        A warning if it expires soon or has expired.
 
     Raises:
         ConfigFailure: The certificate cannot be used.
     """
-    server, now = loaded.settings.server, time.time()
-    has_own = server.tls_cert is not None and server.tls_key is not None
-    upstreams = [each for each in loaded.settings.upstreams.values() if each.client_cert is not None]
-    if not has_own and not upstreams:
+    server = loaded.settings.server
+    if server.tls_cert is None or server.tls_key is None:
         return
-    from gai_fast.server.edge.certificate import CertificateError, certificate_of, client_validity
+    from gai_fast.server.edge.certificate import CertificateError, certificate_of
 
     try:
         certificate = certificate_of(server)
     except CertificateError as problem:
         raise ConfigFailure(certificate_problem(loaded, problem)) from None
     if certificate is not None:
-        yield certificate.expiry_problem(now)
-    for each in upstreams:
-        with suppress(OSError):  # the configuration has found it usable
-            yield client_validity(each, now).problem
+        yield certificate.expiry_problem(time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +152,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     try:
         loaded = load_config(config_path)
         check_app(loaded)
-        warnings = [*filter(None, _check_certificates(loaded))]
+        warnings = [*filter(None, _check_certificate(loaded))]
         warnings += [*start_warnings(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
         warnings += guard_warnings(loaded.settings)
     except ConfigFailure as problem:
