@@ -15,6 +15,7 @@ environment, else the file, else its default. All mistakes in a configuration ar
 | `tool_tables` | what tools must not have together, their secrets, files and functions |
 | `prices` | the price list |
 | `file` | the TOML file, and the line of each key |
+| `faults` | the words for a file that is no TOML |
 | `environment` | the process's environment; the only other module that reads it is the native/pure switch |
 | `resolution` | the precedence of sources, references between tables, the `Settings` |
 | `stored_keys` | the values of a key that an admin makes at run time |
