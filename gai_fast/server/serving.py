@@ -365,10 +365,10 @@ def _entrance(
         return service.router.refuse_unreadable(remote, service.server_limits.no_place())
 
     protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
-    connections = [each.connections for each in servers]
-    places = connection_limits(settings.limits.connections)
+    connections, workers = [each.connections for each in servers], settings.server.workers
+    places = connection_limits(settings.limits.connections, workers)
     layers = _layers(service, settings, certificate)
-    return Entrance(protocols, connections, places, refuse, service.engine.timers, layers, service.forwarding)
+    return Entrance(protocols, connections, places, refuse, service.engine.timers, layers, service.forwarding, workers)
 
 
 def _layers(service: Service, settings: Settings, certificate: Certificate | None) -> list[Layer]:

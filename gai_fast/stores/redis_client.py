@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -260,7 +261,7 @@ class RedisClient:
         policy = str(about.get("maxmemory_policy", ""))
         if policy not in ("", "noeviction"):  # nearly all keys have a time to live: `volatile-…` may evict them too
             text = "%s may evict any key (maxmemory-policy %s): streams can be lost before their time; use noeviction"
-            logger.warning(text, self._name, policy)
+            logger.warning(text, self._name, policy, extra={"once": inf})
         return bool(about.get("cluster_enabled"))
 
     @asynccontextmanager

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _SERVER: Final = "A running server, without a path: its key is made, listed or changed, and not the file's."
 _GRACE: Final = 3600.0
-_RELOAD: Final = "a server that runs takes the change with its next reload (SIGHUP)"
+_RELOAD: Final = "a server that runs takes the change with its next reload (`gai-fast reload`, SIGHUP)"
 
 
 @click.group()

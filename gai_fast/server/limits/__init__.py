@@ -337,6 +337,10 @@ class Limits:
     """Seconds for which the rest of a refused request is read and dropped: closing at once would reset the connection,
     and the client would never see the response."""
 
+    texts_said_once: int = 1024
+    """Texts of warnings that are remembered, so that one worker alone says each: a server has some dozens, and a text
+    whose place another has taken is said again."""
+
     certificate_warning: float = 14 * 86_400.0
     """Seconds before a certificate's end from which on the server warns of it: two weeks. Certificates of public
     authorities are renewed a month before their end."""
