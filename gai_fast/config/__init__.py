@@ -25,7 +25,7 @@ The package opens no socket and imports neither the server nor the command line:
 """
 
 from gai_fast.config.environment import wants_color
-from gai_fast.config.keys import DEFAULTS, FLAGS, LATER, LISTS, REQUIRED, SECTIONS, TABLES
+from gai_fast.config.keys import DEFAULTS, FLAGS, LISTS, REQUIRED, SECTIONS, TABLES
 from gai_fast.config.problems import ConfigError, Value
 from gai_fast.config.resolution import DEFAULT_FILE, Loaded, find, load, read
 from gai_fast.config.values import Key
@@ -34,7 +34,6 @@ __all__ = [
     "DEFAULTS",
     "DEFAULT_FILE",
     "FLAGS",
-    "LATER",
     "LISTS",
     "REQUIRED",
     "SECTIONS",

@@ -407,6 +407,9 @@ class ServerSettings(_Snapshot):
     allow_get_start: bool = False
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    keep_alive: float = 75.0
+    """How long a client's connection is kept without a request: longer than the 60 s of nginx and ALB, so that they
+    never send one into a connection that is being closed."""
     header_timeout: float = 10.0
     body_timeout: float = 30.0
     max_body: int = 10 * MIB

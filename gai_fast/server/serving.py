@@ -392,7 +392,8 @@ def _layers(service: Service, settings: Settings, certificate: Certificate | Non
 
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:
-    times = ClientTimeouts(header=settings.server.header_timeout, write=settings.stream.write_timeout)
+    given, write = settings.server, settings.stream.write_timeout
+    times = ClientTimeouts(header=given.header_timeout, write=write, idle=given.keep_alive)
     server = cast("web.Server", runner.server)
     return HandlerFactory(server, service.engine.timers, times, service.router.refuse_unreadable)
 
@@ -404,6 +405,7 @@ def _lane(service: Service, settings: Settings, general: HandlerFactory) -> Fast
         general,
         timers=service.engine.timers,
         loop=asyncio.get_running_loop(),
+        keep_alive=settings.server.keep_alive,
         header_timeout=settings.server.header_timeout,
         body_timeout=settings.server.body_timeout,
         write_timeout=settings.stream.write_timeout,

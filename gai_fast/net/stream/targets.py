@@ -599,7 +599,7 @@ class Targets(AttemptRunner):
             logger.warning("%s", text, extra={"once": SHARED.warning_interval})
 
     def failure_hidden(self, upstream: UpstreamSettings, error: Error, credential: Credential | None = None) -> None:
-        """Warns of a failure behind which another target answers: no client hears of it."""
+        """Logs a failure behind which another target is asked: no client hears of it."""
         now = self._loop.time()
         is_of_request = error.code in _OF_REQUESTS or is_callers(upstream, error)
         if is_of_request or now < self._silent_until.get(upstream.name, now):
@@ -610,7 +610,7 @@ class Targets(AttemptRunner):
             secrets = {*secrets, *secrets_of(credential.secret.reveal(), {})}
         shown = for_client(error, upstream.name, keep_details=True, secrets=secrets, setting=upstream.credential)
         text = "upstream %r at %s: %s; another target is asked in its place"
-        logger.warning(text, upstream.name, upstream.base_url, shown, extra={"once": SHARED.warning_interval})
+        logger.info(text, upstream.name, upstream.base_url, shown, extra={"once": SHARED.warning_interval})
 
     # -- breakers --
 

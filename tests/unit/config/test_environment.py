@@ -66,7 +66,6 @@ class TestVariables:
             ("GAI_FAST_SERVER__PROT", "no such setting; did you mean GAI_FAST_SERVER__PORT?"),
             ("GAI_FAST_STREEM__USAGE", "no such setting; did you mean GAI_FAST_STREAM__USAGE?"),
             ("GAI_FAST_STORE__URL", STORES),
-            ("GAI_FAST_SERVER__KEEP_ALIVE", "not supported yet"),
             ("GAI_FAST_STORE", STORES),
             (
                 "GAI_FAST_SERVER_PORT",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,6 +123,7 @@ async def test_a_failure_that_another_target_hides_is_told_with_its_address(
     now = [100.0]
     monkeypatch.setattr(targets, "_loop", SimpleNamespace(time=lambda: now[0]))
     lost = Error("network", "cannot connect", reason="connect", phase="connect")
+    caplog.set_level(logging.INFO, "gai_fast.engine")
     for _ in range(2):
         targets.failure_hidden(UPSTREAM, lost)
     targets.failure_hidden(dataclasses.replace(UPSTREAM, name="two"), Error("context_length_exceeded", "too long"))
