@@ -59,6 +59,7 @@ from gai_fast.model.settings import (
     StreamSettings,
     UpstreamSettings,
 )
+from gai_fast.model.version import installing
 from gai_fast.processors import PROCESSORS
 from gai_fast.providers import provider_names
 from gai_fast.providers.requests.facts import FACTS, checked_facts
@@ -533,7 +534,7 @@ def _encryption(value: Any) -> Mapping[str, Any]:
     if read["required"] and not read["keys"] and not read["command"]:
         raise ValueError("is `required`, and has neither `keys` nor `command`")
     if (read["keys"] or read["command"]) and not Seals.is_available():
-        raise ValueError("needs the package cryptography: install gai-fast[seal]")
+        raise ValueError(f"needs the package cryptography: {installing('seal')}")
     return read
 
 

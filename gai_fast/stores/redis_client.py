@@ -16,6 +16,7 @@ from math import inf
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from gai_fast.model.version import installing
 from gai_fast.stores.backend import Fault, StoreError
 from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
@@ -116,7 +117,7 @@ class RedisClient:
         try:
             import redis.asyncio  # noqa: F401  # the extra may not be installed
         except ImportError:
-            raise StoreError("unsuitable", f"{self._name} needs the package redis: install gai-fast[redis]") from None
+            raise StoreError("unsuitable", f"{self._name} needs the package redis: {installing('redis')}") from None
         await self.close()  # an earlier `open` may have succeeded before its caller failed
         try:
             first = self._new_client()
