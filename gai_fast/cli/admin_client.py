@@ -111,7 +111,7 @@ class ShownKey(Struct, frozen=True):
         return [self.name, self.role, *self.models, *self.limits]
 
 
-class Reloaded(Struct, frozen=True):
+class ShownReload(Struct, frozen=True):
     """What a reload has changed; fields as in docs/admin.md."""
 
     changes: list[dict[Literal["section", "name", "change"], str | None]]
@@ -256,7 +256,7 @@ class AdminClient:
         """
         raw = await self._ask("POST", "/reload")
         try:
-            msgspec.convert(raw, Reloaded)
+            msgspec.convert(raw, ShownReload)
         except ValueError:
             raise AdminError(_NO_GATEWAY) from None
         return raw

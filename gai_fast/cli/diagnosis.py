@@ -141,7 +141,7 @@ def start_warnings(settings: Settings) -> list[str]:
     Args:
         settings: The configuration.
     """
-    from gai_fast.cli.checks.ends import ends
+    from gai_fast.cli.ends import ends
 
     over = [f"{each.name}: {each.detail}{f': {each.fix}' if each.fix else ''}" for each in ends(settings, time.time())]
     return [*missing_keys(settings), *unused_tools(settings), *over]

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import click
 
 from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json, url_option
-from gai_fast.cli.checks.ends import ends
 from gai_fast.cli.diagnosis import Check, missing_key, other_base_url, worst
+from gai_fast.cli.ends import ends
 from gai_fast.cli.limits import LIMITS
 from gai_fast.model.limits import SHARED
 

@@ -52,5 +52,5 @@ def fetch(identity: IdentitySettings, cancellation: Cancellation) -> Grant:
         fetch_from: Callable[[IdentitySettings], Grant] = import_module(_MODULES[identity.cloud]).fetch
         return fetch_from(identity)
     except ImportError:
-        how = installing(identity.cloud or "")
+        how = installing(identity.cloud)
         raise IdentityError(f'auth = "{identity.cloud}" needs packages that are not there', how) from None

@@ -21,7 +21,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import units
 from gai_fast.server.admin.running_streams import timestamp
-from gai_fast.server.http.request import HTTPRequest, Refusal
+from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.limits import LIMITS
 
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
@@ -81,7 +81,7 @@ class RecentRequests:
             return
         self._ended.append((self._wall(), metrics, 0))
 
-    def refused(self, http: HTTPRequest, endpoint: str, status: int, refusal: Refusal) -> None:
+    def refused(self, http: HTTPRequest, endpoint: str, status: int, refusal: AnsweredError) -> None:
         """Lists a refused request: no stream was made for it, or its stream could not start.
 
         Args:

@@ -36,7 +36,7 @@ class BodySource(Protocol):
         """Counts the body no more; idempotent."""
 
 
-class Refusal(NamedTuple):
+class AnsweredError(NamedTuple):
     """The error that has answered a request.
 
     Attributes:
@@ -147,7 +147,7 @@ class HTTPRequest:
         self.started: Callable[[], StreamMetrics | None] | None = None
         self.trace: Trace | None = None
         self.repeated: RepeatedHead | None = None
-        self.refused: Refusal | None = None
+        self.refused: AnsweredError | None = None
         self.action: tuple[str, str] | None = None
 
     def set_key(self, key: KeySettings | None) -> None:

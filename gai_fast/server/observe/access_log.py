@@ -22,7 +22,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import units
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.server.admission.forwarding import Forwarding
-from gai_fast.server.http.request import HTTPRequest, Refusal
+from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.observe.log_format import Entry
 from gai_fast.server.observe.metrics import log_fields
 
@@ -124,7 +124,7 @@ def _text(line: str, metrics: StreamMetrics | None, refused: Mapping[str, Any]) 
     return f"{line} {encode_json(refused).decode()}" if refused else line
 
 
-def _refusal_fields(refused: Refusal) -> dict[str, Any]:
+def _refusal_fields(refused: AnsweredError) -> dict[str, Any]:
     """Returns the fields that only the line of a refused request has."""
     fields = {"error_code": refused.code, "reason": refused.reason, "model": refused.model or None}
     return {name: value for name, value in fields.items() if value is not None}

@@ -17,7 +17,7 @@ from gai_fast.server.admission.admit import Admitted, check_json
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.head_facts import HeadFacts
 from gai_fast.server.http.replies import Headers, Reply, error_reply, json_headers
-from gai_fast.server.http.request import HTTPRequest, Refusal
+from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.requests.newest import Newest
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Incoming:
                 has not been read.
         """
         body = self.format.error_body(error, self.http.request_id)
-        self.http.refused = Refusal(self.path, error.code, error.reason, self.named_model)
+        self.http.refused = AnsweredError(self.path, error.code, error.reason, self.named_model)
         close = close or self.http.upload is not None
         status = self.format.error_status(error)
         return error_reply(

@@ -12,7 +12,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeySettings
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter, read_filter, together
-from gai_fast.server.http.request import Refusal
+from gai_fast.server.http.request import AnsweredError
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http
 
@@ -75,7 +75,7 @@ def test_a_refused_request_is_listed_with_its_status() -> None:
     request = http("GET", "/r")
     request.set_key(KeySettings("alice", ()))
     request.request_id, request.began = "req", time.monotonic() - 0.5
-    listed.refused(request, "/r", 404, Refusal("/r", "not_found", "model", "nope"))
+    listed.refused(request, "/r", 404, AnsweredError("/r", "not_found", "model", "nope"))
     (row,) = listed.rows(ALL)
     assert (row["outcome"], row["status"], row["code"]) == ("refused", 404, "not_found")
     assert (row["reason"], row["model"]) == ("model", "nope")
@@ -92,7 +92,7 @@ def test_a_stream_that_could_not_start_is_listed_once_with_its_model_and_the_sta
         request.request_id = "req"
         listed.stream_ended(StreamMetrics(**{**STREAM, "request_id": stream, "outcome": "refused"}))
         assert listed.rows(ALL) == []
-        listed.refused(request, "/r", 503, Refusal("/r", "overloaded"))
+        listed.refused(request, "/r", 503, AnsweredError("/r", "overloaded"))
         (row,) = listed.rows(ALL)
         assert (row["outcome"], row["status"]) == ("refused", 503)
         assert row["model"] == ("m" if stream == "req" else "")

@@ -10,7 +10,7 @@ import pytest
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeySettings
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
-from gai_fast.server.http.request import Refusal
+from gai_fast.server.http.request import AnsweredError
 from gai_fast.server.observe.access_log import AccessLog, log_unreadable
 from gai_fast.server.observe.log_format import JSONFormatter
 from tests.unit.server.incoming_requests import http
@@ -40,7 +40,7 @@ def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCapture
 
 def test_a_refusal_says_its_code_reason_and_model(caplog: pytest.LogCaptureFixture) -> None:
     asked = http("POST", "/here")
-    asked.refused = Refusal("/here", "not_found", "model", "gpt\n9")
+    asked.refused = AnsweredError("/here", "not_found", "model", "gpt\n9")
     with caplog.at_level(logging.INFO, "gai_fast.access"):
         AccessLog().request_ended(asked, 404, NO_TRUSTED_PROXY)
     (record,) = caplog.records

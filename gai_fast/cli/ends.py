@@ -89,8 +89,9 @@ def end_of_token(text: str) -> float | None:
     except (binascii.Error, ValueError, RecursionError):
         return None
     end = claims.get("exp") if isinstance(claims, dict) else None
-    is_number = isinstance(end, int | float) and not isinstance(end, bool)
-    return float(end) if is_number and 0 < end < _LAST else None
+    if not isinstance(end, int | float) or isinstance(end, bool):
+        return None
+    return float(end) if 0 < end < _LAST else None
 
 
 _LAST = 253_402_300_800

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.checks.ends import end_of_token, ends
+from gai_fast.cli.ends import end_of_token, ends
 from gai_fast.model.settings import KeySettings, Secret, Settings, ToolServerSettings, UpstreamSettings
 from tests.integration.certificates import Authority
 from tests.unit.cli.conftest import Run
