@@ -62,7 +62,7 @@ class Gateway(Asking):
 
     Args:
         settings: The configuration. By default it comes from the environment alone: the providers whose usual keys are
-            set, and the model `demo`. For a file use `Gateway.from_config`.
+            set, with their usual models, and the model `demo`. For a file use `Gateway.from_config`.
         sinks: Get the figures of every stream when it ends.
         tools: Functions that models may call, plain or async; see `gai_fast.tool`.
 

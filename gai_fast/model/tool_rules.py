@@ -107,9 +107,14 @@ class AllowedTools:
         return [name for name in names if name in self]
 
 
-def no_such_tool(pattern: str) -> Error:
-    """Returns the refusal of a pattern that names nothing that its request may use."""
-    text = f"{pattern[: SHARED.tool_pattern]!r} names no tool of the gateway that this request may use"
+def no_such_tool(pattern: str, why: str) -> Error:
+    """Returns the refusal of a pattern that names nothing that its request may use.
+
+    Args:
+        pattern: The pattern.
+        why: The reason.
+    """
+    text = f"{pattern[: SHARED.tool_pattern]!r} names no tool of the gateway that this request may use: {why}"
     return Error("invalid_request", text, reason="tools")
 
 
@@ -120,5 +125,5 @@ def as_plain_request(request: Request) -> Request:
         Error: It names some, and may use none.
     """
     if request.gateway_tools:
-        raise no_such_tool(request.gateway_tools[0])
+        raise no_such_tool(request.gateway_tools[0], "the gateway has no tools")
     return request.without_run_members()

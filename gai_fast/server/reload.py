@@ -148,6 +148,7 @@ class Reload:
         try:
             if self._certificate is not None:
                 self._certificate.use(self._certificate.load())
+                self._certificate.warn()
         except CertificateError as problem:
             return Reloaded(None, str(problem))
         names = [f"`{name}`" if name == "default_model" else f"[{name}]" for name in changed]

@@ -67,6 +67,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
+from gai_fast.model.version import installing
 from gai_fast.stores._base import LogHeader
 from gai_fast.stores.backend import (
     CLAIMS,
@@ -760,7 +761,7 @@ def check_url(url: str, _folder: Path) -> str:
         ValueError: It is not such a URL, or the extra is not installed.
     """
     if find_spec("redis") is None:
-        raise ValueError("needs the package redis: install gai-fast[redis]")
+        raise ValueError(f"needs the package redis: {installing('redis')}")
     try:
         parts = urlsplit(url)
         is_right = bool(parts.hostname) and (parts.port is None or parts.port > 0)

@@ -12,9 +12,11 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from gai_fast.model.version import installing
 from gai_fast.stores.backend import Fault, StoreError
 from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
@@ -115,7 +117,7 @@ class RedisClient:
         try:
             import redis.asyncio  # noqa: F401  # the extra may not be installed
         except ImportError:
-            raise StoreError("unsuitable", f"{self._name} needs the package redis: install gai-fast[redis]") from None
+            raise StoreError("unsuitable", f"{self._name} needs the package redis: {installing('redis')}") from None
         await self.close()  # an earlier `open` may have succeeded before its caller failed
         try:
             first = self._new_client()
@@ -260,7 +262,7 @@ class RedisClient:
         policy = str(about.get("maxmemory_policy", ""))
         if policy not in ("", "noeviction"):  # nearly all keys have a time to live: `volatile-…` may evict them too
             text = "%s may evict any key (maxmemory-policy %s): streams can be lost before their time; use noeviction"
-            logger.warning(text, self._name, policy)
+            logger.warning(text, self._name, policy, extra={"once": inf})
         return bool(about.get("cluster_enabled"))
 
     @asynccontextmanager

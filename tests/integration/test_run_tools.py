@@ -122,6 +122,8 @@ async def test_a_name_that_no_list_has_is_refused(net: Net) -> None:
         refused = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": patterns})
         assert (refused.status, refused.error["reason"]) == (400, "tools"), patterns
         assert patterns[-1] in refused.error["message"]
+    other = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": ["dogs.*"]})
+    assert other.error["message"].endswith("may use: no [[tool_server]] or [[tool]] is named so")
     named = {"type": "mcp", "server_label": "docs", "allowed_tools": ["ad"]}
     refused = await gateway.ask("POST", "/v1/responses", {"model": "m", "input": "Hello", "tools": [named]})
     assert (refused.status, "'docs.ad'" in refused.error["message"]) == (400, True)
@@ -158,6 +160,7 @@ async def test_a_key_must_allow_the_tools_and_one_request_is_counted(net: Net) -
     named = {**M, "gateway_tools": ["weather"]}
     refused = await gateway.ask("POST", "/api/v1/stream", named, {"authorization": f"Bearer {NOT}"})
     assert (refused.status, refused.error["reason"]) == (400, "tools")
+    assert "its key may use none: set `tools` of its [[key]]" in refused.error["message"]
     run = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})
     assert (run.text, len(model.asked)) == ("4 degrees.", 4)
     again = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})

@@ -65,6 +65,10 @@ class AttemptRunner(TargetChoice):
         """Notes a failed attempt; arguments as for `key_ring`."""
         raise NotImplementedError
 
+    def failure_hidden(self, upstream: UpstreamSettings, error: Error, credential: Credential | None) -> None:
+        """Notes a failed attempt behind which another upstream is asked; arguments as for `key_ring`."""
+        raise NotImplementedError
+
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
         """Notes that nothing is sent to an upstream for a while."""
         raise NotImplementedError

@@ -250,6 +250,8 @@ class Attempts:
             return None
         self.close_exchange()
         spec, continued, delay = planned
+        if spec.model.upstream is not self.upstream:
+            self._runner.failure_hidden(self.upstream, error, self.spec.credential)
         self._next = spec, continued
         return delay
 

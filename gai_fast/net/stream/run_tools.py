@@ -132,7 +132,7 @@ class RunOffer:
             Error: One names none.
         """
         if self._unknown is not None:
-            raise no_such_tool(self._unknown)
+            raise no_such_tool(self._unknown, "no tool that is there and may be used has this name")
 
     @property
     def records(self) -> RunRecords:
@@ -375,7 +375,7 @@ class RunTools:
             lists.append(ToolPatterns(key.tools))
         for pattern in asked or ():
             if not self._has_any(AllowedTools([*lists, ToolPatterns([pattern])])):
-                raise no_such_tool(pattern)
+                raise no_such_tool(pattern, self._why_not(pattern, lists[0], model, key))
         if asked is not None:
             lists.append(ToolPatterns(asked))
         allowed = AllowedTools(lists)
@@ -436,6 +436,19 @@ class RunTools:
     def _has_any(self, allowed: AllowedTools) -> bool:
         toolbox = self._held.toolbox
         return bool(allowed.servers(toolbox.servers) or allowed.own(toolbox.own))
+
+    def _why_not(self, pattern: str, of_model: ToolPatterns, model: ModelSettings, key: KeySettings | None) -> str:
+        """Returns why a request may use nothing that a pattern names."""
+        asked = ToolPatterns([pattern])
+        if not self._has_any(AllowedTools([asked])):
+            return "no [[tool_server]] or [[tool]] is named so"
+        if key is not None and not key.tools:
+            return "its key may use none: set `tools` of its [[key]], or of [key_defaults]"
+        if key is not None and not self._has_any(AllowedTools([ToolPatterns(key.tools), asked])):
+            return "`tools` of its key do not name it"
+        if not self._has_any(AllowedTools([of_model, asked])):
+            return f"`tools` of the model {model.name!r} do not name it"
+        return "`tools` of its key and of its model name nothing in common"
 
     def _made(self, settings: Settings) -> HeldToolbox:
         toolbox = Toolbox(settings, self.timers, self.loop, self._functions)

@@ -814,6 +814,7 @@ class Engine(EngineCallbacks):
             duration=0.0,
             outcome="refused",
             code=error.code,
+            reason=error.reason,
             provider=upstream.provider.partition(":")[0],
             upstream=upstream.name,
             model=spec.model.name,

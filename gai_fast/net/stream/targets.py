@@ -12,7 +12,7 @@ from collections.abc import Collection, Container, Mapping
 from functools import partial
 from random import Random
 from secrets import token_bytes
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gai_fast.core.requests.reading import members_for_scores
 from gai_fast.core.session import NamedSession, beginning, cache_key, session_digest
@@ -64,6 +64,10 @@ from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.timers import Timer, Timers
 
 logger = logging.getLogger("gai_fast.engine")
+
+
+_OF_REQUESTS: Final = ("invalid_request", "unsupported", "context_length_exceeded", "content_filtered", "rate_limited")
+"""Codes of failures that a request has caused, or its caller's use: another target is the answer to them."""
 
 
 class Targets(AttemptRunner):
@@ -592,7 +596,21 @@ class Targets(AttemptRunner):
         now = self._loop.time()
         if now >= self._silent_until.get(upstream.name, now):
             self._silent_until[upstream.name] = now + SHARED.warning_interval
-            logger.warning("%s", text)
+            logger.warning("%s", text, extra={"once": SHARED.warning_interval})
+
+    def failure_hidden(self, upstream: UpstreamSettings, error: Error, credential: Credential | None = None) -> None:
+        """Logs a failure behind which another target is asked: no client hears of it."""
+        now = self._loop.time()
+        is_of_request = error.code in _OF_REQUESTS or is_callers(upstream, error)
+        if is_of_request or now < self._silent_until.get(upstream.name, now):
+            return
+        self._silent_until[upstream.name] = now + SHARED.warning_interval
+        secrets = self.tokens(upstream)
+        if credential is not None:
+            secrets = {*secrets, *secrets_of(credential.secret.reveal(), {})}
+        shown = for_client(error, upstream.name, keep_details=True, secrets=secrets, setting=upstream.credential)
+        text = "upstream %r at %s: %s; another target is asked in its place"
+        logger.info(text, upstream.name, upstream.base_url, shown, extra={"once": SHARED.warning_interval})
 
     # -- breakers --
 

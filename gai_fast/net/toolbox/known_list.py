@@ -13,11 +13,14 @@ import logging
 import math
 from typing import Final
 
+from gai_fast.model.limits import SHARED
 from gai_fast.net.toolbox.tool_source import SourceList, ToolSource
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.rpc import ToolServerError
 
 _log: Final = logging.getLogger("gai_fast.tools")
+_ONCE: Final = {"once": math.inf}
+"""Of records that each worker has: `server/observe/said_once.py`."""
 _NONE: Final = SourceList(())
 
 
@@ -67,13 +70,15 @@ class KnownList:
             listed = await self._source.list_tools()
         except ToolServerError as problem:
             kept = f"the {len(self._list.tools)} tools of before are used" if self._list.tools else "it offers nothing"
-            _log.warning("tools %r: there is no list: %s: %s", self._source.name, problem, kept)
+            text = "tools %r: there is no list: %s: %s"
+            _log.warning(text, self._source.name, problem, kept, extra={"once": SHARED.warning_interval})
         else:
             new = sorted({*listed.left_out} - {*self._list.left_out})
             for name, reason in new[: LIMITS.list_warnings]:
-                _log.warning("tools %r: left out: %s: %s", self._source.name, name, reason)
+                _log.warning("tools %r: left out: %s: %s", self._source.name, name, reason, extra=_ONCE)
             if len(new) > LIMITS.list_warnings:
-                _log.warning("tools %r: left out: %d more", self._source.name, len(new) - LIMITS.list_warnings)
+                more = len(new) - LIMITS.list_warnings
+                _log.warning("tools %r: left out: %d more", self._source.name, more, extra=_ONCE)
             self._list = listed
             holds = math.inf if listed.ttl is None else listed.ttl
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_
@@ -155,7 +156,7 @@ class Toolbox:
         self._logged = addresses
         if new:
             text = "tools %r: left out: its name for models is also that of another (%d such tools)"
-            _log.warning(text, new[0], len(new))
+            _log.warning(text, new[0], len(new), extra={"once": math.inf})
 
     async def close(self) -> None:
         """Ends running calls, connections and processes."""

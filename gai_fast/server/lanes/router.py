@@ -260,11 +260,11 @@ class Router(LaneRoutes):
         if http.metrics is not None:
             self._count(http.metrics.endpoint, status, http.metrics)
         elif http.refused is not None:
-            path, code = http.refused
+            path = http.refused.path
             endpoint = self._endpoint(path)
-            self._counts.request_refused(endpoint, status, code)
+            self._counts.request_refused(endpoint, status, http.refused.code)
             if self.recent is not None and self._admission.paths.is_api(path) and not self._is_stranger(http, status):
-                self.recent.refused(http, endpoint, status, code)
+                self.recent.refused(http, endpoint, status, http.refused)
         if http.action is not None and not self._is_stranger(http, status):
             self._audit(http, http.action, status)
         self.access_log.request_ended(http, status, self._forwarding)
@@ -318,7 +318,7 @@ class Router(LaneRoutes):
                 user_agent=http.headers.get("user-agent"),
                 request_id=http.request_id,
                 key=http.caller,
-                code=None if http.refused is None else http.refused[1],
+                code=None if http.refused is None else http.refused.code,
                 stream=http.metrics,
             )
         )

@@ -240,10 +240,6 @@ class Limits:
     """Bytes for a client that the kernel holds in addition to those in flight: more would only hide whether a slow
     client still reads. By default the kernel holds up to 4 MiB."""
 
-    client_idle: float = 75.0
-    """Seconds for which an idle client connection is kept: longer than the 60 s of nginx and ALB, so that they never
-    send a request into a connection that is being closed."""
-
     closing: float = 0.8
     """Seconds for handlers to end, and for clients to read their last bytes, when the server stops: together with the
     end of the process less than the second by which it may outlast `grace`."""
@@ -336,6 +332,10 @@ class Limits:
     lingering: float = 2.0
     """Seconds for which the rest of a refused request is read and dropped: closing at once would reset the connection,
     and the client would never see the response."""
+
+    texts_said_once: int = 1024
+    """Texts of warnings that are remembered, so that one worker alone says each: a server has some dozens, and a text
+    whose place another has taken is said again."""
 
     certificate_warning: float = 14 * 86_400.0
     """Seconds before a certificate's end from which on the server warns of it: two weeks. Certificates of public

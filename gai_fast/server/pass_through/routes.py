@@ -323,7 +323,11 @@ class PassThroughRoutes:
 
     def _chosen(self, incoming: Incoming, body: dict[str, Any]) -> ModelSettings:
         name = body.get("model")
-        return self._engine.settings.chosen(name if isinstance(name, str) else None, incoming.http.key)
+        return self._named(incoming, name if isinstance(name, str) else None)
+
+    def _named(self, incoming: Incoming, name: str | None) -> ModelSettings:
+        incoming.named_model = name or ""
+        return self._engine.settings.chosen(name, incoming.http.key)
 
     def plan_compact(self, passage: TransferPassage) -> None:
         """Plans a compaction."""
@@ -433,7 +437,7 @@ class PassThroughRoutes:
         return model, _ENCODE(members)
 
     def _target(self, name: str, passage: TransferPassage) -> ModelSettings:
-        model = self._engine.settings.chosen(name, passage.incoming.http.key)
+        model = self._named(passage.incoming, name)
         return self._engine.targets.with_target(model, passage.session)
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
@@ -594,6 +598,10 @@ class TransferPassage(Passage):
 
     def read(self) -> None:
         """Reads nothing: the body is passed on unchanged."""
+
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        return self.incoming.named_model
 
     def begin(self) -> None:
         """Works as `Passage.begin`."""

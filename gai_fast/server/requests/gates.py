@@ -318,6 +318,9 @@ class Gates:
             wait = go_on(passage, left)
             if wait is None:
                 return passage.begin()
+        except Error:
+            passage.note_refusal()
+            raise
         finally:
             if wait is None:
                 passage.leave()

@@ -23,6 +23,7 @@ from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
 from gai_fast.guards.input import InputCheck, LetThrough
 from gai_fast.ledger import NO_DEMAND, Demand
+from gai_fast.model.limits import SHARED
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.new_texts import NewTexts, new_texts
@@ -156,6 +157,10 @@ class Passage:
             Error: It is no request.
         """
         raise NotImplementedError
+
+    def named_model(self) -> str:
+        """Returns the model that it names; empty if it names none, or has not been read."""
+        return ""
 
     def name_ids(self) -> None:
         """Fills `named`; called after `rest`."""
@@ -305,6 +310,10 @@ class Passage:
     def response(self) -> StreamResponse:
         """Returns the response, for a gate that waits."""
         raise NotImplementedError
+
+    def note_refusal(self) -> None:
+        """Notes what the line of a refused request shows."""
+        self.incoming.named_model = self.named_model()[: SHARED.model_name]
 
     # -- what its gates have taken --
 

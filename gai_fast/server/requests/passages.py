@@ -32,7 +32,7 @@ from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.model.request import CheckedBody, Request
-from gai_fast.model.settings import ModelSettings, Settings
+from gai_fast.model.settings import DEMO, ModelSettings, Settings
 from gai_fast.net.attempts.records import RequestRecord
 from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
 from gai_fast.net.logs.publication import Publication
@@ -338,6 +338,12 @@ class NativePassage(StreamPassage):
         """Works as `Passage.texts`."""
         return texts_of(self._request, breathe)
 
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        request: Request | None = getattr(self, "_request", None)
+        name = None if request is None else request.model
+        return name if isinstance(name, str) else ""
+
     def use_texts(self, new: NewTexts) -> None:
         """Works as `Passage.use_texts`."""
         self._request = with_texts(self._request, new.sent, new.left_out)
@@ -413,7 +419,8 @@ class EventSourcePassage(NativePassage):
         if not query:
             raise Error("invalid_request", "the query parameter `q` is missing", reason="query")
         settings = self._home.specs.settings
-        model = settings.chosen(self.incoming.query.get("model"), self.incoming.http.key)
+        name = self.incoming.query.get("model", DEMO if _is_usual_by_default(settings) else None)
+        model = settings.chosen(name, self.incoming.http.key)
         is_demo = bool(get_provider(model.upstream.provider).recording)
         if not is_demo and not settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
@@ -505,6 +512,10 @@ class DialectPassage(StreamPassage):
             self.rest = self._translation()
         if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, asked.model, conversation.unknown)
+
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        return _named_by(getattr(self, "_asked", None))
 
     def run_wish(self, tools: RunTools) -> RunWish | None:
         """Works as `Passage.run_wish`."""
@@ -826,6 +837,10 @@ class CountPassage(StreamPassage):
         if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked.model, conversation.unknown)
 
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        return _named_by(getattr(self, "_asked", None))
+
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, body, home = self.incoming, self._body, self._home
@@ -991,6 +1006,11 @@ def _apply_members(incoming: Incoming, request: Request) -> Request:
     return request
 
 
+def _named_by(asked: ClientRequest | None) -> str:
+    """Returns the model that a request in a dialect names; empty if it names none, or has not been read."""
+    return "" if asked is None else asked.model or ""
+
+
 def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> Sequence[StoredId]:
     """Returns the ids in the raw members of a native request that its caller must own."""
     options = [tool.options for tool in request.tools if tool.options]
@@ -1006,6 +1026,13 @@ def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> S
 def _ids_in_body(settings: Settings, incoming: Incoming, model: str | None, body: dict[str, Any]) -> Sequence[StoredId]:
     """Returns the ids in a request of a dialect, or in a part of it, that its caller must own."""
     return ids_in_body(settings, settings.chosen(model, incoming.http.key), incoming.format.name, body)
+
+
+def _is_usual_by_default(settings: Settings) -> bool:
+    """Returns whether the default model is a usual one, which costs money. Any web page can send a GET: it gets the
+    demo."""
+    model = settings.model(None) if settings.default_model is None and DEMO in settings.models else None
+    return model is not None and settings.usual.get(model.id) == model.name
 
 
 def _has_no_tools(settings: Settings, name: Any) -> bool:

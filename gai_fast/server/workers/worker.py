@@ -441,6 +441,8 @@ async def run_worker(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
     limits = partial(SupervisorHome, link, ends.number)
     listener = HandedListener(ends.channel, link)
+    if bound.certificate is not None:
+        bound.certificate.warns = not ends.place
     fetch = SupervisorTokens(link, ends.number, asyncio.get_running_loop()).fetch
     memory = PeerBackend(peers, link)
     running = await start(_share(settings, ends.place), record, bound, listener, memory, limits, fetch)

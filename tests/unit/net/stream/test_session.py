@@ -82,6 +82,9 @@ class FakeTargets(AttemptRunner):
         breaker = self.breakers.get(upstream.name)
         return 0.0 if breaker is None else breaker.wait(self._time.now)
 
+    def failure_hidden(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None:
+        pass
+
     def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None:
         self.failures.append((upstream.name, error.code))
 
