@@ -146,9 +146,7 @@ class Reference:
         for name, kept in reversed(self.kept):
             if name == caller and item in kept.items:
                 return kept
-        kept = self.find(caller, response_of_item(item)) if response_of_item(item) else None
-        is_there = kept is not None and f'"{item}"'.encode() in kept.response
-        return kept if is_there else None
+        return self.find(caller, response_of_item(item)) if response_of_item(item) else None
 
 
 def size_of(kept: KeptResponse) -> int:

@@ -17,11 +17,11 @@ import asyncio
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from gai_fast.core.requests.stored_ids import is_of_input, response_of_item
+from gai_fast.core.requests.stored_ids import response_of_item
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import MIB, SHARED
 from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
@@ -34,6 +34,9 @@ Result = TypeVar("Result")
 
 KEPT_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
 """The ids by which responses and their items are found, those of upstreams too."""
+
+RESPONSE_ITEMS: Final[int] = LIMITS.response_items
+"""The most items by which one response is found."""
 
 _CONTENT: Final = "the responses"
 _PERHAPS_WRITTEN: Final = ("slow", "unreachable")
@@ -69,18 +72,6 @@ class _Output(msgspec.Struct):
     """The output of a `response` object, as JSON."""
 
     output: msgspec.Raw = msgspec.Raw(b"")
-
-
-class _Item(msgspec.Struct):
-    """The id of an item."""
-
-    id: Any = None
-
-
-class _Items(msgspec.Struct):
-    """The ids of the output of a `response` object."""
-
-    output: list[_Item] = []
 
 
 class KeptResponses:
@@ -188,11 +179,13 @@ class KeptResponses:
                 identifier = kept.parent
             if len(found) > LIMITS.chain:
                 raise _too_long(f"it has more than {LIMITS.chain} turns")
-            size.add([*found.values()][before:])
+            await size.add([*found.values()][before:])
         return [*reversed(found.values())]
 
     async def holding(self, caller: str, item_ids: Sequence[str]) -> dict[str, KeptResponse]:
-        """Returns a kept response for each of some items that one has: the newest that names the item.
+        """Returns a kept response for each of some items: the newest that names the item, or the one that its id tells.
+
+        An id tells where the item would be, not that it is there.
 
         Args:
             caller: The caller's name.
@@ -214,24 +207,11 @@ class KeptResponses:
         size = _ChainSize()
         while left:
             part = await self._read(caller, left, 1, LIMITS.chain_items)
-            size.add([kept for _, kept in part])
+            await size.add([kept for _, kept in part])
             responses.update(part)
             left = left[left.index(part[-1][0]) + 1 :] if part else []
-        ids: dict[str, set[object]] = {}
-        found: dict[str, KeptResponse] = {}
-        for each, response_id in own.items():
-            name = names.get(places[each], "")
-            if name not in responses:  # or removed since
-                continue
-            kept = responses[name]
-            # The items of a request have no ids in it, if they were given by their place.
-            if response_id and not is_of_input(each):  # the id says where the item would be, not that it is there
-                if name not in ids:
-                    ids[name] = _ids_of(kept)
-                if each not in ids[name]:
-                    continue
-            found[each] = kept
-        return found
+        found = {each: names.get(place, "") for each, place in places.items()}
+        return {each: responses[name] for each, name in found.items() if name in responses}  # or removed since
 
     async def delete(self, caller: str, identifier: str) -> bool:
         """Removes a kept response, also a damaged one; returns whether there was one.
@@ -336,8 +316,8 @@ class _ChainSize:
         self._items = 0
         self._unmeasured: list[KeptResponse] = []
 
-    def add(self, read: Sequence[KeptResponse]) -> None:
-        """Adds responses.
+    async def add(self, read: Sequence[KeptResponse]) -> None:
+        """Adds responses. The loop may go on after each that is measured.
 
         Raises:
             Error: There are too many bytes.
@@ -345,7 +325,9 @@ class _ChainSize:
         self._whole += sum([len(kept.input) + len(kept.response) for kept in read])
         self._unmeasured += read
         if self._whole > LIMITS.chain_items:
-            self._items += sum(map(_size_of_items, self._unmeasured))
+            for kept in self._unmeasured:
+                self._items += _size_of_items(kept)
+                await asyncio.sleep(0)
             self._unmeasured.clear()
         if self._items > LIMITS.chain_items or self._whole > LIMITS.chain_read:
             raise _too_long(f"its items have more than {LIMITS.chain_items // MIB} MiB")
@@ -366,16 +348,6 @@ def _size_of_items(kept: KeptResponse) -> int:
     except msgspec.MsgspecError:
         output = msgspec.Raw(kept.response)
     return len(kept.input) + len(output)
-
-
-def _ids_of(kept: KeptResponse) -> set[object]:
-    """Returns the ids of the items of a response, and of its input."""
-    try:
-        items = msgspec.json.decode(kept.response, type=_Items).output
-        items += msgspec.json.decode(kept.input, type=list[_Item])
-    except msgspec.MsgspecError:
-        return set()
-    return {each.id for each in items if isinstance(each.id, str)}
 
 
 def _text_of(kept: KeptResponse) -> bytes:

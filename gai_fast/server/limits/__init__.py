@@ -116,6 +116,9 @@ class Limits:
     """Objects and arrays of a request that is read, and then written for its upstream, in one turn of the loop each:
     10 to 20 ms. One with more is read and written beside the loop."""
 
+    turn_items: int = 1000
+    """Items of a conversation that are walked in one turn of the loop, in 1 ms: more are walked beside it."""
+
     item_containers: int = 8
     """Brackets for each item of a conversation that are taken for objects and arrays, though some may stand in texts:
     an item of text has 1 to 5. An exact count walks each value, a tenth of what a turn of a long chain costs."""
@@ -377,6 +380,10 @@ class Limits:
     socket_conversation: int = 8 * MIB
     """Bytes of the items of the conversation that a WebSocket of responses remembers: a long one has a tenth. What is
     kept in the store may be continued beyond it."""
+
+    socket_read: int = 256 * KIB
+    """Bytes of responses whose items are read in one turn of the loop, for what a WebSocket remembers, in 5 ms: of more
+    they are read beside it."""
 
     socket_unsent: int = 256 * KIB
     """Bytes of responses to pings and to refused requests that a WebSocket client may cause while `client_buffer` is

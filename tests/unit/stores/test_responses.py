@@ -377,6 +377,7 @@ async def test_items_are_found_by_the_ids_in_them_or_by_the_index() -> None:
         assert {item: kept.identifier for item, kept in found.items()} == {
             f"msg_{OWN}_0": "resp_up",
             f"rs_{OWN}_1": f"resp_{OWN}",
+            f"msg_{OWN}_7": f"resp_{OWN}",  # its id tells where it would be
             "msg_up": "resp_up",
             "msg_of_the_client": f"resp_{OWN}",
         }
@@ -385,6 +386,7 @@ async def test_items_are_found_by_the_ids_in_them_or_by_the_index() -> None:
         assert {item: kept.identifier for item, kept in found.items()} == {
             f"msg_{OWN}_0": f"resp_{OWN}",
             f"rs_{OWN}_1": f"resp_{OWN}",
+            f"msg_{OWN}_7": f"resp_{OWN}",
             "msg_of_the_client": f"resp_{OWN}",
         }
 

@@ -49,7 +49,7 @@ def test_a_request_without_input_is_kept_with_no_items() -> None:
     for body in ({"model": "m", "prompt": {"id": "pmpt_1"}}, {"model": "m", "input": None}):
         keeping = of(body)
         assert keeping.answer.is_kept
-        assert keeping._input == b"[]"
+        assert keeping._own.text == b"[]"
 
 
 def test_what_is_not_kept_says_so_where_the_upstream_may_say_otherwise() -> None:
