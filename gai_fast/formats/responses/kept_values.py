@@ -22,6 +22,11 @@ from gai_fast.runtime.breathing import breathe
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 """What a strict parser raises."""
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
+_OBJECT: Final = ord("{")
+_ARRAY: Final = ord("[")
+_LEVELS: Final = 4
+"""Levels that are read in parts: an item, its content, a part, and what a provider puts there."""
 _VALUE: Final = msgspec.json.Decoder()
 _ESCAPES: Final = re.compile(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.S)
 _BOM: Final = b"\xef\xbb\xbf"
@@ -60,16 +65,26 @@ def _without_surrogate(escape: re.Match[bytes]) -> bytes:
     return _PLAIN if escape.end() - escape.start() == len(_PLAIN) else escape[0]
 
 
-def value_of(text: Raw | bytes) -> Any:
-    """Returns the value of a JSON text.
+def value_of(text: Raw | bytes, level: int = 0) -> Any:
+    """Returns the value of a JSON text. Of a long one each part is read for itself, so that the loop may go on.
 
     Args:
         text: JSON.
+        level: The number of lists and objects around it.
 
     Raises:
         Error: `internal`, reason `log_damaged`: it is none.
     """
+    breathe()
     try:
+        size = len(memoryview(text))
+        if size <= LIMITS.parsed_bytes or level >= _LEVELS:
+            return _VALUE.decode(text)
+        first = memoryview(text)[0]
+        if first == _OBJECT:
+            return {name: value_of(part, level + 1) for name, part in _MEMBERS.decode(text).items()}
+        if first == _ARRAY:
+            return [value_of(part, level + 1) for part in _ITEMS.decode(text)]
         return _VALUE.decode(text)
     except UNREADABLE:
         return exact(bytes(text))
@@ -93,7 +108,6 @@ def values(text: bytes, structure: Structure | None = None) -> list[Any]:
 
 def _each(items: Sequence[Raw | bytes], structure: Structure | None) -> Iterator[Any]:
     for item in items:
-        breathe()
         if structure is not None:
             read_text(structure, bytes(item))
         yield value_of(item)
