@@ -98,7 +98,7 @@ class Reference:
         self._of_caller = of_caller
         self._of_all = of_all
 
-    def keep(self, caller: str, kept: KeptResponse) -> bool:
+    def keep(self, caller: str, kept: KeptResponse, *, is_accepted: bool = True) -> bool:
         if size_of(kept) > self._of_caller:
             self.too_large += 1
             return False

@@ -9,6 +9,8 @@ The backends own which are dropped (`memory.py` in memory).
    `limits.chain_turns` in one exchange. A chain is whole, or it is none.
 3. A response that could not be written in time may still be written later. It is removed once the store answers.
 4. A damaged response, a store that is out of reach and a missing key are errors, never an unknown id.
+5. Without keys everybody is one caller, which may fill all of the room. Where some have a credential of their own, that
+   caller has one caller's part, and so have all credentials that no upstream has accepted: they are made up in no time.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import msgspec
 from gai_fast.core.requests.stored_ids import response_of_item
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import MIB, SHARED
-from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
+from gai_fast.model.settings import ANONYMOUS, CREDENTIAL_NAME, ResponsesSettings, figure_label
 from gai_fast.stores.backend import Backend, ResponseBudget, ResponseRecord, StoreError
 from gai_fast.stores.health import Health, logger
 from gai_fast.stores.limits import LIMITS
@@ -99,11 +101,12 @@ class KeptResponses:
         self._late: OrderedDict[str, None] = OrderedDict()  # names: rule 3
         self.use(ResponsesSettings())
 
-    def use(self, settings: ResponsesSettings) -> None:
+    def use(self, settings: ResponsesSettings, *, has_credentials: bool = False) -> None:
         """Uses other settings for responses that are kept from now on.
 
         Args:
             settings: `[responses]`.
+            has_credentials: Callers without a key may have a credential of their own: rule 5.
         """
         in_memory = self._backend is None or not self._backend.is_copy
         of_all = settings.max_bytes or (LIMITS.responses_memory if in_memory else LIMITS.responses_kept)
@@ -112,29 +115,34 @@ class KeptResponses:
         self.is_on = settings.store
         self._ttl = settings.ttl
         self._budget = ResponseBudget(min(of_caller or share, of_all), of_all)
-        self._budget_of_anonymous = ResponseBudget(min(of_caller or of_all, of_all), of_all)
+        of_anonymous = share if has_credentials else of_all
+        self._budget_of_anonymous = ResponseBudget(min(of_caller or of_anonymous, of_all), of_all)
 
-    def keep(self, caller: str, kept: KeptResponse) -> bool | asyncio.Future[bool]:
+    def keep(self, caller: str, kept: KeptResponse, *, is_accepted: bool = True) -> bool | asyncio.Future[bool]:
         """Keeps a response, and replaces one with its id. Never raises.
 
         Args:
             caller: The caller's name.
             kept: The response.
+            is_accepted: An upstream has accepted the caller's credential, if it has one: rule 5.
 
         Returns:
             Whether every process of the store can read it from now on; a future if the store must be asked. If not,
             `not_kept` counts the reason.
         """
-        budget = self._budget_of_anonymous if caller == ANONYMOUS else self._budget
+        payer = caller if is_accepted or figure_label(caller) != CREDENTIAL_NAME else ANONYMOUS
+        budget = self._budget_of_anonymous if payer == ANONYMOUS else self._budget
         backend = self._backend
         record = record_of(caller, kept, budget.of_caller, is_here=backend is None)
         if record is None:
             return self._unkept("size")
         ttl = self._ttl
+        if payer != caller:
+            record = record._replace(caller=payer)
         if backend is None:
             self.dropped += self._table.keep(record, ttl, budget)
             return True
-        copy = ResponseRecord(record.name, digest(caller), record.parent, _text_of(kept), record.size, record.items)
+        copy = ResponseRecord(record.name, digest(payer), record.parent, _text_of(kept), record.size, record.items)
         task = asyncio.get_running_loop().create_task(self._keep(backend, copy, ttl, budget))
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)

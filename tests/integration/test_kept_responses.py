@@ -55,7 +55,7 @@ class Late(KeptResponses):
         self.asked: list[tuple[str, KeptResponse]] = []
         self.answers: list[asyncio.Future[bool]] = []
 
-    def keep(self, caller: str, kept: KeptResponse) -> asyncio.Future[bool]:
+    def keep(self, caller: str, kept: KeptResponse, *, is_accepted: bool = True) -> asyncio.Future[bool]:
         self.asked.append((caller, kept))
         self.answers.append(asyncio.get_running_loop().create_future())
         return self.answers[-1]

@@ -51,12 +51,13 @@ class AnswerKeeping(Keeping):
         own: The request's own items, which are written now: the request is not held while its answer is made.
         newest: Remembers the answer for its connection, kept or not. None if it has come over HTTP.
         before: The turns before, for `newest`.
+        generates: An upstream is asked.
 
     Attributes:
         answer: As above.
     """
 
-    __slots__ = ("_before", "_caller", "_is_lost", "_newest", "_own", "_responses", "answer")
+    __slots__ = ("_before", "_caller", "_generates", "_is_lost", "_newest", "_own", "_responses", "answer")
 
     def __init__(
         self,
@@ -66,6 +67,8 @@ class AnswerKeeping(Keeping):
         own: Written,
         newest: Newest | None = None,
         before: Sequence[KeptResponse] = (),
+        *,
+        generates: bool = True,
     ) -> None:
         self.answer = answer
         self._responses = responses
@@ -73,6 +76,7 @@ class AnswerKeeping(Keeping):
         self._own = own
         self._newest = newest
         self._before = before
+        self._generates = generates
         self._is_lost = False
 
     @property
@@ -90,9 +94,12 @@ class AnswerKeeping(Keeping):
         is_ours = is_response(answer.identifier)
         record = self._record(spec, is_ours=is_ours)
         noted = None if self._newest is None else self._newest.note(record, self._before)
-        return when_both_done(noted, self._keep(record, is_ours=is_ours))
+        # A made-up credential reaches any other upstream, and its response may begin before its upstream refuses it.
+        is_whole = self._generates and answer.status in _WHOLE
+        is_accepted = is_whole and spec.model.upstream.takes_credentials
+        return when_both_done(noted, self._keep(record, is_ours=is_ours, is_accepted=is_accepted))
 
-    def _keep(self, record: KeptResponse, *, is_ours: bool) -> asyncio.Future[None] | None:
+    def _keep(self, record: KeptResponse, *, is_ours: bool, is_accepted: bool) -> asyncio.Future[None] | None:
         """Keeps what is kept, if it is; as `Keeping.ended`."""
         answer = self.answer
         if not answer.is_kept:
@@ -100,7 +107,7 @@ class AnswerKeeping(Keeping):
         if not is_ours and not KEPT_ID.fullmatch(answer.identifier):  # an upstream's, which nothing could name
             self._is_lost = True
             return None
-        kept = self._responses.keep(self._caller, record)
+        kept = self._responses.keep(self._caller, record, is_accepted=is_accepted)
         if isinstance(kept, bool):
             self._is_lost = not kept
             return None
@@ -196,6 +203,8 @@ class LoggedKeeping(Keeping):
         return [_END.sub(rb'\1"store":false,', b"".join(pieces))]
 
 
+_WHOLE: Final = ("completed", "incomplete")
+"""The states of answers that their upstream has ended."""
 _END: Final = re.compile(rb'(?<=^data: )(\{(?:"schema":"[^"]*",)?"type":"(?:finish|error)",)', re.M)
 """The beginning of the last event of a stream."""
 
@@ -219,6 +228,8 @@ def keeping_of(
     turn: Turn | None = None,
     newest: Newest | None = None,
     own: Written | None = None,
+    *,
+    generates: bool = True,
 ) -> AnswerKeeping | None:
     """Returns how the answer to a request is kept: rule 1. None if its objects repeat what the upstream says.
 
@@ -229,6 +240,7 @@ def keeping_of(
         turn: What it goes on from. None if it names nothing of what is kept.
         newest: As for `AnswerKeeping`.
         own: Its own items, if they are written already.
+        generates: As for `AnswerKeeping`.
     """
     body = asked.body
     given = body.get("input")  # None beside a stored `prompt`
@@ -244,4 +256,4 @@ def keeping_of(
         own = written(own_items(body) if turn is None else turn.own)
     answer = KeptAnswer(is_kept=is_kept, parent=parent)
     before = turn.before if turn is not None and newest is not None else ()  # else it would be held for nothing
-    return AnswerKeeping(responses, caller, answer, own, newest, before)
+    return AnswerKeeping(responses, caller, answer, own, newest, before, generates=generates)

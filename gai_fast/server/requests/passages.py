@@ -789,7 +789,8 @@ class ResponsesPassage(DialectPassage):
         responses = self._home.engine.store.responses
         own, self._written = self._written, None
         asked = self._own or self._asked
-        return keeping_of(responses, incoming.http.caller, asked, self.turn, incoming.newest, own)
+        caller, generates = incoming.http.caller, self._generates
+        return keeping_of(responses, caller, asked, self.turn, incoming.newest, own, generates=generates)
 
 
 class CountPassage(StreamPassage):

@@ -142,7 +142,7 @@ class Asked(KeptResponses):
         super().__init__(None, Health(time.monotonic), time.monotonic)
         self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    def keep(self, caller: str, kept: KeptResponse) -> asyncio.Future[bool]:
+    def keep(self, caller: str, kept: KeptResponse, *, is_accepted: bool = True) -> asyncio.Future[bool]:
         return self.answer
 
 
