@@ -387,6 +387,10 @@ class Limits:
     """Bytes of the items of the conversation that a WebSocket of responses remembers: a long one has a tenth. What is
     kept in the store may be continued beyond it."""
 
+    socket_conversations: int = 64 * MIB
+    """Bytes of the items of the conversations that all WebSockets of a worker remember: as many as the responses that
+    are kept in memory. A client whose conversation is forgotten sends it whole, as after a new connection."""
+
     socket_read: int = 256 * KIB
     """Bytes of responses whose items are read in one turn of the loop, for what a WebSocket remembers, in 5 ms: of more
     they are read beside it."""
