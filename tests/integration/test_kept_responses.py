@@ -469,7 +469,8 @@ async def test_a_caller_has_its_own_responses(net: Net) -> None:
     assert (await gateway.ask("GET", f"{PATH}/resp_theirs", headers=bob)).status == 200
 
 
-def test_reads_of_a_key_have_a_limit_of_their_own_and_following_a_stream_is_none() -> None:
+@on_uvloop
+async def test_reads_of_a_key_have_a_limit_of_their_own_and_following_a_stream_is_none(net: Net) -> None:
     secrets = {name: f"sk-canary-{name}-0123456789" for name in ("alice", "bob", "root")}
     keys = tuple(
         KeySettings(
@@ -481,34 +482,32 @@ def test_reads_of_a_key_have_a_limit_of_their_own_and_following_a_stream_is_none
         for name, secret in secrets.items()
     )
 
-    async def scenario(net: Net) -> None:
-        async def answers(peer: Peer) -> None:
-            await peer.request()
-            await peer.send(SSE_HEAD, chunk(b"".join(upstream(text="Hi"))), LAST_CHUNK)
+    async def answers(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(b"".join(upstream(text="Hi"))), LAST_CHUNK)
 
-        url = (await net.upstream(answers)).url
-        running = await start(dataclasses.replace(settings_for(url), keys=keys))
-        net.stack.push_async_callback(running.close)
-        gateway = Gateway(net, running)
+    url = (await net.upstream(answers)).url
+    running = await start(dataclasses.replace(settings_for(url), keys=keys))
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
 
-        async def get(name: str, path: str) -> Any:
-            return await gateway.ask("GET", path, headers={"authorization": f"Bearer {secrets[name]}"})
+    async def get(name: str, path: str) -> Any:
+        return await gateway.ask("GET", path, headers={"authorization": f"Bearer {secrets[name]}"})
 
-        responses = running.engine.store.responses
-        for name in ("alice", "bob"):
-            one = KeptResponse("resp_1", "", "completed", b'[{"role":"user","content":"Hi"}]', b'{"id":"resp_1"}')
-            assert responses.keep(name, one)
-        paths = [f"{PATH}/resp_1", f"{PATH}/resp_1/input_items"]
-        found = [await get("alice", paths[number % 2]) for number in range(21)]
-        assert [each.status for each in found] == [200] * 20 + [429]
-        assert found[-1].json["error"]["code"] == "rate_limited"
-        assert b'"reads"' in found[-1].body
-        assert 0 < float(found[-1].headers["retry-after"]) <= 3
-        assert (await get("alice", f"{PATH}/resp_1?stream=true")).status == 400, "its events are not kept: no refusal"
-        assert (await get("bob", paths[0])).status == 200
-        assert {(await get("root", "/admin/v1/requests")).status for _ in range(600)} == {200}
-        assert (await get("root", "/admin/v1/keys")).status == 429
-        body = (await get("root", "/metrics")).body
-        assert b'gai_fast_limited_total{limit="reads"} 2' in body
-
-    on_uvloop(scenario)
+    responses = running.engine.store.responses
+    for name in ("alice", "bob"):
+        one = KeptResponse("resp_1", "", "completed", b'[{"role":"user","content":"Hi"}]', b'{"id":"resp_1"}')
+        assert responses.keep(name, one)
+    paths = [f"{PATH}/resp_1", f"{PATH}/resp_1/input_items"]
+    found = [await get("alice", paths[number % 2]) for number in range(21)]
+    assert [each.status for each in found] == [200] * 20 + [429]
+    assert found[-1].json["error"]["code"] == "rate_limited"
+    assert "as often as it may" in found[-1].json["error"]["message"]
+    assert 0 < float(found[-1].headers["retry-after"]) <= 3
+    assert (await get("alice", f"{PATH}/resp_1?stream=true")).status == 400, "its events are not kept: no refusal"
+    assert (await get("bob", paths[0])).status == 200
+    assert {(await get("root", "/admin/v1/requests")).status for _ in range(600)} == {200}
+    refused = await get("root", "/admin/v1/keys")
+    assert (refused.status, refused.json["reason"]) == (429, "reads")
+    body = (await get("root", "/metrics")).body
+    assert b'gai_fast_limited_total{limit="reads"} 2' in body

@@ -937,35 +937,35 @@ def held(size: int) -> int:
 
 
 @pytest.mark.parametrize("is_turn", [True, False], ids=["responses", "streams"])
-def test_a_socket_that_waits_holds_nothing_of_its_last_message(is_turn: bool, change_limits: ChangeLimits) -> None:
+@on_uvloop
+async def test_a_socket_that_waits_holds_nothing_of_its_last_message(
+    net: Net, is_turn: bool, change_limits: ChangeLimits
+) -> None:
     change_limits(socket_conversation=100_000)  # what it remembers for its next turn is less
 
-    async def scenario(net: Net) -> None:
-        async def answers(peer: Peer) -> None:
-            while True:
-                await peer.request()
-                await peer.send(SSE_HEAD, chunk(delta("Hi")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+    async def answers(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(SSE_HEAD, chunk(delta("Hi")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
 
-        gateway = await net.gateway((await net.upstream(answers)).url)
-        sockets = []
-        gc.collect()
-        before = held(500_000)
-        gc.disable()
-        try:
-            for _ in range(5):
-                socket = await connect(gateway, path=PATH if is_turn else "/ws/stream", protocols=None)
-                sockets.append(socket)
-                text = "x" * 1_000_000
-                if is_turn:
-                    await turn(socket, input=text, store=False)
-                else:
-                    socket.send(query=text, model="m")
-                    await socket.until(type="done")
-                socket.messages.clear()
-                del text
-            await until(lambda: not gateway.streams)
-            assert held(500_000) == before
-        finally:
-            gc.enable()
-
-    on_uvloop(scenario)
+    gateway = await net.gateway((await net.upstream(answers)).url)
+    sockets = []
+    gc.collect()
+    before = held(500_000)
+    gc.disable()
+    try:
+        for _ in range(5):
+            socket = await connect(gateway, path=PATH if is_turn else "/ws/stream", protocols=None)
+            sockets.append(socket)
+            text = "x" * 1_000_000
+            if is_turn:
+                await turn(socket, input=text, store=False)
+            else:
+                socket.send(query=text, model="m")
+                await socket.until(type="done")
+            socket.messages.clear()
+            del text
+        await until(lambda: not gateway.streams)
+        assert held(500_000) == before
+    finally:
+        gc.enable()
