@@ -477,7 +477,7 @@ async def test_reads_of_a_key_have_a_limit_of_their_own_and_following_a_stream_i
             name,
             (key_digest(secret),),
             role="admin" if name == "root" else "user",
-            limits=KeyLimits(requests_per_minute=2 if name == "alice" else None),
+            limits=KeyLimits(requests_per_minute=None if name == "bob" else 2),
         )
         for name, secret in secrets.items()
     )
@@ -506,8 +506,8 @@ async def test_reads_of_a_key_have_a_limit_of_their_own_and_following_a_stream_i
     assert 0 < float(found[-1].headers["retry-after"]) <= 3
     assert (await get("alice", f"{PATH}/resp_1?stream=true")).status == 400, "its events are not kept: no refusal"
     assert (await get("bob", paths[0])).status == 200
-    assert {(await get("root", "/admin/v1/requests")).status for _ in range(600)} == {200}
+    assert {(await get("root", "/admin/v1/requests")).status for _ in range(20)} == {200}
     refused = await get("root", "/admin/v1/keys")
-    assert (refused.status, refused.json["reason"]) == (429, "reads")
+    assert (refused.status, b'"reads"' in refused.body) == (429, True), refused.body
     body = (await get("root", "/metrics")).body
     assert b'gai_fast_limited_total{limit="reads"} 2' in body

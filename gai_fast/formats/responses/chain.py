@@ -30,7 +30,7 @@ from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, re
 from gai_fast.formats._base import ItemMark
 from gai_fast.formats._members import member
 from gai_fast.formats.responses.declared import custom_names
-from gai_fast.formats.responses.kept_values import UNREADABLE, exact, values
+from gai_fast.formats.responses.kept_values import UNREADABLE, Named, exact, id_of, values
 from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
@@ -155,7 +155,7 @@ def written_before(text: bytes) -> Written:
         text: The items, a JSON array.
     """
     try:
-        return Written(text, [each.id for each in _NAMED.decode(text) if isinstance(each.id, str) and each.id])
+        return Written(text, [identifier for each in _NAMED.decode(text) if (identifier := id_of(each))])
     except UNREADABLE:
         return Written(text, _given_ids(values(text)))
 
@@ -533,15 +533,8 @@ class _Answer(msgspec.Struct):
     tools: Raw = _NOTHING
 
 
-@mypyc_attr(native_class=False)
-class _Named(msgspec.Struct):
-    """The id of an item."""
-
-    id: Any = None
-
-
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
-_NAMED: Final = msgspec.json.Decoder(list[_Named])
+_NAMED: Final = msgspec.json.Decoder(list[Named])
 
 
 def output_text(kept: Kept) -> Raw | None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
+from mypy_extensions import mypyc_attr
 
 from gai_fast.core.json.structure import Structure
 from gai_fast.formats._members import read_text
@@ -19,10 +20,21 @@ from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.runtime.breathing import breathe
 
+_NOTHING: Final = Raw(b"")
+
+
+@mypyc_attr(native_class=False)
+class Named(Struct):
+    """The id of an item, as a JSON text; its other members are skipped."""
+
+    id: Raw = _NOTHING
+
+
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 """What a strict parser raises."""
 _ITEMS: Final = msgspec.json.Decoder(list[Raw])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
+_TEXT: Final = msgspec.json.Decoder(str)
 _OBJECT: Final = ord("{")
 _ARRAY: Final = ord("[")
 _LEVELS: Final = 4
@@ -32,6 +44,19 @@ _ESCAPES: Final = re.compile(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.S)
 _BOM: Final = b"\xef\xbb\xbf"
 _PLAIN: Final = b"\\u0000"
 _BETWEEN: Final = re.compile(rb"[\s,]*")
+
+
+def id_of(named: Named) -> str:
+    """Returns the id of an item. Empty if it has none, or one that is no text.
+
+    Args:
+        named: The item.
+
+    Raises:
+        MsgspecError: A strict parser refuses it.
+    """
+    text = bytes(named.id)
+    return _TEXT.decode(text) if text.startswith(b'"') else ""
 
 
 def item_texts(text: bytes) -> Sequence[Raw | bytes]:

@@ -10,23 +10,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
-from mypy_extensions import mypyc_attr
+from msgspec import Raw
 
 from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.formats.responses.chain import PREFIXES, REASONING, Kept, input_id, kind_of
-from gai_fast.formats.responses.kept_values import UNREADABLE, item_texts, value_of
+from gai_fast.formats.responses.kept_values import UNREADABLE, Named, id_of, item_texts, value_of
 from gai_fast.runtime.breathing import breathe
 
-
-@mypyc_attr(native_class=False)
-class _Named(Struct):
-    """The id of an item."""
-
-    id: Any = None
-
-
-_NAMED: Final = msgspec.json.Decoder(_Named)
+_NAMED: Final = msgspec.json.Decoder(Named)
 _NUMBER: Final = "0123456789"
 _DIGITS: Final = len(str(IDS.input_item))
 
@@ -79,7 +70,7 @@ def _place_of(kept: Kept, texts: Sequence[Raw | bytes], identifier: str, places:
     for at in places:
         breathe()
         try:
-            if _NAMED.decode(texts[at]).id == identifier:
+            if id_of(_NAMED.decode(texts[at])) == identifier:
                 return at
         except UNREADABLE:  # no object, or one that a strict parser refuses
             item = value_of(texts[at])

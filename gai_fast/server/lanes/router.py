@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gai_fast.config.problems import meant
@@ -450,21 +451,17 @@ def _resource(routes: Sequence[Route], handlers: Handlers, reads: Reads | None) 
         gates = handlers.streams.gates.of(route.gates) if route.gates else ()
         handler = route.handler(handlers)
         if route.reads and reads is not None:
-            handler = _counted(handler, reads, route.reads)
+            handler = partial(_counted, handler, reads, route.reads)
         methods.update(dict.fromkeys(route.methods, Endpoint(handler, gates)))
     actions = {route.method: route.action for route in routes if route.action}
     return _Resource(get_format(routes[0].format), methods, actions)
 
 
-def _counted(handler: Handler, reads: Reads, kind: Read) -> Handler:
-    """Returns a handler whose requests are counted as reads."""
-
-    def counted(incoming: Incoming) -> Reply | Passage | None:
-        if kind == "always" or incoming.query.get("stream") != "true":
-            reads.take(incoming.http.key)
-        return handler(incoming)
-
-    return counted
+def _counted(handler: Handler, reads: Reads, kind: Read, incoming: Incoming) -> Reply | Passage | None:
+    """Answers a request that is counted as a read."""
+    if kind == "always" or incoming.query.get("stream") != "true":
+        reads.take(incoming.http.key)
+    return handler(incoming)
 
 
 def _nearest(path: str, routes: Sequence[str]) -> str:
