@@ -227,7 +227,7 @@ class Engine(EngineCallbacks):
         self.store.hear = self.hear
         self.store.stop_generation = self.leave_to_other
         self.store.closing_of = closing_of
-        self.store.responses.use(settings.responses)
+        self.store.responses.use(settings.responses, has_credentials=settings.takes_credentials)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
         self.ledger.name(self.store.worker)
@@ -461,7 +461,7 @@ class Engine(EngineCallbacks):
         old = self.settings
         self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
-        self.store.responses.use(settings.responses)
+        self.store.responses.use(settings.responses, has_credentials=settings.takes_credentials)
         self.durable.use(settings.limits.drains)
         if self.answers is not None:
             self.answers.use(settings.cache, _longest_call(settings))
