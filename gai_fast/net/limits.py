@@ -108,6 +108,13 @@ class Limits:
     cooling: float = 5.0
     """Seconds for which a target or key is not used after a 429 without a time: LiteLLM's default."""
 
+    limited_alone: float = 60.0
+    """Seconds after which limits without a time that one caller meets concern all callers: the minute over which
+    providers count tokens."""
+
+    limited_callers: int = 512
+    """Callers that one target or key passes over at a time; the oldest goes. A forgotten one costs one refusal more."""
+
     refused_key: float = 60.0
     """Seconds for which a key that the upstream refuses (401) is not used, and a target that has no other key:
     operators replace the key, and a mistaken refusal passes."""
