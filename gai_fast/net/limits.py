@@ -126,6 +126,10 @@ class Limits:
     limited_places: int = 512
     """Models and paths for which one key is set aside at a time. If there are more, the one that ends first goes."""
 
+    refused_tools: int = 4
+    """Times that a request is sent once more without tools of the gateway that its target refuses: an error names one,
+    and a server with more of them than that has a fault of its own."""
+
     breaker_check: float = 0.5
     """Seconds between two attempts to connect to an upstream whose breaker opened because connecting failed."""
 

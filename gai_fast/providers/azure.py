@@ -9,6 +9,7 @@ Source: Azure's API reference and SDK. Besides the dialect:
   `{endpoint}/openai/deployments/{deployment}/chat/completions?api-version=…`.
 * The Responses API (`azure:responses`) is at `{endpoint}/openai/v1/responses`; an `api-version` is sent only if
   `provider_options` has one. Filter results are in `content_filters`.
+* At most 128 tools, as OpenAI.
 * A blocked prompt is a 400 with `innererror.code` ResponsibleAIPolicyViolation.
 """
 
@@ -55,6 +56,7 @@ class Azure(ChatAPI):
     key_host = ".azure.com"
     base_url_form = "https://NAME.openai.azure.com"
     models_path = f"{_V1}/models"
+    most_tools = 128
     options: ClassVar = _OPTIONS
     rules: ClassVar = ChatRules(
         "azure",
@@ -127,6 +129,7 @@ class AzureResponses(ResponsesAPI):
     routes = AZURE_ROUTES
     rules: ClassVar = responses_rules("azure", looks_up=True)
     telemetry_name = "azure.ai.openai"
+    most_tools = Azure.most_tools
     key_variable = Azure.key_variable
     key_host = Azure.key_host
     base_url_form = Azure.base_url_form

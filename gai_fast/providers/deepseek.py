@@ -3,6 +3,7 @@
 Source: DeepSeek's API reference. Besides the dialect:
 
 * `delta.reasoning_content` comes first, then `delta.content`; the other member is `null`.
+* "A max of 128 functions are supported."
 * Keep-alives are comments in a stream and empty lines before a whole response.
 * The finish reason `insufficient_system_resource` means that the response failed for lack of capacity.
 * System messages and tool results must be a single text.
@@ -63,6 +64,7 @@ class DeepSeek(ChatAPI):
     provider = "deepseek"
     routes = DEEPSEEK_ROUTES
     unions = "typed"
+    most_tools = 128
     base_url = "https://api.deepseek.com"
     key_variable = "DEEPSEEK_API_KEY"
     lacks = frozenset({"metadata"})

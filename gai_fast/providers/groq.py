@@ -6,7 +6,7 @@ Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
   of a failure within a stream.
 * `delta.executed_tools[]` of compound systems has the tools that Groq ran: first the call, later the call with its
   output.
-* Status 498 means exceeded capacity.
+* Status 498 means exceeded capacity. "A max of 128 functions are supported" (`completion_create_params.py`).
 * `metadata` is declared but not supported. Efforts differ by model: `requests/facts.py`.
 * Reasoning returns as `reasoning`, which models that do not think refuse in a conversation.
 """
@@ -104,6 +104,7 @@ class Groq(ChatAPI):
     key_variable = "GROQ_API_KEY"
     path = "/openai/v1/chat/completions"
     models_path = "/openai/v1/models"
+    most_tools = 128
     stream_options: ClassVar = {}
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
@@ -194,6 +195,7 @@ class GroqResponses(ResponsesAPI):
     key_variable = Groq.key_variable
     path = "/openai/v1/responses"
     models_path = Groq.models_path
+    most_tools = Groq.most_tools
     stateless = False
     summary = ""
     efforts = Groq.efforts

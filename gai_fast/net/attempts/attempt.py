@@ -85,6 +85,19 @@ class AttemptRunner(TargetChoice):
         """
         return False
 
+    def leaves_out_tools(self, spec: StreamSpec, error: Error) -> bool:
+        """Returns whether a failed request may succeed without tools of the gateway that its error names.
+
+        Args:
+            spec: The attempt.
+            error: Its failure.
+        """
+        return False
+
+    def tools_left_out(self, spec: StreamSpec) -> None:
+        """Notes that a request has been answered without the tools that its target had refused."""
+        return
+
     def client_member(self, spec: StreamSpec, error: Error) -> str | None:
         """Returns the path of the client's member that an upstream refuses, or None if it is not known.
 
@@ -448,6 +461,8 @@ class Attempt(AttemptPlaces):
         self.served()
         if self.target_request is not None:
             self.target_request.answered(now)
+        if self.spec.without_tools is not None:
+            self._runner.tools_left_out(self.spec)
 
     def abandon(self, now: float) -> None:
         """Ends an attempt whose answer is not needed. Its prompt is charged if it was sent."""

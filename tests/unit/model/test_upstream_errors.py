@@ -235,7 +235,7 @@ def test_a_spent_quota_is_a_rate_limit_that_waiting_does_not_mend(word: str) -> 
         ),
         (
             429,
-            "litellm.RateLimitError: RateLimitError: OpenAIException - Request too large for gpt-5 in organization o on "
+            "litellm.RateLimitError: OpenAIException - Request too large for gpt-5 in organization o on "
             "tokens per min (TPM): Limit 30,000, Requested 36,055. The input or output tokens must be reduced.",
             ("rate_limit_exceeded",),
         ),
