@@ -30,6 +30,7 @@ from gai_fast.providers.chat.api import ChatAPI
 from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.parts import openai_cache, openai_cache_member
 from gai_fast.providers.requests.paths import in_path
 from gai_fast.providers.requests.routes import AZURE_ROUTES
@@ -67,7 +68,7 @@ class Azure(ChatAPI):
             **dict.fromkeys(OF_OPEN_MODELS, LACKS),
         },
         call_ids=CallIds(".{1,64}"),
-        mends=[ChatChoiceNeedsTools("azure"), ChatPairs("azure")],
+        mends=[ChatChoiceNeedsTools("azure"), ChatPairs("azure"), NoEmptyMessages()],
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
     caches_by_key = True

@@ -22,9 +22,10 @@ from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, NoEmptyMessages, Prefix
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, Prefix
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.routes import DEEPSEEK_ROUTES
 from gai_fast.providers.requests.rules import LACKS, MemberRule, Mend
 from gai_fast.providers.requests.target import Target, UpstreamRequest

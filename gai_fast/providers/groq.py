@@ -29,6 +29,7 @@ from gai_fast.providers.chat.calls import CallFragment
 from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, Tools
 from gai_fast.providers.chat.rules import ChatRules, Role, as_known
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.routes import GROQ_ROUTES
 from gai_fast.providers.requests.rules import LACKS, MemberRule, RequestRules
@@ -78,7 +79,7 @@ def _rules(keeps: frozenset[str]) -> ChatRules:
             "service_tier": MemberRule(words={"default": "on_demand", "priority": "performance"}),
             "tools": MemberRule(write=Tools("groq")),
         },
-        mends=[ChatChoiceNeedsTools("groq"), ChatPairs("groq")],
+        mends=[ChatChoiceNeedsTools("groq"), ChatPairs("groq"), NoEmptyMessages()],
         roles={
             "system": Role("system", _NAMED),
             "developer": Role("developer", _NAMED),

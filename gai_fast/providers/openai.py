@@ -23,6 +23,7 @@ from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.clouds import OPENAI_IN_CLOUDS
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.parts import openai_cache, openai_cache_member
 from gai_fast.providers.requests.routes import OPENAI_ROUTES
@@ -56,7 +57,7 @@ class OpenAI(ChatAPI):
             **dict.fromkeys(OF_OPEN_MODELS, LACKS),
         },
         call_ids=CallIds(".{1,64}"),
-        mends=[ChatChoiceNeedsTools("openai"), ChatPairs("openai")],
+        mends=[ChatChoiceNeedsTools("openai"), ChatPairs("openai"), NoEmptyMessages()],
     )
     clouds = OPENAI_IN_CLOUDS
     has_custom_tools = True
