@@ -23,6 +23,7 @@ from gai_fast.net.attempts.caller_keys import is_callers
 from gai_fast.net.attempts.candidates import TargetChoice
 from gai_fast.net.attempts.key_ring import Keys
 from gai_fast.net.attempts.limited import is_untimed
+from gai_fast.net.attempts.refused_tools import RefusedTools
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream, is_local_failure
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.attempts.standing import Refusal, Standing, is_refusal
@@ -39,6 +40,7 @@ class AttemptRunner(TargetChoice):
 
     settings: Settings
     tallies: Tallies
+    refused_tools: RefusedTools
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         """Begins a request at a target of a model; arguments and result as for `Balancer.begin`."""
@@ -84,19 +86,6 @@ class AttemptRunner(TargetChoice):
             error: Its failure.
         """
         return False
-
-    def leaves_out_tools(self, spec: StreamSpec, error: Error) -> bool:
-        """Returns whether a failed request may succeed without tools of the gateway that its error names.
-
-        Args:
-            spec: The attempt.
-            error: Its failure.
-        """
-        return False
-
-    def tools_left_out(self, spec: StreamSpec) -> None:
-        """Notes that a request has been answered without the tools that its target had refused."""
-        return
 
     def client_member(self, spec: StreamSpec, error: Error) -> str | None:
         """Returns the path of the client's member that an upstream refuses, or None if it is not known.
@@ -462,7 +451,7 @@ class Attempt(AttemptPlaces):
         if self.target_request is not None:
             self.target_request.answered(now)
         if self.spec.without_tools is not None:
-            self._runner.tools_left_out(self.spec)
+            self._runner.refused_tools.answered(self.spec)
 
     def abandon(self, now: float) -> None:
         """Ends an attempt whose answer is not needed. Its prompt is charged if it was sent."""

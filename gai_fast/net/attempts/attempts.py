@@ -548,7 +548,7 @@ class Attempts:
         """Returns the request after a failed one, and the seconds until it: rule 1. None if there is none."""
         spec, candidates = self.spec, self._candidates
         has_begun, has_content = relay.state is not _IDLE, relay.has_content
-        has_less = not has_content and bool(spec.offered) and self._runner.leaves_out_tools(spec, error)
+        has_less = not has_content and bool(spec.offered) and self._runner.refused_tools.leaves_out(spec, error)
         if not has_less and not self._has_less and not has_content:
             self._has_less = has_less = self._runner.leaves_out(spec, error)
         if has_less:

@@ -1,7 +1,5 @@
 """Tools of the gateway that targets refuse, and the requests that go without them. The caller has sent none of them.
 
-Pure policy, as `refused_members.py`: the caller passes the time.
-
 1. A provider's bound of tools is kept: the gateway's last ones are left out (`API.most_tools`).
 2. After a 400 that names tools of the gateway the request is sent once more without them, `limits.refused_tools` times
    at most. An error names a tool by its name, or by its place in the list; or it names how many the provider takes.
@@ -11,9 +9,10 @@ Pure policy, as `refused_members.py`: the caller passes the time.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -21,8 +20,14 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
 from gai_fast.model.tool_rules import BETWEEN
-from gai_fast.net.attempts.balance import TargetKey
+from gai_fast.net.attempts.balance import TargetKey, target_key
 from gai_fast.net.attempts.refused_members import RefusedMembers
+from gai_fast.net.attempts.spec import StreamSpec
+from gai_fast.net.limits import LIMITS
+from gai_fast.providers import get_provider
+from gai_fast.providers.requests.refusals import may_name_a_member
+
+logger = logging.getLogger("gai_fast.engine")
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _QUOTED: Final = re.compile(r"""[`'"]([A-Za-z0-9_-]+)(?=[`'"])""")
@@ -34,12 +39,65 @@ _OF_TOOLS: Final = re.compile(r"tools|functions?[ _]declarations|functions", re.
 
 
 class RefusedTools:
-    """The tools that the targets of one process have refused."""
+    """The tools that the targets of one process have refused.
 
-    __slots__ = ("_known",)
+    Args:
+        clock: Returns monotonic seconds.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_clock", "_known", "_silent_until")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._known = RefusedMembers()
+        self._silent_until = 0.0  # the time of the next warning of a bound
+
+    def fitted(self, spec: StreamSpec) -> Request | dict[str, Any]:
+        """Returns the request of a run without the gateway's tools that its target does not take."""
+        request, place = spec.request, target_key(spec.model)
+        if not isinstance(request, Request):
+            return request
+        now, most = self._clock(), get_provider(spec.model.upstream.provider).most_tools
+        names = self.left_out(request, spec.offered, place, spec.caller, now, most)
+        if 0 < most < len(request.tools) and now >= self._silent_until:
+            self._silent_until = now + SHARED.warning_interval
+            text = "upstream %s takes %d tools of the %d in requests for %s: the gateway's last ones are left out"
+            logger.warning(text, place[0], most, len(request.tools), place[1])
+        if spec.without_tools is not None and spec.without_tools[0] == place:
+            names += spec.without_tools[1]
+        return without_tools(request, names) if names else request
+
+    def leaves_out(self, spec: StreamSpec, error: Error) -> bool:
+        """Leaves out the gateway's tools that an upstream's error names. Returns whether there are any: rule 2.
+
+        Args:
+            spec: The attempt.
+            error: Its failure.
+        """
+        if not may_name_a_member(error) or spec.tool_refusals >= LIMITS.refused_tools:
+            return False
+        place, asked = target_key(spec.model), self.fitted(spec)
+        if not isinstance(asked, Request):
+            return False
+        names = refused_tools(error, asked, [tool.name for tool in asked.tools if tool.name in spec.offered])
+        if not names:
+            return False
+        former = () if spec.without_tools is None or spec.without_tools[0] != place else spec.without_tools[1]
+        spec.tool_refusals += 1
+        spec.without_tools = place, (*former, *names)
+        text = "upstream %s refuses tools of the gateway for %s: sent once more without %s"
+        logger.warning(text, place[0], place[1], ", ".join(names))
+        return True
+
+    def answered(self, spec: StreamSpec) -> None:
+        """Remembers the tools without which a target has answered: rule 3."""
+        if spec.without_tools is None or spec.without_tools[0] != target_key(spec.model):
+            return
+        (place, names), spec.without_tools = spec.without_tools, None
+        is_for_all = self.note(place, names, spec.caller, self._clock())
+        whose = "" if is_for_all else f" of {spec.caller!r}"
+        text = "upstream %s refuses tools of the gateway in requests for %s: left out for an hour%s: %s"
+        logger.warning(text, place[0], place[1], whose, ", ".join(names))
 
     def note(self, place: TargetKey, names: Sequence[str], caller: str, now: float) -> bool:
         """Notes tools without which a target has answered.

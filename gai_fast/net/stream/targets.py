@@ -47,7 +47,7 @@ from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
 from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.attempts.refused_members import RefusedMembers
-from gai_fast.net.attempts.refused_tools import RefusedTools, refused_tools, without_tools
+from gai_fast.net.attempts.refused_tools import RefusedTools
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.identity.fetch import fetch as fetch_token
@@ -62,7 +62,6 @@ from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.otel.trace import TracedTarget as TracedTarget
 from gai_fast.providers import API, Adapter, Target, TokenCount, UpstreamRequest, get_provider, is_tuned
-from gai_fast.providers.requests.refusals import may_name_a_member
 from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.timers import Timer, Timers
 
@@ -113,10 +112,10 @@ class Targets(AttemptRunner):
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
         self._limited = LimitedCredentials(token_bytes(32))
         self._refused = RefusedMembers()
-        self._refused_tools = RefusedTools()
+        self.refused_tools = RefusedTools(loop.time)
         self.beside = Beside(loop)
         """Reads and writes large requests."""
-        self._silent_until: dict[str, float] = {}  # by upstream, or `tools` of a model: the time of the next warning
+        self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
         self.use(settings)
 
     def use(self, settings: Settings) -> None:
@@ -459,7 +458,7 @@ class Targets(AttemptRunner):
         redact = self.redaction(
             upstream, spec.caller, keep_details=api.dialect == spec.dialect, credential=spec.credential
         )
-        asked = self._with_fitting_tools(spec, api) if spec.offered else spec.request
+        asked = self.refused_tools.fitted(spec) if spec.offered else spec.request
         if spec.is_large:
             # The spec's request may be dropped before it is written.
             work = partial(_written, api, spec, asked, target)
@@ -512,48 +511,6 @@ class Targets(AttemptRunner):
         if spec.without is not None and spec.without[0] == target_key(model):
             target.refused = [*target.refused, spec.without[1]]
         return target
-
-    def _with_fitting_tools(self, spec: StreamSpec, api: API) -> Request | dict[str, Any]:
-        """Returns the request of a run without the gateway's tools that its target does not take."""
-        request, place = spec.request, target_key(spec.model)
-        if not isinstance(request, Request):
-            return request
-        now = self._loop.time()
-        names = self._refused_tools.left_out(request, spec.offered, place, spec.caller, now, api.most_tools)
-        if 0 < api.most_tools < len(request.tools):
-            text = "upstream %s takes %d tools of the %d in requests for %s: the gateway's last ones are left out"
-            self._warn(f"tools {spec.model.name}", now, text, place[0], api.most_tools, len(request.tools), place[1])
-        if spec.without_tools is not None and spec.without_tools[0] == place:
-            names += spec.without_tools[1]
-        return without_tools(request, names) if names else request
-
-    def leaves_out_tools(self, spec: StreamSpec, error: Error) -> bool:
-        """Leaves out the gateway's tools that an upstream's error names; as `AttemptRunner.leaves_out_tools`."""
-        if not may_name_a_member(error):
-            return False
-        place = target_key(spec.model)
-        asked = self._with_fitting_tools(spec, get_provider(spec.model.upstream.provider))
-        former = () if spec.without_tools is None or spec.without_tools[0] != place else spec.without_tools[1]
-        if not isinstance(asked, Request) or spec.tool_refusals >= LIMITS.refused_tools:
-            return False
-        names = refused_tools(error, asked, [tool.name for tool in asked.tools if tool.name in spec.offered])
-        if not names:
-            return False
-        spec.tool_refusals += 1
-        spec.without_tools = place, (*former, *names)
-        text = "upstream %s refuses tools of the gateway for %s: %s: sent once more without %s"
-        logger.warning(text, spec.model.upstream.name, spec.model.id, error.code, ", ".join(names))
-        return True
-
-    def tools_left_out(self, spec: StreamSpec) -> None:
-        """Remembers for an hour the tools without which a target has answered; as `AttemptRunner.tools_left_out`."""
-        if spec.without_tools is None or spec.without_tools[0] != target_key(spec.model):
-            return
-        (place, names), spec.without_tools = spec.without_tools, None
-        is_for_all = self._refused_tools.note(place, names, spec.caller, self._loop.time())
-        whose = "" if is_for_all else f" of {spec.caller!r}"
-        text = "upstream %s refuses tools of the gateway in requests for %s: left out for an hour%s: %s"
-        logger.warning(text, place[0], place[1], whose, ", ".join(names))
 
     def leaves_out(self, spec: StreamSpec, error: Error) -> bool:
         """Leaves out the member that an upstream's error names, if the request can do without it.
@@ -673,13 +630,10 @@ class Targets(AttemptRunner):
             if not self.settings.needs_key or without_addresses(shown, upstream) is shown:
                 return
             text = f"upstream {upstream.name!r}: {shown}"
-        self._warn(upstream.name, self._loop.time(), "%s", text)
-
-    def _warn(self, subject: str, now: float, text: str, *values: object) -> None:
-        """Logs a warning, one of a subject in a while."""
-        if now >= self._silent_until.get(subject, now):
-            self._silent_until[subject] = now + SHARED.warning_interval
-            logger.warning(text, *values)
+        now = self._loop.time()
+        if now >= self._silent_until.get(upstream.name, now):
+            self._silent_until[upstream.name] = now + SHARED.warning_interval
+            logger.warning("%s", text)
 
     # -- breakers --
 

@@ -48,7 +48,7 @@ def left_out(known: RefusedTools, caller: str, now: float = 0.0, most: int = 0) 
 
 
 def test_a_tool_is_left_out_for_its_caller_for_an_hour_and_for_all_after_two() -> None:
-    known = RefusedTools()
+    known = RefusedTools(lambda: 0.0)
     assert not known.note(PLACE, ["docs__read"], "a", 0.0)
     assert (left_out(known, "a"), left_out(known, "b")) == (["docs__read"], [])
     assert left_out(known, "a", 3601.0) == []
@@ -57,7 +57,7 @@ def test_a_tool_is_left_out_for_its_caller_for_an_hour_and_for_all_after_two() -
 
 
 def test_the_last_of_the_gateways_tools_are_left_out_above_a_providers_bound() -> None:
-    known = RefusedTools()
+    known = RefusedTools(lambda: 0.0)
     assert left_out(known, "a", most=4) == []
     assert left_out(known, "a", most=3) == ["weather"]
     assert left_out(known, "a", most=1) == OFFERED
