@@ -177,6 +177,7 @@ class RunOffer:
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
         spec.request = whole = with_tools(request.without_run_members(), self._known.shown)
+        spec.offered = frozenset(self._offered)
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         if self.answered:
@@ -292,6 +293,7 @@ class RunTools:
         own = [tool for tool in request.tools if tool.name not in offered]
         plain = msgspec.structs.replace(request, tools=own).without_run_members()
         spec.request = whole = with_tools(plain, native_tools(offered))
+        spec.offered = frozenset(offered)
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         plan = RunPlan(

@@ -673,7 +673,7 @@ class TakeOvers:
         is_whole, form = header.framing == "json", get_format(header.format)
         encoder = None if is_whole else form.encoder("ndjson" if header.framing == "ndjson" else "sse", context)
         spec = StreamSpec(
-            self._targets.with_target(model, kept.home),
+            self._targets.with_target(model, kept.home, header.caller),
             request,
             form.whole(context) if encoder is None else encoder,
             encoder,

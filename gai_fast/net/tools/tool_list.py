@@ -15,6 +15,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import ParamHeader, headers_in
 from gai_fast.net.tools.rpc import REPLACED, ToolServerError, depth_of, readable
+from gai_fast.net.tools.tool_schema import acceptable
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class OfferedTool:
         is_read_only: Whether the server calls it read-only.
         is_idempotent: Whether the server calls it idempotent, or read-only.
         headers: The arguments that requests repeat as headers.
+        sent: The schema as it goes up. None if that is the server's.
     """
 
     name: str
@@ -38,6 +40,7 @@ class OfferedTool:
     is_read_only: bool = False
     is_idempotent: bool = False
     headers: tuple[ParamHeader, ...] = ()
+    sent: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ class ToolListReader:
             is_read_only,
             is_read_only or hints.get("idempotentHint") is True,
             headers_in(schema) if self._has_headers else (),
+            acceptable(schema),
         )
 
 

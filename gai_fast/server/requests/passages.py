@@ -865,7 +865,7 @@ class CountPassage(StreamPassage):
         session = incoming.session(name_in_body(body))
         self._session_headers = session_headers("" if session is None else session.digest)
         place = home.engine.targets.home(model, session, body, incoming.http.caller)
-        self._model = model = home.engine.targets.with_target(model, place)
+        self._model = model = home.engine.targets.with_target(model, place, incoming.http.caller)
         if self._is_estimated(model):
             if not self._is_checked:
                 self._check()

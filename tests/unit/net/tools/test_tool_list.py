@@ -62,13 +62,15 @@ def test_a_replaced_character_is_one_as_any_other() -> None:
         ({"name": "a", "inputSchema": deep(65)}, "its schema is nested deeper than 64 levels"),
         ({"name": "a", "inputSchema": {"x-mcp-header": ""}}, "x-mcp-header is not the name of a header"),
         ({"name": "a", "inputSchema": {"required": ["x", {}]}}, "its schema requires what is no name"),
+        ({"name": "a", "inputSchema": {"properties": {"x": {"$ref": "#"}}}}, "its schema refers to itself"),
+        ({"name": "a", "inputSchema": {"$ref": "http://x/y.json"}}, "its schema refers to another document"),
         ({"name": "ok", "inputSchema": OBJECT}, "another tool has its name"),
         ({"name": "a\ud800", "inputSchema": OBJECT}, "its name is no text"),
         ({"name": "a", "inputSchema": OBJECT, "description": "b\udfff"}, "it has half of a surrogate pair"),
         ({"name": "a", "inputSchema": {"required": ["\ud800"]}}, "it has half of a surrogate pair"),
         ({"name": "a", "inputSchema": {"properties": {"\ud800": {}}}}, "it has half of a surrogate pair"),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_a_tool_that_breaks_a_bound_is_left_out_alone(tool: Any, reason: str) -> None:
     found = listed({"name": "ok", "inputSchema": deep(64)}, tool, {"name": "last", "inputSchema": OBJECT})
