@@ -23,6 +23,7 @@ from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Generation, Numbered, Publication
+from gai_fast.net.logs.resting import RestingFollower, RestingView
 from gai_fast.net.logs.view import View
 from gai_fast.net.logs.whole_follower import WholeFollower
 from gai_fast.net.logs.writer import Client
@@ -188,7 +189,8 @@ class DurableStreams:
                 self._ledger.refused["streams"] += 1
                 raise
         publication = self.publication(log.header.stream_id)
-        follower = Follower(
+        kind = RestingFollower if isinstance(view, RestingView) else Follower
+        follower = kind(
             log,
             client,
             view,
