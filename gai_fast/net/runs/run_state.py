@@ -37,12 +37,22 @@ _TOLD: Final = (
 """What the events have that say whether a run waits: a text has quotes escaped."""
 
 
+class _ToldApproval(msgspec.Struct, frozen=True):
+    """The fields of an approval that say so."""
+
+    id: str = ""
+
+
+_NO_APPROVAL: Final = _ToldApproval()
+
+
 class _Told(msgspec.Struct):
     """The fields of an event that say whether a run waits."""
 
     type: str
     call_id: str = ""
     executed_by: str = ""
+    approval: _ToldApproval = _NO_APPROVAL
 
 
 _read_told: Final = msgspec.json.Decoder(_Told).decode
@@ -188,7 +198,7 @@ def waits(log: StreamLog) -> bool:
             told = _read_told(data)
         except msgspec.MsgspecError:
             return False
-        calls.note(told.type, told.call_id, is_gateways=bool(told.executed_by))  # another event's values may have a mark
+        calls.note(told.type, told.call_id, told.approval.id, is_gateways=bool(told.executed_by))
     return calls.wait
 
 

@@ -47,39 +47,47 @@ async def decide_given(engine: Engine, caller: str, given: Sequence[GivenDecisio
     if len({each.approval_id for each in given}) < len(given):
         raise refused("an approval is answered twice in one request")
     records = RunRecords(engine.store.records, kept_for(engine.settings))
-    found: list[tuple[GivenDecision, AskedApproval, ApprovalDecision | None]] = []
-    try:
-        for each in given:
-            asked = await records.asked(each.approval_id)
-            if asked is None or asked[0].caller != caller:
-                raise refused("no run of yours has asked for this approval, or not for so long that it is forgotten")
-            found.append((each, *asked))
-    except StoreError:
-        raise out_of_reach() from None
-    stream_id = found[0][1].stream_id
-    if any(asked.stream_id != stream_id for _, asked, _ in found):
+    found: list[AskedApproval] = []
+    for each in given:
+        asked, _ = await _asked(records, each.approval_id) or (None, None)
+        if asked is None or asked.caller != caller:
+            raise refused("no run of yours has asked for this approval, or not for so long that it is forgotten")
+        found.append(asked)
+    stream_id = found[0].stream_id
+    if any(asked.stream_id != stream_id for asked in found):
         raise refused("the answers are about several runs")
     log = await engine.store.find(stream_id, caller=caller)
     if log is None:
         raise _decided_already()
-    for each, asked, _ in found:
+    for each, asked in zip(given, found, strict=True):
         if not _is_same(each, asked, log):
             raise refused("the part does not show the call that is asked for: it names another one")
     is_new = False
-    for each, asked, standing in found:
+    for each, asked in zip(given, found, strict=True):
         decision = ApprovalDecision("approve" if each.is_approved else "deny", caller, each.reason)
         try:
-            await decide(
-                engine, records, stream_id, asked.id, asked.digest, decision, lambda asked: asked.caller == caller
-            )
+            await decide(engine, records, stream_id, asked.id, asked.digest, decision, lambda _: True)
             is_new = True
         except Error as problem:
             if problem.reason != "decided":
                 raise
+            _, standing = await _asked(records, asked.id) or (None, None)
             is_new = is_new or (standing is not None and standing.by != caller)
     if not is_new:
         raise _decided_already()
     return log
+
+
+async def _asked(records: RunRecords, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
+    """Returns an approval as `RunRecords.asked`.
+
+    Raises:
+        Error: The store is out of reach.
+    """
+    try:
+        return await records.asked(approval_id)
+    except StoreError:
+        raise out_of_reach() from None
 
 
 def _is_same(given: GivenDecision, asked: AskedApproval, log: StreamLog) -> bool:
