@@ -40,9 +40,9 @@ Choices beyond the first are left out. `reset-step` drops one step only: the cli
 `stream.reset` after the first step cuts the response off.
 
 The parts of a call that the gateway makes have `providerExecuted`, so that no page makes it, and `dynamic`: the page
-does not know the tool. `data-approval` has the digest, which a decision by `POST` must name. A page of 6 or 7 answers in
-its next request: a response ends where its run waits (`rest`), and the next one goes on (`go_on`) with the outputs of
-calls whose inputs were in the response before.
+does not know the tool. `data-approval` has the digest, which a decision by `POST` must name. A page of 6 or 7 answers
+in its next request: a response ends where its run waits (`rest`), and the next one goes on (`go_on`) with the outputs
+of calls whose inputs were in the response before.
 """
 
 from __future__ import annotations

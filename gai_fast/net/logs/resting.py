@@ -3,8 +3,8 @@
 Owns when a run waits, by what its log says, and where the next response goes on. Sans-IO but for the follower.
 
 1. A run waits for approvals alone if all calls of the gateway that have no result are asked for, and not decided.
-2. A response ends once it has all of the log, if the run waits then, and the store has no decision that the run is about
-   to hear of. A log that says more has gone on: so does the response.
+2. A response ends once it has all of the log, if the run waits then, and the store has no decision that the run is
+   about to hear of. A log that says more has gone on: so does the response.
 3. The response to an answer begins with the first decision about what was answered: its client has all that was before.
 """
 
@@ -23,6 +23,7 @@ from gai_fast.stores import LogHeader
 
 _REQUIRED: Final = "approval.required"
 _DECIDED: Final = "approval.decided"
+_APPROVALS: Final = frozenset({_REQUIRED, _DECIDED})
 _ENDS: Final = frozenset({"step.reset", "finish", "error", "done"})
 """Behind these nothing is decided any more about what was answered."""
 _DELTAS: Final = frozenset({"text.delta", "reasoning.delta", "tool.call.delta"})
@@ -99,7 +100,7 @@ class RestingView(Reencoded):
 
     def _encode(self, event: Event) -> None:
         kind = event["type"]
-        approval_id = event["approval"]["id"] if kind == _REQUIRED or kind == _DECIDED else ""
+        approval_id = event["approval"]["id"] if kind in _APPROVALS else ""
         if self._answered and (kind in _ENDS or (kind == _DECIDED and approval_id in self._answered)):
             self._answered = frozenset()
             self._after = event.get("seq", 1) - 1

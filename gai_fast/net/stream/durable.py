@@ -234,9 +234,7 @@ class DurableStreams:
             _log.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
         found(math.inf if bug is not None else look.result())
 
-    def _look_for_decisions(
-        self, approval_ids: Sequence[str], found: Callable[[bool], None]
-    ) -> asyncio.Task[bool]:
+    def _look_for_decisions(self, approval_ids: Sequence[str], found: Callable[[bool], None]) -> asyncio.Task[bool]:
         """Finds out whether one of some approvals is decided; as `RestingFollower.look`."""
         look = self._loop.create_task(any_decided(self._store.records, approval_ids))
         look.add_done_callback(partial(_found_decisions, found))

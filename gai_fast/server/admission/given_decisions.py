@@ -3,8 +3,8 @@
 Responses answer likewise, but there the run has ended (`approval_answers.py`). A decision by `POST` has the same rules
 (`net/stream/deciding.py`).
 
-1. An answer names an approval that a run of this caller waits for, and shows the call as it was shown: what a person has
-   seen is what is made. All else is refused before anything is decided.
+1. An answer names an approval that a run of this caller waits for, and shows the call as it was shown: what a person
+   has seen is what is made. All else is refused before anything is decided.
 2. A decision is bound to the digest that is kept under its approval's id. The client knows none.
 3. An answer to what is decided already changes nothing. If another one has decided, the gateway at the end of its time
    perhaps, the response shows that; if nothing is new in a request, it is refused.
