@@ -47,6 +47,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, StreamMetrics
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, Settings
+from gai_fast.model.tool_functions import noted_of
 from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.logs.view import NATIVE
@@ -122,7 +123,9 @@ class Gateway(Asking):
         Raises:
             ConfigError: The file cannot be used; the text names file, line and key.
         """
-        return cls(load(Path(path)), sinks=sinks, tools=tools)
+        given = tuple(tools)
+        names = [noted_of(each).name or getattr(each, "__name__", "") for each in given]
+        return cls(load(Path(path), functions=names), sinks=sinks, tools=given)
 
     @property
     def is_open(self) -> bool:
