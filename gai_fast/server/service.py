@@ -135,7 +135,7 @@ class Service:
             built: As for `Engine.use`.
 
         Raises:
-            GuardError: A guard cannot be used: nothing changes.
+            SetupError: A guard or a tool cannot be used: nothing changes.
         """
         self.engine.use(settings, built)
         self.metrics.use(settings.models)
@@ -181,7 +181,7 @@ class Service:
 
         Raises:
             StoreError: The store cannot be used.
-            GuardError: A guard cannot be used.
+            SetupError: A guard or a tool cannot be used.
         """
         await self.engine.begin()
         await self.keys.open()

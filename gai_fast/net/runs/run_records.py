@@ -150,6 +150,20 @@ def kept_for(settings: Settings) -> float:
     return max(settings.idempotency.ttl, waits, *longest)
 
 
+async def any_decided(records: Records, approval_ids: Sequence[str]) -> bool:
+    """Returns whether one of some approvals is decided. False also if the store does not say so.
+
+    Args:
+        records: The records of the store.
+        approval_ids: The ids of the approvals.
+    """
+    kept = RunRecords(records, 0.0)
+    try:
+        return any(await asyncio.gather(*map(kept.is_decided, approval_ids)))
+    except StoreError:
+        return False
+
+
 async def may_have_called(records: Records, stream_id: str) -> bool:
     """Returns whether a stream is a run that may have made calls that must not be made again.
 

@@ -21,7 +21,7 @@ from mypy_extensions import mypyc_attr
 from gai_fast.guards.active import Guards
 from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import Ledger, LocalLedger, Reservation
-from gai_fast.model.errors import Error
+from gai_fast.model.errors import Error, ToolError
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
@@ -37,7 +37,7 @@ from gai_fast.net.runs.waiting_runs import WaitingRuns
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
-from gai_fast.net.stream.guarding import Built, GuardError, StreamGuards
+from gai_fast.net.stream.guarding import Built, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session, lost_worker
 from gai_fast.net.stream.takeover import TakeOvers
@@ -317,7 +317,7 @@ class Engine(EngineCallbacks):
         """Uses the tools of a configuration for new runs.
 
         Raises:
-            GuardError: One of them cannot be used; nothing changes.
+            ToolError: One of them cannot be used; nothing changes.
         """
         try:
             if self.run_tools is not None:
@@ -325,7 +325,7 @@ class Engine(EngineCallbacks):
             elif settings.tool_servers or settings.tools or self._functions:
                 self._make_tools(settings)
         except ValueError as problem:
-            raise GuardError(str(problem)) from None
+            raise ToolError(str(problem)) from None
 
     def _make_tools(self, settings: Settings) -> RunTools:
         from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
@@ -454,7 +454,7 @@ class Engine(EngineCallbacks):
             built: The result of `build_guards`; without it the loop waits while guards are built.
 
         Raises:
-            GuardError: A guard or a tool cannot be used: the former ones go on.
+            SetupError: A guard or a tool cannot be used: the former ones go on.
         """
         self._use_tools(settings)  # first: it may fail, as the next
         self._use_guards(settings, built)

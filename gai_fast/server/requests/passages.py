@@ -21,7 +21,7 @@ from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
 from gai_fast.core.session import name_in_body
-from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
+from gai_fast.formats import ClientRequest, Format, StreamContext, get_format, known_format
 from gai_fast.formats.responses.chain import Written, own_items, written
 from gai_fast.formats.responses.turn import body_of_turn, prepared_frames
 from gai_fast.guards.active import ActiveGuard, Guards
@@ -217,7 +217,7 @@ class StreamPassage(Passage):
             incoming, spec = self.incoming, self.spec
             body = incoming.http.body
             stream = self._home.engine.settings.stream if spec is None else spec.model.stream
-            client = StreamResponse(incoming, self.stream_id, "application/json", stream, whole=True)
+            client = StreamResponse(incoming, self.stream_id, "application/json", stream, whole=not self.given)
             if spec is None:
                 incoming.http.body = body  # not read yet
             self._client = client
@@ -321,6 +321,8 @@ class NativePassage(StreamPassage):
 
     def _read(self) -> None:
         self._request, self._left_out, self._dialect_body = _read_request(self.incoming)
+        if self._dialect_body is not None:
+            self.given = get_format(self.incoming.query["format"]).given_decisions(self._dialect_body)
 
     def name_ids(self) -> None:
         """Works as `Passage.name_ids`."""
@@ -453,6 +455,7 @@ class ChatPassage(NativePassage):
     def _read(self) -> None:
         incoming = self.incoming
         self._request, self._left_out, _ = _read_dialect_request(incoming, incoming.format, self._body)
+        self.given = incoming.format.given_decisions(self._body)
         self._body = {}
 
     def plan(self) -> None:
