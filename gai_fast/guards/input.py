@@ -5,7 +5,8 @@ Owns which texts are let through, and what is said of them.
 1. Guards that find matches look in their order, each at what the one before let through; then judges, all at once, at
    that text. `net/judges/` asks them.
 2. A turn searches at most `limits.slice` characters, of which each text takes `limits.slice_text` besides its own, and
-   makes at most `limits.turn_steps` steps of transitions.
+   makes at most `limits.turn_steps` steps of transitions. After `limits.request_steps` in all, the guards that have not
+   searched all texts have failed, as judges do.
 3. With `restore` a match becomes a placeholder, else the guard's replacement. The texts of tools get no placeholders of
    their own: a value that the request has keeps the one that it has there.
 4. Said and counted is one `safety` a guard and category, whatever number of matches there are, in the order of the
@@ -21,7 +22,7 @@ from typing import cast
 
 from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
-from gai_fast.guards.automaton import Match, Piece
+from gai_fast.guards.automaton import Match, Piece, SearchTurn
 from gai_fast.guards.joined import Edit, JoinedTexts, edits_of
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.outcomes import judge_failed, refused, safety, unjudged
@@ -102,11 +103,12 @@ class InputCheck:
     def _searched(self) -> Iterator[None]:
         """Searches all texts with each guard; yields where a turn ends."""
         left, steps = LIMITS.slice, LIMITS.turn_steps  # what the turn has room for, whichever guard needs it
+        work = SearchTurn(self._info.caller)
         for guard in self._guards:
             automaton = guard.automaton
             if automaton is None:
                 continue
-            scan = automaton.scan()
+            scan = automaton.scan(turn=work)
             for place, text in enumerate(self.texts):
                 left -= LIMITS.slice_text
                 if left <= 0:
@@ -122,9 +124,14 @@ class InputCheck:
                     pieces += part
                     left -= at - before
                     steps -= automaton.steps - made
+                    if work.is_used_up:
+                        break
                     if left <= 0 or steps <= 0:
                         yield
                         left, steps = LIMITS.slice, LIMITS.turn_steps
+                if work.is_used_up:
+                    self._fail(guard)
+                    break
                 pieces += scan.end()
                 if any(isinstance(each, Match) for each in pieces):
                     self._meet(guard, place, text, pieces)
@@ -156,6 +163,14 @@ class InputCheck:
             self.masked.add(place)
         return issued
 
+    def _fail(self, guard: ActiveGuard) -> None:
+        """Does what follows if a guard cannot look at all texts."""
+        self._counts.failed(guard.name)
+        if not guard.settings.fails_open:
+            self._count()
+            raise judge_failed(guard.name)
+        self._unjudged.add(guard.name)
+
     # -- judges --
 
     def pieces(self) -> list[tuple[int, str]]:
@@ -182,15 +197,11 @@ class InputCheck:
         Raises:
             Error: The request is not let through.
         """
-        settings, judge = guard.settings, guard.settings.judge
+        settings = guard.settings
         self._verdicts[guard.name] = [*zip(pieces, answers, strict=True)]
         for answer in answers:
             if isinstance(answer, Failed):
-                self._counts.failed(guard.name)
-                if judge is None or not judge.fails_open:
-                    self._count()
-                    raise judge_failed(guard.name)
-                self._unjudged.add(guard.name)
+                self._fail(guard)
             elif answer.flagged:
                 category = answer.category or ""
                 self._note(guard, category, answer.score)

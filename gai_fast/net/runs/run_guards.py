@@ -137,7 +137,8 @@ class RunGuards:
             if not check.turn():
                 return ""
         except Error as problem:
-            self._tell(check.said(problem.guard or ""))
+            if problem.reason != FAILED:
+                self._tell(check.said(problem.guard or ""))
             return ""
         self._say(check)
         return check.texts[0]

@@ -49,7 +49,7 @@ class GuardTallies:
 
     Attributes:
         actions: Matches, by guard, side and action.
-        failures: Judges that gave no verdict, by guard.
+        failures: Judges that gave no verdict, and searches that were given up, by guard.
         note_delay: Measures for how long a text waited, in seconds, by guard.
         audit: Writes the audit line of a stop; as `GuardCounts.stopped`.
     """
@@ -64,8 +64,7 @@ class GuardTallies:
         """Starts the counts of a guard at 0: a rate does not see the first increase of a count that did not exist."""
         for side in guard.on:
             self.actions[guard.name, side, guard.action] += 0
-        if guard.judge is not None:
-            self.failures[guard.name] += 0
+        self.failures[guard.name] += 0
 
     def acted(self, guard: str, on: str, action: str) -> None:
         """Works as `GuardCounts.acted`."""
