@@ -7,8 +7,8 @@ Owns which texts are let through, and what is said of them.
 2. A turn searches at most `limits.slice` characters, of which each text takes `limits.slice_text` besides its own, and
    makes at most `limits.turn_steps` steps of transitions. After `limits.request_steps` in all, the guards that have not
    searched all texts have failed, as judges do.
-3. With `restore` a match becomes a placeholder, else the guard's replacement. The texts of tools get no placeholders of
-   their own: a value that the request has keeps the one that it has there.
+3. With `restore` a match becomes a placeholder, else the guard's replacement. The texts of tools, and those that come
+   later than the request, get no placeholders of their own: a value that the request has keeps the one that it has.
 4. Said and counted is one `safety` a guard and category, whatever number of matches there are, in the order of the
    guards; counted also if a later guard refuses the texts.
 5. Arguments of a tool that a judge would mask are stopped, as those of a call in an answer.
@@ -56,6 +56,7 @@ class InputCheck:
         info: Whose request it is: the model, the caller, and the id of its stream.
         counts: Counts what guards do.
         side: What the texts are; not `output`.
+        is_late: Whether they come later than the request: rule 3.
 
     Attributes:
         texts: The texts that go up; final after `turn` and `judged`.
@@ -68,6 +69,8 @@ class InputCheck:
         info: StreamInfo,
         counts: GuardCounts,
         side: GuardSide = "input",
+        *,
+        is_late: bool = False,
     ) -> None:
         self.texts = list(texts)
         self.judges = [each for each in guards if each.judge is not None]
@@ -78,7 +81,8 @@ class InputCheck:
         self._counts = counts
         self._side: GuardSide = side
         self._placeholders: Placeholders | None = None
-        if side != "input":
+        self._issues = side == "input" and not is_late
+        if not self._issues:
             self._placeholders = cast("Placeholders | None", info.placeholders)
         self.masked: set[int] = set()
         """The places of the texts in which more than a placeholder stands."""
@@ -153,7 +157,7 @@ class InputCheck:
 
     def _issue(self, place: int, kind: str, value: str) -> str | None:
         """Returns a placeholder: rule 3. None if there is none: the text is masked."""
-        if self._side != "input":
+        if not self._issues:
             issued = None if self._placeholders is None else self._placeholders.issued(kind, value)
         else:
             if self._placeholders is None:

@@ -222,7 +222,7 @@ class StreamGuards:
         """
         guards = self.guards
         active = () if guards is None else guards.for_request(info.model, info.caller)
-        looking = [each for each in active if each.sees_any(("tool_input", "tool_result"))]
+        looking = [each for each in active if each.sees_any(("input", "tool_input", "tool_result"))]
         if not looking:
             return None
         from gai_fast.net.runs.run_guards import RunGuards  # most gateways have no tools
