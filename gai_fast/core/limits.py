@@ -36,9 +36,6 @@ class Limits:
     session_user_id: int = 4 * KIB
     """Characters of a `metadata.user_id` that is searched for a session. Claude Code's have 150 to 250."""
 
-    turn_text: int = 8 * KIB
-    """Characters that the processors of a stream get in a turn of the loop. Reading JSON takes up to 2 µs for each."""
-
     malformed_chunks: int = 3
     """Consecutive malformed chunks that end a stream: one is noise, three are a broken peer."""
 

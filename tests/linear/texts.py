@@ -11,7 +11,7 @@ from typing import Any
 
 from gai_fast.core.json.object_scan import ObjectScan
 from gai_fast.core.json.structure import Structure
-from gai_fast.core.processing.pace import Pace
+from gai_fast.core.processing.text_pace import TextPace
 from gai_fast.core.requests.reading import parse_object, parse_request
 from gai_fast.core.requests.stored_ids import stored_ids
 from gai_fast.core.session import beginning
@@ -204,7 +204,7 @@ def _by_threads(pattern: str, pieces: list[str]) -> Work:
 
 
 def _paced(said: str) -> Work:
-    pace = Pace()
+    pace = TextPace()
     return lambda: [[*pace.process({"type": "text.delta", "text": said}, 1)], [*pace.flush(2)]]
 
 

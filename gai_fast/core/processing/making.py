@@ -12,8 +12,8 @@ from functools import partial
 from msgspec import UNSET
 
 from gai_fast.core.processing.chain import Chain
-from gai_fast.core.processing.pace import Pace
 from gai_fast.core.processing.processor import Preface, Processor, ProcessorSettings, StreamInfo
+from gai_fast.core.processing.text_pace import TextPace
 from gai_fast.core.requests.reading import conversation
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
@@ -107,7 +107,7 @@ def chain_of(
         others = [each for each in processors[: last + 1] if each not in making]
         processors = others + early + processors[last + 1 :]
     if any(each.touches == "deltas" for each in processors):
-        processors.insert(0, Pace())
+        processors.insert(0, TextPace())
     if stream.said:
         processors.insert(0, Preface(stream.said))
     stage = None if guard is None else guard.processor(stream)

@@ -64,7 +64,8 @@ class GuardTallies:
         """Starts the counts of a guard at 0: a rate does not see the first increase of a count that did not exist."""
         for side in guard.on:
             self.actions[guard.name, side, guard.action] += 0
-        self.failures[guard.name] += 0
+        if guard.judge is not None or guard.patterns:
+            self.failures[guard.name] += 0
 
     def acted(self, guard: str, on: str, action: str) -> None:
         """Works as `GuardCounts.acted`."""

@@ -88,6 +88,8 @@ def test_a_long_text_is_searched_in_turns(kind: str, costly: ActiveGuard) -> Non
 @pytest.mark.parametrize("kind", ["text", "call", "block"])
 def test_what_another_guard_has_held_is_searched_in_turns_too(kind: str, costly: ActiveGuard) -> None:
     """Its text comes at the end, all at once."""
+    automaton = costly.automaton
+    assert automaton is not None
     holding = matching("patterns", name="long", patterns=("[ab]{1,1000}d",))
     made = stage(holding, costly)
     arguments = json.dumps({"k": LETTERS})
@@ -98,9 +100,9 @@ def test_what_another_guard_has_held_is_searched_in_turns_too(kind: str, costly:
     left, most = turns(made, costly, first, *behind)
     given = [each for turn in left for each in turn]
     while made.holds:
-        before = costly.automaton.steps  # type: ignore[union-attr]
+        before = automaton.steps
         given += [*made.release(), *made.flush(10**5)]
-        most = max(most, costly.automaton.steps - before)  # type: ignore[union-attr]
+        most = max(most, automaton.steps - before)
     given += made.process(finish(), 10**6)
     assert most < LIMITS.output_steps + 2 * LIMITS.wait
     if kind == "block":

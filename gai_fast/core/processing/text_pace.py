@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import cast
 
-from gai_fast.core.limits import LIMITS
 from gai_fast.core.processing.processor import FRAME, Processor
 from gai_fast.model.events import DELTAS, Event
+from gai_fast.model.limits import SHARED
 
 
-class Pace(Processor):
+class TextPace(Processor):
     """Stands before the processors of one stream."""
 
     def __init__(self) -> None:
-        self._left = LIMITS.turn_text
+        self._left = SHARED.turn_text
         self._turn_ms = -1
         """When the turn has begun."""
         self._later: deque[Event] = deque()
@@ -75,7 +75,7 @@ class Pace(Processor):
 
     def _begin(self, now_ms: int) -> None:
         self._turn_ms = now_ms
-        self._left = LIMITS.turn_text
+        self._left = SHARED.turn_text
 
     def _wait(self, event: Event) -> None:
         self._later.append(event)

@@ -1,4 +1,4 @@
-"""`core/processing/pace.py`: how much text processors get in a turn of the loop."""
+"""`core/processing/text_pace.py`: how much text processors get in a turn of the loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gai_fast.core.processing.chain import Chain
-from gai_fast.core.processing.pace import Pace
+from gai_fast.core.processing.text_pace import TextPace
 from gai_fast.model.events import DELTAS, Event
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from tests.limits import LIMITS
@@ -32,7 +32,7 @@ def texts(events: list[Any]) -> str:
 def test_a_long_delta_passes_in_turns_and_all_events_behind_it(make: Any) -> None:
     long = "abcdefgh" * LIMITS.turn_text
     usage: Event = {"type": "usage", "usage": {"input_tokens": 1}}
-    left = turns(Pace(), make(long), usage, make("!"))
+    left = turns(TextPace(), make(long), usage, make("!"))
     assert all(len(texts(each)) <= LIMITS.turn_text for each in left)
     assert len(left) <= 11
     events = [event for turn in left for event in turn]
@@ -41,7 +41,7 @@ def test_a_long_delta_passes_in_turns_and_all_events_behind_it(make: Any) -> Non
 
 
 def test_deltas_of_one_turn_are_counted_together() -> None:
-    made = Pace()
+    made = TextPace()
     long = "x" * (LIMITS.turn_text - 1)
     assert [*made.process(text(long), 1)] == [text(long)]
     assert texts([*made.process(text("abc"), 1)]) == "a"
@@ -53,17 +53,17 @@ def test_deltas_of_one_turn_are_counted_together() -> None:
 
 def test_what_passes_at_once_is_the_same_object() -> None:
     event = text("abc")
-    [passed] = Pace().process(event, 1)
+    [passed] = TextPace().process(event, 1)
     assert passed is event
 
 
 def test_probabilities_stay_with_their_text() -> None:
     long: Event = {**text("x" * LIMITS.turn_text * 2), "logprobs": [{"token": "x"}]}
-    assert [*Pace().process(long, 1)] == [long]
+    assert [*TextPace().process(long, 1)] == [long]
 
 
 def test_a_reset_drops_what_waits_and_an_end_has_one_turn_more() -> None:
-    made = Pace()
+    made = TextPace()
     [*made.process(text("x" * LIMITS.turn_text * 3), 1)]
     reset: Event = {"type": "stream.reset"}
     assert [*made.process(reset, 1)] == [reset]
@@ -80,7 +80,7 @@ def test_a_turn_of_reading_json_has_a_bound(value: str) -> None:
     """Counted are the characters that are read, and the size of the snapshots."""
     document = "[" + value * (400_000 // len(value)) + "0]"
     reader = JSONStreamProcessor(snapshots_ms=1)
-    chain = Chain([Pace(), reader])
+    chain = Chain([TextPace(), reader])
     position = 0
     snapshots: list[int] = []
     now = 1
