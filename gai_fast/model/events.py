@@ -66,6 +66,7 @@ KEYS: Final = (
     "duration_ms",
     "truncated",
     "steps",
+    "choices",
 )
 """All top-level keys in the order in which they are written; unknown keys follow in their own order."""
 
@@ -154,6 +155,7 @@ Event = TypedDict(
         "duration_ms": int,
         "truncated": bool,
         "steps": list[dict[str, Any]],
+        "choices": list[dict[str, Any]],
         "finished": bool,
         # Only in what callbacks get (docs/library.md, "Callbacks"), never on the wire.
         "metrics": dict[str, Any],

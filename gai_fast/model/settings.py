@@ -822,6 +822,11 @@ class GuardSettings(_Snapshot):
         """
         return self.category or found or self.use
 
+    @property
+    def fails_open(self) -> bool:
+        """Whether a text passes that the guard cannot look at: `on_failure` of a judge, else its default."""
+        return self.action == "flag" if self.judge is None else self.judge.fails_open
+
     def replacement_of(self, found: str = "") -> str:
         """Returns what replaces a match; `found` as for `category_of`."""
         return self.replacement.replace(CATEGORY, self.category_of(found))

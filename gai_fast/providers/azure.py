@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from gai_fast.core.json.chunks import label, member, objects
+from gai_fast.core.json.chunks import count, label, member, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, Request
@@ -112,7 +112,14 @@ class AzureAdapter(ChatAdapter):
     """Reads the results of content filters."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        return _filtered([*objects(chunk.get("prompt_filter_results")), *objects(chunk.get("choices"))])
+        events = _filtered(objects(chunk.get("prompt_filter_results")))
+        for choice in objects(chunk.get("choices")):
+            found = _filtered([choice])
+            if found and (number := count(choice.get("index"))):
+                for event in found:
+                    event["choice"] = number
+            events += found
+        return events
 
 
 _WITHOUT_REASONING: Final = responses_rules("azure", thinks=False)

@@ -39,6 +39,14 @@ def finish_reason_of(event: Event, *, has_calls: bool) -> tuple[str, dict[str, A
     return reason, x_gai
 
 
+def finish_of(event: Event, choice: int) -> Event:
+    """Returns a `finish` as that of one choice, which may have ended otherwise than the first."""
+    for each in event.get("choices", ()):
+        if each["choice"] == choice:
+            return {**event, "finish_reason": each["finish_reason"]}
+    return event
+
+
 def usage_of(usage: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns usage under OpenAI's names, and members for `x_gai`."""
     prompt = {"cached_tokens": usage.get("cached_input_tokens", 0)}

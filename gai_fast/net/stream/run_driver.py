@@ -242,7 +242,13 @@ class RunDriver(StreamRun):
             plan.pace,
         )
         self._approvals = RunApprovals(
-            plan.desk, session.stream_id, plan.identity.caller, self._may_wait, self._asked, self._decided
+            plan.desk,
+            session.stream_id,
+            plan.identity.caller,
+            self._may_wait,
+            self._asked,
+            self._decided,
+            None if self._guards is None else self._guards.reason,
         )
         self._left_calls: LeftCalls | None = None  # made at the first one
         self._sight = RunSight(
