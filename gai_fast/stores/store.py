@@ -46,7 +46,7 @@ from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog
 from gai_fast.stores.messages import Hear, StoreMessages
-from gai_fast.stores.mirror import Close, Mirrors, Succession, ToldOf
+from gai_fast.stores.mirror import CheckRoom, Close, Mirrors, Succession, ToldOf, has_room
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
 from gai_fast.stores.responses import KeptResponses
@@ -145,10 +145,8 @@ class Store:
         """Finds out what the end of a cancelled stream says; set before `open`. None if nothing is known."""
         self.closed: NoteClosed | None = None
         """Called as a log is closed whose owner is gone."""
-        self.has_room: Callable[[int], bool] = _always
-        """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""
-        self.has_connection: Callable[[str, int], bool] = _finds_one
-        """Returns whether such a stream of a model would find a connection now, beside so many take-overs under way."""
+        self.check_room: CheckRoom = has_room
+        """Checks whether this process may go on with one more such stream now."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # the tasks of `abandon`
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
@@ -208,7 +206,7 @@ class Store:
                 if self.going_on is not None and self._settings.takeover:
                     self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on, close)
                     self._mirrors.told_of = self.told_of
-                    self._mirrors.has_room, self._mirrors.has_connection = self.has_room, self.has_connection
+                    self._mirrors.check_room = self.check_room
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
                 upkeep.append(self._messages.serve(self.hear))
@@ -754,14 +752,6 @@ class Store:
             except Exception as problem:  # noqa: BLE001  # rule 3
                 self._health.broke("what is past its time was not removed from the store", problem)
             await asyncio.sleep(SHARED.store_poll if has_more else LIMITS.store_sweep_interval)
-
-
-def _always(taking: int) -> bool:
-    return True
-
-
-def _finds_one(model: str, taking: int) -> bool:
-    return True
 
 
 def _nothing() -> None:

@@ -266,8 +266,8 @@ class Engine(EngineCallbacks):
         """Chooses and asks the models' targets."""
         self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
-        self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
-        self.store.has_connection, self.store.closed = self.takeovers.has_connection, self.takeovers.closed
+        self.store.going_on, self.store.check_room = self.takeovers.going_on, self.takeovers.check_room
+        self.store.closed = self.takeovers.closed
         self.store.told_of = self.takeovers.told_of
         takeovers = self.takeovers
         self.durable.record_of = takeovers.record_of if self.store.keeps_requests else takeovers.record_to_wait
