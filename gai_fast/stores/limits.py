@@ -133,6 +133,9 @@ class Limits:
     store_group: int = 256
     """Calls that share one transaction of a store's file: 20 ms of work, for which other processes wait."""
 
+    slow_callers: int = 1000
+    """Callers for whom a store was too slow that a process knows: from two on it is slow for all."""
+
     store_sync: float = 1.0
     """Seconds between two synchronizations of a store's file with the disk: the most that a power failure can lose."""
 

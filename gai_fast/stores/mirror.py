@@ -54,6 +54,7 @@ from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.messages import UntilOver
+from gai_fast.stores.turns import ASKS
 
 _NO_NEWS: Final = CopyTail([])
 _DAMAGED: Final = CopyTail([], is_damaged=True)
@@ -168,7 +169,7 @@ class Mirrors:
         Raises:
             Error: The store is out of reach, its copy is damaged, or there is no room.
         """
-        self._health.check()
+        self._health.check(caller or canceller)
         if self._is_closed:
             raise out_of_reach()
         loading = self._loading.get(stream_id)
@@ -587,6 +588,7 @@ class Mirrors:
             work: The call.
             pause: Returns the seconds before the next call.
         """
+        ASKS.set("")  # the task of a request has begun this one
         worked_at = time.monotonic()
         while self._mirrors:
             await asyncio.sleep(pause())

@@ -169,6 +169,11 @@ class Store:
         return self._health.problem is not None
 
     @property
+    def is_slow(self) -> bool:
+        """Whether the backend was lately too slow for a request."""
+        return self._health.is_slow
+
+    @property
     def is_sealed(self) -> bool:
         """Whether something in the backend was found to be sealed with a key that this process lacks."""
         return self._backend is not None and self._backend.is_sealed
@@ -549,7 +554,7 @@ class Store:
         Raises:
             Error: The backend is out of reach, its record is damaged, or there is no room for more keys.
         """
-        self._health.check()
+        self._health.check(caller)
         self._budget.take(caller)
         claiming = asyncio.ensure_future(self._claim(_digest(key), claim, caller))
         try:
@@ -558,16 +563,17 @@ class Store:
             claiming.add_done_callback(lambda _: self._give_back(key, claim, caller, claiming))
             raise
 
-    async def find_claim(self, key: str) -> Claim | None:
+    async def find_claim(self, key: str, caller: str | None = None) -> Claim | None:
         """Returns the claim that holds a key. None if the key is free.
 
         Args:
             key: As for `claim`.
+            caller: Who asks; as for `Health.check`.
 
         Raises:
             Error: The backend is out of reach, or its record is damaged.
         """
-        self._health.check()
+        self._health.check(caller)
         try:
             found = await self._records.get(self._claims, _digest(key))
             return None if found is None else read_claim(found)
