@@ -656,7 +656,8 @@ class Mirrors:
                 ):  # whoever has found it just now watches it next
                     self._drop(mirror)
             elif now - mirror.kept_at >= LIMITS.mirror_patience:
-                mirror.log.break_off(out_of_reach())
+                is_there = await self._backend.load(stream_id) is not None  # without the end that was written
+                mirror.log.break_off(damaged() if is_there else out_of_reach())
 
     async def _tell_workers(self) -> None:
         """Notes in the store which streams are followed here: rule 5."""

@@ -261,13 +261,18 @@ class Store:
 
         Args:
             header: Describes the stream.
-            request: What is needed to go on with the stream. None if there is none. Without copies the log keeps it.
+            request: What is needed to go on with the stream. None if there is none. Without copies the log keeps it. It
+                is not kept if there is no room for it.
 
         Raises:
             Overloaded: There is no room for another stream.
         """
-        log = self.memory.create(header)
-        log.request = request
+        log = self.memory.create(header, request)
+        if request is not None and log.request is None:
+            self._health.lost(
+                "the requests of running streams have half of `max_bytes` in [store], and a caller has as much as is"
+                " free: there is no room for another one, and its stream would end with this worker"
+            )
         if self._journal is not None:
             self._journal.begin(log)
         return log
@@ -345,7 +350,7 @@ class Store:
             return close(log, found)
 
         def go_on(taken: TakeOver) -> None:
-            log.request = request
+            self.memory.count_request(log, request)
             journal.go_on(log, taken.epoch, is_end=False)
             found.begin(taken)
 

@@ -689,7 +689,7 @@ class Engine(EngineCallbacks):
     def _forget_request(self, log: StreamLog | None) -> None:
         """Drops what goes on with a run that has ended, if the log alone has it."""
         if log is not None and not self.store.keeps_requests:
-            log.request = None
+            self.store.memory.forget_request(log)
 
     @property
     def others_go_on(self) -> bool:
