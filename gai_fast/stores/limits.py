@@ -97,6 +97,9 @@ class Limits:
     store_busy: float = 2.0
     """Seconds for which another process may hold the lock of a store's file: batches take milliseconds."""
 
+    store_empty: float = 0.05
+    """Seconds for which the write-ahead log of a store's file may be waited for, to empty it: writes wait as long."""
+
     store_connect: float = 2.0
     """Seconds to connect to a store. The store must be near, or every stream of another worker would be slow."""
 

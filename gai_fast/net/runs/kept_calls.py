@@ -7,8 +7,8 @@ Owns the order of log, state and call. `run_records.py` has the form of the reco
    next. The log is written before the state, and the state before its calls are noted. So the log has every event of
    the state, and the state has every call that was made.
 3. A state that could not be kept is tried again, and is kept before the next call is noted.
-4. The results of such a run are kept, until it ends. Other runs keep none: no worker would read them. A run that only its own worker
-   goes on with, behind a wait, has them in its state.
+4. The results of such a run are kept until it ends. Other runs keep none: no worker would read them. A run that only
+   its own worker goes on with, behind a wait, has them in its state.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
 6. A worker that has lost the run makes no call. It calls `lost`.
 7. What is kept stays until the store has the end of the log: until then the last turn may be asked again. That calls

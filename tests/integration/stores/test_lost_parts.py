@@ -1,4 +1,4 @@
-"""Logs in a store of which one part is lost or damaged: each follower gets an end, and so does who asks for the state."""
+"""Logs in a store of which one part is lost or damaged: followers and states get an end."""
 
 from __future__ import annotations
 

@@ -776,7 +776,7 @@ def test_other_bounds_hold_from_then_on(timers: TimerWheel, time: FakeTime) -> N
     assert memory.find("big") is None
 
 
-# ---- requests of running streams ---------------------------------------------------------------------------------------
+# ---- requests of running streams -----------------------------------------------------------------------------------
 
 
 def requested(store: LogMemory, stream_id: str, caller: str, size: int) -> StreamLog:
