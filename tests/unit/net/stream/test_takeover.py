@@ -488,6 +488,18 @@ async def test_a_void_text_needs_no_repetition() -> None:
     await engine.close()
 
 
+async def test_a_restart_is_in_the_log_whatever_the_format_of_its_first_client_can_say() -> None:
+    engine = engine_with("restart")
+    log = logged(engine, START, text(LONG), dialect="openai")
+    await gone_on(engine, log, can_reset=False)
+    answer(engine, "new")
+    kinds = [each["type"] for each in events_of(log)]
+    assert kinds[2:5] == ["stream.gap", "stream.reset", "start"]
+    assert log.ending is not None
+    assert log.ending.state == "finished"
+    await engine.close()
+
+
 async def test_a_restart_runs_through_new_processors_too() -> None:
     engine = engine_with("restart", processors=(HIDES, JOINS))
     log = logged(engine, START, text("void"))
