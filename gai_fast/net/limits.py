@@ -318,8 +318,8 @@ class Limits:
     """Workers that may be lost by one stream before it ends: an answer that ends workers should not end all of them."""
 
     takeovers_at_once: int = 64
-    """Streams that a worker takes over and that have no content yet. Others wait: most upstreams would refuse 1,000
-    prompts at once."""
+    """Streams that a worker takes over and whose attempt is not sent yet, half of them at most of one caller or for one
+    upstream. Others wait: 1,000 prompts at once would stop the loop, and most upstreams would refuse them."""
 
     takeover_again: float = 0.25
     """Seconds after which a stream that was taken over, and got no connection in `pool_wait`, waits for one again."""

@@ -143,7 +143,7 @@ class KeptResponses:
             self.dropped += self._table.keep(record, ttl, budget)
             return True
         copy = ResponseRecord(record.name, digest(payer), record.parent, _text_of(kept), record.size, record.items)
-        task = asyncio.get_running_loop().create_task(self._keep(backend, copy, ttl, budget))
+        task = asyncio.get_running_loop().create_task(self._keep(backend, payer, copy, ttl, budget))
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
         return task
@@ -209,7 +209,7 @@ class KeptResponses:
         if backend is None:
             names: Mapping[str, str] = self._table.holding(likely)
         else:
-            names = await self._ask(lambda: backend.responses_with(likely))
+            names = await self._ask(caller, lambda: backend.responses_with(likely))
         responses: dict[str, KeptResponse] = {}
         left = [*dict.fromkeys(names.values())]
         size = _ChainSize()
@@ -234,7 +234,7 @@ class KeptResponses:
         name, backend = self._name(caller, identifier), self._backend
         if backend is None:
             return self._table.delete(name)
-        return await self._ask(lambda: backend.delete_response(name))
+        return await self._ask(caller, lambda: backend.delete_response(name))
 
     async def remove_late(self) -> None:
         """Removes responses that were written too late: rule 3.
@@ -251,11 +251,13 @@ class KeptResponses:
         """Returns the name of a response or an item: rule 1."""
         return name_of(caller, identifier, is_here=self._backend is None)
 
-    async def _keep(self, backend: Backend, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> bool:
+    async def _keep(
+        self, backend: Backend, caller: str, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget
+    ) -> bool:
         name = record.name
         self._late.pop(name, None)
         try:
-            self._health.check()
+            self._health.check(caller)
             async with asyncio.timeout(LIMITS.store_answer):
                 self.dropped += await backend.keep_response(record, ttl, budget)
             return True
@@ -290,19 +292,19 @@ class KeptResponses:
         backend = self._backend
         if backend is None:
             return self._table.read(names, turns, most)
-        found = await self._ask(lambda: backend.read_responses(names, turns, most))
+        found = await self._ask(caller, lambda: backend.read_responses(names, turns, most))
         try:
             return [(name, _opened(caller, name, value)) for name, value in found]
         except StoreError as problem:
             raise self._refusal(problem) from None
 
-    async def _ask(self, ask: Callable[[], Awaitable[Result]]) -> Result:
+    async def _ask(self, caller: str, ask: Callable[[], Awaitable[Result]]) -> Result:
         """Returns the backend's answer.
 
         Raises:
             Error: As `find`.
         """
-        self._health.check()
+        self._health.check(caller)
         try:
             return await ask()
         except StoreError as problem:

@@ -93,7 +93,7 @@ class DurableStreams:
         stream_id = header.stream_id
         record = None if self.record_of is None else self.record_of(spec)
         log = self._store.create(header, record)
-        if record is not None:
+        if log.request is not None:
             spec.begun = partial(self._store.when_begun, log)
         publication = Publication(
             _Runner(self, header.caller), log, cast("Numbered", spec.output), spec.model.stream, spec.keeping

@@ -266,8 +266,8 @@ class Engine(EngineCallbacks):
         """Chooses and asks the models' targets."""
         self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
-        self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
-        self.store.has_connection, self.store.closed = self.takeovers.has_connection, self.takeovers.closed
+        self.store.going_on, self.store.check_room = self.takeovers.going_on, self.takeovers.check_room
+        self.store.closed = self.takeovers.closed
         self.store.told_of = self.takeovers.told_of
         takeovers = self.takeovers
         self.durable.record_of = takeovers.record_of if self.store.keeps_requests else takeovers.record_to_wait
@@ -689,7 +689,7 @@ class Engine(EngineCallbacks):
     def _forget_request(self, log: StreamLog | None) -> None:
         """Drops what goes on with a run that has ended, if the log alone has it."""
         if log is not None and not self.store.keeps_requests:
-            log.request = None
+            self.store.memory.forget_request(log)
 
     @property
     def others_go_on(self) -> bool:
