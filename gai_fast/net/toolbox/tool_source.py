@@ -3,7 +3,7 @@
 Owns what holds for every call: its checks, how many run at a time, the breaker. It must not know how a tool is called.
 
 1. Arguments are checked before a call is made (`argument_check.py`).
-2. A source has at most `max_calls` calls at a time; further ones wait, first come, first served.
+2. A source has at most `max_calls` calls at a time; callers take turns, and half of those that wait are of one caller.
 3. The breaker is that of an upstream. Refusals by a status of 4xx concern a call alone.
 4. A status is an answer: a result that is an error.
 """
@@ -27,6 +27,7 @@ from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
+from gai_fast.runtime.turns import NoPlace, Places
 
 BeforeSend = Callable[[], Awaitable[None]]
 """What must have happened before a call is made."""
@@ -84,8 +85,7 @@ class ToolSource(ABC):
 
     def __init__(self, name: str, max_calls: int) -> None:
         self.name = name
-        self._places = asyncio.Semaphore(max_calls)
-        self._waiting = 0
+        self._places = Places(max_calls, LIMITS.tool_waiting)
         self._checks = ArgumentCheck()
         self._breaker = Breaker(BreakerSettings())
 
@@ -124,11 +124,15 @@ class ToolSource(ABC):
             ToolServerError: There is no result.
         """
         checked = self._checks.checked(tool.name, tool.offered.schema, arguments, is_known=is_checked)
-        await self._take_place()
+        try:
+            await self._places.take(caller)
+        except NoPlace:
+            text = f"{LIMITS.tool_waiting} calls wait for it, or half as many of this caller (limit tool_waiting)"
+            raise ToolServerError(text, "wait") from None
         try:
             return await self._judged(tool, checked, meta, caller, on_progress, before_send)
         finally:
-            self._places.release()
+            self._places.give_back()
 
     @abstractmethod
     async def close(self) -> None:
@@ -146,15 +150,6 @@ class ToolSource(ABC):
         Raises:
             ToolServerError: `wait`: it has asked for a pause.
         """
-
-    async def _take_place(self) -> None:
-        if self._waiting >= LIMITS.tool_waiting:
-            raise ToolServerError(f"{self._waiting} calls wait for it already (limit tool_waiting)", "wait")
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
 
     async def _judged(
         self,
