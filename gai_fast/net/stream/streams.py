@@ -850,10 +850,16 @@ class Engine(EngineCallbacks):
             until: The deadline for the followers' last frames, in seconds of the loop's clock.
         """
         for session in list(self.streams.values()):
-            if self.durable.publication(session.stream_id) is None and session.spec.transport != LIBRARY:
+            is_kept = self.durable.publication(session.stream_id) is not None and not self._ends_here(session)
+            if not is_kept and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
         self._end_transfers()
         self.durable.disconnect_followers(until)
+
+    def _ends_here(self, session: Session) -> bool:
+        """Returns whether a run has a log only because it may ask, and no other worker goes on with it."""
+        is_of_clients = session.spec.model.stream.on_disconnect == "cancel"
+        return session.spec.run is not None and is_of_clients and not self.store.keeps_requests
 
     def begin_drain(self) -> None:
         """Begins to stop. A run that waits, or comes to wait, does not hold the drain: it is let go, and its followers
