@@ -37,10 +37,24 @@ class Scripted(ToolSource):
     async def close(self) -> None: ...
 
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         self.calls += 1
         return await self.answer()
+
+
+class Paused(Scripted):
+    """One that has asked for a pause."""
+
+    ended = 0
+
+    def _end_pause(self) -> None:
+        self.ended += 1
 
 
 def run(scenario: Awaitable[None]) -> None:
@@ -56,6 +70,28 @@ def fails(fault: Any, **more: Any) -> Callable[[], Awaitable[ToolResult]]:
         raise ToolServerError("no", fault, **more)
 
     return answer
+
+
+@pytest.mark.parametrize(("other", "ends"), [("bob", 1), ("alice", 0)])
+def test_a_pause_ends_once_the_call_of_another_caller_succeeds(other: str, ends: int) -> None:
+    async def scenario() -> None:
+        gate = asyncio.Event()
+
+        async def answer() -> ToolResult:
+            if source.calls == 2:
+                raise ToolServerError("no", "status", status=429)
+            await gate.wait()
+            return ToolResult("ok")
+
+        source = Paused(answer)
+        running = asyncio.ensure_future(source.call(TOOL, {}, META, caller=other))
+        await asyncio.sleep(0)
+        assert (await source.call(TOOL, {}, META, caller="alice")).is_error
+        gate.set()
+        await running
+        assert source.ended == ends
+
+    run(scenario())
 
 
 def test_a_caller_whose_calls_hang_leaves_others_their_turn_and_half_of_the_room(change_limits: ChangeLimits) -> None:
