@@ -230,6 +230,32 @@ async def test_a_token_that_is_refused_is_replaced_and_the_request_sent_again_on
     assert server.asked.count("tools/call") <= 3
 
 
+class Scoped(ScriptedServer):
+    """A server that refuses some arguments as it refuses a token."""
+
+    def __init__(self) -> None:
+        async def answer(peer: Peer, message: dict[str, Any]) -> None:
+            await send(peer, reply(message, said("ok")))
+
+        super().__init__(answer)
+
+    async def _handled(self, peer: Peer, message: dict[str, Any]) -> bool:
+        if "secret" in message.get("params", {}).get("arguments", {}):
+            await peer.answer("401 Unauthorized", b"")
+            return True
+        return await super()._handled(peer, message)
+
+
+@on_uvloop
+async def test_calls_of_one_caller_that_are_answered_401_take_the_token_from_no_other(net: Net, tmp_path: Path) -> None:
+    server = Scoped()
+    source = source_of(net, url=Secret((await started(net, server)).url), identity=program_of(tmp_path))
+    [tool] = (await source.list_tools()).tools
+    for _ in range(4):
+        assert (await source.call(tool, {"secret": 1}, META, caller="hostile")).is_error
+        assert await source.call(tool, {}, META, caller="bob") == ToolResult("ok")
+
+
 @on_uvloop
 async def test_without_a_token_nothing_is_asked(net: Net) -> None:
     server = Guarded("t1")

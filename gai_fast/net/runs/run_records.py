@@ -21,9 +21,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from secrets import token_hex
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
@@ -32,7 +33,7 @@ import msgspec
 from msgspec import Struct
 
 from gai_fast.model.errors import GaiFastError
-from gai_fast.model.settings import Settings
+from gai_fast.model.settings import ANONYMOUS, Settings
 from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import Records, StoreError
@@ -339,7 +340,7 @@ class RunRecords:
 
         Args:
             asked: The approval.
-            waiting: How many runs may wait.
+            waiting: How many runs may wait, half of them of one caller with a name.
 
         Returns:
             Whether it is kept. If not, too many runs wait.
@@ -348,24 +349,27 @@ class RunRecords:
             StoreError: The store fails.
             Overloaded: There is no room for it in the memory of this process.
         """
-        streams = await self._waiting()
-        waits = asked.stream_id in streams
-        if not waits and len(streams) >= waiting:
+        runs = await self._waiting()
+        waits = asked.stream_id in runs
+        if not waits and not _has_room(runs, asked, waiting):
             return False
         await self._pieces.write(APPROVALS, asked.id, asked.call, asked.caller)
         value = _encode(_Approval(msgspec.structs.replace(asked, call=b""), len(asked.call)))
         await self._records.put(APPROVALS, asked.id, value, self._ttl, asked.caller)
         is_listed = await self._change_list(asked, is_open=True)
-        if is_listed and not waits and len(await self._waiting()) > waiting:  # others were listed at the same moment
-            await self._change_list(asked, is_open=False)
-            is_listed = False
+        if is_listed and not waits:
+            runs = await self._waiting()  # others were listed at the same moment
+            runs.pop(asked.stream_id, None)
+            if not _has_room(runs, asked, waiting):
+                await self._change_list(asked, is_open=False)
+                is_listed = False
         if not is_listed:
             await self._records.delete(APPROVALS, asked.id)
         return is_listed
 
-    async def _waiting(self) -> set[str]:
-        """Returns the streams of the runs that wait."""
-        return {each.rpartition("-")[0] for each in await self.listed()}
+    async def _waiting(self) -> dict[str, str]:
+        """Returns the streams of the runs that wait, each with the tag of its caller."""
+        return {_id_of(each).rpartition("-")[0]: each.partition("/")[2] for each in await self._entries()}
 
     async def leave(self, asked: AskedApproval) -> None:
         """Keeps an approval that a later request decides: rule 7. One that is kept already stays as it is.
@@ -468,6 +472,10 @@ class RunRecords:
         Raises:
             StoreError: The store fails.
         """
+        return {_id_of(entry): expires for entry, expires in (await self._entries()).items()}
+
+    async def _entries(self) -> dict[str, int]:
+        """Returns what the lists have."""
         found: dict[str, int] = {}
         names = [_list_name(number) for number in range(LIMITS.approval_lists)]
         for raw in await asyncio.gather(*[self._records.get(APPROVALS, name) for name in names]):
@@ -484,7 +492,7 @@ class RunRecords:
             StoreError: The store fails.
         """
         listed = self._read_list(await self._records.get(APPROVALS, _list_name(_list_of(stream_id))))
-        return [each for each in listed if each.rpartition("-")[0] == stream_id]
+        return [each for each in map(_id_of, listed) if each.rpartition("-")[0] == stream_id]
 
     async def _change_list(self, asked: AskedApproval, *, is_open: bool) -> bool:
         """Adds an approval to its list, or removes it; returns whether the list has room for it."""
@@ -497,8 +505,8 @@ class RunRecords:
         for _ in range(_TRIES):
             entries = self._read_list(old)
             if is_open:
-                entries[asked.id] = asked.expires
-            elif entries.pop(asked.id, None) is None:
+                entries[_entry_of(asked)] = asked.expires
+            elif entries.pop(_entry_of(asked), entries.pop(asked.id, None)) is None:  # that of a former release
                 return True
             new = _encode(entries)
             if len(new) > LIMITS.record_piece:
@@ -757,6 +765,34 @@ def _added_name(stream_id: str, writer: int, index: int) -> str:
 def _list_of(stream_id: str) -> int:
     """Returns the number of the list that has the approvals of a run: rule 7."""
     return crc32(stream_id.encode()) % LIMITS.approval_lists
+
+
+def _tag_of(caller: str) -> str:
+    """Returns what stands for a caller in the lists. Empty for those without a name."""
+    return "" if caller == ANONYMOUS else sha256(caller.encode()).hexdigest()[:8]
+
+
+def _entry_of(asked: AskedApproval) -> str:
+    """Returns the name of an approval in its list: its id, and the tag of its caller, if that has a name."""
+    tag = _tag_of(asked.caller)
+    return f"{asked.id}/{tag}" if tag else asked.id
+
+
+def _id_of(entry: str) -> str:
+    return entry.partition("/")[0]
+
+
+def _has_room(runs: Mapping[str, str], asked: AskedApproval, waiting: int) -> bool:
+    """Returns whether one more run may wait: a caller with a name has half of the room.
+
+    Args:
+        runs: The runs that wait, each with the tag of its caller.
+        asked: What the run asks for.
+        waiting: The room.
+    """
+    tag = _tag_of(asked.caller)
+    own = sum(each == tag for each in runs.values()) if tag else 0
+    return len(runs) < waiting and own < max(1, waiting // 2)
 
 
 def _list_name(number: int) -> str:

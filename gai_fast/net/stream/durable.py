@@ -277,9 +277,10 @@ class DurableStreams:
             del self._publications[stream_id]
 
     def disconnect_followers(self, until: float) -> None:
-        """Disconnects all followers, who may reconnect; as `Engine.disconnect_clients`."""
+        """Disconnects the followers of all streams that go on, who may reconnect; as `Engine.disconnect_clients`."""
         for follower in self.followers:
-            _part(follower, until)
+            if not follower.log.is_over:
+                _part(follower, until)
 
     def refuse_whole(self, log: StreamLog, error: Error) -> None:
         """Responds with an error to those who wait for a whole answer that goes on elsewhere: they cannot follow it.

@@ -152,7 +152,14 @@ class RunOffer:
         return next((name for name, tool in self._offered.items() if tool.address == address), None)
 
     def attach(
-        self, spec: StreamSpec, stream_id: str, request_key: str | None, *, asks: bool, leaves: bool = False
+        self,
+        spec: StreamSpec,
+        stream_id: str,
+        request_key: str | None,
+        *,
+        asks: bool,
+        leaves: bool = False,
+        traceparent: str = "",
     ) -> None:
         """Makes the stream of a spec a run.
 
@@ -162,6 +169,7 @@ class RunOffer:
             request_key: The idempotency key of the request. None if it has none.
             asks: Whether somebody is asked for approvals.
             leaves: Whether these are left to a later request.
+            traceparent: As in `RunIdentity`.
 
         Raises:
             Error: The request cannot be a run.
@@ -189,7 +197,7 @@ class RunOffer:
             names,
             RunLimits(steps, model.max_tool_calls, model.parallel_tools, asks, leaves),
             model.run_timeout,
-            RunIdentity(spec.caller, spec.request_id, stream_id, request_key or stream_id),
+            RunIdentity(spec.caller, spec.request_id, stream_id, request_key or stream_id, traceparent),
             self._held,
             self._tools.desk,
             self._tools.tallies,
@@ -303,7 +311,7 @@ class RunTools:
             frozenset(record.client_tools),
             RunLimits(record.max_steps, record.max_tool_calls, record.parallel_tools, record.asks, record.leaves),
             record.seconds,
-            RunIdentity(spec.caller, spec.request_id, stream_id, record.request_key),
+            RunIdentity(spec.caller, spec.request_id, stream_id, record.request_key, record.traceparent),
             self._held,
             self.desk,
             self.tallies,
@@ -489,4 +497,5 @@ def _record_of(plan: RunPlan) -> RunRecord:
         plan.identity.request_key,
         limits.leaves,
         msgspec.to_builtins(plan.answered),
+        plan.identity.traceparent,
     )

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from msgspec import UNSET
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.requests.reading import estimated_tokens
 from gai_fast.guards.active import Guards
 from gai_fast.guards.input import LetThrough
-from gai_fast.ledger import Ledger, LocalLedger, Reservation
+from gai_fast.ledger import NO_DEMAND, Demand, Ledger, LocalLedger, Reservation
 from gai_fast.model.errors import Error, ToolError
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
@@ -748,6 +749,20 @@ class Engine(EngineCallbacks):
         """Reserves more spend for a stream; as `EngineCallbacks.grow`."""
         self.ledger.grow(session.stream_id, wanted, then)
 
+    def lacks_tokens(self, session: Session, spec: StreamSpec, used: int) -> Demand:
+        """Returns the tokens that a turn lacks; as `EngineCallbacks.lacks_tokens`."""
+        stream_id, ledger, request = session.stream_id, self.ledger, spec.request
+        if not ledger.counts_tokens(stream_id):
+            return NO_DEMAND
+        most = request.max_tokens if isinstance(request, Request) and isinstance(request.max_tokens, int) else 0
+        expected = 0 if most else ledger.usual_output(spec.model.name, session.caller)
+        tokens = estimated_tokens(spec.prompt_characters or 0) + (most or expected)
+        return ledger.lacks_tokens(stream_id, used, Demand(tokens, expected=expected))
+
+    def reserve_turn(self, session: Session, wanted: Demand, then: Callable[[int], None]) -> None:
+        """Reserves what a turn lacks; as `EngineCallbacks.reserve_turn`."""
+        self.ledger.reserve_turn(session.stream_id, wanted, then)
+
     def record_ids(self, session: Session) -> asyncio.Future[None] | None:
         """Records the ids that a caller with a key has got; as `EngineCallbacks.record_ids`."""
         if session.caller == ANONYMOUS:
@@ -836,10 +851,16 @@ class Engine(EngineCallbacks):
             until: The deadline for the followers' last frames, in seconds of the loop's clock.
         """
         for session in list(self.streams.values()):
-            if self.durable.publication(session.stream_id) is None and session.spec.transport != LIBRARY:
+            is_kept = self.durable.publication(session.stream_id) is not None and not self._ends_here(session)
+            if not is_kept and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
         self._end_transfers()
         self.durable.disconnect_followers(until)
+
+    def _ends_here(self, session: Session) -> bool:
+        """Returns whether a run has a log only because it may ask, and no other worker goes on with it."""
+        is_of_clients = session.spec.model.stream.on_disconnect == "cancel"
+        return session.spec.run is not None and is_of_clients and not self.store.keeps_requests
 
     def begin_drain(self) -> None:
         """Begins to stop. A run that waits, or comes to wait, does not hold the drain: it is let go, and its followers

@@ -87,8 +87,16 @@ class HTTPTool(ToolSource):
     def _check_pause(self) -> None:
         self._pause.check()
 
+    def _end_pause(self) -> None:
+        self._pause.end()
+
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         loop, seconds = asyncio.get_running_loop(), self._settings.timeout
         response = _Response(loop.create_future(), self._pause, self._settings.max_result, self._credentials)
@@ -156,7 +164,7 @@ class _Response(Receiver):
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         if not 200 <= status < 300:
-            self._pause.note(headers)
+            self._pause.note(status, headers)
             text = f"it answers with status {status}"
             self._fail(ToolServerError(text, "status", status=status, may_have_run=status >= 500))
             return

@@ -70,9 +70,19 @@ class ServerSource(ToolSource):
         await self._client.close()
 
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
-        return await self._client.call(tool.offered, arguments, meta=_members(meta), on_progress=on_progress)
+        return await self._client.call(
+            tool.offered, arguments, meta=_members(meta), on_progress=on_progress, caller=caller
+        )
+
+    def _end_pause(self) -> None:
+        self._client.end_pause()
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -95,7 +95,7 @@ class Limits:
     # ---- connections and processes
 
     tool_waiting: int = 1024
-    """Calls that wait until one of `max_calls` has ended: more would wait for minutes."""
+    """Calls that wait until one of `max_calls` has ended, half of them of one caller: more would wait for minutes."""
 
     unread_input: int = 1 * MIB
     """Bytes that a process may leave unread: four of the largest calls. Further calls fail at once."""

@@ -110,6 +110,7 @@ class ToolClient:
         *,
         meta: Mapping[str, Any] = _NO_META,
         on_progress: OnProgress | None = None,
+        caller: str = "",
     ) -> ToolResult:
         """Calls a tool. If the call is cancelled, the server is told.
 
@@ -118,6 +119,7 @@ class ToolClient:
             arguments: Its arguments.
             meta: Further members of `_meta`.
             on_progress: Called for each notice of progress, `limits.tool_progress` times at most.
+            caller: The name of the caller that it is for.
 
         Raises:
             ToolServerError: There is no result; `may_have_run` says whether the tool may have run.
@@ -129,14 +131,18 @@ class ToolClient:
             text = f"the arguments have more than {SHARED.tool_arguments} bytes (limit tool_arguments)"
             raise ToolServerError(text, "argument")
         try:
-            return await self._called(tool, arguments, meta, on_progress)
+            return await self._called(tool, arguments, meta, on_progress, caller)
         except ToolServerError as problem:
             if problem.code != CODES["header"]:
                 raise
             changed = (await self.list_tools()).tools.get(tool.name)
             if changed is None or changed.headers == tool.headers:
                 raise
-        return await self._called(changed, arguments, meta, on_progress)
+        return await self._called(changed, arguments, meta, on_progress, caller)
+
+    def end_pause(self) -> None:
+        """Ends the pause that the server has asked for."""
+        self._wire.end_pause()
 
     async def close(self) -> None:
         """Ends running requests, the session, and the process if the server is one. Returns when they have ended."""
@@ -206,9 +212,12 @@ class ToolClient:
         params: Mapping[str, Any],
         headers: Sequence[tuple[str, str]] = (),
         on_progress: OnProgress | None = None,
+        caller: str = "",
     ) -> ToolRequest:
         number = next(self._ids)
-        return ToolRequest(number, method, params, headers, is_repeatable=method != _CALL, on_progress=on_progress)
+        return ToolRequest(
+            number, method, params, headers, is_repeatable=method != _CALL, on_progress=on_progress, caller=caller
+        )
 
     async def _called(
         self,
@@ -216,13 +225,14 @@ class ToolClient:
         arguments: Mapping[str, Any],
         meta: Mapping[str, Any],
         on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         params = {"name": tool.name, "arguments": arguments, "_meta": {**meta}}
         try:
             headers = [("mcp-name", header_text(tool.name)), *values_for(tool.headers, arguments)]
         except ValueError as problem:
             raise ToolServerError(str(problem), "argument") from None
-        answered = await self._asked(_CALL, params, headers, on_progress)
+        answered = await self._asked(_CALL, params, headers, on_progress, caller)
         is_error = answered.get("isError") is True
         secrets = self._wire.secrets if is_error else self._wire.credentials  # a tool may quote what it was sent
         result = read_result(answered, self._max_result, secrets)
@@ -234,9 +244,10 @@ class ToolClient:
         params: Mapping[str, Any],
         headers: Sequence[tuple[str, str]] = (),
         on_progress: OnProgress | None = None,
+        caller: str = "",
     ) -> dict[str, Any]:
         """Returns the result of a request."""
-        request = self._request(method, params, on_progress=on_progress)
+        request = self._request(method, params, on_progress=on_progress, caller=caller)
         reply = await within(self._timeout, request, partial(self._answered, request, params, headers))
         if reply.result is None:
             raise error_of(reply, self._wire.secrets)

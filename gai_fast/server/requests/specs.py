@@ -155,7 +155,7 @@ class SpecBuilder:
             let=incoming.let,
         )
         if offer is not None:
-            offer.attach(spec, context.stream_id, key, asks=asks)
+            offer.attach(spec, context.stream_id, key, asks=asks, traceparent=incoming.traceparent)
         return spec, context
 
     def of_dialect(
@@ -240,7 +240,8 @@ class SpecBuilder:
         spec = specs.spec(model, before=None)
         if offer is not None:
             check_run(negotiated, max(answers_of(asked.body), answers_of(spec.request)))
-            offer.attach(spec, context.stream_id, key, asks=asks, leaves=leaves)
+            traceparent = incoming.traceparent
+            offer.attach(spec, context.stream_id, key, asks=asks, leaves=leaves, traceparent=traceparent)
         return spec, context
 
     def of_record(
