@@ -231,6 +231,17 @@ async def test_a_token_that_is_refused_is_replaced_and_the_request_sent_again_on
 
 
 @on_uvloop
+async def test_a_token_is_replaced_before_a_session_is_begun_anew(net: Net, tmp_path: Path) -> None:
+    server = Guarded("t1")
+    server.session = "2025-06-18"
+    source = source_of(net, url=Secret((await started(net, server)).url), identity=program_of(tmp_path))
+    [tool] = (await source.list_tools()).tools
+    server.token = "t2"
+    assert await source.call(tool, {}, META) == ToolResult("ok")
+    assert (server.refused, server.sessions) == (1, 1)
+
+
+@on_uvloop
 async def test_without_a_token_nothing_is_asked(net: Net) -> None:
     server = Guarded("t1")
     program = IdentitySettings(command=(sys.executable, "-S", "-c", "raise SystemExit(1)"))

@@ -508,7 +508,7 @@ class _Answer(_Response):
         elif not self.outcome.done() and (  # the first answer counts
             message.id == self._request.id or (message.id is None and message.error is not None and is_alone)
         ):
-            self.outcome.set_result(message._replace(session=self._session))
+            self.outcome.set_result(message._replace(session=self._session, status=self._status))
 
     def _has_message(self, status: int) -> bool:
         """Whether the body of a response with this status may be an answer; of others the status says all."""

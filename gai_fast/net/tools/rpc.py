@@ -25,7 +25,15 @@ Fault = Literal[
     "unreachable", "wait", "status", "form", "refused", "lost", "late", "session", "token", "argument", "answer"
 ]
 
-CODES: Final = {"parse": -32700, "method": -32601, "header": -32020, "capability": -32021, "version": -32022}
+CODES: Final = {
+    "parse": -32700,
+    "request": -32600,
+    "params": -32602,
+    "method": -32601,
+    "header": -32020,
+    "capability": -32021,
+    "version": -32022,
+}
 """Codes of errors: JSON-RPC 2.0, 5.1; MCP 2026-07-28, "Error Codes"."""
 
 REPLACED: Final = "\ufffd".encode()
@@ -76,12 +84,14 @@ class ServerReply(NamedTuple):
         result: The result. None for an error.
         error: The error's members. None for a result.
         session: The id of the session that it begins on HTTP. None if it begins none.
+        status: The HTTP status that it came with.
     """
 
     id: int | None
     result: dict[str, Any] | None
     error: dict[str, Any] | None
     session: str | None = None
+    status: int = 200
 
 
 class Notice(NamedTuple):
