@@ -108,6 +108,19 @@ def missing_keys(settings: Settings) -> list[str]:
     return [f"{each.name}: {each.detail}: {each.fix}" for each in found]
 
 
+def shared_processes(settings: Settings) -> list[str]:
+    """Returns a warning for each process of tools that all callers share, and whose table does not say so.
+
+    Args:
+        settings: The configuration.
+    """
+    text = "all callers share its process: what one does in it, the next one meets"
+    fix = 'set `session = "caller"` in its [[tool_server]], or "shared" if it keeps nothing'
+    return [
+        f"tools {each.name}: {text}: {fix}" for each in settings.tool_servers if each.command and each.session is None
+    ]
+
+
 def short_times(loaded: Loaded) -> list[str]:
     """Returns a warning for each time limit of an upstream by which long answers end.
 

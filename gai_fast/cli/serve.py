@@ -32,7 +32,7 @@ from gai_fast.cli import (
     load_config,
     option,
 )
-from gai_fast.cli.diagnosis import missing_keys
+from gai_fast.cli.diagnosis import missing_keys, shared_processes
 from gai_fast.kernels import IMPLEMENTATION, MODULES, SIMD
 from gai_fast.model.limits import SHARED
 from gai_fast.model.version import __version__
@@ -364,7 +364,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     settings, server = loaded.settings, loaded.settings.server
     is_up = False
     log.use(server)
-    for warning in missing_keys(settings):
+    for warning in (*missing_keys(settings), *shared_processes(settings)):
         logging.getLogger("gai_fast.server").warning("%s", warning)
     if record is not None:
         _make_folder_of_recordings(record)

@@ -25,7 +25,7 @@ from gai_fast.cli import (
     print_json,
 )
 from gai_fast.cli.checks.guards import closed, guard_warnings, held
-from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes, other_base_url, short_times
+from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes, other_base_url, shared_processes, short_times
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         check_app(loaded)
         warnings = [*filter(None, _check_certificates(loaded))]
         warnings += [*missing_keys(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
+        warnings += shared_processes(loaded.settings)
         warnings += guard_warnings(loaded.settings)
     except ConfigFailure as problem:
         if json:

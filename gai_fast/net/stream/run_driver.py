@@ -342,6 +342,7 @@ class RunDriver(StreamRun):
         if has_ended:
             self._approvals.close()
             self._plan.desk.start(self._kept.end())  # the store is closed after this
+            self._plan.held.toolbox.run_ended(self._plan.identity.caller, self._plan.identity.stream_id)
             if self._former is not None and self._goes_on is not None and not self._usages:  # it is not read yet
                 identity = self._plan.identity
                 self._plan.desk.withdraw(identity.stream_id, identity.caller, self._former.epoch, is_own=True)

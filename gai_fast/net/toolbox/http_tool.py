@@ -87,7 +87,12 @@ class HTTPTool(ToolSource):
         self._pause.check()
 
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         loop, seconds = asyncio.get_running_loop(), self._settings.timeout
         response = _Response(loop.create_future(), self._pause, self._settings.max_result, self._credentials)

@@ -136,7 +136,12 @@ class ToolSource(ABC):
 
     @abstractmethod
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         """Calls a tool, as `call`, without its bounds."""
 
@@ -173,7 +178,7 @@ class ToolSource(ABC):
             self._check_pause()
             if before_send is not None:
                 await before_send()
-            result = await self._called(tool, arguments, meta, on_progress)
+            result = await self._called(tool, arguments, meta, on_progress, caller)
             self._breaker.succeeded()
         except ToolServerError as problem:
             if _is_fault_of_server(problem):

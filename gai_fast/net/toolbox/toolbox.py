@@ -129,6 +129,16 @@ class Toolbox:
         self._log_left_out(frozenset(tool.address for tool in left_out))
         return OfferedTools(self, names, lists, kept)
 
+    def run_ended(self, caller: str, run: str) -> None:
+        """Ends the sessions that a run has at servers.
+
+        Args:
+            caller: The name of its caller.
+            run: The id of its stream.
+        """
+        for server in self.servers.values():
+            server.run_ended(caller, run)
+
     def unknown(self, patterns: Sequence[str], allowed: AllowedTools) -> str | None:
         """Returns the first pattern that names no tool that a request may use, by all lists that it concerns.
 

@@ -197,10 +197,14 @@ class HTTPWire(Wire):
         """As `Wire.tell`."""
         await self._post(notice_bytes(method, {}), agreed)
 
-    async def close(self, agreed: Agreement | None) -> None:
-        """As `Wire.close`; a session ends by DELETE, within `limits.farewell` seconds."""
+    async def leave(self, agreed: Agreement | None) -> None:
+        """As `Wire.leave`: does not wait for the server."""
         if agreed is not None and agreed.session is not None:
             self._later(self._leave(agreed))
+
+    async def close(self, agreed: Agreement | None) -> None:
+        """As `Wire.close`; a session ends by DELETE, within `limits.farewell` seconds."""
+        await self.leave(agreed)
         if self._tasks:
             await asyncio.gather(*self._tasks)
         if self._tokens is not None:

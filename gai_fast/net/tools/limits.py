@@ -74,7 +74,14 @@ class Limits:
     answered_pings: int = 16
     """Questions of a server, during one call, that are answered: a ping each 30 s of a call of 8 minutes."""
 
+    sessions: int = 64
+    """Sessions of a server in a worker, of callers or runs: as many as the busiest minute of a worker has callers. Each
+    is a page, a folder or a process at its server."""
+
     # ---- times
+
+    session_idle: float = 600.0
+    """Seconds without a call until such a session ends: a person reads, and asks again."""
 
     discovery: float = 5.0
     """Seconds until a process that does not answer `server/discover` is also asked to begin a session: processes of

@@ -146,7 +146,7 @@ def after_initialize(result: Mapping[str, Any], session: str | None) -> Agreemen
     return Agreement(str(version), _named(result.get("serverInfo")), session)
 
 
-class Refusal(NamedTuple):
+class RefusedRequest(NamedTuple):
     """How a server refuses a request.
 
     Attributes:
@@ -160,14 +160,14 @@ class Refusal(NamedTuple):
     text: str = ""
 
 
-def refusal_in(reply: ServerReply) -> Refusal:
+def refusal_in(reply: ServerReply) -> RefusedRequest:
     """Returns the refusal of a reply that is an error."""
     error = reply.error or {}
     code, text = error.get("code"), error.get("message")
-    return Refusal(reply.status, code if type(code) is int else 0, text if isinstance(text, str) else "")
+    return RefusedRequest(reply.status, code if type(code) is int else 0, text if isinstance(text, str) else "")
 
 
-def may_be_over(agreed: Agreement, refused: Refusal) -> bool:
+def may_be_over(agreed: Agreement, refused: RefusedRequest) -> bool:
     """Returns whether what was agreed on may not count any more after a refusal: rules 4 and 6."""
     if refused.status in _OF_ONE_REQUEST or refused.code == CODES["header"]:
         return False
@@ -177,14 +177,14 @@ def may_be_over(agreed: Agreement, refused: Refusal) -> bool:
     return refused.status >= 400 or refused.code not in _OF_PARAMETERS or _names_lost_session(refused)
 
 
-def cannot_have_run(refused: Refusal) -> bool:
+def cannot_have_run(refused: RefusedRequest) -> bool:
     """Returns whether the server has not handled a request that has a session's id: rule 5."""
     if 400 <= refused.status < 500:
         return refused.status != _TIMED_OUT
     return refused.code == CODES["request"] or _names_lost_session(refused)
 
 
-def _names_lost_session(refused: Refusal) -> bool:
+def _names_lost_session(refused: RefusedRequest) -> bool:
     return _LOST_SESSION.match(refused.text) is not None
 
 

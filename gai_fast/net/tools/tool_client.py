@@ -27,7 +27,7 @@ from gai_fast.net.tools.param_headers import header_text, values_for
 from gai_fast.net.tools.protocol import (
     STATELESS,
     Agreement,
-    Refusal,
+    RefusedRequest,
     after_discovery,
     after_initialize,
     after_refusal,
@@ -142,6 +142,18 @@ class ToolClient:
             if changed is None or changed.headers == tool.headers:
                 raise
         return await self._called(changed, arguments, meta, on_progress)
+
+    @property
+    def agreed(self) -> Agreement | None:
+        """What was agreed on with the server. None if nothing is, or it does not count any more."""
+        return self._agreed
+
+    async def leave(self) -> None:
+        """Ends the session, and the process if the server is one. Others may share the way to the server."""
+        if self._connecting is not None and self._wire.has_headers:
+            await asyncio.wait((self._connecting,))  # the session that it begins ends as well
+        agreed, self._agreed = self._agreed, None
+        await self._wire.leave(agreed)
 
     async def close(self) -> None:
         """Ends running requests, the session, and the process if the server is one. Returns when they have ended."""
@@ -283,7 +295,7 @@ class ToolClient:
                 return problem, True
             if agreed is None or problem.status is None:
                 return problem, False
-            outcome, refused, may_have_run = problem, Refusal(problem.status), problem.may_have_run
+            outcome, refused, may_have_run = problem, RefusedRequest(problem.status), problem.may_have_run
         if not may_be_over(agreed, refused):
             return outcome, False
         self._forget(agreed)

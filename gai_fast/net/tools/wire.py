@@ -161,6 +161,10 @@ class Wire(ABC):
             ToolServerError: It cannot be sent.
         """
 
+    async def leave(self, agreed: Agreement | None) -> None:
+        """Ends a session, and what serves it alone: a process. A way that other sessions share stays."""
+        await self.close(agreed)
+
     @abstractmethod
     async def close(self, agreed: Agreement | None) -> None:
         """Ends everything: requests fail, a session is ended, a process has ended when it returns."""

@@ -63,7 +63,7 @@ class Source(ToolSource):
     async def close(self) -> None: ...
 
     async def _called(
-        self, tool: GatewayTool, arguments: Any, meta: ToolMeta, on_progress: OnProgress | None
+        self, tool: GatewayTool, arguments: Any, meta: ToolMeta, on_progress: OnProgress | None, caller: str
     ) -> ToolResult:
         self.log.append(f"called {meta.call_id}")
         self.metas.append(meta)

@@ -37,7 +37,12 @@ class Scripted(ToolSource):
     async def close(self) -> None: ...
 
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         self.calls += 1
         return await self.answer()
