@@ -44,8 +44,11 @@ class Limits:
     list_ttl: float = 60.0
     """Seconds until a list is read again, if its server names no time: a new tool is there within a minute."""
 
-    list_ttl_least: float = 1.0
-    """The shortest time that a server can name: its list is not read more than once a second."""
+    list_ttl_least: float = 10.0
+    """The shortest time until a list is read again, whatever its server names: a large one takes a second of work."""
+
+    list_again: float = 0.1
+    """Seconds that runs wait while a list is read again: the former one serves."""
 
     list_ttl_most: float = 86400.0
     """The longest: a day, after which a server that has changed is noticed."""
