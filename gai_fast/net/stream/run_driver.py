@@ -122,6 +122,9 @@ class RunStreams(Protocol):
     def is_stored(self, stream_id: str) -> Awaitable[bool]:
         """Returns whether the store has all that the log of a stream has by now."""
 
+    def beside(self, caller: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        """Does work of a caller beside the loop; as `Beside.do`."""
+
     def leave_to_other(self, stream_id: str) -> None:
         """Stops a stream that another worker has."""
 

@@ -132,6 +132,10 @@ class Limits:
     """Those of which it knows what they offer: 1 KiB for each tool, and 1 KiB for each form in which it is written, of
     which there are eight at most. With 128 tools these are 72 MiB."""
 
+    run_patterns: int = 8
+    """Patterns of a request that are compared with lists in the loop: with the 512 tools of each of four servers, 5 ms.
+    """
+
     run_expiring: int = 100
     """Milliseconds before the end of an approval from which on its run stays in its session: it would leave and go on
     over and over."""

@@ -94,12 +94,16 @@ class _NamedIds(Gate):
 
 
 class _Plan(Gate):
-    """The step from the request to what its upstream is asked. A run waits for the lists of its tools."""
+    """The step from the request to what its upstream is asked. A run waits for the lists of its tools.
 
-    __slots__ = ("_engine",)
+    One that names many tools is compared with the lists only if no limit refuses it.
+    """
 
-    def __init__(self, engine: Engine) -> None:
+    __slots__ = ("_checks", "_engine")
+
+    def __init__(self, engine: Engine, checks: EarlyChecks) -> None:
         self._engine = engine
+        self._checks = checks
 
     def admit(self, passage: Passage) -> Wait | None:
         tools = self._engine.run_tools
@@ -107,7 +111,8 @@ class _Plan(Gate):
             wish = passage.run_wish(tools)
             if wish is not None:
                 caller = passage.incoming.http.caller
-                return partial(list_tools, tools, wish, passage.answers(), caller, passage.plan_run)
+                look = partial(self._checks.look, passage.incoming, passage.key) if wish.names_many else None
+                return partial(list_tools, tools, wish, passage.answers(), caller, passage.plan_run, look)
         passage.plan()
         return None
 
@@ -289,7 +294,7 @@ class Gates:
             ("", _Read(engine.targets.beside)),
             ("chains", _Chains(self._chains)),
             ("named ids", _NamedIds(engine)),
-            ("", _Plan(engine)),
+            ("", _Plan(engine, self._checks)),
             ("idempotency", _Idempotency(self._keys)),
             ("guards", _Guards(engine, self._checks)),
             ("shared answers", _SharedAnswers(engine)),
