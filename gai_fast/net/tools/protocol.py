@@ -174,7 +174,7 @@ def may_be_over(agreed: Agreement, refused: RefusedRequest) -> bool:
     if agreed.session is None:
         is_silent = refused.code is None and 400 <= refused.status < 500 and refused.status not in _OF_ANY
         return is_silent or refused.code in _OF_PROTOCOL
-    return refused.status >= 400 or refused.code not in _OF_PARAMETERS or _names_lost_session(refused)
+    return refused.code not in _OF_PARAMETERS or _names_lost_session(refused)
 
 
 def cannot_have_run(refused: RefusedRequest) -> bool:

@@ -2,9 +2,10 @@
 
 Owns what is a message. It must not know methods, protocols and ways to a server. Deliberate differences from JSON-RPC:
 
-1. Our ids are whole numbers; an answer with another type of id is nobody's.
+1. Our ids are whole numbers, which some servers write as 3.0; an answer with another type of id is nobody's.
 2. A batch is read as its messages, whatever the protocol: 2025-03-26 allows it.
-3. Half of a surrogate pair is read (RFC 8259, 8.2): one in a list of tools does not hide all of them.
+3. A member that is null is not there: servers write `"error": null` beside a result.
+4. Half of a surrogate pair is read (RFC 8259, 8.2): one in a list of tools does not hide all of them.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def read_messages(data: bytes) -> list[ServerMessage]:
 
 
 def read_json(data: bytes, depth: int) -> Any:
-    """Returns the value of JSON. Texts may have halves of surrogate pairs: rule 3.
+    """Returns the value of JSON. Texts may have halves of surrogate pairs: rule 4.
 
     Args:
         data: The JSON.
@@ -187,10 +188,11 @@ def _message(value: Any) -> ServerMessage:
             return ServerQuestion(number, method)
         raise _no_message()
     result, error = value.get("result"), value.get("error")
-    known = number if type(number) is int else None
-    if isinstance(error, dict) and "result" not in value:
+    is_whole = type(number) is int or (type(number) is float and number.is_integer())
+    known = int(number) if is_whole else None
+    if isinstance(error, dict) and result is None:
         return ServerReply(known, None, error)
-    if isinstance(result, dict) and "error" not in value:
+    if isinstance(result, dict) and error is None:
         return ServerReply(known, result, None)
     raise _no_message()
 

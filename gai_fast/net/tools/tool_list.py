@@ -79,7 +79,7 @@ class ToolListReader:
         Raises:
             ToolServerError: It has no list of tools.
         """
-        tools = page.get("tools")
+        tools = [] if "tools" in page and page["tools"] is None else page.get("tools")  # an empty list in Go
         if not isinstance(tools, list):
             raise ToolServerError("its list of tools is none", "form")
         for each in tools:
@@ -93,7 +93,7 @@ class ToolListReader:
             self._ttl = bounded if self._ttl is None else min(self._ttl, bounded)
         self._pages += 1
         cursor = page.get("nextCursor")
-        if not isinstance(cursor, str) or self._beyond:
+        if not isinstance(cursor, str) or not cursor or self._beyond:
             return None
         if self._pages >= LIMITS.list_pages or len(cursor) > LIMITS.list_cursor:
             self._left_out.append(("…", f"the list has more than {LIMITS.list_pages} pages (limit list_pages)"))

@@ -1,6 +1,7 @@
 """The result of a call: `CallToolResult` → text, structured content, images. Sans-IO.
 
-1. Structured content is any JSON; without it the texts are the result, joined by line ends.
+1. Structured content is any JSON; without it the texts are the result, joined by line ends. A member that is null is
+   none.
 2. A link, or an embedded text, is a text: its URI, and the text. A blob is named by its URI and type.
 3. What cannot be kept is dropped, but for the length of the longest credential; credentials are cut out of the rest
    (`result_redaction.py`); then the result is cut, before what may be a part of one.
@@ -70,14 +71,15 @@ def read_result(
         ToolServerError: The result is none, or the tool asks for input first.
     """
     check_complete(result)
-    content = result.get("content", [])
+    content = [] if result.get("content") is None else result["content"]
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise ToolServerError("its result has no list of content", "form", may_have_run=True)
     is_error = result.get("isError") is True
     room = _Room(most, secrets)
     texts = room.kept([_text_of(each) for each in content])
     has_media = None in texts
-    is_structured = "structuredContent" in result and not is_error
+    has_structure = result.get("structuredContent") is not None or ("structuredContent" in result and not content)
+    is_structured = has_structure and not is_error
     if is_structured:
         value = result["structuredContent"]
         written = encode_json(value)
@@ -112,7 +114,7 @@ def check_complete(result: Mapping[str, Any]) -> None:
     Raises:
         ToolServerError: It is not complete.
     """
-    kind = result.get("resultType", "complete")
+    kind = result.get("resultType") or "complete"
     if kind == "input_required":
         raise ToolServerError("it asks for input before it answers, which this client does not give", "answer")
     if kind != "complete":
