@@ -38,6 +38,9 @@ class Limits:
     """Times `timeout` in which a whole list is there: to connect takes up to three answers, and most lists are one page
     more. Each page may take `timeout` itself."""
 
+    list_turn: int = 64 * KIB
+    """Bytes of tools that are read before other work has its turn, and of a larger message not at once: 10 ms."""
+
     list_cursor: int = 4 * KIB
     """Characters of the name of a next page; they are sent back."""
 

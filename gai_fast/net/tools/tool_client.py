@@ -66,6 +66,7 @@ class ToolClient:
         self._ids = itertools.count(1)
         self._agreed: Agreement | None = None
         self._connecting: asyncio.Task[Agreement] | None = None
+        self._newest: tuple[float, ToolList] | None = None  # read for rule 3
 
     async def connect(self) -> Agreement:
         """Returns what was agreed on with the server; asks it if nothing was.
@@ -103,10 +104,11 @@ class ToolClient:
                 reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", True  # rule 4
                 continue
             check_complete(page)
-            following = reader.feed(page)
-            if following is None:
+            for _ in reader.turns(page):
+                await asyncio.sleep(0)
+            if reader.cursor is None:
                 return reader.read()
-            cursor = following
+            cursor = reader.cursor
 
     async def call(
         self,
@@ -138,10 +140,17 @@ class ToolClient:
         except ToolServerError as problem:
             if problem.code != CODES["header"]:
                 raise
-            changed = (await self.list_tools()).tools.get(tool.name)
+            changed = (await self._list_again()).tools.get(tool.name)
             if changed is None or changed.headers == tool.headers:
                 raise
         return await self._called(changed, arguments, meta, on_progress)
+
+    async def _list_again(self) -> ToolList:
+        """Returns a list that is at most `limits.list_ttl_least` seconds old: a server may refuse every call so."""
+        now = asyncio.get_running_loop().time()
+        if self._newest is None or now - self._newest[0] >= LIMITS.list_ttl_least:
+            self._newest = now, await self.list_tools()
+        return self._newest[1]
 
     @property
     def agreed(self) -> Agreement | None:
