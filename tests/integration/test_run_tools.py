@@ -34,8 +34,9 @@ from tests.integration.gateway import (
     on_uvloop,
     settings_for,
 )
-from tests.integration.mcp_servers import ScriptedServer, started
+from tests.integration.mcp_servers import ScriptedServer, reply, said, send, started
 from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, with_tools
+from tests.waiting import until
 
 PEER = Path(__file__).parent / "mcp_peer.py"
 MAY, NOT = "sk-canary-may-0123456", "sk-canary-not-0123456"
@@ -196,6 +197,27 @@ async def test_many_patterns_are_compared_beside_the_loop_and_only_if_no_limit_r
     threads.clear()
     assert (await gateway.ask("POST", "/api/v1/stream", many, head)).status == 429
     assert all(each is threading.main_thread() for each in threads), "no list was compared"
+
+
+@on_uvloop
+async def test_the_session_of_a_run_ends_with_it_and_callers_meet_in_none(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        [session] = [line for line in server.heads[-1].splitlines() if line.startswith("mcp-session-id")]
+        await send(peer, reply(message, said(session)))
+
+    keys = [KeySettings(name, (key_digest(secret),), tools=("*.*",)) for name, secret in (("a", MAY), ("b", NOT))]
+    for kind, ends in (("run", 2), ("caller", 0)):
+        server = ScriptedServer(answer, session="2025-06-18")
+        docs = ToolServerSettings("docs", url=Secret((await started(net, server)).url), session=kind)
+        model = Model([("docs__t", {})], [("docs__t", {})], ["Done."])
+        gateway = await gateway_of(net, model, docs, of_stream={"keys": tuple(keys)})
+        met = []
+        for secret in (MAY, NOT):
+            run = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {secret}"})
+            met.append({event["tool_result"] for event in events_of(run, "tool.result")})
+        assert [len(each) for each in met] == [1, 1]
+        assert not met[0] & met[1], kind
+        await until(lambda server=server, ends=ends: server.asked.count("DELETE") == ends)
 
 
 async def answer_nothing(peer: Peer, message: dict[str, Any]) -> None:

@@ -212,8 +212,9 @@ def _message(value: Any) -> ServerMessage:
             return ServerQuestion(number, method)
         raise _no_message()
     result, error = value.get("result"), value.get("error")
-    is_whole = type(number) is int or (type(number) is float and number.is_integer())
-    known = int(number) if is_whole else None
+    if type(number) is float and number.is_integer():
+        number = int(number)
+    known = number if type(number) is int else None
     if isinstance(error, dict) and result is None:
         return ServerReply(known, None, error)
     if isinstance(result, dict) and error is None:
