@@ -8,8 +8,8 @@ import pytest
 
 from tests.docs.pages import ROOT, words_of
 
-BOUND: Final = 46_700
-"""The words of README.md and of all pages in docs/, 1,700 of them for runs. They are 200 pages of print, which nobody
+BOUND: Final = 46_860
+"""The words of README.md and of all pages in docs/, 1,860 of them for runs. They are 200 pages of print, which nobody
 reads; a fact that stands there twice is cut."""
 
 
