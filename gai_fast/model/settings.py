@@ -184,6 +184,8 @@ class FunctionSettings(_Snapshot):
 
 
 KeyBy = Literal["session", "turn"]
+SessionKind = Literal["caller", "run", "shared"]
+"""Who has a session of its own at a server of tools."""
 KEYS_BY: Final = get_args(KeyBy)
 """The rules by which one of several keys is chosen."""
 
@@ -867,6 +869,8 @@ class ToolServerSettings(_Snapshot):
     """What is kept of a result."""
     max_calls: int = SHARED.tool_places
     """Calls of one worker at a time."""
+    session: SessionKind | None = None
+    """Who has a session, or a process, of its own. None means `caller` at a `url`, and `shared` for a process."""
     plain: frozenset[str] = frozenset()
     """Names of `headers` and `env` whose values are no credentials: results may have them."""
 

@@ -68,6 +68,11 @@ class RunWish:
     known: KnownOffer | None = None
     is_shared: bool = False
 
+    @property
+    def names_many(self) -> bool:
+        """Whether it names so many tools that they are compared beside the loop."""
+        return len(self.asked) > LIMITS.run_patterns
+
 
 class KnownOffer:
     """What runs of one wish offer, in the forms that each of them needs.
@@ -418,6 +423,8 @@ class RunTools:
         held = self._held
         held.take()
         try:
+            if wish.names_many:
+                return await self._offer_beside(wish, held, caller)
             known = wish.known
             offered = await held.toolbox.offered(wish.allowed, None if known is None else known.offered)
             await self.pace.place(caller)
@@ -426,6 +433,15 @@ class RunTools:
             return RunOffer(self, held, known, wish.model, held.toolbox.unknown(wish.asked, wish.allowed))
         finally:
             held.give_back()
+
+    async def _offer_beside(self, wish: RunWish, held: HeldToolbox, caller: str) -> RunOffer:
+        """Returns what a run offers whose request names much; as `offer`."""
+        beside = partial(self.streams.beside, caller)
+        offered = await held.toolbox.offered(wish.allowed, None, beside)
+        known = await beside(lambda: KnownOffer(offered, wish.approve))
+        unknown = await beside(lambda: held.toolbox.unknown(wish.asked, wish.allowed))
+        await self.pace.place(caller)
+        return RunOffer(self, held, known, wish.model, unknown)
 
     def _know(self, wish: RunWish, known: KnownOffer) -> KnownOffer:
         """Remembers what a wish offers; returns it. Forgets the oldest one if there are too many."""

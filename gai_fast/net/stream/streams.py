@@ -726,6 +726,10 @@ class Engine(EngineCallbacks):
         """Returns whether the store has all that the log of a stream has now; as `Store.stored`."""
         return self.store.stored(self.store.find_here(stream_id))
 
+    def beside(self, caller: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        """Does work of a caller beside the loop; as `Beside.do`."""
+        return self.targets.beside.do(work, caller)
+
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
         if self.waiting.forget(stream_id) is None:

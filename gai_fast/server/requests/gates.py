@@ -96,14 +96,16 @@ class _NamedIds(Gate):
 class _Plan(Gate):
     """The step from the request to what its upstream is asked. A run waits for the lists of its tools.
 
-    A request that decides about a run that waits asks no upstream: that run's stream answers it.
+    A request that decides about a run that waits asks no upstream: that run's stream answers it. One that names many
+    tools is compared with the lists only if no limit refuses it.
     """
 
-    __slots__ = ("_durable", "_engine")
+    __slots__ = ("_checks", "_durable", "_engine")
 
-    def __init__(self, engine: Engine, durable: DurableRoutes) -> None:
+    def __init__(self, engine: Engine, durable: DurableRoutes, checks: EarlyChecks) -> None:
         self._engine = engine
         self._durable = durable
+        self._checks = checks
 
     def admit(self, passage: Passage) -> Wait | None:
         if passage.given:
@@ -113,7 +115,8 @@ class _Plan(Gate):
             wish = passage.run_wish(tools)
             if wish is not None:
                 caller = passage.incoming.http.caller
-                return partial(list_tools, tools, wish, passage.answers(), caller, passage.plan_run)
+                look = partial(self._checks.look, passage.incoming, passage.key) if wish.names_many else None
+                return partial(list_tools, tools, wish, passage.answers(), caller, passage.plan_run, look)
         passage.plan()
         return None
 
@@ -296,7 +299,7 @@ class Gates:
             ("", _Read(engine.targets.beside)),
             ("chains", _Chains(self._chains)),
             ("named ids", _NamedIds(engine)),
-            ("", _Plan(engine, self._durable)),
+            ("", _Plan(engine, self._durable, self._checks)),
             ("idempotency", _Idempotency(self._keys)),
             ("guards", _Guards(engine, self._checks)),
             ("shared answers", _SharedAnswers(engine)),
