@@ -117,6 +117,7 @@ ROUTES = {"server.lanes.routes", "server.requests.streams"}
 WORDS = {"python"}
 """Providers' names that are also words: of a key of the configuration, a language, an implementation."""
 NAMED = {
+    "config.resolution": {"demo"},
     "model.settings": {"demo"},
     "config.keys": {"demo"},
     "cli.mock.dialects": {"openai", "anthropic", "gemini"},
