@@ -198,7 +198,7 @@ def waits(log: StreamLog) -> bool:
             told = _read_told(data)
         except msgspec.MsgspecError:
             return False
-        calls.note(told.type, told.call_id, told.approval.id, is_gateways=bool(told.executed_by))
+        calls.note(told.type, told.call_id, told.approval.id or told.call_id, is_gateways=bool(told.executed_by))
     return calls.wait
 
 
