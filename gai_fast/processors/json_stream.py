@@ -18,6 +18,7 @@ from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, is_empty, with_text
+from gai_fast.model.version import installing
 from gai_fast.processors._json_text import JSONReader, NotJSONText, blanks_end, same_json
 from gai_fast.processors._schema import Schema, compile_schema, is_available
 from gai_fast.processors.limits import LIMITS
@@ -367,7 +368,7 @@ class JSONStreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     def __post_init__(self) -> None:
         if self.validate and not is_available():
-            raise ValueError("validate needs the extra `schema`: pip install 'gai-fast[schema]'")
+            raise ValueError(f"validate needs the extra `schema`: {installing('schema')}")
 
     def processor(self, stream: StreamInfo) -> Processor | None:
         """Returns a processor if the stream asks for JSON or for snapshots, else `None`."""

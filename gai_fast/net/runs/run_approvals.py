@@ -262,7 +262,8 @@ class RunApprovals:
         try:
             is_small = await self._may_wait()
             is_kept = is_small and await desk.records.ask(asked, desk.settings.waiting)
-            problem = f"{desk.settings.waiting} runs wait already (waiting)" if is_small else _TOO_LARGE
+            most = f"{desk.settings.waiting} runs wait already, or half as many of this caller (waiting)"
+            problem = most if is_small else _TOO_LARGE
         except (StoreError, Error) as fault:
             is_kept, problem = False, "the approval could not be kept: the store is out of reach"
             _log.warning("stream %s: an approval is not kept: %s", self._stream_id, fault)

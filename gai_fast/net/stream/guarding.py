@@ -23,7 +23,7 @@ from gai_fast.guards.input import InputCheck, LetThrough
 from gai_fast.guards.outcomes import TOKENS, closed
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.output import output_stage
-from gai_fast.model.errors import GaiFastError
+from gai_fast.model.errors import SetupError
 from gai_fast.model.request import Request
 from gai_fast.model.settings import GuardSettings, Settings
 from gai_fast.net.judges.input_check import InputChecks
@@ -40,7 +40,7 @@ Built = Sequence[tuple[GuardSettings, Automaton]]
 """Automata, each with the settings of its guard."""
 
 
-class GuardError(GaiFastError, ValueError):
+class GuardError(SetupError):
     """A guard of a configuration cannot be used; the text names it."""
 
 

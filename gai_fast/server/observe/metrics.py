@@ -61,6 +61,7 @@ def log_fields(metrics: StreamMetrics) -> dict[str, Any]:
         "endpoint": metrics.endpoint,
         "outcome": metrics.outcome,
         "error_code": metrics.code,
+        "reason": metrics.reason,
         "finish_reason": metrics.finish_reason,
         "request_id": metrics.request_id,
         "stream_id": metrics.stream_id,
