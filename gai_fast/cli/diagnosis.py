@@ -110,6 +110,30 @@ def missing_keys(settings: Settings) -> list[str]:
     return [f"{each.name}: {each.detail}: {each.fix}" for each in found]
 
 
+def shared_processes(settings: Settings) -> list[str]:
+    """Returns a warning for each process of tools that all callers share, and whose table does not say so.
+
+    Args:
+        settings: The configuration.
+    """
+    text = "all callers share its process: what one does in it, the next one meets"
+    fix = 'set `session = "caller"` in its [[tool_server]], or "shared" if it keeps nothing'
+    return [
+        f"tools {each.name}: {text}: {fix}" for each in settings.tool_servers if each.command and each.session is None
+    ]
+
+
+def keys_without_effect(settings: Settings) -> list[str]:
+    """Returns a warning for each key of the file that has no effect any more.
+
+    Args:
+        settings: The configuration.
+    """
+    if settings.server.websocket_compression:
+        return ["`websocket_compression` in [server] has no effect: remove it"]
+    return []
+
+
 def unused_tools(settings: Settings) -> list[str]:
     """Returns a warning for each server of tools, and each own tool, that models offer and no key may use.
 
@@ -144,7 +168,13 @@ def start_warnings(settings: Settings) -> list[str]:
     from gai_fast.cli.ends import ends
 
     over = [f"{each.name}: {each.detail}{f': {each.fix}' if each.fix else ''}" for each in ends(settings, time.time())]
-    return [*missing_keys(settings), *unused_tools(settings), *over]
+    return [
+        *missing_keys(settings),
+        *unused_tools(settings),
+        *shared_processes(settings),
+        *keys_without_effect(settings),
+        *over,
+    ]
 
 
 def short_times(loaded: Loaded) -> list[str]:

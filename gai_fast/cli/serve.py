@@ -245,7 +245,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
 
 def _work(settings: Settings, ends: WorkerEnds, bound: BoundAddresses, group: Group, record: Path | None) -> int:
     """Runs one of several workers, in its own process; returns the exit code."""
-    from gai_fast.net.stream.guarding import GuardError
+    from gai_fast.model.errors import SetupError
     from gai_fast.runtime.functions import FunctionError
     from gai_fast.runtime.tuning import tune_process
     from gai_fast.server.workers.link import pack
@@ -260,7 +260,7 @@ def _work(settings: Settings, ends: WorkerEnds, bound: BoundAddresses, group: Gr
             code, why = StartupFailure.exit_code, _store_failure(problem)
         except FunctionError as problem:
             code, why = ConfigFailure.exit_code, f"`app` in [server] {problem}"
-        except GuardError as problem:
+        except SetupError as problem:
             code, why = ConfigFailure.exit_code, str(problem)
         else:
             return 0
@@ -383,7 +383,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
             text += f"\nrecording what upstreams answer to {click.format_filename(record)}"
         announce(text)
 
-    from gai_fast.net.stream.guarding import GuardError
+    from gai_fast.model.errors import SetupError
     from gai_fast.server.edge.certificate import CertificateError
     from gai_fast.server.edge.listening import CannotListen, OpenAddress
     from gai_fast.server.workers.supervisor import WorkerError
@@ -406,7 +406,7 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
         raise StartupFailure(_store_failure(problem)) from None
     except CertificateError as problem:
         raise StartupFailure(certificate_problem(loaded, problem)) from None
-    except (OpenAddress, GuardError) as problem:
+    except (OpenAddress, SetupError) as problem:
         raise ConfigFailure(str(problem)) from None
     except CannotListen as problem:
         raise cannot_listen(_place(server), problem) from None

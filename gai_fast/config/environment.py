@@ -163,6 +163,10 @@ def secret(
         problems.add(reference.origin, f"`{name}`{owner}: {missing}")
         return None
     pattern, otherwise = form
+    if pattern is PRINTABLE and len(text) > 1 and text[0] in _QUOTES and text[-1] == text[0]:
+        text = f"`{name}`{owner}: what {reference.value} holds keeps its quotes (docker's `--env-file` does that)"
+        problems.add(reference.origin, f"{text}: remove them")
+        return None
     if not pattern.fullmatch(text):
         what = f"`{name}`{owner}: what {reference.value} holds is {otherwise}"
         problems.add(reference.origin, what)
@@ -170,6 +174,8 @@ def secret(
     return Secret(text)
 
 
+_QUOTES: Final = ("'", '"')
+"""The quotes around a value that shells remove, and `--env-file` does not. No key has them."""
 _HEADER_VALUE: Final = re.compile(r"[\t -~]+"), "no header value: printable ASCII"
 """The form of a secret that is a header's value, such as `Bearer …`."""
 

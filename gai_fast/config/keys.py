@@ -176,7 +176,7 @@ SERVER: Final[Mapping[str, Key]] = {
     "access_log": switch("One log line for every request, at its end."),
     "insecure": switch("Allow an address that is not loopback without a key."),
     "fast_lane": choice("Whether streaming POSTs use the compiled path instead of aiohttp.", "auto", "off"),
-    "websocket_compression": switch("Compress WebSocket messages if the client offers it."),
+    "websocket_compression": switch("Has no effect: WebSocket messages are never compressed."),
     "app": text(
         "module:function, called with the aiohttp.web.Application before it starts.",
         checks.function,

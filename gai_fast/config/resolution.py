@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -156,21 +156,34 @@ def find(path: Path | None) -> Path | None:
     return path if path is not None or not DEFAULT_FILE.is_file() else DEFAULT_FILE
 
 
-def load(path: Path | None, *, environ: Environment | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    path: Path | None,
+    *,
+    environ: Environment | None = None,
+    flags: Mapping[str, Any] | None = None,
+    functions: Collection[str] = (),
+) -> Settings:
     """Reads a configuration.
 
     Args:
         path: The file; if None, the configuration comes from the environment alone.
         environ: The environment; by default this process's.
         flags: Keys of `FLAGS` that the command line sets; None values count as not given.
+        functions: The names of a program's functions that are tools beside those of the configuration.
 
     Raises:
         ConfigError: The configuration cannot be used. All mistakes are reported at once if that is possible.
     """
-    return read(path, environ=environ, flags=flags).settings
+    return read(path, environ=environ, flags=flags, functions=functions).settings
 
 
-def read(path: Path | None, *, environ: Environment | None = None, flags: Mapping[str, Any] | None = None) -> Loaded:
+def read(
+    path: Path | None,
+    *,
+    environ: Environment | None = None,
+    flags: Mapping[str, Any] | None = None,
+    functions: Collection[str] = (),
+) -> Loaded:
     """Reads a configuration, as `load` does, and keeps the origin of each value.
 
     Raises:
@@ -193,7 +206,7 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     if path is None:
         given.upstreams = usual_upstreams(environ, problems)
     folder = Path() if path is None else path.parent
-    settings = _Resolution(given, environ, folder, problems, has_file=path is not None).settings()
+    settings = _Resolution(given, environ, folder, problems, functions, has_file=path is not None).settings()
     problems.raise_if_any()
     tables = given.tables
     return Loaded(
@@ -316,10 +329,18 @@ class _Resolution:
     """Builds the settings. A part with a problem is left out, and the problem is reported."""
 
     def __init__(
-        self, given: _Given, environ: Environment, folder: Path, problems: Problems, *, has_file: bool
+        self,
+        given: _Given,
+        environ: Environment,
+        folder: Path,
+        problems: Problems,
+        functions: Collection[str],
+        *,
+        has_file: bool,
     ) -> None:
         self._has_file = has_file
         self._given = given
+        self._functions = functions
         self._environ = environ
         self._folder = folder
         self._problems = problems
@@ -496,7 +517,7 @@ class _Resolution:
         """Reports patterns in `tools` of models and keys that name no tool of the configuration."""
         given = self._given
         labels = {table["name"].value for table in given.tool_servers if "name" in table}
-        own = {table["name"].value for table in given.tools if "name" in table}
+        own = {table["name"].value for table in given.tools if "name" in table} | {*self._functions}
         if any("name" not in table for table in (*given.tool_servers, *given.tools)):
             return  # a mistake that is reported
         for section, tables in (("[[model]]", given.models), ("a key", self._callers)):

@@ -41,6 +41,10 @@ from gai_fast.model.limits import SHARED
 Decision = Literal["approve", "deny"]
 
 
+NOBODY_ASKED: Final = "the call needs an approval, and nobody can be asked"
+"""The result of a call that is denied because of that."""
+
+
 class RunState(enum.Enum):
     """What a run does."""
 
@@ -748,7 +752,7 @@ class ToolRun:
         elif has_ended and self._limits.asks:
             return [self._ask(call)]
         elif has_ended:
-            text = "the call needs an approval, and nobody can be asked"
+            text = NOBODY_ASKED
             return self._end(call, CallResult(text, is_error=True, fault="denied"))
         return []
 

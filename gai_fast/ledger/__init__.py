@@ -7,6 +7,7 @@ from typing import Final
 
 from gai_fast.ledger._base import (
     NO_DEMAND,
+    REFUSED,
     Demand,
     GroupBy,
     LimitStatus,
@@ -27,6 +28,7 @@ __all__ = [
     "NO_DEMAND",
     "OF_KEYS",
     "OF_SERVER",
+    "REFUSED",
     "Demand",
     "GroupBy",
     "Homes",

@@ -104,7 +104,8 @@ class Demand(NamedTuple):
     Attributes:
         tokens: The estimate of the request's tokens.
         reservation: The spend to be reserved.
-        is_new: A request, which all limits must admit; otherwise a stream under way, of which spend alone is asked.
+        is_new: A request, which all limits must admit; otherwise a stream under way, of which spend is asked, and
+            tokens for another turn of a run.
         expected: The tokens of the estimate that are the usual output. They need no room if no stream is under way.
         is_counted: Whether it counts if it is admitted. Otherwise the state is only looked at.
         taken_from: The worker that has run the stream, and is gone. The places and reservations of that worker are
@@ -122,6 +123,8 @@ class Demand(NamedTuple):
     asks_later: bool = False
 
 
+REFUSED: Final[Amount] = -1
+"""What a stream under way is given if a limit refuses it."""
 NO_DEMAND: Final = Demand()
 """The demand of a request that needs neither tokens nor spend: if it is refused, every request is."""
 

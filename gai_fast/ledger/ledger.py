@@ -26,6 +26,7 @@ from gai_fast.ledger._base import (
     DAY,
     NAMES,
     NO_DEMAND,
+    REFUSED,
     SLACK,
     SPEND,
     STREAMS,
@@ -262,23 +263,55 @@ class Ledger(ABC):
             reservation: The amount that it needs next, and the amount that it asks for.
             then: Called with what it gets, at once or later; not if the stream has ended by then.
         """
+        self.reserve_turn(stream_id, Demand(0, reservation), lambda more: then(max(0, more)))
+
+    def counts_tokens(self, stream_id: str) -> bool:
+        """Returns whether a stream counts for a limit of tokens."""
+        ticket = self._tickets.get(stream_id)
+        return ticket is not None and ticket.caps.tokens is not None
+
+    def lacks_tokens(self, stream_id: str, used: int, estimate: Demand) -> Demand:
+        """Returns what another turn of a run must ask for: its tokens, without those that are counted already.
+
+        Args:
+            stream_id: The id of a stream for which `counts_tokens`.
+            used: The tokens that its turns have used so far.
+            estimate: The estimate of the turn.
+        """
+        tokens = max(0, used + estimate.tokens - self._tickets[stream_id].demand.tokens)
+        return Demand(tokens, expected=min(tokens, estimate.expected))
+
+    def reserve_turn(self, stream_id: str, wanted: Demand, then: Grown) -> None:
+        """Reserves tokens and spend for another turn of a run.
+
+        Args:
+            stream_id: The stream's id.
+            wanted: What it asks for.
+            then: As for `grow`; `REFUSED` if a limit refuses it.
+        """
         ticket = self._tickets.get(stream_id)
         if ticket is None:
             return
         name = ticket.key.name
         caps = self._caps_today(name, self._limits.get(figure_label(name), ticket.key.limits))
-        if caps is None or caps.spend is None:  # a reload has taken the limit away
-            then(reservation.amount)
+        if caps is None or (caps.spend is None and (caps.tokens is None or not wanted.tokens)):
+            then(wanted.reservation.amount)  # a reload has taken the limit away
             return
+        demand = wanted._replace(is_new=False)
+        if wanted.tokens:
+            demand = _bounded(wanted, caps)._replace(is_new=False)
 
         def grown(more: Amount) -> None:
+            granted, tokens = max(0, more), 0 if more == REFUSED else demand.tokens
             if self._tickets.get(stream_id) is not ticket:
-                self._give_back(ticket, more)
+                self._give_back(ticket, granted, tokens)
                 return
-            ticket.reserved += more
+            ticket.reserved += granted
+            if tokens:
+                ticket.demand = ticket.demand._replace(tokens=ticket.demand.tokens + tokens)
             then(more)
 
-        self._grow(name, caps, Demand(0, reservation, is_new=False), grown)
+        self._grow(name, caps, demand, grown)
 
     def charge_running(self, entry: SpendEntry, stream_id: str) -> None:
         """Charges a part of the cost of a stream under way; its reservation shrinks by as much.
@@ -421,8 +454,8 @@ class Ledger(ABC):
         """Works as `grow`."""
 
     @abstractmethod
-    def _give_back(self, ticket: Ticket, more: Amount) -> None:
-        """Releases a part of a stream's reservation."""
+    def _give_back(self, ticket: Ticket, more: Amount, tokens: int = 0) -> None:
+        """Releases a part of a stream's reservation, and tokens that were counted for it later."""
 
     @abstractmethod
     def _return(self, ticket: Ticket) -> None:

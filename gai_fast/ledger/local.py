@@ -8,6 +8,7 @@ from typing import Final
 
 from gai_fast.ledger._base import (
     GRANTED,
+    REFUSED,
     Caps,
     Demand,
     GroupBy,
@@ -73,9 +74,10 @@ class LocalLedger(Ledger):
 
     def _grow(self, key: str, caps: Caps, demand: Demand, then: Grown) -> None:
         state, now = self._state(key, caps)
-        then(state.decide(_HERE, caps, demand, now).reserved)
+        verdict = state.decide(_HERE, caps, demand, now)
+        then(verdict.reserved if verdict.place == GRANTED else REFUSED)
 
-    def _give_back(self, ticket: Ticket, more: Amount) -> None:
+    def _give_back(self, ticket: Ticket, more: Amount, tokens: int = 0) -> None:
         self._home.state(ticket.key.name).holders[_HERE].reserved -= more
 
     def _return(self, ticket: Ticket) -> None:

@@ -148,20 +148,21 @@ local function decide(state, caps, demand)
     if reserved > left and (not is_new or held == 0) then reserved = math.max(least, left) end
     if (left <= 0 or reserved > left) and not demand[7] then return SPEND, 0, 0 end
   end
-  if is_new then
-    local needed = live > 0 and tokens or tokens - demand[4]
-    for _, cap in ipairs(taken_from and {} or caps.rates) do
-      local place, limit = cap[1], cap[2]
-      local rate = state.rates[place]
+  local rates = not taken_from and (is_new or tokens > 0) and caps.rates or {} -- rules 7 and 8
+  local needed = live > (is_new and 0 or 1) and tokens or tokens - demand[4]
+  for _, cap in ipairs(rates) do
+    local place, limit = cap[1], cap[2]
+    local rate = state.rates[place]
+    if is_new or rate.counts_tokens then
       local over = used(rate) + (rate.counts_tokens and math.min(needed, limit) or 1) - limit
       if over > SLACK or limit == 0 then return place, limit > 0 and over * rate.window / limit or 0, 0 end
     end
-    if caps.streams and caps.streams <= live then return STREAMS, 0, 0 end
-    if not demand[5] then return GRANTED, 0, reserved end
-    for _, cap in ipairs(taken_from and {} or caps.rates) do
-      local rate = state.rates[cap[1]]
-      add(rate, rate.counts_tokens and math.min(tokens, cap[2]) or 1, now)
-    end
+  end
+  if is_new and caps.streams and caps.streams <= live then return STREAMS, 0, 0 end
+  if not demand[5] then return GRANTED, 0, reserved end
+  for _, cap in ipairs(rates) do
+    local rate = state.rates[cap[1]]
+    add(rate, rate.counts_tokens and math.min(tokens, cap[2]) or is_new and 1 or 0, now)
   end
   local mine = state.holders[me] or {live = 0, reserved = 0}
   state.holders[me] = mine

@@ -26,6 +26,7 @@ from typing import Final, NamedTuple
 from gai_fast.ledger._base import (
     GRANTED,
     NO_USES,
+    REFUSED,
     Caps,
     Demand,
     GroupBy,
@@ -290,9 +291,9 @@ class SharedLedger(Ledger):
             return 0
         reserved = demand.reservation.amount
         key.reserved += reserved
+        key.tokens += demand.tokens
         if demand.is_new:
             key.requests += demand.taken_from is None
-            key.tokens += demand.tokens
             key.live += 1
             key.used_at = self._clock()
         self._report_soon(key)
@@ -323,11 +324,12 @@ class SharedLedger(Ledger):
             then(self._use(mine, demand))  # rule 4
             return
         waiting = self._wait_for(mine, demand)
-        waiting.future.add_done_callback(lambda done: then(0 if done.exception() else done.result()))
+        waiting.future.add_done_callback(lambda done: then(REFUSED if done.exception() else done.result()))
 
-    def _give_back(self, ticket: Ticket, more: Amount) -> None:
+    def _give_back(self, ticket: Ticket, more: Amount, tokens: int = 0) -> None:
         key = self._keys[ticket.key.name]
         key.reserved -= more
+        key.tokens -= tokens
         self._report_now(key)
 
     def _undo(self, key: _Key, demand: Demand, reserved: Amount) -> None:
@@ -335,9 +337,9 @@ class SharedLedger(Ledger):
         if not demand.is_counted:
             return
         key.reserved -= reserved
+        key.tokens -= demand.tokens
         if demand.is_new:
             key.requests -= demand.taken_from is None
-            key.tokens -= demand.tokens
             key.live -= 1
         self._report_now(key)
 
@@ -578,7 +580,7 @@ class SharedLedger(Ledger):
         elif demand.is_new:
             future.set_exception(self._refusal(key.name, verdict, caps))
         else:
-            future.set_result(0)
+            future.set_result(REFUSED)
 
     def _fail(self) -> None:
         """Decides on the requests that wait as configured: rule 4."""

@@ -16,11 +16,12 @@ Owns the rules of counting. Every store keeps this state, whichever process chan
 7. A stream whose worker is gone goes on in another one, which takes its place and its reservation. It is no further
    request. Its tokens count in addition to the lost worker's estimate, which nobody settles. One that
    asks later is not refused by what is spent: it asks before it costs anything.
+8. Another turn of a run asks for its tokens as a request does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from gai_fast.ledger._base import (
     GRANTED,
@@ -136,11 +137,10 @@ class KeyState:
             return verdict
         holder = self.holders.setdefault(worker, Holder())
         holder.reserved += verdict.reserved
-        if demand.is_new:
-            for place, limit in caps.rates if demand.taken_from is None else ():
-                rate = self.rates[place]
-                rate.add(min(demand.tokens, limit) if rate.counts_tokens else 1, now)
-            holder.live += 1
+        holder.live += demand.is_new
+        for place, limit in _asked(caps, demand):
+            rate = self.rates[place]
+            rate.add(min(demand.tokens, limit) if rate.counts_tokens else demand.is_new, now)
         return verdict
 
     def verdict(self, caps: Caps, demand: Demand, now: float) -> Verdict:
@@ -151,7 +151,7 @@ class KeyState:
             demand: As `decide`.
             now: As `decide`.
         """
-        rates, _, streams, spend, label = caps
+        _, _, streams, spend, label = caps
         reserved = 0
         if spend is not None:
             spent = self.spent.get(label, 0)
@@ -162,19 +162,19 @@ class KeyState:
                 reserved = max(least, left)
             if (left <= 0 or reserved > left) and not demand.asks_later:
                 return Verdict(SPEND, 0.0, 0, spent)
-        if not demand.is_new:
-            return Verdict(GRANTED, 0.0, reserved)
-        for place, limit in rates if demand.taken_from is None else ():
+        for place, limit in _asked(caps, demand):
             rate = self.rates[place]
             needed = 1
             if rate.counts_tokens:
                 needed = min(demand.tokens, limit)
-                if demand.expected and not self.live:  # rule 6
+                if demand.expected and self.live == (not demand.is_new):  # rule 6
                     needed = min(demand.tokens - demand.expected, limit)
+            elif not demand.is_new:
+                continue
             over = rate.used(now) + needed - limit
             if over > SLACK or not limit:
                 return Verdict(place, over * rate.window / limit if limit else 0.0)
-        if streams is not None and streams <= self.live:
+        if demand.is_new and streams is not None and streams <= self.live:
             return Verdict(STREAMS)
         return Verdict(GRANTED, 0.0, reserved)
 
@@ -244,6 +244,12 @@ class KeyState:
     def is_idle(self, now: float) -> bool:
         """Returns whether the state may be forgotten: it has no stream and no spend, and its rates are unused."""
         return not self.holders and not self.spent and all(rate.tat <= now for rate in self.rates)
+
+
+def _asked(caps: Caps, demand: Demand) -> Sequence[tuple[int, int]]:
+    """Returns the limits over a time that a demand is counted for: rules 7 and 8."""
+    is_asked = demand.taken_from is None and (demand.is_new or demand.tokens)
+    return caps.rates if is_asked else ()
 
 
 def _new_rates() -> list[Rate]:

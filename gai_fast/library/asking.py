@@ -7,6 +7,7 @@ either kind of gateway.
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator, Mapping
@@ -16,10 +17,13 @@ from typing import Any, Final, Protocol, Self
 from gai_fast.core.callbacks import EventManager
 from gai_fast.core.collector import Collector
 from gai_fast.core.result import Result
+from gai_fast.core.run import NOBODY_ASKED
 from gai_fast.kernels import NotJSON, encode_json
 from gai_fast.model.errors import InvalidRequest
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
+
+_log: Final = logging.getLogger("gai_fast.tools")
 
 NativeRequest = Mapping[str, Any]
 """A native request (docs/http-api.md): the mapping that the server accepts as JSON."""
@@ -66,7 +70,10 @@ class Answer:
 
     async def _whole(self) -> Result:
         async with self._stream as stream:
-            return await stream.result()
+            result = await stream.result()
+        if any(message["role"] == "tool" and NOBODY_ASKED in str(message) for message in result.messages):
+            _warn()
+        return result
 
     async def __aiter__(self) -> AsyncIterator[str]:
         ends = Collector()  # not the stream's own result, which may be too large
@@ -74,9 +81,21 @@ class Answer:
             async for event in stream:
                 if event["type"] == "text.delta" and not event.get("choice"):
                     yield event.get("text", "")
+                elif event["type"] == "tool.result":
+                    if event.get("tool_result") == NOBODY_ASKED:
+                        _warn()
                 elif event["type"] in ("start", "error"):
                     ends.event(event)
             ends.result().raise_for_error()
+
+
+def _warn() -> None:
+    _log.warning("ask() asks nobody: a call that needs an approval was denied; use stream(), and stream.decide()")
+
+
+def unasked(request: NativeRequest) -> NativeRequest:
+    """Returns a request whose answer shows no approvals: none is waited for, unless the request says so."""
+    return request if "approvals" in request else {**request, "approvals": "deny"}
 
 
 _SETTABLE: Final = frozenset(Request.__struct_fields__)
@@ -132,7 +151,7 @@ class Task:
 
     def stream(self) -> Answer:
         """Asks for the text of the answer as it streams."""
-        return Answer(self._gateway.stream(self._request))
+        return Answer(self._gateway.stream(unasked(self._request)))
 
     def events(self) -> AnswerStream:
         """Asks for the answer as events."""
@@ -144,14 +163,14 @@ class Task:
         Raises:
             Error: The request cannot be made, or the answer failed.
         """
-        return await Answer(self._gateway.stream(self._request))
+        return await self.stream()
 
 
 class Asking(ABC):
     """The methods of both kinds of gateway that need only `stream`."""
 
     @abstractmethod
-    def stream(self, request: NativeRequest, events: EventManager | None = None) -> AnswerStream:
+    def stream(self, request: str | NativeRequest, events: EventManager | None = None) -> AnswerStream:
         """Asks for one answer as events."""
 
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
@@ -164,7 +183,7 @@ class Asking(ABC):
         Raises:
             TypeError: The request is neither text nor a mapping.
         """
-        return Answer(self.stream(asked(request, fields)))
+        return Answer(self.stream(unasked(asked(request, fields))))
 
     def task(self) -> Task:
         """Starts a request that is built step by step."""
@@ -172,15 +191,29 @@ class Asking(ABC):
 
 
 def checked_request(request: Any) -> NativeRequest:
-    """Returns a native request unchanged.
+    """Returns a native request unchanged, and that of a prompt.
 
     Raises:
-        TypeError: The request is not a mapping.
+        TypeError: The request is neither text nor a mapping.
     """
+    if isinstance(request, str):
+        return {"query": request}
     if not isinstance(request, Mapping):
         kind = type(request).__name__
         raise TypeError(f"a native request is a mapping such as {{'query': 'Hello'}}; this is {kind}")
     return request
+
+
+def checked_events(events: Any) -> EventManager | None:
+    """Returns the callbacks of a stream unchanged.
+
+    Raises:
+        TypeError: They are no `EventManager`.
+    """
+    if events is not None and not isinstance(events, EventManager):
+        kind = type(events).__name__
+        raise TypeError(f"events must be an EventManager, such as EventManager(on_delta=function); this is {kind}")
+    return events
 
 
 class _NotSendable(InvalidRequest, ValueError):
@@ -231,7 +264,7 @@ def asked(request: str | NativeRequest, fields: Mapping[str, Any]) -> NativeRequ
     Raises:
         TypeError: The request is neither text nor a mapping.
     """
-    return {**checked_request({"query": request} if isinstance(request, str) else request), **fields}
+    return {**checked_request(request), **fields}
 
 
 _DIGITS: Final = 15

@@ -184,6 +184,8 @@ class FunctionSettings(_Snapshot):
 
 
 KeyBy = Literal["session", "turn"]
+SessionKind = Literal["caller", "run", "shared"]
+"""Who has a session of its own at a server of tools."""
 KEYS_BY: Final = get_args(KeyBy)
 """The rules by which one of several keys is chosen."""
 
@@ -421,7 +423,7 @@ class ServerSettings(_Snapshot):
     fast_lane: Literal["auto", "off"] = "auto"
     """Whether streaming POSTs bypass aiohttp if the only difference is speed."""
     websocket_compression: bool = False
-    """Whether a WebSocket's messages are compressed if the client offers it."""
+    """Has no effect: WebSocket messages are never compressed. A file that has it is still read."""
     app: str | None = None
     """`module:function`: called with the application before it starts."""
     grace: float = 30.0
@@ -822,6 +824,11 @@ class GuardSettings(_Snapshot):
         """
         return self.category or found or self.use
 
+    @property
+    def fails_open(self) -> bool:
+        """Whether a text passes that the guard cannot look at: `on_failure` of a judge, else its default."""
+        return self.action == "flag" if self.judge is None else self.judge.fails_open
+
     def replacement_of(self, found: str = "") -> str:
         """Returns what replaces a match; `found` as for `category_of`."""
         return self.replacement.replace(CATEGORY, self.category_of(found))
@@ -862,6 +869,8 @@ class ToolServerSettings(_Snapshot):
     """What is kept of a result."""
     max_calls: int = SHARED.tool_places
     """Calls of one worker at a time."""
+    session: SessionKind | None = None
+    """Who has a session, or a process, of its own. None means `caller` at a `url`, and `shared` for a process."""
     plain: frozenset[str] = frozenset()
     """Names of `headers` and `env` whose values are no credentials: results may have them."""
 

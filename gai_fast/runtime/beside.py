@@ -9,7 +9,6 @@ Callers take turns: who asks for much waits for itself, and others wait for one 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +19,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.runtime.breathing import begin_work, breathe, end_work
 from gai_fast.runtime.limits import LIMITS
+from gai_fast.runtime.turns import Turns
 
 LARGE_REQUESTS: Final = "large_requests"
 """The reason of a request for which too much work waits."""
@@ -38,9 +38,8 @@ class Beside:
         self._loop = loop
         self._executor: ThreadPoolExecutor | None = None
         self._is_busy = False
-        # By caller, in the order of their turns: the work that has not begun, by its result. Both give their first one
-        # at once: a dict would look at each place from which one was taken before.
-        self._waiting: OrderedDict[str, OrderedDict[asyncio.Future[Any], Callable[[], Any]]] = OrderedDict()
+        self._waiting: Turns[asyncio.Future[Any]] = Turns()  # the results of work that has not begun
+        self._work: dict[asyncio.Future[Any], Callable[[], Any]] = {}  # by its result
 
     def do(self, work: Callable[[], _T], caller: str = ANONYMOUS) -> asyncio.Future[_T]:
         """Begins work when it is its caller's turn, and returns its result later.
@@ -53,34 +52,28 @@ class Beside:
         Raises:
             Error: `overloaded`: too much work waits.
         """
-        own = self._waiting.get(caller) or OrderedDict()
-        most = LIMITS.beside_waiting if caller == ANONYMOUS else LIMITS.beside_waiting // 2
-        if len(own) >= most or sum(map(len, self._waiting.values())) >= LIMITS.beside_waiting:
+        if not self._waiting.has_room(caller, LIMITS.beside_waiting):
             raise _too_much()
         result: asyncio.Future[_T] = self._loop.create_future()
         result.add_done_callback(partial(self._forget, caller))
-        own[result] = work
-        self._waiting[caller] = own
+        self._waiting.add(caller, result)
+        self._work[result] = work
         self._begin()
         return result
 
     def close(self) -> None:
         """Ends the thread after its work, and cancels what waits; does nothing if there is none."""
-        waiting, self._waiting = self._waiting, OrderedDict()
-        for own in waiting.values():
-            for result in own:
-                result.cancel()
+        while (result := self._waiting.take()) is not None:
+            result.cancel()
+        self._work.clear()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
             self._executor = None
 
     def _begin(self) -> None:
         """Begins the oldest work of the caller whose turn it is, if none is under way."""
-        while self._waiting and not self._is_busy:
-            caller, own = self._waiting.popitem(last=False)
-            result, work = own.popitem(last=False)
-            if own:
-                self._waiting[caller] = own  # behind all others
+        while not self._is_busy and (result := self._waiting.take()) is not None:
+            work = self._work.pop(result)
             if not result.done():
                 self._is_busy = True
                 if self._executor is None:
@@ -103,9 +96,8 @@ class Beside:
 
     def _forget(self, caller: str, result: asyncio.Future[Any]) -> None:
         """Forgets work whose result was cancelled before it began."""
-        own = self._waiting.get(caller)
-        if own is not None and own.pop(result, None) is not None and not own:
-            del self._waiting[caller]
+        if self._waiting.remove(caller, result):
+            del self._work[result]
 
 
 def _too_much() -> Error:

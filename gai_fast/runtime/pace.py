@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+
+from gai_fast.runtime.turns import Turns
 
 
 class Pace:
@@ -19,8 +20,7 @@ class Pace:
         self._loop = loop
         self._most = most
         self._begun = 0  # in this turn of the loop
-        # By caller; the next one first. A dict would look at each place from which one was taken before.
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._waiting: Turns[asyncio.Future[None]] = Turns()
 
     async def place(self, caller: str) -> None:
         """Returns when a piece of work may begin: at once if there is a place in this turn.
@@ -28,11 +28,11 @@ class Pace:
         Args:
             caller: The name of the caller that it is for.
         """
-        if self._begun < self._most and not self._waiting:
+        if self._begun < self._most and not self._waiting.count:
             self._begin()
             return
         place = self._loop.create_future()
-        self._waiting.setdefault(caller, deque()).append(place)
+        self._waiting.add(caller, place)
         await place
 
     def _begin(self) -> None:
@@ -42,11 +42,7 @@ class Pace:
 
     def _next_turn(self) -> None:
         self._begun = 0
-        while self._waiting and self._begun < self._most:
-            caller, places = self._waiting.popitem(last=False)
-            place = places.popleft()
-            if places:
-                self._waiting[caller] = places
+        while self._begun < self._most and (place := self._waiting.take()) is not None:
             if not place.done():  # it may be cancelled
                 place.set_result(None)
                 self._begin()

@@ -241,7 +241,7 @@ class RunningServer:
             built: As for `Engine.use`.
 
         Raises:
-            GuardError: A guard cannot be used: nothing changes.
+            SetupError: A guard or a tool cannot be used: nothing changes.
         """
         self.service.use(settings, built)
         self._entrance.use(settings.limits)

@@ -255,6 +255,41 @@ async def test_after_retry_after_nothing_is_asked(net: Net) -> None:
 
 
 @on_uvloop
+@pytest.mark.parametrize("status", [400, 404, 500])
+async def test_retry_after_of_a_call_that_is_refused_for_itself_keeps_nobody(net: Net, status: int) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if len(server.requests) > 1:
+            return web.json_response(1)
+        return web.Response(status=status, headers={"retry-after": "60"})
+
+    server, source = await served(net, answer)
+    assert (await called(source)).is_error
+    assert await called(source) == ToolResult(1)
+
+
+@on_uvloop
+async def test_a_pause_ends_where_the_call_of_another_caller_succeeds(net: Net) -> None:
+    refused = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if len(server.requests) == 2:
+            return web.Response(status=429, headers={"retry-after": "60"})
+        await refused.wait()
+        return web.json_response(1)
+
+    server, source = await served(net, answer)
+    [offered] = (await source.list_tools()).tools
+    running = asyncio.create_task(source.call(offered, {"city": "Oslo"}, META, caller="bob"))
+    await until(lambda: len(server.requests) == 1)
+    assert (await source.call(offered, {"city": "Oslo"}, META, caller="hostile")).is_error
+    with pytest.raises(ToolServerError, match="it has asked for a pause"):
+        await source.call(offered, {"city": "Oslo"}, META, caller="carol")
+    refused.set()
+    assert await running == ToolResult(1)
+    assert await source.call(offered, {"city": "Oslo"}, META, caller="carol") == ToolResult(1)
+
+
+@on_uvloop
 async def test_a_kept_connection_that_is_closed_sends_no_call_again(net: Net) -> None:
     async def answer(request: web.Request) -> web.Response:
         if len(server.requests) > 1:

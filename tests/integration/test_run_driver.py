@@ -539,6 +539,22 @@ async def test_a_turn_that_cannot_be_paid_ends_the_stream_behind_its_step(net: N
 
 
 @on_uvloop
+async def test_each_turn_asks_for_its_tokens_and_ends_behind_its_step_without(net: Net) -> None:
+    key = KeySettings("may", (key_digest(MAY),), limits=KeyLimits(tokens_per_minute=3000), tools=("weather",))
+    model = Model(*[[("weather", {"city": "Oslo" * 500})]] * 8, ["never"])
+    gateway = await gateway_of(net, model, function_tool(weather), of_stream={"keys": (key,)})
+    response = await gateway.ask("POST", "/api/v1/stream", {**M, "max_tokens": 400}, {"authorization": f"Bearer {MAY}"})
+    [finish] = events_of(response, "finish")
+    assert (finish["finish_reason"], finish["reason"]) == ("length", "spend")
+    assert response.types[-3:] == ["step.end", "finish", "done"]
+    assert 1 < len(model.asked) < 8
+    status = gateway.running.engine.ledger.limit_status(key)
+    assert status is not None
+    [tokens] = status.rates
+    assert 3000 - tokens.remaining <= finish["usage"]["input_tokens"] + finish["usage"]["output_tokens"]
+
+
+@on_uvloop
 async def test_callers_that_are_ended_end_their_calls(net: Net) -> None:
     gate = Gate()
 

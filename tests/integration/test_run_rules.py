@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gai_fast import Gateway as LibraryGateway
+from gai_fast import tool
 from gai_fast.model.settings import (
     CacheSettings,
     KeySettings,
@@ -241,6 +242,30 @@ async def test_a_program_gives_functions_beside_its_file(net: Net, tmp_path: Pat
     async with LibraryGateway.from_config(tmp_path / "gai-fast.toml", tools=[forecast]) as gateway:
         result = await (await gateway.stream(M).__aenter__()).result()
     assert (result.text, model.results(1)) == ("Rain.", ["rain in Oslo"])
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_ask_waits_for_no_approval_and_says_how_to_decide(
+    net: Net, tmp_path: Path, caplog: pytest.LogCaptureFixture, is_read: bool
+) -> None:
+    model = Model([("pay", {"euros": 7})], ["Not paid."])
+    upstream = await net.upstream(model.handle)
+
+    @tool(approve=True)
+    async def pay(euros: int) -> str:
+        """Pays."""
+        raise AssertionError
+
+    (tmp_path / "gai-fast.toml").write_text(
+        f'[[upstream]]\nname = "up"\nprovider = "openai-compatible"\nbase_url = "{upstream.url}/v1"\n'
+        '[[model]]\nname = "m"\nupstream = "up"\n'
+    )
+    async with LibraryGateway.from_config(tmp_path / "gai-fast.toml", tools=[pay]) as gateway:
+        answer = gateway.ask("Pay.", model="m")
+        text = "".join([piece async for piece in answer]) if is_read else (await answer).text
+    assert text == "Not paid."
+    assert model.results(1) == ["the call needs an approval, and nobody can be asked"]
+    assert caplog.text.count("stream.decide()") == 1
 
 
 async def test_rpcs_have_the_events_of_a_run(net: Net) -> None:

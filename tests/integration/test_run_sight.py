@@ -121,6 +121,29 @@ async def test_runs_that_wait_for_a_person_are_a_gauge(net: Net) -> None:
     client.close()
 
 
+@pytest.mark.parametrize("path", ["/api/v1/stream", "/v1/chat/completions"])
+@on_uvloop
+async def test_a_tool_gets_the_callers_trace_if_the_gateway_traces_nothing(net: Net, path: str) -> None:
+    got: list[str | None] = []
+
+    async def rain(request: web.Request) -> web.Response:
+        got.append(request.headers.get("traceparent"))
+        return web.json_response("canary")
+
+    runner = web.AppRunner(web.Application())
+    runner.app.router.add_post("/rain", rain)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    net.stack.push_async_callback(runner.cleanup)
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/rain"
+    model = Model([("rain", {"city": "X"})], ["So."])
+    gateway = await gateway_of(net, model, http_tool("rain", url))
+    body = M if path == "/api/v1/stream" else {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    for headers in (TRACED, {}):
+        await gateway.ask("POST", path, body, headers)
+    assert got == [TRACED["traceparent"], None]
+
+
 @on_uvloop
 async def test_a_call_has_a_span_and_its_tool_the_trace(net: Net) -> None:
     receiver = await receiver_of(net)

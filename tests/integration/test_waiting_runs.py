@@ -191,6 +191,34 @@ async def test_a_decision_whose_message_is_lost_is_found(
     assert made == [7]
 
 
+@pytest.mark.parametrize("path", ["/api/v1/stream", "/api/v1/stream?format=vercel&ui=6"])
+@on_uvloop
+async def test_a_run_that_may_ask_and_is_not_resumable_ends_with_an_error_at_a_drain(net: Net, path: str) -> None:
+    gate = Gate()
+
+    async def slow() -> str:
+        """Waits."""
+        await gate.wait()
+        return "slow"
+
+    gateway = await gateway_that_asks(net, Model([("slow", {})], ["never"]), function_tool(slow))
+    client = await gateway.connect()
+    client.request("POST", path, M, {"authorization": f"Bearer {ALICE}"})
+    response = await client.response()
+    await gate.begun.wait()
+    gateway.running.begin_drain()
+    await gateway.running.close()
+    await response.rest()
+    assert response.ended
+    if path == "/api/v1/stream":
+        assert response.types[-2:] == ["error", "done"]
+        error = response.events[-2]["error"]
+        assert (error["code"], error["reason"], error["temporary"]) == ("overloaded", "draining", True)
+    else:
+        assert b"this server is being stopped" in response.body
+    client.close()
+
+
 @on_uvloop
 async def test_who_waits_for_a_whole_answer_is_told_of_its_end(net: Net) -> None:
     gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))

@@ -25,6 +25,7 @@ from gai_fast.cli import (
 )
 from gai_fast.cli.checks.guards import closed, guard_warnings, held
 from gai_fast.cli.diagnosis import Check, missing_routes, other_base_url, short_times, start_warnings
+from gai_fast.guards import growth
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
         check_app(loaded)
         warnings = [*filter(None, _check_certificate(loaded))]
         warnings += [*start_warnings(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
-        warnings += guard_warnings(loaded.settings)
+        warnings += [*guard_warnings(loaded.settings), *growth.warnings(loaded.settings.guards)]
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})

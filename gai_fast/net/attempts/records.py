@@ -76,6 +76,7 @@ class RunRecord(msgspec.Struct):
         request_key: As in `RunIdentity`.
         leaves: As in `RunLimits`.
         answered: The calls that it begins with.
+        traceparent: As in `RunIdentity`.
     """
 
     tools: Any
@@ -88,6 +89,7 @@ class RunRecord(msgspec.Struct):
     request_key: str
     leaves: bool = False
     answered: Any = ()
+    traceparent: str = ""
 
 
 class _RunPart(msgspec.Struct):

@@ -9,7 +9,7 @@ changes it. Knows neither turns nor tools: it keeps bytes.
    after it: a worker that is killed in between leaves the former state whole.
 3. Each change writes the whole state again. Messages that a run has added to its conversation are written once.
 4. The result of a call is a record of its own, under the key of the call. The worker that made the call may write it
-   even after it has lost the run: the call was made.
+   even after it has lost the run: the call was made. Results go with the end of the run: nobody asks for them then.
 5. A call that has begun is on the disk before it is made, whatever `[store] sync` says.
 6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
@@ -21,9 +21,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from secrets import token_hex
 from typing import Final, Literal, NamedTuple
 from zlib import crc32
@@ -32,7 +33,7 @@ import msgspec
 from msgspec import Struct
 
 from gai_fast.model.errors import GaiFastError
-from gai_fast.model.settings import Settings
+from gai_fast.model.settings import ANONYMOUS, Settings
 from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import Records, StoreError
@@ -66,6 +67,7 @@ class _Head(Struct, array_like=True):
         writer: The epoch of the worker that wrote the state.
         added: What was added: for each, the epoch of its writer and its bytes.
         begun: How often each call was begun whose end was not known at the last state, by its key.
+        results: The keys of the calls whose results were kept at the last state. Earlier releases write none.
     """
 
     epoch: int
@@ -74,6 +76,7 @@ class _Head(Struct, array_like=True):
     writer: int
     added: list[tuple[int, int]]
     begun: dict[str, int]
+    results: list[str] = []
 
 
 class KeptRun(NamedTuple):
@@ -148,6 +151,20 @@ def kept_for(settings: Settings) -> float:
     waits = settings.runs.approval_ttl
     longest = [model.run_timeout + (model.max_steps + 1) * waits for model in settings.models.values()]
     return max(settings.idempotency.ttl, waits, *longest)
+
+
+async def any_decided(records: Records, approval_ids: Sequence[str]) -> bool:
+    """Returns whether one of some approvals is decided. False also if the store does not say so.
+
+    Args:
+        records: The records of the store.
+        approval_ids: The ids of the approvals.
+    """
+    kept = RunRecords(records, 0.0)
+    try:
+        return any(await asyncio.gather(*map(kept.is_decided, approval_ids)))
+    except StoreError:
+        return False
 
 
 async def may_have_called(records: Records, stream_id: str) -> bool:
@@ -323,7 +340,7 @@ class RunRecords:
 
         Args:
             asked: The approval.
-            waiting: How many runs may wait.
+            waiting: How many runs may wait, half of them of one caller with a name.
 
         Returns:
             Whether it is kept. If not, too many runs wait.
@@ -332,24 +349,27 @@ class RunRecords:
             StoreError: The store fails.
             Overloaded: There is no room for it in the memory of this process.
         """
-        streams = await self._waiting()
-        waits = asked.stream_id in streams
-        if not waits and len(streams) >= waiting:
+        runs = await self._waiting()
+        waits = asked.stream_id in runs
+        if not waits and not _has_room(runs, asked, waiting):
             return False
         await self._pieces.write(APPROVALS, asked.id, asked.call, asked.caller)
         value = _encode(_Approval(msgspec.structs.replace(asked, call=b""), len(asked.call)))
         await self._records.put(APPROVALS, asked.id, value, self._ttl, asked.caller)
         is_listed = await self._change_list(asked, is_open=True)
-        if is_listed and not waits and len(await self._waiting()) > waiting:  # others were listed at the same moment
-            await self._change_list(asked, is_open=False)
-            is_listed = False
+        if is_listed and not waits:
+            runs = await self._waiting()  # others were listed at the same moment
+            runs.pop(asked.stream_id, None)
+            if not _has_room(runs, asked, waiting):
+                await self._change_list(asked, is_open=False)
+                is_listed = False
         if not is_listed:
             await self._records.delete(APPROVALS, asked.id)
         return is_listed
 
-    async def _waiting(self) -> set[str]:
-        """Returns the streams of the runs that wait."""
-        return {each.rpartition("-")[0] for each in await self.listed()}
+    async def _waiting(self) -> dict[str, str]:
+        """Returns the streams of the runs that wait, each with the tag of its caller."""
+        return {_id_of(each).rpartition("-")[0]: each.partition("/")[2] for each in await self._entries()}
 
     async def leave(self, asked: AskedApproval) -> None:
         """Keeps an approval that a later request decides: rule 7. One that is kept already stays as it is.
@@ -452,6 +472,10 @@ class RunRecords:
         Raises:
             StoreError: The store fails.
         """
+        return {_id_of(entry): expires for entry, expires in (await self._entries()).items()}
+
+    async def _entries(self) -> dict[str, int]:
+        """Returns what the lists have."""
         found: dict[str, int] = {}
         names = [_list_name(number) for number in range(LIMITS.approval_lists)]
         for raw in await asyncio.gather(*[self._records.get(APPROVALS, name) for name in names]):
@@ -468,7 +492,7 @@ class RunRecords:
             StoreError: The store fails.
         """
         listed = self._read_list(await self._records.get(APPROVALS, _list_name(_list_of(stream_id))))
-        return [each for each in listed if each.rpartition("-")[0] == stream_id]
+        return [each for each in map(_id_of, listed) if each.rpartition("-")[0] == stream_id]
 
     async def _change_list(self, asked: AskedApproval, *, is_open: bool) -> bool:
         """Adds an approval to its list, or removes it; returns whether the list has room for it."""
@@ -481,8 +505,8 @@ class RunRecords:
         for _ in range(_TRIES):
             entries = self._read_list(old)
             if is_open:
-                entries[asked.id] = asked.expires
-            elif entries.pop(asked.id, None) is None:
+                entries[_entry_of(asked)] = asked.expires
+            elif entries.pop(_entry_of(asked), entries.pop(asked.id, None)) is None:  # that of a former release
                 return True
             new = _encode(entries)
             if len(new) > LIMITS.record_piece:
@@ -526,6 +550,7 @@ class OwnedRun:
         self._raw = raw
         self._unsure: set[bytes] = set()  # heads that the store may have written without an answer
         self._ended: set[str] = set()
+        self._results: set[str] = set()  # the keys of the calls whose results are kept, beside those in the head
         self._turn = asyncio.Lock()  # one change at a time: each swaps the head that the last one has written
 
     async def save(self, state: bytes, added: bytes = b"") -> None:
@@ -548,6 +573,7 @@ class OwnedRun:
             head.version += 1
             head.writer = head.epoch
             head.begun = {key: times for key, times in head.begun.items() if key not in ended}
+            head.results = sorted(self._results.union(head.results))
             is_too_large = former.version > 0 and former.size < 0
             if is_too_large or size > LIMITS.run:
                 head.size, head.added = -1, []
@@ -600,6 +626,7 @@ class OwnedRun:
             Overloaded: As for `save`.
         """
         name, writer = f"{self._stream_id}/{key}", token_hex(4)
+        self._results.add(key)
         await self._pieces.write(CALLS, f"{name}/{writer}", result, self._caller)
         await self._records.put(CALLS, name, _encode((writer, len(result))), self._ttl, self._caller)
         self._ended.add(key)
@@ -610,6 +637,14 @@ class OwnedRun:
         Raises:
             StoreError: The store fails, or the record is damaged.
         """
+        found = await self._find_result(key)
+        if found is None:
+            return None
+        self._results.add(key)
+        return await self._pieces.read(CALLS, *found)
+
+    async def _find_result(self, key: str) -> tuple[str, int] | None:
+        """Returns the name of the pieces of a result, and its bytes. None if there is none."""
         name = f"{self._stream_id}/{key}"
         raw = await self._records.get(CALLS, name)
         if raw is None:
@@ -618,10 +653,10 @@ class OwnedRun:
             writer, size = _RESULTS.decode(raw)
         except msgspec.MsgspecError:
             raise StoreError("damaged", f"the record of a call of stream {self._stream_id} is damaged") from None
-        return await self._pieces.read(CALLS, f"{name}/{writer}", size)
+        return f"{name}/{writer}", size
 
     async def end(self) -> None:
-        """Removes what is kept of the run: it has ended. Its results and approvals expire.
+        """Removes what is kept of the run: it has ended. Its approvals expire.
 
         Raises:
             StoreError: The store fails. What is left expires.
@@ -629,12 +664,11 @@ class OwnedRun:
         async with self._turn:
             head = _read_head(self._raw)
             if await self._records.delete(RUNS, self._stream_id, self._raw):
-                await self._drop_state(head)
-                await self._drop_added(head)
+                await self._drop_all(head)
 
     async def close(self) -> None:
-        """Removes the run's state. Its head stays until it expires, and keeps other workers from continuing the run:
-        the store may not have the end of its log yet.
+        """Removes the run's state and results. Its head stays until it expires, and keeps other workers from continuing
+        the run: the store may not have the end of its log yet.
 
         Raises:
             LostRun: Another worker has the run.
@@ -642,10 +676,9 @@ class OwnedRun:
         """
         async with self._turn:
             former, head = _read_head(self._raw), _read_head(self._raw)
-            head.version, head.size, head.added, head.begun = head.version + 1, -1, [], {}
+            head.version, head.size, head.added, head.begun, head.results = head.version + 1, -1, [], {}, []
             await self.swap(head)
-            await self._drop_state(former)
-            await self._drop_added(former)
+            await self._drop_all(former)
 
     async def swap(self, head: _Head, *, is_synced: bool = False) -> None:
         """Writes a head in place of the last one.
@@ -668,6 +701,15 @@ class OwnedRun:
             raise LostRun
         self._unsure.clear()
         self._raw = new
+
+    async def _drop_all(self, head: _Head) -> None:
+        await self._drop_state(head)
+        await self._drop_added(head)
+        for key in self._results.union(head.results):
+            found = await self._find_result(key)
+            if found is not None:
+                await self._records.delete(CALLS, f"{self._stream_id}/{key}")
+                await self._pieces.drop(CALLS, *found)
 
     async def _drop_state(self, head: _Head) -> None:
         if head.size >= 0:
@@ -723,6 +765,34 @@ def _added_name(stream_id: str, writer: int, index: int) -> str:
 def _list_of(stream_id: str) -> int:
     """Returns the number of the list that has the approvals of a run: rule 7."""
     return crc32(stream_id.encode()) % LIMITS.approval_lists
+
+
+def _tag_of(caller: str) -> str:
+    """Returns what stands for a caller in the lists. Empty for those without a name."""
+    return "" if caller == ANONYMOUS else sha256(caller.encode()).hexdigest()[:8]
+
+
+def _entry_of(asked: AskedApproval) -> str:
+    """Returns the name of an approval in its list: its id, and the tag of its caller, if that has a name."""
+    tag = _tag_of(asked.caller)
+    return f"{asked.id}/{tag}" if tag else asked.id
+
+
+def _id_of(entry: str) -> str:
+    return entry.partition("/")[0]
+
+
+def _has_room(runs: Mapping[str, str], asked: AskedApproval, waiting: int) -> bool:
+    """Returns whether one more run may wait: a caller with a name has half of the room.
+
+    Args:
+        runs: The runs that wait, each with the tag of its caller.
+        asked: What the run asks for.
+        waiting: The room.
+    """
+    tag = _tag_of(asked.caller)
+    own = sum(each == tag for each in runs.values()) if tag else 0
+    return len(runs) < waiting and own < max(1, waiting // 2)
 
 
 def _list_name(number: int) -> str:

@@ -5,8 +5,8 @@ not know how a model is asked, how a tool is called, or what decides.
 
 1. What happens within a call of the relay is executed afterwards, in the loop's next turn, but for the end of a turn:
    its actions add events, and the next turn is asked afterwards.
-2. A turn is asked once the ledger has reserved its prompt. If it has not, the stream ends behind the step, as at every
-   end of a limit.
+2. A turn is asked once the ledger has reserved its prompt and its tokens. If it has not, the stream ends behind the
+   step, as at every end of a limit.
 3. The time of a run stands still while it waits for approvals alone.
 4. The end of the stream, whoever ends it, ends the running calls at once.
 5. What another worker needs to go on is kept at each end of a turn and before each next one (`runs/kept_calls.py`).
@@ -54,9 +54,10 @@ from gai_fast.core.run import (
     Warn,
 )
 from gai_fast.kernels import encode_json
+from gai_fast.ledger import REFUSED
 from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event
-from gai_fast.model.money import Amount
+from gai_fast.model.money import Amount, tokens_of
 from gai_fast.model.request import Message, Request
 from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.attempts.records import encode
@@ -121,6 +122,9 @@ class RunStreams(Protocol):
 
     def is_stored(self, stream_id: str) -> Awaitable[bool]:
         """Returns whether the store has all that the log of a stream has by now."""
+
+    def beside(self, caller: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        """Does work of a caller beside the loop; as `Beside.do`."""
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops a stream that another worker has."""
@@ -242,7 +246,13 @@ class RunDriver(StreamRun):
             plan.pace,
         )
         self._approvals = RunApprovals(
-            plan.desk, session.stream_id, plan.identity.caller, self._may_wait, self._asked, self._decided
+            plan.desk,
+            session.stream_id,
+            plan.identity.caller,
+            self._may_wait,
+            self._asked,
+            self._decided,
+            None if self._guards is None else self._guards.reason,
         )
         self._left_calls: LeftCalls | None = None  # made at the first one
         self._sight = RunSight(
@@ -264,6 +274,7 @@ class RunDriver(StreamRun):
         self._parts: Sequence[Mapping[str, Any]] = ()  # of the last turn
         self._finish: Event = NO_EVENT  # of the last turn
         self._usages: list[dict[str, Any]] = []  # of the turns that have ended
+        self._recalled_turns = 0  # how many of these another session has had
         self._progress: dict[str, int] = {}  # notices of each call
         self._later: list[Action] = []  # rule 1
         self._clock = RunClock(timers, plan.seconds, self._time_over)
@@ -342,6 +353,7 @@ class RunDriver(StreamRun):
         if has_ended:
             self._approvals.close()
             self._plan.desk.start(self._kept.end())  # the store is closed after this
+            self._plan.held.toolbox.run_ended(self._plan.identity.caller, self._plan.identity.stream_id)
             if self._former is not None and self._goes_on is not None and not self._usages:  # it is not read yet
                 identity = self._plan.identity
                 self._plan.desk.withdraw(identity.stream_id, identity.caller, self._former.epoch, is_own=True)
@@ -652,16 +664,16 @@ class RunDriver(StreamRun):
         request = next_request(self._plan.request, self._said, without_tools=turn.without_tools)
         spec = self._spec  # that of the turn before, which has ended: a copy costs as much as the rest of a turn
         spec.request, spec.prompt_characters, spec.ignored = request, self._characters, self._ignored
-        wanted = self._session.lacks_spend(spec)
+        wanted = self._session.lacks(spec, sum(map(_tokens, self._usages[self._recalled_turns :])))
         if wanted is None:
             self._ask(turn, spec)
         else:
-            self._session.ask_for_spend(wanted, partial(self._reserved, turn, spec))
+            self._session.reserve_turn(wanted, partial(self._reserved, turn, spec))
 
     def _reserved(self, turn: BeginTurn, spec: StreamSpec, more: Amount) -> None:
         if self._is_over:
             return
-        if not more:
+        if more == REFUSED:
             self._session.stop("length", "spend")
             return
         self._session.take_spend(more)
@@ -789,6 +801,7 @@ class RunDriver(StreamRun):
         except (KeyError, TypeError):
             raise ValueError("not the parts of a turn") from None
         self._finish, self._usages, self._parts = memory.finish, memory.usages, turns[-1]
+        self._recalled_turns = len(self._usages)
         ids = [call.call_id for step in steps for call in step.calls]
         self._sink.go_on(len(turns), memory.providers, ids, has_start=bool(said))
         return actions
@@ -832,6 +845,10 @@ class _LastSteps:
 
 def _raise(problem: BaseException) -> Never:
     raise problem
+
+
+def _tokens(usage: Mapping[str, Any]) -> int:
+    return tokens_of(usage, "input_tokens") + tokens_of(usage, "output_tokens")
 
 
 _NOT_JSON: Final = "a number that JSON has no form for"

@@ -68,6 +68,11 @@ class RunWish:
     known: KnownOffer | None = None
     is_shared: bool = False
 
+    @property
+    def names_many(self) -> bool:
+        """Whether it names so many tools that they are compared beside the loop."""
+        return len(self.asked) > LIMITS.run_patterns
+
 
 class KnownOffer:
     """What runs of one wish offer, in the forms that each of them needs.
@@ -152,7 +157,14 @@ class RunOffer:
         return next((name for name, tool in self._offered.items() if tool.address == address), None)
 
     def attach(
-        self, spec: StreamSpec, stream_id: str, request_key: str | None, *, asks: bool, leaves: bool = False
+        self,
+        spec: StreamSpec,
+        stream_id: str,
+        request_key: str | None,
+        *,
+        asks: bool,
+        leaves: bool = False,
+        traceparent: str = "",
     ) -> None:
         """Makes the stream of a spec a run.
 
@@ -162,6 +174,7 @@ class RunOffer:
             request_key: The idempotency key of the request. None if it has none.
             asks: Whether somebody is asked for approvals.
             leaves: Whether these are left to a later request.
+            traceparent: As in `RunIdentity`.
 
         Raises:
             Error: The request cannot be a run.
@@ -177,6 +190,7 @@ class RunOffer:
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
         spec.request = whole = with_tools(request.without_run_members(), self._known.shown)
+        spec.offered = frozenset(self._offered)
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         if self.answered:
@@ -188,7 +202,7 @@ class RunOffer:
             names,
             RunLimits(steps, model.max_tool_calls, model.parallel_tools, asks, leaves),
             model.run_timeout,
-            RunIdentity(spec.caller, spec.request_id, stream_id, request_key or stream_id),
+            RunIdentity(spec.caller, spec.request_id, stream_id, request_key or stream_id, traceparent),
             self._held,
             self._tools.desk,
             self._tools.tallies,
@@ -292,6 +306,7 @@ class RunTools:
         own = [tool for tool in request.tools if tool.name not in offered]
         plain = msgspec.structs.replace(request, tools=own).without_run_members()
         spec.request = whole = with_tools(plain, native_tools(offered))
+        spec.offered = frozenset(offered)
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         plan = RunPlan(
@@ -301,7 +316,7 @@ class RunTools:
             frozenset(record.client_tools),
             RunLimits(record.max_steps, record.max_tool_calls, record.parallel_tools, record.asks, record.leaves),
             record.seconds,
-            RunIdentity(spec.caller, spec.request_id, stream_id, record.request_key),
+            RunIdentity(spec.caller, spec.request_id, stream_id, record.request_key, record.traceparent),
             self._held,
             self.desk,
             self.tallies,
@@ -408,6 +423,8 @@ class RunTools:
         held = self._held
         held.take()
         try:
+            if wish.names_many:
+                return await self._offer_beside(wish, held, caller)
             known = wish.known
             offered = await held.toolbox.offered(wish.allowed, None if known is None else known.offered)
             await self.pace.place(caller)
@@ -416,6 +433,15 @@ class RunTools:
             return RunOffer(self, held, known, wish.model, held.toolbox.unknown(wish.asked, wish.allowed))
         finally:
             held.give_back()
+
+    async def _offer_beside(self, wish: RunWish, held: HeldToolbox, caller: str) -> RunOffer:
+        """Returns what a run offers whose request names much; as `offer`."""
+        beside = partial(self.streams.beside, caller)
+        offered = await held.toolbox.offered(wish.allowed, None, beside)
+        known = await beside(lambda: KnownOffer(offered, wish.approve))
+        unknown = await beside(lambda: held.toolbox.unknown(wish.asked, wish.allowed))
+        await self.pace.place(caller)
+        return RunOffer(self, held, known, wish.model, unknown)
 
     def _know(self, wish: RunWish, known: KnownOffer) -> KnownOffer:
         """Remembers what a wish offers; returns it. Forgets the oldest one if there are too many."""
@@ -487,4 +513,5 @@ def _record_of(plan: RunPlan) -> RunRecord:
         plan.identity.request_key,
         limits.leaves,
         msgspec.to_builtins(plan.answered),
+        plan.identity.traceparent,
     )

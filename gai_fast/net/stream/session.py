@@ -34,7 +34,7 @@ from gai_fast.core.legal_stream import State, WatchedSink
 from gai_fast.core.meter import StreamMeter
 from gai_fast.core.sinks import EventSink
 from gai_fast.kernels import FastPath, Piece
-from gai_fast.ledger import Reservation
+from gai_fast.ledger import Demand, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, FinishReason
 from gai_fast.model.limits import SHARED
@@ -106,6 +106,20 @@ class EngineCallbacks:
 
     def grow(self, session: Session, wanted: Reservation, then: Callable[[int], None]) -> None:
         """Reserves more spend for a stream; as `Ledger.grow`."""
+        raise NotImplementedError
+
+    def lacks_tokens(self, session: Session, spec: StreamSpec, used: int) -> Demand:
+        """Returns the tokens that the ledger must be asked for before a turn of a run; as `Ledger.lacks_tokens`.
+
+        Args:
+            session: The run's session.
+            spec: The turn.
+            used: The tokens that the turns of the session have used so far.
+        """
+        raise NotImplementedError
+
+    def reserve_turn(self, session: Session, wanted: Demand, then: Callable[[Amount], None]) -> None:
+        """Reserves tokens and spend for a turn; as `Ledger.reserve_turn`."""
         raise NotImplementedError
 
 
@@ -371,16 +385,23 @@ class Session(ReadStream):
         """Returns the seconds since it has last waited for a person; 0 while it does, infinite if it never has."""
         return math.inf if self._run is None else self._run.seconds_since_wait()
 
-    def lacks_spend(self, spec: StreamSpec) -> Reservation | None:
+    def lacks(self, spec: StreamSpec, used: int) -> Demand | None:
         """Returns what the ledger must be asked for before a turn begins. None if it need not be asked.
 
         Args:
             spec: The turn.
+            used: The tokens that the turns of this session have used so far.
         """
-        allowance = self.intake.allowance
-        if allowance is None:
-            return None
-        return allowance.missing(self.attempts.bill, self.attempts.price_of(spec), spec.prompt_characters or 0)
+        allowance, demand, spend = self.intake.allowance, self._runner.lacks_tokens(self, spec, used), None
+        if allowance is not None:
+            spend = allowance.missing(self.attempts.bill, self.attempts.price_of(spec), spec.prompt_characters or 0)
+        if spend is not None:
+            return demand._replace(reservation=spend)
+        return demand if demand.tokens else None
+
+    def reserve_turn(self, wanted: Demand, then: Callable[[Amount], None]) -> None:
+        """Asks the ledger for what a turn lacks; as `Ledger.reserve_turn`."""
+        self._runner.reserve_turn(self, wanted, then)
 
     def take_spend(self, more: Amount) -> None:
         """Adds the ledger's reservation for a turn to the allowance."""
@@ -418,6 +439,12 @@ class Session(ReadStream):
     def wants_connection(self) -> bool:
         """Whether a model is about to be asked, over a connection that it does not have yet."""
         return self.attempts.exchange is None and not (self._run is not None and self._run.is_calling)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether its attempt was sent, or its model is not to be asked now."""
+        exchange = self.attempts.exchange
+        return not self.wants_connection if exchange is None else exchange.sent
 
     def open_run(self, events: Sequence[Event]) -> None:
         """Begins a run with calls; as `Relay.open_run`."""

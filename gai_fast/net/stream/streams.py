@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from msgspec import UNSET
 from mypy_extensions import mypyc_attr
 
+from gai_fast.core.requests.reading import estimated_tokens
 from gai_fast.guards.active import Guards
 from gai_fast.guards.input import LetThrough
-from gai_fast.ledger import Ledger, LocalLedger, Reservation
-from gai_fast.model.errors import Error
+from gai_fast.ledger import NO_DEMAND, Demand, Ledger, LocalLedger, Reservation
+from gai_fast.model.errors import Error, ToolError
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
@@ -37,7 +38,7 @@ from gai_fast.net.runs.waiting_runs import WaitingRuns
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
-from gai_fast.net.stream.guarding import Built, GuardError, StreamGuards
+from gai_fast.net.stream.guarding import Built, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session, lost_worker
 from gai_fast.net.stream.takeover import TakeOvers
@@ -227,7 +228,7 @@ class Engine(EngineCallbacks):
         self.store.hear = self.hear
         self.store.stop_generation = self.leave_to_other
         self.store.closing_of = closing_of
-        self.store.responses.use(settings.responses)
+        self.store.responses.use(settings.responses, has_credentials=settings.takes_credentials)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
         self.ledger.name(self.store.worker)
@@ -266,8 +267,8 @@ class Engine(EngineCallbacks):
         """Chooses and asks the models' targets."""
         self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
-        self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
-        self.store.has_connection, self.store.closed = self.takeovers.has_connection, self.takeovers.closed
+        self.store.going_on, self.store.check_room = self.takeovers.going_on, self.takeovers.check_room
+        self.store.closed = self.takeovers.closed
         self.store.told_of = self.takeovers.told_of
         takeovers = self.takeovers
         self.durable.record_of = takeovers.record_of if self.store.keeps_requests else takeovers.record_to_wait
@@ -317,7 +318,7 @@ class Engine(EngineCallbacks):
         """Uses the tools of a configuration for new runs.
 
         Raises:
-            GuardError: One of them cannot be used; nothing changes.
+            ToolError: One of them cannot be used; nothing changes.
         """
         try:
             if self.run_tools is not None:
@@ -325,7 +326,7 @@ class Engine(EngineCallbacks):
             elif settings.tool_servers or settings.tools or self._functions:
                 self._make_tools(settings)
         except ValueError as problem:
-            raise GuardError(str(problem)) from None
+            raise ToolError(str(problem)) from None
 
     def _make_tools(self, settings: Settings) -> RunTools:
         from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
@@ -454,14 +455,14 @@ class Engine(EngineCallbacks):
             built: The result of `build_guards`; without it the loop waits while guards are built.
 
         Raises:
-            GuardError: A guard or a tool cannot be used: the former ones go on.
+            SetupError: A guard or a tool cannot be used: the former ones go on.
         """
         self._use_tools(settings)  # first: it may fail, as the next
         self._use_guards(settings, built)
         old = self.settings
         self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
-        self.store.responses.use(settings.responses)
+        self.store.responses.use(settings.responses, has_credentials=settings.takes_credentials)
         self.durable.use(settings.limits.drains)
         if self.answers is not None:
             self.answers.use(settings.cache, _longest_call(settings))
@@ -689,7 +690,7 @@ class Engine(EngineCallbacks):
     def _forget_request(self, log: StreamLog | None) -> None:
         """Drops what goes on with a run that has ended, if the log alone has it."""
         if log is not None and not self.store.keeps_requests:
-            log.request = None
+            self.store.memory.forget_request(log)
 
     @property
     def others_go_on(self) -> bool:
@@ -725,6 +726,10 @@ class Engine(EngineCallbacks):
         """Returns whether the store has all that the log of a stream has now; as `Store.stored`."""
         return self.store.stored(self.store.find_here(stream_id))
 
+    def beside(self, caller: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        """Does work of a caller beside the loop; as `Beside.do`."""
+        return self.targets.beside.do(work, caller)
+
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
         if self.waiting.forget(stream_id) is None:
@@ -747,6 +752,20 @@ class Engine(EngineCallbacks):
     def grow(self, session: Session, wanted: Reservation, then: Callable[[int], None]) -> None:
         """Reserves more spend for a stream; as `EngineCallbacks.grow`."""
         self.ledger.grow(session.stream_id, wanted, then)
+
+    def lacks_tokens(self, session: Session, spec: StreamSpec, used: int) -> Demand:
+        """Returns the tokens that a turn lacks; as `EngineCallbacks.lacks_tokens`."""
+        stream_id, ledger, request = session.stream_id, self.ledger, spec.request
+        if not ledger.counts_tokens(stream_id):
+            return NO_DEMAND
+        most = request.max_tokens if isinstance(request, Request) and isinstance(request.max_tokens, int) else 0
+        expected = 0 if most else ledger.usual_output(spec.model.name, session.caller)
+        tokens = estimated_tokens(spec.prompt_characters or 0) + (most or expected)
+        return ledger.lacks_tokens(stream_id, used, Demand(tokens, expected=expected))
+
+    def reserve_turn(self, session: Session, wanted: Demand, then: Callable[[int], None]) -> None:
+        """Reserves what a turn lacks; as `EngineCallbacks.reserve_turn`."""
+        self.ledger.reserve_turn(session.stream_id, wanted, then)
 
     def record_ids(self, session: Session) -> asyncio.Future[None] | None:
         """Records the ids that a caller with a key has got; as `EngineCallbacks.record_ids`."""
@@ -836,10 +855,16 @@ class Engine(EngineCallbacks):
             until: The deadline for the followers' last frames, in seconds of the loop's clock.
         """
         for session in list(self.streams.values()):
-            if self.durable.publication(session.stream_id) is None and session.spec.transport != LIBRARY:
+            is_kept = self.durable.publication(session.stream_id) is not None and not self._ends_here(session)
+            if not is_kept and session.spec.transport != LIBRARY:
                 session.fail(_stopped())
         self._end_transfers()
         self.durable.disconnect_followers(until)
+
+    def _ends_here(self, session: Session) -> bool:
+        """Returns whether a run has a log only because it may ask, and no other worker goes on with it."""
+        is_of_clients = session.spec.model.stream.on_disconnect == "cancel"
+        return session.spec.run is not None and is_of_clients and not self.store.keeps_requests
 
     def begin_drain(self) -> None:
         """Begins to stop. A run that waits, or comes to wait, does not hold the drain: it is let go, and its followers

@@ -74,7 +74,12 @@ class FunctionTool(ToolSource):
         self._threads.close()
 
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         if len(self._left) >= self._settings.max_calls:
             raise ToolServerError(f"{len(self._left)} calls that were ended go on (max_calls)", "wait")

@@ -42,7 +42,8 @@ _HEADERS: Final = (("content-type", "application/json"), ("accept", "application
 def own_tool(settings: ToolSettings) -> GatewayTool:
     """Returns a tool of the gateway's own as runs see it."""
     size = len(encode_json(settings.parameters))
-    offered = OfferedTool(settings.name, settings.description, settings.parameters, size)
+    sent = None if "properties" in settings.parameters else {**settings.parameters, "properties": {}}
+    offered = OfferedTool(settings.name, settings.description, settings.parameters, size, sent=sent)
     return GatewayTool("", offered, settings.approve, settings.idempotent)
 
 
@@ -86,8 +87,16 @@ class HTTPTool(ToolSource):
     def _check_pause(self) -> None:
         self._pause.check()
 
+    def _end_pause(self) -> None:
+        self._pause.end()
+
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         loop, seconds = asyncio.get_running_loop(), self._settings.timeout
         response = _Response(loop.create_future(), self._pause, self._settings.max_result, self._credentials)
@@ -155,7 +164,7 @@ class _Response(Receiver):
 
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         if not 200 <= status < 300:
-            self._pause.note(headers)
+            self._pause.note(status, headers)
             text = f"it answers with status {status}"
             self._fail(ToolServerError(text, "status", status=status, may_have_run=status >= 500))
             return

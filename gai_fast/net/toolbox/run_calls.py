@@ -70,12 +70,14 @@ class RunIdentity:
         request_id: The id of its request.
         stream_id: The id of its stream.
         request_key: The idempotency key of the request, or the stream's id.
+        traceparent: What tools get as `traceparent` if the gateway traces nothing. Empty for nothing.
     """
 
     caller: str
     request_id: str
     stream_id: str
     request_key: str
+    traceparent: str = ""
 
 
 CallEnd = Callable[[RunCall, CallResult], object]
@@ -123,7 +125,7 @@ class RunCalls:
 
         Args:
             call: The call.
-            traceparent: What its tool gets as `traceparent`. Empty for nothing.
+            traceparent: What its tool gets as `traceparent`. Empty: as in `RunIdentity`.
         """
         task = asyncio.get_running_loop().create_task(self._make(call, traceparent))
         self._tasks[call.call_id] = task
@@ -204,7 +206,7 @@ class RunCalls:
             call.call_id,
             call.attempt,
             key,
-            traceparent,
+            traceparent or identity.traceparent,
         )
         try:
             progressed: OnProgress = partial(self._progressed, call)

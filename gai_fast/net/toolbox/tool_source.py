@@ -3,9 +3,11 @@
 Owns what holds for every call: its checks, how many run at a time, the breaker. It must not know how a tool is called.
 
 1. Arguments are checked before a call is made (`argument_check.py`).
-2. A source has at most `max_calls` calls at a time; further ones wait, first come, first served.
+2. A source has at most `max_calls` calls at a time; callers take turns, and half of those that wait are of one caller.
 3. The breaker is that of an upstream. Refusals by a status of 4xx concern a call alone.
 4. A status is an answer: a result that is an error.
+5. A pause that a source asks for (`tools/pause.py`) holds for all callers, until a call of another one than that which
+   has brought it about succeeds.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from gai_fast.model.upstream_errors import classify
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream
 from gai_fast.net.toolbox.argument_check import ArgumentCheck
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.pause import PAUSES
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
+from gai_fast.runtime.turns import NoPlace, Places
 
 BeforeSend = Callable[[], Awaitable[None]]
 """What must have happened before a call is made."""
@@ -84,10 +88,10 @@ class ToolSource(ABC):
 
     def __init__(self, name: str, max_calls: int) -> None:
         self.name = name
-        self._places = asyncio.Semaphore(max_calls)
-        self._waiting = 0
+        self._places = Places(max_calls, LIMITS.tool_waiting)
         self._checks = ArgumentCheck()
         self._breaker = Breaker(BreakerSettings())
+        self._paused_by: str | None = None  # the caller of the last call after which it may have asked for a pause
 
     @abstractmethod
     async def list_tools(self) -> SourceList:
@@ -124,11 +128,15 @@ class ToolSource(ABC):
             ToolServerError: There is no result.
         """
         checked = self._checks.checked(tool.name, tool.offered.schema, arguments, is_known=is_checked)
-        await self._take_place()
+        try:
+            await self._places.take(caller)
+        except NoPlace:
+            text = f"{LIMITS.tool_waiting} calls wait for it, or half as many of this caller (limit tool_waiting)"
+            raise ToolServerError(text, "wait") from None
         try:
             return await self._judged(tool, checked, meta, caller, on_progress, before_send)
         finally:
-            self._places.release()
+            self._places.give_back()
 
     @abstractmethod
     async def close(self) -> None:
@@ -136,9 +144,17 @@ class ToolSource(ABC):
 
     @abstractmethod
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         """Calls a tool, as `call`, without its bounds."""
+
+    def _end_pause(self) -> None:  # noqa: B027  # as above
+        """Ends the pause that the source has asked for."""
 
     def _check_pause(self) -> None:  # noqa: B027  # most sources have none
         """Checks whether the source may be called now.
@@ -146,15 +162,6 @@ class ToolSource(ABC):
         Raises:
             ToolServerError: `wait`: it has asked for a pause.
         """
-
-    async def _take_place(self) -> None:
-        if self._waiting >= LIMITS.tool_waiting:
-            raise ToolServerError(f"{self._waiting} calls wait for it already (limit tool_waiting)", "wait")
-        self._waiting += 1
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting -= 1
 
     async def _judged(
         self,
@@ -173,9 +180,14 @@ class ToolSource(ABC):
             self._check_pause()
             if before_send is not None:
                 await before_send()
-            result = await self._called(tool, arguments, meta, on_progress)
+            result = await self._called(tool, arguments, meta, on_progress, caller)
             self._breaker.succeeded()
+            if self._paused_by not in (None, caller):
+                self._paused_by = None
+                self._end_pause()
         except ToolServerError as problem:
+            if problem.status in PAUSES:
+                self._paused_by = caller
             if _is_fault_of_server(problem):
                 self._breaker.failed(clock(), call, caller)
             elif problem.fault not in _NOT_ASKED:

@@ -27,6 +27,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Peer, UpstreamSettings
 from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.attempts.retry import NO_TOKEN, REFUSED_IDENTITY
+from gai_fast.net.attempts.standing import Refusal
 from gai_fast.net.identity.grant import Grant
 from gai_fast.net.identity.token_source import TokenSource
 from gai_fast.net.tools.limits import LIMITS
@@ -197,10 +198,14 @@ class HTTPWire(Wire):
         """As `Wire.tell`."""
         await self._post(notice_bytes(method, {}), agreed)
 
-    async def close(self, agreed: Agreement | None) -> None:
-        """As `Wire.close`; a session ends by DELETE, within `limits.farewell` seconds."""
+    async def leave(self, agreed: Agreement | None) -> None:
+        """As `Wire.leave`: does not wait for the server."""
         if agreed is not None and agreed.session is not None:
             self._later(self._leave(agreed))
+
+    async def close(self, agreed: Agreement | None) -> None:
+        """As `Wire.close`; a session ends by DELETE, within `limits.farewell` seconds."""
+        await self.leave(agreed)
         if self._tasks:
             await asyncio.gather(*self._tasks)
         if self._tokens is not None:
@@ -209,16 +214,31 @@ class HTTPWire(Wire):
 
     # ---- for answers
 
-    def told_to_wait(self, headers: Mapping[str, str]) -> None:
-        """Notes a response with `Retry-After`: rule 7."""
-        self._pause.note(headers)
+    def told_to_wait(self, status: int, headers: Mapping[str, str]) -> None:
+        """Notes a refusal, perhaps with `Retry-After`: rule 7."""
+        self._pause.note(status, headers)
 
-    def has_other_token(self, refused: Grant) -> bool:
-        """Drops a token that the server refuses; returns whether there will be another: rule 8."""
+    def end_pause(self) -> None:
+        """As `Wire.end_pause`."""
+        self._pause.end()
+
+    def served(self) -> None:
+        """Notes that the server has taken the token."""
+        if self._tokens is not None:
+            self._tokens.standing(None).serve("", is_model=True)
+
+    def has_other_token(self, refused: Grant, caller: str) -> bool:
+        """Replaces a token that the server refuses; returns whether there will be another: rule 8.
+
+        What it refuses to one caller may be that caller's doing (`standing.py`): all others go on with the token.
+        """
         if self._tokens is None:
             return False
-        error = Error("unauthorized", "it refuses the token")
-        return self._tokens.failed(refused.secret, error, self._loop.time()) == 0.0
+        error, now = Error("unauthorized", "it refuses the token"), self._loop.time()
+        found = self._tokens.standing(refused.secret).refuse("", caller, now, is_model=True)
+        if found is Refusal.OF_THE_REQUEST:
+            return self._tokens.doubted(refused.secret, error, now, "", caller) == 0.0
+        return self._tokens.failed(refused.secret, error, now) == 0.0
 
     def reply_to(self, question: ServerQuestion, agreed: Agreement) -> None:
         """Answers a request of the server's."""
@@ -247,7 +267,11 @@ class HTTPWire(Wire):
             whole = [*headers, *granted]
             return self._pool.open_once(method, self._path, whole, body, answer, None, -1, is_repeatable)
 
-        answer.exchange = send(None) if self._tokens is None else self._tokens.open(self._as_upstream, answer, send)
+        answer.exchange = (
+            send(None)
+            if self._tokens is None
+            else self._tokens.open(self._as_upstream, answer, send, "", answer.caller)
+        )
 
     def _headers_of(self, request: ToolRequest, agreed: Agreement | None) -> list[tuple[str, str]]:
         return [*self._headers, *_POST, *_session_headers(agreed), *request.headers]
@@ -309,7 +333,8 @@ class _Cut(NamedTuple):
 class _Response(Receiver):
     """One request and its response."""
 
-    def __init__(self, wire: HTTPWire, agreed: Agreement | None) -> None:
+    def __init__(self, wire: HTTPWire, agreed: Agreement | None, caller: str = "") -> None:
+        self.caller = caller
         self.exchange: OpenExchange | None = None
         self.grant: Grant | None = None
         self._wire = wire
@@ -326,7 +351,9 @@ class _Response(Receiver):
         if status == 404 and self._agreed is not None and self._agreed.session is not None:
             return ToolServerError("its session has ended", "session", status=status)
         text = f"it answers with status {status}{_HINTS.get(status, '')}"
-        is_of_token = status == _UNAUTHORIZED and self.grant is not None and self._wire.has_other_token(self.grant)
+        is_of_token = (
+            status == _UNAUTHORIZED and self.grant is not None and self._wire.has_other_token(self.grant, self.caller)
+        )
         fault: Fault = "token" if is_of_token else "status"
         return ToolServerError(text, fault, status=status, may_have_run=status >= 500)
 
@@ -369,7 +396,7 @@ class _Accepted(_Response):
             if self.exchange is not None:
                 self.exchange.limit_silence(LIMITS.stream_end)
         else:
-            self._wire.told_to_wait(headers)
+            self._wire.told_to_wait(status, headers)
             self.give_up()
             self.outcome.set_exception(self.refusal(status))
 
@@ -396,7 +423,7 @@ class _Answer(_Response):
     def __init__(
         self, wire: HTTPWire, request: ToolRequest, agreed: Agreement | None, resumed: _Cut | None = None
     ) -> None:
-        super().__init__(wire, agreed)
+        super().__init__(wire, agreed, request.caller)
         self.outcome: asyncio.Future[ServerReply | _Cut] = asyncio.get_running_loop().create_future()
         self._request = request
         self._resumed = resumed
@@ -413,7 +440,9 @@ class _Answer(_Response):
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         length = headers.get("content-length", "")
         if status >= 400:
-            self._wire.told_to_wait(headers)
+            self._wire.told_to_wait(status, headers)
+        elif status < 300:
+            self._wire.served()
         if 200 <= status < 300 and media_type == _EVENTS:
             self._events = SSEParser(LIMITS.tool_message)
         elif media_type != _JSON or not self._has_message(status):
@@ -508,7 +537,7 @@ class _Answer(_Response):
         elif not self.outcome.done() and (  # the first answer counts
             message.id == self._request.id or (message.id is None and message.error is not None and is_alone)
         ):
-            self.outcome.set_result(message._replace(session=self._session))
+            self.outcome.set_result(message._replace(session=self._session, status=self._status))
 
     def _has_message(self, status: int) -> bool:
         """Whether the body of a response with this status may be an answer; of others the status says all."""

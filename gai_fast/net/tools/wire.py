@@ -44,6 +44,7 @@ class ToolRequest:
         headers: Headers on HTTP beside those of every request.
         is_repeatable: Whether the server may get it twice.
         on_progress: Called for each notice of progress. None if there is nobody to call.
+        caller: The name of the caller that it is for. Empty if it is for none.
 
     Attributes:
         was_sent: Whether the server may have got it.
@@ -53,6 +54,7 @@ class ToolRequest:
     __slots__ = (
         "_left",
         "_on_progress",
+        "caller",
         "headers",
         "id",
         "is_repeatable",
@@ -71,8 +73,10 @@ class ToolRequest:
         *,
         is_repeatable: bool,
         on_progress: OnProgress | None = None,
+        caller: str = "",
     ) -> None:
         self.id = id
+        self.caller = caller
         self.method = method
         self.params = params
         self.headers = headers
@@ -160,6 +164,13 @@ class Wire(ABC):
         Raises:
             ToolServerError: It cannot be sent.
         """
+
+    def end_pause(self) -> None:  # noqa: B027  # most ways have none
+        """Ends the pause that the server has asked for."""
+
+    async def leave(self, agreed: Agreement | None) -> None:
+        """Ends a session, and what serves it alone: a process. A way that other sessions share stays."""
+        await self.close(agreed)
 
     @abstractmethod
     async def close(self, agreed: Agreement | None) -> None:

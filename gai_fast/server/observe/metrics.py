@@ -330,7 +330,7 @@ GAUGES: Final = {
     "responses_not_kept": Reading("Responses that could not be kept.", "reason", is_counter=True),
     "responses_dropped": Reading("Kept responses that were dropped for newer ones.", is_counter=True),
     "guard": Reading("Matches of guards.", "guard on action", is_counter=True),
-    "guard_failures": Reading("Texts without a verdict, as a judge failed.", "guard", is_counter=True),
+    "guard_failures": Reading("Texts without a verdict: a judge or a search has failed.", "guard", is_counter=True),
     "tool_calls": Reading("Calls of tools by the gateway.", "server outcome tool", is_counter=True),
     "runs_waiting": Reading("Runs that wait for approvals, and for nothing else."),
     "log_lines_dropped": Reading("Log lines that the standard error did not take.", is_counter=True),

@@ -368,7 +368,7 @@ class PassThroughRoutes:
             ]
             if len(unfit) == len(model.targets):
                 raise
-            model = self._engine.targets.with_target(model, passage.session, unfit)
+            model = self._engine.targets.with_target(model, passage.session, incoming.http.caller, unfit)
             place, body = self._place(incoming, model, compacts=compacts), _with_model(body, model.id)
         at = partial(self._call_at, incoming, body, passage.session, compacts) if model.targets else None
         self._plan(passage, model.upstream, place, incoming.path, model, body, at=at)
@@ -438,7 +438,7 @@ class PassThroughRoutes:
 
     def _target(self, name: str, passage: TransferPassage) -> ModelSettings:
         model = self._named(passage.incoming, name)
-        return self._engine.targets.with_target(model, passage.session)
+        return self._engine.targets.with_target(model, passage.session, passage.incoming.http.caller)
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
         methods = offered_methods(upstream.pass_paths, path.segments)

@@ -138,6 +138,12 @@ class Incoming:
         """The caller's span."""
         return self._admitted.trace_parent
 
+    @property
+    def traceparent(self) -> str:
+        """The caller's span as W3C writes it; empty if it has named none."""
+        parent = self._admitted.trace_parent
+        return "" if parent is None else f"00-{parent.trace_id}-{parent.span_id}-{parent.is_sampled:02x}"
+
     def negotiate(self, accept: str | None, default_format: str) -> Negotiated:
         """Returns the form of the response.
 

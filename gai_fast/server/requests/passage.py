@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.processing.processor import StreamInfo
-from gai_fast.core.requests.gateway_calls import ApprovalAnswer
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer, GivenDecision
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
@@ -105,6 +105,7 @@ class Passage:
         sharing: The way to such an answer, if other processes may have it.
         log: The log of its durable stream, once that has started.
         decisions: What it has decided about calls of an earlier response. None if that is nothing.
+        given: What it decides about calls of a run that waits, from `read` on: the run's stream answers it.
     """
 
     __slots__ = (
@@ -113,6 +114,7 @@ class Passage:
         "chat",
         "decisions",
         "demand",
+        "given",
         "incoming",
         "is_parsed",
         "key",
@@ -146,6 +148,7 @@ class Passage:
         self.sharing: SharedAnswer | None = None
         self.log: StreamLog | None = None
         self.decisions: Decisions | None = None
+        self.given: Sequence[GivenDecision] = ()
         self._held: list[Gate] | None = None
 
     # -- the kind of request --

@@ -18,7 +18,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.model.settings import IdempotencySettings, ModelSettings, RunSettings, Secret, Settings, UpstreamSettings
+from gai_fast.model.settings import (
+    ANONYMOUS,
+    IdempotencySettings,
+    ModelSettings,
+    RunSettings,
+    Secret,
+    Settings,
+    UpstreamSettings,
+)
 from gai_fast.net.runs.run_records import (
     APPROVALS,
     CALLS,
@@ -80,8 +88,10 @@ async def taken(records: Records, epoch: int = 2) -> tuple[OwnedRun, KeptRun]:
     return found
 
 
-def asked(number: int, stream: str = STREAM, expires: int = LATER, call: bytes = b"{}") -> AskedApproval:
-    return AskedApproval(f"{stream}-{number}", stream, "alice", f"digest {number}", expires, call)
+def asked(
+    number: int, stream: str = STREAM, expires: int = LATER, call: bytes = b"{}", caller: str = "alice"
+) -> AskedApproval:
+    return AskedApproval(f"{stream}-{number}", stream, caller, f"digest {number}", expires, call)
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
@@ -101,6 +111,32 @@ async def test_another_worker_has_the_last_state_what_was_added_and_the_calls_th
     await run.started("key c", 2)
     _, kept = await taken(there)
     assert kept == KeptRun(b"", [LARGE, b"second"], {"key b": 1, "key c": 2})
+
+
+@pytest.mark.parametrize("how", ["end", "close"])
+async def test_results_go_with_the_end_of_the_run_also_those_of_a_former_owner(
+    both: tuple[Records, Records], how: str
+) -> None:
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.ended("early", LARGE)
+    await run.save(b"state")
+    await run.ended("late", LARGE)
+    other, _ = await taken(both[1])
+    assert await other.result("late") == LARGE
+    await other.ended("own", LARGE)
+    await (other.end() if how == "end" else other.close())
+    assert [await other.result(key) for key in ("early", "late", "own")] == [None] * 3
+    assert [await both[0].get(CALLS, f"{STREAM}/{key}") for key in ("early", "late", "own")] == [None] * 3
+
+
+async def test_nothing_of_a_run_is_left_behind_its_end() -> None:
+    records = MemoryRecords(time.monotonic)
+    run = await of(records).begin(STREAM, "alice", 1)
+    for number in range(5):
+        await run.ended(f"key {number}", LARGE)
+        await run.save(LARGE, LARGE)
+    await run.end()
+    assert len(records._table) == 0
 
 
 async def test_a_call_that_ends_amid_a_save_is_found_either_way(both: tuple[Records, Records]) -> None:
@@ -427,7 +463,7 @@ async def test_what_is_no_approval_is_none(both: tuple[Records, Records], name: 
 
 async def test_runs_that_ask_at_once_are_no_more_than_may_wait(both: tuple[Records, Records]) -> None:
     here, there = map(of, both)
-    asking = [(here, there)[number % 2].ask(asked(1, f"gai_{number}"), 3) for number in range(8)]
+    asking = [(here, there)[number % 2].ask(asked(1, f"gai_{number}", caller=ANONYMOUS), 3) for number in range(8)]
     kept = await asyncio.gather(*asking)
     listed = await here.listed()
     assert len(listed) == kept.count(True) <= 3
@@ -437,12 +473,24 @@ async def test_runs_that_ask_at_once_are_no_more_than_may_wait(both: tuple[Recor
 async def test_so_many_runs_may_wait_on_all_machines(both: tuple[Records, Records]) -> None:
     here, there = map(of, both)
     for number in range(3):
-        assert await (here, there)[number % 2].ask(asked(1, f"gai_{number}"), 3)
+        assert await (here, there)[number % 2].ask(asked(1, f"gai_{number}", caller=ANONYMOUS), 3)
     assert not await there.ask(asked(1, "gai_9"), 3)
     assert await there.asked("gai_9-1") is None
-    assert await there.ask(asked(2, "gai_0"), 3)  # a run that waits already
+    assert await there.ask(asked(2, "gai_0", caller=ANONYMOUS), 3)  # a run that waits already
     await here.decide("gai_1-1", ApprovalDecision("approve"))
     assert await there.ask(asked(1, "gai_9"), 3)
+
+
+async def test_the_runs_of_one_caller_leave_half_of_the_room_to_those_of_others(both: tuple[Records, Records]) -> None:
+    here, there = map(of, both)
+    kept = [await here.ask(asked(1, f"gai_{number}"), 6) for number in range(5)]
+    assert kept == [True, True, True, False, False]
+    assert await here.ask(asked(2, "gai_0"), 6)  # a run that waits already
+    assert await there.ask(asked(1, "gai_9", caller="bob"), 6)
+    assert {*await there.listed()} == {"gai_0-1", "gai_0-2", "gai_1-1", "gai_2-1", "gai_9-1"}
+    assert await there.listed_of("gai_9") == ["gai_9-1"]
+    await there.decide("gai_1-1", ApprovalDecision("approve"))
+    assert await here.ask(asked(1, "gai_4"), 6)
 
 
 async def test_what_has_expired_holds_no_place(both: tuple[Records, Records]) -> None:
@@ -489,7 +537,7 @@ async def test_a_damaged_list_is_written_anew(caplog: pytest.LogCaptureFixture) 
 
 
 async def test_a_full_list_refuses(both: tuple[Records, Records], change_limits: ChangeLimits) -> None:
-    change_limits(record_piece=45)
+    change_limits(record_piece=72)
     for number in range(4):
         assert await of(both[0]).ask(asked(number), 10) == (number < 3)
     assert sorted(await of(both[0]).listed()) == ["gai_1-0", "gai_1-1", "gai_1-2"]

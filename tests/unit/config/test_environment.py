@@ -166,6 +166,19 @@ class TestUsualVariables:
         with pytest.raises(ConfigError, match="OPENAI_API_KEY: `api_key`"):
             load(None, environ={"OPENAI_API_KEY": "a\r\nb"})
 
+    @pytest.mark.parametrize("quote", ["'", '"'])
+    def test_a_key_that_keeps_its_quotes_is_refused(self, folder: Folder, quote: str) -> None:
+        """`docker run --env-file` takes them as a part of the value; each request would be a 401."""
+        key = f"{quote}sk-abc{quote}"
+        for lines, environ in (
+            (None, {"OPENAI_API_KEY": key}),
+            ('[[upstream]]\nname = "a"\nprovider = "openai"\napi_key = ["env:A", "env:B"]', {"A": "sk-a", "B": key}),
+            ('[[upstream]]\nname = "a"\nprovider = "openai"\napi_key = "env:A"', {"A": key}),
+        ):
+            with pytest.raises(ConfigError, match="keeps its quotes") as refused:
+                load(None, environ=environ) if lines is None else folder.read(lines, environ)
+            assert "sk-abc" not in str(refused.value)
+
     def test_the_usual_variable_is_used_only_for_the_providers_own_address(self, folder: Folder) -> None:
         environ = {"OPENAI_API_KEY": "sk-1"}
         key = folder.read(UPSTREAM, environ).settings.upstreams["main"].api_key

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from gai_fast.ledger import Demand, LocalLedger, Period, Reservation, SpendEntry, SpendRow
+from gai_fast.ledger import REFUSED, Demand, LocalLedger, Period, Reservation, SpendEntry, SpendRow
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.settings import KeyLimits, KeySettings, SpendLimit
@@ -244,6 +244,33 @@ def test_a_stream_over_midnight_grows_by_what_the_new_day_leaves(ledger: LocalLe
     ledger.charge(SpendEntry("ann", "fast", "up", "2026-11-23", "USD", 100))
     ledger.grow("a", Reservation(1, 30), got.append)
     assert got == [30, 0]
+
+
+def test_another_turn_asks_for_its_tokens_and_is_counted_by_what_its_run_has_used(ledger: LocalLedger) -> None:
+    caller, got = key(tokens_per_minute=100), list[int]()
+    assert ledger.try_take(caller, "a", Demand(20, expected=10))
+    assert ledger.lacks_tokens("a", 15, Demand(5)).tokens == 0, "the first estimate covers it"
+    wanted = ledger.lacks_tokens("a", 15, Demand(45, expected=30))
+    assert wanted == Demand(40, expected=30)
+    ledger.reserve_turn("a", wanted, got.append)
+    status = ledger.limit_status(caller)
+    assert status is not None
+    assert (got, [each.remaining for each in status.rates]) == ([0], [40])
+    assert ledger.try_take(caller, "b", Demand(30))
+    ledger.reserve_turn("a", ledger.lacks_tokens("a", 50, Demand(41)), got.append)  # 31 more
+    assert got == [0, REFUSED]
+    end(ledger, "b", 5)
+    ledger.reserve_turn("a", ledger.lacks_tokens("a", 50, Demand(41)), got.append)
+    assert got == [0, REFUSED, 0]
+    end(ledger, "a", 95)
+    assert refused(ledger, caller, 1).reason == "tokens_per_minute"
+
+
+def test_the_usual_output_of_a_turn_needs_no_room_where_no_other_stream_is_under_way(ledger: LocalLedger) -> None:
+    caller, got = key(tokens_per_minute=100), list[int]()
+    assert ledger.try_take(caller, "a", Demand(60))
+    ledger.reserve_turn("a", Demand(80, expected=60), got.append)
+    assert got == [0]
 
 
 def test_a_stream_whose_limit_of_spend_a_reload_takes_away_or_raises_is_not_ended_by_it(ledger: LocalLedger) -> None:

@@ -22,6 +22,7 @@ from gai_fast.net.tools.tool_results import ResultPart, ToolResult
 from gai_fast.net.tools.wire import OnProgress, ToolProgress
 from gai_fast.runtime.pace import Pace
 from gai_fast.runtime.timers import TimerWheel
+from gai_fast.runtime.turns import Places
 from tests.limits import LIMITS
 
 IDENTITY = RunIdentity("alice", "request-1", "stream-1", "key-1")
@@ -63,7 +64,7 @@ class Source(ToolSource):
     async def close(self) -> None: ...
 
     async def _called(
-        self, tool: GatewayTool, arguments: Any, meta: ToolMeta, on_progress: OnProgress | None
+        self, tool: GatewayTool, arguments: Any, meta: ToolMeta, on_progress: OnProgress | None, caller: str
     ) -> ToolResult:
         self.log.append(f"called {meta.call_id}")
         self.metas.append(meta)
@@ -154,7 +155,7 @@ def test_a_call_that_is_not_sent_has_no_record() -> None:
             return ToolResult("done")
 
         place = Place(waits)
-        place.source._places = asyncio.Semaphore(1)
+        place.source._places = Places(1, 9)
         place.calls.begin(call_of("a", "write"))
         place.calls.begin(call_of("b", "write"))
         place.calls.begin(replace(call_of("c", "write"), arguments=[]))

@@ -37,10 +37,24 @@ class Scripted(ToolSource):
     async def close(self) -> None: ...
 
     async def _called(
-        self, tool: GatewayTool, arguments: Mapping[str, Any], meta: ToolMeta, on_progress: OnProgress | None
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
     ) -> ToolResult:
         self.calls += 1
         return await self.answer()
+
+
+class Paused(Scripted):
+    """One that has asked for a pause."""
+
+    ended = 0
+
+    def _end_pause(self) -> None:
+        self.ended += 1
 
 
 def run(scenario: Awaitable[None]) -> None:
@@ -58,6 +72,59 @@ def fails(fault: Any, **more: Any) -> Callable[[], Awaitable[ToolResult]]:
     return answer
 
 
+@pytest.mark.parametrize(("other", "ends"), [("bob", 1), ("alice", 0)])
+def test_a_pause_ends_once_the_call_of_another_caller_succeeds(other: str, ends: int) -> None:
+    async def scenario() -> None:
+        gate = asyncio.Event()
+
+        async def answer() -> ToolResult:
+            if source.calls == 2:
+                raise ToolServerError("no", "status", status=429)
+            await gate.wait()
+            return ToolResult("ok")
+
+        source = Paused(answer)
+        running = asyncio.ensure_future(source.call(TOOL, {}, META, caller=other))
+        await asyncio.sleep(0)
+        assert (await source.call(TOOL, {}, META, caller="alice")).is_error
+        gate.set()
+        await running
+        assert source.ended == ends
+
+    run(scenario())
+
+
+def test_a_caller_whose_calls_hang_leaves_others_their_turn_and_half_of_the_room(change_limits: ChangeLimits) -> None:
+    change_limits(tool_waiting=8)
+
+    async def scenario() -> None:
+        served, gates = [], [asyncio.Event() for _ in range(8)]
+
+        async def answer() -> ToolResult:
+            await gates[source.calls - 1].wait()
+            return ToolResult("ok")
+
+        async def call(caller: str) -> None:
+            await source.call(TOOL, {}, META, caller=caller)
+            served.append(caller)
+
+        source = Scripted(answer, max_calls=1)
+        many = [asyncio.ensure_future(call("hostile")) for _ in range(5)]  # one runs
+        await asyncio.sleep(0)
+        with pytest.raises(ToolServerError, match="half as many of this caller"):
+            await source.call(TOOL, {}, META, caller="hostile")
+        other = asyncio.ensure_future(call("other"))
+        await asyncio.sleep(0)
+        for gate in gates[:3]:
+            gate.set()
+            await asyncio.sleep(0.02)
+        assert served == ["hostile", "hostile", "other"]
+        for each in (*many, other):
+            each.cancel()
+
+    run(scenario())
+
+
 def test_further_calls_wait_and_no_more_than_the_limit(change_limits: ChangeLimits) -> None:
     change_limits(tool_waiting=1)
 
@@ -72,7 +139,7 @@ def test_further_calls_wait_and_no_more_than_the_limit(change_limits: ChangeLimi
         calls = [asyncio.ensure_future(source.call(TOOL, {}, META)) for _ in range(3)]
         await asyncio.sleep(0)
         assert source.calls == 2
-        with pytest.raises(ToolServerError, match=r"1 calls wait for it already \(limit tool_waiting\)") as raised:
+        with pytest.raises(ToolServerError, match=r"1 calls wait for it, .* \(limit tool_waiting\)") as raised:
             await source.call(TOOL, {}, META)
         assert raised.value.fault == "wait"
         calls[0].cancel()

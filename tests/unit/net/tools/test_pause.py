@@ -17,16 +17,16 @@ def test_a_pause_ends_and_is_never_longer_than_the_limit() -> None:
     async def main() -> None:
         pause = Pause(TimerWheel(asyncio.get_running_loop()))
         pause.check()
-        pause.note({"content-type": "text/plain"})
+        pause.note(429, {"content-type": "text/plain"})
         pause.check()
-        pause.note({"retry-after": "1"})
+        pause.note(429, {"retry-after": "1"})
         with pytest.raises(ToolServerError, match="it has asked for a pause, which ends in 1 s") as raised:
             pause.check(may_have_run=True)
         assert (raised.value.fault, raised.value.may_have_run) == ("wait", True)
         await asyncio.sleep(1.1)
         pause.check()
-        pause.note({"retry-after": "86400"})
-        pause.note({"retry-after": "1"})
+        pause.note(429, {"retry-after": "86400"})
+        pause.note(429, {"retry-after": "1"})
         with pytest.raises(ToolServerError, match=f"ends in {LIMITS.retry_after_ms // 1000} s"):
             pause.check()
 
