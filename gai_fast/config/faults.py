@@ -14,13 +14,31 @@ _PAIR: Final = re.compile(r"[ \t]*(?P<key>[A-Za-z0-9_.\"'-]+)[ \t]*=[ \t]*(?P<va
 _YAML: Final = re.compile(r"[ \t]*(?:- +)?(?P<key>[A-Za-z0-9_.\"'-]+):(?:[ \t]+(?P<value>[^#]*)|$)")
 _WORDS: Final = re.compile(r"[A-Za-z0-9_.-]+(?P<rest>[ \t]+.*)?$")
 _NUMBER: Final = re.compile(r"[+-]?[0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][+-]?[0-9_]+)?")
+_AMOUNT: Final = re.compile(
+    r"[$€£]?[0-9][0-9_]*(?:,[0-9]{3})*(?:\.[0-9]+)?[ \t]*"
+    r"(?:[%$€£]|[kmg]i?b?|b|ms|s|secs?|seconds?|min|mins|minutes?|h|hours?|d|days?|usd|eur)?",
+    re.IGNORECASE,
+)
+"""A number with a unit, a sign or commas, such as `30s`, `10 MB` and `1,000`, or a plain one."""
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _SWITCHES: Final = {
     **dict.fromkeys(("true", "yes", "on"), "true"),
     **dict.fromkeys(("false", "no", "off"), "false"),
 }
+_NOTHING: Final = ("none", "null", "nil", "undefined")
+_ODD_LINES: Final = {
+    ";": "a comment begins with #",
+    "//": "a comment begins with #",
+    "/*": "a comment begins with #",
+    "<<<<<<<": "a merge has left its marks: keep one of the two parts",
+    "=======": "a merge has left its marks: keep one of the two parts",
+    ">>>>>>>": "a merge has left its marks: keep one of the two parts",
+}
+"""What lines that are no TOML begin with."""
 _TYPOGRAPHIC: Final = "“”„‟‘’‚«»"
 _TEXT: Final = '"…"'
+_ONE: Final = "one key stands in one line, and behind its value only a comment (#)"
+_PLAIN: Final = "a number stands alone, without a unit, a sign of money or a comma"
 _QUOTES: Final = "a text needs quotes at both ends"
 _UNCLOSED: Final = {
     "Unclosed array": "a list is not closed, or a comma is missing between two of its values",
@@ -62,10 +80,12 @@ def _is_open(text: str) -> bool:
 def _in_head(lines: list[str], line: int) -> str | None:
     """Returns what is wrong with the head of a table."""
     head = _HEAD.match(lines[line - 1])
+    if head is None and any(quote in lines[line - 1] for quote in "\"'"):
+        return None  # a name in quotes
     if head is None or (head["several"] and not lines[line - 1][head.end() :].startswith("]")):
         return "a head of a table is not closed: [server], or [[upstream]] if there may be several"
     name = head["name"]
-    for at in range(1, line):
+    for at in range(line - 1, 0, -1):
         other = _HEAD.match(lines[at - 1])
         if other is not None and other["name"] == name and not (head["several"] and other["several"]):
             if head["several"] or other["several"]:
@@ -80,7 +100,10 @@ def _in_head(lines: list[str], line: int) -> str | None:
 def _in_pair(lines: list[str], line: int) -> str | None:
     """Returns what is wrong with a line that is no head."""
     text = lines[line - 1]
+    odd = next((words for begin, words in _ODD_LINES.items() if text.lstrip().startswith(begin)), None)
     pair = _PAIR.fullmatch(text)
+    if odd is not None:
+        return odd
     if pair is not None:
         return _in_value(text) or _repeated(lines, line, pair["key"])
     yaml = _YAML.fullmatch(text)
@@ -88,6 +111,8 @@ def _in_pair(lines: list[str], line: int) -> str | None:
         return f"a key and its value stand around `=`: {yaml['key']} = {_written((yaml['value'] or '').strip())}"
     words = _WORDS.fullmatch(text.strip())
     if words is not None:
+        if ":=" in text:
+            return "one `=` stands between a key and its value"
         if "=" in text:
             return "a key with a blank needs quotes"
         return "`=` and a value are missing: `port = 8080`"
@@ -100,7 +125,7 @@ def _repeated(lines: list[str], line: int, key: str) -> str | None:
         if _HEAD.match(lines[at - 1]):
             return None
         other = _PAIR.match(lines[at - 1])
-        if other is not None and other["key"] == key:
+        if other is not None and other["key"].strip("\"'") == key.strip("\"'"):
             return f"`{key}` stands twice: lines {at} and {line}"
     return None
 
@@ -116,6 +141,8 @@ def _in_value(text: str) -> str | None:
         return "a value is missing behind `=`"
     if any(each in value for each in _TYPOGRAPHIC) and bare[0] in _TYPOGRAPHIC:
         return f"these quotes are typographic: {key} = {_TEXT}"
+    if bare[0] == "=":
+        return "one `=` stands between a key and its value"
     if bare[0] in "\"'":
         return _in_text(key, bare)
     if bare[0] in "[{":
@@ -123,10 +150,16 @@ def _in_value(text: str) -> str | None:
     if bare.lower() in _SWITCHES:
         right = _SWITCHES[bare.lower()]
         return None if bare == right else f"a switch is true or false: {key} = {right}"
+    if bare.rstrip(",;").lower() in _NOTHING:
+        return f"TOML has no {bare.rstrip(',;').lower()}: leave `{key}` out"
+    if bare[-1] in ",;" and (_NUMBER.fullmatch(bare[:-1]) or bare[:-1] in ("true", "false")):
+        return _ONE
+    if _AMOUNT.fullmatch(bare) and not _NUMBER.fullmatch(bare):
+        return f"{_PLAIN}: {key}"
     number = _NUMBER.match(bare)
     if number is not None and (number.end() == len(bare) or bare[number.end()] in " \t") and not _DATE.match(bare):
         if number.end() < len(bare):
-            return "one key stands in one line, and behind its value only a comment (#)"
+            return _ONE
         return f"a number does not begin with 0: {key}" if re.match(r"[+-]?0[0-9]", bare) else None
     if _DATE.match(bare):
         return "there is no such day or time: 2030-01-31, or 2030-01-31T18:00:00Z"
@@ -142,7 +175,7 @@ def _in_text(key: str, value: str) -> str | None:
     end = value.find(quote, 1)
     if end < 0:
         return f"{_QUOTES}: {key} = {_TEXT}"
-    return "one key stands in one line, and behind its value only a comment (#)" if value[end + 1 :].strip() else None
+    return _ONE if value[end + 1 :].strip() else None
 
 
 def _in_list(value: str) -> str | None:

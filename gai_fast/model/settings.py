@@ -574,6 +574,8 @@ class KeySettings(_Snapshot):
 
 _LEAST_ALIKE: Final = 0.65
 """How alike the name of a model must be to be suggested: two letters of three, in their order."""
+_MISTYPED: Final = 0.9
+"""How alike the name of a model is to the one that is meant: a letter of ten is wrong. `gpt-4o` is none of these."""
 
 
 def _only_stars(pattern: str) -> str:
@@ -1041,6 +1043,10 @@ def _alike(name: str, known: Sequence[str]) -> Sequence[str]:
         if each.endswith(f"/{name}"):
             return (each,)
     tails = {each.partition("/")[2] or each: each for each in reversed(known)}
+    family = name.partition("-")[0]
+    homes = {each.partition("/")[0] for tail, each in tails.items() if tail != each and tail.startswith(f"{family}-")}
+    if len(homes) == 1 and not get_close_matches(name, tails, 1, _MISTYPED):
+        return (f"{homes.pop()}/{name}",)  # another id of the provider
     close = get_close_matches(name, known, 1, _LEAST_ALIKE)
     return close or [tails[each] for each in get_close_matches(name, tails, 1, _LEAST_ALIKE)]
 

@@ -127,6 +127,9 @@ class TestUsualVariables:
         assert settings.chosen(None).name == settings.chosen("gpt-5-mini").name == "openai/gpt-5-mini"
         with pytest.raises(NotFound, match="Did you mean 'openai/gpt-5-mini'"):
             settings.chosen("gpt5-mini")
+        for typed, meant in (("gpt-4o", "gpt-4o"), ("gpt-5-minii", "gpt-5-mini")):
+            with pytest.raises(NotFound, match=f"Did you mean 'openai/{meant}'"):
+                settings.chosen(typed)
         with_file = folder.read(UPSTREAM.replace('"main"', '"openai"'), environ).settings
         assert list(with_file.models) == ["demo"]
         with pytest.raises(NotFound, match="Did you mean 'openai/gpt-5-mini'"):

@@ -420,7 +420,7 @@ class TestGateway:
         monkeypatch.setenv("GROQ_API_KEY", "k")
         gateway = Gateway()
         assert "groq" in gateway.settings.upstreams
-        assert list(gateway.settings.models) == ["demo"]
+        assert list(gateway.settings.models) == ["groq/openai/gpt-oss-120b", "demo"]
 
     async def test_a_configuration_that_cannot_be_used(self, tmp_path: Path) -> None:
         file = tmp_path / "gai-fast.toml"

@@ -56,10 +56,10 @@ def test_zero_configuration_is_checked(run: Run) -> None:
 
 
 def test_a_wrong_one_is_reported_line_by_line(run: Run, folder: Path) -> None:
-    (folder / "c.toml").write_text("[server]\nprot = 1\n\nkeep_alive = 9\n")
+    (folder / "c.toml").write_text('[server]\nprot = 1\n\nkeep_alive = "9"\n')
     lines = [
         "c.toml:2: unknown key 'prot' in [server]; did you mean port?",
-        "c.toml:4: `keep_alive` in [server] is not supported yet",
+        "c.toml:4: `keep_alive` in [server] must be seconds, more than 0, at most 10000000, not '9'",
     ]
     result = run("check", "-c", "c.toml")
     assert (result.exit_code, result.output.splitlines()) == (2, [f"error: {line}" for line in lines])
