@@ -14,8 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from gai_fast.cli.bench import plots
-from gai_fast.cli.bench.plots import Buckets, Curve, Dot, Role, figure, seconds
+from benchmarks import plots
+from benchmarks.plots import Buckets, Curve, Dot, Role
+from gai_fast.cli.bench.figures import figure, seconds
 
 BASELINE: Final = "nginx"
 SUBJECT: Final = "gai-fast"

@@ -98,7 +98,7 @@ class Reference:
         self._of_caller = of_caller
         self._of_all = of_all
 
-    def keep(self, caller: str, kept: KeptResponse) -> bool:
+    def keep(self, caller: str, kept: KeptResponse, *, is_accepted: bool = True) -> bool:
         if size_of(kept) > self._of_caller:
             self.too_large += 1
             return False
@@ -146,9 +146,7 @@ class Reference:
         for name, kept in reversed(self.kept):
             if name == caller and item in kept.items:
                 return kept
-        kept = self.find(caller, response_of_item(item)) if response_of_item(item) else None
-        is_there = kept is not None and f'"{item}"'.encode() in kept.response
-        return kept if is_there else None
+        return self.find(caller, response_of_item(item)) if response_of_item(item) else None
 
 
 def size_of(kept: KeptResponse) -> int:

@@ -118,6 +118,7 @@ WORDS = {"python"}
 """Providers' names that are also words: of a key of the configuration, a language, an implementation."""
 NAMED = {
     "config.resolution": {"demo"},
+    "model.settings": {"demo"},
     "config.keys": {"demo"},
     "cli.mock.dialects": {"openai", "anthropic", "gemini"},
 }

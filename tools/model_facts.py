@@ -23,6 +23,7 @@ _HEAD: Final = """\
 # What models take, by provider and pattern of the id. The longest pattern that matches an id counts.
 # Written by tools/model_facts.py on {date}, from the model map of LiteLLM {version} (MIT) with the corrections in that
 # file. A fact that is not here is not known, and nothing is added or refused for it.
+# `usual`: the ids that a server without a configuration file offers, by provider.
 """
 
 
@@ -193,6 +194,20 @@ ROWS: Final[Mapping[str, Mapping[str, Row]]] = {
 }
 """The patterns by provider. The entry of a family's pattern is its newest model."""
 
+USUAL: Final[Mapping[str, list[str]]] = {
+    "openai": ["gpt-5-mini", "gpt-5.6", "gpt-6-sol"],
+    "anthropic": ["claude-sonnet-5-5", "claude-haiku-5-5", "claude-opus-5-5"],
+    "gemini": ["gemini-flash-latest", "gemini-flash-lite-latest", "gemini-pro-latest"],
+    "groq": ["openai/gpt-oss-120b"],
+    "mistral": ["mistral-small-latest", "mistral-medium-latest", "mistral-large-latest"],
+    "xai": ["grok-4.7"],
+    "deepseek": ["deepseek-flash", "deepseek-v4-flash"],
+    "cohere": ["command-a-plus-05-2026"],
+    "openrouter": ["openai/gpt-5-mini"],
+    "perplexity": ["sonar", "sonar-pro"],
+}
+"""The ids that a server without a configuration file offers, by provider; a request without `model` gets the first."""
+
 _CLAUDE_EFFORTS: Final = ("low", "medium", "high")
 
 
@@ -276,7 +291,9 @@ def written(known: Mapping[str, Mapping[str, Any]], version: str, date: str) -> 
         version: LiteLLM's version.
         date: Today.
     """
-    lines = [_HEAD.format(version=version, date=date)]
+    lines = [_HEAD.format(version=version, date=date), "[usual]"]
+    lines += [f"{provider} = {json.dumps(ids)}" for provider, ids in USUAL.items()]
+    lines.append("")
     for provider, rows in ROWS.items():
         for pattern, row in rows.items():
             facts = facts_of(provider, row, known)

@@ -62,6 +62,7 @@ COMMANDS: Final = {
     "serve": "serve",
     "check": "checks.check",
     "doctor": "checks.doctor",
+    "reload": "keys.reload",
     "top": "top.command",
     "decode": "decode",
     "mock": "mock.command",

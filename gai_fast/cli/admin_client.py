@@ -111,6 +111,13 @@ class ShownKey(Struct, frozen=True):
         return [self.name, self.role, *self.models, *self.limits]
 
 
+class ShownReload(Struct, frozen=True):
+    """What a reload has changed; fields as in docs/admin.md."""
+
+    changes: list[dict[Literal["section", "name", "change"], str | None]]
+    needs_restart: list[str]
+
+
 class MadeKey(Struct, frozen=True):
     """A key with its new secret."""
 
@@ -198,7 +205,7 @@ class AdminClient:
         Raises:
             AdminError: The server cannot be reached, or refuses.
         """
-        raw = await self._ask("GET", "")
+        raw = await self._ask("GET", "/keys")
         try:
             shown = msgspec.convert(raw["data"], list[ShownKey])
         except (KeyError, ValueError):
@@ -216,7 +223,7 @@ class AdminClient:
         Raises:
             AdminError: As `keys`.
         """
-        return _read_made(await self._ask("POST", "", values))
+        return _read_made(await self._ask("POST", "/keys", values))
 
     async def rotate_key(self, name: str, grace: float) -> MadeKey:
         """Gives a key another secret.
@@ -228,7 +235,7 @@ class AdminClient:
         Raises:
             AdminError: As `keys`.
         """
-        return _read_made(await self._ask("POST", f"/{quote(name, safe='')}/rotate", {"grace": grace}))
+        return _read_made(await self._ask("POST", f"/keys/{quote(name, safe='')}/rotate", {"grace": grace}))
 
     async def revoke_key(self, name: str) -> None:
         """Removes a key.
@@ -239,11 +246,24 @@ class AdminClient:
         Raises:
             AdminError: As `keys`.
         """
-        await self._ask("DELETE", f"/{quote(name, safe='')}")
+        await self._ask("DELETE", f"/keys/{quote(name, safe='')}")
+
+    async def reload(self) -> dict[str, Any]:
+        """Lets the server read its configuration again; returns what has changed, and what needs a restart.
+
+        Raises:
+            AdminError: The server cannot be reached, or keeps its former configuration.
+        """
+        raw = await self._ask("POST", "/reload")
+        try:
+            msgspec.convert(raw, ShownReload)
+        except ValueError:
+            raise AdminError(_NO_GATEWAY) from None
+        return raw
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Sends a request about keys; returns the JSON object of the response."""
-        url = f"{self.url}/admin/v1/keys{path}"
+        """Sends a request; returns the JSON object of the response."""
+        url = f"{self.url}/admin/v1{path}"
         try:
             async with self._session.request(method, url, json=body, allow_redirects=False) as response:
                 await self._check(response)

@@ -7,6 +7,7 @@ Owns the order of the statuses. Sends nothing: `doctor.py` checks the machine, `
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -28,7 +29,8 @@ class Check:
 
     Attributes:
         name: Its name: `limit`, `clock`, `dns`, `tls`, `certificate`, `client_cert.<upstream>`, `store`,
-            `identity.<upstream>`, `upstream.<upstream>`, `tools.<server>`, `proxy.<what>`.
+            `key.<key>`, `token.<upstream>`, `identity.<upstream>`, `upstream.<upstream>`, `tools.<server>`,
+            `proxy.<what>`.
         status: The result.
         detail: The finding.
         fix: The remedy; empty if none is needed.
@@ -106,6 +108,73 @@ def missing_keys(settings: Settings) -> list[str]:
     """
     found = filter(None, map(missing_key, settings.upstreams.values()))
     return [f"{each.name}: {each.detail}: {each.fix}" for each in found]
+
+
+def shared_processes(settings: Settings) -> list[str]:
+    """Returns a warning for each process of tools that all callers share, and whose table does not say so.
+
+    Args:
+        settings: The configuration.
+    """
+    text = "all callers share its process: what one does in it, the next one meets"
+    fix = 'set `session = "caller"` in its [[tool_server]], or "shared" if it keeps nothing'
+    return [
+        f"tools {each.name}: {text}: {fix}" for each in settings.tool_servers if each.command and each.session is None
+    ]
+
+
+def keys_without_effect(settings: Settings) -> list[str]:
+    """Returns a warning for each key of the file that has no effect any more.
+
+    Args:
+        settings: The configuration.
+    """
+    if settings.server.websocket_compression:
+        return ["`websocket_compression` in [server] has no effect: remove it"]
+    return []
+
+
+def unused_tools(settings: Settings) -> list[str]:
+    """Returns a warning for each server of tools, and each own tool, that models offer and no key may use.
+
+    Args:
+        settings: The configuration.
+    """
+    from gai_fast.model.tool_rules import AllowedTools, ToolPatterns
+
+    if not settings.needs_key:
+        return []
+    keys = [*settings.keys, *(issuer.rights for issuer in settings.issuers)]
+    labels, own = [each.name for each in settings.tool_servers], [each.name for each in settings.tools]
+    offered: dict[str, None] = {}
+    used: set[str] = set()
+    for model in settings.models.values():
+        of_model = ToolPatterns(model.tools)
+        allowed = AllowedTools([of_model])
+        offered |= dict.fromkeys([*map("{}.*".format, allowed.servers(labels)), *allowed.own(own)])
+        for key in keys:
+            if key.may_use(model.name):
+                allowed = AllowedTools([of_model, ToolPatterns(key.tools)])
+                used |= {*map("{}.*".format, allowed.servers(labels)), *allowed.own(own)}
+    return [f"no key may use {each}: set `tools` of [[key]] or [key_defaults]" for each in offered if each not in used]
+
+
+def start_warnings(settings: Settings) -> list[str]:
+    """Returns what a server says of its configuration at its start: it works, and not as is likely meant.
+
+    Args:
+        settings: The configuration.
+    """
+    from gai_fast.cli.ends import ends
+
+    over = [f"{each.name}: {each.detail}{f': {each.fix}' if each.fix else ''}" for each in ends(settings, time.time())]
+    return [
+        *missing_keys(settings),
+        *unused_tools(settings),
+        *shared_processes(settings),
+        *keys_without_effect(settings),
+        *over,
+    ]
 
 
 def short_times(loaded: Loaded) -> list[str]:

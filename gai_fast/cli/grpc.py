@@ -14,6 +14,7 @@ from gai_fast.cli import ConfigFailure, StartupFailure, WholeRange, announce, ca
 from gai_fast.model.addresses import is_loopback
 from gai_fast.model.errors import Error, Unauthorized
 from gai_fast.model.settings import Secret
+from gai_fast.model.version import installing
 
 if TYPE_CHECKING:
     from grpc import ServerCredentials
@@ -161,5 +162,5 @@ def command(url: str, host: str, port: int, tls_cert: Path | None, tls_key: Path
     except ModuleNotFoundError as problem:
         if problem.name is None or problem.name.partition(".")[0] not in _EXTRA:
             raise
-        raise StartupFailure("this needs packages that are not installed: pip install 'gai-fast[grpc]'") from None
+        raise StartupFailure(f"this needs packages that are not installed: {installing('grpc')}") from None
     run_async(_serve(url, host, port, _credentials(tls_cert, tls_key), key))

@@ -23,6 +23,7 @@ from gai_fast.cli import (
 )
 from gai_fast.cli.limits import LIMITS
 from gai_fast.config.problems import nearest, shown
+from gai_fast.guards import growth
 from gai_fast.guards.automaton import Match
 from gai_fast.guards.building import build
 from gai_fast.guards.joined import JoinedTexts
@@ -60,6 +61,8 @@ def test(config_path: Path | None, name: str | None, on: GuardSide | None, json:
     for each in guards:
         if side not in each.on:
             click.echo(f"guard {each.name} does not see {side}", err=True)
+    for warning in growth.warnings(guards):
+        click.echo(f"warning: {warning}", err=True)
     tried = _Trial([each for each in guards if side in each.on], _text(), side)
     tried.match()
     if tried.judged:

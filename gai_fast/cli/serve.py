@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
@@ -32,7 +32,7 @@ from gai_fast.cli import (
     load_config,
     option,
 )
-from gai_fast.cli.diagnosis import missing_keys
+from gai_fast.cli.diagnosis import start_warnings
 from gai_fast.kernels import IMPLEMENTATION, MODULES, SIMD
 from gai_fast.model.limits import SHARED
 from gai_fast.model.version import __version__
@@ -52,6 +52,8 @@ MAKEFILE = Path(__file__).parents[2] / "Makefile"
 """The Makefile, which only exists if the package runs from a clone."""
 Load = Callable[[], "Settings"]
 """Reads the configuration again; raises a `ConfigError` if it cannot be used."""
+
+_log: Final = logging.getLogger("gai_fast.server")
 
 QUERY = "Tell me a short story about a lighthouse keeper."
 
@@ -243,7 +245,7 @@ def _supervise(settings: Settings, ready: Callable[[str], None], record: Path | 
 
 def _work(settings: Settings, ends: WorkerEnds, bound: BoundAddresses, group: Group, record: Path | None) -> int:
     """Runs one of several workers, in its own process; returns the exit code."""
-    from gai_fast.net.stream.guarding import GuardError
+    from gai_fast.model.errors import SetupError
     from gai_fast.runtime.functions import FunctionError
     from gai_fast.runtime.tuning import tune_process
     from gai_fast.server.workers.link import pack
@@ -258,7 +260,7 @@ def _work(settings: Settings, ends: WorkerEnds, bound: BoundAddresses, group: Gr
             code, why = StartupFailure.exit_code, _store_failure(problem)
         except FunctionError as problem:
             code, why = ConfigFailure.exit_code, f"`app` in [server] {problem}"
-        except GuardError as problem:
+        except SetupError as problem:
             code, why = ConfigFailure.exit_code, str(problem)
         else:
             return 0
@@ -346,8 +348,8 @@ def _from_here(context: click.Context, parameter: click.Parameter, value: str | 
 def command(context: click.Context, /, config_path: Path | None, record: Path | None, **given: Any) -> None:
     """Run the gateway.
 
-    Without a configuration file, every provider whose usual key is in the environment can be asked, and so can the
-    embedded model demo.
+    Without a configuration file, every provider whose usual key is in the environment can be asked, by the names of its
+    usual models or as <provider>/<id>, and so can the embedded model demo.
     """
     # SIGHUP would end a process that does not handle it yet. systemd may send it as soon as the process runs, and takes
     # such an end for a clean one. It stays pending until the server handles it.
@@ -364,8 +366,10 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     settings, server = loaded.settings, loaded.settings.server
     is_up = False
     log.use(server)
-    for warning in missing_keys(settings):
-        logging.getLogger("gai_fast.server").warning("%s", warning)
+    warn = Warnings()
+    warn(settings)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        _log.info("SIGHUP is ignored, as `nohup` wants it: `gai-fast reload` loads a new configuration")
     if record is not None:
         _make_folder_of_recordings(record)
 
@@ -373,13 +377,13 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
         nonlocal is_up
         is_up = True
         if (notice := kept_responses(settings)) is not None:
-            logging.getLogger("gai_fast.server").info("%s", notice)
+            _log.info("%s", notice)
         text = banner(url, loaded, has_examples=sys.stdout.isatty())
         if record is not None:
             text += f"\nrecording what upstreams answer to {click.format_filename(record)}"
         announce(text)
 
-    from gai_fast.net.stream.guarding import GuardError
+    from gai_fast.model.errors import SetupError
     from gai_fast.server.edge.certificate import CertificateError
     from gai_fast.server.edge.listening import CannotListen, OpenAddress
     from gai_fast.server.workers.supervisor import WorkerError
@@ -388,7 +392,9 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
     def load() -> Settings:
         from gai_fast.config import find, read
 
-        return read(find(config_path), flags=flags).settings
+        new = read(find(config_path), flags=flags).settings
+        warn(new)
+        return new
 
     try:
         if server.workers > 1:
@@ -400,17 +406,32 @@ def command(context: click.Context, /, config_path: Path | None, record: Path | 
         raise StartupFailure(_store_failure(problem)) from None
     except CertificateError as problem:
         raise StartupFailure(certificate_problem(loaded, problem)) from None
-    except (OpenAddress, GuardError) as problem:
+    except (OpenAddress, SetupError) as problem:
         raise ConfigFailure(str(problem)) from None
     except CannotListen as problem:
         raise cannot_listen(_place(server), problem) from None
     except WorkerError as problem:
         raise (ConfigFailure if problem.code == ConfigFailure.exit_code else StartupFailure)(str(problem)) from None
     except OSError as problem:  # from user code that `app` has added, such as an unreachable database
-        logging.getLogger("gai_fast.server").error("the server failed", exc_info=problem)
+        _log.error("the server failed", exc_info=problem)
         if is_up:
             raise Failure(f"the server stopped: {problem}") from None
         raise StartupFailure(f"the server cannot start: {problem}") from None
+
+
+class Warnings:
+    """Logs what is likely not meant in a configuration, each time what it has not said of the one before."""
+
+    def __init__(self) -> None:
+        self._said: frozenset[str] = frozenset()
+
+    def __call__(self, settings: Settings) -> None:
+        """Logs the warnings of a configuration."""
+        found = start_warnings(settings)
+        for warning in found:
+            if warning not in self._said:
+                _log.warning("%s", warning)
+        self._said = frozenset(found)
 
 
 def kept_responses(settings: Settings) -> str | None:

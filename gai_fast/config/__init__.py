@@ -15,6 +15,7 @@ environment, else the file, else its default. All mistakes in a configuration ar
 | `tool_tables` | what tools must not have together, their secrets, files and functions |
 | `prices` | the price list |
 | `file` | the TOML file, and the line of each key |
+| `faults` | the words for a file that is no TOML |
 | `environment` | the process's environment; the only other module that reads it is the native/pure switch |
 | `resolution` | the precedence of sources, references between tables, the `Settings` |
 | `stored_keys` | the values of a key that an admin makes at run time |
@@ -24,7 +25,7 @@ The package opens no socket and imports neither the server nor the command line:
 """
 
 from gai_fast.config.environment import wants_color
-from gai_fast.config.keys import DEFAULTS, FLAGS, LATER, LISTS, REQUIRED, SECTIONS, TABLES
+from gai_fast.config.keys import DEFAULTS, FLAGS, LISTS, REQUIRED, SECTIONS, TABLES
 from gai_fast.config.problems import ConfigError, Value
 from gai_fast.config.resolution import DEFAULT_FILE, Loaded, find, load, read
 from gai_fast.config.values import Key
@@ -33,7 +34,6 @@ __all__ = [
     "DEFAULTS",
     "DEFAULT_FILE",
     "FLAGS",
-    "LATER",
     "LISTS",
     "REQUIRED",
     "SECTIONS",

@@ -22,6 +22,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
 from gai_fast.model.pass_paths import ENTRY, METHODS
 from gai_fast.model.settings import ANONYMOUS
+from gai_fast.model.version import installing
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.net.upstream.proxy import Proxy
 from gai_fast.providers import get_provider
@@ -187,7 +188,7 @@ def proxy(value: str) -> str:
 def coding(value: str) -> str:
     """Checks a content coding; its library must be installed."""
     if not is_available(value):
-        raise ValueError(f"has {value}, which needs a package: install gai-fast[compression]")
+        raise ValueError(f"has {value}, which needs a package: {installing('compression')}")
     return value
 
 

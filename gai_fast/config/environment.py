@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
 
 from gai_fast.config.checks import PRINTABLE, REFERENCE
-from gai_fast.config.keys import FLAGS, LATER, LISTS, SECTIONS, TABLES, read_value
+from gai_fast.config.keys import FLAGS, LISTS, SECTIONS, TABLES, read_value
 from gai_fast.config.problems import Problems, Value, nearest
 from gai_fast.config.values import Key
 from gai_fast.model.addresses import address_of
@@ -84,19 +84,14 @@ def variables(section: str, environ: Environment, problems: Problems) -> dict[st
 
 def check_variables(environ: Environment, problems: Problems) -> None:
     """Reports the variables that look like settings but name no key."""
-    known, later = (
-        {f"{_PREFIX}{section}__{name}".upper() for section in TABLES for name in table[section]}
-        for table in (SECTIONS, LATER)
-    )
+    known = {f"{_PREFIX}{section}__{name}".upper() for section in TABLES for name in SECTIONS[section]}
     typed = {name.replace("__", "_"): name for name in known}
     for variable in sorted(environ):
         if not variable.startswith(_PREFIX) or not environ[variable] or variable in known:
             continue
         section, separator, _ = variable.removeprefix(_PREFIX).partition("__")
         meant = typed.get(variable)
-        if variable in later or (separator and section.lower() in LATER[""]):
-            problems.add(variable, "not supported yet")
-        elif meant is not None and not environ[variable].startswith("tcp://"):  # Kubernetes sets such names to URLs
+        if meant is not None and not environ[variable].startswith("tcp://"):  # Kubernetes sets such names to URLs
             problems.add(variable, f"no such setting: two underscores follow the section, as in {meant}")
         elif not separator:
             continue  # sets a command's flag, or does not belong to gai-fast
@@ -168,6 +163,10 @@ def secret(
         problems.add(reference.origin, f"`{name}`{owner}: {missing}")
         return None
     pattern, otherwise = form
+    if pattern is PRINTABLE and len(text) > 1 and text[0] in _QUOTES and text[-1] == text[0]:
+        text = f"`{name}`{owner}: what {reference.value} holds keeps its quotes (docker's `--env-file` does that)"
+        problems.add(reference.origin, f"{text}: remove them")
+        return None
     if not pattern.fullmatch(text):
         what = f"`{name}`{owner}: what {reference.value} holds is {otherwise}"
         problems.add(reference.origin, what)
@@ -175,6 +174,8 @@ def secret(
     return Secret(text)
 
 
+_QUOTES: Final = ("'", '"')
+"""The quotes around a value that shells remove, and `--env-file` does not. No key has them."""
 _HEADER_VALUE: Final = re.compile(r"[\t -~]+"), "no header value: printable ASCII"
 """The form of a secret that is a header's value, such as `Bearer …`."""
 

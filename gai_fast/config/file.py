@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from gai_fast.config.faults import explained
 from gai_fast.config.problems import ConfigError
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.files import open_file
@@ -83,7 +84,10 @@ def _syntax(path: Path, problem: Exception, source: str) -> str:
     if at is None:
         return f"{path}: {text}"
     line = at[1] or str(source.count("\n") + 1)
-    return f"{path}:{line}{f':{at[2]}' if at[2] else ''}: {text[: at.start()]}"
+    found = explained(source, int(line), text[: at.start()])
+    if found is not None and str(found[0]) != line:
+        return f"{path}:{found[0]}: {found[1]}"
+    return f"{path}:{line}{f':{at[2]}' if at[2] else ''}: {text[: at.start()] if found is None else found[1]}"
 
 
 def line_numbers(source: str) -> dict[Place, int]:

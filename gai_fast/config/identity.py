@@ -14,6 +14,7 @@ from gai_fast.config.checks import PRINTABLE
 from gai_fast.config.environment import Environment
 from gai_fast.config.problems import Problems, Value
 from gai_fast.model.settings import IdentitySettings, Secret
+from gai_fast.model.version import installing
 from gai_fast.net.identity.fetch import is_installed
 from gai_fast.providers import API
 
@@ -80,7 +81,7 @@ def read_identity(
             token = _aws_token(table["auth"].origin, environ, problems)
             given["service"] = _MANTLE if _MANTLE in (url.hostname or "") else None
     if token is None and not is_installed(cloud):
-        what = f'`auth` in [[upstream]]: "{cloud}" needs packages that are not there: install gai-fast[{cloud}]'
+        what = f'`auth` in [[upstream]]: "{cloud}" needs packages that are not there: {installing(cloud)}'
         problems.add(table["auth"].origin, what)
     identity = IdentitySettings(
         cloud,

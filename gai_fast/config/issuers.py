@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from gai_fast.config.checks import PRINTABLE, base_url
 from gai_fast.config.problems import Problems, Value, shown
 from gai_fast.model.addresses import is_https_or_loopback
+from gai_fast.model.version import installing
 from gai_fast.net.issuers.key_set import is_installed
 
 
@@ -45,7 +46,7 @@ def check_issuers(tables: Sequence[Mapping[str, Value]], keys: Collection[str], 
     """
     if tables and not is_installed():
         origin = next((each.origin for each in tables[0].values()), "[[issuer]]")
-        problems.add(origin, "[[issuer]] needs packages that are not there: install gai-fast[jwt]")
+        problems.add(origin, f"[[issuer]] needs packages that are not there: {installing('jwt')}")
     seen: dict[tuple[str, str], Value] = {}
     for table in tables:
         if "name" in table and table["name"].value in keys:

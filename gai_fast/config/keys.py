@@ -59,6 +59,7 @@ from gai_fast.model.settings import (
     StreamSettings,
     UpstreamSettings,
 )
+from gai_fast.model.version import installing
 from gai_fast.processors import PROCESSORS
 from gai_fast.providers import provider_names
 from gai_fast.providers.requests.facts import FACTS, checked_facts
@@ -166,6 +167,7 @@ SERVER: Final[Mapping[str, Key]] = {
         checks.host,
     ),
     "default_model": text("The model of a request that names none.", checks.model_name, example="fast"),
+    "keep_alive": seconds("How long a client's connection is kept without a request: longer than a proxy keeps it."),
     "header_timeout": seconds("How long a client may take to send a request's head."),
     "body_timeout": seconds("How long a client may pause in a request's body, which must bring 1 KiB a second."),
     "max_body": whole("Bytes of a request's body.", 1),
@@ -174,7 +176,7 @@ SERVER: Final[Mapping[str, Key]] = {
     "access_log": switch("One log line for every request, at its end."),
     "insecure": switch("Allow an address that is not loopback without a key."),
     "fast_lane": choice("Whether streaming POSTs use the compiled path instead of aiohttp.", "auto", "off"),
-    "websocket_compression": switch("Compress WebSocket messages if the client offers it."),
+    "websocket_compression": switch("Has no effect: WebSocket messages are never compressed."),
     "app": text(
         "module:function, called with the aiohttp.web.Application before it starts.",
         checks.function,
@@ -532,7 +534,7 @@ def _encryption(value: Any) -> Mapping[str, Any]:
     if read["required"] and not read["keys"] and not read["command"]:
         raise ValueError("is `required`, and has neither `keys` nor `command`")
     if (read["keys"] or read["command"]) and not Seals.is_available():
-        raise ValueError("needs the package cryptography: install gai-fast[seal]")
+        raise ValueError(f"needs the package cryptography: {installing('seal')}")
     return read
 
 
@@ -677,30 +679,6 @@ REQUIRED: Final[Mapping[str, Mapping[str, str]]] = {
 }
 """The required keys of a table by section, each with a hint for the message if it is missing."""
 
-LATER: Final[Mapping[str, frozenset[str]]] = {
-    "": frozenset(),
-    "server": frozenset(("keep_alive",)),
-    "key": frozenset(),
-    "key_defaults": frozenset(),
-    "issuer": frozenset(),
-    "stream": frozenset(),
-    "store": frozenset(),
-    "idempotency": frozenset(),
-    "limits": frozenset(),
-    "prices": frozenset(),
-    "cache": frozenset(),
-    "responses": frozenset(),
-    "runs": frozenset(),
-    "otel": frozenset(),
-    "upstream": frozenset(),
-    "model": frozenset(),
-    "processor": frozenset(),
-    "guard": frozenset(),
-    "tool_server": frozenset(),
-    "tool": frozenset(),
-}
-"""Planned keys by section, and planned sections under "". They are refused as "not supported yet"."""
-
 
 def _defaults(kind: type[Any]) -> dict[str, Any]:
     return {item.name: item.default for item in fields(kind) if item.default is not MISSING}
@@ -778,8 +756,6 @@ def read_value(problems: Problems, section: str, name: str, value: Any, where: s
 
 def unknown_key(name: str, section: str) -> str:
     """Returns the message about a key that the section does not have."""
-    if name in LATER[section]:
-        return f"`{name}` in {title(section)} is not supported yet"
     timed = "upstream" if section == "model" else section  # the times of a model are its upstream's
     if name in _TIMEOUTS and (limits := [key for key in SECTIONS[timed] if key.endswith("_timeout")]):
         return f"unknown key {shown(name)} in {title(section)}; {title(timed)} has {', '.join(limits)}"
@@ -799,8 +775,6 @@ def unknown_key(name: str, section: str) -> str:
 
 def unknown_section(name: str, value: Any) -> str:
     """Returns the message about a section that the file cannot have."""
-    if name in LATER[""]:
-        return f"{title(name)} is not supported yet"
     if not isinstance(value, dict) and not (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
         home = _home_of(name)
         if home in TABLES:
@@ -843,5 +817,5 @@ def missing_keys(section: str, given: Iterable[str], required: Iterable[str]) ->
     known = SECTIONS[section]
     if section == "model" and "targets" in given:
         required = [name for name in required if name != "upstream"]
-    misspelt = {meant(name, {*known, *LATER[section]}) for name in given if name not in known}
+    misspelt = {meant(name, known) for name in given if name not in known}
     return [name for name in required if name not in given and name not in misspelt]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -54,6 +54,7 @@ from gai_fast.model.addresses import is_loopback
 from gai_fast.model.limits import SHARED
 from gai_fast.model.money import amount_of
 from gai_fast.model.settings import (
+    DEMO,
     LIMITS_OF_KEY,
     BreakerSettings,
     CacheSettings,
@@ -84,7 +85,7 @@ from gai_fast.model.tool_rules import AllowedTools, ToolPatterns
 from gai_fast.net.upstream.tls import TLSFileError, TLSFiles
 from gai_fast.processors import BadParameter, read_processor
 from gai_fast.providers import API, get_provider
-from gai_fast.providers.requests.facts import facts_of
+from gai_fast.providers.requests.facts import facts_of, usual_ids
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.functions import FunctionError, import_function
 from gai_fast.stores import check_url
@@ -96,7 +97,6 @@ _SEAL_KEY: Final = (
 """The form of a key that seals the store. Of its last letter two bits are not used, and zero."""
 DEFAULT_FILE: Final = Path("gai-fast.toml")
 """The file in the working directory that the command line reads if no other file is named."""
-DEMO: Final = "demo"
 _TLS: Final = ("tls_cert", "tls_key")
 _MODEL_KEYS: Final = (
     "fallback",
@@ -156,21 +156,34 @@ def find(path: Path | None) -> Path | None:
     return path if path is not None or not DEFAULT_FILE.is_file() else DEFAULT_FILE
 
 
-def load(path: Path | None, *, environ: Environment | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    path: Path | None,
+    *,
+    environ: Environment | None = None,
+    flags: Mapping[str, Any] | None = None,
+    functions: Collection[str] = (),
+) -> Settings:
     """Reads a configuration.
 
     Args:
         path: The file; if None, the configuration comes from the environment alone.
         environ: The environment; by default this process's.
         flags: Keys of `FLAGS` that the command line sets; None values count as not given.
+        functions: The names of a program's functions that are tools beside those of the configuration.
 
     Raises:
         ConfigError: The configuration cannot be used. All mistakes are reported at once if that is possible.
     """
-    return read(path, environ=environ, flags=flags).settings
+    return read(path, environ=environ, flags=flags, functions=functions).settings
 
 
-def read(path: Path | None, *, environ: Environment | None = None, flags: Mapping[str, Any] | None = None) -> Loaded:
+def read(
+    path: Path | None,
+    *,
+    environ: Environment | None = None,
+    flags: Mapping[str, Any] | None = None,
+    functions: Collection[str] = (),
+) -> Loaded:
     """Reads a configuration, as `load` does, and keeps the origin of each value.
 
     Raises:
@@ -193,7 +206,7 @@ def read(path: Path | None, *, environ: Environment | None = None, flags: Mappin
     if path is None:
         given.upstreams = usual_upstreams(environ, problems)
     folder = Path() if path is None else path.parent
-    settings = _Resolution(given, environ, folder, problems).settings()
+    settings = _Resolution(given, environ, folder, problems, functions, has_file=path is not None).settings()
     problems.raise_if_any()
     tables = given.tables
     return Loaded(
@@ -315,8 +328,19 @@ def _processor(file: ConfigFile, given: Mapping[str, Any], index: int, problems:
 class _Resolution:
     """Builds the settings. A part with a problem is left out, and the problem is reported."""
 
-    def __init__(self, given: _Given, environ: Environment, folder: Path, problems: Problems) -> None:
+    def __init__(
+        self,
+        given: _Given,
+        environ: Environment,
+        folder: Path,
+        problems: Problems,
+        functions: Collection[str],
+        *,
+        has_file: bool,
+    ) -> None:
+        self._has_file = has_file
         self._given = given
+        self._functions = functions
         self._environ = environ
         self._folder = folder
         self._problems = problems
@@ -329,6 +353,9 @@ class _Resolution:
         upstreams = {name: built for name, table in named.items() if (built := self._upstream(table)) is not None}
         price_list = self._price_list(prices)
         models = self._models(upstreams, named, price_list.currency)
+        usual = _usual_models(upstreams, _stream(stream))
+        if not self._has_file:
+            models |= usual
         if "demo" not in server or server["demo"].value:
             models.setdefault(DEMO, ModelSettings(DEMO, UpstreamSettings(DEMO, DEMO, ""), DEMO, _stream(stream)))
         default_model = server.get("default_model")
@@ -356,6 +383,7 @@ class _Resolution:
             upstreams=MappingProxyType(upstreams),
             models=MappingProxyType(models),
             default_model=None if default_model is None else default_model.value,
+            usual=MappingProxyType(_names_by_id(usual.values())),
         )
         self._check_fallbacks(settings)
         self._check_key_models(settings)
@@ -489,7 +517,7 @@ class _Resolution:
         """Reports patterns in `tools` of models and keys that name no tool of the configuration."""
         given = self._given
         labels = {table["name"].value for table in given.tool_servers if "name" in table}
-        own = {table["name"].value for table in given.tools if "name" in table}
+        own = {table["name"].value for table in given.tools if "name" in table} | {*self._functions}
         if any("name" not in table for table in (*given.tool_servers, *given.tools)):
             return  # a mistake that is reported
         for section, tables in (("[[model]]", given.models), ("a key", self._callers)):
@@ -714,6 +742,24 @@ def _positions(pattern: str, normal: bool) -> int:
 
 def _plain(table: Table, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: value.value for name, value in table.items() if name not in but}
+
+
+def _usual_models(upstreams: Mapping[str, UpstreamSettings], stream: StreamSettings) -> dict[str, ModelSettings]:
+    """Returns the usual models of each upstream that has a key."""
+    return {
+        f"{name}/{each}": ModelSettings(f"{name}/{each}", upstream, each, stream)
+        for name, upstream in upstreams.items()
+        if upstream.api_key is not None
+        for each in usual_ids(upstream.provider)
+    }
+
+
+def _names_by_id(models: Iterable[ModelSettings]) -> dict[str, str]:
+    """Returns the names of models by their ids, but for an id that two upstreams have."""
+    names: dict[str, list[str]] = {}
+    for model in models:
+        names.setdefault(model.id, []).append(model.name)
+    return {each: found[0] for each, found in names.items() if len(found) == 1}
 
 
 def _own_prices(models: Mapping[str, ModelSettings]) -> dict[tuple[str, str], Price]:

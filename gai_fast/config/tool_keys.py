@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from gai_fast.config import checks
 from gai_fast.config.limits import LIMITS
-from gai_fast.config.values import Key, program, seconds, switch, text, texts, whole
+from gai_fast.config.values import Key, choice, program, seconds, switch, text, texts, whole
 from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import ToolServerSettings, ToolSettings
+from gai_fast.model.settings import SessionKind, ToolServerSettings, ToolSettings
 from gai_fast.model.tool_rules import OWN_LABEL
 
 SERVER_NAME: Final = re.compile(rf"[a-z0-9-]{{1,{LIMITS.tool_server_name}}}")
@@ -165,6 +165,10 @@ TOOL_SERVER: Final[Mapping[str, Key]] = {
     "timeout": _SECONDS,
     "max_result": _RESULT,
     "max_calls": _CALLS,
+    "session": choice(
+        "Who has an MCP session, or a process, of its own: each caller or each run; or all share one.",
+        *get_args(SessionKind),
+    ),
 }
 TOOL: Final[Mapping[str, Key]] = {
     "name": text("Its name, for models too.", _tool_name, f"^{TOOL_NAME.pattern}$"),

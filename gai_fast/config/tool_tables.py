@@ -29,7 +29,7 @@ from gai_fast.runtime.functions import FunctionError, import_function
 Table = dict[str, Value]
 
 _KEYS: Final = {"tool_server": TOOL_SERVER, "tool": TOOL}
-_PLAIN: Final = ("tools", "approve", "idempotent", "connect_timeout", "timeout", "max_result", "max_calls")
+_PLAIN: Final = ("tools", "approve", "idempotent", "connect_timeout", "timeout", "max_result", "max_calls", "session")
 """The keys whose values are those of the settings."""
 _NO_ARGUMENTS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}}
 

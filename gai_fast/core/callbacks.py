@@ -16,6 +16,25 @@ Callback = Callable[[Event], Awaitable[Any] | Any]
 NAMES: Final = ("on_start", "on_delta", "on_usage", "on_complete", "on_error")
 
 
+class NotCallable(TypeError, ValueError):
+    """What a program has given is no function. A `ValueError` too, which it was in earlier versions."""
+
+
+def check_callable(name: str, given: object, what: str) -> None:
+    """Checks a function that a program gives.
+
+    Args:
+        name: The name of the argument.
+        given: The function.
+        what: What it must be, for the text.
+
+    Raises:
+        TypeError: It cannot be called.
+    """
+    if not callable(given):
+        raise NotCallable(f"{name} must be {what}, not {type(given).__name__}")
+
+
 class EventManager:
     """Callbacks of a stream, plain or async. Each gets one event, a dict that it must not change.
 
@@ -60,8 +79,8 @@ class EventManager:
                 setattr(self, name, callback)
             elif (own := getattr(self, name)) is not None:
                 callback = own
-            if callback is not None and not callable(callback):
-                raise ValueError(f"{name} must be a function of one event")
+            if callback is not None:
+                check_callable(name, callback, "a function of one event")
 
     def wanted(self, event: Event) -> list[Callback]:
         """Returns the functions to call with an event, in order."""

@@ -75,6 +75,8 @@ class Collector:
         self._calls: list[ToolCallResult] = []
         self._citations: list[dict[str, Any]] = []
         self._logprobs: list[dict[str, Any]] = []
+        self.refusal_logprobs: list[dict[str, Any]] = []
+        """The probabilities of the tokens of a refusal."""
         self._usage: dict[str, Any] | None = None
         self._end: Mapping[str, Any] = NO_EVENT
         self._turns: list[_Turn] = []  # of a run; else none
@@ -104,6 +106,9 @@ class Collector:
             if kind == "text.delta" and "logprobs" in event:
                 self._grow(len(repr(event["logprobs"])))
                 self._logprobs += event["logprobs"]
+            elif kind == "refusal.delta" and "logprobs" in event:
+                self._grow(len(repr(event["logprobs"])))
+                self.refusal_logprobs += event["logprobs"]
             self._text_part("reasoning" if kind == "reasoning.delta" else "text", text)
         elif kind == "tool.call.delta":
             text = _text(event, "arguments", may_lack_it="seq" in event)

@@ -31,31 +31,17 @@ class Compressor(Protocol):
         """Returns the last bytes, including the last pieces."""
 
 
-_WINDOW: Final = 12
-"""4 KiB, in bits."""
-
-
-def _zlib(window: int) -> Any:
-    """Returns a zlib compressor: 36 KiB a stream, 24 % of the size. Level 1: higher levels save one more percent."""
-    return zlib.compressobj(1, zlib.DEFLATED, window, 5)
-
-
-def raw_deflate(window: int) -> Any:
-    """Returns a zlib compressor without zlib's header. It needs as much memory as `gzip`.
-
-    Args:
-        window: The reader's largest window, in bits: 9 to 15.
-    """
-    return _zlib(-min(window, _WINDOW))
+_GZIP: Final = 12 + 16
+"""zlib's number for a window of 12 bits (4 KiB) and gzip's header."""
 
 
 class _Gzip:
-    """zlib's compression with gzip's header."""
+    """zlib's compression with gzip's header: 36 KiB a stream, 24 % of the size. Higher levels save one more percent."""
 
     __slots__ = ("_stream",)
 
     def __init__(self) -> None:
-        self._stream = _zlib(_WINDOW + 16)
+        self._stream = zlib.compressobj(1, zlib.DEFLATED, _GZIP, 5)
 
     def write(self, pieces: Sequence[Piece]) -> bytes:
         """Works as `Compressor.write`."""

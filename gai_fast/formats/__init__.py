@@ -13,6 +13,7 @@ from gai_fast.formats._base import (
     Framing,
     KeptAnswer,
     PassthroughEncoder,
+    RestingEncoder,
     StreamContext,
     StreamEncoder,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Framing",
     "KeptAnswer",
     "PassthroughEncoder",
+    "RestingEncoder",
     "StreamContext",
     "StreamEncoder",
     "get_format",

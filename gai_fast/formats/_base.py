@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.collector import Collector
+from gai_fast.core.requests.gateway_calls import GivenDecision
 from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.core.requests.texts import Text, has_tokens, texts_in
 from gai_fast.core.result import Result
@@ -213,6 +214,16 @@ class StreamEncoder(Encoder, DeltaSink, Protocol):
     """An encoder that writes a stream as its events arrive."""
 
 
+class RestingEncoder(StreamEncoder, Protocol):
+    """An encoder of a format whose clients answer approvals in their next request."""
+
+    def rest(self) -> None:
+        """Ends a response whose run waits for its client."""
+
+    def go_on(self) -> None:
+        """Begins the response that goes on behind such an end: the client has all that was written before."""
+
+
 class PassthroughEncoder(Encoder, FrameSink, Protocol):
     """An encoder that also accepts the upstream's own frames; for a stream it is a `StreamEncoder` too."""
 
@@ -367,6 +378,9 @@ class Format(ABC):
     """Whether the format can void everything that was sent (`stream.reset`)."""
     asks_approvals: ClassVar[bool] = False
     """Whether clients of the format can be asked for an approval of a call, and mostly know how to."""
+    rests: ClassVar[bool] = False
+    """Whether a response ends where its run waits for approvals: the client's next request has the answers. The
+    encoders are `RestingEncoder`s."""
     can_reset_step: ClassVar[bool] = False
     """Whether the format can void what was sent of one step (`step.reset`)."""
     shares_native_routes: ClassVar[bool] = False
@@ -428,6 +442,17 @@ class Format(ABC):
             body: The client's JSON object.
         """
         return False
+
+    def given_decisions(self, body: dict[str, Any]) -> Sequence[GivenDecision]:
+        """Returns what a client's request decides about calls of the run that its last response has shown.
+
+        Args:
+            body: The client's JSON object, which `parse_request` has read.
+
+        Raises:
+            InvalidRequest: A decision is not valid.
+        """
+        return ()
 
     def answer_format(self, body: dict[str, Any]) -> Format:
         """Returns the format of the answer to a request for which `owns_request` is true.

@@ -27,7 +27,14 @@ they are nothing but transitions from state to state.
 open behind the last character. What must not follow makes an end wait for the next character, or for the end of the
 text. A check is a transition with two targets, one for each answer.
 
-**Memory.** States are made when a text first needs them. Beyond `limits.states` all are dropped and made again.
+**Memory.** States are made when a text first needs them, and kept for all texts. Beyond `limits.states` all are dropped
+and made again: a few at a time, so that no turn of the loop waits for it.
+
+**Patterns that grow beyond it.** With some patterns a text needs another state at nearly each character. What one
+request adds is bounded (`limits.request_room`, `limits.caller_room`): then its texts go on with the threads alone.
+Their states are made by the same rules and kept by nobody, in steps that are linear in the text times the pattern;
+states that are there are still used. A request that has taken `limits.request_steps` is searched no further: its
+guards have failed.
 """
 
 from __future__ import annotations
@@ -73,13 +80,27 @@ Piece = str | Match
 
 
 class SearchTurn:
-    """The steps that the searches of one stream have left in this turn of the loop."""
+    """What the searches of one request may take: in this turn of the loop, and in all.
 
-    __slots__ = ("left",)
+    Args:
+        caller: The caller's name.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("caller", "kept", "left", "made")
+
+    def __init__(self, caller: str = "") -> None:
+        self.caller = caller
         self.left = LIMITS.output_steps
         """In steps of making transitions. A search that has begun a character ends it."""
+        self.made = 0
+        """The steps of all turns."""
+        self.kept = 0
+        """The size of the states and transitions that it has added for all texts."""
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing more is searched."""
+        return self.made > LIMITS.request_steps
 
     def begin(self) -> None:
         """Begins another turn."""
@@ -248,6 +269,12 @@ class Automaton:
         self._states: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...], int], SearchState] = {}
         self._places = 0
         self._edges = 0
+        self._former: list[dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...], int], SearchState]] = []
+        """Dropped states that are still in memory."""
+        self._added: dict[str, int] = {}
+        """The size of what each caller's texts have added."""
+        self._turn: SearchTurn | None = None
+        """The request whose text is searched. None if it has no bound."""
         self._least: list[int] = _least_rest(program) if self.bounded else []
         self._owners: list[int] = _owners(program) if self.bounded else []
         self.short = self._short()
@@ -265,10 +292,22 @@ class Automaton:
         """
         return Scan(self, holds, turn)
 
+    def use(self, turn: SearchTurn | None) -> None:
+        """Notes whose text is searched next."""
+        self._turn = turn
+
     @property
     def state_count(self) -> int:
-        """The number of states in memory."""
+        """The number of states that are kept."""
         return len(self._states)
+
+    @property
+    def former_count(self) -> int:
+        """The number of states that were dropped and are still in memory."""
+        found = 0
+        for each in self._former:
+            found += len(each)
+        return found
 
     def category(self, rule: int) -> str:
         """Returns the category of a rule."""
@@ -321,6 +360,7 @@ class Automaton:
             firsts = context.firsts
             if firsts is None:
                 firsts = context.firsts = self._firsts(context.nodes)
+                self.steps += len(context.nodes)
             sets = self.classes.sets[ord(sort)]
             nodes: list[int] = []
             if len(sets) < len(firsts):
@@ -350,6 +390,8 @@ class Automaton:
         key = (groups, ages, context.number)
         found = self._states.get(key)
         if found is None:
+            if not self._keeps:
+                return SearchState(groups, ages, context, _UNKEPT)
             if (
                 len(self._states) >= LIMITS.states
                 or self._places > LIMITS.state_places
@@ -357,27 +399,57 @@ class Automaton:
             ):
                 self._drop_states()
             found = self._states[key] = SearchState(groups, ages, context, self.generation)
+            places = 0
             for each in groups:
-                self._places += len(each)
+                places += len(each)
+            self._places += places
+            self._note_added(LIMITS.state_size + places)
         return found
 
+    @property
+    def _keeps(self) -> bool:
+        """Whether what the request needs is kept for all: neither it nor its caller has added too much."""
+        turn = self._turn
+        if turn is None:
+            return True
+        added = self._added
+        return turn.kept < LIMITS.request_room and (len(added) < 2 or added.get(turn.caller, 0) < LIMITS.caller_room)
+
+    def _note_added(self, size: int) -> None:
+        """Notes what was added; frees a few of the states that were dropped."""
+        turn = self._turn
+        if turn is not None:
+            turn.kept += size
+            self._added[turn.caller] = self._added.get(turn.caller, 0) + size
+        former = self._former
+        if former:
+            for _ in range(LIMITS.freed):
+                if not former[-1]:
+                    former.pop()
+                    break
+                former[-1].popitem()[1].clear()
+
     def _drop_states(self) -> None:
-        """Drops all states. Texts keep the one that they are in, without its transitions."""
-        for each in self._states.values():
-            each.clear()
-        self._states.clear()
+        """Drops all states. Texts keep the one that they are in, in the end without its transitions."""
+        self._former.append(self._states)
+        self._states = {}
         self._places = 0
         self._edges = 0
+        self._added.clear()
         self.generation += 1
 
     def edge(self, state: SearchState, sort: str) -> Edge:
         """Returns the transition of a state for a class of characters; makes it if there is none yet."""
         found = state.edge(sort)
         if found is None:
+            before = self.steps
             found = self._made_edge(state, sort, None)
-            if state.generation == self.generation:
+            if state.generation == self.generation and self._keeps:
                 state.add(sort, found)
                 self._edges += 1
+                self._note_added(LIMITS.edge_size)
+            if self._turn is not None and self.steps - before > LIMITS.turn_steps:
+                self._turn.made = LIMITS.request_steps  # the next character would take as many
         return found
 
     def answered(self, question: CheckEdge, state: SearchState, sort: str, answers: int) -> Edge:
@@ -385,9 +457,10 @@ class Automaton:
         found = question.answers.get(answers)
         if found is None:
             found = self._made_edge(state, sort, answers)
-            if state.generation == self.generation:
+            if state.generation == self.generation and self._keeps:
                 question.answers[answers] = found
                 self._edges += 1
+                self._note_added(LIMITS.edge_size)
         return found
 
     def _made_edge(self, state: SearchState, sort: str, answers: int | None) -> Edge:
@@ -662,6 +735,7 @@ class Scan:
         if not text:
             return []
         turn = self._turn
+        self._automaton.use(turn)
         if turn is not None:
             return self._feed_bounded(text, turn)
         kept = self._kept
@@ -671,6 +745,8 @@ class Scan:
 
     def _feed_bounded(self, text: str, turn: SearchTurn) -> list[Piece]:
         """Searches as much of a text as the turn has room for."""
+        if turn.is_used_up:
+            return self._unsearched(text)
         if turn.left <= 0:
             self._rest = text
             return []
@@ -683,7 +759,9 @@ class Scan:
         before = self._automaton.steps
         reached = self._search(whole, len(kept), before + turn.left)
         size = reached - len(kept)
-        turn.left -= self._automaton.steps - before + size * LIMITS.character_steps
+        made = self._automaton.steps - before
+        turn.left -= made + size * LIMITS.character_steps
+        turn.made += made
         if size < len(text):
             self._rest = text[size:]
             part, whole = text[:size], whole[:reached]
@@ -703,9 +781,19 @@ class Scan:
         part = text[at : at + LIMITS.slice]
         kept = self._kept
         whole = kept + part
-        reached = self._search(whole, len(kept), self._automaton.steps + steps)
+        automaton, turn = self._automaton, self._turn
+        automaton.use(turn)
+        before = automaton.steps
+        reached = self._search(whole, len(kept), before + steps)
+        if turn is not None:
+            turn.made += automaton.steps - before
         part = part[: reached - len(kept)]
         return self._decide(whole[:reached], part) if part else [], at + len(part)
+
+    def _unsearched(self, text: str) -> list[Piece]:
+        """Returns what passes if nothing is searched any more: nothing, or without holding all of it."""
+        self.reset()
+        return [] if self._holds else [text]
 
     def _decide(self, text: str, piece: str) -> list[Piece]:
         """Returns what is decided after a search.
@@ -732,6 +820,10 @@ class Scan:
         if self._half:
             self._half = ""
             half += _LONE
+        turn = self._turn
+        self._automaton.use(turn)
+        if turn is not None and turn.is_used_up:
+            return self._unsearched(half)
         if half:
             self._search(self._kept + half, len(self._kept), sys.maxsize)
         kept = self._kept + half
@@ -774,6 +866,7 @@ class Scan:
             sort = near[code] if code < NEAR else far.get(code, "")
             if not sort:
                 sort = classes.classes_of(code)
+                automaton.steps += LIMITS.group_steps
                 if len(sort) != 1:
                     # Ages count characters of the text: what counts otherwise needs registers.
                     if state.ages:
@@ -783,6 +876,8 @@ class Scan:
                     else:
                         self._ignore(self._base + place)
                     place += 1
+                    if automaton.steps > steps:
+                        break
                     continue
             known = state.near
             number: i64 = ord(sort)
@@ -796,6 +891,8 @@ class Scan:
             else:
                 start = self._base + place
                 state = self._changed(state, edge, sort, text, start, self._counted(start))
+                if automaton.steps > steps:
+                    size = place + 1
             place += 1
         self._state = state
         return place
@@ -853,6 +950,7 @@ class Scan:
             del groups[: change.drops]
         elif len(stay) < len(groups):
             kept: list[StateGroup] = []
+            self._automaton.steps += len(groups)
             for at, group in enumerate(groups):
                 if len(kept) < len(stay) and stay[len(kept)] == at:
                     kept.append(group)
@@ -867,6 +965,7 @@ class Scan:
         answers = 0
         for bit, asked in enumerate(question.asked):
             begin = self._groups[asked.group].start if asked.age < 0 else start - asked.age
+            self._automaton.steps += 1 + (start - begin) // LIMITS.checked
             if asked.check(text, begin - base, start + 1 - base):
                 answers |= 1 << bit
         return answers
@@ -990,6 +1089,8 @@ def compile_rules(
 
 
 _NO_GROUPS: Final[list[StateGroup]] = []
+_UNKEPT: Final = -1
+"""The generation of a state that is not kept."""
 _LONE: Final = "\ufffd"
 """Half a pair of surrogates whose other half never came."""
 

@@ -5,9 +5,10 @@ Owns which texts are let through, and what is said of them.
 1. Guards that find matches look in their order, each at what the one before let through; then judges, all at once, at
    that text. `net/judges/` asks them.
 2. A turn searches at most `limits.slice` characters, of which each text takes `limits.slice_text` besides its own, and
-   makes at most `limits.turn_steps` steps of transitions.
-3. With `restore` a match becomes a placeholder, else the guard's replacement. The texts of tools get no placeholders of
-   their own: a value that the request has keeps the one that it has there.
+   makes at most `limits.turn_steps` steps of transitions. After `limits.request_steps` in all, the guards that have not
+   searched all texts have failed, as judges do.
+3. With `restore` a match becomes a placeholder, else the guard's replacement. The texts of tools, and those that come
+   later than the request, get no placeholders of their own: a value that the request has keeps the one that it has.
 4. Said and counted is one `safety` a guard and category, whatever number of matches there are, in the order of the
    guards; counted also if a later guard refuses the texts.
 5. Arguments of a tool that a judge would mask are stopped, as those of a call in an answer.
@@ -21,7 +22,7 @@ from typing import cast
 
 from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.guards.active import ActiveGuard, GuardCounts
-from gai_fast.guards.automaton import Match, Piece
+from gai_fast.guards.automaton import Match, Piece, SearchTurn
 from gai_fast.guards.joined import Edit, JoinedTexts, edits_of
 from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.outcomes import judge_failed, refused, safety, unjudged
@@ -55,6 +56,7 @@ class InputCheck:
         info: Whose request it is: the model, the caller, and the id of its stream.
         counts: Counts what guards do.
         side: What the texts are; not `output`.
+        is_late: Whether they come later than the request: rule 3.
 
     Attributes:
         texts: The texts that go up; final after `turn` and `judged`.
@@ -67,6 +69,8 @@ class InputCheck:
         info: StreamInfo,
         counts: GuardCounts,
         side: GuardSide = "input",
+        *,
+        is_late: bool = False,
     ) -> None:
         self.texts = list(texts)
         self.judges = [each for each in guards if each.judge is not None]
@@ -77,7 +81,8 @@ class InputCheck:
         self._counts = counts
         self._side: GuardSide = side
         self._placeholders: Placeholders | None = None
-        if side != "input":
+        self._issues = side == "input" and not is_late
+        if not self._issues:
             self._placeholders = cast("Placeholders | None", info.placeholders)
         self.masked: set[int] = set()
         """The places of the texts in which more than a placeholder stands."""
@@ -102,11 +107,12 @@ class InputCheck:
     def _searched(self) -> Iterator[None]:
         """Searches all texts with each guard; yields where a turn ends."""
         left, steps = LIMITS.slice, LIMITS.turn_steps  # what the turn has room for, whichever guard needs it
+        work = SearchTurn(self._info.caller)
         for guard in self._guards:
             automaton = guard.automaton
             if automaton is None:
                 continue
-            scan = automaton.scan()
+            scan = automaton.scan(turn=work)
             for place, text in enumerate(self.texts):
                 left -= LIMITS.slice_text
                 if left <= 0:
@@ -122,9 +128,14 @@ class InputCheck:
                     pieces += part
                     left -= at - before
                     steps -= automaton.steps - made
+                    if work.is_used_up:
+                        break
                     if left <= 0 or steps <= 0:
                         yield
                         left, steps = LIMITS.slice, LIMITS.turn_steps
+                if work.is_used_up:
+                    self._fail(guard)
+                    break
                 pieces += scan.end()
                 if any(isinstance(each, Match) for each in pieces):
                     self._meet(guard, place, text, pieces)
@@ -146,7 +157,7 @@ class InputCheck:
 
     def _issue(self, place: int, kind: str, value: str) -> str | None:
         """Returns a placeholder: rule 3. None if there is none: the text is masked."""
-        if self._side != "input":
+        if not self._issues:
             issued = None if self._placeholders is None else self._placeholders.issued(kind, value)
         else:
             if self._placeholders is None:
@@ -155,6 +166,14 @@ class InputCheck:
         if issued is None:
             self.masked.add(place)
         return issued
+
+    def _fail(self, guard: ActiveGuard) -> None:
+        """Does what follows if a guard cannot look at all texts."""
+        self._counts.failed(guard.name)
+        if not guard.settings.fails_open:
+            self._count()
+            raise judge_failed(guard.name)
+        self._unjudged.add(guard.name)
 
     # -- judges --
 
@@ -182,15 +201,11 @@ class InputCheck:
         Raises:
             Error: The request is not let through.
         """
-        settings, judge = guard.settings, guard.settings.judge
+        settings = guard.settings
         self._verdicts[guard.name] = [*zip(pieces, answers, strict=True)]
         for answer in answers:
             if isinstance(answer, Failed):
-                self._counts.failed(guard.name)
-                if judge is None or not judge.fails_open:
-                    self._count()
-                    raise judge_failed(guard.name)
-                self._unjudged.add(guard.name)
+                self._fail(guard)
             elif answer.flagged:
                 category = answer.category or ""
                 self._note(guard, category, answer.score)

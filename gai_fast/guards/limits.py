@@ -37,7 +37,52 @@ class Limits:
     is refused."""
 
     states: int = 50_000
-    """States of an automaton, which are made as texts need them. A state needs some 800 bytes. Then all are dropped."""
+    """States of an automaton, which are made as texts need them. A state needs some 800 bytes. Then all are dropped,
+    and freed as others are made: for a while there are twice as many."""
+
+    state_size: int = 40
+    """The size of a state besides its positions, in positions: `state_places` for `states`."""
+
+    edge_size: int = 5
+    """The size of a transition, in positions: `state_places` for `state_edges`."""
+
+    request_room: int = 100_000
+    """The size of what the texts of one request add to an automaton, in positions: a twentieth of all, 2,500 states.
+    Prose and code need some hundreds, a megabyte of base64 as many. Where a pattern needs more, it needs a state a
+    character."""
+
+    caller_room: int = 1_000_000
+    """As `request_room`, of all texts of a caller if there are several callers: half."""
+
+    freed: int = 16
+    """Dropped states that are freed for each that is made: those of patterns with large ones are few."""
+
+    request_steps: int = 10_000_000
+    """Steps of making transitions for the texts of one request, above which its guards fail: some 5 s of a processor.
+    400 KB of digits in any order need 4 million, prose some thousands."""
+
+    trial: int = 1000
+    """Characters of half of the text on which a pattern is tried (`growth`): repeats of hundreds are full by then."""
+
+    trial_growth: int = 4
+    """Characters of its second half, of which a pattern that grows needs a state for one at least: usual ones need one
+    for twenty, those with two long repeats that begin anew within them one for two."""
+
+    trial_path: int = 16
+    """Characters of a path through a pattern on which it is tried, on average: the next beginning is within the repeat
+    of the one before."""
+
+    trial_letters: int = 32
+    """Characters of a range of which the text of a trial has some: a script has as many letters."""
+
+    trial_steps: int = 5_000_000
+    """Steps of trying the patterns of a guard, some 5 s: a hundred that grow, or three hundred that do not."""
+
+    trial_character: int = 8
+    """The steps that making and reading a character of the trial's text count for."""
+
+    checked: int = 64
+    """Characters of a match that are checked in the time of a step."""
 
     near: int = 64
     """Classes of characters, the first that texts have, whose transitions stand in a list, 512 bytes a state: letters

@@ -73,7 +73,7 @@ def closed(guard: str, what: str) -> Error:
 
 
 def judge_failed(guard: str) -> Error:
-    """Returns the error for a text that cannot be judged, if its guard is closed then.
+    """Returns the error for a text that cannot be judged or searched, if its guard is closed then.
 
     Args:
         guard: As for `refused`.

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
+from gai_fast.core.callbacks import check_callable
 from gai_fast.formats._base import Framing
 from gai_fast.integrations._body import Items, Source, checked, checked_source
 from gai_fast.kernels import encode_json
@@ -77,6 +78,18 @@ def refusal(error: Error, headers: Mapping[str, str]) -> Reply:
         headers: The headers of the request; empty if the request is not known.
     """
     return error_reply(error, request_id(headers.get("x-request-id")))
+
+
+def check_prepare(prepare: Prepare) -> None:
+    """Checks the function of a handler.
+
+    Args:
+        prepare: The program's function.
+
+    Raises:
+        TypeError: It cannot be called.
+    """
+    check_callable("prepare", prepare, "a function of a request")
 
 
 async def call(prepare: Prepare, request: Any) -> Prepared:

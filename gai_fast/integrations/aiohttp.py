@@ -22,7 +22,15 @@ from multidict import CIMultiDict
 from gai_fast.config import load
 from gai_fast.formats._base import Framing
 from gai_fast.integrations._body import Items, Source, SourceBody, checked
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, refusal, response_source, source_of
+from gai_fast.integrations._handlers import (
+    GatewayLike,
+    Prepare,
+    call,
+    check_prepare,
+    refusal,
+    response_source,
+    source_of,
+)
 from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings, StreamSettings
@@ -122,6 +130,7 @@ def _sourced(
 
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> Handler:
     options = checked(options)
+    check_prepare(prepare)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:

@@ -20,7 +20,15 @@ from urllib.parse import parse_qsl
 
 from gai_fast.formats._base import Framing
 from gai_fast.integrations._body import Items, Source, SourceBody, checked
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, refusal, response_source, source_of
+from gai_fast.integrations._handlers import (
+    GatewayLike,
+    Prepare,
+    call,
+    check_prepare,
+    refusal,
+    response_source,
+    source_of,
+)
 from gai_fast.integrations.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
@@ -242,6 +250,7 @@ def _sourced(events: Items, request: Any, framing: Framing, options: dict[str, A
 
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> Any:
     options = checked(options)
+    check_prepare(prepare)
 
     async def answer(request: Any, headers: Mapping[str, str]) -> Any:
         """Returns the ASGI callable, or the program's own response, for a request."""

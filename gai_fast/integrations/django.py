@@ -24,7 +24,7 @@ from django.http.response import HttpResponseBase
 from gai_fast.formats._base import MEDIA_TYPES, Framing
 from gai_fast.integrations import wsgi
 from gai_fast.integrations._body import Items, SourceBody, checked, checked_source
-from gai_fast.integrations._handlers import GatewayLike, Prepare, call, open_once, refusal, source_of
+from gai_fast.integrations._handlers import GatewayLike, Prepare, call, check_prepare, open_once, refusal, source_of
 from gai_fast.model.errors import Error
 from gai_fast.server.http.replies import Reply
 
@@ -162,6 +162,7 @@ class _Chunks:
 
 def _handler(gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> View:
     options = checked(_supported(options))
+    check_prepare(prepare)
 
     async def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         headers = _headers_of(request)

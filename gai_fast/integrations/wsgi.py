@@ -30,6 +30,7 @@ from gai_fast.integrations._body import Items, Source, SourceBody, checked
 from gai_fast.integrations._handlers import (
     GatewayLike,
     Prepare,
+    check_prepare,
     open_once,
     refusal,
     response_source,
@@ -282,6 +283,7 @@ class WSGIHandler:
     """
 
     def __init__(self, gateway: GatewayLike, prepare: Prepare, framing: Framing, options: dict[str, Any]) -> None:
+        check_prepare(prepare)
         self.__name__ = getattr(prepare, "__name__", "handler")  # Flask names the route by it
         self._gateway = gateway
         self._prepare = prepare

@@ -170,7 +170,7 @@ class Asking(ABC):
     """The methods of both kinds of gateway that need only `stream`."""
 
     @abstractmethod
-    def stream(self, request: NativeRequest, events: EventManager | None = None) -> AnswerStream:
+    def stream(self, request: str | NativeRequest, events: EventManager | None = None) -> AnswerStream:
         """Asks for one answer as events."""
 
     def ask(self, request: str | NativeRequest, **fields: Any) -> Answer:
@@ -191,15 +191,29 @@ class Asking(ABC):
 
 
 def checked_request(request: Any) -> NativeRequest:
-    """Returns a native request unchanged.
+    """Returns a native request unchanged, and that of a prompt.
 
     Raises:
-        TypeError: The request is not a mapping.
+        TypeError: The request is neither text nor a mapping.
     """
+    if isinstance(request, str):
+        return {"query": request}
     if not isinstance(request, Mapping):
         kind = type(request).__name__
         raise TypeError(f"a native request is a mapping such as {{'query': 'Hello'}}; this is {kind}")
     return request
+
+
+def checked_events(events: Any) -> EventManager | None:
+    """Returns the callbacks of a stream unchanged.
+
+    Raises:
+        TypeError: They are no `EventManager`.
+    """
+    if events is not None and not isinstance(events, EventManager):
+        kind = type(events).__name__
+        raise TypeError(f"events must be an EventManager, such as EventManager(on_delta=function); this is {kind}")
+    return events
 
 
 class _NotSendable(InvalidRequest, ValueError):
@@ -250,7 +264,7 @@ def asked(request: str | NativeRequest, fields: Mapping[str, Any]) -> NativeRequ
     Raises:
         TypeError: The request is neither text nor a mapping.
     """
-    return {**checked_request({"query": request} if isinstance(request, str) else request), **fields}
+    return {**checked_request(request), **fields}
 
 
 _DIGITS: Final = 15

@@ -29,7 +29,15 @@ from gai_fast.formats import StreamContext, get_format
 from gai_fast.guards.input import LetThrough
 from gai_fast.kernels import Piece
 from gai_fast.ledger import new_ledger
-from gai_fast.library.asking import Asking, NativeRequest, check_decision, checked_request, event_number, request_body
+from gai_fast.library.asking import (
+    Asking,
+    NativeRequest,
+    check_decision,
+    checked_events,
+    checked_request,
+    event_number,
+    request_body,
+)
 from gai_fast.library.decoding import OrderedEvents
 from gai_fast.library.following import FollowedStream
 from gai_fast.library.limits import LIMITS
@@ -39,6 +47,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, StreamMetrics
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, Settings
+from gai_fast.model.tool_functions import noted_of
 from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
 from gai_fast.net.logs.view import NATIVE
@@ -62,13 +71,13 @@ class Gateway(Asking):
 
     Args:
         settings: The configuration. By default it comes from the environment alone: the providers whose usual keys are
-            set, and the model `demo`. For a file use `Gateway.from_config`.
+            set, with their usual models, and the model `demo`. For a file use `Gateway.from_config`.
         sinks: Get the figures of every stream when it ends.
         tools: Functions that models may call, plain or async; see `gai_fast.tool`.
 
     Raises:
         ConfigError: The configuration cannot be used.
-        TypeError: `settings` is not a `Settings`.
+        TypeError: `settings` is not a `Settings`, a sink has no `stream_ended`, or a tool cannot be called.
 
     Example:
         >>> async with gai_fast.Gateway() as gateway:
@@ -84,9 +93,15 @@ class Gateway(Asking):
         tools: Iterable[Callable[..., Any]] = (),
     ) -> None:
         self._tools = tuple(tools)
+        for tool in self._tools:
+            if not callable(tool):
+                raise TypeError(f"tools are functions; this is {type(tool).__name__}")
         self.settings = load(None) if settings is None else settings
         _check_type(self.settings, Settings, "a gateway takes Settings; Gateway.from_config(path) reads a file")
         self._sinks = list(sinks)
+        for sink in self._sinks:
+            if not callable(getattr(sink, "stream_ended", None)):
+                raise TypeError(f"a sink is a MetricsSink, with `stream_ended(metrics)`; this is {type(sink).__name__}")
         self._engine: Engine | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -108,7 +123,9 @@ class Gateway(Asking):
         Raises:
             ConfigError: The file cannot be used; the text names file, line and key.
         """
-        return cls(load(Path(path)), sinks=sinks, tools=tools)
+        given = tuple(tools)
+        names = [noted_of(each).name or getattr(each, "__name__", "") for each in given]
+        return cls(load(Path(path), functions=names), sinks=sinks, tools=given)
 
     @property
     def is_open(self) -> bool:
@@ -144,17 +161,17 @@ class Gateway(Asking):
         if engine is not None:
             await engine.close()
 
-    def stream(self, request: NativeRequest, events: EventManager | None = None) -> GatewayStream:
+    def stream(self, request: str | NativeRequest, events: EventManager | None = None) -> GatewayStream:
         """Returns one answer as events. Entering its `async with` sends the request.
 
         Args:
-            request: A native request.
+            request: The prompt, or a native request.
             events: Callbacks; they get the events whether or not the program iterates.
 
         Raises:
-            TypeError: The request is not a mapping.
+            TypeError: The request is neither text nor a mapping, or `events` is no `EventManager`.
         """
-        return GatewayStream(self, checked_request(request), events)
+        return GatewayStream(self, checked_request(request), checked_events(events))
 
     def follow(self, stream_id: str, after: str | int | None = None) -> FollowedStream:
         """Follows a durable stream: kept by this gateway (`resumable`), or any other in its store (`[store]`).

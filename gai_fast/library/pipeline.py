@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 
+from gai_fast.core.callbacks import check_callable
 from gai_fast.model.events import Event
 from gai_fast.processors import Chain, Processor
 from gai_fast.processors.batch import BatchProcessor
@@ -28,6 +29,7 @@ class StreamEventProcessor:
     """
 
     def __init__(self, clock: Callable[[], int] = now_ms) -> None:
+        check_callable("clock", clock, "a function that returns milliseconds")
         self._clock = clock
         self._steps: tuple[Callable[[], Processor], ...] = ()
 
@@ -83,7 +85,11 @@ class StreamEventProcessor:
 
         Args:
             make: Returns a new processor for each stream: processors have state.
+
+        Raises:
+            TypeError: It cannot be called.
         """
+        check_callable("make", make, "a function that returns a processor")
         longer = StreamEventProcessor(self._clock)
         longer._steps = (*self._steps, make)
         return longer

@@ -34,7 +34,15 @@ from gai_fast.core.callbacks import EventManager
 from gai_fast.core.collector import ReadCollector
 from gai_fast.core.result import Result
 from gai_fast.kernels import SSEParser, encode_json, parse_exact
-from gai_fast.library.asking import Asking, NativeRequest, check_decision, checked_request, event_number, request_body
+from gai_fast.library.asking import (
+    Asking,
+    NativeRequest,
+    check_decision,
+    checked_events,
+    checked_request,
+    event_number,
+    request_body,
+)
 from gai_fast.library.limits import LIMITS
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, done
@@ -149,19 +157,19 @@ class RemoteGateway(Asking):
         task.add_done_callback(self._leaving.discard)
 
     def stream(
-        self, request: NativeRequest, events: EventManager | None = None, *, headers: Headers = _NONE
+        self, request: str | NativeRequest, events: EventManager | None = None, *, headers: Headers = _NONE
     ) -> RemoteStream:
         """Returns one answer as events. Entering its `async with` sends the request.
 
         Args:
-            request: A native request.
+            request: The prompt, or a native request.
             events: Callbacks; they get the events as the program reads them.
             headers: More headers of its requests, such as `traceparent`, or `authorization` in place of the key.
 
         Raises:
-            TypeError: The request is not a mapping.
+            TypeError: The request is neither text nor a mapping, or `events` is no `EventManager`.
         """
-        return RemoteStream(self, dict(checked_request(request)), events, headers=headers)
+        return RemoteStream(self, dict(checked_request(request)), checked_events(events), headers=headers)
 
     def follow(
         self, stream_id: str, after: str | int | None = None, *, headers: Headers = _NONE

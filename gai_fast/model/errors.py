@@ -65,6 +65,14 @@ class GaiFastError(Exception):
     """The root of all exceptions of this package."""
 
 
+class SetupError(GaiFastError, ValueError):
+    """A part of a gateway cannot be used; the text names it."""
+
+
+class ToolError(SetupError):
+    """A tool cannot be used: its name, its signature, its schema."""
+
+
 _OF_LOG: Final = ("store", "store_sealed", "log_damaged", "log_behind", "gap")
 """Reasons of failures to read the log of a stream."""
 

@@ -162,6 +162,14 @@ Event = TypedDict(
 )
 """One event as a plain `dict`, exactly the JSON object on the wire."""
 
+
+def other_ends(finish: Event) -> list[dict[str, Any]]:
+    """Returns the choices that have ended otherwise than the first: `provider_metadata.choices` of a `finish`."""
+    metadata = finish.get("provider_metadata")
+    found = metadata.get("choices") if metadata is not None else None
+    return found if isinstance(found, list) else []
+
+
 NO_EVENT: Final = cast("Event", {})
 """The placeholder before the first event. All streams share it: it must not be changed."""
 

@@ -227,6 +227,7 @@ class StreamMetrics:
         default="finished",
     )
     code: str | None = figure("The error's code, if the stream failed.", default=None)
+    reason: str | None = figure("The error's reason, if it has one.", default=None)
     finish_reason: str | None = figure("The finish reason of the stream.", default=None)
     provider: str = figure("The adapter's name.", default="")
     upstream: str = figure("The configured upstream that answered.", default="")

@@ -261,6 +261,9 @@ class SharedLimits:
     """The fewest characters of a header's value that is cut out of recordings: a shorter value may be a word of any
     answer."""
 
+    turn_text: int = 8 * KIB
+    """Characters that the processors of a stream get in a turn of the loop. Reading JSON takes up to 2 µs for each."""
+
     top_logprobs: int = 20
     """The most likely tokens that an answer reports at each place: the most that any provider reports."""
 

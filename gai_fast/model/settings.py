@@ -7,7 +7,7 @@ keeps the snapshot with which it began.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -25,6 +25,8 @@ MIB = 1 << 20
 ANONYMOUS: Final = "anonymous"
 """The caller's name if no keys are configured."""
 
+DEMO: Final = "demo"
+"""The embedded model, a recording."""
 _NAMED: Final = 10
 """The most models that a message names."""
 
@@ -182,6 +184,8 @@ class FunctionSettings(_Snapshot):
 
 
 KeyBy = Literal["session", "turn"]
+SessionKind = Literal["caller", "run", "shared"]
+"""Who has a session of its own at a server of tools."""
 KEYS_BY: Final = get_args(KeyBy)
 """The rules by which one of several keys is chosen."""
 
@@ -405,6 +409,9 @@ class ServerSettings(_Snapshot):
     allow_get_start: bool = False
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    keep_alive: float = 75.0
+    """How long a client's connection is kept without a request: longer than the 60 s of nginx and ALB, so that they
+    never send one into a connection that is being closed."""
     header_timeout: float = 10.0
     body_timeout: float = 30.0
     max_body: int = 10 * MIB
@@ -416,7 +423,7 @@ class ServerSettings(_Snapshot):
     fast_lane: Literal["auto", "off"] = "auto"
     """Whether streaming POSTs bypass aiohttp if the only difference is speed."""
     websocket_compression: bool = False
-    """Whether a WebSocket's messages are compressed if the client offers it."""
+    """Has no effect: WebSocket messages are never compressed. A file that has it is still read."""
     app: str | None = None
     """`module:function`: called with the application before it starts."""
     grace: float = 30.0
@@ -817,6 +824,11 @@ class GuardSettings(_Snapshot):
         """
         return self.category or found or self.use
 
+    @property
+    def fails_open(self) -> bool:
+        """Whether a text passes that the guard cannot look at: `on_failure` of a judge, else its default."""
+        return self.action == "flag" if self.judge is None else self.judge.fails_open
+
     def replacement_of(self, found: str = "") -> str:
         """Returns what replaces a match; `found` as for `category_of`."""
         return self.replacement.replace(CATEGORY, self.category_of(found))
@@ -857,6 +869,8 @@ class ToolServerSettings(_Snapshot):
     """What is kept of a result."""
     max_calls: int = SHARED.tool_places
     """Calls of one worker at a time."""
+    session: SessionKind | None = None
+    """Who has a session, or a process, of its own. None means `caller` at a `url`, and `shared` for a process."""
     plain: frozenset[str] = frozenset()
     """Names of `headers` and `env` whose values are no credentials: results may have them."""
 
@@ -917,6 +931,9 @@ class Settings(_Snapshot):
     models: Mapping[str, ModelSettings] = field(default_factory=dict)
     """By name, in the order of the configuration, `demo` last."""
     default_model: str | None = None
+    usual: Mapping[str, str] = field(default_factory=dict)
+    """The names of the usual models of upstreams with a key, by the id alone; an id of two upstreams is not in it.
+    Without a configuration file they are in `models`, too; with one they are suggested."""
 
     @property
     def needs_key(self) -> bool:
@@ -927,8 +944,8 @@ class Settings(_Snapshot):
         """Returns the model for a request, or None if there is no such model (docs/configuration.md).
 
         Args:
-            name: A `[[model]]`'s name, `<upstream>/<id>`, or None for the default. No model has a name of more than
-                `limits.model_name` characters: logs, figures and the admin API hold it.
+            name: A `[[model]]`'s name, `<upstream>/<id>`, an id of `usual`, or None for the default. No model has a
+                name of more than `limits.model_name` characters: logs, figures and the admin API hold it.
         """
         if name is None:
             name = self.default_model or next(iter(self.models), None)
@@ -941,7 +958,7 @@ class Settings(_Snapshot):
         upstream, slash, identifier = name.partition("/")
         if slash and identifier and upstream in self.upstreams and len(name) <= SHARED.model_name:
             return ModelSettings(name, self.upstreams[upstream], identifier, self.stream)
-        return None
+        return self.models.get(self.usual.get(name, ""))
 
     def price(self, model: ModelSettings) -> Price | None:
         """Returns the price of a model's tokens, or None if the model has no price.
@@ -1002,7 +1019,8 @@ class Settings(_Snapshot):
         if name is None:
             raise NotFound(message="no model is configured", reason="model")
         known = [each for each in self.model_names() if key is None or key.may_use(each)][: SHARED.suggested_from]
-        close = get_close_matches(name[: SHARED.identifier], known, 1, _LEAST_ALIKE)
+        usual = [each for each in self.usual.values() if key is None or key.may_use(each)]
+        close = _alike(name[: SHARED.identifier], [*known, *usual])
         more = ", … (GET /v1/models and `gai-fast models` list all)" if len(known) > _NAMED else ""
         hint = f"Did you mean {close[0]!r}? " if close else ""
         available = f"Available: {', '.join(known[:_NAMED]) or 'none'}{more}"
@@ -1015,6 +1033,16 @@ class Settings(_Snapshot):
     def model_names(self) -> list[str]:
         """Returns the valid values of `model` in a request: the names of the models, and `<upstream>/<id>`."""
         return [*self.models, *[f"{name}/<id>" for name in self.upstreams]]
+
+
+def _alike(name: str, known: Sequence[str]) -> Sequence[str]:
+    """Returns the known model that is most alike, or none. Clients of a provider leave out the upstream."""
+    for each in known:
+        if each.endswith(f"/{name}"):
+            return (each,)
+    tails = {each.partition("/")[2] or each: each for each in reversed(known)}
+    close = get_close_matches(name, known, 1, _LEAST_ALIKE)
+    return close or [tails[each] for each in get_close_matches(name, tails, 1, _LEAST_ALIKE)]
 
 
 def _at_targets(model: ModelSettings) -> list[ModelSettings]:

@@ -66,6 +66,9 @@ def tool(
 
     Models see its docstring, and a schema of its parameters; a parameter `meta` gets the `ToolMeta` of the call.
 
+    Raises:
+        TypeError: What it decorates is no function.
+
     Args:
         function: The function; plain or async.
         name: Its name for models: a table of the configuration must give it no other. By default it is the table's.
@@ -75,6 +78,8 @@ def tool(
     noted = NotedTool(name, approve, idempotent)
 
     def note(function: _Function) -> _Function:
+        if not callable(function):
+            raise TypeError(f"tool: {function!r} is no function; a name is given as `@tool(name=…)`")
         setattr(function, _NOTED, noted)
         return function
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
@@ -36,27 +37,28 @@ def server_and_name(address: str) -> tuple[str, str]:
 
 
 class ToolPatterns:
-    """One list of patterns.
+    """One list of patterns, read once: a request may compare 128 of them with thousands of tools.
 
     Args:
         patterns: The patterns; none name nothing.
     """
 
-    __slots__ = ("_own", "_parts")
+    __slots__ = ("_labels", "_own", "_servers")
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        parts: list[tuple[str, str]] = []
+        servers: dict[str, list[str]] = {}
         own: list[str] = []
         for pattern in patterns:
             label, dot, name = pattern.partition(".")
             if dot:
-                parts.append((label, name))
+                servers.setdefault(label, []).append(name)
             else:
                 own.append(pattern)
             if pattern == _ALL:
-                parts.append((_ALL, _ALL))
-        self._parts = tuple(parts)
-        self._own = tuple(own)
+                servers.setdefault(_ALL, []).append(_ALL)
+        self._own = NamePatterns(own)
+        self._labels = NamePatterns(servers)
+        self._servers = [(NamePatterns([label]), NamePatterns(names)) for label, names in servers.items()]
 
     def __contains__(self, address: str) -> bool:
         """Returns whether a tool is named.
@@ -66,12 +68,74 @@ class ToolPatterns:
         """
         label, name = server_and_name(address)
         if not label:
-            return any(fnmatchcase(address, pattern) for pattern in self._own)
-        return any(fnmatchcase(label, one) and fnmatchcase(name, other) for one, other in self._parts)
+            return address in self._own
+        return any(label in labels and name in names for labels, names in self._servers)
 
     def may_name(self, server: str) -> bool:
         """Returns whether a tool of a server may be named: what it offers is not known yet."""
-        return any(fnmatchcase(server, label) for label, _ in self._parts)
+        return server in self._labels
+
+
+class NamePatterns:
+    """Patterns of names, as `fnmatchcase` has them. Those of names and `*` alone need no regular expression.
+
+    Args:
+        patterns: The patterns.
+    """
+
+    __slots__ = ("_exact", "_others", "_pieces")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        exact: set[str] = set()
+        self._pieces: list[list[str]] = []
+        self._others: list[str] = []
+        for pattern in patterns:
+            pieces = _pieces_of(pattern)
+            if pieces is None:
+                self._others.append(pattern)
+            elif len(pieces) == 1:
+                exact.add(pieces[0])
+            else:
+                self._pieces.append(pieces)
+        self._exact = frozenset(exact)
+
+    def __contains__(self, name: str) -> bool:
+        """Returns whether a pattern fits a name."""
+        return (
+            name in self._exact
+            or any(_fits(name, each) for each in self._pieces)
+            or any(fnmatchcase(name, each) for each in self._others)
+        )
+
+
+_WORDS: Final = re.compile(r"\[([^\]!])\]|(\*)|([^*?\[]+)")
+
+
+def _pieces_of(pattern: str) -> list[str] | None:
+    """Returns the texts around the stars of a pattern. None if it has `?`, or several characters in brackets."""
+    pieces, at = [""], 0
+    while at < len(pattern):
+        word = _WORDS.match(pattern, at)
+        if word is None:
+            return None
+        at = word.end()
+        if word[2]:
+            pieces.append("")
+        else:
+            pieces[-1] += word[1] or word[3]
+    return pieces
+
+
+def _fits(name: str, pieces: list[str]) -> bool:
+    at, end = len(pieces[0]), len(name) - len(pieces[-1])
+    if at > end or not name.startswith(pieces[0]) or not name.endswith(pieces[-1]):
+        return False
+    for piece in pieces[1:-1]:
+        found = name.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 class AllowedTools:
@@ -107,9 +171,14 @@ class AllowedTools:
         return [name for name in names if name in self]
 
 
-def no_such_tool(pattern: str) -> Error:
-    """Returns the refusal of a pattern that names nothing that its request may use."""
-    text = f"{pattern[: SHARED.tool_pattern]!r} names no tool of the gateway that this request may use"
+def no_such_tool(pattern: str, why: str) -> Error:
+    """Returns the refusal of a pattern that names nothing that its request may use.
+
+    Args:
+        pattern: The pattern.
+        why: The reason.
+    """
+    text = f"{pattern[: SHARED.tool_pattern]!r} names no tool of the gateway that this request may use: {why}"
     return Error("invalid_request", text, reason="tools")
 
 
@@ -120,5 +189,5 @@ def as_plain_request(request: Request) -> Request:
         Error: It names some, and may use none.
     """
     if request.gateway_tools:
-        raise no_such_tool(request.gateway_tools[0])
+        raise no_such_tool(request.gateway_tools[0], "the gateway has no tools")
     return request.without_run_members()

@@ -142,8 +142,9 @@ _SPENT_WORDS: Final = frozenset(
     "insufficient_quota contract_spend_limit_reached enforced_spend_limit_reached spend_limit_reached".split()
 )
 _CAPACITY: Final = re.compile(r"overloaded|capacity|loading")
-_TOO_LARGE: Final = re.compile(r"^request too large for .*\blimit [0-9]+, requested [0-9]+", re.S)
-"""OpenAI's and Groq's words for a request that alone has more tokens than the account may use in a minute."""
+_NUMBER: Final = r"[: ]{1,2}([0-9]{1,12}(?:,[0-9]{3}){0,4})(?![0-9])"
+_SIZES: Final = re.compile(rf"\blimit{_NUMBER}.{{0,120}}?\brequested{_NUMBER}", re.S)
+"""The words of OpenAI and Groq, also within those of a gateway, for the size of a request and the limit of a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,10 @@ def classify(message: str, words: Iterable[str], status: int | None) -> Code:
 
 def is_too_large(error: Error) -> bool:
     """Returns whether an upstream has a limit that the request alone exceeds: that says nothing of other requests."""
-    return error.code == "rate_limited" and _TOO_LARGE.search(error.message[: SHARED.error_message].lower()) is not None
+    if error.code != "rate_limited":
+        return False
+    sizes = _SIZES.search(error.message[: SHARED.error_message].lower())
+    return sizes is not None and int(sizes[2].replace(",", "")) > int(sizes[1].replace(",", ""))
 
 
 def is_spent(words: Iterable[str]) -> bool:

@@ -108,6 +108,13 @@ class Limits:
     cooling: float = 5.0
     """Seconds for which a target or key is not used after a 429 without a time: LiteLLM's default."""
 
+    limited_alone: float = 60.0
+    """Seconds after which limits without a time that one caller meets concern all callers: the minute over which
+    providers count tokens."""
+
+    limited_callers: int = 512
+    """Callers that one target or key passes over at a time; the oldest goes. A forgotten one costs one refusal more."""
+
     refused_key: float = 60.0
     """Seconds for which a key that the upstream refuses (401) is not used, and a target that has no other key:
     operators replace the key, and a mistaken refusal passes."""
@@ -118,6 +125,10 @@ class Limits:
 
     limited_places: int = 512
     """Models and paths for which one key is set aside at a time. If there are more, the one that ends first goes."""
+
+    refused_tools: int = 4
+    """Times that a request is sent once more without tools of the gateway that its target refuses: an error names one,
+    and a server with more of them than that has a fault of its own."""
 
     breaker_check: float = 0.5
     """Seconds between two attempts to connect to an upstream whose breaker opened because connecting failed."""
@@ -307,8 +318,8 @@ class Limits:
     """Workers that may be lost by one stream before it ends: an answer that ends workers should not end all of them."""
 
     takeovers_at_once: int = 64
-    """Streams that a worker takes over and that have no content yet. Others wait: most upstreams would refuse 1,000
-    prompts at once."""
+    """Streams that a worker takes over and whose attempt is not sent yet, half of them at most of one caller or for one
+    upstream. Others wait: 1,000 prompts at once would stop the loop, and most upstreams would refuse them."""
 
     takeover_again: float = 0.25
     """Seconds after which a stream that was taken over, and got no connection in `pool_wait`, waits for one again."""

@@ -1,5 +1,5 @@
 """OpenTelemetry: spans and metrics of requests and of attempts at upstreams, sent by OTLP over HTTP.
 
-`telemetry` is the way in, `trace` one request, `histograms` the metrics, `protobuf` their bytes, `exporter` the thread
+`telemetry` is the way in, `trace` one request, `histograms` the metrics, `otlp` their JSON, `exporter` the thread
 that sends them.
 """

@@ -1,4 +1,4 @@
-"""Sends spans and metrics to a receiver of OTLP over HTTP, in protobuf, from a thread of its own.
+"""Sends spans and metrics to a receiver of OTLP over HTTP, as JSON, from a thread of its own.
 
 Owns the thread, the spans that wait, and what becomes of them while the receiver fails. Knows no attribute.
 
@@ -32,12 +32,10 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.settings import OTelSettings
 from gai_fast.model.version import __version__
-from gai_fast.otel import protobuf
+from gai_fast.otel import otlp
 from gai_fast.otel.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.otel")
-_SCOPE: Final = "gai-fast"
-_TRACES: Final = "/v1/traces"
 _TAKEN: Final = range(200, 300)
 _FOR_NOW: Final = frozenset((429, 502, 503, 504))
 """The statuses after which a request is sent again (OTLP, "Retryable Response Codes")."""
@@ -61,7 +59,7 @@ class _Batch(NamedTuple):
     """Spans for one request.
 
     Attributes:
-        data: Fields of `ScopeSpans`.
+        data: Spans of `otlp.span`, with commas between them.
         spans: The number of spans.
     """
 
@@ -74,17 +72,17 @@ class Exporter:
 
     Args:
         settings: The receiver.
-        origin: The process, of `protobuf.resource`.
-        metrics: Returns the present metrics as fields of `ScopeMetrics`; called in the thread.
+        origin: The attributes of the process.
+        metrics: Returns the present metrics for `otlp.metrics`, empty if there are none; called in the thread.
     """
 
-    def __init__(self, settings: OTelSettings, origin: bytes, metrics: Callable[[], bytes]) -> None:
+    def __init__(self, settings: OTelSettings, origin: otlp.Attributes, metrics: Callable[[], bytes]) -> None:
         self._settings = settings
         self._origin = origin
         self._metrics = metrics
         self._headers: Mapping[str, str] = {
             **{name: value.reveal() for name, value in settings.headers.items()},
-            "content-type": "application/x-protobuf",
+            "content-type": "application/json",
             "user-agent": f"gai-fast/{__version__}",
         }
         self.lost = 0
@@ -114,7 +112,7 @@ class Exporter:
         """Takes spans, or drops them: rule 1.
 
         Args:
-            spans: Fields of `ScopeSpans`.
+            spans: Spans of `otlp.span`, with commas between them.
             count: Their number.
         """
         with self._lock:
@@ -188,7 +186,7 @@ class Exporter:
                     await self._send_metrics(session)
                     while batch := self._unsent or self._take():
                         self._unsent = None
-                        await self._send(session, _TRACES, batch.data)
+                        await self._send_spans(session, batch)
 
     async def _export_spans(self, session: ClientSession) -> None:
         while True:
@@ -221,14 +219,14 @@ class Exporter:
                 size += len(piece)
                 count += number
             self._waiting -= size
-        return _Batch(b"".join(pieces), count) if pieces else None
+        return _Batch(b",".join(pieces), count) if pieces else None
 
     async def _send_again_and_again(self, session: ClientSession, batch: _Batch) -> None:
         wait = LIMITS.otel_retry
         for _ in range(LIMITS.otel_attempts):
             await self._may_send()
             async with self._sending:
-                refusal = await self._send(session, _TRACES, batch.data)
+                refusal = await self._send_spans(session, batch)
             if refusal is None:
                 return
             if not refusal.may_repeat:
@@ -242,11 +240,13 @@ class Exporter:
     async def _send_metrics(self, session: ClientSession) -> None:
         metrics = self._metrics()
         if metrics:
-            await self._send(session, "/v1/metrics", metrics)
+            await self._send(session, "/v1/metrics", otlp.metrics(self._origin, __version__, metrics))
 
-    async def _send(self, session: ClientSession, path: str, items: bytes) -> _Refusal | None:
+    async def _send_spans(self, session: ClientSession, batch: _Batch) -> _Refusal | None:
+        return await self._send(session, "/v1/traces", otlp.traces(self._origin, __version__, batch.data))
+
+    async def _send(self, session: ClientSession, path: str, data: bytes) -> _Refusal | None:
         """Sends one request. Returns the reason of its refusal, or None if it was accepted."""
-        data = protobuf.request(self._origin, _SCOPE, __version__, items)
         refusal: _Refusal | None = None
         try:
             async with session.post(self._settings.endpoint + path, data=data, allow_redirects=False) as response:

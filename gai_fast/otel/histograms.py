@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gai_fast.otel.limits import LIMITS
-from gai_fast.otel.protobuf import Value, histogram, point
+from gai_fast.otel.otlp import Value, histogram, point
 
 Labels = tuple[tuple[str, Value], ...]
 
@@ -87,7 +87,7 @@ class Histograms:
         series.total += value
 
     def encode(self, now_ns: int) -> bytes:
-        """Returns all metrics as fields of `ScopeMetrics`; any thread may call it.
+        """Returns all metrics for `otlp.metrics`, empty if there are none; any thread may call it.
 
         Args:
             now_ns: The present time, in nanoseconds since the epoch.
@@ -107,4 +107,4 @@ class Histograms:
             ]
             if points:
                 written.append(histogram(each.name, each.about, each.unit, points))
-        return b"".join(written)
+        return b",".join(written)

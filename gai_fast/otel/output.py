@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gai_fast.kernels import encode_json
-from gai_fast.model.events import Event
+from gai_fast.model.events import Event, other_ends
 from gai_fast.otel.limits import LIMITS
 
 _TEXTS: Final = {"text.delta": "text", "refusal.delta": "text", "reasoning.delta": "reasoning"}
@@ -21,7 +21,7 @@ _FINISHES: Final = {"tool_calls": "tool_call"}
 class OutputMessages:
     """Collects an answer; an `EventSink`. Keeps at most `limits.otel_text` characters of it: the end is left out."""
 
-    __slots__ = ("_finish_reason", "_parts", "_room")
+    __slots__ = ("_finish_reason", "_others", "_parts", "_room")
 
     def __init__(self) -> None:
         self._clear()
@@ -29,6 +29,7 @@ class OutputMessages:
     def _clear(self) -> None:
         self._parts: dict[int, list[dict[str, Any]]] = {0: []}
         self._finish_reason = ""
+        self._others: dict[int, str] = {}  # the finish reasons of choices that have ended otherwise
         self._room = LIMITS.otel_text
 
     def event(self, event: Event) -> None:
@@ -39,6 +40,7 @@ class OutputMessages:
         elif kind in ("finish", "error"):
             reason = event.get("finish_reason", "error")
             self._finish_reason = _FINISHES.get(reason, reason)
+            self._others = {each["choice"]: each["finish_reason"] for each in other_ends(event)}
         elif self._room > 0:
             parts = self._parts.setdefault(event.get("choice") or 0, [])
             if kind in _TEXTS:
@@ -70,7 +72,8 @@ class OutputMessages:
             ]
             message: dict[str, Any] = {"role": "assistant", "parts": parts}
             if self._finish_reason:
-                message["finish_reason"] = self._finish_reason
+                reason = self._others.get(number, "")
+                message["finish_reason"] = _FINISHES.get(reason, reason) or self._finish_reason
             messages.append(message)
         while True:
             written = encode_json(messages).decode()

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from gai_fast.model.settings import OTelSettings
 from gai_fast.model.version import __version__
-from gai_fast.otel import protobuf
 from gai_fast.otel.exporter import Exporter
 from gai_fast.otel.histograms import Histograms, Instrument, Labels
 from gai_fast.otel.limits import LIMITS
+from gai_fast.otel.otlp import Value
 from gai_fast.otel.trace import Parent, Trace
 
 _DIGITS: Final = 16
@@ -37,9 +37,7 @@ class Telemetry:
         self._ids: list[str] = []
         self._below = settings.sample * _ALL
         self._histograms = Histograms(time.time_ns())
-        self._exporter = Exporter(
-            settings, protobuf.resource(self._resource()), lambda: self._histograms.encode(time.time_ns())
-        )
+        self._exporter = Exporter(settings, self._resource(), lambda: self._histograms.encode(time.time_ns()))
 
     def begin(self, parent: Parent | None, state: str | None, *, route: str | None) -> Trace:
         """Begins a trace, or goes on with the one of a caller.
@@ -101,7 +99,7 @@ class Telemetry:
         """Sends the waiting spans; awaiting the result takes `limits.otel_end` seconds at most."""
         return self._exporter.close()
 
-    def _resource(self) -> dict[str, protobuf.Value]:
+    def _resource(self) -> dict[str, Value]:
         return {
             "service.name": "gai-fast",
             "service.version": __version__,

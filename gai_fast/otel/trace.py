@@ -31,8 +31,8 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, TextPart
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
 from gai_fast.otel.limits import LIMITS
+from gai_fast.otel.otlp import CLIENT, INTERNAL, SERVER, Value, attributes, event, span
 from gai_fast.otel.output import OutputMessages
-from gai_fast.otel.protobuf import ATTRIBUTE, CLIENT, INTERNAL, SERVER, Value, attributes, event, span
 
 _OTHER: Final = "_OTHER"
 """The model of metrics if no configured model was asked, and the method of a request that no standard has."""
@@ -92,7 +92,7 @@ class Recorder(Protocol):
     """Takes spans and figures; both return at once."""
 
     def put(self, spans: bytes, count: int) -> None:
-        """Takes encoded spans, and their number."""
+        """Takes spans of `otlp.span`, with commas between them, and their number."""
 
     def observe(self, instrument: Instrument, labels: Labels, value: float) -> None:
         """Counts a figure."""
@@ -418,7 +418,7 @@ class Trace:
                     self._client_span(attempt, attempt.ended or now, first_chunk, metrics if is_last else None)
                 )
         if spans:
-            self._recorder.put(b"".join(spans), len(spans))
+            self._recorder.put(b",".join(spans), len(spans))
 
     def request_ended(self, answered: AnsweredRequest) -> None:
         """Hands on the request's span.
@@ -534,8 +534,8 @@ class Trace:
             labels = (*labels, ("error.type", error))
         observe(DURATION, labels, ended - attempt.began)
 
-    def _encoded(self, events: list[tuple[str, float, dict[str, Value]]]) -> bytes:
-        return b"".join([event(name, self._ns(when), about) for name, when, about in events])
+    def _encoded(self, events: list[tuple[str, float, dict[str, Value]]]) -> list[dict[str, Any]]:
+        return [event(name, self._ns(when), about) for name, when, about in events]
 
     def _ns(self, moment: float) -> int:
         """Converts a time of the performance counter to nanoseconds since the epoch."""
@@ -574,7 +574,7 @@ class _Known(NamedTuple):
     """
 
     labels: Labels
-    encoded: bytes
+    encoded: list[dict[str, Any]]
 
 
 def _known(target: TracedTarget) -> _Known:
@@ -590,7 +590,7 @@ def _known(target: TracedTarget) -> _Known:
             _targets.clear()
         known = _targets[target] = _Known(
             (*named, ("gen_ai.request.model", target.model if target.is_known else _OTHER)),
-            attributes(ATTRIBUTE, {**dict(named), **own}),
+            attributes({**dict(named), **own}),
         )
     return known
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from gai_fast.core.callbacks import check_callable
 from gai_fast.core.processing.processor import FRAME, Processor, StreamInfo, Touches
 from gai_fast.model.events import DELTAS, TYPES, Event
 from gai_fast.model.limits import SHARED
@@ -25,7 +26,7 @@ class FilterProcessor(Processor):
         function: Called with each event that passes the other arguments; returns whether the event passes.
 
     Raises:
-        TypeError: `keep` or `drop` is one type instead of several.
+        TypeError: `keep` or `drop` is one type instead of several, or `function` cannot be called.
         ValueError: A type is unknown or cannot be left out.
     """
 
@@ -42,6 +43,8 @@ class FilterProcessor(Processor):
         if dropped & _PASSED:
             raise ValueError(f"{min(dropped & _PASSED)!r} cannot be left out: it frames the stream")
         self._passed = (kept - dropped) | _PASSED
+        if function is not None:
+            check_callable("function", function, "a function of one event")
         self._choices = None if choices is None else frozenset(choices)
         self._function = function
         takes_deltas = self._passed >= DELTAS.keys() and self._choices is None and function is None

@@ -18,6 +18,7 @@ from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event, is_empty, with_text
+from gai_fast.model.version import installing
 from gai_fast.processors._json_text import JSONReader, NotJSONText, blanks_end, same_json
 from gai_fast.processors._schema import Schema, compile_schema, is_available
 from gai_fast.processors.limits import LIMITS
@@ -36,9 +37,9 @@ class JSONStreamProcessor(Processor):
             member of the outermost object is checked as soon as it is complete.
         snapshots_ms: The shortest time between two `json.snapshot` events in milliseconds (0: one with every delta).
             Snapshots become rarer as their value grows: after one of n characters the text grows by
-            n² / `limits.json_snapshots` before the next one, and at most to twice its size. The last snapshot comes
-            when the document is complete. `None` if there are no snapshots. Snapshots share the parts of the value
-            that are complete: a program must not change them.
+            n² / `limits.json_snapshots` before the next one, and at most to twice its size; there are none after
+            `limits.json_snapshot` characters. The last snapshot comes when the document is complete. `None` if there
+            are no snapshots. Snapshots share the parts of the value that are complete: a program must not change them.
         on_invalid: `warn` yields one `warning` and then passes all text. `error` ends the stream at once
             (`provider_unavailable`) and passes no text from the first wrong character on.
         recover: Leave out the text before and after the document: prose, and the fences of a code block.
@@ -162,6 +163,8 @@ class JSONStreamProcessor(Processor):
         one each time the text becomes three times as long; with growth to twice the size they cost twice the text.
         """
         size = self._snapshot_at
+        if self._reader.position > LIMITS.json_snapshot:
+            return False
         return (self._reader.position - size) * LIMITS.json_snapshots >= size * min(size, LIMITS.json_snapshots)
 
     def _report(self) -> Iterator[Event]:
@@ -365,7 +368,7 @@ class JSONStreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     def __post_init__(self) -> None:
         if self.validate and not is_available():
-            raise ValueError("validate needs the extra `schema`: pip install 'gai-fast[schema]'")
+            raise ValueError(f"validate needs the extra `schema`: {installing('schema')}")
 
     def processor(self, stream: StreamInfo) -> Processor | None:
         """Returns a processor if the stream asks for JSON or for snapshots, else `None`."""

@@ -41,6 +41,10 @@ class Limits:
     100 KB after 2,400. All snapshots of an answer of 100 KB then have 16 MB, those of 1.6 MB have 25 MB, which take
     0.1 to 0.6 s."""
 
+    json_snapshot: int = 256 * KIB
+    """Characters of a document of which there are snapshots before it is complete: a longer value takes more than 50 ms
+    to be copied, changed and written."""
+
     json_prose: int = 64 * KIB
     """Characters held back during the search for a JSON document: an introduction of ten pages."""
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from gai_fast.core.callbacks import check_callable
 from gai_fast.core.json.chunks import label, objects
 from gai_fast.core.processing.processor import FRAME, Processor, StreamInfo
 from gai_fast.model.events import Event, with_text
@@ -25,10 +26,12 @@ class TransformProcessor(Processor):
             event, or `None` to drop the event. It must not change its argument.
 
     Raises:
+        TypeError: The function cannot be called.
         ValueError: (by `process`) The function returned an event that frames a stream, or a value that is not an event.
     """
 
     def __init__(self, function: Callable[[Event], Event | None]) -> None:
+        check_callable("function", function, "a function of one event")
         self._function = function
 
     def process(self, event: Event, now_ms: int = 0) -> Iterable[Event]:

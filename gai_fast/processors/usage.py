@@ -22,6 +22,7 @@ from gai_fast.model.events import DELTAS, MEDIA, Event
 from gai_fast.model.limits import OTHER, SHARED
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import tokens_of
+from gai_fast.model.version import installing
 from gai_fast.processors.limits import LIMITS
 
 _LIBRARY: Final = "bpe_openai"
@@ -274,7 +275,7 @@ def load_counter(encoding: Encoding = "o200k_base") -> CountTokens:
         ValueError: The extra `tokens` is not installed.
     """
     if find_spec(_LIBRARY) is None:
-        raise ValueError("counting needs the extra `tokens`: pip install 'gai-fast[tokens]'")
+        raise ValueError(f"counting needs the extra `tokens`: {installing('tokens')}")
     library: Any = import_module(_LIBRARY)
     # Not `encode`: text that looks like a special token counts as ordinary text.
     encode = library.get_encoding(encoding).encode_ordinary

@@ -52,9 +52,10 @@ from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers.answers.failures import error_object, failure_of
 from gai_fast.providers.limits import LIMITS
 from gai_fast.providers.messages.answers import AnthropicAdapter
-from gai_fast.providers.messages.rules import MessagesPairs, MessagesRules
+from gai_fast.providers.messages.rules import MessagesPairs, MessagesRules, NoEmptySystem
 from gai_fast.providers.requests.api import API, NO_HEADERS
 from gai_fast.providers.requests.clouds import PROJECT, InCloud
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.facts import Facts
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.parts import (
@@ -137,7 +138,10 @@ class Anthropic(API):
     lacks = frozenset({"seed"})
     options: ClassVar = {"betas": BETAS}
     rules: ClassVar = MessagesRules(
-        "anthropic", "anthropic 2.13.0, 2026-11-25", call_ids=CallIds("[a-zA-Z0-9_-]+"), mends=[MessagesPairs()]
+        "anthropic",
+        "anthropic 2.13.0, 2026-11-25",
+        call_ids=CallIds("[a-zA-Z0-9_-]+"),
+        mends=[MessagesPairs(), NoEmptySystem(), NoEmptyMessages(keeps_last=True)],
     )
     chooses_own_tools = True
     tool_names = ToolNames("[a-zA-Z0-9_-]+", 128)

@@ -9,6 +9,7 @@ Source: Azure's API reference and SDK. Besides the dialect:
   `{endpoint}/openai/deployments/{deployment}/chat/completions?api-version=…`.
 * The Responses API (`azure:responses`) is at `{endpoint}/openai/v1/responses`; an `api-version` is sent only if
   `provider_options` has one. Filter results are in `content_filters`.
+* At most 128 tools, as OpenAI.
 * A blocked prompt is a 400 with `innererror.code` ResponsibleAIPolicyViolation.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from gai_fast.core.json.chunks import label, member, objects
+from gai_fast.core.json.chunks import count, label, member, objects
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.request import CacheMark, Request
@@ -29,6 +30,7 @@ from gai_fast.providers.chat.api import ChatAPI
 from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.parts import openai_cache, openai_cache_member
 from gai_fast.providers.requests.paths import in_path
 from gai_fast.providers.requests.routes import AZURE_ROUTES
@@ -55,6 +57,7 @@ class Azure(ChatAPI):
     key_host = ".azure.com"
     base_url_form = "https://NAME.openai.azure.com"
     models_path = f"{_V1}/models"
+    most_tools = 128
     options: ClassVar = _OPTIONS
     rules: ClassVar = ChatRules(
         "azure",
@@ -65,7 +68,7 @@ class Azure(ChatAPI):
             **dict.fromkeys(OF_OPEN_MODELS, LACKS),
         },
         call_ids=CallIds(".{1,64}"),
-        mends=[ChatChoiceNeedsTools("azure"), ChatPairs("azure")],
+        mends=[ChatChoiceNeedsTools("azure"), ChatPairs("azure"), NoEmptyMessages()],
     )
     summaries = frozenset({"auto", "none"})  # this API shows none
     caches_by_key = True
@@ -109,7 +112,14 @@ class AzureAdapter(ChatAdapter):
     """Reads the results of content filters."""
 
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
-        return _filtered([*objects(chunk.get("prompt_filter_results")), *objects(chunk.get("choices"))])
+        events = _filtered(objects(chunk.get("prompt_filter_results")))
+        for choice in objects(chunk.get("choices")):
+            found = _filtered([choice])
+            if found and (number := count(choice.get("index"))):
+                for event in found:
+                    event["choice"] = number
+            events += found
+        return events
 
 
 _WITHOUT_REASONING: Final = responses_rules("azure", thinks=False)
@@ -127,6 +137,7 @@ class AzureResponses(ResponsesAPI):
     routes = AZURE_ROUTES
     rules: ClassVar = responses_rules("azure", looks_up=True)
     telemetry_name = "azure.ai.openai"
+    most_tools = Azure.most_tools
     key_variable = Azure.key_variable
     key_host = Azure.key_host
     base_url_form = Azure.base_url_form

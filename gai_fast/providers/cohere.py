@@ -55,9 +55,10 @@ from gai_fast.providers.answers.failures import failure_of
 from gai_fast.providers.answers.finish_words import COMPLETE
 from gai_fast.providers.answers.limits import LIMITS
 from gai_fast.providers.answers.tool_calls import ToolCall, ToolCalls, function_of, listed_calls
-from gai_fast.providers.chat.mends import ChatPairs, NoEmptyMessages, NoPrefill
+from gai_fast.providers.chat.mends import ChatPairs, NoPrefill
 from gai_fast.providers.chat.rules import ChatRules
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.parts import earlier_function_call, file_text, function_tool, image_url
 from gai_fast.providers.requests.routes import COHERE_ROUTES
 from gai_fast.providers.requests.rules import MemberRule

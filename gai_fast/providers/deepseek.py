@@ -3,6 +3,7 @@
 Source: DeepSeek's API reference. Besides the dialect:
 
 * `delta.reasoning_content` comes first, then `delta.content`; the other member is `null`.
+* "A max of 128 functions are supported."
 * Keep-alives are comments in a stream and empty lines before a whole response.
 * The finish reason `insufficient_system_resource` means that the response failed for lack of capacity.
 * System messages and tool results must be a single text.
@@ -21,9 +22,10 @@ from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.model.changes import Changes
 from gai_fast.model.request import ImagePart, Reasoning, ReasoningPart, ResponseFormat, TextPart
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, NoEmptyMessages, Prefix
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, Prefix
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.routes import DEEPSEEK_ROUTES
 from gai_fast.providers.requests.rules import LACKS, MemberRule, Mend
 from gai_fast.providers.requests.target import Target, UpstreamRequest
@@ -63,6 +65,7 @@ class DeepSeek(ChatAPI):
     provider = "deepseek"
     routes = DEEPSEEK_ROUTES
     unions = "typed"
+    most_tools = 128
     base_url = "https://api.deepseek.com"
     key_variable = "DEEPSEEK_API_KEY"
     lacks = frozenset({"metadata"})

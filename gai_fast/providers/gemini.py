@@ -14,6 +14,7 @@ What is unusual:
 * Any part may have a `thoughtSignature`, often a part with empty text. The signature must be sent back on its part.
 * Most chunks have usage; the last usage that is not empty is the total. `candidatesTokenCount` does not include
   thoughts, `promptTokenCount` does not include tool use. Zeros are left out (protobuf).
+* "At most 512 function declarations can be specified" (google-gemini/gemini-cli, issue 19083).
 * Offsets of citations count the bytes of the text of all parts.
 * Some models send ratings with every chunk. Only ratings above "negligible" become events, each once.
 """
@@ -112,6 +113,7 @@ class Gemini(API):
     base_url = "https://generativelanguage.googleapis.com"
     key_variable = "GEMINI_API_KEY"
     models_path = "/v1beta/models"
+    most_tools = 512
     lacks = frozenset({"metadata"})
     rules: ClassVar = RequestRules("gemini", "google-genai 3.6.0, 2026-11-25")
     needs_user = True

@@ -6,7 +6,7 @@ Source: groq-python 1.7 and Groq's API reference. Besides the dialect:
   of a failure within a stream.
 * `delta.executed_tools[]` of compound systems has the tools that Groq ran: first the call, later the call with its
   output.
-* Status 498 means exceeded capacity.
+* Status 498 means exceeded capacity. "A max of 128 functions are supported" (`completion_create_params.py`).
 * `metadata` is declared but not supported. Efforts differ by model: `requests/facts.py`.
 * Reasoning returns as `reasoning`, which models that do not think refuse in a conversation.
 """
@@ -29,6 +29,7 @@ from gai_fast.providers.chat.calls import CallFragment
 from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, Tools
 from gai_fast.providers.chat.rules import ChatRules, Role, as_known
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.routes import GROQ_ROUTES
 from gai_fast.providers.requests.rules import LACKS, MemberRule, RequestRules
@@ -78,7 +79,7 @@ def _rules(keeps: frozenset[str]) -> ChatRules:
             "service_tier": MemberRule(words={"default": "on_demand", "priority": "performance"}),
             "tools": MemberRule(write=Tools("groq")),
         },
-        mends=[ChatChoiceNeedsTools("groq"), ChatPairs("groq")],
+        mends=[ChatChoiceNeedsTools("groq"), ChatPairs("groq"), NoEmptyMessages()],
         roles={
             "system": Role("system", _NAMED),
             "developer": Role("developer", _NAMED),
@@ -104,6 +105,7 @@ class Groq(ChatAPI):
     key_variable = "GROQ_API_KEY"
     path = "/openai/v1/chat/completions"
     models_path = "/openai/v1/models"
+    most_tools = 128
     stream_options: ClassVar = {}
     lacks = frozenset({"metadata"})
     user_parts = frozenset({TextPart, ImagePart})
@@ -194,6 +196,7 @@ class GroqResponses(ResponsesAPI):
     key_variable = Groq.key_variable
     path = "/openai/v1/responses"
     models_path = Groq.models_path
+    most_tools = Groq.most_tools
     stateless = False
     summary = ""
     efforts = Groq.efforts

@@ -30,13 +30,13 @@ from gai_fast.providers.chat.mends import (
     AnswerAfterResults,
     ChatChoiceNeedsTools,
     ChatPairs,
-    NoEmptyMessages,
     NoLateSystem,
     Prefix,
     Tools,
 )
 from gai_fast.providers.chat.rules import ChatRules, Role, as_known
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.parts import file_url
 from gai_fast.providers.requests.routes import MISTRAL_ROUTES
 from gai_fast.providers.requests.rules import CallIds, MemberRule, RequestRules

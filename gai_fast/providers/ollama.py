@@ -13,13 +13,14 @@ and `done: false`, then an object with `done: true`, the reason and the usage. W
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from msgspec import UNSET
 
 from gai_fast.core.json.chunks import count, inner_text, label, members, parse_chunk, text_of, token_scores
 from gai_fast.core.requests.reading import turns
+from gai_fast.core.requests.shapes import RequestShape, chat_shape
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.request import (
@@ -43,6 +44,7 @@ from gai_fast.providers.answers.events import UNREADABLE, argument_piece, counte
 from gai_fast.providers.answers.limits import LIMITS
 from gai_fast.providers.answers.tool_calls import ToolCalls, function_of, listed_calls
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.parts import (
     argument_object,
     function_tool,
@@ -86,7 +88,12 @@ class _Ollama(API):
         "top_logprobs": "top_logprobs",
     }
     lacks = frozenset({"metadata"})
-    rules: ClassVar = RequestRules("ollama", "ollama 0.6.0, 2026-11-25")
+    rules: ClassVar = RequestRules(
+        "ollama", "ollama 0.6.0, 2026-11-25", mends=[NoEmptyMessages(thoughts=("thinking",))]
+    )
+
+    def shape_of(self, body: Mapping[str, Any]) -> RequestShape:
+        return chat_shape(body.get("messages"))
 
     def adapter(self, model: str | None = None) -> OllamaAdapter:
         return OllamaAdapter(self, model)

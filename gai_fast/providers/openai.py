@@ -5,6 +5,7 @@ Source: openai-python 3.51 and OpenAI's API reference. Besides the chat dialect:
 * Padding (`obfuscation`) is on by default and costs bandwidth: requests turn it off.
 * `max_tokens` is deprecated in favour of `max_completion_tokens`, and newer models refuse it.
 * If the request has `moderation`, a chunk without choices holds the flagged categories.
+* Of more than 128 tools: "Invalid 'tools': array too long. Expected an array with maximum length 128".
 * The chat API returns no reasoning text, so none is sent back.
 """
 
@@ -22,6 +23,7 @@ from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.clouds import OPENAI_IN_CLOUDS
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.parts import openai_cache, openai_cache_member
 from gai_fast.providers.requests.routes import OPENAI_ROUTES
@@ -44,6 +46,7 @@ class OpenAI(ChatAPI):
     base_url = "https://api.openai.com/v1"
     key_variable = "OPENAI_API_KEY"
     stream_options: ClassVar = {"include_usage": True, "include_obfuscation": False}
+    most_tools = 128
     keyed_paths = _KEYED
     rules: ClassVar = ChatRules(
         "openai",
@@ -54,7 +57,7 @@ class OpenAI(ChatAPI):
             **dict.fromkeys(OF_OPEN_MODELS, LACKS),
         },
         call_ids=CallIds(".{1,64}"),
-        mends=[ChatChoiceNeedsTools("openai"), ChatPairs("openai")],
+        mends=[ChatChoiceNeedsTools("openai"), ChatPairs("openai"), NoEmptyMessages()],
     )
     clouds = OPENAI_IN_CLOUDS
     has_custom_tools = True
@@ -163,6 +166,7 @@ class OpenAIResponses(ResponsesAPI):
         "tool_choice tools truncation".split()
     )
     compact_path = "/responses/compact"
+    most_tools = OpenAI.most_tools
     keyed_paths = _KEYED
 
     caches_by_key = True

@@ -22,6 +22,7 @@ from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import ChatRules
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.clouds import OPENAI_IN_CLOUDS
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.parts import object_call
 from gai_fast.providers.requests.target import Target
 from gai_fast.providers.responses.api import ResponsesAPI
@@ -40,7 +41,11 @@ class Compatible(ChatAPI):
     rules: ClassVar = ChatRules(
         _PROVIDER,
         "openai 3.57.0, 2026-11-25",
-        mends=[ChatChoiceNeedsTools(_PROVIDER), ChatPairs(_PROVIDER)],
+        mends=[
+            ChatChoiceNeedsTools(_PROVIDER),
+            ChatPairs(_PROVIDER),
+            NoEmptyMessages(thoughts=("reasoning", "reasoning_content")),
+        ],
         keeps=frozenset(
             (
                 "reasoning",

@@ -27,6 +27,7 @@ from gai_fast.providers.chat.api import ChatAPI
 from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import ChatRules
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.parts import anthropic_cache_member, file_name
 from gai_fast.providers.requests.routes import OPENROUTER_ROUTES
@@ -89,7 +90,12 @@ class OpenRouter(ChatAPI):
         "openrouter",
         "openrouter 1.3.84, 2026-11-20",
         members={"max_tokens": MemberRule("max_completion_tokens"), "stream_options": LACKS},
-        mends=[ChatChoiceNeedsTools("openrouter"), ChatPairs("openrouter"), OwnDetails()],
+        mends=[
+            ChatChoiceNeedsTools("openrouter"),
+            ChatPairs("openrouter"),
+            OwnDetails(),
+            NoEmptyMessages(thoughts=("reasoning", "reasoning_details")),
+        ],
         keeps=frozenset(("annotations", "images", "reasoning", "reasoning_details")),
     )
     user_parts = ChatAPI.user_parts | {VideoPart}

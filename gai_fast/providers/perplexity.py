@@ -32,9 +32,10 @@ from gai_fast.model.request import (
 from gai_fast.providers.answers.events import citation
 from gai_fast.providers.chat.answers import ChatAdapter
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import NoEmptyMessages, Turns
+from gai_fast.providers.chat.mends import Turns
 from gai_fast.providers.chat.rules import WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.own_tools import OwnTool, declared
 from gai_fast.providers.requests.parts import file_name
 from gai_fast.providers.requests.routes import PERPLEXITY_ROUTES

@@ -24,9 +24,10 @@ from gai_fast.model.money import Amount, amount_of
 from gai_fast.model.request import ImagePart, TextPart
 from gai_fast.providers.chat.answers import ChatAdapter
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs, NoEmptyMessages
+from gai_fast.providers.chat.mends import ChatChoiceNeedsTools, ChatPairs
 from gai_fast.providers.chat.rules import OF_OPEN_MODELS, WITHOUT_EFFECT, ChatRules
 from gai_fast.providers.requests.api import API
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.routes import XAI_ROUTES
 from gai_fast.providers.requests.rules import LACKS, MemberRule
 from gai_fast.providers.responses.answers import ResponsesAdapter

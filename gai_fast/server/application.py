@@ -58,8 +58,8 @@ def build_application(settings: Settings, find_engine: Callable[[], Engine] | No
 
     Requests need a key if there is a `[[key]]`. The `Host` rule of loopback addresses applies if the request's own
     socket has such an address. Of `[server]` only the settings that guard a request apply: `allowed_hosts`,
-    `cors_origins`, `allow_get_start`, `max_body` and `body_timeout`, also `websocket_compression`, and
-    `forwarded_allow_ips` for the client's address. Streams start with the application and end with its clean-up.
+    `cors_origins`, `allow_get_start`, `max_body` and `body_timeout`, and `forwarded_allow_ips` for the client's
+    address. Streams start with the application and end with its clean-up.
 
     Args:
         settings: The configuration.

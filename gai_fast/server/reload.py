@@ -26,8 +26,8 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from gai_fast.config import ConfigError
+from gai_fast.model.errors import SetupError
 from gai_fast.model.settings import Settings
-from gai_fast.net.stream.guarding import GuardError
 from gai_fast.runtime.beside import breathing
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.edge.certificate import Certificate, CertificateError
@@ -96,7 +96,7 @@ class Reload:
         """Reloads the configuration while the loop goes on, and logs the result. Reloads come one after the other.
 
         Args:
-            prepare: Prepares what the configuration needs; raises a `GuardError` if it cannot be used.
+            prepare: Prepares what the configuration needs; raises a `SetupError` if it cannot be used.
         """
         async with self._one_at_a_time:
             loaded = await asyncio.get_running_loop().run_in_executor(None, breathing, self._read)
@@ -104,7 +104,7 @@ class Reload:
             if reloaded.settings is not None:
                 try:
                     await prepare(reloaded.settings)
-                except GuardError as problem:
+                except SetupError as problem:
                     reloaded = Reloaded(None, str(problem))
             return self._accepted(reloaded)
 
@@ -148,6 +148,7 @@ class Reload:
         try:
             if self._certificate is not None:
                 self._certificate.use(self._certificate.load())
+                self._certificate.warn()
         except CertificateError as problem:
             return Reloaded(None, str(problem))
         names = [f"`{name}`" if name == "default_model" else f"[{name}]" for name in changed]

@@ -25,6 +25,7 @@ from gai_fast.server.admission.auth_throttle import AuthThrottle
 from gai_fast.server.admission.forwarding import Forwarding
 from gai_fast.server.admission.loop_lag import LoopLag
 from gai_fast.server.admission.memory import FreeMemory, MemoryWatch, watch_memory
+from gai_fast.server.admission.reads import Reads
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.admission.token_callers import TokenCallers
@@ -110,7 +111,12 @@ class Service:
         self.auth_throttle = AuthThrottle()
         self._tokens = TokenCallers(self.auth_throttle)
         self.router = Router(
-            self._admission(settings), handlers, metrics, mount or Mount(on_loopback=True), forwarding=self.forwarding
+            self._admission(settings),
+            handlers,
+            metrics,
+            mount or Mount(on_loopback=True),
+            forwarding=self.forwarding,
+            reads=Reads(server_limits.refused),
         )
         self.router.limits_of = self.streams.quotas.headers
         self.router.telemetry = engine.telemetry
@@ -129,7 +135,7 @@ class Service:
             built: As for `Engine.use`.
 
         Raises:
-            GuardError: A guard cannot be used: nothing changes.
+            SetupError: A guard or a tool cannot be used: nothing changes.
         """
         self.engine.use(settings, built)
         self.metrics.use(settings.models)
@@ -175,7 +181,7 @@ class Service:
 
         Raises:
             StoreError: The store cannot be used.
-            GuardError: A guard cannot be used.
+            SetupError: A guard or a tool cannot be used.
         """
         await self.engine.begin()
         await self.keys.open()

@@ -168,6 +168,8 @@ def bind(settings: Settings) -> BoundAddresses:
     """
     server = settings.server
     certificate = certificate_of(server)
+    if certificate is not None:
+        certificate.warn()
     sockets = listen(server, settings.stream.write_timeout, activated_sockets(os.getpid()))
     url = server_url(server, sockets[0])
     open_ = is_open(sockets)
@@ -239,7 +241,7 @@ class RunningServer:
             built: As for `Engine.use`.
 
         Raises:
-            GuardError: A guard cannot be used: nothing changes.
+            SetupError: A guard or a tool cannot be used: nothing changes.
         """
         self.service.use(settings, built)
         self._entrance.use(settings.limits)
@@ -363,10 +365,10 @@ def _entrance(
         return service.router.refuse_unreadable(remote, service.server_limits.no_place())
 
     protocols = cast("Callable[[], asyncio.Protocol]", servers[0])  # a compiled class has no base
-    connections = [each.connections for each in servers]
-    places = connection_limits(settings.limits.connections)
+    connections, workers = [each.connections for each in servers], settings.server.workers
+    places = connection_limits(settings.limits.connections, workers)
     layers = _layers(service, settings, certificate)
-    return Entrance(protocols, connections, places, refuse, service.engine.timers, layers, service.forwarding)
+    return Entrance(protocols, connections, places, refuse, service.engine.timers, layers, service.forwarding, workers)
 
 
 def _layers(service: Service, settings: Settings, certificate: Certificate | None) -> list[Layer]:
@@ -390,7 +392,8 @@ def _layers(service: Service, settings: Settings, certificate: Certificate | Non
 
 
 def _handlers(runner: web.AppRunner, service: Service, settings: Settings) -> HandlerFactory:
-    times = ClientTimeouts(header=settings.server.header_timeout, write=settings.stream.write_timeout)
+    given, write = settings.server, settings.stream.write_timeout
+    times = ClientTimeouts(header=given.header_timeout, write=write, idle=given.keep_alive)
     server = cast("web.Server", runner.server)
     return HandlerFactory(server, service.engine.timers, times, service.router.refuse_unreadable)
 
@@ -402,6 +405,7 @@ def _lane(service: Service, settings: Settings, general: HandlerFactory) -> Fast
         general,
         timers=service.engine.timers,
         loop=asyncio.get_running_loop(),
+        keep_alive=settings.server.keep_alive,
         header_timeout=settings.server.header_timeout,
         body_timeout=settings.server.body_timeout,
         write_timeout=settings.stream.write_timeout,

@@ -14,8 +14,12 @@ from typing import Final
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.stores.backend import StoreError
+from gai_fast.stores.limits import LIMITS
+from gai_fast.stores.turns import ASKS
 
 _UNREADABLE: Final = ("unreachable", "refused", "busy")
+_TWO: Final = 2
+"""Callers for whom a store is slow that is slow for all."""
 
 logger = logging.getLogger("gai_fast.store")
 
@@ -33,17 +37,19 @@ class Health:
         self._clock = clock
         self._is_logged = False  # whether that problem has been logged
         self._failed_at = 0.0
-        self._slow_at = -math.inf
+        self._slow: dict[str, float] = {}  # when it was last too slow for each caller, the longest ago first
+        self._slow_logged_at = -math.inf
         self._silent_until = clock()
 
     def failed(self, problem: StoreError) -> None:
         """Records that a call failed. Warns the operator at most once in `limits.warning_interval`.
 
         A store that is too slow for a request still stores streams, so it is not degraded. `check` refuses further
-        requests for `limits.store_retry`.
+        requests of its caller for `limits.store_retry`: it may be slow with one large record alone. Those of all are
+        refused if it is too slow for two callers in that time.
         """
         if problem.fault == "slow":
-            self._slow_at = self._clock()
+            self._note_slow(problem)
             return
         if not self._is_logged and self._may_warn():
             self._is_logged = True
@@ -61,6 +67,35 @@ class Health:
             self._is_logged = True
             logger.error("%s: a bug", task, exc_info=bug)
         self._note(StoreError("unsuitable", f"{task}: a bug of the gateway: see its log"))
+
+    def _note_slow(self, problem: StoreError) -> None:
+        now, caller = self._clock(), ASKS.get()
+        self._slow.pop(caller, None)
+        self._slow[caller] = now
+        while next(iter(self._slow.values())) <= now - SHARED.warning_interval:
+            del self._slow[next(iter(self._slow))]
+        if len(self._slow) > LIMITS.slow_callers:
+            del self._slow[next(iter(self._slow))]
+        if now >= self._slow_logged_at + SHARED.warning_interval:
+            self._slow_logged_at = now
+            who = f"caller {caller}" if caller else "the gateway itself"
+            logger.warning("the store is slow for %s: requests that need it are refused for a while: %s", who, problem)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the store was too slow for a request in the last `limits.warning_interval`."""
+        return bool(self._slow) and next(reversed(self._slow.values())) > self._clock() - SHARED.warning_interval
+
+    def _slow_since(self, since: float) -> int:
+        """Returns for how many callers the store was too slow since a time. The gateway itself counts for none:
+        what it reads is of many callers.
+        """
+        count = 0
+        for caller, at in reversed(self._slow.items()):
+            if at <= since:
+                break
+            count += bool(caller)
+        return count
 
     def refusal(self, problem: StoreError, content: str = "the streams") -> Error:
         """Records a failed call that a request needs; returns the request's error.
@@ -105,16 +140,26 @@ class Health:
                 self._is_logged = False
                 logger.info("the store works again")
 
-    def check(self) -> None:
-        """Refuses a request that needs the store, if the store has just failed.
+    def check(self, caller: str | None = None) -> None:
+        """Refuses a request that needs the store, if the store has just failed. The running task asks it from then on
+        for the caller (`ASKS`).
+
+        Args:
+            caller: The name of the caller. None for the one for whom the task has asked before.
 
         Raises:
-            Overloaded: The store could not be read, or did not answer in time, less than `limits.store_retry` ago.
+            Overloaded: The store could not be read less than `limits.store_retry` ago, or did not answer in time: this
+                caller, or two others.
         """
+        if caller is not None:
+            ASKS.set(caller)
         since = self._clock() - SHARED.store_retry
         is_unreadable = self.problem is not None and self.problem.fault in _UNREADABLE and self._failed_at > since
-        if is_unreadable or self._slow_at > since:
+        if is_unreadable or (self._slow and self._is_slow_for(ASKS.get(), since)):
             raise out_of_reach()
+
+    def _is_slow_for(self, caller: str, since: float) -> bool:
+        return self._slow.get(caller, since) > since or self._slow_since(since) >= _TWO
 
 
 def store_sealed() -> Error:

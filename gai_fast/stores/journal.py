@@ -412,6 +412,7 @@ class Journal:
         copying.drop_held()
         log.gate = None
         log.is_left, log.is_degraded = True, False
+        self._memory.forget_request(log)
         self._changed.pop(copying, None)
         self._forget(copying)
         logger.warning(

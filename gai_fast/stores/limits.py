@@ -97,6 +97,9 @@ class Limits:
     store_busy: float = 2.0
     """Seconds for which another process may hold the lock of a store's file: batches take milliseconds."""
 
+    store_empty: float = 0.05
+    """Seconds for which the write-ahead log of a store's file may be waited for, to empty it: writes wait as long."""
+
     store_connect: float = 2.0
     """Seconds to connect to a store. The store must be near, or every stream of another worker would be slow."""
 
@@ -132,6 +135,9 @@ class Limits:
 
     store_group: int = 256
     """Calls that share one transaction of a store's file: 20 ms of work, for which other processes wait."""
+
+    slow_callers: int = 1000
+    """Callers for whom a store was too slow that a process knows: from two on it is slow for all."""
 
     store_sync: float = 1.0
     """Seconds between two synchronizations of a store's file with the disk: the most that a power failure can lose."""

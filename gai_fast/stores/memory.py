@@ -13,7 +13,10 @@ Owns the number of bytes that one stream and all streams keep, and the time to l
 4. Sizes include overhead (`limits.log_*`), so the limits hold for a stream of many small pieces too. Small pieces are
    gathered, and joined at `limits.log_block`.
 5. The text of dropped pieces of the format `gai` is kept for `stream.gap`, up to half of a stream's bytes.
-6. There is one timer, for the stream that expires first. If no stream has ended, there is none.
+6. The request of a running stream, which the store has until its end, counts beside the log, and cannot be freed.
+   Requests have half of `max_bytes`; a caller with a key may have as much of it as is free. What has no room is not
+   kept: its stream ends with its worker.
+7. There is one timer, for the stream that expires first. If no stream has ended, there is none.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import StoreSettings
+from gai_fast.model.settings import ANONYMOUS, StoreSettings
 from gai_fast.runtime.timers import Timer, Timers
 from gai_fast.stores._base import Backlog, Ending, LogGate, LogHeader, LogWatcher, add_text, frames_after
 from gai_fast.stores.backend import ResponseBudget, ResponseRecord
@@ -66,6 +69,7 @@ class StreamLog:
         is_left: Whether this process wrote the log until another one took the stream over.
         takeovers: How often the stream was taken over, as far as it is known here.
         request: What a new owner of the stream needs to go on. None if there is none, and after the end.
+        request_size: Its bytes, until the end, wherever it is: rule 6.
         gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
 
@@ -88,6 +92,7 @@ class StreamLog:
         "is_left",
         "last_seq",
         "request",
+        "request_size",
         "takeovers",
     )
 
@@ -103,6 +108,7 @@ class StreamLog:
         self.followed_at = -math.inf
         self.gate: LogGate | None = None
         self.request: bytes | None = None
+        self.request_size = 0
         self._memory = memory
         self._watchers: tuple[LogWatcher, ...] = ()  # replaced, not changed: a watcher may leave during a loop over it
         self._blocks: deque[tuple[bytes, int]] = _deque()  # bytes, and the number of the last event in them
@@ -381,6 +387,8 @@ class LogMemory:
         self._timer: Timer | None = None
         self._logs: dict[str, StreamLog] = {}
         self._callers: dict[str, int] = {}  # the number of logs of each caller
+        self._requests: dict[str, int] = {}  # the bytes of the requests of each caller's running streams
+        self._requested = 0  # those of all
         self._freeing: Iterator[bool] = iter(())  # makes room, a step at a time
         self._ended: OrderedDict[str, float] = OrderedDict()  # expiry times by stream id, in order of expiry
 
@@ -406,11 +414,12 @@ class LogMemory:
         self._freeing = iter(())
         self.make_room()
 
-    def create(self, header: LogHeader) -> StreamLog:
+    def create(self, header: LogHeader, request: bytes | None = None) -> StreamLog:
         """Makes the log of a new stream.
 
         Args:
             header: Describes the stream.
+            request: As for `Store.create`. The log has none if there is no room for it.
 
         Raises:
             Overloaded: The logs of the running streams, even if empty, would take more than half of `max_bytes`.
@@ -420,8 +429,42 @@ class LogMemory:
         log = self._logs[header.stream_id] = StreamLog(self, header)
         self._callers[header.caller] = self._callers.get(header.caller, 0) + 1
         self.size += log.size
+        if request is not None and self._has_room_for(header.caller, len(request)):
+            self.count_request(log, request)
         self.make_room()
         return log
+
+    def _has_room_for(self, caller: str, size: int) -> bool:
+        free = self.max_bytes // 2 - self._requested - size
+        return free >= 0 and (caller == ANONYMOUS or self._requests.get(caller, 0) + size <= free)
+
+    def count_request(self, log: StreamLog, request: bytes) -> None:
+        """Counts the request of a running stream from now on: rule 6.
+
+        Args:
+            log: The stream's log.
+            request: The request.
+        """
+        self._drop_request(log)  # this process may have run the stream before
+        log.request, log.request_size = request, len(request)
+        self._add_request(log.header.caller, len(request))
+
+    def forget_request(self, log: StreamLog) -> None:
+        """Drops the request of a stream that goes on without."""
+        log.request = None
+        self._drop_request(log)
+
+    def _drop_request(self, log: StreamLog) -> None:
+        if log.request_size:
+            self._add_request(log.header.caller, -log.request_size)
+            log.request_size = 0
+
+    def _add_request(self, caller: str, size: int) -> None:
+        self.size += size
+        self._requested += size
+        self._requests[caller] = self._requests.get(caller, 0) + size
+        if not self._requests[caller]:
+            del self._requests[caller]
 
     def find(self, stream_id: str) -> StreamLog | None:
         """Returns the log of a stream. None if there is none."""
@@ -440,6 +483,8 @@ class LogMemory:
             self._timer = None
         self._logs.clear()
         self._callers.clear()
+        self._requests.clear()
+        self._requested = 0
         self._ended.clear()
         self._freeing = iter(())
         self.size = 0
@@ -447,6 +492,7 @@ class LogMemory:
     def log_ended(self, log: StreamLog) -> None:
         """Starts a log's time to live."""
         if self._logs.get(log.header.stream_id) is log:
+            self._drop_request(log)
             self._ended[log.header.stream_id] = self._timers.clock() + self._ttl
             self.full_at = max(self.max_bytes, self.full_at - log.size)  # it can be dropped now
             self.make_room()
@@ -513,13 +559,14 @@ class LogMemory:
             return dict.fromkeys(self._callers, excess)
         sizes, fixed = dict.fromkeys(self._callers, 0), dict.fromkeys(self._callers, 0)
         for log in self._logs.values():
-            sizes[log.header.caller] += log.size
+            sizes[log.header.caller] += log.size + log.request_size
             if not log.is_over:
-                fixed[log.header.caller] += _STREAM_COST
+                fixed[log.header.caller] += _STREAM_COST + log.request_size
         return level_down(sizes, excess, fixed)
 
     def _forget(self, log: StreamLog) -> None:
         del self._logs[log.header.stream_id]
+        self._drop_request(log)
         self.size -= log.size
         self.full_at = max(self.max_bytes, self.full_at - log.size)
         caller = log.header.caller

@@ -27,8 +27,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from gai_fast.model.errors import Error
@@ -52,6 +54,7 @@ from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.messages import UntilOver
+from gai_fast.stores.turns import ASKS
 
 _NO_NEWS: Final = CopyTail([])
 _DAMAGED: Final = CopyTail([], is_damaged=True)
@@ -84,6 +87,10 @@ GoOn = Callable[[StreamLog, Owner, bytes], Awaitable[Succession]]
 """Goes on with a stream, or ends it; its arguments are the log, the copy's owner and the stream's request. Raises as
 `Close`, and `NoRoom`."""
 
+
+CheckRoom = Callable[[LogHeader, Collection[LogHeader]], None]
+"""Checks whether one more stream may be gone on with now; its arguments are the header of its log, and those of the
+streams whose take-over is under way. It raises `NoRoom`, or `NotYet` if there is room for others of its caller."""
 
 ToldOf = Callable[[str, bytes], Awaitable[Mapping[str, Any]]]
 """Returns what the end of a stream says of it, as in `EndsInstead`. Its arguments are the stream's id and request."""
@@ -126,20 +133,16 @@ class Mirrors:
     Attributes:
         close_log: Ends a log that was taken over: rule 4. None if copies are not taken over.
         go_on: Goes on with the stream of a log that was taken over. None if such logs are only closed.
-        has_room: Returns whether one more stream may be gone on with now, beside so many whose take-over is under way.
-            Until then its followers wait.
-        has_connection: Returns whether a stream of a model would find a connection to its upstream now, beside so many
-            whose take-over is under way. Until then its followers wait, and those of other models do not.
+        check_room: Checks whether one more stream may be gone on with now. Until then its followers wait.
         told_of: Finds out what the end of a cancelled stream says of it. None if nothing is known.
     """
 
     def __init__(self, backend: Backend, memory: LogMemory, health: Health, own: str, alive: Alive) -> None:
         self.close_log: Close | None = None
         self.go_on: GoOn | None = None
-        self.has_room: Callable[[int], bool] = lambda taking: True
-        self.has_connection: Callable[[str, int], bool] = lambda model, taking: True
+        self.check_room: CheckRoom = has_room
         self.told_of: ToldOf | None = None
-        self._taking: set[str] = set()  # streams that are gone on with once the store has answered
+        self._taking: dict[str, LogHeader] = {}  # streams that are gone on with once the store has answered, by id
         self._claiming: set[str] = set()  # streams whose take-over the store has not answered
         self._returning: dict[str, asyncio.Task[None]] = {}  # by stream: `_return_copy`
         self._own = own
@@ -166,7 +169,7 @@ class Mirrors:
         Raises:
             Error: The store is out of reach, its copy is damaged, or there is no room.
         """
-        self._health.check()
+        self._health.check(caller or canceller)
         if self._is_closed:
             raise out_of_reach()
         loading = self._loading.get(stream_id)
@@ -343,10 +346,10 @@ class Mirrors:
         """
         log = mirror.log
         if self.go_on is not None and not mirror.is_cancelled:
-            if not self.has_room(len(self._taking)):
-                return False
-            if not self.has_connection(log.header.model, len(self._taking)):
-                return True
+            try:
+                self.check_room(log.header, self._taking.values())
+            except NoRoom as reason:
+                return isinstance(reason, NotYet)
         if not await self._read_on(mirror) or log.is_over:
             return True
         if self.close_log is None or log.header.format == CALLS or not _can_be_taken_over(mirror):
@@ -361,7 +364,7 @@ class Mirrors:
         except Error as problem:
             log.break_off(problem)
         finally:
-            self._taking.discard(log.header.stream_id)
+            self._taking.pop(log.header.stream_id, None)
         return True
 
     async def _succeed(self, mirror: _Mirror) -> None:
@@ -478,14 +481,11 @@ class Mirrors:
             refusal = refusal._replace(told=await self.told_of(log.header.stream_id, request))
         if request is None or mirror.is_cancelled:
             return self.close_log(log, refusal._replace(is_cancelled=mirror.is_cancelled))
-        if not self.has_room(len(self._taking)):
-            raise NoRoom
-        if not self.has_connection(log.header.model, len(self._taking)):
-            raise NotYet
-        self._taking.add(log.header.stream_id)
+        self.check_room(log.header, self._taking.values())
+        self._taking[log.header.stream_id] = log.header
         next_step = await self.go_on(log, Owner(mirror.worker, mirror.epoch), request)
         if next_step.is_end:
-            self._taking.discard(log.header.stream_id)
+            self._taking.pop(log.header.stream_id, None)
         return next_step
 
     def _note_owner(self, mirror: _Mirror, owner: Owner) -> None:
@@ -588,6 +588,7 @@ class Mirrors:
             work: The call.
             pause: Returns the seconds before the next call.
         """
+        ASKS.set("")  # the task of a request has begun this one
         worked_at = time.monotonic()
         while self._mirrors:
             await asyncio.sleep(pause())
@@ -637,7 +638,7 @@ class Mirrors:
         gone.add(self._own)  # this process runs no stream of a mirror: the reply to its take-over was lost
         now = time.monotonic()
         full: set[str] = set()  # callers for whose streams there is no room: the others are not read in vain
-        for stream_id, mirror in mirrors:
+        for stream_id, mirror in _in_turns(mirrors):
             caller = mirror.log.header.caller
             if stream_id in kept and mirror.worker not in gone:
                 mirror.kept_at = now
@@ -655,7 +656,8 @@ class Mirrors:
                 ):  # whoever has found it just now watches it next
                     self._drop(mirror)
             elif now - mirror.kept_at >= LIMITS.mirror_patience:
-                mirror.log.break_off(out_of_reach())
+                is_there = await self._backend.load(stream_id) is not None  # without the end that was written
+                mirror.log.break_off(damaged() if is_there else out_of_reach())
 
     async def _tell_workers(self) -> None:
         """Notes in the store which streams are followed here: rule 5."""
@@ -704,6 +706,20 @@ class Mirrors:
         for mirror in mirrors.values():
             mirror.log.break_off(out_of_reach())
             self._memory.forget(mirror.log)
+
+
+def has_room(header: LogHeader, taking: Collection[LogHeader]) -> None:
+    """Finds room for any stream; as `CheckRoom`."""
+
+
+def _in_turns(mirrors: Sequence[tuple[str, _Mirror]]) -> list[tuple[str, _Mirror]]:
+    """Returns mirrors in an order in which their callers take turns."""
+    counts: Counter[str] = Counter()
+    rounds: list[int] = []
+    for _, mirror in mirrors:
+        counts[mirror.log.header.caller] += 1
+        rounds.append(counts[mirror.log.header.caller])
+    return [each for _, each in sorted(zip(rounds, mirrors, strict=True), key=itemgetter(0))]
 
 
 def _mirror_of(log: StreamLog, copy: LogCopy | None) -> _Mirror:

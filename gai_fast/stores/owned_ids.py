@@ -80,7 +80,7 @@ class OwnedIds:
         Raises:
             Error: The store is out of reach.
         """
-        self._health.check()
+        self._health.check(caller)
         digests = {_digest(caller, each): each for each in ids}
         buckets = _by_bucket(digests)
         try:

@@ -4,8 +4,8 @@ Owns the keys, and what is written and read under each. `redis_client.py` has th
 
 | key | holds |
 |---|---|
-| `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, `<last_seq>-2` the end; |
-| | after the first epoch `gai:{<stream id>}:log:<epoch>` |
+| `gai:{<stream id>}:log` | a Redis stream: entry `0-1` is its mark, `<last_seq>-0` a record, the end is |
+| | `<last_seq>-2`, or its epoch + 1 for the 2; after the first epoch `gai:{<stream id>}:log:<epoch>` |
 | | the field `sum` of a record or an end is a checksum over its bytes and place; sealed records need none |
 | `gai:{<stream id>}:head` | a hash: `header` and its `sum`, `gap:<lost>` for dropped events and its `sum:<lost>`, |
 | | `worker` and `epoch`: the copy's owner; |
@@ -67,6 +67,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
+from gai_fast.model.version import installing
 from gai_fast.stores._base import LogHeader
 from gai_fast.stores.backend import (
     CLAIMS,
@@ -140,12 +141,12 @@ _TAKE_OVER: Final = (
     + """\
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if epoch ~= ARGV[2] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-local last
-local facts = redis.call('XINFO', 'STREAM', KEYS[2])
-for place = 1, #facts, 2 do if facts[place] == 'last-generated-id' then last = facts[place + 1] end end
-local seq, part = string.match(last, '(%d+)-(%d+)')
-if part == '2' then return 0 end
-seq = tonumber(seq)
+local seq = 0
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+if last then
+  if last[2][1] == 'ending' then return 0 end
+  seq = tonumber(string.match(last[1], '%d+'))
+end
 for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
   local lost = string.match(name, '^gap:(.*)')
   if lost then seq = math.max(seq, tonumber(lost) or 0) end
@@ -161,7 +162,7 @@ redis.call('RENAME', KEYS[2], log_key(ARGV[6], own))
 return 1"""
 )
 """Makes a worker the owner, if the copy is as it was read: the epoch, and the last number of an entry or a gap. Without
-a worker, the owner lets the copy go: the key of its log stays."""
+a worker, the owner lets the copy go: the key of its log stays. An end that the server has lost counts as none."""
 _ADD: Final = (
     _IS_OWN
     + """\
@@ -194,10 +195,18 @@ _OWNER: Final = (
     _LOG_KEY
     + """\
 local owner = redis.call('HMGET', KEYS[1], 'worker', 'epoch')
-if redis.call('EXISTS', KEYS[1], log_key(ARGV[1], owner[2])) < 2 then return nil end
+local log = log_key(ARGV[1], owner[2])
+if redis.call('EXISTS', KEYS[1], log) < 2 then return nil end
+local facts = redis.call('XINFO', 'STREAM', log)
+for place = 1, #facts, 2 do
+  if facts[place] == 'last-generated-id' then
+    local id = facts[place + 1]
+    if tonumber(string.match(id, '%d+$')) > 1 and not redis.call('XRANGE', log, id, id)[1] then return nil end
+  end
+end
 return {owner[1] or '', owner[2] or '0'}"""
 )
-"""Returns the owner of a copy that has both of its keys."""
+"""Returns the owner of a copy that has both of its keys, and its end if that was written."""
 _GAP: Final = (
     _IS_OWN
     + """\
@@ -760,7 +769,7 @@ def check_url(url: str, _folder: Path) -> str:
         ValueError: It is not such a URL, or the extra is not installed.
     """
     if find_spec("redis") is None:
-        raise ValueError("needs the package redis: install gai-fast[redis]")
+        raise ValueError(f"needs the package redis: {installing('redis')}")
     try:
         parts = urlsplit(url)
         is_right = bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -914,7 +923,8 @@ def _commands(change: CopyChange) -> list[Command]:
                 fields = (*fields, "sum", checksum(piece, change.stream_id, after, last_seq))
             commands.append(_entry(change, f"{last_seq}-0", *fields))
     if change.ending is not None:
-        end, ending = f"{change.last_seq}-2", ending_text(change.ending)
+        # A new owner may end a log again whose end the server has lost. Its place stays taken.
+        end, ending = f"{change.last_seq}-{1 + max(1, change.epoch)}", ending_text(change.ending)
         check = checksum(ending, change.stream_id, "end", change.last_seq)
         commands.append(_entry(change, end, "ending", ending, "sum", check))
         if kept:

@@ -12,12 +12,15 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from gai_fast.model.version import installing
 from gai_fast.stores.backend import Fault, StoreError
 from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
+from gai_fast.stores.turns import ASKS, Turns
 
 Command = tuple[Any, ...]
 _Result = TypeVar("_Result")
@@ -100,7 +103,7 @@ class RedisClient:
         self._clients: list[Any] = []
         self._held: Any = None  # the connection for scripts; None in a cluster
         self._holding = asyncio.Lock()
-        self._turns = asyncio.Semaphore(LIMITS.store_connections)
+        self._turns = Turns(LIMITS.store_connections)
         self._failed: tuple[float, StoreError] | None = None  # the last failure to reach the server, and its time
 
     async def open(self, *write: Any) -> None:
@@ -115,7 +118,7 @@ class RedisClient:
         try:
             import redis.asyncio  # noqa: F401  # the extra may not be installed
         except ImportError:
-            raise StoreError("unsuitable", f"{self._name} needs the package redis: install gai-fast[redis]") from None
+            raise StoreError("unsuitable", f"{self._name} needs the package redis: {installing('redis')}") from None
         await self.close()  # an earlier `open` may have succeeded before its caller failed
         try:
             first = self._new_client()
@@ -260,7 +263,7 @@ class RedisClient:
         policy = str(about.get("maxmemory_policy", ""))
         if policy not in ("", "noeviction"):  # nearly all keys have a time to live: `volatile-…` may evict them too
             text = "%s may evict any key (maxmemory-policy %s): streams can be lost before their time; use noeviction"
-            logger.warning(text, self._name, policy)
+            logger.warning(text, self._name, policy, extra={"once": inf})
         return bool(about.get("cluster_enabled"))
 
     @asynccontextmanager
@@ -268,13 +271,17 @@ class RedisClient:
         """Waits for a turn: `limits.store_connections` requests are sent at a time.
 
         Raises:
-            StoreError: Another request found the server out of reach during the wait. Another try would take as long.
+            StoreError: Another request found the server out of reach during the wait, or one of the same caller too
+                slow. Another try would take as long.
         """
-        asked = time.monotonic()
-        async with self._turns:
+        asked, caller = time.monotonic(), ASKS.get()
+        await self._turns.take(caller)
+        try:
             if self._failed is not None and asked <= self._failed[0]:
                 raise self._failed[1]
             yield
+        finally:
+            self._turns.give_back(caller)
 
     async def ask(self, *command: Any) -> Any:
         """Sends a command that a client may wait for; returns the reply."""
@@ -324,7 +331,9 @@ class RedisClient:
         except (RedisError, RedisClusterException, OSError) as problem:
             is_slow = limit.expired()
             error = StoreError("slow", f"{self._name} does not answer in time") if is_slow else self.error(problem)
-            if error.fault in ("slow", "unreachable"):
+            if is_slow:
+                self._turns.fail(ASKS.get(), error)
+            elif error.fault == "unreachable":
                 self._failed = time.monotonic(), error
             raise error from None
         except RuntimeError as problem:

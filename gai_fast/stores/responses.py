@@ -9,6 +9,8 @@ The backends own which are dropped (`memory.py` in memory).
    `limits.chain_turns` in one exchange. A chain is whole, or it is none.
 3. A response that could not be written in time may still be written later. It is removed once the store answers.
 4. A damaged response, a store that is out of reach and a missing key are errors, never an unknown id.
+5. Without keys everybody is one caller, which may fill all of the room. Where some have a credential of their own, that
+   caller has one caller's part, and so have all credentials that no upstream has accepted: they are made up in no time.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ import asyncio
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from gai_fast.core.requests.stored_ids import is_of_input, response_of_item
+from gai_fast.core.requests.stored_ids import response_of_item
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import MIB, SHARED
-from gai_fast.model.settings import ANONYMOUS, ResponsesSettings
+from gai_fast.model.settings import ANONYMOUS, CREDENTIAL_NAME, ResponsesSettings, figure_label
 from gai_fast.stores.backend import Backend, ResponseBudget, ResponseRecord, StoreError
 from gai_fast.stores.health import Health, logger
 from gai_fast.stores.limits import LIMITS
@@ -34,6 +36,9 @@ Result = TypeVar("Result")
 
 KEPT_ID: Final = re.compile(rf"[A-Za-z0-9._~-]{{1,{SHARED.identifier}}}")
 """The ids by which responses and their items are found, those of upstreams too."""
+
+RESPONSE_ITEMS: Final[int] = LIMITS.response_items
+"""The most items by which one response is found."""
 
 _CONTENT: Final = "the responses"
 _PERHAPS_WRITTEN: Final = ("slow", "unreachable")
@@ -71,18 +76,6 @@ class _Output(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Item(msgspec.Struct):
-    """The id of an item."""
-
-    id: Any = None
-
-
-class _Items(msgspec.Struct):
-    """The ids of the output of a `response` object."""
-
-    output: list[_Item] = []
-
-
 class KeptResponses:
     """The kept responses of all callers.
 
@@ -108,11 +101,12 @@ class KeptResponses:
         self._late: OrderedDict[str, None] = OrderedDict()  # names: rule 3
         self.use(ResponsesSettings())
 
-    def use(self, settings: ResponsesSettings) -> None:
+    def use(self, settings: ResponsesSettings, *, has_credentials: bool = False) -> None:
         """Uses other settings for responses that are kept from now on.
 
         Args:
             settings: `[responses]`.
+            has_credentials: Callers without a key may have a credential of their own: rule 5.
         """
         in_memory = self._backend is None or not self._backend.is_copy
         of_all = settings.max_bytes or (LIMITS.responses_memory if in_memory else LIMITS.responses_kept)
@@ -121,30 +115,35 @@ class KeptResponses:
         self.is_on = settings.store
         self._ttl = settings.ttl
         self._budget = ResponseBudget(min(of_caller or share, of_all), of_all)
-        self._budget_of_anonymous = ResponseBudget(min(of_caller or of_all, of_all), of_all)
+        of_anonymous = share if has_credentials else of_all
+        self._budget_of_anonymous = ResponseBudget(min(of_caller or of_anonymous, of_all), of_all)
 
-    def keep(self, caller: str, kept: KeptResponse) -> bool | asyncio.Future[bool]:
+    def keep(self, caller: str, kept: KeptResponse, *, is_accepted: bool = True) -> bool | asyncio.Future[bool]:
         """Keeps a response, and replaces one with its id. Never raises.
 
         Args:
             caller: The caller's name.
             kept: The response.
+            is_accepted: An upstream has accepted the caller's credential, if it has one: rule 5.
 
         Returns:
             Whether every process of the store can read it from now on; a future if the store must be asked. If not,
             `not_kept` counts the reason.
         """
-        budget = self._budget_of_anonymous if caller == ANONYMOUS else self._budget
+        payer = caller if is_accepted or figure_label(caller) != CREDENTIAL_NAME else ANONYMOUS
+        budget = self._budget_of_anonymous if payer == ANONYMOUS else self._budget
         backend = self._backend
         record = record_of(caller, kept, budget.of_caller, is_here=backend is None)
         if record is None:
             return self._unkept("size")
         ttl = self._ttl
+        if payer != caller:
+            record = record._replace(caller=payer)
         if backend is None:
             self.dropped += self._table.keep(record, ttl, budget)
             return True
-        copy = ResponseRecord(record.name, digest(caller), record.parent, _text_of(kept), record.size, record.items)
-        task = asyncio.get_running_loop().create_task(self._keep(backend, copy, ttl, budget))
+        copy = ResponseRecord(record.name, digest(payer), record.parent, _text_of(kept), record.size, record.items)
+        task = asyncio.get_running_loop().create_task(self._keep(backend, payer, copy, ttl, budget))
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
         return task
@@ -188,11 +187,13 @@ class KeptResponses:
                 identifier = kept.parent
             if len(found) > LIMITS.chain:
                 raise _too_long(f"it has more than {LIMITS.chain} turns")
-            size.add([*found.values()][before:])
+            await size.add([*found.values()][before:])
         return [*reversed(found.values())]
 
     async def holding(self, caller: str, item_ids: Sequence[str]) -> dict[str, KeptResponse]:
-        """Returns a kept response for each of some items that one has: the newest that names the item.
+        """Returns a kept response for each of some items: the newest that names the item, or the one that its id tells.
+
+        An id tells where the item would be, not that it is there.
 
         Args:
             caller: The caller's name.
@@ -208,30 +209,17 @@ class KeptResponses:
         if backend is None:
             names: Mapping[str, str] = self._table.holding(likely)
         else:
-            names = await self._ask(lambda: backend.responses_with(likely))
+            names = await self._ask(caller, lambda: backend.responses_with(likely))
         responses: dict[str, KeptResponse] = {}
         left = [*dict.fromkeys(names.values())]
         size = _ChainSize()
         while left:
             part = await self._read(caller, left, 1, LIMITS.chain_items)
-            size.add([kept for _, kept in part])
+            await size.add([kept for _, kept in part])
             responses.update(part)
             left = left[left.index(part[-1][0]) + 1 :] if part else []
-        ids: dict[str, set[object]] = {}
-        found: dict[str, KeptResponse] = {}
-        for each, response_id in own.items():
-            name = names.get(places[each], "")
-            if name not in responses:  # or removed since
-                continue
-            kept = responses[name]
-            # The items of a request have no ids in it, if they were given by their place.
-            if response_id and not is_of_input(each):  # the id says where the item would be, not that it is there
-                if name not in ids:
-                    ids[name] = _ids_of(kept)
-                if each not in ids[name]:
-                    continue
-            found[each] = kept
-        return found
+        found = {each: names.get(place, "") for each, place in places.items()}
+        return {each: responses[name] for each, name in found.items() if name in responses}  # or removed since
 
     async def delete(self, caller: str, identifier: str) -> bool:
         """Removes a kept response, also a damaged one; returns whether there was one.
@@ -246,7 +234,7 @@ class KeptResponses:
         name, backend = self._name(caller, identifier), self._backend
         if backend is None:
             return self._table.delete(name)
-        return await self._ask(lambda: backend.delete_response(name))
+        return await self._ask(caller, lambda: backend.delete_response(name))
 
     async def remove_late(self) -> None:
         """Removes responses that were written too late: rule 3.
@@ -263,11 +251,13 @@ class KeptResponses:
         """Returns the name of a response or an item: rule 1."""
         return name_of(caller, identifier, is_here=self._backend is None)
 
-    async def _keep(self, backend: Backend, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> bool:
+    async def _keep(
+        self, backend: Backend, caller: str, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget
+    ) -> bool:
         name = record.name
         self._late.pop(name, None)
         try:
-            self._health.check()
+            self._health.check(caller)
             async with asyncio.timeout(LIMITS.store_answer):
                 self.dropped += await backend.keep_response(record, ttl, budget)
             return True
@@ -302,19 +292,19 @@ class KeptResponses:
         backend = self._backend
         if backend is None:
             return self._table.read(names, turns, most)
-        found = await self._ask(lambda: backend.read_responses(names, turns, most))
+        found = await self._ask(caller, lambda: backend.read_responses(names, turns, most))
         try:
             return [(name, _opened(caller, name, value)) for name, value in found]
         except StoreError as problem:
             raise self._refusal(problem) from None
 
-    async def _ask(self, ask: Callable[[], Awaitable[Result]]) -> Result:
+    async def _ask(self, caller: str, ask: Callable[[], Awaitable[Result]]) -> Result:
         """Returns the backend's answer.
 
         Raises:
             Error: As `find`.
         """
-        self._health.check()
+        self._health.check(caller)
         try:
             return await ask()
         except StoreError as problem:
@@ -336,8 +326,8 @@ class _ChainSize:
         self._items = 0
         self._unmeasured: list[KeptResponse] = []
 
-    def add(self, read: Sequence[KeptResponse]) -> None:
-        """Adds responses.
+    async def add(self, read: Sequence[KeptResponse]) -> None:
+        """Adds responses. The loop may go on after each that is measured.
 
         Raises:
             Error: There are too many bytes.
@@ -345,7 +335,9 @@ class _ChainSize:
         self._whole += sum([len(kept.input) + len(kept.response) for kept in read])
         self._unmeasured += read
         if self._whole > LIMITS.chain_items:
-            self._items += sum(map(_size_of_items, self._unmeasured))
+            for kept in self._unmeasured:
+                self._items += _size_of_items(kept)
+                await asyncio.sleep(0)
             self._unmeasured.clear()
         if self._items > LIMITS.chain_items or self._whole > LIMITS.chain_read:
             raise _too_long(f"its items have more than {LIMITS.chain_items // MIB} MiB")
@@ -366,16 +358,6 @@ def _size_of_items(kept: KeptResponse) -> int:
     except msgspec.MsgspecError:
         output = msgspec.Raw(kept.response)
     return len(kept.input) + len(output)
-
-
-def _ids_of(kept: KeptResponse) -> set[object]:
-    """Returns the ids of the items of a response, and of its input."""
-    try:
-        items = msgspec.json.decode(kept.response, type=_Items).output
-        items += msgspec.json.decode(kept.input, type=list[_Item])
-    except msgspec.MsgspecError:
-        return set()
-    return {each.id for each in items if isinstance(each.id, str)}
 
 
 def _text_of(kept: KeptResponse) -> bytes:

@@ -31,6 +31,7 @@ from msgspec.structs import astuple
 from mypy_extensions import mypyc_attr
 
 from gai_fast.model.limits import SHARED
+from gai_fast.model.version import installing
 from gai_fast.stores.backend import CopyChange, Gap, Record, SealError, StoreError, ending_text, gap_text, header_text
 from gai_fast.stores.limits import LIMITS
 
@@ -280,9 +281,7 @@ def _key(key: bytes) -> _Key:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
-        raise SealError(
-            "unsuitable", f"{SECTION}: the package cryptography is missing: install gai-fast[seal]"
-        ) from None
+        raise SealError("unsuitable", f"{SECTION}: the package cryptography is missing: {installing('seal')}") from None
     identifier = hmac.digest(key, b"gai-fast key id", "sha256")[:8]
     return _Key(identifier, _VERSION + identifier, AESGCM(key))
 

@@ -16,7 +16,9 @@ Owns the tables, and the meaning of each of SQLite's failures.
    their workers have renewed the times of those copies, no stream counts as unknown.
 6. Expired rows are removed in small steps. SQLite overwrites removed content, because it was a conversation. This
    takes time, so one transaction removes `limits.responses_dropped` bytes of kept responses.
-7. The number of a kept response is its age: one that is kept again is the newest. `response_sizes` has the bytes of
+7. What is removed stands in the write-ahead log until its content is moved to the file. So after a removal the next
+   sweep empties that log, within `limits.store_empty`; if others read it all that time, the sweep after it tries again.
+8. The number of a kept response is its age: one that is kept again is the newest. `response_sizes` has the bytes of
    each caller's, and under an empty name those of all. What has expired is removed before anything is dropped.
 """
 
@@ -157,6 +159,7 @@ class SQLiteBackend(Backend):
         self._path = path
         self._writer = _Writer(path, is_synchronous=is_synchronous)
         self._reader = _Thread(path, "read")
+        self._has_removed = False  # something that stands in the write-ahead log: rule 7; writing thread only
         self._keys: dict[str, int] = {}  # row keys of running streams; writing thread only
         # The version of the data, and the positions that have no news in it; reading thread only.
         self._version = -1
@@ -272,8 +275,10 @@ class SQLiteBackend(Backend):
             await asyncio.sleep(LIMITS.message_poll)
 
     async def sweep(self) -> bool:
-        """Removes some expired rows."""
-        return await self._writer.transact(self._sweep)
+        """Removes some expired rows, and what is left of removed ones."""
+        has_more = await self._writer.transact(self._sweep)
+        await self._writer.call(self._empty_log)
+        return has_more
 
     async def get(self, kind: str, name: str) -> bytes | None:
         """Returns the value of a record. None if there is none."""
@@ -310,6 +315,7 @@ class SQLiteBackend(Backend):
         """Removes a record."""
 
         def delete(connection: sqlite3.Connection) -> bool:
+            self._has_removed = True
             place = _place(kind, name)
             if old is not None and _get(connection, place) != old:
                 return False
@@ -341,7 +347,12 @@ class SQLiteBackend(Backend):
 
     async def delete_response(self, name: str) -> bool:
         """Removes a kept response."""
-        return await self._writer.transact(lambda connection: _delete_response(connection, name))
+
+        def delete(connection: sqlite3.Connection) -> bool:
+            self._has_removed = True
+            return _delete_response(connection, name)
+
+        return await self._writer.transact(delete)
 
     async def lasting(self) -> Collection[tuple[str, str]]:
         """Returns kind and name of the records without a time to live."""
@@ -446,6 +457,7 @@ class SQLiteBackend(Backend):
             _write_gap(connection, key, stream_id, change.gap)
         if change.request is not None:
             _write_request(connection, key, change)
+            self._has_removed = self._has_removed or change.ending is not None
         return True
 
     def _key(self, connection: sqlite3.Connection, stream_id: str) -> int | None:
@@ -459,6 +471,7 @@ class SQLiteBackend(Backend):
 
     def _sweep(self, connection: sqlite3.Connection) -> bool:
         now = _ms_from_now(0.0)
+        before = connection.total_changes
         step = LIMITS.store_sweep
         left = step
         past = "SELECT key FROM streams WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?"
@@ -479,7 +492,19 @@ class SQLiteBackend(Backend):
         connection.execute(stale, _around_now(SHARED.lease_lost))
         connection.execute("DELETE FROM cancels WHERE NOT asked BETWEEN ? AND ?", _around_now(SHARED.note_life))
         responses = _remove_expired_responses(connection)
+        self._has_removed = self._has_removed or connection.total_changes > before
         return left <= 0 or claims == step or responses >= LIMITS.responses_dropped
+
+    def _empty_log(self, connection: sqlite3.Connection) -> None:
+        """Empties the write-ahead log if something was removed: rule 7."""
+        if not self._has_removed:
+            return
+        connection.execute(f"PRAGMA busy_timeout={int(LIMITS.store_empty * 1000)}")
+        try:
+            is_busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={int(LIMITS.store_busy * 1000)}")
+        self._has_removed = bool(is_busy)
 
     # -- the reading thread --
 

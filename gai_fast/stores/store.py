@@ -46,7 +46,7 @@ from gai_fast.stores.journal import Journal
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import SPARE, LogMemory, StreamLog
 from gai_fast.stores.messages import Hear, StoreMessages
-from gai_fast.stores.mirror import Close, Mirrors, Succession, ToldOf
+from gai_fast.stores.mirror import CheckRoom, Close, Mirrors, Succession, ToldOf, has_room
 from gai_fast.stores.owned_ids import OwnedIds
 from gai_fast.stores.records import ClaimBudget, MemoryRecords
 from gai_fast.stores.responses import KeptResponses
@@ -145,10 +145,8 @@ class Store:
         """Finds out what the end of a cancelled stream says; set before `open`. None if nothing is known."""
         self.closed: NoteClosed | None = None
         """Called as a log is closed whose owner is gone."""
-        self.has_room: Callable[[int], bool] = _always
-        """Returns whether this process may go on with one more such stream now, beside so many take-overs under way."""
-        self.has_connection: Callable[[str, int], bool] = _finds_one
-        """Returns whether such a stream of a model would find a connection now, beside so many take-overs under way."""
+        self.check_room: CheckRoom = has_room
+        """Checks whether this process may go on with one more such stream now."""
         self._upkeep: list[asyncio.Task[None]] = []
         self._abandoned: set[asyncio.Task[None]] = set()  # the tasks of `abandon`
         self._unfreed: OrderedDict[tuple[str, str], tuple[str, bool]] = OrderedDict()  # the keys of `_note_unfreed`
@@ -169,6 +167,11 @@ class Store:
     def is_degraded(self) -> bool:
         """Whether the backend fails."""
         return self._health.problem is not None
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the backend was lately too slow for a request."""
+        return self._health.is_slow
 
     @property
     def is_sealed(self) -> bool:
@@ -208,7 +211,7 @@ class Store:
                 if self.going_on is not None and self._settings.takeover:
                     self._mirrors.go_on = partial(self._go_on, self._journal, self.going_on, close)
                     self._mirrors.told_of = self.told_of
-                    self._mirrors.has_room, self._mirrors.has_connection = self.has_room, self.has_connection
+                    self._mirrors.check_room = self.check_room
             upkeep.append(self._keep_clean(self._backend))
             if self.hear is not None:
                 upkeep.append(self._messages.serve(self.hear))
@@ -258,13 +261,18 @@ class Store:
 
         Args:
             header: Describes the stream.
-            request: What is needed to go on with the stream. None if there is none. Without copies the log keeps it.
+            request: What is needed to go on with the stream. None if there is none. Without copies the log keeps it. It
+                is not kept if there is no room for it.
 
         Raises:
             Overloaded: There is no room for another stream.
         """
-        log = self.memory.create(header)
-        log.request = request
+        log = self.memory.create(header, request)
+        if request is not None and log.request is None:
+            self._health.lost(
+                "the requests of running streams have half of `max_bytes` in [store], and a caller has as much as is"
+                " free: there is no room for another one, and its stream would end with this worker"
+            )
         if self._journal is not None:
             self._journal.begin(log)
         return log
@@ -342,7 +350,7 @@ class Store:
             return close(log, found)
 
         def go_on(taken: TakeOver) -> None:
-            log.request = request
+            self.memory.count_request(log, request)
             journal.go_on(log, taken.epoch, is_end=False)
             found.begin(taken)
 
@@ -551,7 +559,7 @@ class Store:
         Raises:
             Error: The backend is out of reach, its record is damaged, or there is no room for more keys.
         """
-        self._health.check()
+        self._health.check(caller)
         self._budget.take(caller)
         claiming = asyncio.ensure_future(self._claim(_digest(key), claim, caller))
         try:
@@ -560,16 +568,17 @@ class Store:
             claiming.add_done_callback(lambda _: self._give_back(key, claim, caller, claiming))
             raise
 
-    async def find_claim(self, key: str) -> Claim | None:
+    async def find_claim(self, key: str, caller: str | None = None) -> Claim | None:
         """Returns the claim that holds a key. None if the key is free.
 
         Args:
             key: As for `claim`.
+            caller: Who asks; as for `Health.check`.
 
         Raises:
             Error: The backend is out of reach, or its record is damaged.
         """
-        self._health.check()
+        self._health.check(caller)
         try:
             found = await self._records.get(self._claims, _digest(key))
             return None if found is None else read_claim(found)
@@ -754,14 +763,6 @@ class Store:
             except Exception as problem:  # noqa: BLE001  # rule 3
                 self._health.broke("what is past its time was not removed from the store", problem)
             await asyncio.sleep(SHARED.store_poll if has_more else LIMITS.store_sweep_interval)
-
-
-def _always(taking: int) -> bool:
-    return True
-
-
-def _finds_one(model: str, taking: int) -> bool:
-    return True
 
 
 def _nothing() -> None:

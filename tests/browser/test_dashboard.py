@@ -585,6 +585,25 @@ async def test_errors_of_clients_stand_apart_from_those_of_upstreams(browser: Br
         assert await texts(page, tile.format(".hint")) == "and 3 of clients"
 
 
+@pytest.mark.parametrize("width", [1120, 1280, 1540, 1920])
+async def test_the_table_of_requests_is_not_cut(browser: Browser, origin: str, width: int) -> None:
+    refused = {"outcome": "refused", "code": "invalid_request", "reason": "content_length", "status": 400}
+    long = {"model": "openrouter/anthropic/claude-opus-5-5-20261120", "key": "website-production", "cost": 0.123456}
+    figures = {"input_tokens": 123_456, "output_tokens": 12_345, "cached_input_tokens": 123_456, "duration_ms": 123_456}
+    rows = [ended("req-1"), ended("req-2", **long, **figures), ended("req-3", **long, **refused)]
+    rows[2]["ended_at"] = "2026-11-22T10:00:00.000Z"
+    async with browser.page(width=width) as page:
+        await opened(page, origin)
+        await page.evaluate(f"void (window.requests = {json.dumps(rows)})")
+        await page.evaluate(sample())
+        await page.until("document.querySelectorAll('#requests tbody tr').length === 3")
+        table = "document.querySelector('#requests .table')"
+        assert await page.evaluate(f"[{table}.scrollWidth - {table}.clientWidth]") == [0]
+        cells = "[...document.querySelectorAll('#requests td')]"
+        cut = f"{cells}.filter((each) => each.scrollWidth > each.clientWidth).length"
+        assert await page.evaluate(cut) == 0 or width > 1300
+
+
 @IN_CHROMIUM
 async def test_ids_are_copied_and_the_example_names_the_key(browser: Browser, origin: str) -> None:
     async with browser.page() as page:

@@ -142,7 +142,7 @@ NOT_RUN: Final = {
     ("docs/production.md", "docker build"): "needs Docker and a cluster; test_deploy.py checks the files",
     ("docs/production.md", "docker compose"): "needs Docker; test_deploy.py checks the files",
     ("docs/production.md", "python3 -m venv /opt/gai-fast"): "changes the system; test_deploy.py checks the units",
-    ("docs/production.md", 'pip install "gai-fast[seal]"'): "installs a package",
+    ("docs/production.md", 'pip install ".[seal]"'): "installs a package",
     ("docs/production.md", "[store.encryption]"): "parts of a file; docs/test_configurations.py loads it",
     ("docs/javascript.md", '<script type="module">'): "runs when a page is left",
     ("docs/javascript.md", '<p id="state"></p>'): "browser/test_playground.py shows the states",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from programs.page import ADDRESS, KEY, PAGE, Block, Program, Unreadable, config
 from programs.running import Bench, Run, Verdict, changes, fault_of
 from programs.script import RESULT, STORY, WEATHER, Answer, Asked, answer_to
 from programs.upstream import Upstream
-from tests.docs.pages import coded, read, rows
+from tests.docs.pages import ROOT, coded, read, rows
 
 TEXT = PAGE.read_text(encoding="utf-8")
 CALL = Answer(tool="weather", arguments={"city": "Oslo"})
@@ -177,3 +178,12 @@ async def test_a_program_is_run_straight_and_through_a_gateway(tmp_path: Path) -
     assert text == Verdict(runs=1, right=1)
     assert (tool.right, len(tool.faults)) == (0, 2), "it has no tool, so the upstream tells it a story"
     assert all(STORY[-20:] in fault for fault in tool.faults)
+
+
+@pytest.mark.parametrize(
+    "page", [PAGE, ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_no_block_writes_over_a_file_of_the_reader(page: Path) -> None:
+    """A file in the reader's home, or one that a program names, may have settings: a block adds to it at most."""
+    blocks = "\n".join(re.findall(r"^```(?:sh|bash)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M))
+    assert re.findall(r"""(?<![>&])>\|?\s*["']?(?:~|\$).*""", blocks) == []

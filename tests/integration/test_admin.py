@@ -75,7 +75,7 @@ async def test_requests_are_listed_when_they_have_ended_without_those_of_strange
     rows = (await gateway.ask("GET", "/admin/v1/requests", None, admin)).json["data"]
     shown = [(row["key"], row["endpoint"], row["model"], row["outcome"], row["status"], row["code"]) for row in rows]
     assert shown[1:] == [
-        ("alice", CHAT, "", "refused", 404, "not_found"),
+        ("alice", CHAT, "none", "refused", 404, "not_found"),
         ("alice", CHAT, "m", "finished", None, None),
     ]
     assert shown[0][3:] == ("refused", 404, "not_found")

@@ -433,6 +433,39 @@ async def test_a_long_delta_is_searched_in_turns_up_to_its_end(
     assert text == said.replace("kestrel", "[words]") * 2
 
 
+GROWING = "token.{0,500}[a-f0-9]{20}"
+"""A pattern for which a fitting text needs a state a character."""
+FITTING = "".join(random.Random(1).choices(["token", "token x", "abc ", "0123456789abcdef"], k=4000))
+
+
+@on_both_loops
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize("action", ["mask", "flag"])
+@pytest.mark.parametrize("side", ["input", "output"])
+async def test_a_search_that_takes_too_much_is_a_failure_of_its_guard(
+    net: Net, change_limits: ChangeLimits, side: Any, action: Any, is_stream: bool
+) -> None:
+    """A closed guard refuses or ends, a flag lets the text pass with a warning; others are served meanwhile."""
+    change_limits(request_steps=100_000, turn_steps=5_000, output_steps=5_000)
+    guard = GuardSettings("tokens", "patterns", on=(side,), action=action, patterns=(GROWING,))
+    gateway = await net.gateway(await net.upstream(saying(FITTING if side == "output" else "Hi")), guards=(guard,))
+    query = FITTING if side == "input" else "Hi"
+    asked = asyncio.create_task(gateway.ask("POST", NATIVE, {"model": "m", "query": query, "stream": is_stream}))
+    health = await gateway.ask("GET", "/healthz")
+    response = await asked
+    assert health.status == 200
+    if action == "flag":
+        assert response.status == 200
+        assert (b'"guard_failed"' in response.body) is is_stream  # a whole answer has no warnings
+        assert b'"finish_reason":"stop"' in response.body
+    else:
+        assert response.status == (200 if is_stream and side == "output" else 503)
+        assert b'"code":"provider_unavailable"' in response.body
+        assert b'"guard_failed"' in response.body
+        assert b"0123456789abcdef0123" not in response.body
+    assert gateway.running.engine.guarding.tallies.failures["tokens"] == 1
+
+
 def secrets(action: Any = "mask") -> Any:
     return matching("patterns", patterns=("sk-[a-z]{4,}",), category="secret", action=action)
 

@@ -19,6 +19,7 @@ from gai_fast.model.settings import (
     KeySettings,
     ModelSettings,
     OTelSettings,
+    ResponsesSettings,
     Secret,
     Settings,
     TargetSettings,
@@ -29,6 +30,7 @@ from gai_fast.server.serving import start
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, Gateway, Net, Peer, Response, on_uvloop, settings_for
 from tests.integration.test_balance import HELLO, Target
 from tests.integration.test_retry import claude
+from tests.integration.websocket import connect
 from tests.otlp import Receiver
 from tests.waiting import until
 
@@ -38,6 +40,7 @@ MINE = "sk-ant-api03-planted-credential-of-anna-0123456789"
 BENS = "sk-planted-credential-of-ben-9876543210"
 BODY = {"model": "m", "messages": MESSAGES, "stream": True}
 CLAUDE = "/v1/messages"
+RESPONSES = "/v1/responses"
 EMBEDDINGS = "/v1/embeddings"
 MESSAGE = {
     "id": "msg_1",
@@ -436,3 +439,36 @@ async def test_a_planted_credential_is_found_at_its_upstream_alone(
     found += [file.read_bytes() for file in tmp_path.iterdir()]
     assert not [one for one in found if MINE.encode() in one]
     assert len([one for one in found if b"***" in one]) >= len(steps), "errors were quoted without it"
+
+
+# ---- what is kept ----------------------------------------------------------------------------------------------------
+
+
+@on_uvloop
+async def test_made_up_credentials_share_one_callers_part_of_what_is_kept(net: Net) -> None:
+    upstream = Upstream()
+    gateway = await gateway_of(net, upstream, has_keys=False)
+    gateway.running.engine.store.responses.use(ResponsesSettings(max_bytes=400_000), has_credentials=True)
+    asked = {"model": "m", "input": "Hi"}
+    mine = (await ask(gateway, RESPONSES, asked, authorization=bearer("sk-accepted-0123456789"))).json["id"]
+
+    async def there(credential: str, identifier: str) -> bool:
+        path, headers = f"{RESPONSES}/{identifier}", {"authorization": bearer(credential)}
+        return (await gateway.ask("GET", path, headers=headers)).status == 200
+
+    made: list[tuple[str, str]] = []
+    for number in range(14):
+        credential = f"sk-made-up-{number:010}"
+        socket = await connect(gateway, None, RESPONSES, authorization=bearer(credential))
+        socket.send(type="response.create", model="m", generate=False, input="x" * 30_000)
+        message: Any = {}
+        while message.get("type") != "response.completed":
+            message = await socket.read()
+        made.append((credential, message["response"]["id"]))
+        socket.client.close()
+    assert await there("sk-accepted-0123456789", mine), "another caller's is not dropped for them"
+    kept = [await there(*each) for each in made]
+    assert kept == [False] * 13 + [True], "they share the part of one caller, a tenth"
+    upstream.steps["sk-refused-0123456789"] = ("401 Unauthorized", b'{"error":{"message":"no"}}')
+    refused = await ask(gateway, RESPONSES, asked, authorization=bearer("sk-refused-0123456789"))
+    assert refused.status == 401

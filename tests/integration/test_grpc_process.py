@@ -128,7 +128,7 @@ async def test_the_extra_is_named_where_it_is_missing() -> None:
         stderr=asyncio.subprocess.PIPE, env=environment(),
     )  # fmt: skip
     code, said = await ended(process)
-    assert (code, "pip install 'gai-fast[grpc]'" in said) == (3, True), said
+    assert (code, "pip install '.[grpc]'" in said) == (3, True), said
 
 
 async def test_two_servers_do_not_share_a_port(net: Net) -> None:

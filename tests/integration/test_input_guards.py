@@ -161,6 +161,171 @@ RAW: dict[str, tuple[str, dict[str, Any]]] = {
         {"model": "m", "query": "hi", "provider_options": {"openai-compatible": {"prompt": TEXT}}},
     ),
     "chat, a member of a server": (CHAT, {"model": "m", "messages": messages("hi"), "chat_template": TEXT}),
+    "vercel, the reason of a denial": (
+        "/api/v1/chat",
+        {
+            "id": "c",
+            "model": "m",
+            "messages": [
+                {"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]},
+                {
+                    "id": "2",
+                    "role": "assistant",
+                    "parts": [
+                        {
+                            "type": "tool-look",
+                            "toolCallId": "c1",
+                            "state": "output-denied",
+                            "input": {},
+                            "approval": {"id": "a", "approved": False, "reason": TEXT},
+                        }
+                    ],
+                },
+                {"id": "3", "role": "user", "parts": [{"type": "text", "text": "so"}]},
+            ],
+        },
+    ),
+    "vercel, the answer to an approval": (
+        "/api/v1/chat",
+        {
+            "id": "c",
+            "model": "m",
+            "messages": [
+                {"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]},
+                {
+                    "id": "2",
+                    "role": "assistant",
+                    "parts": [
+                        {
+                            "type": "tool-look",
+                            "toolCallId": "c1",
+                            "state": "approval-responded",
+                            "input": {},
+                            "approval": {"id": "a", "approved": False, "reason": TEXT},
+                        }
+                    ],
+                },
+                {"id": "3", "role": "user", "parts": [{"type": "text", "text": "so"}]},
+            ],
+        },
+    ),
+    "vercel, the error of a tool": (
+        "/api/v1/chat",
+        {
+            "id": "c",
+            "model": "m",
+            "messages": [
+                {"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]},
+                {
+                    "id": "2",
+                    "role": "assistant",
+                    "parts": [
+                        {
+                            "type": "tool-look",
+                            "toolCallId": "c1",
+                            "state": "output-error",
+                            "input": {},
+                            "errorText": TEXT,
+                        }
+                    ],
+                },
+                {"id": "3", "role": "user", "parts": [{"type": "text", "text": "so"}]},
+            ],
+        },
+    ),
+    "vercel, the output of a tool": (
+        "/api/v1/chat",
+        {
+            "id": "c",
+            "model": "m",
+            "messages": [
+                {"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]},
+                {
+                    "id": "2",
+                    "role": "assistant",
+                    "parts": [
+                        {
+                            "type": "tool-look",
+                            "toolCallId": "c1",
+                            "state": "output-available",
+                            "input": {TEXT: TEXT},
+                            "output": {TEXT: [TEXT]},
+                        }
+                    ],
+                },
+                {"id": "3", "role": "user", "parts": [{"type": "text", "text": "so"}]},
+            ],
+        },
+    ),
+    "agui, context and a tool": (
+        f"{NATIVE}?format=agui",
+        {
+            "threadId": "t",
+            "runId": "r",
+            "context": [{"description": TEXT, "value": TEXT}],
+            "messages": [
+                {"id": "1", "role": "user", "content": "hi"},
+                {
+                    "id": "2",
+                    "role": "assistant",
+                    "toolCalls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+                },
+                {"id": "3", "role": "tool", "toolCallId": "c1", "content": TEXT},
+            ],
+            "forwardedProps": {"model": "m"},
+        },
+    ),
+    "chat, what is predicted": (
+        CHAT,
+        {"model": "m", "messages": messages("hi"), "prediction": {"type": "content", "content": TEXT}},
+    ),
+    "chat, refusals and results": (
+        CHAT,
+        {
+            "model": "m",
+            "messages": [
+                {"role": "system", "content": TEXT},
+                {"role": "assistant", "content": None, "refusal": TEXT},
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": TEXT}}],
+                },
+                {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": TEXT}]},
+                {"role": "user", "content": "so"},
+            ],
+        },
+    ),
+    "messages, system, documents and results": (
+        "/v1/messages",
+        {
+            "model": "m",
+            "max_tokens": 9,
+            "system": [{"type": "text", "text": TEXT}],
+            "messages": [
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "f", "input": {"a": TEXT}}]},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": TEXT}]},
+                        {"type": "text", "text": TEXT},
+                    ],
+                },
+            ],
+        },
+    ),
+    "responses, instructions, outputs and custom calls": (
+        "/v1/responses",
+        {
+            "model": "m",
+            "instructions": TEXT,
+            "input": [
+                {"type": "function_call", "call_id": "c1", "name": "f", "arguments": json.dumps({"a": TEXT})},
+                {"type": "function_call_output", "call_id": "c1", "output": TEXT},
+                {"role": "developer", "content": [{"type": "input_text", "text": TEXT}]},
+                {"role": "user", "content": "so"},
+            ],
+        },
+    ),
     "chat, in capitals": (CHAT, {"model": "m", "messages": messages("hi"), "Messages": messages(TEXT)}),
     "chat, the name of a user": (CHAT, {"model": "m", "messages": [{"role": "user", "name": TEXT, "content": "hi"}]}),
 }

@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from gai_fast.model.settings import ANONYMOUS, CacheSettings, KeySettings, ResponsesSettings, key_digest
+from gai_fast.model.settings import ANONYMOUS, CacheSettings, KeyLimits, KeySettings, ResponsesSettings, key_digest
 from gai_fast.server.serving import start
 from gai_fast.stores.health import Health
 from gai_fast.stores.responses import KeptResponse, KeptResponses
@@ -55,7 +55,7 @@ class Late(KeptResponses):
         self.asked: list[tuple[str, KeptResponse]] = []
         self.answers: list[asyncio.Future[bool]] = []
 
-    def keep(self, caller: str, kept: KeptResponse) -> asyncio.Future[bool]:
+    def keep(self, caller: str, kept: KeptResponse, *, is_accepted: bool = True) -> asyncio.Future[bool]:
         self.asked.append((caller, kept))
         self.answers.append(asyncio.get_running_loop().create_future())
         return self.answers[-1]
@@ -467,3 +467,47 @@ async def test_a_caller_has_its_own_responses(net: Net) -> None:
     assert (await gateway.ask("DELETE", f"{PATH}/resp_theirs", headers=ann)).status == 200
     assert (await gateway.ask("GET", f"{PATH}/resp_theirs", headers=ann)).status == 404
     assert (await gateway.ask("GET", f"{PATH}/resp_theirs", headers=bob)).status == 200
+
+
+@on_uvloop
+async def test_reads_of_a_key_have_a_limit_of_their_own_and_following_a_stream_is_none(net: Net) -> None:
+    secrets = {name: f"sk-canary-{name}-0123456789" for name in ("alice", "bob", "root")}
+    keys = tuple(
+        KeySettings(
+            name,
+            (key_digest(secret),),
+            role="admin" if name == "root" else "user",
+            limits=KeyLimits(requests_per_minute=None if name == "bob" else 2),
+        )
+        for name, secret in secrets.items()
+    )
+
+    async def answers(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(SSE_HEAD, chunk(b"".join(upstream(text="Hi"))), LAST_CHUNK)
+
+    url = (await net.upstream(answers)).url
+    running = await start(dataclasses.replace(settings_for(url), keys=keys))
+    net.stack.push_async_callback(running.close)
+    gateway = Gateway(net, running)
+
+    async def get(name: str, path: str) -> Any:
+        return await gateway.ask("GET", path, headers={"authorization": f"Bearer {secrets[name]}"})
+
+    responses = running.engine.store.responses
+    for name in ("alice", "bob"):
+        one = KeptResponse("resp_1", "", "completed", b'[{"role":"user","content":"Hi"}]', b'{"id":"resp_1"}')
+        assert responses.keep(name, one)
+    paths = [f"{PATH}/resp_1", f"{PATH}/resp_1/input_items"]
+    found = [await get("alice", paths[number % 2]) for number in range(21)]
+    assert [each.status for each in found] == [200] * 20 + [429]
+    assert found[-1].json["error"]["code"] == "rate_limited"
+    assert "as often as it may" in found[-1].json["error"]["message"]
+    assert 0 < float(found[-1].headers["retry-after"]) <= 3
+    assert (await get("alice", f"{PATH}/resp_1?stream=true")).status == 400, "its events are not kept: no refusal"
+    assert (await get("bob", paths[0])).status == 200
+    assert {(await get("root", "/admin/v1/requests")).status for _ in range(20)} == {200}
+    refused = await get("root", "/admin/v1/keys")
+    assert (refused.status, b'"reads"' in refused.body) == (429, True), refused.body
+    body = (await get("root", "/metrics")).body
+    assert b'gai_fast_limited_total{limit="reads"} 2' in body

@@ -79,6 +79,8 @@ async def test_each_stream_has_one_line_at_its_end(net: Net, folder: Path, worke
     assert min(stream["out_tokens"], stream["in_tokens"], stream["bytes"]) > 0
     requests = [line for line in lines if line["msg"] == "request"]
     assert [(line["status"], line["error_code"]) for line in requests] == [(404, "not_found")] * 2
+    said = sorted((line["reason"], line.get("model")) for line in requests)
+    assert said == [("model", FORGED), ("route", None)]
     paths = sorted(line["path"] for line in requests)  # two workers write in any order
     assert paths[0].startswith("/%0a%7b")
     assert "?" not in paths[0]

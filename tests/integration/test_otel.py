@@ -241,7 +241,7 @@ async def test_the_receiver_gets_its_headers_and_nobody_else_sees_them(
     await gateway.ask("POST", NATIVE, {**QUERY, "model": "m"})
     await until(lambda: receiver.spans)
     assert receiver.headers[0]["authorization"] == "Bearer canary"
-    assert receiver.headers[0]["content-type"] == "application/x-protobuf"
+    assert receiver.headers[0]["content-type"] == "application/json"
     assert receiver.resources[0]["service.name"] == "mine"
     assert "canary" not in caplog.text
     assert "canary" not in repr(otel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import Callable
@@ -245,3 +246,23 @@ async def test_processors_live_through_a_retry(net: Net) -> None:
     assert of_type(events, "json.snapshot")[-1]["json"] == [2]
     assert events[-1] == {"type": "done", "finished": True}
     assert not of_type(events, "warning"), "what was void is no part of the document"
+
+
+@on_both_loops
+@pytest.mark.parametrize("size", [400_000, 60_000])
+@pytest.mark.parametrize("value", ["1,", '{"a": 1},'])
+async def test_a_long_document_is_read_in_turns_and_others_are_served(net: Net, value: str, size: int) -> None:
+    """Whatever its deltas are: the snapshots and the text are whole, and its end comes behind them."""
+    document = "[" + value * (400_000 // len(value)) + "0]"
+    gateway = await gateway_saying(net, document, size=size)
+    asked = asyncio.create_task(gateway.ask("POST", NATIVE, {**ASKED, "json_snapshots": 1}))
+    await until(lambda: gateway.streams == 1)
+    for _ in range(5):
+        health = await gateway.ask("GET", "/healthz")
+        assert (health.status, asked.done()) == (200, False)
+    response = await asked
+    assert response.text == document
+    snapshots = of_type(response.events, "json.snapshot")
+    assert snapshots[-1]["json"] == json.loads(document)
+    assert not of_type(response.events, "warning")
+    assert [each["type"] for each in response.events[-2:]] == ["finish", "done"]

@@ -18,6 +18,7 @@ from gai_fast.core.session import session_digest
 from gai_fast.kernels import encode_json
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, key_digest
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     DONE,
     FINISH,
@@ -685,16 +686,6 @@ async def test_errors_that_are_not_read_end_the_socket(net: Net) -> None:
     assert await socket.close_code() in (1008, 1006)
 
 
-@on_both_loops
-async def test_messages_are_compressed_where_the_server_does_so(net: Net) -> None:
-    gateway = await net.gateway(await net.mock(deltas=20), websocket_compression=True)
-    socket = await opened(gateway, sec_websocket_extensions="permessage-deflate")
-    socket.inflates(15)
-    for _ in range(2):
-        events = await turn(socket)
-        assert [event["sequence_number"] for event in events] == [*range(len(events))]
-
-
 # ---- the SDK ---------------------------------------------------------------------------------------------------------
 
 
@@ -923,3 +914,48 @@ async def test_a_stored_response_is_continued_on_any_connection_and_over_http(ne
     answer = await gateway.ask("POST", PATH, {**ASK, "input": "three", "previous_response_id": second["id"]})
     assert answer.status == 200
     assert [text for _, text in asked[-1]] == ["one", "a1", "two", "a2", "three"]
+
+
+def held(size: int) -> int:
+    """Returns the number of texts of more than a size that anything but an upstream of the test holds."""
+    found: set[int] = set()
+    for each in gc.get_objects():
+        if not isinstance(each, Peer):
+            large = [one for one in gc.get_referents(each) if isinstance(one, (bytes, bytearray, str))]
+            found |= {id(one) for one in large if len(one) > size}
+    return len(found)
+
+
+@pytest.mark.parametrize("is_turn", [True, False], ids=["responses", "streams"])
+@on_uvloop
+async def test_a_socket_that_waits_holds_nothing_of_its_last_message(
+    net: Net, is_turn: bool, change_limits: ChangeLimits
+) -> None:
+    change_limits(socket_conversation=100_000)  # what it remembers for its next turn is less
+
+    async def answers(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(SSE_HEAD, chunk(delta("Hi")), chunk(FINISH), chunk(DONE), LAST_CHUNK)
+
+    gateway = await net.gateway((await net.upstream(answers)).url)
+    sockets = []
+    gc.collect()
+    before = held(500_000)
+    gc.disable()
+    try:
+        for _ in range(5):
+            socket = await connect(gateway, path=PATH if is_turn else "/ws/stream", protocols=None)
+            sockets.append(socket)
+            text = "x" * 1_000_000
+            if is_turn:
+                await turn(socket, input=text, store=False)
+            else:
+                socket.send(query=text, model="m")
+                await socket.until(type="done")
+            socket.messages.clear()
+            del text
+        await until(lambda: not gateway.streams)
+        assert held(500_000) == before
+    finally:
+        gc.enable()

@@ -27,7 +27,7 @@ from gai_fast.model.settings import (
 from tests.integration.gateway import M, Net, Peer, Response, on_uvloop, settings_for
 from tests.integration.mcp_servers import ScriptedServer, progress, reply, said, send, started, stream
 from tests.integration.mcp_servers import event as frame
-from tests.integration.tool_runs import MODULE, Gate, Model, function_tool, gateway_of, http_tool
+from tests.integration.tool_runs import MODULE, Gate, Model, function_tool, gateway_of, http_tool, with_tools
 from tests.waiting import until
 
 WORD = "kestrel"
@@ -305,6 +305,111 @@ async def test_a_person_approves_what_the_tool_gets(net: Net) -> None:
     assert answer.status == 200, answer.body
     await response.rest()
     assert tool.journal == [{"city": "[words]"}]
+    client.close()
+
+
+def asks_of(response: Response) -> dict[str, Any]:
+    [required] = events_of(response, "approval.required")
+    asks: dict[str, Any] = required["approval"]
+    return asks
+
+
+@on_uvloop
+@pytest.mark.parametrize(
+    ("action", "reason", "told"),
+    [
+        ("mask", "not the [words]", ["mask"]),
+        ("flag", f"not the {WORD}", ["flag"]),
+        ("stop", "the guard 'birds' does not let its reason through", ["stop"]),
+    ],
+)
+@pytest.mark.parametrize("decision", ["deny", "approve"])
+async def test_a_persons_reason_passes_the_guards_of_input(
+    net: Net, decision: str, action: Any, reason: str, told: list[str]
+) -> None:
+    """The model reads it. The decision counts in any case."""
+    tool = Tool(net)
+    settings, name = await tool.of("http", approve=True)
+    model = Model([(name, {"city": "Oslo"})], ["Done."])
+    guards = (words("birds", "input", action=action),)
+    gateway = await gateway_of(net, model, settings, of_stream={"guards": guards})
+    client, response = await gateway.stream(M)
+    await response.until(b'"approval.required"')
+    asks = asks_of(response)
+    path = f"/api/v1/streams/{asks['id'].rpartition('-')[0]}/approvals/{asks['id']}"
+    body = {"decision": decision, "digest": asks["digest"], "reason": f"not the {WORD}"}
+    answer = await gateway.ask("POST", path, body)
+    assert answer.status == 200, answer.body
+    await response.rest()
+    [decided] = events_of(response, "approval.decided")
+    assert (decided["approval"]["decision"], decided["approval"]["reason"]) == (decision, reason)
+    assert [each["safety"]["action"] for each in events_of(response, "safety")] == told
+    assert [each["safety"]["on"] for each in events_of(response, "safety")] == ["input"]
+    assert tool.journal == ([] if decision == "deny" else [{"city": "Oslo"}])
+    if decision == "deny":
+        assert reason in json.dumps(model.asked[-1])
+    assert (WORD in json.dumps(model.asked)) is (action == "flag" and decision == "deny")
+    client.close()
+
+
+@on_uvloop
+@pytest.mark.parametrize("fails_open", [False, True])
+async def test_a_reason_that_cannot_be_judged_is_none_or_is_warned_of(net: Net, fails_open: bool) -> None:
+    tool = Tool(net)
+    settings, name = await tool.of("http", approve=True)
+    model = Model([(name, {"city": "Oslo"})], ["Done."])
+
+    async def check(question: Mapping[str, Any]) -> Any:
+        return {"flagged": False} if WORD not in question["text"] else 1 / 0
+
+    guards = (judged("policy", check, "input", fails_open=fails_open),)
+    gateway = await gateway_of(net, model, settings, of_stream={"guards": guards})
+    client, response = await gateway.stream(M)
+    await response.until(b'"approval.required"')
+    asks = asks_of(response)
+    path = f"/api/v1/streams/{asks['id'].rpartition('-')[0]}/approvals/{asks['id']}"
+    body = {"decision": "deny", "digest": asks["digest"], "reason": f"not the {WORD}"}
+    assert (await gateway.ask("POST", path, body)).status == 200
+    await response.rest()
+    [decided] = events_of(response, "approval.decided")
+    said = f"not the {WORD}" if fails_open else "the guard 'policy' cannot judge its reason now"
+    assert decided["approval"]["reason"] == said
+    assert [each["reason"] for each in events_of(response, "warning")] == (["guard_failed"] if fails_open else [])
+    check_logged(net)
+    client.close()
+
+
+@on_uvloop
+async def test_a_reason_of_a_program_passes_the_guards_of_input(net: Net) -> None:
+    tool = Tool(net)
+    settings, name = await tool.of("function", approve=True)
+    model = Model([(name, {"city": "Oslo"})], ["Done."])
+    of_stream = settings_for((await net.upstream(model.handle)).url, guards=(words("birds", "input"),))
+    async with LibraryGateway(with_tools(of_stream, settings)) as gateway, gateway.stream(M) as stream:
+        async for event in stream:
+            if event["type"] == "approval.required":
+                asks = event["approval"]
+                await stream.decide(asks["id"], "deny", asks["digest"], f"no {WORD}")
+    assert not tool.journal
+    assert model.results() == ["the call was denied: no [words]"]
+
+
+@on_uvloop
+async def test_a_reason_has_placeholders_of_the_request_and_no_others(net: Net) -> None:
+    tool = Tool(net)
+    settings, name = await tool.of("http", approve=True)
+    model = Model([(name, {"city": "Oslo"})], ["Ask <EMAIL_1>."])
+    guard = GuardSettings("people", "pii", kinds=("email",), restore=True)
+    gateway = await gateway_of(net, model, settings, of_stream={"guards": (guard,)})
+    client, response = await gateway.stream({**M, "query": "I am a@b.example"})
+    await response.until(b'"approval.required"')
+    asks = asks_of(response)
+    path = f"/api/v1/streams/{asks['id'].rpartition('-')[0]}/approvals/{asks['id']}"
+    body = {"decision": "deny", "digest": asks["digest"], "reason": "ask a@b.example, not c@d.example"}
+    assert (await gateway.ask("POST", path, body)).status == 200
+    await response.rest()
+    assert model.results() == ["the call was denied: ask <EMAIL_1>, not [email]"]
+    assert response.text == "Ask a@b.example."
     client.close()
 
 

@@ -6,29 +6,37 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from gai_fast import Gateway as LibraryGateway
 from gai_fast import ToolMeta, tool
 from gai_fast.model.settings import (
     KeyLimits,
     KeySettings,
+    Secret,
     ToolServerSettings,
     key_digest,
 )
+from gai_fast.model.tool_rules import AllowedTools
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     OPENAI,
     M,
     Net,
+    Peer,
     Response,
     on_both_loops,
     on_uvloop,
     settings_for,
 )
+from tests.integration.mcp_servers import ScriptedServer, reply, said, send, started
 from tests.integration.tool_runs import Gate, Model, function_tool, gateway_of, with_tools
+from tests.waiting import until
 
 PEER = Path(__file__).parent / "mcp_peer.py"
 MAY, NOT = "sk-canary-may-0123456", "sk-canary-not-0123456"
@@ -122,6 +130,8 @@ async def test_a_name_that_no_list_has_is_refused(net: Net) -> None:
         refused = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": patterns})
         assert (refused.status, refused.error["reason"]) == (400, "tools"), patterns
         assert patterns[-1] in refused.error["message"]
+    other = await gateway.ask("POST", "/api/v1/stream", {**M, "gateway_tools": ["dogs.*"]})
+    assert other.error["message"].endswith("may use: no [[tool_server]] or [[tool]] is named so")
     named = {"type": "mcp", "server_label": "docs", "allowed_tools": ["ad"]}
     refused = await gateway.ask("POST", "/v1/responses", {"model": "m", "input": "Hello", "tools": [named]})
     assert (refused.status, "'docs.ad'" in refused.error["message"]) == (400, True)
@@ -158,10 +168,63 @@ async def test_a_key_must_allow_the_tools_and_one_request_is_counted(net: Net) -
     named = {**M, "gateway_tools": ["weather"]}
     refused = await gateway.ask("POST", "/api/v1/stream", named, {"authorization": f"Bearer {NOT}"})
     assert (refused.status, refused.error["reason"]) == (400, "tools")
+    assert "its key may use none: set `tools` of its [[key]]" in refused.error["message"]
     run = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})
     assert (run.text, len(model.asked)) == ("4 degrees.", 4)
     again = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {MAY}"})
     assert again.status == 429
+
+
+@on_uvloop
+async def test_many_patterns_are_compared_beside_the_loop_and_only_if_no_limit_refuses(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    class Noted(AllowedTools):
+        def __contains__(self, address: str) -> bool:
+            threads.append(threading.current_thread())
+            return super().__contains__(address)
+
+    key = KeySettings("may", (key_digest(MAY),), limits=KeyLimits(requests_per_minute=2), tools=("weather", "docs.*"))
+    server = ScriptedServer(answer_nothing, *({"name": f"t{n}", "inputSchema": {"type": "object"}} for n in range(9)))
+    docs = ToolServerSettings("docs", url=Secret((await started(net, server)).url))
+    gateway = await gateway_of(net, Model(["Done."]), function_tool(weather), docs, of_stream={"keys": (key,)})
+    head = {"authorization": f"Bearer {MAY}"}
+    assert (await gateway.ask("POST", "/api/v1/stream", M, head)).text == "Done."
+    many = {**M, "gateway_tools": ["docs.t*", *(f"docs.*{n}*" for n in range(9))]}
+    monkeypatch.setattr("gai_fast.net.stream.run_tools.AllowedTools", Noted)
+    assert (await gateway.ask("POST", "/api/v1/stream", many, head)).text == "Done."
+    beside = [each for each in threads if each is not threading.main_thread()]
+    assert len(beside) >= 9
+    threads.clear()
+    assert (await gateway.ask("POST", "/api/v1/stream", many, head)).status == 429
+    assert all(each is threading.main_thread() for each in threads), "no list was compared"
+
+
+@on_uvloop
+async def test_the_session_of_a_run_ends_with_it_and_callers_meet_in_none(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        [session] = [line for line in server.heads[-1].splitlines() if line.startswith("mcp-session-id")]
+        await send(peer, reply(message, said(session)))
+
+    keys = [KeySettings(name, (key_digest(secret),), tools=("*.*",)) for name, secret in (("a", MAY), ("b", NOT))]
+    for kind, ends in (("run", 2), ("caller", 0)):
+        server = ScriptedServer(answer, session="2025-06-18")
+        docs = ToolServerSettings("docs", url=Secret((await started(net, server)).url), session=kind)
+        model = Model([("docs__t", {})], [("docs__t", {})], ["Done."])
+        gateway = await gateway_of(net, model, docs, of_stream={"keys": tuple(keys)})
+        met = []
+        for secret in (MAY, NOT):
+            run = await gateway.ask("POST", "/api/v1/stream", M, {"authorization": f"Bearer {secret}"})
+            met.append({event["tool_result"] for event in events_of(run, "tool.result")})
+        assert [len(each) for each in met] == [1, 1]
+        assert not met[0] & met[1], kind
+        await until(lambda server=server, ends=ends: server.asked.count("DELETE") == ends)
+
+
+async def answer_nothing(peer: Peer, message: dict[str, Any]) -> None:
+    raise AssertionError(message)
 
 
 @on_uvloop

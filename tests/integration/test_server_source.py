@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gai_fast.model.settings import IdentitySettings, Secret, ToolServerSettings
+from gai_fast.model.settings import IdentitySettings, Secret, SessionKind, ToolServerSettings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.toolbox.server_source import ServerSource, peer_of
 from gai_fast.net.tools.protocol import STATELESS
@@ -257,6 +258,18 @@ async def test_calls_of_one_caller_that_are_answered_401_take_the_token_from_no_
 
 
 @on_uvloop
+async def test_a_token_is_replaced_before_a_session_is_begun_anew(net: Net, tmp_path: Path) -> None:
+    server = Guarded("t1")
+    server.session = "2025-06-18"
+    source = source_of(net, url=Secret((await started(net, server)).url), identity=program_of(tmp_path))
+    [tool] = (await source.list_tools()).tools
+    assert await source.call(tool, {}, META) == ToolResult("ok")
+    server.token = "t2"
+    assert await source.call(tool, {}, META) == ToolResult("ok")
+    assert (server.refused, server.sessions) == (1, 2), "one session reads lists"
+
+
+@on_uvloop
 async def test_without_a_token_nothing_is_asked(net: Net) -> None:
     server = Guarded("t1")
     program = IdentitySettings(command=(sys.executable, "-S", "-c", "raise SystemExit(1)"))
@@ -265,6 +278,78 @@ async def test_without_a_token_nothing_is_asked(net: Net) -> None:
         await source.list_tools()
     assert (raised.value.fault, server.asked) == ("unreachable", [])
     assert net.warned("`auth_command`")
+
+
+# ---- sessions of callers ---------------------------------------------------------------------------------------------
+
+
+class Pages:
+    """A server whose sessions remember the page that was opened last, and answer with it."""
+
+    def __init__(self) -> None:
+        self.server = ScriptedServer(self.answer, session="2025-06-18")
+        self.pages: dict[str, str] = {}
+
+    async def answer(self, peer: Peer, message: dict[str, Any]) -> None:
+        [session] = [line for line in self.server.heads[-1].splitlines() if line.startswith("mcp-session-id")]
+        opened = message["params"]["arguments"].get("open")
+        if opened is not None:
+            self.pages[session] = opened
+        await send(peer, reply(message, said(self.pages.get(session, "none"))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen"), [(None, ["mine", "none", "mine"]), ("run", ["none", "none", "mine"]), ("shared", ["mine"] * 3)]
+)
+@on_uvloop
+async def test_what_one_caller_does_in_its_session_another_does_not_meet(
+    net: Net, kind: SessionKind | None, seen: list[str]
+) -> None:
+    pages = Pages()
+    source = source_of(net, url=Secret((await started(net, pages.server)).url), session=kind)
+    [tool] = (await source.list_tools()).tools
+    await source.call(tool, {"open": "mine"}, META, caller="a")
+    other = replace(META, stream_id="stream-2")
+    asked = [await source.call(tool, {}, meta, caller=who) for who, meta in (("a", other), ("b", META), ("a", META))]
+    assert [each.value for each in asked] == seen
+    await source.close()
+    assert pages.server.asked.count("DELETE") == pages.server.sessions
+
+
+@on_uvloop
+async def test_a_server_without_sessions_is_asked_no_more_for_callers(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        await send(peer, reply(message, said("ok")))
+
+    server = ScriptedServer(answer)
+    source = source_of(net, url=Secret((await started(net, server)).url))
+    [tool] = (await source.list_tools()).tools
+    for caller in ("a", "b"):
+        await source.call(tool, {}, META, caller=caller)
+    assert server.asked == ["server/discover", "tools/list", "tools/call", "tools/call"]
+
+
+@on_uvloop
+async def test_a_process_is_a_callers_own_if_its_table_says_so(net: Net, tmp_path: Path) -> None:
+    counting = """
+import json, sys
+count = 0
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked["method"] == "tools/call":
+        count += 1
+        result = {"content": [{"type": "text", "text": str(count)}]}
+    else:
+        result = {"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {},
+                  "tools": [{"name": "t", "inputSchema": {"type": "object"}}]}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+    for kind, counts in ((None, "123"), ("caller", "112")):
+        source = source_of(net, command=(sys.executable, "-S", "-c", counting), session=kind)
+        [tool] = (await source.list_tools()).tools
+        asked = [await source.call(tool, {}, META, caller=who) for who in ("a", "b", "a")]
+        assert "".join(each.value for each in asked) == counts
+        await source.close()
 
 
 @on_uvloop

@@ -90,6 +90,121 @@ async def test_a_lost_session_is_begun_anew_once(net: Net) -> None:
     assert server.sessions == 2
 
 
+LOSSES: dict[str, tuple[str, Any]] = {
+    "400": ("400 Bad Request", {"code": -32000, "message": "Bad Request: No valid session ID provided"}),
+    "400 without a body": ("400 Bad Request", None),
+    "401": ("401 Unauthorized", None),
+    "403": ("403 Forbidden", None),
+    "409": ("409 Conflict", None),
+    "410": ("410 Gone", None),
+    "422": ("422 Unprocessable Entity", None),
+    "an invalid request": ("200 OK", {"code": -32600, "message": "Bad Request: Missing session ID"}),
+    "an error of the server": ("200 OK", {"code": -32001, "message": "Session not found"}),
+    "not initialized": ("200 OK", {"code": -32602, "message": "Server not initialized"}),
+}
+"""How servers say that a session is not there, and have not handled the request."""
+
+DOUBTS: dict[str, tuple[str, Any]] = {
+    "408": ("408 Request Timeout", None),
+    "500": ("500 Internal Server Error", None),
+    "503": ("503 Service Unavailable", None),
+    "an internal error": ("200 OK", {"code": -32603, "message": "cannot read properties of undefined"}),
+    "an error that names another session": ("200 OK", {"code": -32000, "message": "the database session not found"}),
+}
+"""Refusals after which the session may be lost, and the call may have run."""
+
+OFFERED = OfferedTool("t", "", {"type": "object"}, 0)
+
+
+class Forgetful:
+    """Refuses requests of the first session."""
+
+    def __init__(self, status: str, error: Any) -> None:
+        self.status, self.error = status, error
+        self.server = ScriptedServer(self.answer, session=OLD)
+        self.server.tools = []
+
+    async def answer(self, peer: Peer, message: dict[str, Any]) -> None:
+        if b"mcp-session-id: s1\r\n" not in peer.head.lower():
+            result = said("ok") if message["method"] == "tools/call" else {"tools": [TOOL]}
+            await send(peer, reply(message, result))
+        elif self.error is None:
+            await peer.answer(self.status, b"gone")
+        else:
+            await send(peer, {"jsonrpc": "2.0", "id": message["id"], "error": self.error}, status=self.status)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@on_uvloop
+async def test_however_a_lost_session_is_told_the_call_is_made_in_a_new_one(net: Net, name: str) -> None:
+    forgetful = Forgetful(*LOSSES[name])
+    client = client_of(net, (await started(net, forgetful.server)).url)
+    assert await client.call(OFFERED, {}) == ToolResult("ok")
+    assert await client.call(OFFERED, {}) == ToolResult("ok")
+    assert forgetful.server.asked == [*BEGIN, "tools/call", *BEGIN, "tools/call", "tools/call"]
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+@on_uvloop
+async def test_a_call_that_may_have_run_is_not_made_again_and_the_next_one_begins_a_session(
+    net: Net, name: str
+) -> None:
+    forgetful = Forgetful(*DOUBTS[name])
+    client = client_of(net, (await started(net, forgetful.server)).url)
+    with pytest.raises(ToolServerError):
+        await client.call(OFFERED, {})
+    assert await client.call(OFFERED, {}) == ToolResult("ok")
+    assert forgetful.server.asked == [*BEGIN, "tools/call", *BEGIN, "tools/call"]
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *DOUBTS])
+@on_uvloop
+async def test_a_list_whose_session_is_lost_is_read_in_a_new_one(net: Net, name: str) -> None:
+    forgetful = Forgetful(*{**LOSSES, **DOUBTS}[name])
+    client = client_of(net, (await started(net, forgetful.server)).url)
+    assert [*(await client.list_tools()).tools] == ["t"]
+    assert forgetful.server.asked == [*BEGIN, "tools/list", *BEGIN, "tools/list"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("200 OK", {"code": -32602, "message": "Unknown tool: t"}),
+        ("200 OK", {"code": -32601, "message": "Method not found"}),
+        ("429 Too Many Requests", None),
+        ("413 Content Too Large", None),
+    ],
+)
+@on_uvloop
+async def test_a_refusal_of_one_request_ends_no_session(net: Net, status: str, error: Any) -> None:
+    forgetful = Forgetful(status, error)
+    client = client_of(net, (await started(net, forgetful.server)).url)
+    for _ in range(2):
+        with pytest.raises(ToolServerError):
+            await client.call(OFFERED, {})
+    assert forgetful.server.asked == [*BEGIN, "tools/call", "tools/call"]
+
+
+@on_uvloop
+async def test_a_server_of_another_protocol_than_before_is_asked_anew(net: Net) -> None:
+    """A server without sessions is replaced by one of before."""
+
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        if b"mcp-session-id: s1\r\n" in peer.head.lower():
+            await ok(peer, message)
+        else:
+            await peer.answer("400 Bad Request", b"Mcp-Session-Id header is required")
+
+    server = ScriptedServer(answer)
+    client = client_of(net, (await started(net, server)).url)
+    await client.connect()
+    server.session = OLD
+    with pytest.raises(ToolServerError, match="status 400"):
+        await client.call(OFFERED, {})
+    assert await client.call(OFFERED, {}) == ToolResult("ok")
+    assert server.asked == ["server/discover", "tools/call", *BEGIN, "tools/call"]
+
+
 @on_uvloop
 async def test_a_server_that_loses_every_session_is_an_error(net: Net) -> None:
     async def answer(peer: Peer, message: dict[str, Any]) -> None:

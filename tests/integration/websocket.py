@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import zlib
 from typing import Any
 
 from tests.integration.gateway import Client, Gateway, Response
@@ -71,15 +70,6 @@ class Socket:
         self.pings = 0
         self.pongs: list[bytes] = []
         self.closed: tuple[int, str] | None = None
-        self._inflate: Any = None
-
-    def inflates(self, window: int) -> None:
-        """Expects compressed messages from now on.
-
-        Args:
-            window: In bits, for all that is to come.
-        """
-        self._inflate = zlib.decompressobj(-window)
 
     def send(self, **message: Any) -> None:
         """Sends a message."""
@@ -103,11 +93,8 @@ class Socket:
                 except (asyncio.IncompleteReadError, ConnectionError):
                     return None
                 opcode = head[0] & 0xF
-                is_compressed = self._inflate is not None and opcode == TEXT
-                assert head[0] & 0xF0 == (0xC0 if is_compressed else 0x80)
+                assert head[0] & 0xF0 == 0x80, "whole messages, none compressed"
                 assert self.closed is None, "nothing follows a close"
-                if is_compressed:
-                    data = self._inflate.decompress(data + b"\0\0\xff\xff")
                 if opcode == TEXT:
                     message: dict[str, Any] = json.loads(data)
                     self.messages.append(message)

@@ -17,6 +17,7 @@ from gai_fast.library.decoding import decode
 from gai_fast.model.errors import Error
 from gai_fast.providers import PROVIDERS, Target, get_provider
 from tests.linear.answers import answers_of, frames
+from tests.linear.kept import KEPT
 from tests.linear.refusals_and_logs import LOGS, OBJECTS, REFUSALS
 from tests.linear.requests import CHAT, DIALECTS, NATIVE
 from tests.linear.texts import SHAPES
@@ -217,6 +218,11 @@ def texts() -> dict[str, Case]:
     return cases | {name: Case(make, 64) for name, make in REFUSALS.items()}
 
 
+def kept() -> dict[str, Case]:
+    """Returns the walks of kept responses: longer than what is written at once."""
+    return {name: Case(make, 128) for name, make in KEPT.items()}
+
+
 WRITERS = ("anthropic", "openai", "openai:responses", "gemini", "cohere", "perplexity", "mistral", "ollama")
 """An API for each way to write messages."""
 
@@ -257,5 +263,6 @@ TABLES: dict[str, Callable[[], dict[str, Case]]] = {
     "requests": requests,
     "answers": answers,
     "texts": texts,
+    "kept": kept,
     "volumes": volumes,
 }

@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.instructions.counting import ROOT, build_marks
 from gai_fast.kernels._pure.jsontext import _depth
+from gai_fast.runtime.breathing import breathe
 from tests.linear.cases import TABLES, Case, Work
 
 _SUMMARY = re.compile(rb"^(?:summary|totals): ([0-9]+)", re.M)
@@ -63,12 +64,16 @@ def _caches(modules: int) -> list[Callable[[], None]]:
     return [value.cache_clear for value in values if value.cache_parameters()["maxsize"] is not None]
 
 
-def _steps(work: Work) -> int:
+Breathed = Callable[[int], None]
+"""Called with the steps so far when work breathes."""
+
+
+def _steps(work: Work, breathed: Breathed | None = None) -> int:
     """Returns the steps of work, without the look at a text's depth by the pure kernels: few brackets need none."""
-    return (_traced if sys.version_info < (3, 12) else _monitored)(work)
+    return (_traced if sys.version_info < (3, 12) else _monitored)(work, breathed)
 
 
-def _traced(work: Work) -> int:
+def _traced(work: Work, breathed: Breathed | None) -> int:
     counted = 0
 
     def note(frame: FrameType, event: str, argument: Any) -> Any:
@@ -76,6 +81,8 @@ def _traced(work: Work) -> int:
         if frame.f_code is _depth.__code__:
             return None
         counted += 1
+        if breathed is not None and event == "call" and frame.f_code is breathe.__code__:
+            breathed(counted)
         return note
 
     before = sys.gettrace()
@@ -87,7 +94,23 @@ def _traced(work: Work) -> int:
     return counted
 
 
-def _monitored(work: Work) -> int:
+def longest_turn(work: Work) -> int:
+    """Returns the most steps of a walk between two breaths.
+
+    Args:
+        work: The walk.
+    """
+    longest = last = 0
+
+    def breathed(counted: int) -> None:
+        nonlocal longest, last
+        longest, last = max(longest, counted - last), counted
+
+    breathed(_steps(work, breathed))
+    return longest
+
+
+def _monitored(work: Work, breathed: Breathed | None) -> int:
     """Jumps count, too: they are the only steps of a comprehension in one line. Takes two thirds of the time."""
     counted = 0
     monitoring = sys.monitoring
@@ -98,6 +121,8 @@ def _monitored(work: Work) -> int:
         if code is _depth.__code__:
             return monitoring.DISABLE
         counted += 1
+        if breathed is not None and code is breathe.__code__:
+            breathed(counted)
         return None
 
     monitoring.use_tool_id(tool, "steps")

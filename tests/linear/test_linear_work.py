@@ -10,10 +10,18 @@ import pytest
 
 from gai_fast.providers import get_provider
 from gai_fast.providers.requests.facts import facts_of
+from gai_fast.runtime.breathing import breathe
 from tests.linear.cases import QUADRATIC, TABLES, Case, quadratic
-from tests.linear.counting import forget, instructions, steps
+from tests.linear.counting import forget, instructions, longest_turn, steps
+from tests.linear.kept import KEPT, NAMES
 
 LINEAR = 2.3
+LONG = 2_500
+"""Items of what is kept, whose turns are counted."""
+TURN = 2_400
+"""Steps of one turn: 0.3 ms, interpreted. C splits an array into texts in one turn, in 1.5 ms a MiB."""
+WITHOUT_BREATHS = frozenset(f"kept, written before, {name}" for name in NAMES) | {"kept, indexed"}
+"""Walks of less than 50 ms by their bounds: an object for each item, and `limits.response_items`."""
 FIXED = 200
 """Steps that do not depend on the input: a check that begins above a size, say."""
 
@@ -28,11 +36,27 @@ def is_linear(n: int, once: int, twice: int, thrice: int) -> bool:
 
 
 @pytest.mark.interpreted
-@pytest.mark.parametrize("table", ["requests", "answers", "texts"])
+@pytest.mark.parametrize("table", ["requests", "answers", "texts", "kept"])
 def test_twice_as_much_takes_twice_as_many_steps(table: str) -> None:
     rows = TABLES[table]()
     counted = {name: steps(case) for name, case in rows.items()}
     assert {name: found for name, found in counted.items() if not is_linear(rows[name].n, *found)} == {}
+
+
+def _breathe(_: int) -> None:
+    breathe()
+
+
+@pytest.mark.interpreted
+def test_no_turn_of_a_walk_of_what_is_kept_grows_with_it() -> None:
+    """Steps between two breaths, at which the loop goes on (`runtime/breathing.py`)."""
+    turns = {name: longest_turn(make(LONG)) for name, make in KEPT.items() if name not in WITHOUT_BREATHS}
+    assert {name: steps for name, steps in turns.items() if steps > TURN} == {}
+
+
+def test_a_turn_that_grows_is_noticed() -> None:
+    assert longest_turn(lambda: [None for _ in range(LONG)]) > TURN
+    assert longest_turn(lambda: [*map(_breathe, range(LONG))]) < TURN
 
 
 @pytest.mark.parametrize("beside", [0, 100])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from gai_fast.core.json.object_scan import ObjectScan
 from gai_fast.core.json.structure import Structure
+from gai_fast.core.processing.text_pace import TextPace
 from gai_fast.core.requests.reading import parse_object, parse_request
 from gai_fast.core.requests.stored_ids import stored_ids
 from gai_fast.core.session import beginning
 from gai_fast.core.transcript import Transcript
 from gai_fast.guards import pii
 from gai_fast.guards.arguments import ArgumentSearch
-from gai_fast.guards.automaton import compile_rules
+from gai_fast.guards.automaton import SearchTurn, compile_rules
+from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.program import Rule, Words
 from gai_fast.guards.restore import Placeholders, Restorer
 from gai_fast.guards.waits import read_pattern
@@ -188,6 +192,22 @@ def _guarded(rules: list[Rule | Words], pieces: list[str]) -> Work:
     return lambda: [[scan.feed(piece) for piece in pieces], scan.end()]
 
 
+def _turned(letters: str, size: int) -> list[str]:
+    return ["".join(random.Random(3).choices(letters, k=size))]
+
+
+def _by_threads(pattern: str, pieces: list[str]) -> Work:
+    turn = SearchTurn()
+    turn.kept = LIMITS.request_room
+    scan = compile_rules([Rule("", read_pattern(pattern))]).scan(turn=turn)
+    return lambda: [[scan.feed_turn(piece, 0, sys.maxsize) for piece in pieces], scan.end()]
+
+
+def _paced(said: str) -> Work:
+    pace = TextPace()
+    return lambda: [[*pace.process({"type": "text.delta", "text": said}, 1)], [*pace.flush(2)]]
+
+
 def _guarded_arguments(pieces: list[str]) -> Work:
     search = ArgumentSearch(compile_rules([Rule("", read_pattern("sk-[a-z]{4}"))]).scan())
     return lambda: [[search.feed(piece) for piece in pieces], search.end()]
@@ -206,6 +226,11 @@ SHAPES: dict[str, Callable[[int], Work]] = {
         [Rule("", read_pattern(each)) for each in ("ab", "(?:ab){0,20}c")], ["ab"] * 8 * n
     ),
     "guard, one long piece": lambda n: _guarded([Rule("", read_pattern("a[ab]{20}c"))], ["ab" * 20 * n]),
+    "guard, a pattern that needs a state a character": lambda n: _guarded(
+        [Rule("", read_pattern("a.{0,30}b.{0,30}c"))], _turned("ab", 8 * n)
+    ),
+    "guard, the same with threads alone": lambda n: _by_threads("a.{0,30}b.{0,30}c", _turned("ab", 8 * n)),
+    "processors, a long delta in turns": lambda n: _paced("x" * 8 * n),
     "guard, a match that goes on": lambda n: _guarded([Rule("", read_pattern("a+"))], ["a"] * 8 * n),
     "guard, cards": lambda n: _guarded([*pii.rules(["card"])], ["4 "] * 8 * n),
     "guard, tokens": lambda n: _guarded([*pii.rules(["jwt"])], ["eyJabcdefghi."] * 8 * n),

@@ -1,6 +1,6 @@
 """`gai-fast bench`: loads an endpoint with many requests at once and reports times and rates of its streams.
 
-Owns the command, the table, the report and the conditions of `--fail-on`. `load.py` generates the load and measures it.
+Owns the command, the table and the conditions of `--fail-on`. `load.py` generates the load and measures it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import click
-import msgspec
-import orjson
 
 from gai_fast.cli import Failure, FiniteRange, WholeRange, header_option, json_option, option, print_json
-from gai_fast.cli.bench import plots
+from gai_fast.cli.bench.figures import figure, seconds
 from gai_fast.cli.bench.load import NATIVE, Load, LoadedEndpoint, LoadHistogram, Measured, endpoint
-from gai_fast.cli.bench.plots import figure, seconds
 from gai_fast.cli.processor_time import BUSY
 from gai_fast.cli.serve import QUERY, run_async
 from gai_fast.model.errors import Error
@@ -175,70 +171,19 @@ def _times(histogram: LoadHistogram) -> dict[str, Any]:
     }
 
 
-_Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)] | None
-
-
-class _ComparedTimes(msgspec.Struct):
-    p50: _Figure
-    p90: _Figure
-    p99: _Figure
-    max: _Figure
-    buckets: dict[Annotated[float, msgspec.Meta(ge=0, le=1e15)], Annotated[int, msgspec.Meta(ge=1)]]
-
-
-class _Compared(msgspec.Struct):
-    """The members of earlier results that are compared."""
-
-    schema: Literal["gai-fast.bench.v1"]
-    url: str
-    started: str
-    ttft: _ComparedTimes
-    gap: _ComparedTimes
-    duration: _ComparedTimes
-    requests_per_second: _Figure
-    events_per_second: _Figure
-    tokens_per_second: _Figure
-
-
-def read_results(path: Path) -> Results:
-    """Reads a document that `--json` has printed.
-
-    Raises:
-        ValueError: The file is not such a document.
-    """
-    try:
-        results: Results = orjson.loads(path.read_bytes())
-    except OSError as problem:
-        raise ValueError(f"{path}: {problem.strerror}") from None
-    except ValueError:
-        raise ValueError(f"{path} is not JSON") from None
-    try:
-        msgspec.convert(results, _Compared, str_keys=True, strict=False)
-    except ValueError as problem:
-        raise ValueError(f"{path} is not what gai-fast bench --json prints: {problem}") from None
-    return results
-
-
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 
-def _cell(value: float | None, before: float | None, write: Callable[[float], str]) -> str:
-    if value is None:
-        return "–"
-    change = f" ({value / before - 1:+.0%})" if before else ""
-    return f"{write(value)}{change}"
-
-
-def _time_rows(results: Results, before: Results | None) -> tuple[list[str], list[list[str]]]:
+def _time_rows(results: Results) -> tuple[list[str], list[list[str]]]:
     columns = [f"p{percent}" for percent in PERCENTS] + ["max"]
     rows = [
-        [title, *(_cell(results[name][one], before[name][one] if before else None, seconds) for one in columns)]
+        [title, *("–" if results[name][one] is None else seconds(results[name][one]) for one in columns)]
         for name, title in TIMES.items()
     ]
     return ["", *columns], rows
 
 
-def _count_rows(results: Results, before: Results | None) -> list[list[str]]:
+def _count_rows(results: Results) -> list[list[str]]:
     rows = []
     for title, count, rate in (
         ("requests", "requests", "requests_per_second"),
@@ -246,7 +191,7 @@ def _count_rows(results: Results, before: Results | None) -> list[list[str]]:
         ("output tokens", "output_tokens", "tokens_per_second"),
     ):
         if results[count] is not None:
-            speed = _cell(results[rate], before[rate] if before else None, lambda value: f"{figure(value)}/s")
+            speed = "–" if results[rate] is None else f"{figure(results[rate])}/s"
             rows.append([title, f"{results[count]:,}", speed])
     errors = results["errors"]
     codes = ", ".join(f"{code} {count:,}" for code, count in results["errors_by_code"].items())
@@ -275,53 +220,19 @@ def _headline(results: Results) -> str:
     return " · ".join(filter(None, [*parts, seconds(results["seconds"])]))
 
 
-def shown(results: Results, before: Results | None = None) -> str:
-    """Returns the table for a terminal, with the changes from earlier results if they are given."""
-    head, rows = _time_rows(results, before)
+def shown(results: Results) -> str:
+    """Returns the table for a terminal."""
+    head, rows = _time_rows(results)
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [_headline(results), ""]
     for row in [head, *rows]:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append("   ".join(cells).rstrip())
     lines.append("")
-    counts = _count_rows(results, before)
+    counts = _count_rows(results)
     width = max(len(row[1]) for row in counts)
     lines += [f"{title.ljust(widths[0])}   {count.rjust(width)}   {more}".rstrip() for title, count, more in counts]
     return "\n".join([*lines, *_notes(results)])
-
-
-def page(results: Results, before: Results | None = None) -> str:
-    """Returns the HTML report."""
-    drawn: list[tuple[str, Results, plots.Role]] = [("this run", results, "main")]
-    if before:
-        drawn.append(("before", before, "other"))
-    sections = [
-        plots.section(
-            "Times",
-            "From the request on; p99: 99 of 100 were at least as fast.",
-            plots.table(*_time_rows(results, before)),
-        ),
-        plots.section(
-            "Counts", " ".join(_notes(results)), plots.table(["", "count", ""], _count_rows(results, before))
-        ),
-    ]
-    for name, title in TIMES.items():
-        series = [(label, _buckets(one[name]), role) for label, one, role in drawn]
-        if any(buckets for _, buckets, _ in series):
-            share = "share of the events" if name == "gap" else "share of the answers"
-            sections.append(plots.section(title[:1].upper() + title[1:], "", plots.distributions(title, series, share)))
-    settings = [
-        [name.replace("_", " "), str(results[name])]
-        for name in ("url", "format", "model", "connections", "rate", "started", "version")
-    ]
-    if before:
-        settings.append(["compared with", f"{before['url']}, {before['started']}"])
-    sections.append(plots.section("Settings", "", plots.table(["", ""], settings)))
-    return plots.page("gai-fast bench", _headline(results), *sections)
-
-
-def _buckets(times: Mapping[str, Any]) -> list[tuple[float, int]]:
-    return [(max(float(value), 1e-6), count) for value, count in times["buckets"].items()]
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -364,13 +275,6 @@ def _conditions(context: click.Context, parameter: click.Parameter, values: tupl
         raise click.BadParameter(str(problem)) from None
 
 
-def _compared(context: click.Context, parameter: click.Parameter, value: Path | None) -> Results | None:
-    try:
-        return None if value is None else read_results(value)
-    except ValueError as problem:
-        raise click.BadParameter(str(problem)) from None
-
-
 @click.command()
 @click.argument("url")
 @click.argument("more", nargs=-1, metavar="")
@@ -400,14 +304,6 @@ def _compared(context: click.Context, parameter: click.Parameter, value: Path | 
 @option("--api-key", help="The endpoint's key. Prefer the variable: other users can read a command line.")
 @header_option(help="Sent with every request.")
 @json_option
-@option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report with plots.")
-@option(
-    "--compare",
-    type=click.Path(path_type=Path),
-    callback=_compared,
-    metavar="FILE",
-    help="Earlier output of --json: show the changes.",
-)
 @option(
     "--fail-on",
     multiple=True,
@@ -430,8 +326,6 @@ def command(
     api_key: str | None,
     header: dict[str, str],
     json: bool,
-    html: Path | None,
-    compare: Results | None,
     fail_on: list[Condition],
 ) -> None:
     """Load an endpoint, and show its times, rates and errors.
@@ -455,15 +349,10 @@ def command(
     begun = datetime.now(UTC)
     run_async(_run(load))
     results = results_of(load, connections, rate, begun)
-    if html is not None:
-        try:
-            html.write_text(page(results, compare), encoding="utf-8")
-        except OSError as problem:
-            raise Failure(f"cannot write {html}: {problem.strerror}") from None
     if json:
         print_json(results)
     else:
-        click.echo(shown(results, compare))
+        click.echo(shown(results))
     tripped = [reason for one in fail_on if (reason := one.problem(load.measured)) is not None]
     if tripped:
         raise Failure("\n".join(tripped))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -25,7 +24,8 @@ from gai_fast.cli import (
     print_json,
 )
 from gai_fast.cli.checks.guards import closed, guard_warnings, held
-from gai_fast.cli.diagnosis import Check, missing_keys, missing_routes, other_base_url, short_times
+from gai_fast.cli.diagnosis import Check, missing_routes, other_base_url, short_times, start_warnings
+from gai_fast.guards import growth
 from gai_fast.model.settings import StoreSettings
 
 if TYPE_CHECKING:
@@ -39,31 +39,26 @@ PROBE = {"query": "Hi", "max_tokens": 16}
 NO_MODEL = "gai-fast-probe"
 
 
-def _check_certificates(loaded: Loaded) -> Iterator[str]:
-    """Reads the server's certificate, and those for upstreams.
+def _check_certificate(loaded: Loaded) -> Iterator[str]:
+    """Reads the server's certificate.
 
     Yields:
-        A warning if one expires soon or has expired.
+        A warning if it expires soon or has expired.
 
     Raises:
         ConfigFailure: The certificate cannot be used.
     """
-    server, now = loaded.settings.server, time.time()
-    has_own = server.tls_cert is not None and server.tls_key is not None
-    upstreams = [each for each in loaded.settings.upstreams.values() if each.client_cert is not None]
-    if not has_own and not upstreams:
+    server = loaded.settings.server
+    if server.tls_cert is None or server.tls_key is None:
         return
-    from gai_fast.server.edge.certificate import CertificateError, certificate_of, client_validity
+    from gai_fast.server.edge.certificate import CertificateError, certificate_of
 
     try:
         certificate = certificate_of(server)
     except CertificateError as problem:
         raise ConfigFailure(certificate_problem(loaded, problem)) from None
     if certificate is not None:
-        yield certificate.expiry_problem(now)
-    for each in upstreams:
-        with suppress(OSError):  # the configuration has found it usable
-            yield client_validity(each, now).problem
+        yield certificate.expiry_problem(time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +109,10 @@ async def _probe(gateway: Gateway, upstream: UpstreamSettings) -> Probe:
 
 
 def _model_ids(upstream: UpstreamSettings, settings: Settings) -> Iterator[str]:
-    """Yields an upstream's ids of the configured models."""
+    """Yields an upstream's ids of the configured models; its key may not have the usual ones."""
     for model in settings.models.values():
         for target in model.targets or (model,):
-            if target.upstream is upstream:
+            if target.upstream is upstream and settings.usual.get(target.id) != model.name:
                 yield target.id
 
 
@@ -158,9 +153,9 @@ def command(config_path: Path | None, probe: bool, json: bool) -> None:
     try:
         loaded = load_config(config_path)
         check_app(loaded)
-        warnings = [*filter(None, _check_certificates(loaded))]
-        warnings += [*missing_keys(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
-        warnings += guard_warnings(loaded.settings)
+        warnings = [*filter(None, _check_certificate(loaded))]
+        warnings += [*start_warnings(loaded.settings), *missing_routes(loaded.settings), *short_times(loaded)]
+        warnings += [*guard_warnings(loaded.settings), *growth.warnings(loaded.settings.guards)]
     except ConfigFailure as problem:
         if json:
             print_json({"ok": False, "problems": problem.message.splitlines()})

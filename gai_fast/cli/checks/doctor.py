@@ -23,6 +23,7 @@ import click
 
 from gai_fast.cli import FiniteRange, config_option, json_option, load_config, option, print_json, url_option
 from gai_fast.cli.diagnosis import Check, missing_key, other_base_url, worst
+from gai_fast.cli.ends import ends
 from gai_fast.cli.limits import LIMITS
 from gai_fast.model.limits import SHARED
 
@@ -279,6 +280,7 @@ async def _check_all(settings: Settings, url: str | None, idle: float, found: li
     found.append(worst("tls", tls, "no upstream is reached over TLS from here"))
     found.append(check_certificate(settings.server))
     found += [check_client_certificate(each) for each in upstreams if each.client_cert is not None]
+    found += [each for each in ends(settings, time.time()) if not each.name.startswith("client_cert.")]
     found += issuers
     found.append(store)
     found += [check for checks in asked for check in checks] or [

@@ -1,1 +1,1 @@
-"""`gai-fast key`: keys in a configuration and in a server."""
+"""`gai-fast key`: keys in a configuration and in a server; `gai-fast reload`."""

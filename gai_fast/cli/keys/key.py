@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _SERVER: Final = "A running server, without a path: its key is made, listed or changed, and not the file's."
 _GRACE: Final = 3600.0
-_RELOAD: Final = "a server that runs takes the change with its next reload (SIGHUP)"
+_RELOAD: Final = "a server that runs takes the change with its next reload (`gai-fast reload`, SIGHUP)"
 
 
 @click.group()
@@ -77,6 +77,7 @@ def _counted_limits(function: Callable[..., None]) -> Callable[..., None]:
     "--role", type=click.Choice(["user", "admin", "metrics"]), help="The caller's role; by default from [key_defaults]."
 )
 @option("--models", metavar="NAMES", help="The models that it may use: names and patterns with *, split by commas.")
+@option("--tools", metavar="NAMES", help="The gateway's tools that it may use, as --models; by default none.")
 @option("--expires", metavar="MOMENT", help="When the key expires: 2030-01-31, or 2030-01-31T18:00:00Z.")
 @_counted_limits
 @option("--spend", metavar="AMOUNT/PERIOD", help="Money in a period: 20/month, 1.50/day.")
@@ -88,6 +89,7 @@ def new(
     config_path: Path | None,
     role: str | None,
     models: str | None,
+    tools: str | None,
     expires: str | None,
     spend: str | None,
     server: str | None,
@@ -102,6 +104,7 @@ def new(
     if server is not None:
         _check_alone(config_path, role=role)
         values: dict[str, Any] = {"name": name, "role": role, "models": _names(models), "expires": expires, **counted}
+        values["tools"] = _names(tools)
         values["spend"] = None if spend is None else _spend(spend)
         said = {key: value for key, value in values.items() if value is not None}
         new = at_server(server, api_key, lambda client: client.new_key(said))
@@ -115,6 +118,7 @@ def new(
         "name": name,
         "secret": reference,
         "models": _names(models),
+        "tools": _names(tools),
         "role": role,
         "expires": expires,
     }
@@ -144,6 +148,18 @@ def new(
 
     _edit(path, change, lambda: _print_secret(name, secret, reference, json))
     _note(f"added [[key]] {name} to {click.format_filename(path)}: {_RELOAD}")
+    if role != "metrics" and _lacks_tools(path, name):
+        _note(f"{name} may use no tool of the gateway: --tools names some, `tools` of [key_defaults] for all keys")
+
+
+def _lacks_tools(path: Path, name: str) -> bool:
+    """Returns whether models of a file have tools, and a key may use none."""
+    tables = ConfigFile(path).tables
+    models = tables.get("model", [])
+    if not any(isinstance(each, dict) and each.get("tools") for each in models):
+        return False
+    own = next(table for table in _keys_of(path) if table["name"].value == name)
+    return "tools" not in own or not own["tools"].value
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""Requests of `gai-fast key --server` to a running server."""
+"""Requests of `gai-fast key --server`, and of `gai-fast reload`, to a running server."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def at_server(url: str, key: Secret | None, ask: Callable[[AdminClient], Awaitable[_T]]) -> _T:
+def at_server(
+    url: str,
+    key: Secret | None,
+    ask: Callable[[AdminClient], Awaitable[_T]],
+    variable: str = "GAI_FAST_KEY_API_KEY",
+    option: str = "--server",
+) -> _T:
     """Returns a server's answer to a request.
 
     Args:
         url: The server's URL, without a path.
         key: An admin's key, or None.
         ask: Sends the request.
+        variable: The variable that holds the key, for messages.
+        option: The option that names the server, for messages.
 
     Raises:
         Failure: No server answers, or it refuses.
@@ -32,7 +40,7 @@ def at_server(url: str, key: Secret | None, ask: Callable[[AdminClient], Awaitab
     answers: list[_T] = []
 
     async def main() -> None:
-        async with AdminClient(url, key, "GAI_FAST_KEY_API_KEY", "--server") as client:
+        async with AdminClient(url, key, variable, option) as client:
             try:
                 answers.append(await ask(client))
             except AdminError as problem:

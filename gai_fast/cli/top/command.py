@@ -11,6 +11,7 @@ import click
 
 from gai_fast.cli import Failure, api_key_option, json_option, print_json, url_option
 from gai_fast.model.settings import Secret
+from gai_fast.model.version import installing
 
 if TYPE_CHECKING:
     from gai_fast.cli.admin_client import AdminClient, Sample
@@ -67,5 +68,5 @@ def command(url: str, api_key: Secret | None, json: bool) -> None:
     from gai_fast.cli.serve import run_async
 
     if not json and find_spec("textual") is None:
-        raise Failure("this needs a package that is not installed: pip install 'gai-fast[tui]'; --json needs none")
+        raise Failure(f"this needs a package that is not installed: {installing('tui')}; --json needs none")
     run_async(_top(url, api_key, as_json=json))

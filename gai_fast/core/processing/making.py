@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from gai_fast.core.processing.chain import Chain
 from gai_fast.core.processing.processor import Preface, Processor, ProcessorSettings, StreamInfo
+from gai_fast.core.processing.text_pace import TextPace
 from gai_fast.core.requests.reading import conversation
 from gai_fast.model.events import Event
 from gai_fast.model.request import Request
@@ -79,7 +80,7 @@ def chain_of(
 
     JSON snapshots need no configuration: if the request asks for them, what makes them is added. They are of the text
     that the client gets, so that what makes them is behind what changes texts. The guards come before all: nothing may
-    see what they do not let through. What is said of the request comes next.
+    see what they do not let through. What is said of the request comes next, then what paces the others.
 
     Args:
         configured: The settings, in the order of the configuration.
@@ -105,6 +106,8 @@ def chain_of(
         early = [each for each in processors[: last + 1] if each in making]
         others = [each for each in processors[: last + 1] if each not in making]
         processors = others + early + processors[last + 1 :]
+    if any(each.touches == "deltas" for each in processors):
+        processors.insert(0, TextPace())
     if stream.said:
         processors.insert(0, Preface(stream.said))
     stage = None if guard is None else guard.processor(stream)

@@ -75,7 +75,36 @@ def is_own_approval(item: Mapping[str, Any]) -> bool:
     """
     kind = item.get("type")
     identifier = item.get("id") if kind == REQUEST else item.get("approval_request_id") if kind == RESPONSE else None
-    return isinstance(identifier, str) and _APPROVAL.fullmatch(identifier) is not None
+    return isinstance(identifier, str) and is_approval_id(identifier)
+
+
+def is_approval_id(text: str) -> bool:
+    """Returns whether a text has the form of an id of an approval that this gateway has asked for.
+
+    Args:
+        text: The text.
+    """
+    return _APPROVAL.fullmatch(text) is not None
+
+
+class GivenDecision(NamedTuple):
+    """A decision about a call of a run that waits, as its client's next request has it.
+
+    Attributes:
+        approval_id: The id of the approval.
+        is_approved: Whether the call is to be made.
+        reason: Why; may be empty.
+        call_id: The id of the call, as the client has it.
+        name: The name of its tool, likewise.
+        input: Its arguments, likewise.
+    """
+
+    approval_id: str
+    is_approved: bool
+    reason: str
+    call_id: str
+    name: str
+    input: Any
 
 
 class ApprovalAnswer(NamedTuple):

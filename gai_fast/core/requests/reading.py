@@ -340,7 +340,7 @@ def decode_json(decoder: msgspec.json.Decoder[_T], body: bytes, depth: int = SHA
     except UnicodeDecodeError as problem:
         raise _not_json(f"it is not UTF-8 (byte {problem.start})") from None
     except msgspec.ValidationError as problem:
-        raise _invalid(_unquoted(str(problem)) + _hint(str(problem))) from None
+        raise _invalid(_unquoted(str(problem)) + _hint(str(problem), body)) from None
     except msgspec.DecodeError as problem:
         if str(problem) != "Input data was truncated":
             raise _not_json(str(problem).removeprefix("JSON is malformed: ")) from None
@@ -368,19 +368,36 @@ _SHORT: Final = 5 * JSON.object_members
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.S)
 
 
-def _hint(problem: str) -> str:
-    """Returns a hint: the known field most similar to an unknown one, or the valid values of a field."""
+def _hint(problem: str, body: bytes) -> str:
+    """Returns a hint: the route of another API's field, the known field most similar to an unknown one, or the valid
+    values of a field.
+    """
     found = _UNKNOWN.search(problem)
     if found is None:
         refused = _REFUSED.search(problem)
         known = _CHOICES.get(_INDEX.sub("[]", refused[1])) if refused else None
-        return f"; known: {known}" if known else ""
+        flat = f"; {_OTHER_SHAPES['image_url']}" if _OPENAI_PART.search(body) else ""
+        return f"; known: {known}{flat}" if known else ""
+    if found[1] in _OTHER_SHAPES:
+        return f"; {_OTHER_SHAPES[found[1]]}"
     if found[1] in _OTHER_NAMES:
         return f"; did you mean {_OTHER_NAMES[found[1]]!r}?"
     close = get_close_matches(found[1], [name for name in _FIELDS if name != found[1]], 1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+_OPENAI: Final = "OpenAI's requests go to /v1/chat/completions"
+_ANTHROPIC: Final = "Anthropic's requests go to /v1/messages"
+_OTHER_SHAPES: Final = {
+    "function": f"native tools are flat; {_OPENAI}",
+    "tool_calls": f"native calls are parts of type tool_call; {_OPENAI}",
+    "tool_call_id": f"a native result has `call_id`; {_OPENAI}",
+    "image_url": f"native parts are flat; {_OPENAI}",
+    "input_schema": f"a native tool has `parameters`; {_ANTHROPIC}",
+    "source": f"native parts are flat; {_ANTHROPIC}",
+}
+"""Members of other APIs whose native form has another shape."""
+_OPENAI_PART: Final = re.compile(rb'"(?:image_url|input_audio)"\s*:')
 _OTHER_NAMES: Final = {
     "prompt": "query",
     "input": "query",

@@ -40,6 +40,7 @@ class RequestShape:
         is_encrypted: There is reasoning that a provider has encrypted, and that is not sealed.
         has_odd_items: An item's `id` lacks the prefix of its kind, or an item is a call that the gateway has made.
         may_refer: An item may stand for one that is stored.
+        may_be_silent: A message may say nothing.
     """
 
     __slots__ = (
@@ -49,6 +50,7 @@ class RequestShape:
         "ids",
         "is_encrypted",
         "last",
+        "may_be_silent",
         "may_refer",
         "parts",
         "roles",
@@ -66,6 +68,7 @@ class RequestShape:
         self.is_encrypted = False
         self.has_odd_items = False
         self.may_refer = False
+        self.may_be_silent = False
 
     def _note(self, role: str, message: dict[str, Any]) -> None:
         """Notes a chat message that has more than a text."""
@@ -118,14 +121,26 @@ def chat_shape(messages: object) -> RequestShape:
         content, role = message.get("content"), message.get("role")
         is_plain = len(message) == 2 and (role == "user" or role == "assistant" or role == "system")
         if is_plain and type(content) is str:
+            if not content:
+                shape.may_be_silent = True
             counted += len(content)
             continue
-        counted += characters(message)
+        size = characters(message)
+        if not size and "tool_calls" not in message:
+            shape.may_be_silent = True
+        counted += size
         shape._note(role if isinstance(role, str) else "", message)
     shape.characters = counted
     if isinstance(role, str):
         shape.last = role
     return shape
+
+
+def is_silent(content: object) -> bool:
+    """Returns whether the content of a message, in any dialect, is nothing but empty texts."""
+    if isinstance(content, list):
+        return not any(not isinstance(part, dict) or part.get("text", True) for part in content)
+    return not content
 
 
 def characters(value: object) -> int:
@@ -176,6 +191,8 @@ def responses_tool_characters(body: dict[str, Any]) -> int:
 
 def _note_item(shape: RequestShape, item: dict[str, Any]) -> None:
     kind = item.get("type")
+    if (kind is None or kind == "message") and is_silent(item.get("content")):
+        shape.may_be_silent = True
     call_id, identifier = item.get("call_id"), item.get("id")
     if isinstance(call_id, str):
         shape.ids.append(call_id)
@@ -230,6 +247,8 @@ def messages_shape(body: Mapping[str, Any]) -> RequestShape:
     if isinstance(messages, list):
         for message in messages:
             content = message.get("content") if isinstance(message, dict) else None
+            if is_silent(content):
+                shape.may_be_silent = True
             if isinstance(content, list):
                 for block in content:
                     if isinstance(block, dict):

@@ -20,7 +20,6 @@ import re
 from typing import Any, Final, NamedTuple
 
 from gai_fast.core.json.chunks import label
-from gai_fast.core.requests.limits import LIMITS
 
 
 class StoredId(NamedTuple):
@@ -77,7 +76,6 @@ _OPAQUE: Final = {
 }
 """The member with an item's content, by the types of items whose content is not in their other members."""
 _RESPONSE: Final = "resp_"
-_INPUT_DIGITS: Final = len(str(LIMITS.input_item))
 _STREAM_LEAST: Final = 22
 _STREAM_MOST: Final = 100
 _NUMBER_MOST: Final = 9
@@ -187,11 +185,6 @@ def is_item_of(identifier: str, response: str) -> bool:
 def is_response(identifier: str) -> bool:
     """Returns whether an id has the form of `own_response_id`, as those of upstreams may."""
     return _OWN_RESPONSE.fullmatch(identifier) is not None
-
-
-def is_of_input(identifier: str) -> bool:
-    """Returns whether an id has the form of those that the gateway gives to items of a request's input."""
-    return _OWN_ITEM.fullmatch(identifier) is not None and len(identifier.rpartition("_")[2]) >= _INPUT_DIGITS
 
 
 def referenced_items(items: Any) -> list[StoredId]:

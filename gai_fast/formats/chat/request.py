@@ -63,6 +63,7 @@ _THINKS: Final = "medium"
 _CHOICES: Final[Mapping[str, str]] = {"any": "required"}
 """Mistral's words for a choice of tools."""
 
+_INSTRUCTIONS: Final = ("system", "developer")
 _OF_MESSAGE: Final = ("role", "content", *CACHE_MARKS)
 _OF_RESULT: Final = ("role", "content", "tool_call_id", "name", *CACHE_MARKS)
 _ANTHROPIC: Final = "anthropic"
@@ -174,7 +175,7 @@ class _ChatReader(DialectReader):
     def _message(self, message: Any, path: str) -> dict[str, Any]:
         require_type(message, path, dict)
         role = required(message, "role", path, str)
-        if role in ("system", "developer"):
+        if role in _INSTRUCTIONS:
             self.lost += unknown_members(message, path, _OF_MESSAGE)
             return {"role": "system", "content": self._content(message, path)}
         if role == "user":
@@ -197,7 +198,9 @@ class _ChatReader(DialectReader):
     def _content(self, message: dict[str, Any], path: str) -> str | list[dict[str, Any]]:
         content: str | list[Any] | None = member(message, "content", path, str, list)
         if content is None:
-            raise invalid("Object missing required field `content`", path)
+            if message.get("role") not in _INSTRUCTIONS:
+                raise invalid("Object missing required field `content`", path)
+            content = []  # it says nothing
         mark = cache_mark(message, path)
         if isinstance(content, list):
             content = self._parts(content, f"{path}.content")

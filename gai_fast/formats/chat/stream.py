@@ -46,7 +46,14 @@ from typing import Any, Final, TypeAlias
 from gai_fast.formats._base import Framing, StreamContext, block_members, run_members
 from gai_fast.formats._openai import annotation, argument_text, error_object, note_warning
 from gai_fast.formats._passthrough import DialectEncoder
-from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
+from gai_fast.formats.chat.parts import (
+    extra_content,
+    finish_of,
+    finish_reason_of,
+    logprobs_of,
+    reasoning_detail,
+    usage_of,
+)
 from gai_fast.kernels import Part, Piece, encode_json, escape
 from gai_fast.model.errors import Error
 from gai_fast.model.events import NO_EVENT, Event
@@ -203,6 +210,13 @@ class Chunks(DialectEncoder):
         logprobs = b"" if not scores else b',"logprobs":' + encode_json(logprobs_of(event["type"], scores))
         self._chunk(self._choice(index, delta, logprobs=logprobs))
 
+    def _beside(self, event: Event, x_gai: Mapping[str, Any]) -> None:
+        """Writes a chunk of an event's choice that has members for `x_gai` alone."""
+        index = event.get("choice", 0)
+        if index:
+            self._open(index)
+        self._chunk(self._choice(index, b"{}"), x_gai)
+
     # -- events --
 
     def _start(self, event: Event) -> None:
@@ -292,16 +306,16 @@ class Chunks(DialectEncoder):
 
     def _unmapped(self, event: Event) -> None:
         key = _UNMAPPED[event["type"]]
-        self._chunk(self._choice(0, b"{}"), {key: event[key]} if key in event else {})  # type: ignore[literal-required]  # the key depends on the type
+        self._beside(event, {key: event[key]} if key in event else {})  # type: ignore[literal-required]  # the key depends on the type
 
     def _step(self, event: Event) -> None:
         self._is_run = True
 
     def _of_run(self, event: Event) -> None:
-        self._chunk(self._choice(0, b"{}"), run_members(event))
+        self._beside(event, run_members(event))
 
     def _provider_block(self, event: Event) -> None:
-        self._chunk(self._choice(0, b"{}"), {"provider_block": block_members(event)})
+        self._beside(event, {"provider_block": block_members(event)})
 
     def _snapshot(self, event: Event) -> None:
         self._usage = event["usage"]
@@ -315,7 +329,7 @@ class Chunks(DialectEncoder):
         reason, x_gai = finish_reason_of(event, has_calls=0 in with_calls)
         last = {"warnings": self._warnings} if self._warnings else {}
         for index in filter(None, self._choices):
-            own, _ = finish_reason_of(event, has_calls=index in with_calls)
+            own, _ = finish_reason_of(finish_of(event, index), has_calls=index in with_calls)
             self._chunk(self._choice(index, b"{}", escape(own)))
         self._chunk(self._choice(0, b"{}", escape(reason)), x_gai if usage else {**x_gai, **last})
         if usage:

@@ -13,7 +13,7 @@ from gai_fast.core.collector import Collector
 from gai_fast.core.result import Result
 from gai_fast.formats._base import CALLS_TOO, StreamContext, WholeEncoder
 from gai_fast.formats._openai import annotation, note_warning
-from gai_fast.formats.chat.parts import extra_content, finish_reason_of, logprobs_of, reasoning_detail, usage_of
+from gai_fast.formats.chat.parts import extra_content, finish_of, finish_reason_of, reasoning_detail, usage_of
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import NO_EVENT, Event
 
@@ -110,10 +110,11 @@ class WholeCompletion(WholeObject):
         return [*super()._others(), *(event for each in self._more.values() for event in each.others())]
 
     def _choice(self, number: int, result: Result, collector: Collector) -> dict[str, Any]:
-        reason, _ = finish_reason_of(self._finish, has_calls=bool(result.tool_calls))
+        reason, _ = finish_reason_of(finish_of(self._finish, number), has_calls=bool(result.tool_calls))
         choice = {"index": number, "message": self._message(result, collector.parts()), "finish_reason": reason}
-        if result.logprobs:
-            choice["logprobs"] = logprobs_of("text.delta", result.logprobs)
+        refused = collector.refusal_logprobs
+        if result.logprobs or refused:
+            choice["logprobs"] = {"content": result.logprobs or None, "refusal": refused or None}
         return choice
 
     def _message(self, result: Result, parts: list[dict[str, Any]]) -> dict[str, Any]:

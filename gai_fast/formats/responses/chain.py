@@ -1,6 +1,6 @@
-"""Chains of kept responses: the items of a whole conversation, one item by its id, pages of a request's own items.
+"""Chains of kept responses: the items of a whole conversation, and one item by its id.
 
-Pure: gets what is kept as bytes, and knows no store and no route.
+Pure: gets what is kept as bytes, and knows no store and no route. `pages.py` has pages of a request's own items.
 
 1. The items of a chain are those of each turn, from the first on: its input, then its output, then the new ones.
 2. Empty messages do not count. Of a failed turn, items that it broke off do not count either.
@@ -15,7 +15,7 @@ Pure: gets what is kept as bytes, and knows no store and no route.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -28,10 +28,11 @@ from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
 from gai_fast.formats._base import ItemMark
-from gai_fast.formats._members import member, read_text
-from gai_fast.formats.limits import LIMITS
+from gai_fast.formats._members import member
+from gai_fast.formats.responses.declared import custom_names
+from gai_fast.formats.responses.kept_values import UNREADABLE, Named, exact, id_of, values
 from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS
-from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.breathing import breathe
@@ -91,86 +92,104 @@ def own_items(body: dict[str, Any]) -> list[Any]:
     return given or []
 
 
-def input_items(kept: Kept) -> list[dict[str, Any]]:
-    """Returns the own items of a kept response's request in the form of OpenAI's list: each with `id` and `type`.
-
-    Args:
-        kept: The response.
-    """
-    items = _values(kept.input)
-    return [_listed(item, _input_id(item, kept.identifier, at)) for at, item in enumerate(items)]
-
-
-def _listed(item: Any, identifier: str) -> dict[str, Any]:
-    """Returns an item with its id and its type, and with the state and the parts that OpenAI's types want."""
-    if not isinstance(item, dict):
-        return {"id": identifier, "type": "message", "role": "user", "content": []}  # no item: nothing took it
-    kind = _kind(item) or "message"
-    state = {"status": "completed"} if kind in _PREFIXES and kind != _REASONING else {}
-    listed = {**state, **item, "id": identifier, "type": kind}
-    content = item.get("content")
-    if kind == "message" and isinstance(content, str):
-        is_answer = item.get("role") == "assistant"
-        part = {"type": "output_text" if is_answer else "input_text", "text": content}
-        listed["content"] = [{**part, "annotations": [], "logprobs": []} if is_answer else part]
-    return listed
-
-
-def _input_id(item: Any, response: str, at: int) -> str:
+def input_id(item: Any, response: str, at: int) -> str:
     """Returns the id of an item of a request's input: rule 5."""
+    return _given_id(item) or _made_id(_prefix_of(item), response, at)
+
+
+def _given_id(item: Any) -> str:
+    """Returns the id that a client gave to an item. Empty if it gave none."""
     own = item.get("id") if isinstance(item, dict) else None
-    if isinstance(own, str) and own:
-        return own
-    kind = _kind(item) if isinstance(item, dict) else "message"
-    return own_item_id(_PREFIXES.get(kind, "item"), response.removeprefix(_RESPONSE), IDS.input_item + at)
+    return own if isinstance(own, str) else ""
 
 
-def items_page(kept: Kept, order: str, after: str | None, limit: int) -> dict[str, Any] | None:
-    """Returns a page of the own items of a kept response's request.
+def _prefix_of(item: Any) -> str:
+    """Returns how the id of an item without one begins."""
+    return PREFIXES.get(kind_of(item) if isinstance(item, dict) else "message", "item")
+
+
+def _made_id(prefix: str, response: str, at: int) -> str:
+    return own_item_id(prefix, response.removeprefix(_RESPONSE), IDS.input_item + at)
+
+
+class Written(NamedTuple):
+    """The own items of a request, written while it is read: at the end of its answer they are not walked again.
+
+    Attributes:
+        text: The items, a JSON array.
+        given: The ids of the items that have one.
+        made: Of the others, how their ids begin, and their places. None if there are few items: the text tells it.
+    """
+
+    text: bytes
+    given: Sequence[str]
+    made: Sequence[tuple[str, int]] | None = None
+
+
+def written(items: Sequence[Any]) -> Written:
+    """Writes the own items of a request.
 
     Args:
-        kept: The response.
-        order: `asc`, the order of the request, or `desc`.
-        after: The id of the item before the page; None for the first page.
-        limit: The most items of the page.
-
-    Returns:
-        `{"object": "list", "data", "first_id", "last_id", "has_more"}`. None if no item has the id `after`.
+        items: The items.
     """
-    items = input_items(kept)
-    if order == "desc":
-        items.reverse()
-    begin = 0
-    if after is not None:
-        found = [at for at, item in enumerate(items) if item["id"] == after]
-        if not found:
-            return None
-        begin = found[0] + 1
-    data = items[begin : begin + limit]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-        "has_more": len(items) > begin + limit,
-    }
+    if len(items) <= _BREATHS:
+        return Written(encode_json(items), _given_ids(items))
+    texts: list[bytes] = []
+    given: list[str] = []
+    made: list[tuple[str, int]] = []
+    for at, item in enumerate(items):
+        breathe()
+        texts.append(encode_json(item))
+        identifier = _given_id(item)
+        if identifier:
+            given.append(identifier)
+        else:
+            made.append((_prefix_of(item), at))
+    return Written(b"[%b]" % b",".join(texts), given, made)
+
+
+def written_before(text: bytes) -> Written:
+    """Returns items that another process has written.
+
+    Args:
+        text: The items, a JSON array.
+    """
+    try:
+        return Written(text, [identifier for each in _NAMED.decode(text) if (identifier := id_of(each))])
+    except UNREADABLE:
+        return Written(text, _given_ids(values(text)))
+
+
+def _given_ids(items: Sequence[Any]) -> list[str]:
+    return [item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]]
+
+
+def _made(own: Written) -> Sequence[tuple[str, int]]:
+    """Returns how the ids of items without one begin, and their places."""
+    if own.made is not None:
+        return own.made
+    return [(_prefix_of(item), at) for at, item in enumerate(values(own.text)) if not _given_id(item)]
 
 
 # ---- items by their ids ----------------------------------------------------------------------------------------------
 
 
-def indexed_ids(identifier: str, own: Sequence[Any], output: Sequence[Any]) -> list[str]:
+def indexed_ids(identifier: str, own: Written, output: Sequence[str], most: int) -> list[str]:
     """Returns the ids of a response's items that do not tell the response's id: a store finds the others without them.
 
     Args:
         identifier: The response's id.
         own: The own items of its request.
-        output: The items of its answer.
+        output: The ids of the items of its answer.
+        most: The most ids. Of more the last ones are returned, those of the answer last.
     """
-    ids = [_input_id(item, identifier, at) for at, item in enumerate(own)]
-    ids += [item["id"] for item in output if isinstance(item, dict) and isinstance(item.get("id"), str)]
-    found = [each for each in ids if 0 < len(each) <= SHARED.identifier and response_of_item(each) != identifier]
-    return list(dict.fromkeys(found))
+    ids = [_made_id(prefix, identifier, at) for prefix, at in _made(own)[-most:]]
+    if ids and response_of_item(ids[0]) == identifier:  # so do all of them
+        ids = []
+    ids += own.given[-most:]
+    ids += output
+    short = [each for each in ids[-most:] if 0 < len(each) <= SHARED.identifier]
+    return list(dict.fromkeys([each for each in short if response_of_item(each) != identifier]))
 
 
 def items_by_id(kept: Kept) -> dict[str, dict[str, Any]]:
@@ -180,10 +199,14 @@ def items_by_id(kept: Kept) -> dict[str, dict[str, Any]]:
         kept: The response.
     """
     found: dict[str, dict[str, Any]] = {}
-    for at, item in enumerate(_values(kept.input)):
+    for at, item in enumerate(values(kept.input)):
+        if not at % _BREATHS:
+            breathe()
         if isinstance(item, dict) and not ("id" in item and _refers(item)):
-            found[_input_id(item, kept.identifier, at)] = item
-    for item in output_of(kept):
+            found[input_id(item, kept.identifier, at)] = item
+    for at, item in enumerate(output_of(kept)):
+        if not at % _BREATHS:
+            breathe()
         identifier = item.get("id") if isinstance(item, dict) else None
         if isinstance(identifier, str) and identifier:
             found[identifier] = item
@@ -227,8 +250,8 @@ def references(items: Sequence[Any]) -> list[Reference]:
         if isinstance(identifier, str) and identifier:
             kind = item.get("type")
             if _refers(item):
-                found.append(Reference(at, identifier, is_needed=kind != _REASONING))
-            elif kind == _REASONING and not item.get("encrypted_content") and not is_own_item(identifier):
+                found.append(Reference(at, identifier, is_needed=kind != REASONING))
+            elif kind == REASONING and not item.get("encrypted_content") and not is_own_item(identifier):
                 found.append(Reference(at, identifier, is_needed=False))
     return found
 
@@ -266,7 +289,7 @@ def joined(
         conversation.add_turn(kept, output_text(kept) if outputs is None else outputs[at])
     begin = len(conversation.items)
     conversation.add(own)
-    conversation.marks += [mark._replace(place=begin + mark.place) for mark in marks]
+    conversation.marks += [mark._replace(place=begin + mark.place) for mark in marks]  # of at most `kept_references`
     if chain:
         conversation.pair()
     return conversation.result()
@@ -280,10 +303,10 @@ def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
         place: Its index in the conversation.
         provider: The provider that answered; empty if it is unknown.
     """
-    kind = _kind(item) if isinstance(item, dict) else ""
+    kind = kind_of(item) if isinstance(item, dict) else ""
     if (kind == KIND and is_gateways(item)) or (kind in _APPROVALS and is_own_approval(item)):
         return None
-    if kind == _REASONING:
+    if kind == REASONING:
         is_sealed = is_ours(item.get("encrypted_content")) or is_own_item(str(item.get("id")))
         return ItemMark(place, provider, is_reasoning=True) if provider and not is_sealed else None
     return ItemMark(place, provider, is_reasoning=False) if kind and kind not in _UNDERSTOOD else None
@@ -299,13 +322,22 @@ class _Turn:
         end: The index behind the last.
     """
 
-    __slots__ = ("begin", "end", "kept", "status")
+    __slots__ = ("_is_read", "_names", "begin", "end", "kept", "status")
 
     def __init__(self, status: str, kept: Kept | None, begin: int, end: int) -> None:
         self.status = status
         self.kept = kept
         self.begin = begin
         self.end = end
+        self._is_read = False
+        self._names: frozenset[str] | None = None
+
+    def declares(self, name: Any) -> bool:
+        """Returns whether its request declared a custom tool with this name, or may have. Reads the tools once."""
+        if not self._is_read and self.kept is not None:
+            self._names = _declared(self.kept)
+            self._is_read = True
+        return self._names is None or (isinstance(name, str) and name in self._names)
 
 
 class _Conversation:
@@ -330,7 +362,9 @@ class _Conversation:
         turn = _Turn("", None, len(self.items), len(self.items))
         self._turns.append(turn)
         for at, item in enumerate(items, first):
-            if isinstance(item, dict) and _kind(item) in _LINKED:
+            if not at % _BREATHS:
+                breathe()
+            if isinstance(item, dict) and kind_of(item) in _LINKED:
                 self._linked.append((at, turn))
 
     def add_turn(self, kept: Kept, output: Raw | None) -> None:
@@ -338,13 +372,15 @@ class _Conversation:
         breathe()
         items, structure = self.items, self._structure
         first = len(items)
-        items += _values(kept.input, structure)
+        items += values(kept.input, structure)
         begin = len(items)
-        items += _read_apart(kept) if output is None else _values(bytes(output) or _NO_ITEMS, structure)
+        items += _read_apart(kept) if output is None else values(bytes(output) or _NO_ITEMS, structure)
         turn = _Turn(kept.status, kept, begin, len(items))
         self._turns.append(turn)
         has_failed = kept.status == _FAILED
         for at in range(first, len(items)):
+            if not at % _BREATHS:
+                breathe()
             item = items[at]
             if not isinstance(item, dict):
                 if at >= begin:  # of an input its provider decides
@@ -352,7 +388,7 @@ class _Conversation:
                 continue
             if has_failed and at >= begin and item.get("status") in _BROKEN:
                 self._left.add(at)
-            kind = _kind(item)
+            kind = kind_of(item)
             if kind == "message":  # nearly all
                 if not _has_content(item):
                     self._left.add(at)
@@ -369,7 +405,9 @@ class _Conversation:
         """Checks that each call has its output: rule 3."""
         waiting: dict[str, tuple[int, _Turn]] = {}
         answered: set[str] = set()
-        for at, turn in self._linked:
+        for number, (at, turn) in enumerate(self._linked):
+            if not number % _BREATHS:
+                breathe()
             item = self.items[at]
             call_id = item.get("call_id")
             if not isinstance(call_id, str) or not call_id:
@@ -382,7 +420,9 @@ class _Conversation:
                 answered.add(call_id)
             elif call_id not in answered:
                 raise _unpaired(f"No tool call found for the output of call {_shown(call_id)}: it is not in")
-        for at, turn in waiting.values():
+        for number, (at, turn) in enumerate(waiting.values()):
+            if not number % _BREATHS:
+                breathe()
             self._without_output(at, turn)
 
     def _without_output(self, at: int, turn: _Turn) -> None:
@@ -396,7 +436,7 @@ class _Conversation:
             return  # the request's own: its provider decides
         if turn.status != _COMPLETED:
             self._left.add(at)
-        elif kept is None or item["type"] != _CUSTOM_CALL or _declares(kept, item.get("name")):
+        elif kept is None or item["type"] != _CUSTOM_CALL or turn.declares(item.get("name")):
             text = f"No tool output found for call {_shown(item['call_id'])}: send it beside the new items of"
             raise _unpaired(text)
 
@@ -404,23 +444,34 @@ class _Conversation:
         """Returns the items that count, and their marks."""
         left = self._left
         for turn in self._turns:
-            if turn.status != _COMPLETED or (left and any(at in left for at in range(turn.begin, turn.end))):
+            if turn.status != _COMPLETED or (left and not left.isdisjoint(range(turn.begin, turn.end))):
                 self._leave_unfollowed(turn)
         if not left:
             return Joined(self.items, self.marks)
         places: dict[int, int] = {}
-        for at in range(len(self.items)):
+        items: list[Any] = []
+        for at, item in enumerate(self.items):
+            if not at % _BREATHS:
+                breathe()
             if at not in left:
-                places[at] = len(places)
-        marks = [mark._replace(place=places[mark.place]) for mark in self.marks if mark.place in places]
-        return Joined([self.items[at] for at in places], marks)
+                places[at] = len(items)
+                items.append(item)
+        marks: list[ItemMark] = []
+        for number, mark in enumerate(self.marks):
+            if not number % _BREATHS:
+                breathe()
+            if mark.place in places:
+                marks.append(mark._replace(place=places[mark.place]))
+        return Joined(items, marks)
 
     def _leave_unfollowed(self, turn: _Turn) -> None:
         """Leaves out the reasoning of an answer that nothing follows any more: rule 3."""
         for at in range(turn.end - 1, turn.begin - 1, -1):
+            if not at % _BREATHS:
+                breathe()
             if at in self._left:
                 continue
-            if self.items[at].get("type") != _REASONING:
+            if self.items[at].get("type") != REASONING:
                 return
             self._left.add(at)
 
@@ -438,7 +489,9 @@ def _has_content(message: dict[str, Any]) -> bool:
     content = message.get("content")
     if not isinstance(content, list):
         return bool(content)
-    for part in content:  # noqa: SIM110  # interpreted, a generator costs as much as the question
+    for at, part in enumerate(content):
+        if not at % _BREATHS:
+            breathe()
         if _says(part):
             return True
     return False
@@ -452,27 +505,17 @@ def _says(part: Any) -> bool:
     return not name or bool(part.get(name))
 
 
-def _declares(kept: Kept, name: Any) -> bool:
-    """Returns whether the request of a response declared a custom tool with this name.
+def _declared(kept: Kept) -> frozenset[str] | None:
+    """Returns the names of the custom tools that the request of a response declared. None if it is not known.
 
     Some providers run tools of their own by such calls.
     """
     try:
         tools = bytes(_ANSWER.decode(kept.response).tools)
-    except _UNREADABLE:
+    except UNREADABLE:
         found = _members(kept).get("tools")
-        return found is None or _has_custom(found, name)
-    return not tools or _has_custom(_exact(tools), name)
-
-
-def _has_custom(tools: Any, name: Any) -> bool:
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict):
-            if tool.get("type") == "custom" and tool.get("name") == name:
-                return True
-            if tool.get("type") == "namespace" and _has_custom(tool.get("tools"), name):
-                return True
-    return False
+        tools = b"" if found is None else encode_json(found)
+    return frozenset(custom_names(tools)) if tools else None
 
 
 # ---- what is kept ----------------------------------------------------------------------------------------------------
@@ -491,9 +534,7 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
-_ITEMS: Final = msgspec.json.Decoder(list[Raw])
-_VALUE: Final = msgspec.json.Decoder()
-_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
+_NAMED: Final = msgspec.json.Decoder(list[Named])
 
 
 def output_text(kept: Kept) -> Raw | None:
@@ -507,7 +548,7 @@ def output_text(kept: Kept) -> Raw | None:
     """
     try:
         return _ANSWER.decode(kept.response).output
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -518,7 +559,7 @@ def output_of(kept: Kept) -> list[Any]:
         kept: The response.
     """
     output = output_text(kept)
-    return _read_apart(kept) if output is None else _values(bytes(output) or _NO_ITEMS)
+    return _read_apart(kept) if output is None else values(bytes(output) or _NO_ITEMS)
 
 
 def _read_apart(kept: Kept) -> list[Any]:
@@ -541,65 +582,22 @@ def read_members(kept: Kept) -> bytes:
         output = bytes(answer.output) or _NO_ITEMS
         if not answer.tools or not (_CUSTOM in kept.input or _CUSTOM in output):
             return b'{"output":%b}' % output
-        return b'{"output":%b,"tools":%b}' % (output, encode_json(_custom_tools(_VALUE.decode(answer.tools))))
-    except _UNREADABLE:
+        tools: list[bytes] = []
+        for name in custom_names(bytes(answer.tools)):
+            breathe()
+            tools.append(b'{"type":"custom","name":%b}' % encode_json(name))
+        return b'{"output":%b,"tools":[%b]}' % (output, b",".join(tools))
+    except UNREADABLE:
         return kept.response  # what reads it says what is wrong with it
-
-
-def _custom_tools(tools: Any) -> list[dict[str, Any]]:
-    """Returns the tools that `_has_custom` may find, with the members that it reads."""
-    found: list[dict[str, Any]] = []
-    for tool in tools if isinstance(tools, list) else ():
-        if isinstance(tool, dict):
-            if tool.get("type") == "custom":
-                found.append({"type": "custom", "name": tool.get("name")})
-            if tool.get("type") == "namespace":
-                found.append({"type": "namespace", "tools": _custom_tools(tool.get("tools"))})
-    return found
 
 
 def _members(kept: Kept) -> dict[str, Any]:
     """Returns a kept response that a strict parser refuses: an upstream's may have invalid UTF-8 or lone surrogates."""
-    value = _exact(kept.response)
+    value = exact(kept.response)
     return value if isinstance(value, dict) else {}
 
 
-def _values(text: bytes, structure: Structure | None = None) -> list[Any]:
-    """Returns the items of a list; `structure` as for `joined`."""
-    try:
-        if structure is not None or len(text) > LIMITS.parsed_bytes:
-            return [*_each(_ITEMS.decode(text), structure)]
-        value = _VALUE.decode(text)
-    except _UNREADABLE:
-        value = _exact(text)
-    return value if isinstance(value, list) else []
-
-
-def _each(items: Sequence[Raw], structure: Structure | None) -> Iterator[Any]:
-    """Yields the values of JSON texts; the loop may go on after each."""
-    for item in items:
-        breathe()
-        if structure is not None:
-            read_text(structure, bytes(item))
-        try:
-            yield _VALUE.decode(item)
-        except _UNREADABLE:
-            yield _exact(bytes(item))
-
-
-def _exact(text: bytes) -> Any:
-    """Returns the value of a JSON text that a strict parser refuses.
-
-    Raises:
-        Error: `internal`, reason `log_damaged`: it is none.
-    """
-    try:
-        return parse_exact(text.decode("utf-8", "replace").removeprefix("\ufeff"))
-    except ValueError:
-        raise Error("internal", "a kept response is damaged", reason="log_damaged") from None
-
-
-def _kind(item: dict[str, Any]) -> str:
+def kind_of(item: dict[str, Any]) -> str:
     """Returns the type of an item, which may be missing for a message and for a reference."""
     kind = item.get("type")
     if isinstance(kind, str):
@@ -610,12 +608,12 @@ def _kind(item: dict[str, Any]) -> str:
 _RESPONSE: Final = "resp_"
 _COMPLETED: Final = "completed"
 _FAILED: Final = "failed"
-_REASONING: Final = "reasoning"
+REASONING: Final = "reasoning"
 _CUSTOM_CALL: Final = "custom_tool_call"
 _CUSTOM: Final = _CUSTOM_CALL.encode()
-_PREFIXES: Final = {
+PREFIXES: Final = {
     "message": "msg",
-    _REASONING: "rs",
+    REASONING: "rs",
     "function_call": "fc",
     _CUSTOM_CALL: "ctc",
     "function_call_output": "fco",
@@ -632,7 +630,7 @@ _LINKED: Final = _CALLS | _OUTPUTS
 _UNDERSTOOD: Final = frozenset(
     (
         "message",
-        _REASONING,
+        REASONING,
         "function_call",
         "function_call_output",
         _CUSTOM_CALL,
@@ -645,6 +643,8 @@ _UNDERSTOOD: Final = frozenset(
 _APPROVALS: Final = frozenset((REQUEST, RESPONSE))
 _BROKEN: Final = ("in_progress", "incomplete", "searching", "interpreting", "generating")
 """The states of items that their answer broke off."""
+_BREATHS: Final = 64
+"""Items that are looked at between two breaths: a breath takes as long as a look."""
 _TEXTS: Final = {"output_text": "text", "input_text": "text", "text": "text", "refusal": "refusal"}
 """The member with the text of a part."""
 _NAMING: Final = frozenset(("id", "type", "status"))

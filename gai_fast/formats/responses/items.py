@@ -132,7 +132,11 @@ class InputReader:
         role = required(item, "role", path, str)
         if role not in ("system", "developer", "user", "assistant"):
             raise invalid("The role is not one of system, developer, user, assistant", f"{path}.role")
-        content = required(item, "content", path, str, list)
+        content = (
+            required(item, "content", path, str, list) if role == "user" else member(item, "content", path, str, list)
+        )
+        if content is None:
+            content = []  # it says nothing
         if role == "assistant":
             texts = [{"type": "text", "text": content}] if isinstance(content, str) else self._parts(content, path)
             self._answer().extend(texts)

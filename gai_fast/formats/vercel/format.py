@@ -6,11 +6,12 @@ no route and no provider.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+from gai_fast.core.requests.gateway_calls import GivenDecision
 from gai_fast.formats._base import Encoder, Format, Framing, StreamContext, StreamEncoder
-from gai_fast.formats.vercel.request import is_own_body, read_ui_request
+from gai_fast.formats.vercel.request import decisions_in, is_own_body, read_ui_request
 from gai_fast.formats.vercel.stream import OLDEST, RESETS, Parts
 from gai_fast.formats.vercel.whole import WholeUIMessage
 from gai_fast.model.request import Request
@@ -55,20 +56,26 @@ class VercelFormat(Format):
         """
         return read_ui_request(body)
 
+    def given_decisions(self, body: dict[str, Any]) -> Sequence[GivenDecision]:
+        """Returns the answers of the last message to requests for approvals."""
+        return decisions_in(body)
+
 
 class _Vercel6(VercelFormat):
-    """Adds `finishReason`, `tool-input-error` and `tool-approval-request`."""
+    """Adds `finishReason`, `tool-input-error`, `tool-approval-request` and `tool-output-denied`."""
 
     asks_approvals: ClassVar[bool] = True
+    rests: ClassVar[bool] = True
     sdk: ClassVar[int] = 6
 
 
 class _Vercel7(VercelFormat):
-    """Adds `reset-step`."""
+    """Adds `reset-step` and `tool-approval-response`."""
 
     can_reset: ClassVar[bool] = True
     can_reset_step: ClassVar[bool] = True
     asks_approvals: ClassVar[bool] = True
+    rests: ClassVar[bool] = True
     sdk: ClassVar[int] = RESETS
 
 

@@ -9,12 +9,15 @@ SDK's server. Knows no provider and no route.
 3. A part that only a page needs is dropped: `data-*`, sources, a call whose input was still streaming, and a tool that
    the provider ran itself. The provider's own blocks of such a tool are in `data-provider-block` parts, which are read.
 4. If a part is meant for the model but has no native form, its path is returned.
+5. A page that was asked for an approval sends the chat again with its answer in the last message, as the SDK's server
+   reads it. An answer in an earlier message says nothing any more.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from gai_fast.core.requests.gateway_calls import GivenDecision, is_approval_id
 from gai_fast.formats._members import (
     DialectReader,
     check_types,
@@ -42,7 +45,10 @@ _PART: Final = {
 
 _APPROVAL: Final = {"id": str, "approved": bool, "reason": str}
 
+_ANSWERED: Final = "approval-responded"
 _DENIED: Final = "The user did not allow this call"
+
+_DYNAMIC: Final = "dynamic-tool"
 
 # States of a tool part whose call has no result yet.
 _PENDING: Final = ("input-available", "approval-requested")
@@ -65,6 +71,34 @@ def is_own_body(body: dict[str, Any]) -> bool:
 def read_ui_request(body: dict[str, Any]) -> tuple[Request, list[str]]:
     """Translates the SDK's body into a native request; see `Format.parse_request`."""
     return _BodyReader().request(body)
+
+
+def decisions_in(body: dict[str, Any]) -> list[GivenDecision]:
+    """Returns the answers to the gateway's requests for approvals: rule 5.
+
+    Args:
+        body: The SDK's body, which `read_ui_request` has read.
+
+    Raises:
+        InvalidRequest: An answer is not valid.
+    """
+    message = body["messages"][-1]
+    if message["role"] != "assistant":
+        return []
+    found: list[GivenDecision] = []
+    for part, path in zip(*_with_paths(message["parts"], f"$.messages[{len(body['messages']) - 1}]"), strict=True):
+        if part.get("state") != _ANSWERED or not part["type"].startswith(("tool-", _DYNAMIC)):
+            continue
+        approval, where = required(part, "approval", path, dict), f"{path}.approval"
+        check_types(approval, where, _APPROVAL)
+        identifier = required(approval, "id", where, str)
+        if not is_approval_id(identifier):
+            continue  # of a tool that the page's own server runs
+        name = required(part, "toolName", path, str) if part["type"] == _DYNAMIC else part["type"].removeprefix("tool-")
+        is_approved, reason = required(approval, "approved", where, bool), member(approval, "reason", where, str) or ""
+        call_id = required(part, "toolCallId", path, str)
+        found.append(GivenDecision(identifier, is_approved, reason, call_id, name, part.get("input")))
+    return found
 
 
 class _BodyReader(DialectReader):
@@ -150,7 +184,7 @@ class _BodyReader(DialectReader):
                 reasoning = self._reasoning(part, where)
                 if reasoning["text"] or "signature" in reasoning:
                     content.append(reasoning)
-            elif kind == "dynamic-tool":
+            elif kind == _DYNAMIC:
                 self._tool(part, required(part, "toolName", where, str), where, content, results)
             elif kind.startswith("tool-"):
                 self._tool(part, kind.removeprefix("tool-"), where, content, results)
@@ -188,7 +222,7 @@ class _BodyReader(DialectReader):
         if state == "input-streaming":
             return
         # A call that the gateway has made is `dynamic`: its result is part of the conversation, unlike a provider's.
-        is_gateways = part["type"] == "dynamic-tool"
+        is_gateways = part["type"] == _DYNAMIC
         if member(part, "providerExecuted", path, bool) and not (is_gateways and state in _ENDED):
             return
         given = part.get("input", part.get("rawInput")) if state == "output-error" else part.get("input")
@@ -201,9 +235,9 @@ class _BodyReader(DialectReader):
             result = {"content": output if isinstance(output, str) else encode_json(output).decode()}
         elif state == "output-error":
             result = {"content": required(part, "errorText", path, str), "is_error": True}
-        elif state == "output-denied" or (state == "approval-responded" and approval.get("approved") is False):
+        elif state == "output-denied" or (state == _ANSWERED and approval.get("approved") is False):
             result = {"content": approval.get("reason") or _DENIED, "is_error": True}
-        elif state == "approval-responded":
+        elif state == _ANSWERED:
             self.lost.append(path[2:])  # the page runs an allowed call, and sends the output in a later request
             return
         elif state not in _PENDING:

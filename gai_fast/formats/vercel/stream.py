@@ -25,6 +25,8 @@ parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys
 | `safety` | `data-safety` |
 | `warning` | `data-warning`, transient |
 | `usage` | `messageMetadata` of the end, if `finish` has no usage |
+| `approval.required` | 6 and 7: `tool-approval-request`; `data-approval` |
+| `approval.decided` | 7: `tool-approval-response`; `data-approval` |
 | `step.start` | `start-step`, unless the step is open |
 | `step.end` | `finish-step`, and `start-step` before the next part |
 | `step.reset` | 7: `reset-step`; 5 and 6: none, a step with content is never asked again |
@@ -38,7 +40,9 @@ Choices beyond the first are left out. `reset-step` drops one step only: the cli
 `stream.reset` after the first step cuts the response off.
 
 The parts of a call that the gateway makes have `providerExecuted`, so that no page makes it, and `dynamic`: the page
-does not know the tool. `data-approval` has the digest, which a decision must name.
+does not know the tool. `data-approval` has the digest, which a decision by `POST` must name. A page of 6 or 7 answers
+in its next request: a response ends where its run waits (`rest`), and the next one goes on (`go_on`) with the outputs
+of calls whose inputs were in the response before.
 """
 
 from __future__ import annotations
@@ -139,6 +143,7 @@ class Parts(BlockEncoder):
     """
 
     __slots__ = (
+        "_asked",
         "_block_id",
         "_blocks",
         "_calls",
@@ -173,6 +178,8 @@ class Parts(BlockEncoder):
         self._calls: dict[str, Mapping[str, Any]] = {}
         """For each call, by its id: the keys that mark its parts as the gateway's. Empty for the client's calls."""
         self._former_calls = 0  # how many there were before the step
+        self._asked: dict[str, bool] = {}
+        """For each call that the page was asked for, by its id: whether it was denied."""
         self._server_tools: dict[str, bool] = {}
         """For each tool that the provider runs, by its id: whether its input was sent."""
         self._room = SHARED.kept_answer
@@ -274,7 +281,9 @@ class Parts(BlockEncoder):
             return
         self._begin()
         own = self._calls[call_id]
-        if event.get("is_error"):
+        if event.get("is_error") and self._asked.get(call_id):
+            self._part({"type": "tool-output-denied", "toolCallId": call_id})
+        elif event.get("is_error"):
             self._part({"type": "tool-output-error", "toolCallId": call_id, "errorText": result_text(event), **own})
         else:
             output = event.get("parts", output)
@@ -282,9 +291,21 @@ class Parts(BlockEncoder):
 
     def _approval(self, event: Event) -> None:
         approval, call_id = event["approval"], event["call_id"]
-        if event["type"] == "approval.required" and self._version > OLDEST and call_id in self._calls:
-            self._part({"type": "tool-approval-request", "approvalId": approval["id"], "toolCallId": call_id})
+        if self._version > OLDEST and call_id in self._calls:
+            if event["type"] == "approval.required":
+                self._asked[call_id] = False
+                self._part({"type": "tool-approval-request", "approvalId": approval["id"], "toolCallId": call_id})
+            elif call_id in self._asked:
+                self._decided(call_id, approval)
         self._data("approval", {"call_id": call_id, **approval}, id=approval["id"])
+
+    def _decided(self, call_id: str, approval: Mapping[str, Any]) -> None:
+        is_approved = approval.get("decision") == "approve"
+        self._asked[call_id] = not is_approved
+        if self._version >= RESETS:
+            reason = {"reason": approval["reason"]} if approval.get("reason") else {}
+            own = {"approvalId": approval["id"], "approved": is_approved, **reason}
+            self._part({"type": "tool-approval-response", **own})
 
     def _server_tool(self, event: Event) -> None:
         self._begin()
@@ -395,6 +416,15 @@ class Parts(BlockEncoder):
         if self._version > OLDEST:
             end["finishReason"] = _FINISH_REASONS.get(reason, "other")
         self._part({**end, "messageMetadata": metadata})
+
+    def rest(self) -> None:
+        """Works as `RestingEncoder.rest`."""
+        self._finish({"type": "finish", "finish_reason": "tool_calls"})
+        self._frame(b"[DONE]")
+
+    def go_on(self) -> None:
+        """Works as `RestingEncoder.go_on`."""
+        self._frame(b'{"type":"start"}')
 
     def _error(self, event: Event) -> None:
         self._end_block()

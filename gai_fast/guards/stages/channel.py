@@ -80,8 +80,15 @@ class OutputGuard(Protocol):
     def replacement_of(self, found: str) -> str:
         """Returns what replaces a match; as `category_of`."""
 
+    @property
+    def fails_open(self) -> bool:
+        """Whether text passes that is not searched."""
+
     def met(self) -> None:
         """Counts a match."""
+
+    def failed(self) -> None:
+        """Counts that text is not searched."""
 
     def scan(self) -> Search:
         """Returns the search of a text. That of a `flag` holds nothing: its text passes before its match."""
@@ -263,12 +270,14 @@ class Channel:
         is_told: As of `GuardLine`.
     """
 
-    __slots__ = ("_lines", "delta")
+    __slots__ = ("_ended", "_lines", "delta")
 
     def __init__(
         self, guards: Sequence[OutputGuard], choice: int, *, is_json: bool = False, is_told: bool = False
     ) -> None:
         self._lines = [GuardLine(guard, choice, is_json=is_json, is_told=is_told) for guard in guards]
+        self._ended = -1
+        """The lines that have ended, if the text ends in several turns; else -1."""
         self.delta: Event = {"type": ""}
         """The last delta of the text: what leaves is like it."""
 
@@ -316,16 +325,29 @@ class Channel:
         for line in self._lines[last:]:
             items = line.take(items if has_begun else [""])
             has_begun = True
+        if self._ended >= 0 and not self.behind:
+            items += self._end_lines()
         return items if len(items) < 2 else _joined(items)
 
     def end(self) -> list[Item]:
-        """Ends the text. Returns what was held."""
+        """Ends the text. Returns what was held; what no turn has room for stays `behind`, and ends with it."""
+        self._ended = 0
+        items = self._end_lines()
+        return items if len(items) < 2 else _joined(items)
+
+    def _end_lines(self) -> list[Item]:
+        """Ends one line after the other, up to one for whose text no turn has room."""
         items: list[Item] = []
-        for line in self._lines:
+        for at, line in enumerate(self._lines):
             items = line.take(items)
+            if at < self._ended or self.behind:
+                continue
+            self._ended = at + 1
             if not items or items[-1] is not STOP:
                 items += line.end()
-        return items if len(items) < 2 else _joined(items)
+        if not self.behind:
+            self._ended = -1
+        return items
 
 
 def _joined(items: list[Item]) -> list[Item]:

@@ -32,7 +32,7 @@ def output_stage(
         placeholders: What its upstream got in place of own words. None if no guard restores.
         counts: Counts what the guards do.
     """
-    turn = SearchTurn()
+    turn = SearchTurn(info.caller)
     matching: list[OutputGuard] = []
     judging: list[ActiveGuard] = []
     for each in guards:
@@ -90,6 +90,15 @@ class MatchGuard:
         """Works as `OutputGuard.replacement_of`."""
         return self._guard.settings.replacement_of(found)
 
+    @property
+    def fails_open(self) -> bool:
+        """Whether text passes that is not searched."""
+        return self._guard.settings.fails_open
+
+    def failed(self) -> None:
+        """Works as `OutputGuard.failed`."""
+        self._counts.failed(self.name)
+
     def met(self) -> None:
         """Counts a match. A stop has an audit line."""
         self._counts.acted(self.name, "output", self.action)
@@ -127,6 +136,14 @@ class RestoreGuard:
     def replacement_of(self, found: str) -> str:
         """Returns the own words of a placeholder."""
         return self._placeholders.value(found) or found
+
+    @property
+    def fails_open(self) -> bool:
+        """False: own words are soon found, and there is no such failure."""
+        return False
+
+    def failed(self) -> None:
+        """Counts nothing; as `fails_open`."""
 
     def met(self) -> None:
         """Counts nothing: own words are no match."""

@@ -19,7 +19,8 @@ Rules:
 6. A piece that is flagged is masked in its spans, as far as it adds them; without such spans as a whole. A flagged call
    is stopped. Verdicts count as soon as they come, but one with a span in what went along behind those on the pieces
    before. Text that has no verdict by then is dropped.
-7. Spans that lie in what went along, and were flagged there meanwhile, are no new match.
+7. Spans that lie in what went along, and were flagged there meanwhile, are no new match. Nor is a flag without spans if
+   a text with the same category went along: nobody knows which of them it means.
 """
 
 from __future__ import annotations
@@ -236,6 +237,7 @@ class _Track:
         cut: The characters that it has been asked about.
         judged: The characters that its verdicts have reached.
         flagged: The end of the last piece that it has flagged.
+        found: The same, by category.
         out: The pieces without a verdict, and those behind one.
     """
 
@@ -243,6 +245,7 @@ class _Track:
         "context",
         "cut",
         "flagged",
+        "found",
         "is_ripe",
         "is_whole",
         "judged",
@@ -268,6 +271,7 @@ class _Track:
         self.ready = -1
         self.context = ""
         self.out: deque[Piece] = deque()
+        self.found: dict[str | None, int] = {}
 
     def ripen(self) -> None:
         """Lets the text that waits be asked for."""
@@ -624,7 +628,10 @@ class Pieces:
             action = "stop"
         if action != "stop" and spans and spans[-1][1] <= min(start, track.flagged):
             return  # rule 7
+        if action == "flag" and not spans and base < track.found.get(verdict.category, 0):
+            return
         track.flag(piece.end)
+        track.found[verdict.category] = piece.end
         spans = [(max(begin, start), end) for begin, end in spans if end > start] or [(start, piece.end)]
         match = JudgedMatch(piece.judge, action, verdict.category, verdict.score, piece.choice)
         if action == "stop":
@@ -716,7 +723,9 @@ def _ripen(place: _Place) -> None:
 
 
 def _reaches_back(piece: Piece, verdict: JudgeVerdict) -> bool:
-    """Returns whether a verdict also flags what went along."""
+    """Returns whether a verdict also flags what went along, or may do so and is reported alone."""
+    if not verdict.spans:
+        return piece.context > 0 and not piece.track.side.holds
     return any(begin < piece.context for begin, _ in verdict.spans)
 
 

@@ -17,6 +17,8 @@ guards of one text. The stage is the first processor of its stream.
 7. The searches of one turn of the loop take no more than `SearchTurn` has. What is left of an event waits for the next
    turns, and all events behind it; `waiting` counts both. An end that does not wait for them has one turn more: what is
    not searched by then is dropped.
+8. Once the searches have taken `limits.request_steps`, guards have failed, as judges do: the stream ends, or, if all
+   are open then, its text passes unsearched.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Any, ClassVar, Final, NoReturn, cast
 
 from gai_fast.core.processing.processor import FRAME, Processor
 from gai_fast.guards.automaton import SearchTurn
-from gai_fast.guards.outcomes import reworded, stopped
+from gai_fast.guards.outcomes import judge_failed, reworded, stopped, unjudged
 from gai_fast.guards.stages.changed import Changed, rewritten, size_of
 from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.kernels import encode_json, parse_exact
@@ -88,6 +90,8 @@ class GuardStage(Processor):
         """The events behind it."""
         self._later_size = 0
         self._finding = [each for each in guards if each.action != "restore"]
+        self._has_failed = False
+        """Whether the stream was told that its text is not searched any more."""
         self._choices: dict[int, _Choice] = {}
         self._is_over = False
 
@@ -276,6 +280,8 @@ class GuardStage(Processor):
         delta, masked, restored = channel.delta, channel.changes, channel.restored
         items = channel.end() if item is None else channel.take(item)
         while True:
+            if self._turn is not None and self._turn.is_used_up and not self._has_failed:
+                yield from self._failed()
             if channel.changes != masked:
                 choice.changed.masked(delta["type"])
             if channel.restored != restored:
@@ -292,6 +298,23 @@ class GuardStage(Processor):
             yield _TURN
             masked, restored = channel.changes, channel.restored
             items = channel.go_on()
+
+    def _failed(self) -> Iterator[Event]:
+        """Does what follows if no text is searched any more: rule 8.
+
+        Raises:
+            Error: A guard is closed then.
+        """
+        self._has_failed = True
+        for guard in self._finding:
+            if not guard.fails_open:
+                guard.failed()
+                self._is_over = True
+                self._forget()
+                raise judge_failed(guard.name)
+        for guard in self._finding:
+            guard.failed()
+            yield unjudged(guard.name)
 
     def _stop(self) -> NoReturn:
         self._is_over = True
@@ -435,6 +458,11 @@ class GuardStage(Processor):
             items += channel.go_on()
         if not _stops(items):
             items += channel.end()
+        while channel.behind and not _stops(items):
+            yield _TURN
+            items += channel.go_on()
+        if self._turn is not None and self._turn.is_used_up and not self._has_failed and not _stops(items):
+            items += self._failed()
         said: list[Item] = [each for each in items if not isinstance(each, str)]
         return "".join([each for each in items if isinstance(each, str)]), said
 

@@ -18,10 +18,12 @@ from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.settings import ModelSettings, Secret, Settings, UpstreamSettings
-from gai_fast.net.attempts.balance import MoveReason, TargetRequest, cooling_seconds
+from gai_fast.net.attempts.balance import BalancedTarget, MoveReason, TargetRequest, cooling_seconds
 from gai_fast.net.attempts.caller_keys import is_callers
 from gai_fast.net.attempts.candidates import TargetChoice
 from gai_fast.net.attempts.key_ring import Keys
+from gai_fast.net.attempts.limited import is_untimed
+from gai_fast.net.attempts.refused_tools import RefusedTools
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream, is_local_failure
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.attempts.standing import Refusal, Standing, is_refusal
@@ -38,6 +40,7 @@ class AttemptRunner(TargetChoice):
 
     settings: Settings
     tallies: Tallies
+    refused_tools: RefusedTools
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
         """Begins a request at a target of a model; arguments and result as for `Balancer.begin`."""
@@ -52,6 +55,10 @@ class AttemptRunner(TargetChoice):
         """
         raise NotImplementedError
 
+    def limited_target(self, model: ModelSettings) -> BalancedTarget | None:
+        """Returns the one target of a model without targets that has met a limit. None if it has targets by now."""
+        return None
+
     def note_move(self, model: str, reason: MoveReason) -> None:
         """Counts a session's request that is sent to another place than its home (`rendezvous.py`).
 
@@ -63,6 +70,10 @@ class AttemptRunner(TargetChoice):
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Credential | None) -> None:
         """Notes a failed attempt; arguments as for `key_ring`."""
+        raise NotImplementedError
+
+    def failure_hidden(self, upstream: UpstreamSettings, error: Error, credential: Credential | None) -> None:
+        """Notes a failed attempt behind which another upstream is asked; arguments as for `key_ring`."""
         raise NotImplementedError
 
     def breaker_opened(self, upstream: UpstreamSettings, error: Error) -> None:
@@ -137,6 +148,7 @@ class AttemptPlaces:
         "_has_key",
         "_home",
         "_is_model",
+        "_model",
         "_place",
         "_runner",
         "failed_key",
@@ -165,6 +177,7 @@ class AttemptPlaces:
         self._home = home
         self._place = place
         self._is_model = is_model
+        self._model: ModelSettings | None = None  # that takes a place
         self._has_key = False  # whether the ring counts this request
         self.failed_key: Secret | None = None
         self.is_probe = False
@@ -202,6 +215,7 @@ class AttemptPlaces:
                     raise breaker.refusal(upstream, now)
                 self.is_probe = True
             self._breaker = breaker
+        self._model = model
         if model is not None and model.targets:
             self.target_request = self._runner.begin_request(model, now)
         if upstream.other_keys or upstream.takes_credentials:
@@ -229,6 +243,10 @@ class AttemptPlaces:
             standing = self._standing()
             if standing is not None:
                 standing.serve(self._place, is_model=self._is_model)
+            if self.ring is not None:
+                self.ring.served(self.key, self._place)
+            if self.target_request is not None:
+                self.target_request.target.limited.served()
 
     def answered(self) -> None:
         """Reports the first event of the breaker's probe: other requests are sent, whatever becomes of this one."""
@@ -272,11 +290,25 @@ class AttemptPlaces:
                 wait = self.ring.doubted(self.key, error, now, place, self._caller)
         elif refusal is not Refusal.OF_THE_PLACE:
             if self.ring is not None:
-                wait = self.ring.failed(self.key, error, now, "" if refusal is Refusal.OF_THE_CREDENTIAL else place)
-            cooling = cooling_seconds(error) if wait is None else wait
+                at = "" if refusal is Refusal.OF_THE_CREDENTIAL else place
+                wait = self.ring.failed(self.key, error, now, at, self._caller)
+            cooling = self._limited(error, now) if wait is None else wait
         if self.target_request is not None:
             self.target_request.failed(error, now, cooling)
         return wait
+
+    def _limited(self, error: Error, now: float) -> float:
+        """Returns the seconds for which a failure keeps all callers from the target: `limited.py`."""
+        seconds, target = cooling_seconds(error), None
+        if self.target_request is not None:
+            target = self.target_request.target
+        elif seconds > 0 and self._model is not None and error.code == "rate_limited":
+            target = self._runner.limited_target(self._model)
+        if target is None or (is_untimed(error) and not target.limited.note(self._caller, now)):
+            return 0.0
+        if self.target_request is None:
+            target.cool(now, seconds, is_limited=True)
+        return seconds
 
     def _standing(self) -> Standing | None:
         """Returns the standing of the credential. None if nothing depends on it."""
@@ -422,6 +454,8 @@ class Attempt(AttemptPlaces):
         self.served()
         if self.target_request is not None:
             self.target_request.answered(now)
+        if self.spec.without_tools is not None:
+            self._runner.refused_tools.answered(self.spec)
 
     def abandon(self, now: float) -> None:
         """Ends an attempt whose answer is not needed. Its prompt is charged if it was sent."""

@@ -250,6 +250,8 @@ class Attempts:
             return None
         self.close_exchange()
         spec, continued, delay = planned
+        if spec.model.upstream is not self.upstream:
+            self._runner.failure_hidden(self.upstream, error, self.spec.credential)
         self._next = spec, continued
         return delay
 
@@ -548,8 +550,10 @@ class Attempts:
         """Returns the request after a failed one, and the seconds until it: rule 1. None if there is none."""
         spec, candidates = self.spec, self._candidates
         has_begun, has_content = relay.state is not _IDLE, relay.has_content
-        if not self._has_less and not has_content and self._runner.leaves_out(spec, error):
-            self._has_less = True
+        has_less = not has_content and bool(spec.offered) and self._runner.refused_tools.leaves_out(spec, error)
+        if not has_less and not self._has_less and not has_content:
+            self._has_less = has_less = self._runner.leaves_out(spec, error)
+        if has_less:
             same = spec.again(has_begun=has_begun)
             if same is not None:
                 return same, 0.0
@@ -571,7 +575,7 @@ class Attempts:
     def _may_be_repeated(self) -> bool:
         """Returns whether the request may be sent again, to this upstream or another."""
         model = self.spec.model
-        if self._takes_over:
+        if self._takes_over or self.spec.offered:
             return True
         is_retried = self.upstream.retries > 0 and not self.spec.is_retry
         has_others = bool(model.targets) or self.upstream.other_keys > 0

@@ -20,8 +20,8 @@ the targets only. It belongs to one process: each worker balances what it gets.
    `rendezvous.py`), so that only the sessions of a target that goes move, and come back with it. A target with far more
    streams than its part is passed over (bounded loads). A request without a session is of rule 2 under `auto`, and of
    rule 3 under `affinity`.
-6. A target cools down after a 429, as long as `Retry-After` says, after a 503 that names a time, and after a refusal
-   that concerns its key (`standing.py`); not if the request alone is above the limit.
+6. A target cools down after a limit (`limited.py`), and after a refusal that concerns its key (`standing.py`). A
+   target that has limited one caller without a time is that caller's last choice for a while.
 7. A target that comes back (from cooling, a drain, failures, or new by a reload) has a part of its share at first, and
    all of it after `limits.slow_start` seconds. For sessions there is no slow start: they come back one by one with
    their next turns, and any turn that is sent elsewhere finds a cold cache.
@@ -39,8 +39,9 @@ from mypy_extensions import i64
 
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import ModelSettings, TargetSettings, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings, TargetSettings, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
+from gai_fast.net.attempts.limited import Limited
 from gai_fast.net.attempts.rendezvous import factor, hashed, score
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.attempts.standing import Standing
@@ -102,6 +103,7 @@ class BalancedTarget:
 
     Attributes:
         model: As above.
+        limited: The callers that have met limits without a time.
         live: Streams under way.
         is_drained: The operator has taken it out.
         is_failing: Its last request that is evidence about it has failed.
@@ -121,6 +123,7 @@ class BalancedTarget:
         "credit",
         "is_drained",
         "is_failing",
+        "limited",
         "live",
         "model",
         "standing",
@@ -131,6 +134,7 @@ class BalancedTarget:
 
     def __init__(self, model: ModelSettings, settings: TargetSettings) -> None:
         self.live = 0
+        self.limited = Limited()
         self.is_drained = False
         self.credit = 0.0
         self._average: float | None = None
@@ -166,6 +170,10 @@ class BalancedTarget:
             return math.inf
         full = SHARED.overloaded_ms / 1000 if self._is_full else 0.0
         return max(0.0, self._cooling_until - now, upstream, full)
+
+    def is_as_new(self, now: float) -> bool:
+        """Returns whether it is neither drained nor limited, for any caller."""
+        return not self.is_drained and self._cooling_until <= now and self.limited.is_over(now)
 
     @property
     def _is_full(self) -> bool:
@@ -421,7 +429,9 @@ class Balancer:
                 target.use(model, settings)
             self.targets[key] = target
 
-    def choose(self, session: str, now: float, wait: Wait, without: Container[TargetKey] = ()) -> ModelSettings | None:
+    def choose(
+        self, session: str, now: float, wait: Wait, without: Container[TargetKey] = (), caller: str = ANONYMOUS
+    ) -> ModelSettings | None:
         """Chooses the target of a request.
 
         Args:
@@ -429,6 +439,7 @@ class Balancer:
             now: Monotonic seconds.
             wait: The answer of the breakers.
             without: Targets that the request has asked already.
+            caller: The name of the request's caller.
 
         Returns:
             The model, with the target's upstream and id. None if no target is ready.
@@ -440,6 +451,8 @@ class Balancer:
         ]
         if not ready:
             return None
+        if len(ready) > 1:
+            ready = [target for target in ready if not target.limited.passes_over(caller, now)] or ready
         if session and self._balance in _OF_SESSIONS:
             return self._at_home(ready, session, now, wait, is_first=not without).model
         return (ready[0] if len(ready) == 1 else self._best(ready, now)).model
@@ -500,6 +513,11 @@ class Balancer:
         """Returns whether a target is there, and taken out."""
         target = self.targets.get(key)
         return target is not None and target.is_drained
+
+    def is_as_new(self, key: TargetKey, now: float) -> bool:
+        """Returns whether a target is not there, or neither drained nor limited."""
+        target = self.targets.get(key)
+        return target is None or target.is_as_new(now)
 
     def restore(self, key: TargetKey, now: float) -> bool:
         """Takes a target back in. Returns whether there is such a target."""

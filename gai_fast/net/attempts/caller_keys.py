@@ -93,7 +93,9 @@ class CallerKeys(Keys):
     def standing(self, key: Secret | None) -> Standing | None:
         return None
 
-    def failed(self, key: Secret | None, error: Error, now: float, place: str = "") -> float | None:
+    def failed(
+        self, key: Secret | None, error: Error, now: float, place: str = "", caller: str = ANONYMOUS
+    ) -> float | None:
         """Sets the credential aside after a 429; there is no other one to try."""
         if key is not None and error.code == "rate_limited" and not is_too_large(error):
             self._limited.put(self._upstream.name, key, now + cooling_seconds(error))

@@ -18,6 +18,7 @@ from gai_fast.model.retry_after import shorter_wait
 from gai_fast.model.settings import ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetKey, target_key
 from gai_fast.net.attempts.caller_keys import is_callers
+from gai_fast.net.attempts.limited import is_untimed
 from gai_fast.net.attempts.retry import (
     BREAKER_OPEN,
     END,
@@ -56,25 +57,29 @@ class TargetChoice:
         """Returns the seconds until the model's target, or any of its targets, is ready; 0 if it is ready."""
         raise NotImplementedError
 
-    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
+    def choose_target(
+        self, model: ModelSettings, home: str, without: Container[TargetKey], caller: str
+    ) -> ModelSettings | None:
         """Chooses a ready target of a model.
 
         Args:
             model: A model with targets.
             home: As for `Asked`.
             without: Targets that must not be chosen.
+            caller: The name of the request's caller.
 
         Returns:
             The model with the target's upstream and id. None if no target is ready.
         """
         raise NotImplementedError
 
-    def with_target(self, model: ModelSettings, home: str) -> ModelSettings:
+    def with_target(self, model: ModelSettings, home: str, caller: str) -> ModelSettings:
         """Returns a model with a target, ready or not, or the model itself if it has no targets.
 
         Args:
             model: The model.
             home: As for `Asked`.
+            caller: As for `Asked`.
         """
         raise NotImplementedError
 
@@ -166,7 +171,7 @@ class Candidates:
         model = spec.model
         if not model.targets or (self._wait_until is None and not self._choice.is_premature(model, now)):
             return spec
-        chosen = self._choice.choose_target(model, spec.home, ()) or model
+        chosen = self._choice.choose_target(model, spec.home, (), spec.caller) or model
         until = now + LIMITS.unmeasured_wait if self._wait_until is None else self._wait_until
         if now < until and self._choice.is_premature(chosen, now):
             self._wait_until = until
@@ -219,6 +224,11 @@ class Candidates:
             other = self.fall_back(error, spec, has_begun=True)
             if other is not None:
                 return other, 0.0
+        if is_untimed(error):
+            other = self.other_target(spec, has_begun=has_begun)
+            if other is not None:
+                self.at_target = 0
+                return other, 0.0
         is_refused = error.code != "rate_limited" and is_callers(upstream, error)  # so would all others
         verdict = END if is_refused else choice.policy.decide(failure, now)
         again = spec.again(has_begun=has_begun) if verdict.action == "again" else None
@@ -250,6 +260,8 @@ class Candidates:
         """
         if error.is_temporary and model.targets:
             wait = self._choice.target_wait(model, any_target=True)
+            if is_untimed(error):
+                wait = wait or LIMITS.cooling
             error.retry_after_ms = shorter_wait(error.retry_after_ms, wait)
 
     def fall_back(self, error: Error, spec: _Asked, *, has_begun: bool) -> _Asked | None:
@@ -289,7 +301,7 @@ class Candidates:
             has_begun: Whether events of an answer have been written.
         """
         while self._others is not None:
-            chosen = self._choice.choose_target(self._others, spec.home, self._places)
+            chosen = self._choice.choose_target(self._others, spec.home, self._places, spec.caller)
             if chosen is None:
                 return None
             self._places = (*self._places, target_key(chosen))
@@ -315,7 +327,7 @@ class Candidates:
             if model is None or model.name in self._tried:
                 continue
             self._tried = (*self._tried, model.name)
-            model = self._choice.with_target(model, spec.home)
+            model = self._choice.with_target(model, spec.home, spec.caller)
             self.use(model)
             other = self.placed(spec, model, has_begun=has_begun)
             if other is not None:

@@ -4,8 +4,8 @@ A session has its key, by rendezvous hashing (`key_by = "session"`); all else ta
 more requests than its part is passed over, as a target is (`balance.py`, rule 5).
 
 A key that the upstream refuses or limits is set aside; one that is over a limit for the model, or the path, whose
-request was over it: providers limit each model. What a refusal means is in `standing.py`. Pure policy, as `balance.py`:
-the caller passes the time.
+request was over it: providers limit each model. What a refusal means is in `standing.py`, whom a limit concerns in
+`limited.py`. Pure policy, as `balance.py`: the caller passes the time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, Secret, UpstreamSettings
 from gai_fast.model.upstream_errors import is_too_large
 from gai_fast.net.attempts.balance import MoveReason, cooling_seconds
+from gai_fast.net.attempts.limited import Limited, is_untimed
 from gai_fast.net.attempts.rendezvous import factor, hashed, rank
 from gai_fast.net.attempts.standing import Aside, Standing
 from gai_fast.net.limits import LIMITS
@@ -63,8 +64,14 @@ class Keys(ABC):
         """Returns the standing of a credential from `next`. None if it is no longer used."""
         raise NotImplementedError
 
+    def served(self, key: Secret | None, place: str) -> None:
+        """Notes that a request was served with a credential from `next` at a place."""
+        return
+
     @abstractmethod
-    def failed(self, key: Secret | None, error: Error, now: float, place: str = "") -> float | None:
+    def failed(
+        self, key: Secret | None, error: Error, now: float, place: str = "", caller: str = ANONYMOUS
+    ) -> float | None:
         """Notes a failure of a credential.
 
         Args:
@@ -72,6 +79,7 @@ class Keys(ABC):
             error: The failure of its request. A refusal has been found to concern the credential: see `Standing`.
             now: Monotonic seconds.
             place: The place that the failure concerns; empty if it concerns the credential everywhere.
+            caller: The name of the request's caller.
 
         Returns:
             Seconds until a credential can be used, 0 if one can be used now. None if the failure has another cause.
@@ -97,14 +105,31 @@ class Keys(ABC):
 class _Key:
     """One key: its running requests, the places where it is set aside, and its standing."""
 
-    __slots__ = ("aside", "factor", "live", "secret", "standing")
+    __slots__ = ("aside", "factor", "limited", "live", "secret", "standing")
 
     def __init__(self, secret: Secret, upstream: UpstreamSettings) -> None:
         self.secret = secret
         self.factor = factor(upstream.base_url, secret.reveal())
         self.live = 0
         self.aside = Aside()
+        self.limited: dict[str, Limited] = {}  # by place; the oldest first
         self.standing = Standing()
+
+    def limit(self, place: str, caller: str, now: float) -> bool:
+        """Notes a limit without a time; as `Limited.note`."""
+        limited = self.limited.get(place)
+        if limited is None:
+            limited = self.limited[place] = Limited()
+            if len(self.limited) > LIMITS.limited_places:
+                del self.limited[next(iter(self.limited))]
+        return limited.note(caller, now)
+
+    def passes_over(self, place: str, caller: str, now: float) -> bool:
+        """Returns whether a caller's requests take other keys first."""
+        if not self.limited:  # nearly always
+            return False
+        limited = self.limited.get(place)
+        return limited is not None and limited.passes_over(caller, now)
 
 
 class KeyRing(Keys):
@@ -140,32 +165,37 @@ class KeyRing(Keys):
     ) -> Secret | None:
         self.moved = None
         is_home = session and self._is_by_session
-        key = self._of_session(now, place, session, after) if is_home else self._in_turn(now, place)
+        key = self._of_session(now, place, caller, session, after) if is_home else self._in_turn(now, place, caller)
         if key is None:
             return None
         key.live += 1
         self._live += 1
         return key.secret
 
-    def _in_turn(self, now: float, place: str) -> _Key | None:
+    def _in_turn(self, now: float, place: str, caller: str) -> _Key | None:
         keys = self._keys
         count = len(keys)
         full = -1  # the first key that can be used, but has far more requests than its part
+        limited = -1  # the first one that can be used, but has limited the caller
         for step in range(1, count + 1):
             at = (self._at + step) % count
             if keys[at].aside.at(place)[0] > now:
+                continue
+            if keys[at].passes_over(place, caller, now):
+                limited = at if limited < 0 else limited
                 continue
             if self._is_by_session and not self._has_room(keys[at], count):
                 full = at if full < 0 else full
                 continue
             self._at = at
             return keys[at]
+        full = limited if full < 0 else full
         if full < 0:
             return None
         self._at = full
         return keys[full]
 
-    def _of_session(self, now: float, place: str, session: str, after: Secret | None) -> _Key | None:
+    def _of_session(self, now: float, place: str, caller: str, session: str, after: Secret | None) -> _Key | None:
         """Returns the key of a session, or the next one by score that can be used: after the one that has failed."""
         keys, number = self._keys, hashed(session)
         home, best = keys[0], -1
@@ -173,12 +203,13 @@ class KeyRing(Keys):
             points = rank(number, key.factor)
             if points > best:
                 home, best = key, points
-        can_be_used = home.aside.at(place)[0] <= now
+        can_be_used = home.aside.at(place)[0] <= now and not home.passes_over(place, caller, now)
         if can_be_used and after is None and self._has_room(home, len(keys)):  # nearly always
             return home
         ready = [(rank(number, key.factor), key) for key in keys if key.aside.at(place)[0] <= now]
         if not ready:
             return None
+        ready = [each for each in ready if not each[1].passes_over(place, caller, now)] or ready
         if after is not None:
             failed = self._known.get(after.reveal())
             lower = ready if failed is None else [one for one in ready if one[0] < rank(number, failed.factor)]
@@ -215,7 +246,14 @@ class KeyRing(Keys):
                 return one.standing
         return None
 
-    def failed(self, key: Secret | None, error: Error, now: float, place: str = "") -> float | None:
+    def served(self, key: Secret | None, place: str) -> None:
+        for one in self._keys:
+            if one.limited and one.secret == key and place in one.limited:
+                one.limited[place].served()
+
+    def failed(
+        self, key: Secret | None, error: Error, now: float, place: str = "", caller: str = ANONYMOUS
+    ) -> float | None:
         """Sets a key aside if the failure is the key's."""
         seconds = cooling_seconds(error)
         if is_too_large(error):
@@ -223,7 +261,7 @@ class KeyRing(Keys):
         if error.code not in _OF_THE_KEY or seconds <= 0:
             return None
         for one in self._keys:
-            if one.secret == key:
+            if one.secret == key and (not is_untimed(error) or one.limit(place, caller, now)):
                 one.aside.put(place, now + seconds, is_limited=error.code == "rate_limited")
         return self.wait(now, place)
 

@@ -303,6 +303,9 @@ class StreamSpec:
         begun: Returns whether nothing may be asked before its argument is called: the store then has the request. None
             for a stream without a log.
         without: A target, and the path of a member that it has refused and that this request is sent without.
+        offered: The names of the gateway's tools in the request, if the stream is a run.
+        without_tools: A target, and those of them that it has refused and that this request is sent without.
+        tool_refusals: How often it was sent once more without some of them.
     """
 
     model: ModelSettings
@@ -345,6 +348,9 @@ class StreamSpec:
     run: Callable[[Any, StreamSpec], StreamRun] | None = None
     recorded_run: RunRecord | None = None
     without: tuple[TargetKey, str] | None = None
+    offered: frozenset[str] = frozenset()
+    without_tools: tuple[TargetKey, tuple[str, ...]] | None = None
+    tool_refusals: int = 0
     recorded: Callable[[], tuple[RouteRecord, dict[str, Any]]] | None = None
     begun: Callable[[Callable[[], None]], bool] | None = None
 

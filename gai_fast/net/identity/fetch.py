@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Final
 
 from gai_fast.model.settings import Cloud, IdentitySettings
+from gai_fast.model.version import installing
 from gai_fast.net.identity.command import fetch as run
 from gai_fast.net.identity.grant import Bearer, Grant, IdentityError
 from gai_fast.runtime.programs import Cancellation
@@ -51,5 +52,5 @@ def fetch(identity: IdentitySettings, cancellation: Cancellation) -> Grant:
         fetch_from: Callable[[IdentitySettings], Grant] = import_module(_MODULES[identity.cloud]).fetch
         return fetch_from(identity)
     except ImportError:
-        how = f"install gai-fast[{identity.cloud}]"
+        how = installing(identity.cloud)
         raise IdentityError(f'auth = "{identity.cloud}" needs packages that are not there', how) from None

@@ -128,7 +128,9 @@ class TokenSource(Keys):
         waiting.wait(self._loop, patience, self._error(upstream, _SLOW, patience))
         return waiting
 
-    def failed(self, key: Secret | None, error: Error, now: float, place: str = "") -> float | None:
+    def failed(
+        self, key: Secret | None, error: Error, now: float, place: str = "", caller: str = ANONYMOUS
+    ) -> float | None:
         """Replaces a token that an upstream refuses: rule 4."""
         if self._is_used_instead(key, error):
             return 0.0

@@ -132,6 +132,10 @@ def view_of(header: LogHeader, form: Representation, after: int, clock: Clock) -
     if header.format != NATIVE or header.framing == "json" or form.format.copies_upstream:
         text = f"this stream is kept in format {header.format!r} as {header.framing}, and in no other form"
         raise Error("invalid_request", text, reason="not_acceptable", status=406)
+    if form.format.rests:
+        from gai_fast.net.logs.resting import RestingView  # it is a view of this module's
+
+        return RestingView(header, form, after, clock)
     return Reencoded(header, form, after, clock)
 
 

@@ -7,8 +7,8 @@ Owns the order of log, state and call. `run_records.py` has the form of the reco
    next. The log is written before the state, and the state before its calls are noted. So the log has every event of
    the state, and the state has every call that was made.
 3. A state that could not be kept is tried again, and is kept before the next call is noted.
-4. The results of such a run are kept. Other runs keep none: no worker would read them. A run that only its own worker
-   goes on with, behind a wait, has them in its state.
+4. The results of such a run are kept until it ends. Other runs keep none: no worker would read them. A run that only
+   its own worker goes on with, behind a wait, has them in its state.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
 6. A worker that has lost the run makes no call. It calls `lost`.
 7. What is kept stays until the store has the end of the log: until then the last turn may be asked again. That calls
@@ -67,7 +67,7 @@ class KeptCalls:
         self._owned: OwnedRun | None = None
         self._has_tried = False  # to begin the record
         self._again: asyncio.TimerHandle | None = None  # keeps what could not be kept: rule 3
-        self._is_left = False
+        self._is_left = self._has_ended = False
         self._waiting: list[tuple[bytes, bytes]] = []  # states that are not kept yet: rule 3
         self._turn = asyncio.Lock()
         self._tasks: frozenset[asyncio.Task[Any]] = _NONE
@@ -165,6 +165,9 @@ class KeptCalls:
     async def end(self) -> None:
         """Removes what is kept: the run has ended."""
         self._waiting.clear()
+        self._has_ended = True
+        if self._tasks:
+            await asyncio.wait(self._tasks)  # a result that is being written goes, too
         if self._stored is not None:
             await self._stored()  # rule 7; if the store fails, so does what follows
         try:
@@ -206,7 +209,7 @@ class KeptCalls:
 
     async def ended(self, call: RunCall, result: CallResult) -> None:
         """Keeps a result; as `CallRecords.ended`: rule 4."""
-        if self._stored is not None and self._is_shared and call.tool is not None:
+        if self._stored is not None and self._is_shared and call.tool is not None and not self._has_ended:
             await asyncio.shield(self._start(self._keep_result(call, result)))
 
     async def _keep_result(self, call: RunCall, result: CallResult) -> None:

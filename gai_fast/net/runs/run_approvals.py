@@ -8,6 +8,7 @@ Owns the tasks and timers of calls that wait for a person. It must not know what
 4. If the store fails at a decision, the call goes on waiting: the decision is read again, and at the end of its time
    the call is denied. A record that is damaged, or that no key opens, stays so: its call is denied at once.
 5. A decision whose message is lost is found by a look (`approval_watch.py`).
+6. Guards look at a person's reason before it counts: a model reads it. The decision itself counts in any case.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from gai_fast.core.run import RunCall
 from gai_fast.kernels import encode_json
@@ -114,12 +117,14 @@ class _Waiting:
         asked: What is asked.
         timer: The end of its time. None before anybody is asked.
         is_heard: Whether a decision was heard of before that: an admin may have found it in the list.
+        is_decided: Whether its decision has come. Guards may still look at the reason.
     """
 
     call: RunCall
     asked: AskedApproval
     timer: Timer | None = None
     is_heard: bool = False
+    is_decided: bool = False
 
 
 class RunApprovals:
@@ -132,6 +137,7 @@ class RunApprovals:
         may_wait: Returns whether the run may wait: it is not too large.
         asked: Called with what a person is asked.
         decided: Called with each decision.
+        reason: Returns what guards let through of a person's reason. None if none looks at it.
     """
 
     def __init__(
@@ -142,7 +148,9 @@ class RunApprovals:
         may_wait: Callable[[], Awaitable[bool]],
         asked: Callable[[RunCall, AskedApproval], object],
         decided: Callable[[RunCall, AskedApproval, ApprovalDecision], object],
+        reason: Callable[[str], Awaitable[str]] | None = None,
     ) -> None:
+        self._reason = reason
         self._desk = desk
         self._stream_id = stream_id
         self._caller = caller
@@ -211,7 +219,7 @@ class RunApprovals:
         self._waiting[asked.id] = waiting = _Waiting(call, asked)
         self._asked(call, asked)
         if decision is not None:
-            self._settle(asked.id, decision)
+            await self._use(waiting, decision)
             return
         self._wait(waiting)
         self._start(self._read(asked.id))  # it may have been decided since
@@ -287,7 +295,7 @@ class RunApprovals:
         if found is None or found[1] is None or waiting is None:
             return
         if found[0].digest == waiting.asked.digest:  # else it is about another call, of a turn that was asked again
-            self._settle(approval_id, found[1])
+            await self._use(waiting, found[1])
 
     def _expire(self, approval_id: str) -> None:
         self._start(self._end_time(approval_id))
@@ -301,13 +309,22 @@ class RunApprovals:
         except StoreError as fault:
             _log.warning("stream %s: the end of an approval is not kept: %s", self._stream_id, fault)
             standing = None
-        self._settle(approval_id, standing or own)
+        await self._use(waiting, standing or own)
 
     async def _withdraw(self, approval_id: str) -> None:
         try:
             await self._desk.records.decide(approval_id, ENDED)
         except StoreError as fault:
             _log.warning("stream %s: an approval is listed until it expires: %s", self._stream_id, fault)
+
+    async def _use(self, waiting: _Waiting, decision: ApprovalDecision) -> None:
+        """Uses the decision that counts, with what guards let through of its reason: rule 6."""
+        if waiting.is_decided:
+            return
+        waiting.is_decided = True
+        if decision.by and decision.reason and self._reason is not None:
+            decision = replace(decision, reason=await self._reason(decision.reason))
+        self._settle(waiting.asked.id, decision)
 
     def _settle(self, approval_id: str, decision: ApprovalDecision) -> None:
         waiting = self._take(approval_id)

@@ -1,4 +1,4 @@
-"""The guards of one run's calls: what tools get, and what is known of their results.
+"""The guards of one run's calls: what tools get, what is known of their results, and why a person has denied them.
 
 Owns where the texts of a call stand, and what follows if a guard does not let them through. `guards/input.py` has what
 guards do with texts.
@@ -10,6 +10,7 @@ guards do with texts.
    nothing of the text.
 4. A notice of progress comes without its text if that must wait: for a judge, or for a turn of the loop.
 5. A masked result is cut again: replacements may be longer than their matches.
+6. The reason of a denial is a text of the caller's that a model reads: guards of input look at it.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class RunGuards:
         finish: Callable[[InputCheck], Awaitable[None]],
         tell: Tell,
     ) -> None:
+        self._of_callers = [each for each in guards if each.sees("input")]
         self._of_input = [each for each in guards if each.sees("tool_input")]
         self._of_results = [each for each in guards if each.sees("tool_result")]
         self._info = info
@@ -126,6 +128,17 @@ class RunGuards:
             let_parts[place] = {**parts[place], "text": text}
         return _cut(replace(result, value=let, parts=tuple(let_parts)))
 
+    async def reason(self, text: str) -> str:
+        """Returns what guards let through of a denial's reason; why not, if they do not: rule 6."""
+        if not self._of_callers or not text:
+            return text
+        check = InputCheck(self._of_callers, [text], self._info, self._counts, is_late=True)
+        try:
+            await self._run(check)
+        except Error as problem:
+            return _reason(problem, "its reason")
+        return check.texts[0]
+
     def progress(self, text: str) -> str:
         """Returns what is let through of a notice of progress; empty for nothing: rule 4."""
         if not self._of_results or not text:
@@ -137,7 +150,8 @@ class RunGuards:
             if not check.turn():
                 return ""
         except Error as problem:
-            self._tell(check.said(problem.guard or ""))
+            if problem.reason != FAILED:
+                self._tell(check.said(problem.guard or ""))
             return ""
         self._say(check)
         return check.texts[0]

@@ -9,7 +9,7 @@ changes it. Knows neither turns nor tools: it keeps bytes.
    after it: a worker that is killed in between leaves the former state whole.
 3. Each change writes the whole state again. Messages that a run has added to its conversation are written once.
 4. The result of a call is a record of its own, under the key of the call. The worker that made the call may write it
-   even after it has lost the run: the call was made.
+   even after it has lost the run: the call was made. Results go with the end of the run: nobody asks for them then.
 5. A call that has begun is on the disk before it is made, whatever `[store] sync` says.
 6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
@@ -67,6 +67,7 @@ class _Head(Struct, array_like=True):
         writer: The epoch of the worker that wrote the state.
         added: What was added: for each, the epoch of its writer and its bytes.
         begun: How often each call was begun whose end was not known at the last state, by its key.
+        results: The keys of the calls whose results were kept at the last state. Earlier releases write none.
     """
 
     epoch: int
@@ -75,6 +76,7 @@ class _Head(Struct, array_like=True):
     writer: int
     added: list[tuple[int, int]]
     begun: dict[str, int]
+    results: list[str] = []
 
 
 class KeptRun(NamedTuple):
@@ -149,6 +151,20 @@ def kept_for(settings: Settings) -> float:
     waits = settings.runs.approval_ttl
     longest = [model.run_timeout + (model.max_steps + 1) * waits for model in settings.models.values()]
     return max(settings.idempotency.ttl, waits, *longest)
+
+
+async def any_decided(records: Records, approval_ids: Sequence[str]) -> bool:
+    """Returns whether one of some approvals is decided. False also if the store does not say so.
+
+    Args:
+        records: The records of the store.
+        approval_ids: The ids of the approvals.
+    """
+    kept = RunRecords(records, 0.0)
+    try:
+        return any(await asyncio.gather(*map(kept.is_decided, approval_ids)))
+    except StoreError:
+        return False
 
 
 async def may_have_called(records: Records, stream_id: str) -> bool:
@@ -534,6 +550,7 @@ class OwnedRun:
         self._raw = raw
         self._unsure: set[bytes] = set()  # heads that the store may have written without an answer
         self._ended: set[str] = set()
+        self._results: set[str] = set()  # the keys of the calls whose results are kept, beside those in the head
         self._turn = asyncio.Lock()  # one change at a time: each swaps the head that the last one has written
 
     async def save(self, state: bytes, added: bytes = b"") -> None:
@@ -556,6 +573,7 @@ class OwnedRun:
             head.version += 1
             head.writer = head.epoch
             head.begun = {key: times for key, times in head.begun.items() if key not in ended}
+            head.results = sorted(self._results.union(head.results))
             is_too_large = former.version > 0 and former.size < 0
             if is_too_large or size > LIMITS.run:
                 head.size, head.added = -1, []
@@ -608,6 +626,7 @@ class OwnedRun:
             Overloaded: As for `save`.
         """
         name, writer = f"{self._stream_id}/{key}", token_hex(4)
+        self._results.add(key)
         await self._pieces.write(CALLS, f"{name}/{writer}", result, self._caller)
         await self._records.put(CALLS, name, _encode((writer, len(result))), self._ttl, self._caller)
         self._ended.add(key)
@@ -618,6 +637,14 @@ class OwnedRun:
         Raises:
             StoreError: The store fails, or the record is damaged.
         """
+        found = await self._find_result(key)
+        if found is None:
+            return None
+        self._results.add(key)
+        return await self._pieces.read(CALLS, *found)
+
+    async def _find_result(self, key: str) -> tuple[str, int] | None:
+        """Returns the name of the pieces of a result, and its bytes. None if there is none."""
         name = f"{self._stream_id}/{key}"
         raw = await self._records.get(CALLS, name)
         if raw is None:
@@ -626,10 +653,10 @@ class OwnedRun:
             writer, size = _RESULTS.decode(raw)
         except msgspec.MsgspecError:
             raise StoreError("damaged", f"the record of a call of stream {self._stream_id} is damaged") from None
-        return await self._pieces.read(CALLS, f"{name}/{writer}", size)
+        return f"{name}/{writer}", size
 
     async def end(self) -> None:
-        """Removes what is kept of the run: it has ended. Its results and approvals expire.
+        """Removes what is kept of the run: it has ended. Its approvals expire.
 
         Raises:
             StoreError: The store fails. What is left expires.
@@ -637,12 +664,11 @@ class OwnedRun:
         async with self._turn:
             head = _read_head(self._raw)
             if await self._records.delete(RUNS, self._stream_id, self._raw):
-                await self._drop_state(head)
-                await self._drop_added(head)
+                await self._drop_all(head)
 
     async def close(self) -> None:
-        """Removes the run's state. Its head stays until it expires, and keeps other workers from continuing the run:
-        the store may not have the end of its log yet.
+        """Removes the run's state and results. Its head stays until it expires, and keeps other workers from continuing
+        the run: the store may not have the end of its log yet.
 
         Raises:
             LostRun: Another worker has the run.
@@ -650,10 +676,9 @@ class OwnedRun:
         """
         async with self._turn:
             former, head = _read_head(self._raw), _read_head(self._raw)
-            head.version, head.size, head.added, head.begun = head.version + 1, -1, [], {}
+            head.version, head.size, head.added, head.begun, head.results = head.version + 1, -1, [], {}, []
             await self.swap(head)
-            await self._drop_state(former)
-            await self._drop_added(former)
+            await self._drop_all(former)
 
     async def swap(self, head: _Head, *, is_synced: bool = False) -> None:
         """Writes a head in place of the last one.
@@ -676,6 +701,15 @@ class OwnedRun:
             raise LostRun
         self._unsure.clear()
         self._raw = new
+
+    async def _drop_all(self, head: _Head) -> None:
+        await self._drop_state(head)
+        await self._drop_added(head)
+        for key in self._results.union(head.results):
+            found = await self._find_result(key)
+            if found is not None:
+                await self._records.delete(CALLS, f"{self._stream_id}/{key}")
+                await self._pieces.drop(CALLS, *found)
 
     async def _drop_state(self, head: _Head) -> None:
         if head.size >= 0:

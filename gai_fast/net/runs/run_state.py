@@ -17,6 +17,7 @@ import msgspec
 from gai_fast.core.run import CallEnded, CallResult, Decided, EndStep, RunCall, ToolRun, Warn, calls_of_record
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, JSONText
+from gai_fast.net.logs.resting import OpenCalls
 from gai_fast.stores import StreamLog
 
 Mark = tuple[str, Any]
@@ -36,12 +37,22 @@ _TOLD: Final = (
 """What the events have that say whether a run waits: a text has quotes escaped."""
 
 
+class _ToldApproval(msgspec.Struct, frozen=True):
+    """The fields of an approval that say so."""
+
+    id: str = ""
+
+
+_NO_APPROVAL: Final = _ToldApproval()
+
+
 class _Told(msgspec.Struct):
     """The fields of an event that say whether a run waits."""
 
     type: str
     call_id: str = ""
     executed_by: str = ""
+    approval: _ToldApproval = _NO_APPROVAL
 
 
 _read_told: Final = msgspec.json.Decoder(_Told).decode
@@ -171,8 +182,7 @@ def decode_parts(added: bytes) -> list[dict[str, Any]]:
 
 
 def waits(log: StreamLog) -> bool:
-    """Returns whether a stream is a run that waits for approvals alone: its log says of all calls of the gateway that
-    have no result that they are asked for, and not decided.
+    """Returns whether a stream is a run that waits for approvals alone, by its log; as `OpenCalls.wait`.
 
     Args:
         log: Its log, in any process.
@@ -182,24 +192,14 @@ def waits(log: StreamLog) -> bool:
     text = b"".join(log.read(0, sys.maxsize).pieces)
     if _REQUIRED not in text:
         return False
-    open_calls: dict[str, bool] = {}  # by id: whether it is asked for
+    calls = OpenCalls()
     for data in _told_in(text):
         try:
             told = _read_told(data)
         except msgspec.MsgspecError:
             return False
-        if told.type == "step.reset":
-            open_calls.clear()
-        elif told.type == "tool.call":
-            if told.executed_by:
-                open_calls[told.call_id] = False
-        elif told.type == "approval.required":
-            open_calls[told.call_id] = True
-        elif told.type == "approval.decided":
-            open_calls[told.call_id] = False
-        elif told.type == "tool.result":  # another event's values may have a mark
-            open_calls.pop(told.call_id, None)
-    return bool(open_calls) and all(open_calls.values())
+        calls.note(told.type, told.call_id, told.approval.id, is_gateways=bool(told.executed_by))
+    return calls.wait
 
 
 def _told_in(text: bytes) -> list[bytes]:

@@ -18,7 +18,7 @@ from gai_fast.core.run import RunCall
 from gai_fast.model.limits import OTHER
 from gai_fast.model.tool_rules import server_and_name
 from gai_fast.net.limits import LIMITS
-from gai_fast.otel.protobuf import Value
+from gai_fast.otel.otlp import Value
 from gai_fast.otel.trace import Trace, TracedCall
 
 CallOutcome = Literal["ok", "error", "timeout", "denied", "unknown"]

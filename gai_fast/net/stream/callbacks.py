@@ -18,6 +18,8 @@ from gai_fast.model.events import Event
 from gai_fast.net.limits import LIMITS
 
 _log: Final = logging.getLogger("gai_fast.core.callbacks")
+_OF_THE_PROCESS: Final = (SystemExit, KeyboardInterrupt)
+"""Exceptions by which a program ends."""
 
 
 class CallbackRunner:
@@ -53,12 +55,21 @@ class CallbackRunner:
         if self._is_closed:
             return
         for event in events:
-            for callback in self._manager.wanted(event):
+            try:
+                wanted = self._manager.wanted(event)  # a subclass may have its own
+            except _OF_THE_PROCESS:
+                raise
+            except BaseException as problem:  # noqa: BLE001  # a user's function must not harm the stream
+                self._note(event, problem)
+                continue
+            for callback in wanted:
                 try:
                     # An async function's body does not run before it is awaited.
                     answer = callback(event)
-                except (Exception, asyncio.CancelledError) as problem:  # noqa: BLE001  # a user's function
-                    self._note(event, problem)  # must not harm the stream; it may have awaited a cancelled future
+                except _OF_THE_PROCESS:
+                    raise
+                except BaseException as problem:  # noqa: BLE001  # as above; it may have awaited a cancelled future
+                    self._note(event, problem)
                 else:
                     if inspect.isawaitable(answer):
                         self._waiting.append(answer)
@@ -109,12 +120,12 @@ class CallbackRunner:
             while self._waiting:
                 try:
                     await self._waiting.popleft()
-                except Exception as problem:  # noqa: BLE001  # as above
-                    self._note(None, problem)
-                except asyncio.CancelledError as problem:
+                except _OF_THE_PROCESS:
+                    raise
+                except BaseException as problem:  # as above
                     if self._is_closed:
                         raise
-                    self._note(None, problem)  # something in the callback was cancelled, not the stream's task
+                    self._note(None, problem)  # if cancelled, something in the callback was, not the stream's task
                 if self._is_paused and len(self._waiting) <= LIMITS.callbacks_waiting // 2:
                     self._is_paused = False
                     self._resume()

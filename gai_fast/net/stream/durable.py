@@ -23,9 +23,11 @@ from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Generation, Numbered, Publication
+from gai_fast.net.logs.resting import RestingFollower, RestingView
 from gai_fast.net.logs.view import View
 from gai_fast.net.logs.whole_follower import WholeFollower
 from gai_fast.net.logs.writer import Client
+from gai_fast.net.runs.run_records import any_decided
 from gai_fast.runtime.timers import Timers
 from gai_fast.stores import LogHeader, Store, StreamLog
 
@@ -91,7 +93,7 @@ class DurableStreams:
         stream_id = header.stream_id
         record = None if self.record_of is None else self.record_of(spec)
         log = self._store.create(header, record)
-        if record is not None:
+        if log.request is not None:
             spec.begun = partial(self._store.when_begun, log)
         publication = Publication(
             _Runner(self, header.caller), log, cast("Numbered", spec.output), spec.model.stream, spec.keeping
@@ -188,7 +190,8 @@ class DurableStreams:
                 self._ledger.refused["streams"] += 1
                 raise
         publication = self.publication(log.header.stream_id)
-        follower = Follower(
+        kind = RestingFollower if isinstance(view, RestingView) else Follower
+        follower: Follower = kind(
             log,
             client,
             view,
@@ -202,6 +205,8 @@ class DurableStreams:
             timers=self.timers,
             loop=self._loop,
         )
+        if isinstance(follower, RestingFollower):
+            follower.look = self._look_for_decisions
         if publication is None and log.header.stream_id in self._left and not log.is_over:
             _part(follower, self._loop.time() + LIMITS.parting)
         return follower
@@ -228,6 +233,12 @@ class DurableStreams:
         if bug is not None:  # without this, the stream would never end
             _log.error("stream %s: its followers are not known: a bug", log.header.stream_id, exc_info=bug)
         found(math.inf if bug is not None else look.result())
+
+    def _look_for_decisions(self, approval_ids: Sequence[str], found: Callable[[bool], None]) -> asyncio.Task[bool]:
+        """Finds out whether one of some approvals is decided; as `RestingFollower.look`."""
+        look = self._loop.create_task(any_decided(self._store.records, approval_ids))
+        look.add_done_callback(partial(_found_decisions, found))
+        return look
 
     def await_answer(self, log: StreamLog, client: Client, *, is_first: bool) -> WholeFollower:
         """Makes the follower of a durable answer that is one JSON object; as `follow`.
@@ -293,6 +304,15 @@ class DurableStreams:
         for follower in self.followers:
             if follower.log in logs:
                 _part(follower, self._loop.time())
+
+
+def _found_decisions(found: Callable[[bool], None], look: asyncio.Task[bool]) -> None:
+    if look.cancelled():
+        return
+    bug = look.exception()
+    if bug is not None:
+        _log.error("it is not known whether an approval is decided: a bug", exc_info=bug)
+    found(bug is None and look.result())
 
 
 def _part(follower: Follower, until: float) -> None:

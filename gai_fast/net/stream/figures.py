@@ -26,10 +26,11 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         usage = relay.usage_here(usage)
     charges = relay.charges_so_far()
     total = total_of(charges)
+    error = None if outcome == "finished" else relay.error
     metrics = StreamMetrics(
         outcome=outcome,
         events=relay.deltas + relay.others,
-        code=None if relay.error is None or outcome == "finished" else relay.error.code,
+        code=None if error is None else error.code,
         finish_reason=end.get("finish_reason"),
         usage=usage,
         provider=end.get("provider") or attempts.upstream.provider.partition(":")[0],
@@ -50,6 +51,8 @@ def figures_of(relay: Relay, attempts: Attempts, model: str, outcome: Outcome) -
         charges=charges,
         cache=None if spec.sharing is None else spec.sharing.role,
     )
+    if error is not None:
+        metrics.reason = error.reason
     if spec.session is not None:
         metrics.session = spec.session.digest
     attempt = attempts.attempt

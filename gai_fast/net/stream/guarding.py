@@ -23,7 +23,7 @@ from gai_fast.guards.input import InputCheck, LetThrough
 from gai_fast.guards.outcomes import TOKENS, closed
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.output import output_stage
-from gai_fast.model.errors import GaiFastError
+from gai_fast.model.errors import SetupError
 from gai_fast.model.request import Request
 from gai_fast.model.settings import GuardSettings, Settings
 from gai_fast.net.judges.input_check import InputChecks
@@ -40,7 +40,7 @@ Built = Sequence[tuple[GuardSettings, Automaton]]
 """Automata, each with the settings of its guard."""
 
 
-class GuardError(GaiFastError, ValueError):
+class GuardError(SetupError):
     """A guard of a configuration cannot be used; the text names it."""
 
 
@@ -49,7 +49,7 @@ class GuardTallies:
 
     Attributes:
         actions: Matches, by guard, side and action.
-        failures: Judges that gave no verdict, by guard.
+        failures: Judges that gave no verdict, and searches that were given up, by guard.
         note_delay: Measures for how long a text waited, in seconds, by guard.
         audit: Writes the audit line of a stop; as `GuardCounts.stopped`.
     """
@@ -64,7 +64,7 @@ class GuardTallies:
         """Starts the counts of a guard at 0: a rate does not see the first increase of a count that did not exist."""
         for side in guard.on:
             self.actions[guard.name, side, guard.action] += 0
-        if guard.judge is not None:
+        if guard.judge is not None or guard.patterns:
             self.failures[guard.name] += 0
 
     def acted(self, guard: str, on: str, action: str) -> None:
@@ -223,7 +223,7 @@ class StreamGuards:
         """
         guards = self.guards
         active = () if guards is None else guards.for_request(info.model, info.caller)
-        looking = [each for each in active if each.sees_any(("tool_input", "tool_result"))]
+        looking = [each for each in active if each.sees_any(("input", "tool_input", "tool_result"))]
         if not looking:
             return None
         from gai_fast.net.runs.run_guards import RunGuards  # most gateways have no tools

@@ -15,5 +15,7 @@ def notify_sinks(sinks: list[MetricsSink], metrics: StreamMetrics) -> None:
     for sink in sinks:
         try:
             sink.stream_ended(metrics)
-        except Exception as problem:  # noqa: BLE001  # a user's sink must not harm the stream
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as problem:  # noqa: BLE001  # a user's sink must not harm the stream
             _log.warning("%s raised %s", type(sink).__name__, type(problem).__name__, exc_info=problem)

@@ -123,6 +123,9 @@ class RunStreams(Protocol):
     def is_stored(self, stream_id: str) -> Awaitable[bool]:
         """Returns whether the store has all that the log of a stream has by now."""
 
+    def beside(self, caller: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        """Does work of a caller beside the loop; as `Beside.do`."""
+
     def leave_to_other(self, stream_id: str) -> None:
         """Stops a stream that another worker has."""
 
@@ -243,7 +246,13 @@ class RunDriver(StreamRun):
             plan.pace,
         )
         self._approvals = RunApprovals(
-            plan.desk, session.stream_id, plan.identity.caller, self._may_wait, self._asked, self._decided
+            plan.desk,
+            session.stream_id,
+            plan.identity.caller,
+            self._may_wait,
+            self._asked,
+            self._decided,
+            None if self._guards is None else self._guards.reason,
         )
         self._left_calls: LeftCalls | None = None  # made at the first one
         self._sight = RunSight(
@@ -344,6 +353,7 @@ class RunDriver(StreamRun):
         if has_ended:
             self._approvals.close()
             self._plan.desk.start(self._kept.end())  # the store is closed after this
+            self._plan.held.toolbox.run_ended(self._plan.identity.caller, self._plan.identity.stream_id)
             if self._former is not None and self._goes_on is not None and not self._usages:  # it is not read yet
                 identity = self._plan.identity
                 self._plan.desk.withdraw(identity.stream_id, identity.caller, self._former.epoch, is_own=True)

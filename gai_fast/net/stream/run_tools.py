@@ -68,6 +68,11 @@ class RunWish:
     known: KnownOffer | None = None
     is_shared: bool = False
 
+    @property
+    def names_many(self) -> bool:
+        """Whether it names so many tools that they are compared beside the loop."""
+        return len(self.asked) > LIMITS.run_patterns
+
 
 class KnownOffer:
     """What runs of one wish offer, in the forms that each of them needs.
@@ -132,7 +137,7 @@ class RunOffer:
             Error: One names none.
         """
         if self._unknown is not None:
-            raise no_such_tool(self._unknown)
+            raise no_such_tool(self._unknown, "no tool that is there and may be used has this name")
 
     @property
     def records(self) -> RunRecords:
@@ -185,6 +190,7 @@ class RunOffer:
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
         spec.request = whole = with_tools(request.without_run_members(), self._known.shown)
+        spec.offered = frozenset(self._offered)
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         if self.answered:
@@ -300,6 +306,7 @@ class RunTools:
         own = [tool for tool in request.tools if tool.name not in offered]
         plain = msgspec.structs.replace(request, tools=own).without_run_members()
         spec.request = whole = with_tools(plain, native_tools(offered))
+        spec.offered = frozenset(offered)
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         plan = RunPlan(
@@ -383,7 +390,7 @@ class RunTools:
             lists.append(ToolPatterns(key.tools))
         for pattern in asked or ():
             if not self._has_any(AllowedTools([*lists, ToolPatterns([pattern])])):
-                raise no_such_tool(pattern)
+                raise no_such_tool(pattern, self._why_not(pattern, lists[0], model, key))
         if asked is not None:
             lists.append(ToolPatterns(asked))
         allowed = AllowedTools(lists)
@@ -416,6 +423,8 @@ class RunTools:
         held = self._held
         held.take()
         try:
+            if wish.names_many:
+                return await self._offer_beside(wish, held, caller)
             known = wish.known
             offered = await held.toolbox.offered(wish.allowed, None if known is None else known.offered)
             await self.pace.place(caller)
@@ -424,6 +433,15 @@ class RunTools:
             return RunOffer(self, held, known, wish.model, held.toolbox.unknown(wish.asked, wish.allowed))
         finally:
             held.give_back()
+
+    async def _offer_beside(self, wish: RunWish, held: HeldToolbox, caller: str) -> RunOffer:
+        """Returns what a run offers whose request names much; as `offer`."""
+        beside = partial(self.streams.beside, caller)
+        offered = await held.toolbox.offered(wish.allowed, None, beside)
+        known = await beside(lambda: KnownOffer(offered, wish.approve))
+        unknown = await beside(lambda: held.toolbox.unknown(wish.asked, wish.allowed))
+        await self.pace.place(caller)
+        return RunOffer(self, held, known, wish.model, unknown)
 
     def _know(self, wish: RunWish, known: KnownOffer) -> KnownOffer:
         """Remembers what a wish offers; returns it. Forgets the oldest one if there are too many."""
@@ -444,6 +462,19 @@ class RunTools:
     def _has_any(self, allowed: AllowedTools) -> bool:
         toolbox = self._held.toolbox
         return bool(allowed.servers(toolbox.servers) or allowed.own(toolbox.own))
+
+    def _why_not(self, pattern: str, of_model: ToolPatterns, model: ModelSettings, key: KeySettings | None) -> str:
+        """Returns why a request may use nothing that a pattern names."""
+        asked = ToolPatterns([pattern])
+        if not self._has_any(AllowedTools([asked])):
+            return "no [[tool_server]] or [[tool]] is named so"
+        if key is not None and not key.tools:
+            return "its key may use none: set `tools` of its [[key]], or of [key_defaults]"
+        if key is not None and not self._has_any(AllowedTools([ToolPatterns(key.tools), asked])):
+            return "`tools` of its key do not name it"
+        if not self._has_any(AllowedTools([of_model, asked])):
+            return f"`tools` of the model {model.name!r} do not name it"
+        return "`tools` of its key and of its model name nothing in common"
 
     def _made(self, settings: Settings) -> HeldToolbox:
         toolbox = Toolbox(settings, self.timers, self.loop, self._functions)

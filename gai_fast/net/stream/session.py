@@ -440,6 +440,12 @@ class Session(ReadStream):
         """Whether a model is about to be asked, over a connection that it does not have yet."""
         return self.attempts.exchange is None and not (self._run is not None and self._run.is_calling)
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether its attempt was sent, or its model is not to be asked now."""
+        exchange = self.attempts.exchange
+        return not self.wants_connection if exchange is None else exchange.sent
+
     def open_run(self, events: Sequence[Event]) -> None:
         """Begins a run with calls; as `Relay.open_run`."""
         self.guarded(partial(self._open_run, events))

@@ -22,7 +22,7 @@ from gai_fast.core.requests.reading import estimated_tokens
 from gai_fast.guards.active import Guards
 from gai_fast.guards.input import LetThrough
 from gai_fast.ledger import NO_DEMAND, Demand, Ledger, LocalLedger, Reservation
-from gai_fast.model.errors import Error
+from gai_fast.model.errors import Error, ToolError
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import MetricsSink, Outcome, StreamMetrics, Tallies
 from gai_fast.model.request import Request
@@ -38,7 +38,7 @@ from gai_fast.net.runs.waiting_runs import WaitingRuns
 from gai_fast.net.sharing.answers import SharedAnswers
 from gai_fast.net.sharing.remainder import NullClient
 from gai_fast.net.stream.durable import DurableStreams
-from gai_fast.net.stream.guarding import Built, GuardError, StreamGuards
+from gai_fast.net.stream.guarding import Built, StreamGuards
 from gai_fast.net.stream.metrics_sinks import notify_sinks
 from gai_fast.net.stream.session import EngineCallbacks, Session, lost_worker
 from gai_fast.net.stream.takeover import TakeOvers
@@ -228,7 +228,7 @@ class Engine(EngineCallbacks):
         self.store.hear = self.hear
         self.store.stop_generation = self.leave_to_other
         self.store.closing_of = closing_of
-        self.store.responses.use(settings.responses)
+        self.store.responses.use(settings.responses, has_credentials=settings.takes_credentials)
         self.ledger: Ledger = LocalLedger() if ledger is None else ledger
         """Counts the keys' use of their limits, and their spend."""
         self.ledger.name(self.store.worker)
@@ -267,8 +267,8 @@ class Engine(EngineCallbacks):
         """Chooses and asks the models' targets."""
         self.takeovers = TakeOvers(self, self.targets, self.durable)
         """Goes on with streams whose workers are gone."""
-        self.store.going_on, self.store.has_room = self.takeovers.going_on, self.takeovers.has_room
-        self.store.has_connection, self.store.closed = self.takeovers.has_connection, self.takeovers.closed
+        self.store.going_on, self.store.check_room = self.takeovers.going_on, self.takeovers.check_room
+        self.store.closed = self.takeovers.closed
         self.store.told_of = self.takeovers.told_of
         takeovers = self.takeovers
         self.durable.record_of = takeovers.record_of if self.store.keeps_requests else takeovers.record_to_wait
@@ -318,7 +318,7 @@ class Engine(EngineCallbacks):
         """Uses the tools of a configuration for new runs.
 
         Raises:
-            GuardError: One of them cannot be used; nothing changes.
+            ToolError: One of them cannot be used; nothing changes.
         """
         try:
             if self.run_tools is not None:
@@ -326,7 +326,7 @@ class Engine(EngineCallbacks):
             elif settings.tool_servers or settings.tools or self._functions:
                 self._make_tools(settings)
         except ValueError as problem:
-            raise GuardError(str(problem)) from None
+            raise ToolError(str(problem)) from None
 
     def _make_tools(self, settings: Settings) -> RunTools:
         from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
@@ -455,14 +455,14 @@ class Engine(EngineCallbacks):
             built: The result of `build_guards`; without it the loop waits while guards are built.
 
         Raises:
-            GuardError: A guard or a tool cannot be used: the former ones go on.
+            SetupError: A guard or a tool cannot be used: the former ones go on.
         """
         self._use_tools(settings)  # first: it may fail, as the next
         self._use_guards(settings, built)
         old = self.settings
         self._in_background(self.store.rotate(settings.store.encryption))
         self.store.use(settings.idempotency.ttl)
-        self.store.responses.use(settings.responses)
+        self.store.responses.use(settings.responses, has_credentials=settings.takes_credentials)
         self.durable.use(settings.limits.drains)
         if self.answers is not None:
             self.answers.use(settings.cache, _longest_call(settings))
@@ -690,7 +690,7 @@ class Engine(EngineCallbacks):
     def _forget_request(self, log: StreamLog | None) -> None:
         """Drops what goes on with a run that has ended, if the log alone has it."""
         if log is not None and not self.store.keeps_requests:
-            log.request = None
+            self.store.memory.forget_request(log)
 
     @property
     def others_go_on(self) -> bool:
@@ -725,6 +725,10 @@ class Engine(EngineCallbacks):
     def is_stored(self, stream_id: str) -> Awaitable[bool]:
         """Returns whether the store has all that the log of a stream has now; as `Store.stored`."""
         return self.store.stored(self.store.find_here(stream_id))
+
+    def beside(self, caller: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        """Does work of a caller beside the loop; as `Beside.do`."""
+        return self.targets.beside.do(work, caller)
 
     def leave_to_other(self, stream_id: str) -> None:
         """Stops the upstream of a stream that another worker has taken over; as `Store.stop_generation`."""
@@ -829,6 +833,7 @@ class Engine(EngineCallbacks):
             duration=0.0,
             outcome="refused",
             code=error.code,
+            reason=error.reason,
             provider=upstream.provider.partition(":")[0],
             upstream=upstream.name,
             model=spec.model.name,

@@ -21,6 +21,8 @@ Owns the record of a stream's request, which the store keeps beside its log, and
    reservations of the lost worker are released.
 6. A worker that stops lets such streams go. They do not count for `limits.takeovers`. Clients of whole answers, who
    cannot follow, get the error, and ask again. The answers end, but for those of runs: their calls were made.
+7. `limits.takeovers_at_once` streams may begin at a time. A caller, and an upstream, has at most half of these places;
+   without keys there is one caller, who has all. A place is free once the attempt is sent.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import logging
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeVar, cast
@@ -185,7 +187,7 @@ class TakeOvers:
         self.is_draining = False
         """Whether this process is about to stop, so that it leaves runs that wait to others."""
         self.beginning: dict[str, Session] = {}
-        """Streams that were taken over and may not have had content since, by id."""
+        """Streams that were taken over and may not have sent their attempt since, by id."""
         self._refused: dict[str, tuple[int, float]] = {}
         """Streams that a limit of their key has refused once: the owners' epochs, and when, in monotonic seconds."""
         self._told: OrderedDict[str, tuple[int, Mapping[str, Any]]] = OrderedDict()
@@ -207,30 +209,43 @@ class TakeOvers:
             return True
         return _is_mended(replace(session.spec, model=model))
 
-    def has_room(self, taking: int) -> bool:
-        """Returns whether one more stream may be taken over now: `limits.takeovers_at_once`, and the server's limits.
+    def check_room(self, header: LogHeader, taking: Collection[LogHeader]) -> None:
+        """Checks whether one more stream may be taken over now: rules 5 and 7.
 
         Args:
-            taking: The streams whose take-over is under way.
+            header: The header of its log.
+            taking: Those of the streams whose take-over is under way.
+
+        Raises:
+            NoRoom: There is no place, or none for its caller.
+            NotYet: An upstream that it may ask has no place for it, or no connection.
         """
         limits = self._host.limits
-        if limits is not None and not limits.has_room(self._host.running):
-            return False
-        for stream_id in [each for each, session in self.beginning.items() if session.relay.has_content]:
+        if self.is_closing or (limits is not None and not limits.has_room(self._host.running)):
+            raise NoRoom
+        for stream_id in [each for each, session in self.beginning.items() if session.is_asked]:
             del self.beginning[stream_id]
-        return not self.is_closing and len(self.beginning) + taking < LIMITS.takeovers_at_once
+        begun = [session.spec for session in self.beginning.values()]
+        most = LIMITS.takeovers_at_once
+        if len(begun) + len(taking) >= most:
+            raise NoRoom
+        callers = [*(spec.caller for spec in begun), *(each.caller for each in taking)]
+        if header.caller != ANONYMOUS and callers.count(header.caller) >= most // 2:
+            raise NoRoom
+        asked = [*({spec.model.upstream.name} for spec in begun), *map(self._upstreams_of, taking)]
+        if any(sum(name in names for names in asked) >= most // 2 for name in self._upstreams_of(header)):
+            raise NotYet
+        model = self._targets.settings.model(header.model)
+        may_end = model is None or model.stream.on_midstream_failure == "error"
+        if model is not None and not may_end and not self._has_connection(model, len(taking)):
+            raise NotYet
 
-    def has_connection(self, model: str, taking: int) -> bool:
-        """Returns whether a stream would find a connection now: rule 5. Always, if it may end without one.
-
-        Args:
-            model: The name of its model.
-            taking: The streams whose take-over is under way.
-        """
-        found = self._targets.settings.model(model)
-        if found is None or found.stream.on_midstream_failure == "error":
-            return True
-        return self._has_connection(found, taking)
+    def _upstreams_of(self, header: LogHeader) -> set[str]:
+        """Returns the names of the upstreams that a stream may ask first."""
+        model = self._targets.settings.model(header.model)
+        if model is None:
+            return set()
+        return {target.upstream.name for target in model.targets} or {model.upstream.name}
 
     def _has_connection(self, model: ModelSettings, taking: int) -> bool:
         # Those that have just begun may not have asked for theirs.
@@ -424,6 +439,7 @@ class TakeOvers:
                 run = self._host.tools_of_runs().go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
+            spec.can_reset = _can_reset(spec)  # followers in a format that cannot say it get an error (`logs/view.py`)
             if is_whole:
                 piece = b""
             elif not number:
@@ -673,7 +689,7 @@ class TakeOvers:
         is_whole, form = header.framing == "json", get_format(header.format)
         encoder = None if is_whole else form.encoder("ndjson" if header.framing == "ndjson" else "sse", context)
         spec = StreamSpec(
-            self._targets.with_target(model, kept.home),
+            self._targets.with_target(model, kept.home, header.caller),
             request,
             form.whole(context) if encoder is None else encoder,
             encoder,
@@ -944,4 +960,9 @@ def _outcome_of(spec: StreamSpec, said: Sequence[Event]) -> _Outcome:
 def _is_mended(spec: StreamSpec) -> bool:
     """Returns whether content that clients have may be continued, or made void."""
     wish = spec.model.stream.on_midstream_failure
-    return wish == "continue" or (wish == "restart" and spec.can_reset)
+    return wish == "continue" or (wish == "restart" and _can_reset(spec))
+
+
+def _can_reset(spec: StreamSpec) -> bool:
+    """Returns whether an answer may begin again: the log can say it, but not what keeps the answer in its format."""
+    return spec.can_reset or spec.keeping is None

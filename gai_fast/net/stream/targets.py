@@ -12,7 +12,7 @@ from collections.abc import Collection, Container, Mapping
 from functools import partial
 from random import Random
 from secrets import token_bytes
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gai_fast.core.requests.reading import members_for_scores
 from gai_fast.core.session import NamedSession, beginning, cache_key, session_digest
@@ -33,6 +33,7 @@ from gai_fast.model.settings import (
 from gai_fast.model.upstream_errors import for_client, without_addresses
 from gai_fast.net.attempts.attempt import AttemptRunner, Redact
 from gai_fast.net.attempts.balance import (
+    BalancedTarget,
     Balancer,
     MoveReason,
     TargetCondition,
@@ -46,6 +47,7 @@ from gai_fast.net.attempts.error_redaction import ErrorRedaction
 from gai_fast.net.attempts.key_ring import KeyRing, Keys
 from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.attempts.refused_members import RefusedMembers
+from gai_fast.net.attempts.refused_tools import RefusedTools
 from gai_fast.net.attempts.retry import Breaker, RetryPolicy
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.identity.fetch import fetch as fetch_token
@@ -64,6 +66,10 @@ from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.timers import Timer, Timers
 
 logger = logging.getLogger("gai_fast.engine")
+
+
+_OF_REQUESTS: Final = ("invalid_request", "unsupported", "context_length_exceeded", "content_filtered", "rate_limited")
+"""Codes of failures that a request has caused, or its caller's use: another target is the answer to them."""
 
 
 class Targets(AttemptRunner):
@@ -103,13 +109,14 @@ class Targets(AttemptRunner):
         self._apis: dict[str, API] = {}  # by provider
         self._balancers: dict[str, Balancer] = {}  # by model
         self._beginnings: dict[str, int] = {}  # by model: the characters of texts that name a session
-        self._alone: dict[str, ModelSettings] = {}  # drained models without targets, as returned by `as_target`
+        self._alone: set[str] = set()  # models without targets whose upstream is drained or limited
         self._breakers: dict[str, Breaker] = {}  # by upstream
         self._breaker_looks: dict[str, Timer] = {}  # by upstream: the next attempt to connect to it
         self._key_rings: dict[str, KeyRing] = {}  # by upstream
         self._token_sources: dict[IdentitySettings, TokenSource] = {}
         self._limited = LimitedCredentials(token_bytes(32))
         self._refused = RefusedMembers()
+        self.refused_tools = RefusedTools(loop.time)
         self.beside = Beside(loop)
         """Reads and writes large requests."""
         self._silent_until: dict[str, float] = {}  # by upstream: the time of the next warning
@@ -152,11 +159,16 @@ class Targets(AttemptRunner):
     def _use_targets(self, settings: Settings) -> None:
         now = self._loop.time()
         balancers: dict[str, Balancer] = {}
-        alone: dict[str, ModelSettings] = {}
-        for name, configured in settings.models.items():
-            model, former = configured, self._balancers.get(name)
-            if not model.targets and former is not None and former.is_drained(target_key(model)):
-                model = alone[name] = as_target(model)
+        alone: set[str] = set()
+        for name in {**settings.models, **dict.fromkeys(self._alone)}:
+            model, former = settings.model(name), self._balancers.get(name)
+            if model is None:
+                continue
+            if not model.targets and former is not None:
+                place = target_key(model)
+                if former.is_drained(place) or (name in self._alone and not former.is_as_new(place, now)):
+                    alone.add(name)
+                    model = as_target(model)
             if model.targets:
                 balancer = balancers[name] = former or self._balancer(model)
                 balancer.use(model, now)
@@ -204,19 +216,24 @@ class Targets(AttemptRunner):
         moves, name = self.tallies.session_moves, model if model in self.settings.models else OTHER
         moves[name, reason] = moves.get((name, reason), 0) + 1
 
-    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
+    def choose_target(
+        self, model: ModelSettings, home: str, without: Container[TargetKey], caller: str
+    ) -> ModelSettings | None:
         """Chooses a target of a model; as `TargetChoice.choose_target`."""
         balancer = self._balancers.get(model.name)
         if balancer is None:  # the new configuration has no such targets
             return None
-        return balancer.choose(home, self._loop.time(), self._breaker_wait, without)
+        return balancer.choose(home, self._loop.time(), self._breaker_wait, without, caller)
 
-    def with_target(self, model: ModelSettings, home: str, without: Container[TargetKey] = ()) -> ModelSettings:
+    def with_target(
+        self, model: ModelSettings, home: str, caller: str = ANONYMOUS, without: Container[TargetKey] = ()
+    ) -> ModelSettings:
         """Returns the model with the target for a new request, before its spec is made.
 
         Args:
             model: The requested model.
             home: As for `StreamSpec`.
+            caller: The name of the request's caller.
             without: Targets that must not be chosen; not all.
 
         Returns:
@@ -224,11 +241,36 @@ class Targets(AttemptRunner):
             attempt decides how to proceed.
         """
         if not model.targets:
-            return self._alone.get(model.name, model) if self._alone else model
-        placed = self.choose_target(model, home, without)
+            return self._placed_alone(model) if model.name in self._alone else model
+        placed = self.choose_target(model, home, without, caller)
         if placed is None and model.name in self._balancers:
             placed = self._balancers[model.name].soonest(self._loop.time(), self._breaker_wait, without)
         return placed or model
+
+    def _placed_alone(self, model: ModelSettings) -> ModelSettings:
+        """Returns a model without targets with its one target, if that is still drained or limited."""
+        if not self._balancers[model.name].is_as_new(target_key(model), self._loop.time()):
+            return as_target(model)
+        self._alone.remove(model.name)
+        del self._balancers[model.name]
+        return model
+
+    def limited_target(self, model: ModelSettings) -> BalancedTarget | None:
+        """Returns the one target of a model without targets that has met a limit; as `AttemptRunner.limited_target`.
+
+        Its next requests have that target, as with `targets`.
+        """
+        name = model.name
+        if model.targets or model.upstream.more_api_keys:  # keys have their own limits
+            return None
+        if name not in self._balancers and len(self._balancers) < len(self.settings.models) + LIMITS.limited_places:
+            self._put_alone(model)
+        balancer = self._balancers.get(name)
+        return None if balancer is None else balancer.targets.get(target_key(model))
+
+    def _put_alone(self, model: ModelSettings) -> None:
+        self._alone.add(model.name)
+        self._balancers[model.name] = self._balancer(as_target(model))
 
     def has_connection(self, model: ModelSettings, taking: int) -> bool:
         """Returns whether a target of a model, or of its fallbacks, has a connection for one more request.
@@ -323,13 +365,18 @@ class Targets(AttemptRunner):
         found: list[tuple[str, TargetKey, TargetCondition, int]] = []
         for name, model in self.settings.models.items():
             streams = live.get((name, target_key(model)), 0)
-            if name in self._alone:
+            if name in self._alone and self._balancers[name].is_drained(target_key(model)):
                 found.append((name, target_key(model), "draining" if streams else "drained", streams))
-            elif not model.targets:
+            elif name not in self._balancers:
                 found.append((name, target_key(model), self._upstream_condition(model) or "ready", streams))
             else:
                 found += [
-                    (name, place, target.condition(now, self._upstream_condition(target.model)), target.live)
+                    (
+                        name,
+                        place,
+                        target.condition(now, self._upstream_condition(target.model)),
+                        target.live if model.targets else streams,
+                    )
                     for place, target in self._balancers[name].targets.items()
                 ]
         return found
@@ -345,8 +392,7 @@ class Targets(AttemptRunner):
         place = (upstream, identifier)
         alone = self.settings.models.get(model)
         if model not in self._balancers and alone is not None and target_key(alone) == place:
-            self._alone[model] = as_target(alone)
-            self._balancers[model] = self._balancer(self._alone[model])
+            self._put_alone(alone)
         balancer = self._balancers.get(model)
         return balancer is not None and balancer.drain(place)
 
@@ -357,7 +403,8 @@ class Targets(AttemptRunner):
         if configured is not None and not configured.targets:
             is_there = target_key(configured) == place
             if is_there and model in self._alone:
-                del self._alone[model], self._balancers[model]
+                self._balancers[model].restore(place, self._loop.time())
+                self._placed_alone(configured)
             return is_there
         balancer = self._balancers.get(model)
         return balancer is not None and balancer.restore(place, self._loop.time())
@@ -415,14 +462,12 @@ class Targets(AttemptRunner):
         redact = self.redaction(
             upstream, spec.caller, keep_details=api.dialect == spec.dialect, credential=spec.credential
         )
+        asked = self.refused_tools.fitted(spec) if spec.offered else spec.request
         if spec.is_large:
             # The spec's request may be dropped before it is written.
-            work = partial(_written, api, spec, spec.request, target)
-            send = partial(
-                self._send_written, api, spec, spec.request, target, adapter, receiver, stream_id, number, key
-            )
+            work = partial(_written, api, spec, asked, target)
+            send = partial(self._send_written, api, spec, asked, target, adapter, receiver, stream_id, number, key)
             return adapter, redact, WrittenExchange(receiver, self.beside.do(work, spec.caller), send, upstream.name)
-        asked = spec.request
         written = _written(api, spec, asked, target)
         exchange = self._send_written(api, spec, asked, target, adapter, receiver, stream_id, number, key, written)
         return adapter, redact, exchange
@@ -592,7 +637,21 @@ class Targets(AttemptRunner):
         now = self._loop.time()
         if now >= self._silent_until.get(upstream.name, now):
             self._silent_until[upstream.name] = now + SHARED.warning_interval
-            logger.warning("%s", text)
+            logger.warning("%s", text, extra={"once": SHARED.warning_interval})
+
+    def failure_hidden(self, upstream: UpstreamSettings, error: Error, credential: Credential | None = None) -> None:
+        """Logs a failure behind which another target is asked: no client hears of it."""
+        now = self._loop.time()
+        is_of_request = error.code in _OF_REQUESTS or is_callers(upstream, error)
+        if is_of_request or now < self._silent_until.get(upstream.name, now):
+            return
+        self._silent_until[upstream.name] = now + SHARED.warning_interval
+        secrets = self.tokens(upstream)
+        if credential is not None:
+            secrets = {*secrets, *secrets_of(credential.secret.reveal(), {})}
+        shown = for_client(error, upstream.name, keep_details=True, secrets=secrets, setting=upstream.credential)
+        text = "upstream %r at %s: %s; another target is asked in its place"
+        logger.info(text, upstream.name, upstream.base_url, shown, extra={"once": SHARED.warning_interval})
 
     # -- breakers --
 

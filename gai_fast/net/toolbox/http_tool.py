@@ -42,7 +42,8 @@ _HEADERS: Final = (("content-type", "application/json"), ("accept", "application
 def own_tool(settings: ToolSettings) -> GatewayTool:
     """Returns a tool of the gateway's own as runs see it."""
     size = len(encode_json(settings.parameters))
-    offered = OfferedTool(settings.name, settings.description, settings.parameters, size)
+    sent = None if "properties" in settings.parameters else {**settings.parameters, "properties": {}}
+    offered = OfferedTool(settings.name, settings.description, settings.parameters, size, sent=sent)
     return GatewayTool("", offered, settings.approve, settings.idempotent)
 
 

@@ -22,5 +22,5 @@ def native_tools(offered: Mapping[str, GatewayTool]) -> SharedTools:
 
 
 def _tool(name: str, offered: OfferedTool) -> Tool:
-    parameters = Raw(encode_json({"type": "object", **offered.schema}))
+    parameters = Raw(encode_json({"type": "object", **(offered.sent or offered.schema)}))
     return Tool(name=name, description=offered.description or UNSET, parameters=parameters)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from gai_fast.model.settings import Peer, ToolServerSettings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.identity.token_source import TokenSource
+from gai_fast.net.toolbox.tool_sessions import ToolSessions
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.http_wire import HTTPWire, tool_server_address
 from gai_fast.net.tools.limits import LIMITS
@@ -38,8 +39,15 @@ class ServerSource(ToolSource):
     def __init__(self, settings: ToolServerSettings, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(settings.name, settings.max_calls)
         self._settings = settings
-        wire = _wire(settings, timers, loop)
-        self._client = ToolClient(wire, timeout=settings.timeout, max_result=settings.max_result)
+        is_process = settings.url is None
+        shared = None if is_process else _wire(settings, timers, loop)
+
+        def client() -> ToolClient:
+            wire = shared or _wire(settings, timers, loop)
+            return ToolClient(wire, timeout=settings.timeout, max_result=settings.max_result)
+
+        kind = settings.session or ("shared" if is_process else "caller")
+        self._sessions = ToolSessions(kind, client, is_process=is_process, timers=timers)
 
     async def protocol(self) -> str:
         """Returns the version of MCP that the server speaks.
@@ -47,11 +55,11 @@ class ServerSource(ToolSource):
         Raises:
             ToolServerError: It cannot be reached.
         """
-        return (await self._client.connect()).version
+        return (await self._sessions.first.connect()).version
 
     async def list_tools(self) -> SourceList:
         """As `ToolSource.list_tools`: the tools that the configuration offers."""
-        listed = await self._client.list_tools()
+        listed = await self._sessions.first.list_tools()
         settings = self._settings
         tools = [
             GatewayTool(
@@ -67,7 +75,16 @@ class ServerSource(ToolSource):
 
     async def close(self) -> None:
         """As `ToolSource.close`."""
-        await self._client.close()
+        await self._sessions.close()
+
+    def run_ended(self, caller: str, run: str) -> None:
+        """Ends the session of a run, if each has one.
+
+        Args:
+            caller: The name of its caller.
+            run: The id of its stream.
+        """
+        self._sessions.run_ended(caller, run)
 
     async def _called(
         self,
@@ -77,12 +94,13 @@ class ServerSource(ToolSource):
         on_progress: OnProgress | None,
         caller: str,
     ) -> ToolResult:
-        return await self._client.call(
-            tool.offered, arguments, meta=_members(meta), on_progress=on_progress, caller=caller
-        )
+        async with self._sessions.client(caller, meta.stream_id) as client:
+            return await client.call(
+                tool.offered, arguments, meta=_members(meta), on_progress=on_progress, caller=caller
+            )
 
     def _end_pause(self) -> None:
-        self._client.end_pause()
+        self._sessions.first.end_pause()  # the way to a server on HTTP, which may ask for pauses, is that of all
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import is_
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +26,9 @@ from gai_fast.runtime.functions import import_function
 from gai_fast.runtime.timers import Timers
 
 _log: Final = logging.getLogger("gai_fast.tools")
+
+Beside = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Does work beside the loop, and returns its result."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,12 +114,15 @@ class Toolbox:
         label, name = server_and_name(address)
         return self.servers.get(label) if label else self.own.get(name)
 
-    async def offered(self, allowed: AllowedTools, former: OfferedTools | None = None) -> OfferedTools:
+    async def offered(
+        self, allowed: AllowedTools, former: OfferedTools | None = None, beside: Beside | None = None
+    ) -> OfferedTools:
         """Returns the tools that a run offers. A server out of reach offers none.
 
         Args:
             allowed: What its request may use.
             former: What another run has offered that may use the same. It is returned if it is still so.
+            beside: Does work beside the loop. None if the patterns of the request are few.
         """
         if former is not None and former.toolbox is not self:
             former = None
@@ -124,10 +132,20 @@ class Toolbox:
             lists = [*await asyncio.gather(*[self._lists[name].current() for name in names])]
         if former is not None and all(map(is_, lists, former.lists)):
             return former
-        tools = [tool for listed in lists if listed is not None for tool in listed.tools if tool.address in allowed]
-        kept, left_out = by_model_name(tools)
+        chosen = partial(_chosen, lists, allowed)
+        kept, left_out = chosen() if beside is None else await beside(chosen)
         self._log_left_out(frozenset(tool.address for tool in left_out))
         return OfferedTools(self, names, lists, kept)
+
+    def run_ended(self, caller: str, run: str) -> None:
+        """Ends the sessions that a run has at servers.
+
+        Args:
+            caller: The name of its caller.
+            run: The id of its stream.
+        """
+        for server in self.servers.values():
+            server.run_ended(caller, run)
 
     def unknown(self, patterns: Sequence[str], allowed: AllowedTools) -> str | None:
         """Returns the first pattern that names no tool that a request may use, by all lists that it concerns.
@@ -155,12 +173,21 @@ class Toolbox:
         self._logged = addresses
         if new:
             text = "tools %r: left out: its name for models is also that of another (%d such tools)"
-            _log.warning(text, new[0], len(new))
+            _log.warning(text, new[0], len(new), extra={"once": math.inf})
 
     async def close(self) -> None:
         """Ends running calls, connections and processes."""
         await asyncio.gather(*[known.close() for known in self._lists.values()])
         await asyncio.gather(*[source.close() for source in self.sources])
+
+
+def _chosen(
+    lists: Sequence[SourceList | None], allowed: AllowedTools
+) -> tuple[Mapping[str, GatewayTool], list[GatewayTool]]:
+    """Returns the tools that may be used, as `by_model_name`."""
+    return by_model_name(
+        tool for listed in lists if listed is not None for tool in listed.tools if tool.address in allowed
+    )
 
 
 def _own(tool: ToolSettings, timers: Timers, loop: asyncio.AbstractEventLoop) -> ToolSource:

@@ -198,10 +198,14 @@ class HTTPWire(Wire):
         """As `Wire.tell`."""
         await self._post(notice_bytes(method, {}), agreed)
 
-    async def close(self, agreed: Agreement | None) -> None:
-        """As `Wire.close`; a session ends by DELETE, within `limits.farewell` seconds."""
+    async def leave(self, agreed: Agreement | None) -> None:
+        """As `Wire.leave`: does not wait for the server."""
         if agreed is not None and agreed.session is not None:
             self._later(self._leave(agreed))
+
+    async def close(self, agreed: Agreement | None) -> None:
+        """As `Wire.close`; a session ends by DELETE, within `limits.farewell` seconds."""
+        await self.leave(agreed)
         if self._tasks:
             await asyncio.gather(*self._tasks)
         if self._tokens is not None:
@@ -533,7 +537,7 @@ class _Answer(_Response):
         elif not self.outcome.done() and (  # the first answer counts
             message.id == self._request.id or (message.id is None and message.error is not None and is_alone)
         ):
-            self.outcome.set_result(message._replace(session=self._session))
+            self.outcome.set_result(message._replace(session=self._session, status=self._status))
 
     def _has_message(self, status: int) -> bool:
         """Whether the body of a response with this status may be an answer; of others the status says all."""

@@ -38,14 +38,20 @@ class Limits:
     """Times `timeout` in which a whole list is there: to connect takes up to three answers, and most lists are one page
     more. Each page may take `timeout` itself."""
 
+    list_turn: int = 64 * KIB
+    """Bytes of tools that are read before other work has its turn, and of a larger message not at once: 10 ms."""
+
     list_cursor: int = 4 * KIB
     """Characters of the name of a next page; they are sent back."""
 
     list_ttl: float = 60.0
     """Seconds until a list is read again, if its server names no time: a new tool is there within a minute."""
 
-    list_ttl_least: float = 1.0
-    """The shortest time that a server can name: its list is not read more than once a second."""
+    list_ttl_least: float = 10.0
+    """The shortest time until a list is read again, whatever its server names: a large one takes a second of work."""
+
+    list_again: float = 0.1
+    """Seconds that runs wait while a list is read again: the former one serves."""
 
     list_ttl_most: float = 86400.0
     """The longest: a day, after which a server that has changed is noticed."""
@@ -74,7 +80,14 @@ class Limits:
     answered_pings: int = 16
     """Questions of a server, during one call, that are answered: a ping each 30 s of a call of 8 minutes."""
 
+    sessions: int = 64
+    """Sessions of a server in a worker, of callers or runs: as many as the busiest minute of a worker has callers. Each
+    is a page, a folder or a process at its server."""
+
     # ---- times
+
+    session_idle: float = 600.0
+    """Seconds without a call until such a session ends: a person reads, and asks again."""
 
     discovery: float = 5.0
     """Seconds until a process that does not answer `server/discover` is also asked to begin a session: processes of
@@ -121,6 +134,10 @@ class Limits:
     run_offers: int = 64
     """Those of which it knows what they offer: 1 KiB for each tool, and 1 KiB for each form in which it is written, of
     which there are eight at most. With 128 tools these are 72 MiB."""
+
+    run_patterns: int = 8
+    """Patterns of a request that are compared with lists in the loop: with the 512 tools of each of four servers, 5 ms.
+    """
 
     run_expiring: int = 100
     """Milliseconds before the end of an approval from which on its run stays in its session: it would leave and go on

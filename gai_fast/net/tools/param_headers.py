@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-_KEY: Final = "x-mcp-header"
+KEY: Final = "x-mcp-header"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TYPES: Final = frozenset({"string", "integer", "boolean"})
 _PLAIN: Final = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")  # no blank at either end
@@ -43,26 +43,26 @@ def headers_in(schema: Mapping[str, Any]) -> tuple[ParamHeader, ...]:
         path, part = reached.pop()
         if not isinstance(part, dict):
             continue
-        if _KEY in part:
+        if KEY in part:
             found.append(_header(path, part))
         inner = part.get("properties")
         if isinstance(inner, dict):
             reached += [((*path, name), each) for name, each in inner.items()]
     names = [each.name.lower() for each in found]
     if len({*names}) < len(names):
-        raise ValueError(f"two parameters have the same {_KEY}")
+        raise ValueError(f"two parameters have the same {KEY}")
     if _count(schema) > len(found):
-        raise ValueError(f"{_KEY} stands where no argument is certain to be")
+        raise ValueError(f"{KEY} stands where no argument is certain to be")
     return tuple(sorted(found))
 
 
 def _header(path: tuple[str, ...], part: Mapping[str, Any]) -> ParamHeader:
-    name = part[_KEY]
+    name = part[KEY]
     if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-        raise ValueError(f"{_KEY} is not the name of a header")
+        raise ValueError(f"{KEY} is not the name of a header")
     kind = part.get("type")
     if not path or not isinstance(kind, str) or kind not in _TYPES:
-        raise ValueError(f"{_KEY} stands at a parameter that is neither string, integer nor boolean")
+        raise ValueError(f"{KEY} stands at a parameter that is neither string, integer nor boolean")
     return ParamHeader(f"Mcp-Param-{name}", path)
 
 
@@ -75,7 +75,7 @@ def _count(schema: Any) -> int:
         if isinstance(part, list):
             waiting += [(each, False) for each in part]
         elif isinstance(part, dict):
-            count += _KEY in part and not has_names
+            count += KEY in part and not has_names
             waiting += [
                 (each, not has_names and name in _OF_NAMES)
                 for name, each in part.items()

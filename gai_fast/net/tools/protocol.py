@@ -5,17 +5,23 @@
    names the protocols that it speaks; if 2026-07-28 is one, it is asked once more.
 3. Every other error means an older server, and so does a result that is none of `server/discover`: `initialize` begins
    a session.
+4. A refusal of a request that has a session's id may mean that the session is lost: servers say so by 400, 401, 404,
+   409, 410, 422, 503 or an error in a 200. The next request begins a new one. Refusals of one request's size, rate or
+   parameters say nothing of its session.
+5. Such a request cannot have run if its status is one of 4xx, or its error says that the session is not there.
+6. Without a session's id, a refusal that has no error of JSON-RPC, or names the protocol, may mean another protocol.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gai_fast.model.version import __version__
 from gai_fast.net.tools.limits import LIMITS
-from gai_fast.net.tools.rpc import CODES, ToolServerError, readable
+from gai_fast.net.tools.rpc import CODES, ServerReply, ToolServerError, readable
 
 STATELESS: Final = "2026-07-28"
 """The protocol without sessions."""
@@ -138,6 +144,60 @@ def after_initialize(result: Mapping[str, Any], session: str | None) -> Agreemen
     if version not in WITH_SESSIONS:
         raise ToolServerError(_NO_COMMON, "form")
     return Agreement(str(version), _named(result.get("serverInfo")), session)
+
+
+class RefusedRequest(NamedTuple):
+    """How a server refuses a request.
+
+    Attributes:
+        status: The HTTP status.
+        code: The code of the error of JSON-RPC. None if there is none.
+        text: Its message; may be empty.
+    """
+
+    status: int
+    code: int | None = None
+    text: str = ""
+
+
+def refusal_in(reply: ServerReply) -> RefusedRequest:
+    """Returns the refusal of a reply that is an error."""
+    error = reply.error or {}
+    code, text = error.get("code"), error.get("message")
+    return RefusedRequest(reply.status, code if type(code) is int else 0, text if isinstance(text, str) else "")
+
+
+def may_be_over(agreed: Agreement, refused: RefusedRequest) -> bool:
+    """Returns whether what was agreed on may not count any more after a refusal: rules 4 and 6."""
+    if refused.status in _OF_ONE_REQUEST or refused.code == CODES["header"]:
+        return False
+    if agreed.session is None:
+        is_silent = refused.code is None and 400 <= refused.status < 500 and refused.status not in _OF_ANY
+        return is_silent or refused.code in _OF_PROTOCOL
+    return refused.code not in _OF_PARAMETERS or _names_lost_session(refused)
+
+
+def cannot_have_run(refused: RefusedRequest) -> bool:
+    """Returns whether the server has not handled a request that has a session's id: rule 5."""
+    if 400 <= refused.status < 500:
+        return refused.status != _TIMED_OUT
+    return refused.code == CODES["request"] or _names_lost_session(refused)
+
+
+def _names_lost_session(refused: RefusedRequest) -> bool:
+    return _LOST_SESSION.match(refused.text) is not None
+
+
+_OF_ONE_REQUEST: Final = frozenset({413, 429})
+_OF_PARAMETERS: Final = frozenset({CODES["method"], CODES["params"]})
+_OF_PROTOCOL: Final = frozenset({CODES["request"], CODES["version"]})
+_TIMED_OUT: Final = 408
+_LOST_SESSION: Final = re.compile(
+    r"(?:(?:bad request|not found|unauthori[sz]ed|invalid request|error): )?"
+    r"(?:(?:(?:no|a|an|the|your|this|valid|invalid|unknown|missing|expired|or|mcp)[ -])*session\b"
+    r"|(?:the )?server (?:is )?not initiali[sz]ed)",
+    re.IGNORECASE,
+)
 
 
 def _check_older(versions: list[Any]) -> None:

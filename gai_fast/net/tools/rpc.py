@@ -2,9 +2,11 @@
 
 Owns what is a message. It must not know methods, protocols and ways to a server. Deliberate differences from JSON-RPC:
 
-1. Our ids are whole numbers; an answer with another type of id is nobody's.
+1. Our ids are whole numbers, which some servers write as 3.0; an answer with another type of id is nobody's.
 2. A batch is read as its messages, whatever the protocol: 2025-03-26 allows it.
-3. Half of a surrogate pair is read (RFC 8259, 8.2): one in a list of tools does not hide all of them.
+3. A member that is null is not there: servers write `"error": null` beside a result.
+4. Of a large page of a list, the tools are left as JSON (`msgspec.Raw`): whoever reads them lets others have turns.
+5. Half of a surrogate pair is read (RFC 8259, 8.2): one in a list of tools does not hide all of them.
 """
 
 from __future__ import annotations
@@ -25,13 +27,23 @@ Fault = Literal[
     "unreachable", "wait", "status", "form", "refused", "lost", "late", "session", "token", "argument", "answer"
 ]
 
-CODES: Final = {"parse": -32700, "method": -32601, "header": -32020, "capability": -32021, "version": -32022}
+CODES: Final = {
+    "parse": -32700,
+    "request": -32600,
+    "params": -32602,
+    "method": -32601,
+    "header": -32020,
+    "capability": -32021,
+    "version": -32022,
+}
 """Codes of errors: JSON-RPC 2.0, 5.1; MCP 2026-07-28, "Error Codes"."""
 
 REPLACED: Final = "\ufffd".encode()
 """How `encode_json` writes half of a surrogate pair."""
 
 _DECODER: Final = msgspec.json.Decoder()
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class ToolServerError(GaiFastError):
@@ -76,12 +88,14 @@ class ServerReply(NamedTuple):
         result: The result. None for an error.
         error: The error's members. None for a result.
         session: The id of the session that it begins on HTTP. None if it begins none.
+        status: The HTTP status that it came with.
     """
 
     id: int | None
     result: dict[str, Any] | None
     error: dict[str, Any] | None
     session: str | None = None
+    status: int = 200
 
 
 class Notice(NamedTuple):
@@ -128,6 +142,10 @@ def read_messages(data: bytes) -> list[ServerMessage]:
     Raises:
         ToolServerError: It is not JSON, nested too deep, or no message. Nothing of it is in the text.
     """
+    if len(data) > LIMITS.list_turn:
+        page = _page(data)
+        if page is not None:
+            return [page]
     try:
         value = read_json(data, LIMITS.message_depth)
     except Error as problem:
@@ -138,8 +156,25 @@ def read_messages(data: bytes) -> list[ServerMessage]:
     return [_message(each) for each in (value if isinstance(value, list) else [value])]
 
 
+def _page(data: bytes) -> ServerReply | None:
+    """Returns a page of a list of tools, whose tools are not read yet: rule 4. None if the message is anything else."""
+    try:
+        message = _MEMBERS.decode(data)
+        if "result" not in message or "method" in message or "error" in message:
+            return None
+        members = _MEMBERS.decode(message["result"])
+        tools = members.pop("tools", None)
+        if tools is None or sum(map(len, map(bytes, members.values()))) > LIMITS.list_turn:
+            return None
+        result = {name: read_json(bytes(each), LIMITS.message_depth) for name, each in members.items()}
+        reply = _message({"id": _DECODER.decode(message["id"]), "result": {**result, "tools": _ITEMS.decode(tools)}})
+    except (Error, msgspec.MsgspecError, RecursionError, KeyError, ToolServerError):
+        return None  # it is read as any other message, which names the fault
+    return reply if isinstance(reply, ServerReply) else None
+
+
 def read_json(data: bytes, depth: int) -> Any:
-    """Returns the value of JSON. Texts may have halves of surrogate pairs: rule 3.
+    """Returns the value of JSON. Texts may have halves of surrogate pairs: rule 5.
 
     Args:
         data: The JSON.
@@ -177,10 +212,12 @@ def _message(value: Any) -> ServerMessage:
             return ServerQuestion(number, method)
         raise _no_message()
     result, error = value.get("result"), value.get("error")
+    if type(number) is float and number.is_integer():
+        number = int(number)
     known = number if type(number) is int else None
-    if isinstance(error, dict) and "result" not in value:
+    if isinstance(error, dict) and result is None:
         return ServerReply(known, None, error)
-    if isinstance(result, dict) and "error" not in value:
+    if isinstance(result, dict) and error is None:
         return ServerReply(known, result, None)
     raise _no_message()
 

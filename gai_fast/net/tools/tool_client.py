@@ -3,10 +3,11 @@
 Owns the order of requests, and which of them are sent again:
 
 1. What server and client have agreed on counts until the session, or the process, has ended.
-2. A request that the server did not handle because its session has ended is sent again, once, in a new one. To
-   connect is a part of a request: `timeout` holds for both. Requests that need a connection share one attempt.
+2. A refusal may mean that the session is lost (`protocol`): the next request begins a new one. A request that may be
+   repeated, or that cannot have run, is sent again itself, once. To connect is a part of a request: `timeout` holds for
+   both. Requests that need a connection share one attempt.
 3. A call that the server refuses because headers are missing or wrong is sent again, once, by a new list: the tool's
-   schema has changed (2026-07-28, "Client Behavior"). No other call is ever sent again.
+   schema has changed (2026-07-28, "Client Behavior"). No call that may have run is ever sent again.
 4. A list whose further page is refused is begun again, once: it has changed in between.
 """
 
@@ -26,12 +27,16 @@ from gai_fast.net.tools.param_headers import header_text, values_for
 from gai_fast.net.tools.protocol import (
     STATELESS,
     Agreement,
+    RefusedRequest,
     after_discovery,
     after_initialize,
     after_refusal,
+    cannot_have_run,
     initialize_params,
     is_older,
+    may_be_over,
     meta_of_stateless,
+    refusal_in,
 )
 from gai_fast.net.tools.rpc import CODES, ServerReply, ToolServerError, depth_of, error_of
 from gai_fast.net.tools.tool_list import OfferedTool, ToolList, ToolListReader
@@ -61,6 +66,7 @@ class ToolClient:
         self._ids = itertools.count(1)
         self._agreed: Agreement | None = None
         self._connecting: asyncio.Task[Agreement] | None = None
+        self._newest: tuple[float, ToolList] | None = None  # read for rule 3
 
     async def connect(self) -> Agreement:
         """Returns what was agreed on with the server; asks it if nothing was.
@@ -98,10 +104,11 @@ class ToolClient:
                 reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", True  # rule 4
                 continue
             check_complete(page)
-            following = reader.feed(page)
-            if following is None:
+            for _ in reader.turns(page):
+                await asyncio.sleep(0)
+            if reader.cursor is None:
                 return reader.read()
-            cursor = following
+            cursor = reader.cursor
 
     async def call(
         self,
@@ -135,7 +142,7 @@ class ToolClient:
         except ToolServerError as problem:
             if problem.code != CODES["header"]:
                 raise
-            changed = (await self.list_tools()).tools.get(tool.name)
+            changed = (await self._list_again()).tools.get(tool.name)
             if changed is None or changed.headers == tool.headers:
                 raise
         return await self._called(changed, arguments, meta, on_progress, caller)
@@ -143,6 +150,25 @@ class ToolClient:
     def end_pause(self) -> None:
         """Ends the pause that the server has asked for."""
         self._wire.end_pause()
+
+    async def _list_again(self) -> ToolList:
+        """Returns a list that is at most `limits.list_ttl_least` seconds old: a server may refuse every call so."""
+        now = asyncio.get_running_loop().time()
+        if self._newest is None or now - self._newest[0] >= LIMITS.list_ttl_least:
+            self._newest = now, await self.list_tools()
+        return self._newest[1]
+
+    @property
+    def agreed(self) -> Agreement | None:
+        """What was agreed on with the server. None if nothing is, or it does not count any more."""
+        return self._agreed
+
+    async def leave(self) -> None:
+        """Ends the session, and the process if the server is one. Others may share the way to the server."""
+        if self._connecting is not None and self._wire.has_headers:
+            await asyncio.wait((self._connecting,))  # the session that it begins ends as well
+        agreed, self._agreed = self._agreed, None
+        await self._wire.leave(agreed)
 
     async def close(self) -> None:
         """Ends running requests, the session, and the process if the server is one. Returns when they have ended."""
@@ -257,30 +283,48 @@ class ToolClient:
         self, request: ToolRequest, params: Mapping[str, Any], headers: Sequence[tuple[str, str]]
     ) -> ServerReply:
         """Connects, if need be, and returns the answer to a request: rule 2."""
-        try:
-            return await self._answered_once(request, params, headers)
-        except ToolServerError as problem:
-            if problem.fault != "session":
-                raise
-        return await self._answered_once(request, params, headers)
+        outcome, is_again = await self._attempted(request, params, headers)
+        if is_again:
+            outcome, _ = await self._attempted(request, params, headers)
+        if isinstance(outcome, ToolServerError):
+            raise outcome
+        return outcome
 
-    async def _answered_once(
+    async def _attempted(
         self, request: ToolRequest, params: Mapping[str, Any], headers: Sequence[tuple[str, str]]
-    ) -> ServerReply:
-        agreed = await self.connect()
-        meta = {
-            **params.get("_meta", {}),
-            **(meta_of_stateless() if agreed.is_stateless else {}),
-            **({"progressToken": request.id} if request.method == _CALL else {}),
-        }
-        request.params = {**params, "_meta": meta} if meta else params
-        request.headers = [*_headers_of(request.method), *headers] if self._repeats_arguments(agreed) else []
+    ) -> tuple[ServerReply | ToolServerError, bool]:
+        """Returns the outcome of a request, and whether it may be sent again: rule 2."""
+        agreed: Agreement | None = None
+        outcome: ServerReply | ToolServerError
         try:
-            return await self._wire.ask(request, agreed)
+            agreed = await self.connect()
+            meta = {
+                **params.get("_meta", {}),
+                **(meta_of_stateless() if agreed.is_stateless else {}),
+                **({"progressToken": request.id} if request.method == _CALL else {}),
+            }
+            request.params = {**params, "_meta": meta} if meta else params
+            request.headers = [*_headers_of(request.method), *headers] if self._repeats_arguments(agreed) else []
+            reply = await self._wire.ask(request, agreed)
+            if reply.error is None:
+                return reply, False
+            outcome, refused, may_have_run = reply, refusal_in(reply), False
         except ToolServerError as problem:
-            if problem.fault == "session" and self._agreed is agreed:  # another request may have begun a new one
-                self._agreed = None
-            raise
+            if problem.fault == "session":
+                self._forget(agreed)
+                return problem, True
+            if agreed is None or problem.status is None:
+                return problem, False
+            outcome, refused, may_have_run = problem, RefusedRequest(problem.status), problem.may_have_run
+        if not may_be_over(agreed, refused):
+            return outcome, False
+        self._forget(agreed)
+        is_unhandled = request.is_repeatable or (not may_have_run and cannot_have_run(refused))
+        return outcome, agreed.session is not None and is_unhandled
+
+    def _forget(self, agreed: Agreement | None) -> None:
+        if self._agreed is agreed:  # another request may have begun a new session
+            self._agreed = None
 
 
 def _noted(attempt: asyncio.Task[Agreement]) -> None:

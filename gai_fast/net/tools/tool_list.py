@@ -6,15 +6,19 @@ A tool that breaks a bound, or a rule of the protocol, is left out with its reas
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from gai_fast.kernels import encode_json
+from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
-from gai_fast.net.tools.param_headers import ParamHeader, headers_in
-from gai_fast.net.tools.rpc import REPLACED, ToolServerError, depth_of, readable
+from gai_fast.net.tools.param_headers import KEY, ParamHeader, headers_in
+from gai_fast.net.tools.rpc import REPLACED, ToolServerError, depth_of, read_json, readable
+from gai_fast.net.tools.tool_schema import acceptable
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class OfferedTool:
         is_read_only: Whether the server calls it read-only.
         is_idempotent: Whether the server calls it idempotent, or read-only.
         headers: The arguments that requests repeat as headers.
+        sent: The schema as it goes up. None if that is the server's.
     """
 
     name: str
@@ -38,6 +43,7 @@ class OfferedTool:
     is_read_only: bool = False
     is_idempotent: bool = False
     headers: tuple[ParamHeader, ...] = ()
+    sent: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +74,11 @@ class ToolListReader:
         self._left_out: list[tuple[str, str]] = []
         self._beyond = 0
         self._pages = 0
+        self._cursor: str | None = None
         self._ttl: float | None = None
 
     def feed(self, page: Mapping[str, Any]) -> str | None:
-        """Reads the result of a `tools/list`.
+        """Reads the result of a `tools/list` at once; as `turns`.
 
         Returns:
             The cursor of the next page. None if the list is complete.
@@ -79,21 +86,44 @@ class ToolListReader:
         Raises:
             ToolServerError: It has no list of tools.
         """
-        tools = page.get("tools")
+        for _ in self.turns(page):
+            pass
+        return self._cursor
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the next page. None if the list is complete."""
+        return self._cursor
+
+    def turns(self, page: Mapping[str, Any]) -> Iterator[None]:
+        """Reads the result of a `tools/list`; gives others a turn after each `limits.list_turn` bytes.
+
+        Raises:
+            ToolServerError: It has no list of tools.
+        """
+        tools = [] if "tools" in page and page["tools"] is None else page.get("tools")  # an empty list in Go
         if not isinstance(tools, list):
             raise ToolServerError("its list of tools is none", "form")
-        for each in tools:
+        left = LIMITS.list_turn
+        for at, each in enumerate(tools):
             if len(self._tools) + len(self._left_out) >= LIMITS.listed_tools:
-                self._beyond += 1
-            else:
-                self._add(each)
+                self._beyond += len(tools) - at
+                break
+            left -= self._add(each)
+            if left <= 0:
+                left = LIMITS.list_turn
+                yield
+        self._cursor = self._following(page)
+
+    def _following(self, page: Mapping[str, Any]) -> str | None:
+        """Reads what a page says of the list; returns the cursor of the next one."""
         ttl = page.get("ttlMs")
         if isinstance(ttl, (int, float)) and not isinstance(ttl, bool) and ttl >= 0:
             bounded = max(min(ttl, LIMITS.list_ttl_most / _MS) * _MS, LIMITS.list_ttl_least)
             self._ttl = bounded if self._ttl is None else min(self._ttl, bounded)
         self._pages += 1
         cursor = page.get("nextCursor")
-        if not isinstance(cursor, str) or self._beyond:
+        if not isinstance(cursor, str) or not cursor or self._beyond:
             return None
         if self._pages >= LIMITS.list_pages or len(cursor) > LIMITS.list_cursor:
             self._left_out.append(("…", f"the list has more than {LIMITS.list_pages} pages (limit list_pages)"))
@@ -107,7 +137,19 @@ class ToolListReader:
             left_out.append(("…", f"the list has more than {LIMITS.listed_tools} tools (limit listed_tools)"))
         return ToolList(dict(self._tools), tuple(left_out), self._ttl)
 
-    def _add(self, value: Any) -> None:
+    def _add(self, value: Any) -> int:
+        """Reads a tool; returns its bytes, or those of the least one."""
+        size = _LEAST
+        if isinstance(value, msgspec.Raw):
+            written = bytes(value)
+            size = len(written)
+            if size > _MOST:  # not read: it may be of millions of values
+                self._left_out.append((_name_in(written), f"it has more than {_MOST} bytes"))
+                return _LEAST
+            try:
+                value = read_json(written, LIMITS.message_depth)
+            except Error:
+                value = None
         name = value.get("name") if isinstance(value, dict) else None
         shown = readable(name)[: LIMITS.tool_name] if isinstance(name, str) else "?"
         try:
@@ -117,6 +159,7 @@ class ToolListReader:
             self._tools[tool.name] = tool
         except ValueError as problem:
             self._left_out.append((shown, str(problem)))
+        return max(size, _LEAST)
 
     def _tool(self, value: Any, name: Any) -> OfferedTool:
         """Returns a tool.
@@ -155,8 +198,24 @@ class ToolListReader:
             size,
             is_read_only,
             is_read_only or hints.get("idempotentHint") is True,
-            headers_in(schema) if self._has_headers else (),
+            headers_in(schema) if self._has_headers and KEY.encode() in written else (),
+            acceptable(schema),
         )
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+_NAMED: Final = msgspec.json.Decoder(_Named)
+
+
+def _name_in(written: bytes) -> str:
+    """Returns the name of a tool that is not read, for people."""
+    try:
+        return readable(_NAMED.decode(written).name)[: LIMITS.tool_name]
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return "?"
 
 
 def _has_half(value: Any) -> bool:
@@ -171,3 +230,8 @@ def _has_half(value: Any) -> bool:
 _HALF: Final = re.compile("[\ud800-\udfff]")
 _NONE: Final[dict[str, Any]] = {}
 _MS: Final = 1e-3
+_LEAST: Final = 512
+"""What a tool counts at least for a turn, in bytes."""
+_MOST: Final = 2 * SHARED.tool_schema
+"""The most bytes of a tool that is read: schemas may be written with blanks, and beside them stand schemas of results.
+"""

@@ -1,8 +1,10 @@
 """The result of a call: `CallToolResult` → text, structured content, images. Sans-IO.
 
-1. Structured content is any JSON; without it the texts are the result, joined by line ends.
+1. Structured content is any JSON; without it the texts are the result, joined by line ends. A member that is null is
+   none.
 2. A link, or an embedded text, is a text: its URI, and the text. A blob is named by its URI and type.
-3. Credentials are cut out first (`result_redaction.py`): a cut would leave a part of one.
+3. What cannot be kept is dropped, but for the length of the longest credential; credentials are cut out of the rest
+   (`result_redaction.py`); then the result is cut, before what may be a part of one.
 4. The result has at most `most` bytes, with its parts. A text is cut at a character, structured content as its JSON
    text; an image or a sound that does not fit is left out.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -69,22 +71,25 @@ def read_result(
         ToolServerError: The result is none, or the tool asks for input first.
     """
     check_complete(result)
-    result = redacted(result, secrets)
-    content = result.get("content", [])
+    content = [] if result.get("content") is None else result["content"]
     if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
         raise ToolServerError("its result has no list of content", "form", may_have_run=True)
     is_error = result.get("isError") is True
-    room = _Room(most)
-    texts = [_text_of(each) for each in content]
+    room = _Room(most, secrets)
+    texts = room.kept([_text_of(each) for each in content])
     has_media = None in texts
-    is_structured = "structuredContent" in result and not is_error
+    has_structure = result.get("structuredContent") is not None or ("structuredContent" in result and not content)
+    is_structured = has_structure and not is_error
     if is_structured:
         value = result["structuredContent"]
         written = encode_json(value)
+        if len(written) > most:
+            most_read = most + room.longest
+            text = room.without_secrets(written[:most_read].decode("utf-8", "ignore"), is_cut=len(written) > most_read)
+            return ToolResult(room.cut(text), is_truncated=True)
         if REPLACED in written:
             value = parse_exact(written.decode())
-        if len(written) > most:
-            return ToolResult(room.cut(written.decode()), is_truncated=True)
+        value = redacted(value, secrets)
         if depth_of(value) > SHARED.tool_depth:  # behind the cut: each value takes 0.2 us
             raise ToolServerError("its result is JSON that is nested too deep", "form", may_have_run=True)
         room.left -= len(written)
@@ -109,7 +114,7 @@ def check_complete(result: Mapping[str, Any]) -> None:
     Raises:
         ToolServerError: It is not complete.
     """
-    kind = result.get("resultType", "complete")
+    kind = result.get("resultType") or "complete"
     if kind == "input_required":
         raise ToolServerError("it asks for input before it answers, which this client does not give", "answer")
     if kind != "complete":
@@ -119,9 +124,33 @@ def check_complete(result: Mapping[str, Any]) -> None:
 class _Room:
     """The bytes that are left for a result."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, secrets: Collection[bytes]) -> None:
+        written = [encode_json(each.decode())[1:-1] for each in secrets]  # as a text of JSON has them
+        self.longest = max(map(len, written), default=0)
         self.left = most
         self.is_cut = False
+        self._most = most
+        self._secrets = frozenset(written).union(secrets)
+
+    def kept(self, texts: Sequence[str | None]) -> list[str | None]:
+        """Returns the texts that may have room, without secrets; None stays. A longer one is searched no further."""
+        left, kept = self._most, list[str | None]()
+        for text in texts:
+            if text is not None and left < 0:
+                self.is_cut = True
+                continue
+            if text is not None:
+                most = left + self.longest
+                self.is_cut |= len(text) > most
+                text = self.without_secrets(text[:most], is_cut=len(text) > most)
+                left -= len(text) + 1
+            kept.append(text)
+        return kept
+
+    def without_secrets(self, text: str, *, is_cut: bool) -> str:
+        """Returns a text without secrets, nor what may be the beginning of one where it was cut."""
+        found = str(redacted(text, self._secrets))
+        return found[: max(len(found) - self.longest, 0)] if is_cut else found
 
     def cut(self, text: str) -> str:
         """Returns the part of a text that fits."""
@@ -143,14 +172,15 @@ class _Room:
             or not _MEDIA_TYPE.fullmatch(media_type)
         ):
             raise ToolServerError("a part of its result is of no known form", "form", may_have_run=True)
+        if len(data) > self.left:
+            self.is_cut = True
+            return None
+        data, media_type = redacted([data, media_type], self._secrets)
         try:
             binascii.a2b_base64(data, strict_mode=True)
         except ValueError:
             text = "an image of its result is not in Base64"
             raise ToolServerError(text, "form", may_have_run=True) from None
-        if len(data) > self.left:
-            self.is_cut = True
-            return None
         self.left -= len(data)
         return ResultPart(_MEDIA[kind], data, media_type)
 

@@ -168,6 +168,10 @@ class Wire(ABC):
     def end_pause(self) -> None:  # noqa: B027  # most ways have none
         """Ends the pause that the server has asked for."""
 
+    async def leave(self, agreed: Agreement | None) -> None:
+        """Ends a session, and what serves it alone: a process. A way that other sessions share stays."""
+        await self.close(agreed)
+
     @abstractmethod
     async def close(self, agreed: Agreement | None) -> None:
         """Ends everything: requests fail, a session is ended, a process has ended when it returns."""

@@ -286,9 +286,8 @@ class ResponseReader:
         elif 300 <= status < 400 and not (status == _NOT_MODIFIED and self._method in _CONDITIONAL):
             text = f"answered with a redirect ({status}), and none is followed: check base_url"
             self._refuse("provider_unavailable", "redirect", text)
-        elif (
-            headers.get("transfer-encoding", "chunked").lower() != "chunked"
-            or headers.get("content-encoding", "identity").lower() != "identity"
+        elif headers.get("transfer-encoding", "chunked").lower() != "chunked" or (
+            "content-encoding" in headers and _is_coded(headers["content-encoding"])
         ):
             text = "sent an encoded body although only identity was accepted: is a proxy in between?"
             if status < 400:
@@ -309,3 +308,16 @@ class ResponseReader:
             elif "content-length" in headers:
                 self._left = int(headers["content-length"])
                 self.complete = not self._left
+
+
+_CODINGS: Final = frozenset(
+    "aes128gcm br bzip2 compress dcb dcz deflate exi gzip lz4 lzma pack200-gzip snappy x-bzip2 x-compress x-gzip "
+    "x-snappy xz zlib zstd".split()
+)
+"""IANA's registry of codings, and some that are not registered. Servers send other words too, on bodies that are not
+encoded: Next.js `none`, so that no proxy compresses, others a charset, an encoding of MIME or nothing."""
+
+
+def _is_coded(value: str) -> bool:
+    """Returns whether a `Content-Encoding` names a coding."""
+    return any(each.partition(";")[0].strip() in _CODINGS for each in value.lower().split(","))

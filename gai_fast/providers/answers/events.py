@@ -5,6 +5,7 @@ Knows no provider.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -19,6 +20,22 @@ UNREADABLE: Final[Event] = {"type": "warning", "reason": "malformed_chunk"}
 
 _LEVELS: Final = 2
 """Levels of nesting that an event has around a tool's arguments."""
+
+
+def add_ends(end: Event, ends: Iterable[tuple[int, str, str]]) -> None:
+    """Adds to the end of an answer the choices that have ended otherwise than the first.
+
+    Args:
+        end: The `finish`.
+        ends: The number of each choice, its finish reason, and the provider's word for it.
+    """
+    others = [
+        {"choice": number, "finish_reason": reason} | ({"finish_reason_raw": word} if word else {})
+        for number, reason, word in ends
+        if number and reason != end["finish_reason"]
+    ]
+    if others:
+        end["provider_metadata"] = {**end.get("provider_metadata", {}), "choices": others}
 
 
 def parse_arguments(text: str) -> Any:

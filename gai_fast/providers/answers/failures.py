@@ -14,6 +14,7 @@ from gai_fast.core.json.chunks import count, member, parse_chunk
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Malformed
 from gai_fast.model.upstream_errors import UpstreamFailure
+from gai_fast.providers.answers.limits import LIMITS
 
 
 def error_object(body: Any) -> Mapping[str, Any] | None:
@@ -218,8 +219,74 @@ def failure_of(error: Mapping[str, Any], further: Any = None) -> UpstreamFailure
                 words.append(word)
     if status is None and isinstance(error.get("detail"), list):
         status = _INVALID  # the faults of a request that its validator has found
-    message = next((error[name] for name in _TEXTS if error.get(name)), None)
-    return UpstreamFailure(_worded(message), tuple(words), status, details=error)
+    message = _worded(next((error[name] for name in _TEXTS if error.get(name)), None))
+    return UpstreamFailure(_with_inner(message, error), tuple(words), status, details=error)
+
+
+def _with_inner(message: str, error: Mapping[str, Any]) -> str:
+    """Returns the message of an error with the reason of the error within it, and who gave that.
+
+    Gateways say "Provider returned error", and the reason in a member of its own.
+    """
+    metadata = error.get("metadata")
+    holders = (error, metadata) if isinstance(metadata, Mapping) else (error,)
+    reason = next((found for holder in holders if (found := _inner_reason(holder, LIMITS.inner_errors))), "")
+    name = next((holder[key] for holder in holders for key in _NAMES if isinstance(holder.get(key), str)), "")
+    if name and name.lower() not in message.lower():
+        message = f"{message} ({name[: LIMITS.kept_word]})" if message else name[: LIMITS.kept_word]
+    reason = reason[: LIMITS.inner_reason].strip()
+    if not reason or reason in message:
+        return message
+    return f"{message}: {reason}" if message else reason
+
+
+def _inner_reason(holder: Mapping[str, Any], depth: int) -> str:
+    """Returns the reason of the error within an object; empty if there is none.
+
+    Args:
+        holder: The object.
+        depth: How deep errors may still be within each other.
+    """
+    for key in _INNER:
+        inner = holder.get(key)
+        if isinstance(inner, list):
+            inner = inner[0] if inner else None
+        if isinstance(inner, str) and inner.lstrip()[:1] in ("{", "["):
+            try:
+                inner = parse_chunk(inner)
+            except Malformed:
+                inner = None  # it is cut
+        if isinstance(inner, str) and not inner.lstrip().startswith("<"):  # no page of HTML
+            return inner
+        if not isinstance(inner, Mapping) or not inner:
+            continue
+        found = error_object(inner) or inner
+        texts = [
+            found[name] for name in _TEXTS if name != "reason" and isinstance(found.get(name), str) and found[name]
+        ]
+        text = texts[0] if texts else ""
+        deeper = _inner_reason(found, depth - 1) if depth else ""
+        if text or deeper:
+            return f"{text}: {deeper}" if text and deeper and deeper not in text else text or deeper
+    return ""
+
+
+_INNER: Final[tuple[str, ...]] = (
+    "raw",
+    "originalMessage",
+    "innererror",
+    "innerError",
+    "inner_error",
+    "cause",
+    "original_error",
+    "upstream_error",
+    "provider_error",
+    "details",
+)
+"""Members that hold the error of the provider behind a gateway: OpenRouter's `metadata.raw`, Bedrock's
+`originalMessage`, Azure's `innererror` and `details`, `cause` of servers in JavaScript."""
+_NAMES: Final[tuple[str, ...]] = ("provider_name",)
+"""Members that name that provider."""
 
 
 def _worded(message: Any) -> str:

@@ -33,6 +33,15 @@ class Limits:
     stored_id: int = 256
     """Characters of an id in `stored_ids`. The longest in use have 70."""
 
+    inner_reason: int = 1000
+    """Characters of the reason of an error within another one: a sentence or two, not the page of a proxy."""
+
+    inner_errors: int = 3
+    """Errors within each other that are looked into."""
+
+    repeated_thoughts: int = MIB
+    """Characters of reasoning that are kept until a second place in the answer repeats them."""
+
     cited_text: int = 8 * MIB
     """Bytes of a response's text that are kept to convert the byte offsets of citations. ASCII text is not kept."""
 

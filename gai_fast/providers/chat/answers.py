@@ -29,7 +29,7 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.upstream_errors import UpstreamFailure
 from gai_fast.providers.answers.adapter import ProviderAdapter
-from gai_fast.providers.answers.events import UNREADABLE, citation, counted_usage
+from gai_fast.providers.answers.events import UNREADABLE, add_ends, citation, counted_usage
 from gai_fast.providers.answers.finish_words import COMPLETE, FINISH_WORDS
 from gai_fast.providers.answers.limits import LIMITS
 from gai_fast.providers.answers.lost_text import chat_content
@@ -583,9 +583,12 @@ class ChatAdapter(ProviderAdapter):
         for choice in self.choices.values():
             if choice.has_calls:
                 events += self._close(choice, cut_off=self._outcome(choice) not in COMPLETE)
-        events.append(self.end(self._outcome(first), first.reason))
+        end = self.end(self._outcome(first), first.reason)
+        if len(self.choices) > 1:
+            add_ends(end, [(each.number, self._outcome(each), each.reason) for each in self.choices.values()])
+        events.append(end)
         if first.stop:
-            events[-1]["provider_metadata"] = {"stop_sequence": first.stop}
+            end["provider_metadata"] = {"stop_sequence": first.stop, **end.get("provider_metadata", {})}
         return events
 
     def word(self) -> str:

@@ -260,50 +260,6 @@ def _calls(message: Any) -> list[Any]:
     return calls if isinstance(calls, list) else []
 
 
-class NoEmptyMessages(Mend):
-    """Leaves answers and instructions out that say nothing, and reports it; a refusal becomes the text of its message.
-
-    Clients store an empty answer if a stream broke off, or if a model only thought, and send the system message that
-    their user has cleared.
-    """
-
-    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
-        messages = body.get("messages")
-        return isinstance(messages, list) and any(_is_silent(message) for message in messages)
-
-    def mend(self, body: dict[str, Any], changes: Changes) -> None:
-        sent: list[Any] = []
-        places: list[str] = []
-        left: list[str] = []
-        for at, message in enumerate(body["messages"]):
-            if _is_silent(message):
-                refusal = message.get("refusal")
-                if not refusal:
-                    left.append(f"messages[{at}]")
-                    continue
-                message = {**message, "content": refusal}
-                del message["refusal"]
-            sent.append(message)
-            places.append(changes.own(f"messages[{at}]"))
-        if sent:
-            for path in left:
-                changes.drop_message(path)
-            body["messages"] = sent
-            changes.places = places
-
-
-def _is_silent(message: Any) -> bool:
-    role = _role(message)
-    if role != "assistant" and role != "system" and role != "developer":  # a set costs a hash, and fails for a list
-        return False
-    if message.get("tool_calls") or message.get("function_call"):
-        return False
-    content = message.get("content")
-    if isinstance(content, list):
-        return not any(not isinstance(part, dict) or part.get("text", part) for part in content)
-    return not content and not message.get("audio")
-
-
 class NoLateSystem(Mend):
     """Makes system messages the user's after an answer or a result, at the end, and before an answer; reports it.
 

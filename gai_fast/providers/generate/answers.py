@@ -16,7 +16,14 @@ from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.providers.answers.adapter import ProviderAdapter
 from gai_fast.providers.answers.argument_pieces import ArgumentPiece, ArgumentWriter, argument_path
-from gai_fast.providers.answers.events import UNREADABLE, argument_piece, counted_usage, provider_block, server_tool
+from gai_fast.providers.answers.events import (
+    UNREADABLE,
+    add_ends,
+    argument_piece,
+    counted_usage,
+    provider_block,
+    server_tool,
+)
 from gai_fast.providers.answers.finish_words import COMPLETE
 from gai_fast.providers.answers.limits import LIMITS
 from gai_fast.providers.answers.room import Room, too_many
@@ -214,7 +221,7 @@ class GeminiAdapter(ProviderAdapter):
             feedback = member(chunk, "promptFeedback")
             word = label(feedback.get("blockReason"))[: LIMITS.kept_word]
             refusal = label(feedback.get("blockReasonMessage"))
-            events = self._safety(_ratings(feedback.get("safetyRatings")))
+            events = self._safety(0, _ratings(feedback.get("safetyRatings")))
         has_scores = False
         for raw, parts, details in read:
             candidate = details.candidate
@@ -235,7 +242,7 @@ class GeminiAdapter(ProviderAdapter):
             if raw.get("logprobsResult"):
                 has_scores = True
                 _add_scores(added, raw["logprobsResult"])
-            added += self._safety(details.ratings)
+            added += self._safety(candidate.number, details.ratings)
             added += candidate.citations.emit(details.cited)
             if details.reason:
                 candidate.reason = details.reason[: LIMITS.kept_word]
@@ -348,13 +355,13 @@ class GeminiAdapter(ProviderAdapter):
         failed = raw.get("outcome") not in _SUCCESSES
         return server_tool(run[0] or run[1], run[1], "failed" if failed else "completed", output=raw.get("output"))
 
-    def _safety(self, ratings: list[tuple[str, str, str, Any]]) -> list[Event]:
-        """Returns an event for each rating that is new."""
+    def _safety(self, number: int, ratings: list[tuple[str, str, str, Any]]) -> list[Event]:
+        """Returns an event for each rating of a candidate that is new."""
         events: list[Event] = []
         for *key, score in ratings:
-            if tuple(key) not in self._rated:
+            if (number, *key) not in self._rated:
                 self.room.take(sum(map(len, key)), 4)
-                self._rated.add(tuple(key))
+                self._rated.add((number, *key))
                 safety = {"category": key[0], "action": key[1]} | ({} if score is None else {"score": score})
                 events.append({"type": "safety", "safety": safety})
         return events
@@ -393,8 +400,10 @@ class GeminiAdapter(ProviderAdapter):
                 added += self._close(candidate)
             events += _numbered(candidate, added)
         end = self.end(self._outcome(first), first.reason)
+        if len(self._candidates) > 1:
+            add_ends(end, [(each.number, self._outcome(each), each.reason) for each in self._candidates.values()])
         if self._continuation:
-            end["provider_metadata"] = {"continuation_token": self._continuation}
+            end["provider_metadata"] = {"continuation_token": self._continuation, **end.get("provider_metadata", {})}
         return [*events, end]
 
     def _outcome(self, candidate: _Candidate) -> str:

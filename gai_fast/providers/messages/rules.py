@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
-from gai_fast.core.requests.shapes import RequestShape, is_unsigned_or_sealed
+from gai_fast.core.requests.shapes import RequestShape, is_silent, is_unsigned_or_sealed
 from gai_fast.model.changes import Changes
 from gai_fast.providers.requests.rules import Mend, RequestRules
 from gai_fast.runtime.breathing import breathe
@@ -53,6 +53,16 @@ class MessagesRules(RequestRules):
         name = "id" if kind == "tool_use" else "tool_use_id"
         identifier = block.get(name)
         return {**block, name: self.call_ids.fitted(identifier)} if isinstance(identifier, str) else block
+
+
+class NoEmptySystem(Mend):
+    """Leaves instructions out that say nothing: "system: text content blocks must be non-empty"."""
+
+    def is_needed(self, body: dict[str, Any], shape: RequestShape) -> bool:
+        return "system" in body and is_silent(body["system"])
+
+    def mend(self, body: dict[str, Any], changes: Changes) -> None:
+        del body["system"]
 
 
 class MessagesPairs(Mend):

@@ -104,6 +104,8 @@ class API(NativeRules):
     """The request's `stream_options`; empty: the field is not sent."""
     models_path: ClassVar[str] = ""
     """The path of the list of models, a request that is free of charge; empty: this API has none."""
+    most_tools: ClassVar[int] = 0
+    """The most tools of a request; 0: no bound is known."""
     count_path: ClassVar[str] = ""
     """The path at which this API counts the tokens of a request; empty: this API counts none."""
     count_members: ClassVar[frozenset[str]] = frozenset()

@@ -141,16 +141,34 @@ def _checked(name: str, given: Any) -> Any:
 def _rows(provider: str) -> tuple[tuple[str, Facts], ...]:
     """Returns the patterns of a provider and their facts, the longest pattern first."""
     named = _SAME_MODELS.get(provider, provider)
-    text = files("gai_fast.providers").joinpath("models.toml").read_text("utf-8")
-    # tomllib reads the whole file in 5 ms.
-    own = "".join(part for part in _TABLE.split(text) if part.startswith(f"[{named}."))
-    known = tomllib.loads(own).get(named, {})
+    known = _tables(f"[{named}.").get(named, {})
     rows = [(pattern, Facts(**checked_facts(facts))) for pattern, facts in known.items()]
     return tuple(sorted(rows, key=lambda row: -len(row[0])))
 
 
 _TABLE: Final = re.compile(r"^(?=\[)", re.M)
 """The beginnings of tables."""
+
+
+def _tables(beginning: str) -> dict[str, Any]:
+    """Returns the tables of the file whose heads begin so. tomllib reads the whole file in 5 ms."""
+    text = files("gai_fast.providers").joinpath("models.toml").read_text("utf-8")
+    return tomllib.loads("".join(part for part in _TABLE.split(text) if part.startswith(beginning)))
+
+
+@cache
+def _usual() -> Mapping[str, Sequence[str]]:
+    usual: Mapping[str, Sequence[str]] = _tables("[usual]")["usual"]
+    return usual
+
+
+def usual_ids(provider: str) -> Sequence[str]:
+    """Returns the ids of a provider that a server without a configuration file offers, the usual one first.
+
+    Args:
+        provider: The provider's name, without an API.
+    """
+    return _usual().get(provider, ())
 
 
 def pattern_of(provider: str, model: str) -> str | None:

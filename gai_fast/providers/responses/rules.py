@@ -16,6 +16,7 @@ from gai_fast.core.requests.shapes import RequestShape, begins_as_its_kind
 from gai_fast.core.requests.signatures import is_ours, open_signature
 from gai_fast.core.requests.stored_ids import is_own_item
 from gai_fast.model.changes import Changes
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.rules import CallIds, MemberRule, Mend, RequestRules
 from gai_fast.runtime.breathing import breathe
 
@@ -226,7 +227,7 @@ def responses_rules(provider: str, *, foreign: str = "", looks_up: bool = False,
         "openai 3.57.0, 2026-11-25",
         members={"max_output_tokens": MemberRule(least=16)},
         call_ids=CallIds(".{1,64}"),
-        mends=[ResponsesChoiceNeedsTools(), ResponsesPairs()],
+        mends=[ResponsesChoiceNeedsTools(), ResponsesPairs(), NoEmptyMessages("input")],
         foreign=foreign,
         looks_up=looks_up,
         thinks=thinks,

@@ -30,6 +30,8 @@ def changes(old: Settings, new: Settings) -> list[dict[str, str | None]]:
     """
     found: list[dict[str, str | None]] = []
     for field in fields(Settings):
+        if field.name == "usual":  # follows from the upstreams
+            continue
         section = _SECTIONS.get(field.name, field.name)
         before, after = _by_name(getattr(old, field.name)), _by_name(getattr(new, field.name))
         for name in dict.fromkeys([*before, *after]):

@@ -21,7 +21,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import units
 from gai_fast.server.admin.running_streams import timestamp
-from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.limits import LIMITS
 
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
@@ -81,21 +81,23 @@ class RecentRequests:
             return
         self._ended.append((self._wall(), metrics, 0))
 
-    def refused(self, http: HTTPRequest, endpoint: str, status: int, code: str) -> None:
+    def refused(self, http: HTTPRequest, endpoint: str, status: int, refusal: AnsweredError) -> None:
         """Lists a refused request: no stream was made for it, or its stream could not start.
 
         Args:
             http: The request, whose response has ended.
             endpoint: The route.
             status: The HTTP status.
-            code: The error's code.
+            refusal: The error.
         """
         figures, self._refused = self._refused, None
         if figures is None or figures.request_id != http.request_id:
             figures = StreamMetrics(
                 duration=0.0,
                 outcome="refused",
-                code=code,
+                code=refusal.code,
+                reason=refusal.reason,
+                model=refusal.model,
                 key=http.caller,
                 endpoint=endpoint,
                 request_id=http.request_id,
@@ -140,6 +142,7 @@ def _row(at: float, stream: StreamMetrics, status: int) -> dict[str, Any]:
         "outcome": stream.outcome,
         "status": status or None,
         "code": stream.code,
+        "reason": stream.reason,
         "finish_reason": stream.finish_reason,
         "duration_ms": round(stream.duration * 1000, 1),
         "ttft_ms": None if first is None else round(first * 1000, 1),

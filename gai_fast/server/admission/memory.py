@@ -15,6 +15,7 @@ import ctypes
 import logging
 import os
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
@@ -135,7 +136,8 @@ def watch_memory(
         resident = Resident()
     except OSError:
         if limits.memory_high_water is not None:
-            _log.warning("memory_high_water is not watched: this system does not tell how much memory a process has")
+            text = "memory_high_water is not watched: this system does not tell how much memory a process has"
+            _log.warning(text, extra={"once": inf})
         return None
     return MemoryWatch(limits, server_limits, resident, shed, timers)
 

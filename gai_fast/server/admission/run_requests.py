@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 from gai_fast.core.requests.gateway_calls import ApprovalAnswer
@@ -120,7 +120,12 @@ def _bad_tools(text: str) -> Error:
 
 
 async def list_tools(
-    tools: RunTools, wish: RunWish, answers: Sequence[ApprovalAnswer], caller: str, then: Callable[[RunOffer], object]
+    tools: RunTools,
+    wish: RunWish,
+    answers: Sequence[ApprovalAnswer],
+    caller: str,
+    then: Callable[[RunOffer], object],
+    look: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
     """Calls with what a run offers, once that is known, and what it has decided.
 
@@ -130,10 +135,13 @@ async def list_tools(
         answers: The request's answers to requests for approvals.
         caller: The name of its caller.
         then: The function.
+        look: Looks first whether a limit refuses the request. None if its offer costs nothing.
 
     Raises:
-        Error: As `read_answers`.
+        Error: As `read_answers`, or `look`.
     """
+    if look is not None:
+        await look()
     offer = await tools.offer(wish, caller)
     if answers:
         from gai_fast.server.admission.approval_answers import read_answers  # most requests have none

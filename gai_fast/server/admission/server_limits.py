@@ -127,7 +127,7 @@ class ServerLimits(StreamLimits):
         self.uploading = 0
         self._uploads: dict[str, int] = {}  # those of each caller with a name
         self._passing = 0  # those of bodies that are passed on unread
-        self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0}
+        self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0, "reads": 0}
         self._log = RefusalLog(logging.getLogger("gai_fast.limits"))
         if ledger is not None:
             ledger.refusal_log = None

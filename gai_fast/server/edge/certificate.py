@@ -95,9 +95,11 @@ class Certificate:
 
     Attributes:
         context: The context for new connections.
+        warns: Whether this process warns of its end: of several workers one does.
     """
 
     def __init__(self, cert: str, key: str) -> None:
+        self.warns = True
         self._cert = cert
         self._key = key
         self._look_at = 0.0  # when its end is looked at again, in monotonic seconds
@@ -133,12 +135,11 @@ class Certificate:
             context: The result of `load`.
         """
         self.context = context
-        self._look_at = 0.0
 
     def for_connection(self) -> ssl.SSLContext:
         """Returns the context for a new connection; warns once a day if the certificate expires soon."""
         now = time.monotonic()
-        if now >= self._look_at:
+        if self.warns and now >= self._look_at:
             self.warn()
         return self.context
 

@@ -20,6 +20,7 @@ import asyncio
 import logging
 import resource
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import NamedTuple, cast
 
 from gai_fast.model.addresses import is_loopback
@@ -51,11 +52,12 @@ class ConnectionPlaces(NamedTuple):
     refused: int
 
 
-def connection_limits(connections: int) -> ConnectionPlaces:
+def connection_limits(connections: int, workers: int = 1) -> ConnectionPlaces:
     """Returns the maximum numbers of connections: as configured, or fewer if the process has too few descriptors.
 
     Args:
-        connections: `[limits] connections`.
+        connections: `[limits] connections`; with several workers, the share of this one.
+        workers: The number of workers.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
@@ -65,8 +67,8 @@ def connection_limits(connections: int) -> ConnectionPlaces:
     if served < connections:
         text = "at most %d connections are accepted: the process may open %d files (ulimit -n)"
         # The default is not a user's choice, and many systems do not allow that many: no warning for it.
-        level = logging.DEBUG if connections == LimitSettings().connections else logging.WARNING
-        _log.log(level, text, served, files)
+        is_default = connections in (usual := LimitSettings().connections // workers, usual + 1)
+        _log.log(logging.DEBUG if is_default else logging.WARNING, text, served, files, extra={"once": inf})
     return ConnectionPlaces(min(connections, served), max(1, min(LIMITS.refused_connections, reserved // 2)))
 
 
@@ -81,6 +83,7 @@ class Entrance:
         timers: The timers of the loop.
         layers: The layers in front of each protocol, the outermost last.
         forwarding: The trusted proxies, whose address may have any number of connections.
+        workers: The number of workers.
 
     Attributes:
         refused: The connections that are being refused.
@@ -95,7 +98,9 @@ class Entrance:
         timers: Timers,
         layers: Sequence[Layer] = (),
         forwarding: Forwarding = NO_TRUSTED_PROXY,
+        workers: int = 1,
     ) -> None:
+        self._workers = workers
         self._forwarding = forwarding
         self._no_sweep_before = self._silent_until = 0.0
         self._layers = layers
@@ -112,7 +117,7 @@ class Entrance:
         Args:
             limits: `[limits]`.
         """
-        self._places = connection_limits(limits.connections)
+        self._places = connection_limits(limits.connections, self._workers)
 
     def __call__(self, address: str) -> asyncio.Protocol:
         """Creates the protocol of a new connection.

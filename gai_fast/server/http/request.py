@@ -6,7 +6,7 @@ Owns the data of a request from its headers to its line in the access log. Reads
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gai_fast.model.credentials import Credential
 from gai_fast.model.errors import Error
@@ -34,6 +34,22 @@ class BodySource(Protocol):
 
     def close(self) -> None:
         """Counts the body no more; idempotent."""
+
+
+class AnsweredError(NamedTuple):
+    """The error that has answered a request.
+
+    Attributes:
+        path: The path of the request below the mount.
+        code: The error's code.
+        reason: The error's reason; None if it has none.
+        model: The model that the request names; empty if it names none, or has not been read.
+    """
+
+    path: str
+    code: str
+    reason: str | None = None
+    model: str = ""
 
 
 class RepeatedHead:
@@ -78,7 +94,7 @@ class HTTPRequest:
             there is no such stream.
         trace: The trace of the request; None if it is not traced.
         repeated: Shared by the requests that have the same head. None if it is not known to be repeated.
-        refused: The path below the mount and the error code, if an error answered the request and no stream did.
+        refused: The error that answered the request; None if a stream did, or none is answered yet.
         action: The admin's action and its target, for the audit log; None if the request is no such action.
     """
 
@@ -131,7 +147,7 @@ class HTTPRequest:
         self.started: Callable[[], StreamMetrics | None] | None = None
         self.trace: Trace | None = None
         self.repeated: RepeatedHead | None = None
-        self.refused: tuple[str, str] | None = None
+        self.refused: AnsweredError | None = None
         self.action: tuple[str, str] | None = None
 
     def set_key(self, key: KeySettings | None) -> None:

@@ -48,10 +48,12 @@ class ClientTimeouts(NamedTuple):
     Attributes:
         header: For the headers of a request.
         write: For the client to read a byte while any are unsent.
+        idle: For which a connection without a request is kept.
     """
 
     header: float
     write: float
+    idle: float
 
 
 RefuseUnreadable = Callable[[str, Error], Reply]
@@ -133,7 +135,7 @@ class Handler(RequestHandler):
             loop=loop,
             access_log=cast("logging.Logger", None),  # the application writes our own log
             auto_decompress=False,
-            keepalive_timeout=LIMITS.client_idle,
+            keepalive_timeout=factory.times.idle,
             lingering_time=LIMITS.lingering,
             max_field_size=LIMITS.key_header,
             max_headers=LIMITS.request_headers,

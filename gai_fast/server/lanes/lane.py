@@ -549,6 +549,7 @@ class FastLane:
             at which incomplete headers began, in seconds of the loop's clock; None if they begin now.
         timers: The loop's timer wheel.
         loop: The running loop.
+        keep_alive: Seconds for which a connection without a request is kept.
         header_timeout: Seconds for the headers of a request.
         body_timeout: Seconds between two reads of a request body.
         write_timeout: Seconds after which a client that reads nothing is disconnected.
@@ -556,7 +557,7 @@ class FastLane:
         server_limits: The totals of the server.
 
     Attributes:
-        client_idle: Seconds for which a connection without a request is kept.
+        client_idle: `keep_alive`, or less while the server drains.
         is_draining: Whether a connection closes after a response if no byte of another request has arrived.
     """
 
@@ -568,6 +569,7 @@ class FastLane:
         *,
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
+        keep_alive: float,
         header_timeout: float,
         body_timeout: float,
         write_timeout: float,
@@ -584,7 +586,7 @@ class FastLane:
         self.body_timeout = body_timeout
         self.write_timeout = write_timeout
         self.max_body = max_body
-        self.client_idle = LIMITS.client_idle
+        self.client_idle = keep_alive
         self.is_draining = False
         self.connections = OpenConnections()
         self.known_heads = KnownHeads()

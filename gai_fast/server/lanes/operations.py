@@ -165,6 +165,8 @@ class OperationRoutes:
         state = {"status": "ready", "upstreams": list(self._settings.upstreams), "durability": self._store.durability}
         if self._ledger.problem is not None or self._store.durability == "degraded":
             state["store"] = "failing"
+        elif self._store.is_slow:
+            state["store"] = "slow"
         if self.is_sealed or self._store.is_sealed:
             state["store"] = "sealed"
         return incoming.json_reply(state)

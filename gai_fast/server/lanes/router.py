@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gai_fast.config.problems import meant
@@ -28,6 +29,7 @@ from gai_fast.server.admission.admit import (
     is_preflight,
 )
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
+from gai_fast.server.admission.reads import Reads
 from gai_fast.server.http.replies import Headers, Reply, error_reply, id_headers
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.lanes.lane import LaneRoutes
@@ -37,6 +39,7 @@ from gai_fast.server.lanes.routes import (
     SECTIONS,
     Handler,
     Handlers,
+    Read,
     Route,
     is_passed_unread,
 )
@@ -108,6 +111,7 @@ class Router(LaneRoutes):
         mount: Where the application is mounted, unless a request has a mount of its own.
         routes: The routes.
         forwarding: The trusted proxies, whose forwarding headers name the client.
+        reads: Counts the requests of routes that read. None if they are not counted.
 
     Attributes:
         limits_of: As for `Incoming`.
@@ -127,6 +131,7 @@ class Router(LaneRoutes):
         *,
         routes: Sequence[Route] = ROUTES,
         forwarding: Forwarding = NO_TRUSTED_PROXY,
+        reads: Reads | None = None,
     ) -> None:
         self.limits_of: Callable[[KeySettings], Headers] | None = None
         self.telemetry: Telemetry | None = None
@@ -147,9 +152,9 @@ class Router(LaneRoutes):
                 prefixes.setdefault((route.prefix, route.middle, route.ending), []).append(route)
             else:
                 exact.setdefault(route.path, []).append(route)
-        self._exact = {path: _resource(found, handlers) for path, found in exact.items()}
+        self._exact = {path: _resource(found, handlers, reads) for path, found in exact.items()}
         narrow_first = sorted(prefixes.items(), key=lambda item: not item[0][1])
-        self._prefixes = {words: _resource(found, handlers) for words, found in narrow_first}
+        self._prefixes = {words: _resource(found, handlers, reads) for words, found in narrow_first}
         self._paths = tuple(dict.fromkeys(route.path for route in routes))
         self._sections = [(path, _Resource(get_format(name), {}, {})) for path, name in SECTIONS]
 
@@ -260,11 +265,11 @@ class Router(LaneRoutes):
         if http.metrics is not None:
             self._count(http.metrics.endpoint, status, http.metrics)
         elif http.refused is not None:
-            path, code = http.refused
+            path = http.refused.path
             endpoint = self._endpoint(path)
-            self._counts.request_refused(endpoint, status, code)
+            self._counts.request_refused(endpoint, status, http.refused.code)
             if self.recent is not None and self._admission.paths.is_api(path) and not self._is_stranger(http, status):
-                self.recent.refused(http, endpoint, status, code)
+                self.recent.refused(http, endpoint, status, http.refused)
         if http.action is not None and not self._is_stranger(http, status):
             self._audit(http, http.action, status)
         self.access_log.request_ended(http, status, self._forwarding)
@@ -318,7 +323,7 @@ class Router(LaneRoutes):
                 user_agent=http.headers.get("user-agent"),
                 request_id=http.request_id,
                 key=http.caller,
-                code=None if http.refused is None else http.refused[1],
+                code=None if http.refused is None else http.refused.code,
                 stream=http.metrics,
             )
         )
@@ -440,13 +445,23 @@ class Router(LaneRoutes):
         return Error("not_found", f"there is no such route{hint}", reason="route")
 
 
-def _resource(routes: Sequence[Route], handlers: Handlers) -> _Resource:
+def _resource(routes: Sequence[Route], handlers: Handlers, reads: Reads | None) -> _Resource:
     methods: dict[str, Endpoint] = {}
     for route in routes:
         gates = handlers.streams.gates.of(route.gates) if route.gates else ()
-        methods.update(dict.fromkeys(route.methods, Endpoint(route.handler(handlers), gates)))
+        handler = route.handler(handlers)
+        if route.reads and reads is not None:
+            handler = partial(_counted, handler, reads, route.reads)
+        methods.update(dict.fromkeys(route.methods, Endpoint(handler, gates)))
     actions = {route.method: route.action for route in routes if route.action}
     return _Resource(get_format(routes[0].format), methods, actions)
+
+
+def _counted(handler: Handler, reads: Reads, kind: Read, incoming: Incoming) -> Reply | Passage | None:
+    """Answers a request that is counted as a read."""
+    if kind == "always" or incoming.query.get("stream") != "true":
+        reads.take(incoming.http.key)
+    return handler(incoming)
 
 
 def _nearest(path: str, routes: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ description of the API. Not compiled: it runs once per process, and mypyc genera
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, get_args
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import Outcome
@@ -48,6 +48,10 @@ Handler = Callable[[Incoming], Reply | Passage | None]
 upstream is returned as a `Passage`, which passes the gates of its route first."""
 
 
+Read = Literal["", "always", "unless streamed"]
+"""Whether requests of a route count as reads: `admission/reads.py`."""
+
+
 class SocketRoutes(Protocol):
     """The part of `websocket.WebSocketRoutes` that answers a handshake."""
 
@@ -86,6 +90,7 @@ class Route(NamedTuple):
         is_hot: Whether the fast lane may answer the route.
         any_body: Whether the body may have any media type, and is passed on unread.
         takes_form: Whether the body may be a form, which is passed on unread.
+        reads: Whether its requests count as reads of their key; `unless streamed`: not those with `?stream=true`.
     """
 
     method: str
@@ -100,6 +105,7 @@ class Route(NamedTuple):
     is_hot: bool = False
     any_body: bool = False
     takes_form: bool = False
+    reads: Read = ""
 
     @property
     def is_prefix(self) -> bool:
@@ -254,7 +260,9 @@ def _passed_through(method: str) -> Route:
 def _admin(
     method: str, path: str, handler: Callable[[Handlers], Handler], operation: Operation, action: str = ""
 ) -> Route:
-    return Route(method, path, handler, operation, access="admin", whole=False, action=action)
+    is_list = method == "GET" and STREAM not in operation.answers[200]
+    reads: Read = "always" if is_list else ""
+    return Route(method, path, handler, operation, access="admin", whole=False, action=action, reads=reads)
 
 
 ROUTES: Final = (
@@ -478,6 +486,7 @@ ROUTES: Final = (
         ),
         format="responses",
         whole=False,
+        reads="always",
     ),
     Route(
         "DELETE",
@@ -507,6 +516,7 @@ ROUTES: Final = (
         ),
         format="responses",
         whole=False,
+        reads="unless streamed",
     ),
     _dialect(
         "/v1/completions",

@@ -60,6 +60,12 @@ class Limits:
     """Times that the streams of a revoked key are ended, one second apart: a request that was admitted before may still
     wait for its limits or its body."""
 
+    reads: int = 600
+    """Reads a minute of a key without a limit of requests: a dashboard and ten clients that each ask every second."""
+
+    reading_keys: int = 10_000
+    """Keys whose reads are counted, 2 MiB: of more the one that was counted first counts from zero."""
+
     early_check: int = 16 * KIB
     """Bytes of a body from which on the limits are asked before it is parsed: shorter ones are parsed in 0.1 ms."""
 
@@ -115,6 +121,9 @@ class Limits:
     turn_containers: int = 1000
     """Objects and arrays of a request that is read, and then written for its upstream, in one turn of the loop each:
     10 to 20 ms. One with more is read and written beside the loop."""
+
+    turn_items: int = 1000
+    """Items of a conversation that are walked in one turn of the loop, in 1 ms: more are walked beside it."""
 
     item_containers: int = 8
     """Brackets for each item of a conversation that are taken for objects and arrays, though some may stand in texts:
@@ -240,10 +249,6 @@ class Limits:
     """Bytes for a client that the kernel holds in addition to those in flight: more would only hide whether a slow
     client still reads. By default the kernel holds up to 4 MiB."""
 
-    client_idle: float = 75.0
-    """Seconds for which an idle client connection is kept: longer than the 60 s of nginx and ALB, so that they never
-    send a request into a connection that is being closed."""
-
     closing: float = 0.8
     """Seconds for handlers to end, and for clients to read their last bytes, when the server stops: together with the
     end of the process less than the second by which it may outlast `grace`."""
@@ -337,6 +342,10 @@ class Limits:
     """Seconds for which the rest of a refused request is read and dropped: closing at once would reset the connection,
     and the client would never see the response."""
 
+    texts_said_once: int = 1024
+    """Texts of warnings that are remembered, so that one worker alone says each: a server has some dozens, and a text
+    whose place another has taken is said again."""
+
     certificate_warning: float = 14 * 86_400.0
     """Seconds before a certificate's end from which on the server warns of it: two weeks. Certificates of public
     authorities are renewed a month before their end."""
@@ -378,6 +387,14 @@ class Limits:
     """Bytes of the items of the conversation that a WebSocket of responses remembers: a long one has a tenth. What is
     kept in the store may be continued beyond it."""
 
+    socket_conversations: int = 64 * MIB
+    """Bytes of the items of the conversations that all WebSockets of a worker remember: as many as the responses that
+    are kept in memory. A client whose conversation is forgotten sends it whole, as after a new connection."""
+
+    socket_read: int = 256 * KIB
+    """Bytes of responses whose items are read in one turn of the loop, for what a WebSocket remembers, in 5 ms: of more
+    they are read beside it."""
+
     socket_unsent: int = 256 * KIB
     """Bytes of responses to pings and to refused requests that a WebSocket client may cause while `client_buffer` is
     full: a client that reads nothing could cause any number."""
@@ -398,9 +415,6 @@ class Limits:
 
     socket_close: float = 10.0
     """Seconds in which a WebSocket client must answer a close."""
-
-    socket_extensions: int = 1 * KIB
-    """Characters of the extensions that a WebSocket client offers, above which it gets none: browsers offer 50."""
 
     socket_early: int = 64 * KIB
     """Bytes that a WebSocket client may send before the response to its handshake; the rest is not read."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import units
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.server.admission.forwarding import Forwarding
-from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.observe.log_format import Entry
 from gai_fast.server.observe.metrics import log_fields
 
@@ -74,7 +74,7 @@ class _Line:
         remote: The client's address.
     """
 
-    __slots__ = ("_caller", "_code", "_method", "_path", "_remote", "_request_id", "_status")
+    __slots__ = ("_caller", "_method", "_path", "_refused", "_remote", "_request_id", "_status")
 
     def __init__(self, http: HTTPRequest, status: int, remote: str) -> None:
         self._remote = remote
@@ -83,7 +83,7 @@ class _Line:
         self._status = status
         self._request_id = http.request_id
         self._caller = http.caller
-        self._code = None if http.refused is None else http.refused[1]
+        self._refused = http.refused
 
     def write(self, seconds: float, metrics: StreamMetrics | None, stream_id: str = "") -> None:
         """Logs the line.
@@ -105,17 +105,29 @@ class _Line:
             "client_ip": self._remote,
             "key": self._caller,
             "dur_ms": round(seconds * 1e3, 3),
-            "error_code": self._code,
+            "error_code": None,
         }
+        refused: dict[str, Any] = {}
+        if self._refused is not None and metrics is None:
+            refused = _refusal_fields(self._refused)
+            fields.update(refused)
         if stream_id:
             fields["stream_id"] = stream_id
         if metrics is not None:
             fields.update(_stream_fields(metrics))
-        Entry(fields, partial(_text, line, metrics)).log(_log)
+        Entry(fields, partial(_text, line, metrics, refused)).log(_log)
 
 
-def _text(line: str, metrics: StreamMetrics | None) -> str:
-    return line if metrics is None else f"{line} {encode_json(log_fields(metrics)).decode()}"
+def _text(line: str, metrics: StreamMetrics | None, refused: Mapping[str, Any]) -> str:
+    if metrics is not None:
+        return f"{line} {encode_json(log_fields(metrics)).decode()}"
+    return f"{line} {encode_json(refused).decode()}" if refused else line
+
+
+def _refusal_fields(refused: AnsweredError) -> dict[str, Any]:
+    """Returns the fields that only the line of a refused request has."""
+    fields = {"error_code": refused.code, "reason": refused.reason, "model": refused.model or None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _stream_fields(metrics: StreamMetrics) -> dict[str, Any]:
@@ -135,6 +147,7 @@ def _stream_fields(metrics: StreamMetrics) -> dict[str, Any]:
         "outcome": metrics.outcome,
         "finish_reason": metrics.finish_reason,
         "error_code": metrics.code,
+        "reason": metrics.reason,
         "ttft_ms": None if first is None else round(first * 1e3, 3),
         "chunks": metrics.deltas,
         "in_tokens": usage.get("input_tokens"),

@@ -33,6 +33,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.settings import ServerSettings
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe import log_queue
+from gai_fast.server.observe.said_once import SaidOnce
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -231,6 +232,7 @@ class HeldLog(logging.Handler):
         if not root.handlers:
             handler = _Handler()
             handler.setFormatter(JSONFormatter() if as_json else TextFormatter())
+            handler.addFilter(SaidOnce())
             root.addHandler(handler)
             root.setLevel(max(level, logging.WARNING))
             if as_json:

@@ -303,7 +303,7 @@ def _of_requests(error_kind: Schema) -> dict[str, Schema]:
             **dict.fromkeys(("key", "model", "upstream", "endpoint", "transport", "request_id", "stream_id"), _TEXT),
             "outcome": {"enum": [*get_args(Outcome)]},
             "status": _or_null(_COUNT),
-            **dict.fromkeys(("code", "finish_reason", "session"), _or_null(_TEXT)),
+            **dict.fromkeys(("code", "reason", "finish_reason", "session"), _or_null(_TEXT)),
             "duration_ms": _NUMBER,
             "ttft_ms": _or_null(_NUMBER),
             **dict.fromkeys(("input_tokens", "cached_input_tokens", "output_tokens"), _or_null(_COUNT)),

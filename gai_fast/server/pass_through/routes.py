@@ -323,7 +323,11 @@ class PassThroughRoutes:
 
     def _chosen(self, incoming: Incoming, body: dict[str, Any]) -> ModelSettings:
         name = body.get("model")
-        return self._engine.settings.chosen(name if isinstance(name, str) else None, incoming.http.key)
+        return self._named(incoming, name if isinstance(name, str) else None)
+
+    def _named(self, incoming: Incoming, name: str | None) -> ModelSettings:
+        incoming.named_model = name or ""
+        return self._engine.settings.chosen(name, incoming.http.key)
 
     def plan_compact(self, passage: TransferPassage) -> None:
         """Plans a compaction."""
@@ -364,7 +368,7 @@ class PassThroughRoutes:
             ]
             if len(unfit) == len(model.targets):
                 raise
-            model = self._engine.targets.with_target(model, passage.session, unfit)
+            model = self._engine.targets.with_target(model, passage.session, incoming.http.caller, unfit)
             place, body = self._place(incoming, model, compacts=compacts), _with_model(body, model.id)
         at = partial(self._call_at, incoming, body, passage.session, compacts) if model.targets else None
         self._plan(passage, model.upstream, place, incoming.path, model, body, at=at)
@@ -433,8 +437,8 @@ class PassThroughRoutes:
         return model, _ENCODE(members)
 
     def _target(self, name: str, passage: TransferPassage) -> ModelSettings:
-        model = self._engine.settings.chosen(name, passage.incoming.http.key)
-        return self._engine.targets.with_target(model, passage.session)
+        model = self._named(passage.incoming, name)
+        return self._engine.targets.with_target(model, passage.session, passage.incoming.http.caller)
 
     def _check_method(self, upstream: UpstreamSettings, path: UpstreamPath, method: str) -> None:
         methods = offered_methods(upstream.pass_paths, path.segments)
@@ -594,6 +598,10 @@ class TransferPassage(Passage):
 
     def read(self) -> None:
         """Reads nothing: the body is passed on unchanged."""
+
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        return self.incoming.named_model
 
     def begin(self) -> None:
         """Works as `Passage.begin`."""

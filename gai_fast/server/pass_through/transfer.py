@@ -229,6 +229,9 @@ class Transfer(Receiver):
         self._status, self._headers, self._held, self._usage, self._first_byte = 0, _NO_HEADERS, None, None, None
         self._received = 0
         if call is not self._call:
+            if call.upstream is not self._call.upstream:
+                targets = self._engine.targets
+                targets.failure_hidden(self._call.upstream, error, self._incoming.http.credential)
             self._use(call)
         self._timer = asyncio.get_running_loop().call_later(delay, self._ask)
         return True
@@ -498,6 +501,7 @@ class Transfer(Receiver):
             bytes_out=self._sent if self._held is None else len(self._held),
             outcome=outcome,
             code=code,
+            reason=None if error is None else error.reason,
             usage=usage,
             provider=call.upstream.provider.partition(":")[0],
             upstream=call.upstream.name,

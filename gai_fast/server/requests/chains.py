@@ -168,7 +168,9 @@ class Chains:
     async def _find(self, passage: Passage, body: dict[str, Any]) -> Found:
         """Returns what a request names. Raises as `join`."""
         own, parent = own_items(body), _parent(body)
-        named = references(own)
+        find = partial(references, own)
+        is_long = len(own) > LIMITS.turn_items
+        named = await self._engine.targets.beside.do(find, passage.incoming.http.caller) if is_long else find()
         needed = [each for each in named if each.is_needed]
         if len(needed) > LIMITS.kept_references:
             text = f"the request refers to more than {LIMITS.kept_references} items: send the items themselves"

@@ -149,7 +149,7 @@ class ChatRoutes:
 
     async def _follow(self, incoming: Incoming, response: StreamResponse, key: str) -> Reply | None:
         store = self._engine.store
-        standing = await store.find_claim(key)
+        standing = await store.find_claim(key, incoming.http.caller)
         log = None if standing is None else await _running(store, standing)
         if log is None or log.header.caller != incoming.http.caller:
             return Reply(204, headers=[*incoming.answer_headers, *id_headers(incoming.http.request_id)])

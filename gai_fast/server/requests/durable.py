@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
+from gai_fast.net.logs.resting import RestingView
 from gai_fast.net.logs.view import NATIVE, Representation, View, view_of
 from gai_fast.net.runs.run_records import RunRecords, kept_for
 from gai_fast.net.runs.run_state import approvals_of_state, waits
@@ -22,9 +23,11 @@ from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
+from gai_fast.server.admission.given_decisions import decide_given, refused
 from gai_fast.server.admission.negotiation import asks_for_state, for_program, form_of
 from gai_fast.server.http.replies import Reply, StreamHead, id_headers
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.passage import Answered, Passage
 from gai_fast.server.requests.pending import PendingAnswers, Work
 from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import LogHeader, StreamLog
@@ -143,6 +146,27 @@ class DurableRoutes:
             return incoming.json_reply(state_of(log))
 
         return self.with_log(incoming, stream_id, answer, cancel)
+
+    async def go_on(self, passage: Passage) -> Answered:
+        """Decides what a request has decided about calls of a run that waits, and answers with the rest of its stream.
+
+        Args:
+            passage: The request.
+
+        Raises:
+            Error: As `decide_given`; or the form of the response does not end where a run waits.
+        """
+        incoming, response = passage.incoming, passage.response()
+        name = incoming.format.name
+        if not incoming.negotiate(incoming.http.headers.get("accept"), name).format.rests:
+            raise refused("it is answered by a request with `ui=6` or later")
+        log = await decide_given(self._engine, incoming.http.caller, passage.given)
+        response.stream_id = log.header.stream_id
+        view = view_of(log.header, self.form(incoming, log, name), 0, now_ms)
+        if isinstance(view, RestingView):
+            view.go_on_with([each.approval_id for each in passage.given])
+        self.begin(incoming, log, 0, response, name, view)
+        return Answered(None)
 
     # -- own --
 

@@ -94,7 +94,7 @@ class EarlyChecks:
             Error: A limit refuses the request.
         """
         engine, limited = self._engine, incoming.http.key
-        is_new = key is None or await engine.store.find_claim(scoped(incoming, key)) is None
+        is_new = key is None or await engine.store.find_claim(scoped(incoming, key), incoming.http.caller) is None
         if is_new and not self._check(incoming) and limited is not None:
             await engine.ledger.look(limited)
 

@@ -94,20 +94,29 @@ class _NamedIds(Gate):
 
 
 class _Plan(Gate):
-    """The step from the request to what its upstream is asked. A run waits for the lists of its tools."""
+    """The step from the request to what its upstream is asked. A run waits for the lists of its tools.
 
-    __slots__ = ("_engine",)
+    A request that decides about a run that waits asks no upstream: that run's stream answers it. One that names many
+    tools is compared with the lists only if no limit refuses it.
+    """
 
-    def __init__(self, engine: Engine) -> None:
+    __slots__ = ("_checks", "_durable", "_engine")
+
+    def __init__(self, engine: Engine, durable: DurableRoutes, checks: EarlyChecks) -> None:
         self._engine = engine
+        self._durable = durable
+        self._checks = checks
 
     def admit(self, passage: Passage) -> Wait | None:
+        if passage.given:
+            return partial(self._durable.go_on, passage)
         tools = self._engine.run_tools
         if tools is not None:
             wish = passage.run_wish(tools)
             if wish is not None:
                 caller = passage.incoming.http.caller
-                return partial(list_tools, tools, wish, passage.answers(), caller, passage.plan_run)
+                look = partial(self._checks.look, passage.incoming, passage.key) if wish.names_many else None
+                return partial(list_tools, tools, wish, passage.answers(), caller, passage.plan_run, look)
         passage.plan()
         return None
 
@@ -272,7 +281,8 @@ class Gates:
     def __init__(self, engine: Engine, durable: DurableRoutes | None = None) -> None:
         self._engine = engine
         self._checks = EarlyChecks(engine)
-        self._chains = Chains(engine, (durable or DurableRoutes(engine)).is_running, self._checks.look, read_rest)
+        self._durable = durable or DurableRoutes(engine)
+        self._chains = Chains(engine, self._durable.is_running, self._checks.look, read_rest)
         self._pending = PendingAnswers()
         self._keys = IdempotencyKeys(engine.store)
         self._chats = ChatClaims(engine.store)
@@ -289,7 +299,7 @@ class Gates:
             ("", _Read(engine.targets.beside)),
             ("chains", _Chains(self._chains)),
             ("named ids", _NamedIds(engine)),
-            ("", _Plan(engine)),
+            ("", _Plan(engine, self._durable, self._checks)),
             ("idempotency", _Idempotency(self._keys)),
             ("guards", _Guards(engine, self._checks)),
             ("shared answers", _SharedAnswers(engine)),
@@ -318,6 +328,9 @@ class Gates:
             wait = go_on(passage, left)
             if wait is None:
                 return passage.begin()
+        except Error:
+            passage.note_refusal()
+            raise
         finally:
             if wait is None:
                 passage.leave()

@@ -17,7 +17,7 @@ from gai_fast.server.admission.admit import Admitted, check_json
 from gai_fast.server.admission.negotiation import Negotiated, negotiate
 from gai_fast.server.http.head_facts import HeadFacts
 from gai_fast.server.http.replies import Headers, Reply, error_reply, json_headers
-from gai_fast.server.http.request import HTTPRequest
+from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.requests.newest import Newest
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Incoming:
         let: What guards have let through of its texts. None if they have found nothing, or have not looked.
         run: What it offers of the gateway's tools, once that is known, if it is a run.
         stream_id: The id of the stream that it starts, if that was planned before; else empty.
+        named_model: The model that it names, once it is refused; empty if it names none, or has not been read.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Incoming:
         "key_headers",
         "let",
         "limits_of",
+        "named_model",
         "newest",
         "path",
         "query",
@@ -75,6 +77,7 @@ class Incoming:
         self.let: LetThrough | None = None
         self.run: RunOffer | None = None
         self.stream_id = ""
+        self.named_model = ""
         self._admitted = admitted
         self._facts: HeadFacts | None = None
         http.request_id = admitted.request_id
@@ -179,7 +182,7 @@ class Incoming:
                 has not been read.
         """
         body = self.format.error_body(error, self.http.request_id)
-        self.http.refused = self.path, error.code
+        self.http.refused = AnsweredError(self.path, error.code, error.reason, self.named_model)
         close = close or self.http.upload is not None
         status = self.format.error_status(error)
         return error_reply(

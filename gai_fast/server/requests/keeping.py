@@ -23,17 +23,18 @@ import msgspec
 
 from gai_fast.core.requests.stored_ids import is_item_of, is_response
 from gai_fast.formats import ClientRequest, KeptAnswer, get_format
-from gai_fast.formats.responses.chain import indexed_ids, own_items
-from gai_fast.kernels import Piece, encode_json, parse_exact
+from gai_fast.formats.responses.chain import Written, indexed_ids, own_items, written, written_before
+from gai_fast.kernels import Piece
 from gai_fast.net.attempts.records import KeptRecord
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
 from gai_fast.net.logs.view import Reencoded, Representation
+from gai_fast.net.stream.streams import when_both_done
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.chains import Turn
 from gai_fast.server.requests.newest import Newest
 from gai_fast.stores import LogHeader
-from gai_fast.stores.responses import KEPT_ID, KeptResponse, KeptResponses
+from gai_fast.stores.responses import KEPT_ID, RESPONSE_ITEMS, KeptResponse, KeptResponses
 
 if TYPE_CHECKING:
     from gai_fast.formats.responses.passthrough import PassedEvents
@@ -47,34 +48,35 @@ class AnswerKeeping(Keeping):
         responses: Keeps it.
         caller: The name of its caller.
         answer: What its objects say; has the last of them at the end.
-        own: The request's own items.
+        own: The request's own items, which are written now: the request is not held while its answer is made.
         newest: Remembers the answer for its connection, kept or not. None if it has come over HTTP.
         before: The turns before, for `newest`.
+        generates: An upstream is asked.
 
     Attributes:
         answer: As above.
     """
 
-    __slots__ = ("_before", "_caller", "_input", "_is_lost", "_items", "_newest", "_responses", "answer")
+    __slots__ = ("_before", "_caller", "_generates", "_is_lost", "_newest", "_own", "_responses", "answer")
 
     def __init__(
         self,
         responses: KeptResponses,
         caller: str,
         answer: KeptAnswer,
-        own: Sequence[Any],
+        own: Written,
         newest: Newest | None = None,
         before: Sequence[KeptResponse] = (),
+        *,
+        generates: bool = True,
     ) -> None:
         self.answer = answer
         self._responses = responses
         self._caller = caller
-        # Written now: the request is not held while its answer is made.
-        self._input = encode_json(own)
-        ids = [item["id"] for item in own if isinstance(item, dict) and isinstance(item.get("id"), str)]
-        self._items = [each for each in ids if KEPT_ID.fullmatch(each)]  # no reference names another
+        self._own = own
         self._newest = newest
         self._before = before
+        self._generates = generates
         self._is_lost = False
 
     @property
@@ -91,14 +93,21 @@ class AnswerKeeping(Keeping):
             return None
         is_ours = is_response(answer.identifier)
         record = self._record(spec, is_ours=is_ours)
-        if self._newest is not None:
-            self._newest.note(record, self._before)
+        noted = None if self._newest is None else self._newest.note(record, self._before)
+        # A made-up credential reaches any other upstream, and its response may begin before its upstream refuses it.
+        is_whole = self._generates and answer.status in _WHOLE
+        is_accepted = is_whole and spec.model.upstream.takes_credentials
+        return when_both_done(noted, self._keep(record, is_ours=is_ours, is_accepted=is_accepted))
+
+    def _keep(self, record: KeptResponse, *, is_ours: bool, is_accepted: bool) -> asyncio.Future[None] | None:
+        """Keeps what is kept, if it is; as `Keeping.ended`."""
+        answer = self.answer
         if not answer.is_kept:
             return None
         if not is_ours and not KEPT_ID.fullmatch(answer.identifier):  # an upstream's, which nothing could name
             self._is_lost = True
             return None
-        kept = self._responses.keep(self._caller, record)
+        kept = self._responses.keep(self._caller, record, is_accepted=is_accepted)
         if isinstance(kept, bool):
             self._is_lost = not kept
             return None
@@ -115,19 +124,21 @@ class AnswerKeeping(Keeping):
         identifier = answer.identifier
         if is_ours:
             # An item whose id contains the response's id is found without an index: nearly all of the gateway's are.
-            items = [each for each in (*self._items, *answer.items) if not is_item_of(each, identifier)]
+            # No reference names an id of another form.
+            given = [each for each in self._own.given[-RESPONSE_ITEMS:] if KEPT_ID.fullmatch(each)]
+            items = [each for each in (*given, *answer.items) if not is_item_of(each, identifier)]
             if len(items) > 1:
                 items = list(dict.fromkeys(items))
         else:
-            items = indexed_ids(identifier, parse_exact(self._input.decode()), [{"id": each} for each in answer.items])
+            items = indexed_ids(identifier, self._own, answer.items, RESPONSE_ITEMS)
         provider = spec.model.upstream.provider.partition(":")[0]
         return KeptResponse(
-            identifier, answer.parent or "", answer.status, self._input, answer.response, items, provider
+            identifier, answer.parent or "", answer.status, self._own.text, answer.response, items, provider
         )
 
     def recorded(self) -> KeptRecord:
         """Works as `Keeping.recorded`."""
-        return KeptRecord(self.answer.is_kept, self.answer.parent, msgspec.Raw(self._input))
+        return KeptRecord(self.answer.is_kept, self.answer.parent, msgspec.Raw(self._own.text))
 
     @property
     def is_lost(self) -> bool:
@@ -192,6 +203,8 @@ class LoggedKeeping(Keeping):
         return [_END.sub(rb'\1"store":false,', b"".join(pieces))]
 
 
+_WHOLE: Final = ("completed", "incomplete")
+"""The states of answers that their upstream has ended."""
 _END: Final = re.compile(rb'(?<=^data: )(\{(?:"schema":"[^"]*",)?"type":"(?:finish|error)",)', re.M)
 """The beginning of the last event of a stream."""
 
@@ -205,7 +218,7 @@ def keeping_again(responses: KeptResponses, header: LogHeader, kept: KeptRecord)
         kept: The record of it.
     """
     answer = KeptAnswer(is_kept=kept.is_kept, parent=kept.parent)
-    return AnswerKeeping(responses, header.caller, answer, parse_exact(bytes(kept.input).decode()))
+    return AnswerKeeping(responses, header.caller, answer, written_before(bytes(kept.input)))
 
 
 def keeping_of(
@@ -214,6 +227,9 @@ def keeping_of(
     asked: ClientRequest,
     turn: Turn | None = None,
     newest: Newest | None = None,
+    own: Written | None = None,
+    *,
+    generates: bool = True,
 ) -> AnswerKeeping | None:
     """Returns how the answer to a request is kept: rule 1. None if its objects repeat what the upstream says.
 
@@ -223,6 +239,8 @@ def keeping_of(
         asked: The request.
         turn: What it goes on from. None if it names nothing of what is kept.
         newest: As for `AnswerKeeping`.
+        own: Its own items, if they are written already.
+        generates: As for `AnswerKeeping`.
     """
     body = asked.body
     given = body.get("input")  # None beside a stored `prompt`
@@ -234,7 +252,8 @@ def keeping_of(
     parent = None if turn is None else turn.parent or None
     if not is_kept and body.get("store") is False and parent is None and newest is None:
         return None
-    own = own_items(body) if turn is None else turn.own
+    if own is None:
+        own = written(own_items(body) if turn is None else turn.own)
     answer = KeptAnswer(is_kept=is_kept, parent=parent)
     before = turn.before if turn is not None and newest is not None else ()  # else it would be held for nothing
-    return AnswerKeeping(responses, caller, answer, own, newest, before)
+    return AnswerKeeping(responses, caller, answer, own, newest, before, generates=generates)

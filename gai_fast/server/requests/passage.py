@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from mypy_extensions import mypyc_attr
 
 from gai_fast.core.processing.processor import StreamInfo
-from gai_fast.core.requests.gateway_calls import ApprovalAnswer
+from gai_fast.core.requests.gateway_calls import ApprovalAnswer, GivenDecision
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Text
 from gai_fast.guards.active import ActiveGuard, GuardCounts, Guards
 from gai_fast.guards.input import InputCheck, LetThrough
 from gai_fast.ledger import NO_DEMAND, Demand
+from gai_fast.model.limits import SHARED
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.new_texts import NewTexts, new_texts
@@ -104,6 +105,7 @@ class Passage:
         sharing: The way to such an answer, if other processes may have it.
         log: The log of its durable stream, once that has started.
         decisions: What it has decided about calls of an earlier response. None if that is nothing.
+        given: What it decides about calls of a run that waits, from `read` on: the run's stream answers it.
     """
 
     __slots__ = (
@@ -112,6 +114,7 @@ class Passage:
         "chat",
         "decisions",
         "demand",
+        "given",
         "incoming",
         "is_parsed",
         "key",
@@ -145,6 +148,7 @@ class Passage:
         self.sharing: SharedAnswer | None = None
         self.log: StreamLog | None = None
         self.decisions: Decisions | None = None
+        self.given: Sequence[GivenDecision] = ()
         self._held: list[Gate] | None = None
 
     # -- the kind of request --
@@ -156,6 +160,10 @@ class Passage:
             Error: It is no request.
         """
         raise NotImplementedError
+
+    def named_model(self) -> str:
+        """Returns the model that it names; empty if it names none, or has not been read."""
+        return ""
 
     def name_ids(self) -> None:
         """Fills `named`; called after `rest`."""
@@ -305,6 +313,10 @@ class Passage:
     def response(self) -> StreamResponse:
         """Returns the response, for a gate that waits."""
         raise NotImplementedError
+
+    def note_refusal(self) -> None:
+        """Notes what the line of a refused request shows."""
+        self.incoming.named_model = self.named_model()[: SHARED.model_name]
 
     # -- what its gates have taken --
 

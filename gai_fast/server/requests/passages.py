@@ -21,8 +21,8 @@ from gai_fast.core.requests.reading import estimated_tokens, parse_object, parse
 from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.core.requests.texts import Path, Text, names_tokens, texts_of, with_texts
 from gai_fast.core.session import name_in_body
-from gai_fast.formats import ClientRequest, Format, StreamContext, known_format
-from gai_fast.formats.responses.chain import own_items
+from gai_fast.formats import ClientRequest, Format, StreamContext, get_format, known_format
+from gai_fast.formats.responses.chain import Written, own_items, written
 from gai_fast.formats.responses.turn import body_of_turn, prepared_frames
 from gai_fast.guards.active import ActiveGuard, Guards
 from gai_fast.guards.input import LetThrough
@@ -32,7 +32,7 @@ from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import AnswerSource, StreamMetrics
 from gai_fast.model.request import CheckedBody, Request
-from gai_fast.model.settings import ModelSettings, Settings
+from gai_fast.model.settings import DEMO, ModelSettings, Settings
 from gai_fast.net.attempts.records import RequestRecord
 from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
 from gai_fast.net.logs.publication import Publication
@@ -217,7 +217,7 @@ class StreamPassage(Passage):
             incoming, spec = self.incoming, self.spec
             body = incoming.http.body
             stream = self._home.engine.settings.stream if spec is None else spec.model.stream
-            client = StreamResponse(incoming, self.stream_id, "application/json", stream, whole=True)
+            client = StreamResponse(incoming, self.stream_id, "application/json", stream, whole=not self.given)
             if spec is None:
                 incoming.http.body = body  # not read yet
             self._client = client
@@ -321,6 +321,8 @@ class NativePassage(StreamPassage):
 
     def _read(self) -> None:
         self._request, self._left_out, self._dialect_body = _read_request(self.incoming)
+        if self._dialect_body is not None:
+            self.given = get_format(self.incoming.query["format"]).given_decisions(self._dialect_body)
 
     def name_ids(self) -> None:
         """Works as `Passage.name_ids`."""
@@ -337,6 +339,12 @@ class NativePassage(StreamPassage):
     def texts(self) -> Sequence[Text]:
         """Works as `Passage.texts`."""
         return texts_of(self._request, breathe)
+
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        request: Request | None = getattr(self, "_request", None)
+        name = None if request is None else request.model
+        return name if isinstance(name, str) else ""
 
     def use_texts(self, new: NewTexts) -> None:
         """Works as `Passage.use_texts`."""
@@ -413,7 +421,8 @@ class EventSourcePassage(NativePassage):
         if not query:
             raise Error("invalid_request", "the query parameter `q` is missing", reason="query")
         settings = self._home.specs.settings
-        model = settings.chosen(self.incoming.query.get("model"), self.incoming.http.key)
+        name = self.incoming.query.get("model", DEMO if _is_usual_by_default(settings) else None)
+        model = settings.chosen(name, self.incoming.http.key)
         is_demo = bool(get_provider(model.upstream.provider).recording)
         if not is_demo and not settings.server.allow_get_start:
             raise Error("forbidden", "a GET starts no stream here (see allow_get_start)", reason="get_start")
@@ -446,6 +455,7 @@ class ChatPassage(NativePassage):
     def _read(self) -> None:
         incoming = self.incoming
         self._request, self._left_out, _ = _read_dialect_request(incoming, incoming.format, self._body)
+        self.given = incoming.format.given_decisions(self._body)
         self._body = {}
 
     def plan(self) -> None:
@@ -505,6 +515,10 @@ class DialectPassage(StreamPassage):
             self.rest = self._translation()
         if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, asked.model, conversation.unknown)
+
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        return _named_by(getattr(self, "_asked", None))
 
     def run_wish(self, tools: RunTools) -> RunWish | None:
         """Works as `Passage.run_wish`."""
@@ -727,11 +741,12 @@ class _Prepared(ClientCallbacks):
 class ResponsesPassage(DialectPassage):
     """`POST /v1/responses`: its answers are kept."""
 
-    __slots__ = ("_own",)
+    __slots__ = ("_own", "_written")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._own: ClientRequest | None = None  # as stores keep it, if that differs from what is sent
+        self._written: Written | None = None  # the own items of a large request
 
     def run_wish(self, tools: RunTools) -> RunWish | None:
         """Works as `Passage.run_wish`: nothing is offered that the request does not name."""
@@ -758,8 +773,19 @@ class ResponsesPassage(DialectPassage):
             offer.answered = with_reasons(offer.answered, self.answers())
         super().plan_again(let)
 
+    def _translation(self) -> Callable[[], None]:
+        """Returns what translates a large body, and writes its own items."""
+        return partial(self._write, super()._translation())
+
+    def _write(self, translate: Callable[[], None] | None) -> None:
+        if translate is not None:
+            translate()
+        given = (self._own or self._asked).body.get("input") if self.turn is None else self.turn.own
+        if isinstance(given, list):
+            self._written = written(given)
+
     def _use_own(self, own: ClientRequest, before: dict[str, Any], left_out: Collection[Path]) -> None:
-        self._own = own
+        self._own, self._written = own, None
         turn, items = self.turn, own.body.get("input")
         if turn is None:
             return
@@ -775,7 +801,10 @@ class ResponsesPassage(DialectPassage):
         if negotiated.name != incoming.format.name:
             return None  # another format has no id by which it could be found
         responses = self._home.engine.store.responses
-        return keeping_of(responses, incoming.http.caller, self._own or self._asked, self.turn, incoming.newest)
+        own, self._written = self._written, None
+        asked = self._own or self._asked
+        caller, generates = incoming.http.caller, self._generates
+        return keeping_of(responses, caller, asked, self.turn, incoming.newest, own, generates=generates)
 
 
 class CountPassage(StreamPassage):
@@ -826,6 +855,10 @@ class CountPassage(StreamPassage):
         if incoming.http.key is not None:
             self.named = _ids_in_body(self._home.specs.settings, incoming, self._asked.model, conversation.unknown)
 
+    def named_model(self) -> str:
+        """Works as `Passage.named_model`."""
+        return _named_by(getattr(self, "_asked", None))
+
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, body, home = self.incoming, self._body, self._home
@@ -835,7 +868,7 @@ class CountPassage(StreamPassage):
         session = incoming.session(name_in_body(body))
         self._session_headers = session_headers("" if session is None else session.digest)
         place = home.engine.targets.home(model, session, body, incoming.http.caller)
-        self._model = model = home.engine.targets.with_target(model, place)
+        self._model = model = home.engine.targets.with_target(model, place, incoming.http.caller)
         if self._is_estimated(model):
             if not self._is_checked:
                 self._check()
@@ -991,6 +1024,11 @@ def _apply_members(incoming: Incoming, request: Request) -> Request:
     return request
 
 
+def _named_by(asked: ClientRequest | None) -> str:
+    """Returns the model that a request in a dialect names; empty if it names none, or has not been read."""
+    return "" if asked is None else asked.model or ""
+
+
 def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> Sequence[StoredId]:
     """Returns the ids in the raw members of a native request that its caller must own."""
     options = [tool.options for tool in request.tools if tool.options]
@@ -1006,6 +1044,13 @@ def _ids_to_check(settings: Settings, incoming: Incoming, request: Request) -> S
 def _ids_in_body(settings: Settings, incoming: Incoming, model: str | None, body: dict[str, Any]) -> Sequence[StoredId]:
     """Returns the ids in a request of a dialect, or in a part of it, that its caller must own."""
     return ids_in_body(settings, settings.chosen(model, incoming.http.key), incoming.format.name, body)
+
+
+def _is_usual_by_default(settings: Settings) -> bool:
+    """Returns whether the default model is a usual one, which costs money. Any web page can send a GET: it gets the
+    demo."""
+    model = settings.model(None) if settings.default_model is None and DEMO in settings.models else None
+    return model is not None and settings.usual.get(model.id) == model.name
 
 
 def _has_no_tools(settings: Settings, name: Any) -> bool:

@@ -127,6 +127,9 @@ class _Walk(_Pending):
                 wait = self._go_on()
                 self._attach(passage.response())
             return passage.begin()
+        except Error:
+            passage.note_refusal()
+            raise
         finally:
             passage.leave()
 

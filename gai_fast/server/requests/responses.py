@@ -19,8 +19,8 @@ from functools import partial
 from typing import Any, Final
 
 from gai_fast.formats import StreamContext, get_format
-from gai_fast.formats.responses.chain import items_page
 from gai_fast.formats.responses.log import final_response, frames_after, has_ended, last_response
+from gai_fast.formats.responses.pages import items_page
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
@@ -107,7 +107,9 @@ class ResponseRoutes:
             kept = await self._kept.find(incoming.http.caller, identifier)
             if kept is None:
                 raise _not_found()
-            found = items_page(kept, *page)
+            work = partial(items_page, kept, *page)
+            is_long = len(kept.input) > LIMITS.turn_bytes
+            found = await self._engine.targets.beside.do(work, incoming.http.caller) if is_long else work()
             if found is None:
                 raise Error("not_found", "the query parameter `after` is no item of this response", reason="query")
             return incoming.json_reply(found)

@@ -101,7 +101,7 @@ class SpecBuilder:
         session = incoming.session(name_in_request(request))
         targets = self._engine.targets
         home = targets.home(model, session, request, incoming.http.caller)
-        model = targets.with_target(model, home)
+        model = targets.with_target(model, home, incoming.http.caller)
         header: LogHeader | None = None
         is_stream = request.stream
         offer, asks = incoming.run, False
@@ -184,7 +184,7 @@ class SpecBuilder:
         session = incoming.session(name_in_body(asked.body))
         targets = self._engine.targets
         home = targets.home(model, session, asked.body, incoming.http.caller)
-        model = targets.with_target(model, home)
+        model = targets.with_target(model, home, incoming.http.caller)
         if asked.background:
             model = _for_background(model)
         is_durable = is_durable or asked.background or (asked.stream and model.stream.on_disconnect in _DURABLE)
@@ -308,7 +308,7 @@ class SpecBuilder:
             unsupported=kept.unsupported,
             is_run=kept.run is not None,
         )
-        spec = specs.spec(self._engine.targets.with_target(model, kept.home), before=None)
+        spec = specs.spec(self._engine.targets.with_target(model, kept.home, header.caller), before=None)
         spec.transport = kept.transport
         return spec, context
 

@@ -7,8 +7,7 @@ Every use of aiohttp's private parts stands here, in `server/lanes/aiohttp_trans
    slow or a lost client, and every byte of the client passes `FrameGuard` first, also those that came before the answer
    to the handshake.
 2. aiohttp never sees the key of a caller that is offered as a subprotocol, since it would log it, nor any offer if no
-   subprotocol is chosen, which it would log too, nor a list of extensions above `limits.socket_extensions`, since it
-   trusts the numbers in them.
+   subprotocol is chosen, which it would log too, nor an extension, since none is agreed on.
 3. A read that is one whole message, as most are, goes to the owner at once if `receive` waits for it: aiohttp's queue
    and the task behind it cost a request 30,000 instructions. Every other read is aiohttp's.
 4. A client that reads nothing for `write_timeout`, or is silent for two `limits.socket_check` although it was sent a
@@ -19,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
@@ -35,7 +33,6 @@ from gai_fast.server.http.replies import Headers
 from gai_fast.server.http.write_watch import WriteWatch
 from gai_fast.server.lanes.aiohttp_transport import leave_out_server
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.websocket.frame_guard import (
     POLICY_VIOLATION,
     PROTOCOL_ERROR,
@@ -79,7 +76,7 @@ class SocketOwner(Protocol):
 
 _REASONS: Final = {
     PROTOCOL_ERROR: b"the frames break RFC 6455",
-    INVALID_PAYLOAD: b"a message cannot be inflated, or its text is not UTF-8",
+    INVALID_PAYLOAD: b"the text of a message is not UTF-8",
 }
 """The reasons of the closes for which aiohttp gives none, by code."""
 
@@ -95,8 +92,6 @@ class _Response(web.WebSocketResponse):
         leave_out_server(self.headers)
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
-        if isinstance(self.exception(), zlib.error):
-            code = INVALID_PAYLOAD  # aiohttp has no code for a message that cannot be inflated
         if code == TOO_BIG:
             message = message or too_big(self._most).reason.encode()
         message = message or _REASONS.get(code, b"")
@@ -116,7 +111,6 @@ class AiohttpSocket(asyncio.Protocol):
         uploader: The caller that it is counted for.
         high_water: Unsent bytes above which the owner is paused.
         write_timeout: Seconds without a byte taken after which the client is given up.
-        compress: Messages are compressed if the client offers it.
         most: The most bytes of a message.
         protocols: The subprotocols of which one is chosen, if the client offers it.
 
@@ -164,7 +158,6 @@ class AiohttpSocket(asyncio.Protocol):
         *,
         high_water: int,
         write_timeout: float,
-        compress: bool = False,
         most: int = LIMITS.socket_message,
         protocols: Sequence[str] = (SUBPROTOCOL,),
     ) -> None:
@@ -202,7 +195,7 @@ class AiohttpSocket(asyncio.Protocol):
             timeout=LIMITS.socket_close,
             autoping=False,
             protocols=protocols,
-            compress=compress,
+            compress=False,
             decode_text=False,
         )
 
@@ -223,10 +216,6 @@ class AiohttpSocket(asyncio.Protocol):
         await self.response.prepare(_for_aiohttp(self._request, self._protocols))
         if transport.is_closing():
             return False
-        if self.response.compress and self._writer is not None:
-            agreed = self.response.headers["Sec-WebSocket-Extensions"]
-            has_context = "server_no_context_takeover" not in agreed
-            self._writer.deflate = Deflate(self.response.compress, has_context=has_context)
         transport.set_write_buffer_limits(high=self._high_water)
         watch.start()
         self._look_later()
@@ -245,8 +234,6 @@ class AiohttpSocket(asyncio.Protocol):
             finally:
                 self._is_waiting = False
             if message.type is WSMsgType.TEXT:
-                if len(message.data) > self._most:  # it was compressed
-                    return too_big(self._most)
                 return cast("bytes", message.data)
             if message.type is WSMsgType.PING:
                 payload = bytes(message.data)
@@ -435,7 +422,5 @@ def _for_aiohttp(request: web.BaseRequest, protocols: Sequence[str]) -> web.Base
     names = offered(", ".join(headers.popall("Sec-WebSocket-Protocol", [])))
     if names and protocols:
         headers["Sec-WebSocket-Protocol"] = ", ".join(names)
-    extensions = ", ".join(headers.popall("Sec-WebSocket-Extensions", []))
-    if extensions and len(extensions) <= LIMITS.socket_extensions:
-        headers["Sec-WebSocket-Extensions"] = extensions
+    headers.popall("Sec-WebSocket-Extensions", None)
     return request.clone(headers=headers)

@@ -2,7 +2,7 @@
 
 1. A client masks its frames (RFC 6455, 5.1): an unmasked frame ends the connection with 1002.
 2. A message has at most as many bytes as the socket allows, in at most `limits.socket_frames` frames: more end with
-   1009, at the head of the frame that is too much. aiohttp bounds what a compressed message unfolds to.
+   1009, at the head of the frame that is too much.
 3. At most `limits.socket_control` control frames come in `limits.socket_control_window` seconds: more end with 1008.
 4. A close frame has a code that an endpoint may send (RFC 6455, 7.4): any other ends with 1002. aiohttp lets 1006
    pass, which stands for a connection that was lost, and codes above 4999.
@@ -27,7 +27,7 @@ TRY_AGAIN_LATER: Final = 1013
 
 _unmasked: Final = unmasked  # a constant: a name look-up costs 30 ns
 _TEXT: Final = 0x81
-"""A whole message of text in one frame, not compressed."""
+"""A whole message of text in one frame."""
 _FINAL: Final = 0x80
 _OPCODE: Final = 0x0F
 _CONTROL: Final = 0x08

@@ -20,6 +20,7 @@ from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
 from gai_fast.server.lanes.router import Router
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.newest import Remembered
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.connection import SUBPROTOCOL, offered
 from gai_fast.server.websocket.formats import CHUNKS, EVENTS
@@ -48,6 +49,7 @@ class WebSocketRoutes:
         router: The routes; must be set before the first request.
         is_draining: The server ends.
         sessions: The open sockets.
+        remembered: What those of responses remember.
     """
 
     router: Router
@@ -58,6 +60,7 @@ class WebSocketRoutes:
         self.server_limits = server_limits
         self.is_draining = False
         self.sessions: set[SocketSession] = set()
+        self.remembered = Remembered()
 
     def open(self, incoming: Incoming) -> Reply | None:
         """`GET /ws/stream`."""
@@ -88,24 +91,8 @@ class WebSocketRoutes:
             session.drain_if_idle()
 
     def forget(self, size: int) -> int:
-        """Drops what sockets remember of responses, the largest first, for memory.
-
-        A client that continues such a response gets `previous_response_not_found`, and sends the whole conversation.
-
-        Args:
-            size: The number of bytes to free; fewer are freed if sockets do not remember as much.
-
-        Returns:
-            The number of freed bytes.
-        """
-        remembered = [each.newest for each in self.sessions if isinstance(each, TurnSession)]
-        freed = 0
-        for newest in sorted(remembered, key=lambda each: each.size, reverse=True):
-            if freed >= size:
-                break
-            freed += newest.size
-            newest.drop()
-        return freed
+        """Drops what sockets remember of responses, for memory; as `Remembered.forget`."""
+        return self.remembered.forget(size)
 
 
 _UPGRADE_REQUIRED: Final = 426

@@ -39,6 +39,7 @@ from gai_fast.server.lanes.router import Endpoint, Router
 from gai_fast.server.lanes.routes import Handler
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.newest import Remembered
 from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.websocket.connection import SUBPROTOCOL, AiohttpSocket
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
@@ -81,6 +82,7 @@ class SocketHome(Protocol):
     router: Router
     is_draining: bool
     sessions: set[SocketSession]
+    remembered: Remembered
 
 
 class SocketSession:
@@ -119,7 +121,6 @@ class SocketSession:
             self._home.router.uploader(self._incoming.http),
             high_water=settings.stream.client_buffer,
             write_timeout=settings.stream.write_timeout,
-            compress=settings.server.websocket_compression,
             most=self._dialect.most,
             protocols=self._dialect.protocols,
         )
@@ -151,6 +152,7 @@ class SocketSession:
                 self.violated(received)
             else:
                 self.message_received(received)
+                received = None  # a socket that waits holds nothing of its last message
                 await asyncio.sleep(0)  # a full queue must not delay other streams
 
     # -- messages --

@@ -111,7 +111,7 @@ class SocketTurn(SocketStream):
             return
         refused = self.http.refused
         self._fail()
-        self._socket.answer(error_message(reply.body, reply.status, "internal" if refused is None else refused[1]))
+        self._socket.answer(error_message(reply.body, reply.status, "internal" if refused is None else refused.code))
         self._end(reply.status)
 
     def abort(self) -> None:

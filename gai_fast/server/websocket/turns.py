@@ -104,7 +104,7 @@ class TurnSession(SocketSession):
 
     def __init__(self, home: SocketHome, incoming: Incoming, dialect: Dialect) -> None:
         super().__init__(home, incoming, dialect)
-        self.newest = Newest()
+        self.newest = Newest(home.engine.targets.beside, incoming.http.caller, home.remembered)
         uploader = home.router.uploader(incoming.http)
         self._waiting = WaitingTurns(home.engine.settings.server.max_body, home.server_limits, uploader)
         self._headers = _headers_of_turns(incoming.http.headers)
@@ -191,6 +191,7 @@ class TurnSession(SocketSession):
         super().drain_if_idle()
 
     def _lose_streams(self) -> None:
+        self.newest.close()
         self._waiting.clear()
         if self._next is not None:
             self._next.cancel()

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from gai_fast.kernels import Borrower
 from gai_fast.server.http.transport import SocketLender
 from gai_fast.server.http.write_watch import WriteWatch
-from gai_fast.server.websocket.deflate import Deflate
 
 
 class FrameWriter:
@@ -17,12 +16,9 @@ class FrameWriter:
     Args:
         transport: The connection.
         watch: Counts what is written.
-
-    Attributes:
-        deflate: Compresses the messages. None if they are sent uncompressed.
     """
 
-    __slots__ = ("_is_closed", "_is_closing", "_lender", "_send", "_transport", "_watch", "deflate")
+    __slots__ = ("_is_closed", "_is_closing", "_lender", "_send", "_transport", "_watch")
 
     def __init__(self, transport: asyncio.Transport, watch: WriteWatch) -> None:
         # Found once: looking them up again costs each write as much as calling them.
@@ -32,7 +28,6 @@ class FrameWriter:
         self._lender = SocketLender()
         self._watch = watch
         self._is_closed = False
-        self.deflate: Deflate | None = None
 
     def write(self, frames: bytes) -> None:
         """Writes whole frames; nothing once the socket is being closed.
@@ -44,14 +39,12 @@ class FrameWriter:
             self._lender.end()
         if self._is_closed or self._is_closing():
             return
-        if self.deflate is not None:
-            frames = self.deflate.compress(frames)
         self._send(frames)
         self._watch.written += len(frames)
 
     def lend(self, borrower: Borrower) -> int:
-        """Works as `LendingTransport.lend`, until anything else is written. Compressed messages must pass here."""
-        if self._is_closed or self.deflate is not None:
+        """Works as `LendingTransport.lend`, until anything else is written."""
+        if self._is_closed:
             return -1
         return self._lender.lend(self._transport, borrower)
 

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from gai_fast.model.errors import Error
+from gai_fast.model.errors import Error, SetupError
 from gai_fast.model.settings import Settings
-from gai_fast.net.stream.guarding import Built, GuardError
+from gai_fast.net.stream.guarding import Built
 from gai_fast.runtime.ids import name_worker
 from gai_fast.server.admin.drained import DrainedTargets
 from gai_fast.server.admission.memory import high_water
@@ -344,7 +344,7 @@ class Worker:
         async with self._one_at_a_time:
             try:
                 self._use(settings, await self._running.engine.build_guards(settings))
-            except GuardError as problem:
+            except SetupError as problem:
                 _log.error("the configuration is not reloaded: %s", problem)
 
     def _use(self, settings: Settings, built: Built) -> None:
@@ -441,6 +441,8 @@ async def run_worker(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
     limits = partial(SupervisorHome, link, ends.number)
     listener = HandedListener(ends.channel, link)
+    if bound.certificate is not None:
+        bound.certificate.warns = not ends.place
     fetch = SupervisorTokens(link, ends.number, asyncio.get_running_loop()).fetch
     memory = PeerBackend(peers, link)
     running = await start(_share(settings, ends.place), record, bound, listener, memory, limits, fetch)

@@ -113,6 +113,32 @@ async def test_another_worker_has_the_last_state_what_was_added_and_the_calls_th
     assert kept == KeptRun(b"", [LARGE, b"second"], {"key b": 1, "key c": 2})
 
 
+@pytest.mark.parametrize("how", ["end", "close"])
+async def test_results_go_with_the_end_of_the_run_also_those_of_a_former_owner(
+    both: tuple[Records, Records], how: str
+) -> None:
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.ended("early", LARGE)
+    await run.save(b"state")
+    await run.ended("late", LARGE)
+    other, _ = await taken(both[1])
+    assert await other.result("late") == LARGE
+    await other.ended("own", LARGE)
+    await (other.end() if how == "end" else other.close())
+    assert [await other.result(key) for key in ("early", "late", "own")] == [None] * 3
+    assert [await both[0].get(CALLS, f"{STREAM}/{key}") for key in ("early", "late", "own")] == [None] * 3
+
+
+async def test_nothing_of_a_run_is_left_behind_its_end() -> None:
+    records = MemoryRecords(time.monotonic)
+    run = await of(records).begin(STREAM, "alice", 1)
+    for number in range(5):
+        await run.ended(f"key {number}", LARGE)
+        await run.save(LARGE, LARGE)
+    await run.end()
+    assert len(records._table) == 0
+
+
 async def test_a_call_that_ends_amid_a_save_is_found_either_way(both: tuple[Records, Records]) -> None:
     run = await of(both[0]).begin(STREAM, "alice", 1)
     await run.started("key", 1)

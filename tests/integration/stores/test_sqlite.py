@@ -657,3 +657,45 @@ def test_a_switch_to_the_write_ahead_log_that_is_refused_at_once_is_made_again()
 
     assert _entered_wal(cast(Any, Connection())) == "wal"
     assert refusals == -1
+
+
+# ---- what is removed -------------------------------------------------------------------------------------------------
+
+SENTENCE = b"a prompt that nobody else may read "
+PROMPT = SENTENCE * 40
+
+
+def files_of(file: Path) -> bytes:
+    return b"".join(each.read_bytes() for each in file.parent.glob(f"{file.name}*"))
+
+
+@pytest.mark.parametrize("size", [1, 100], ids=["small", "of many pages"])
+async def test_the_request_of_a_stream_is_in_no_file_soon_after_its_end(make: Make, file: Path, size: int) -> None:
+    """The other process reads the file meanwhile, and wrote the last end that was swept."""
+    here, there = make(), make()
+    await here.open()
+    await there.open()
+    header = LogHeader("s", "caller", "m", "gai", "sse")
+    await here.write([changed("s", header, keep=60.0, request=PROMPT * size)])
+    assert await there.request_of("s") == PROMPT * size
+    await here.write([changed("s", None, ending=Ending("finished", "stop"), request=b"", keep=60.0)])
+    assert SENTENCE in files_of(file), "it stands in the log of the file"
+    await there.sweep()
+    await here.sweep()
+    assert SENTENCE not in files_of(file)
+    assert await there.load("s") is not None
+
+
+async def test_a_log_that_is_read_is_emptied_by_a_later_sweep(make: Make, file: Path) -> None:
+    backend = make()
+    await backend.open()
+    await backend.put("kind", "name", PROMPT, 60.0)
+    with sqlite3.connect(file, isolation_level=None) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT value FROM claims").fetchall()
+        await backend.delete("kind", "name")
+        await backend.sweep()
+        assert SENTENCE in files_of(file)
+        reader.execute("COMMIT")
+    await backend.sweep()
+    assert SENTENCE not in files_of(file)

@@ -133,6 +133,31 @@ async def test_a_stream_goes_on_in_its_dialect(net: Net, folder: Path, url: str,
 
 
 @pytest.mark.parametrize("route", ROUTES)
+async def test_a_restart_is_in_the_log_and_an_error_only_for_clients_whose_format_cannot_say_it(
+    net: Net, folder: Path, url: str, route: str
+) -> None:
+    path, body = ROUTES[route]
+    async with Mock(deltas=150, rate=60) as mock:
+        configure(folder, mock, more=DETACHED.replace("continue", "restart"))
+        arguments = ("--port", "0", "--store", url)
+        async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
+            more = {"store": False} if route == "responses" else {}  # one that is kept cannot begin again
+            async with asked(first, path, {**body, **more, "model": "m", "stream": True}) as (_, early):
+                stream_id = id_in(early)
+                await until_answered(partial(is_stored, second, stream_id, 6))
+                first.process.kill()
+                await first.ended()
+            followed = f"/api/v1/streams/{stream_id}"
+            native = frames(await get(second.host, f"{followed}?format=gai"))
+            resumed = await get(second.host, f"{followed}?after={stream_id}.4")
+            assert len(mock.requests) == 2
+    assert kinds(native) == ["start", "stream.gap", "stream.reset", "start", "warning", "finish", "done"], native[-3:]
+    assert len(said(native)) > 300
+    assert text_of(resumed) == "" or text_of(resumed) in said(native)
+    assert b"error" in resumed
+
+
+@pytest.mark.parametrize("route", ROUTES)
 async def test_a_whole_answer_is_asked_for_again(net: Net, folder: Path, url: str, route: str) -> None:
     path, body = ROUTES[route]
     asking, headers = {**body, "model": "m"}, {"idempotency-key": "k"}

@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from gai_fast.cli.diagnosis import Check, missing_key, missing_keys, missing_routes, other_base_url, worst
-from gai_fast.model.settings import IdentitySettings, Secret, Settings, UpstreamSettings
+from gai_fast.cli.diagnosis import (
+    Check,
+    keys_without_effect,
+    missing_key,
+    missing_keys,
+    missing_routes,
+    other_base_url,
+    shared_processes,
+    worst,
+)
+from gai_fast.model.settings import (
+    IdentitySettings,
+    Secret,
+    ServerSettings,
+    Settings,
+    ToolServerSettings,
+    UpstreamSettings,
+)
 
 
 def test_several_checks_are_one_with_the_worst_status_and_each_fault_once() -> None:
@@ -84,3 +100,20 @@ def test_an_address_with_the_path_that_requests_add_is_told() -> None:
     ):
         found = missing_routes(Settings(upstreams={"b": UpstreamSettings("b", provider, url)}))
         assert found == ([] if told is None else [f"b: `base_url` ends in {told}, which requests add: remove it"])
+
+
+def test_a_key_that_has_no_effect_any_more_is_named() -> None:
+    assert keys_without_effect(Settings()) == []
+    settings = Settings(server=ServerSettings(websocket_compression=True))
+    assert keys_without_effect(settings) == ["`websocket_compression` in [server] has no effect: remove it"]
+
+
+def test_a_process_that_all_callers_share_is_named_unless_its_table_says_so() -> None:
+    servers = (
+        ToolServerSettings("docs", command=("docs-mcp",)),
+        ToolServerSettings("meant", command=("docs-mcp",), session="shared"),
+        ToolServerSettings("apart", command=("docs-mcp",), session="caller"),
+        ToolServerSettings("remote", url=Secret("https://tools.example.com/mcp")),
+    )
+    [warning] = shared_processes(Settings(tool_servers=servers))
+    assert warning.startswith("tools docs: all callers share its process")

@@ -9,8 +9,11 @@ from .conftest import Run
 
 
 def test_zero_configuration_offers_the_demo_and_any_model_of_each_upstream(run: Run) -> None:
+    assert run("models").output.splitlines() == ["demo  a recording  (default)"]
     result = run("models", env={"OPENAI_API_KEY": "sk"})
-    assert result.output.splitlines() == ["demo         a recording  (default)", "openai/<id>  any model of openai"]
+    first, *_, demo, others = result.output.splitlines()
+    assert first.split() == ["openai/gpt-5-mini", "gpt-5-mini", "of", "openai", "(default)"]
+    assert (demo.split(), others.split()[0]) == (["demo", "a", "recording"], "openai/<id>")
 
 
 def test_the_default_is_marked_and_json_holds_the_same(run: Run, folder: Path) -> None:

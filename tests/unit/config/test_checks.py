@@ -101,13 +101,14 @@ class TestStore:
     def test_a_server_needs_its_extra(self, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "redis", None)
         assert folder.problems('[store]\nurl = "redis://h"') == [
-            "gai-fast.toml:2: `url` in [store] needs the package redis: install gai-fast[redis]"
+            "gai-fast.toml:2: `url` in [store] needs the package redis: pip install '.[redis]' in a clone of gai-fast"
         ]
 
     def test_sealing_needs_its_extra(self, folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "cryptography", None)
         assert folder.problems('[store.encryption]\ncommand = ["keys"]') == [
-            "gai-fast.toml:1: `encryption` in [store] needs the package cryptography: install gai-fast[seal]"
+            "gai-fast.toml:1: `encryption` in [store] needs the package cryptography: "
+            "pip install '.[seal]' in a clone of gai-fast"
         ]
         assert not folder.read("[store.encryption]\nkeys = []").settings.store.encryption.has_keys
 
@@ -157,5 +158,6 @@ class TestCompression:
         monkeypatch.setitem(compression._LIBRARIES, "br", "gai_fast.no_such_library")
         [message] = folder.problems('[stream]\ncompression = ["gzip", "br"]')
         assert message == (
-            "gai-fast.toml:2: `compression` in [stream] has br, which needs a package: install gai-fast[compression]"
+            "gai-fast.toml:2: `compression` in [stream] has br, which needs a package: "
+            "pip install '.[compression]' in a clone of gai-fast"
         )

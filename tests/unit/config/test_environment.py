@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,7 +12,9 @@ import pytest
 from gai_fast.cli import main
 from gai_fast.config import FLAGS, ConfigError, load, wants_color
 from gai_fast.config.environment import activated_sockets
+from gai_fast.model.errors import NotFound
 from gai_fast.model.settings import ServerSettings
+from gai_fast.providers.requests.facts import usual_ids
 from tests.unit.config.folders import UPSTREAM, Folder
 
 STORES = (
@@ -63,7 +66,6 @@ class TestVariables:
             ("GAI_FAST_SERVER__PROT", "no such setting; did you mean GAI_FAST_SERVER__PORT?"),
             ("GAI_FAST_STREEM__USAGE", "no such setting; did you mean GAI_FAST_STREAM__USAGE?"),
             ("GAI_FAST_STORE__URL", STORES),
-            ("GAI_FAST_SERVER__KEEP_ALIVE", "not supported yet"),
             ("GAI_FAST_STORE", STORES),
             (
                 "GAI_FAST_SERVER_PORT",
@@ -113,10 +115,29 @@ class TestUsualVariables:
         key = settings.upstreams["anthropic"].api_key
         assert key is not None
         assert key.reveal() == "sk-a"
-        assert list(settings.models) == ["demo"]
         model = settings.model("anthropic/claude")
         assert model is not None
         assert model.id == "claude"
+
+    def test_the_usual_models_of_a_key_are_offered_without_a_file_and_suggested_with_one(self, folder: Folder) -> None:
+        environ = {"OPENAI_API_KEY": "sk-o", "ANTHROPIC_API_KEY": "sk-a", "OLLAMA_HOST": "gpu.example"}
+        settings = load(None, environ=environ)
+        ids = [*map("openai/{}".format, usual_ids("openai")), *map("anthropic/{}".format, usual_ids("anthropic"))]
+        assert list(settings.models) == [*ids, "demo"]
+        assert settings.chosen(None).name == settings.chosen("gpt-5-mini").name == "openai/gpt-5-mini"
+        with pytest.raises(NotFound, match="Did you mean 'openai/gpt-5-mini'"):
+            settings.chosen("gpt5-mini")
+        with_file = folder.read(UPSTREAM.replace('"main"', '"openai"'), environ).settings
+        assert list(with_file.models) == ["demo"]
+        with pytest.raises(NotFound, match="Did you mean 'openai/gpt-5-mini'"):
+            with_file.chosen("gpt-5-mini")
+
+    def test_a_usual_id_of_two_upstreams_is_asked_for_with_its_upstream(self) -> None:
+        settings = load(None, environ={"GROQ_API_KEY": "sk", "OPENROUTER_API_KEY": "sk"})
+        assert settings.chosen("openai/gpt-oss-120b").upstream.name == "groq"
+        both = replace(settings, usual={})
+        with pytest.raises(NotFound, match="Did you mean 'groq/openai/gpt-oss-120b'"):
+            both.chosen("openai/gpt-oss-120b")
 
     @pytest.mark.parametrize(
         "variable", "OPENAI ANTHROPIC GEMINI GROQ MISTRAL XAI DEEPSEEK COHERE PERPLEXITY OPENROUTER".split()
@@ -144,6 +165,19 @@ class TestUsualVariables:
     def test_a_key_that_could_break_a_header_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="OPENAI_API_KEY: `api_key`"):
             load(None, environ={"OPENAI_API_KEY": "a\r\nb"})
+
+    @pytest.mark.parametrize("quote", ["'", '"'])
+    def test_a_key_that_keeps_its_quotes_is_refused(self, folder: Folder, quote: str) -> None:
+        """`docker run --env-file` takes them as a part of the value; each request would be a 401."""
+        key = f"{quote}sk-abc{quote}"
+        for lines, environ in (
+            (None, {"OPENAI_API_KEY": key}),
+            ('[[upstream]]\nname = "a"\nprovider = "openai"\napi_key = ["env:A", "env:B"]', {"A": "sk-a", "B": key}),
+            ('[[upstream]]\nname = "a"\nprovider = "openai"\napi_key = "env:A"', {"A": key}),
+        ):
+            with pytest.raises(ConfigError, match="keeps its quotes") as refused:
+                load(None, environ=environ) if lines is None else folder.read(lines, environ)
+            assert "sk-abc" not in str(refused.value)
 
     def test_the_usual_variable_is_used_only_for_the_providers_own_address(self, folder: Folder) -> None:
         environ = {"OPENAI_API_KEY": "sk-1"}

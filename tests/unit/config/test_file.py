@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gai_fast.cli.config import toml
-from gai_fast.config import LATER, SECTIONS, ConfigError, load
+from gai_fast.config import SECTIONS, ConfigError, load
 from gai_fast.config.file import line_numbers
 from tests.limits import LIMITS
 from tests.unit.config.folders import Folder
@@ -75,14 +75,14 @@ n.o = 1
         }
 
 
-_NAMES = st.sampled_from([*SECTIONS["server"], *SECTIONS["upstream"], *SECTIONS["model"], *LATER["stream"], "other"])
+_NAMES = st.sampled_from([*SECTIONS["server"], *SECTIONS["upstream"], *SECTIONS["model"], "other"])
 _VALUES = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20) | _NAMES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=3),
     max_leaves=6,
 )
 _TABLES = st.dictionaries(_NAMES | st.text(max_size=6), _VALUES, max_size=6)
-_SECTIONS = st.sampled_from([*SECTIONS, *LATER[""]]) | st.text(max_size=6)
+_SECTIONS = st.sampled_from([*SECTIONS]) | st.text(max_size=6)
 _DOCUMENTS = st.dictionaries(_SECTIONS, _TABLES | st.lists(_TABLES, max_size=3) | _VALUES, max_size=4)
 
 

@@ -192,7 +192,7 @@ def test_packages_that_are_not_there_are_named_by_their_extra(folder: Folder, in
     installed.clear()
     keys = f'provider = "openai"\nauth = "{cloud}"\nbase_url = "http://x"'
     (problem,) = folder.problems(table(keys))
-    assert f"install gai-fast[{cloud}]" in problem
+    assert f"pip install '.[{cloud}]'" in problem
 
 
 def test_a_token_of_the_environment_that_is_none_is_not_repeated(folder: Folder) -> None:

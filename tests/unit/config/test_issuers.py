@@ -110,5 +110,5 @@ def test_what_is_missing_or_unknown_is_named(folder: Folder) -> None:
 def test_a_missing_extra_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "is_installed", lambda: False)
     [message] = folder.problems(STAFF)
-    assert message.endswith("[[issuer]] needs packages that are not there: install gai-fast[jwt]")
+    assert message.endswith("[[issuer]] needs packages that are not there: pip install '.[jwt]' in a clone of gai-fast")
     assert folder.read("").settings.issuers == ()

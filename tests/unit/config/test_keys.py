@@ -9,21 +9,15 @@ import msgspec
 import pytest
 
 from gai_fast.cli.config import toml
-from gai_fast.config import DEFAULTS, LATER, LISTS, SECTIONS, TABLES
+from gai_fast.config import DEFAULTS, LISTS, SECTIONS, TABLES
 from gai_fast.config.keys import title
 from gai_fast.processors import PROCESSORS, parameters
-from tests.unit.config.folders import KEY, MODEL, UPSTREAM, Folder
-from tests.unit.config.test_issuers import STAFF
+from tests.unit.config.folders import Folder
 
 
 def test_every_key_has_its_default_in_the_settings() -> None:
     for section in TABLES:
         assert set(SECTIONS[section]) <= set(DEFAULTS[section])
-
-
-def test_no_key_is_both_supported_and_refused() -> None:
-    for section, later in LATER.items():
-        assert not later & set(SECTIONS.get(section, SECTIONS))
 
 
 def test_a_key_that_is_like_no_other_is_answered_with_those_that_can_be_used(folder: Folder) -> None:
@@ -32,21 +26,6 @@ def test_a_key_that_is_like_no_other_is_answered_with_those_that_can_be_used(fol
     [message] = folder.problems("[qqqqqq]")
     sections = ", ".join(sorted(map(title, SECTIONS)))
     assert message == f"gai-fast.toml:1: unknown section 'qqqqqq'; known: {sections}"
-
-
-@pytest.mark.parametrize(("section", "key"), [(section, key) for section in SECTIONS for key in sorted(LATER[section])])
-def test_a_key_whose_time_has_not_come_is_not_supported_yet(folder: Folder, section: str, key: str) -> None:
-    starts = {"upstream": UPSTREAM, "model": UPSTREAM + MODEL, "key": KEY, "issuer": STAFF}
-    start = starts.get(section, f"[{section}]\n")
-    [message] = folder.problems(f"{start}{key} = 1")
-    assert message.endswith("is not supported yet")
-    assert f"`{key}`" in message
-    assert f"gai-fast.toml:{start.count(chr(10)) + 1}: " in message
-
-
-def test_a_section_whose_time_has_not_come_is_not_supported_yet(folder: Folder) -> None:
-    for section in LATER[""]:
-        assert folder.problems(f"[{section}]\na = 1") == [f"gai-fast.toml:1: [{section}] is not supported yet"]
 
 
 @pytest.mark.parametrize(

@@ -469,6 +469,7 @@ class TestCallers:
             ('name = "a"\nsecret = "env:K"', {"K": "hidden!"}, "3: `secret`: what env:K holds must have 8 to 1024"),
             ('name = "a"\nsecret = "env:K"', {"K": "hidden" * 200}, "each one that is sent is hashed"),
             ('name = "a"\nsecret = "env:K"', {"K": "hidden key"}, "what env:K holds is no key: one printable ASCII"),
+            ('name = "a"\nsecret = "env:K"', {"K": '"hidden-01"'}, "what env:K holds keeps its quotes"),
             ('name = "a"\nsecret = "file:none"', {}, "cannot be read: No such file"),
             *(
                 (f'name = "a"\nsecret = "{secret}"', {}, '3: `secret` in [[key]] must be "env:NAME", "file:PATH" or')

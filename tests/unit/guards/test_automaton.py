@@ -11,7 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gai_fast.guards import pii
-from gai_fast.guards.automaton import Automaton, Match, Words, compile_rules
+from gai_fast.guards.automaton import Automaton, Match, SearchTurn, Words, compile_rules
+from gai_fast.guards.program import Rule
 from gai_fast.guards.syntax import BadPattern
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS, set_limit
@@ -252,6 +253,147 @@ def test_a_turn_ends_where_much_must_be_made(change_limits: ChangeLimits) -> Non
         turns += 1
     assert turns > 20
     assert scan.feed_turn(text, at, LIMITS.turn_steps) == ([], 1000)
+
+
+@given(few, st.text(alphabet="abcd-", max_size=24), sizes, st.integers(0, 60))
+def test_a_text_that_goes_on_with_threads_finds_holds_and_passes_the_same(
+    patterns: list[str], text: str, sizes: list[int], room: int
+) -> None:
+    kept, alone = automaton_of(*patterns).scan(), automaton_of(*patterns).scan(turn=SearchTurn())
+    former = LIMITS.request_room
+    set_limit("request_room", room)
+    try:
+        for piece in cut(text, sizes):
+            assert alone.feed(piece) == kept.feed(piece)
+            assert (alone.held, alone.certain) == (kept.held, kept.certain)
+        assert alone.end() == kept.end()
+    finally:
+        set_limit("request_room", former)
+
+
+@given(few, st.text(alphabet="abc", max_size=40), sizes)
+def test_threads_alone_find_what_re2_finds(patterns: list[str], text: str, sizes: list[int]) -> None:
+    former = LIMITS.request_room
+    set_limit("request_room", 0)
+    try:
+        automaton = automaton_of(*patterns)
+        assert spans(searched(automaton.scan(turn=SearchTurn()), cut(text, sizes))) == judged(patterns, text)
+        assert automaton.state_count == 1
+    finally:
+        set_limit("request_room", former)
+
+
+GROWING = "token.{0,500}[a-f0-9]{20}"
+"""A pattern for which a fitting text needs a state a character."""
+
+
+def fitting(size: int, seed: int = 1) -> str:
+    """Returns a text that fits to `GROWING`."""
+    parts = random.Random(seed).choices(["token", "token x", "abc ", "0123456789abcdef", "\n"], k=size)
+    return "".join(parts)[:size]
+
+
+def test_what_one_request_adds_is_bounded_and_its_work_is_linear() -> None:
+    automaton = compile_rules(pattern_rules([GROWING]))
+    turn = SearchTurn()
+    scan = automaton.scan(turn=turn)
+    text = fitting(60_000)
+    found: list[str | Match] = []
+    steps: list[int] = []
+    for half in (text[:30_000], text[30_000:]):
+        before = automaton.steps
+        for piece in cut(half, [1000]):
+            turn.begin()
+            found += scan.feed(piece)
+            while scan.behind:
+                turn.begin()
+                found += scan.feed("")
+        steps.append(automaton.steps - before)
+    assert spans([*found, *scan.end()]) == judged([GROWING], text)
+    assert turn.kept <= LIMITS.request_room + 2000
+    assert automaton.state_count < 3000
+    assert steps[1] < 1.5 * steps[0]
+
+
+def test_texts_of_one_caller_leave_the_states_of_others() -> None:
+    """A hostile caller sends as many texts as it likes; what others need is there, and made once."""
+    automaton = compile_rules(pattern_rules([GROWING]))
+    usual = "a token of thanks, and 0123456789 more words\n" * 20
+
+    def steps(caller: str, text: str) -> int:
+        before = automaton.steps
+        turn = SearchTurn(caller)
+        scan = automaton.scan(turn=turn)
+        for piece in cut(text, [1000]):
+            turn.begin()
+            scan.feed(piece)
+            while scan.behind:
+                turn.begin()
+                scan.feed("")
+        scan.end()
+        return automaton.steps - before
+
+    assert steps("anna", usual) > 0
+    assert steps("anna", usual) == 0
+    for seed in range(14):
+        steps("mallory", fitting(6000, seed))
+        assert steps("anna", usual) == 0
+    assert automaton.generation == 0
+
+
+def test_states_are_dropped_and_freed_a_few_at_a_time(change_limits: ChangeLimits) -> None:
+    change_limits(states=400, freed=2)
+    automaton = compile_rules(pattern_rules([GROWING]))
+    scan = automaton.scan()
+    former = 0
+    dropped = 0
+    for character in fitting(3000):
+        generation = automaton.generation
+        scan.feed(character)
+        now = automaton.former_count
+        if automaton.generation > generation:
+            dropped += 1
+            assert now >= 390
+        elif former:
+            assert former - now <= 2 * 2  # a state and its transition
+        former = now
+    assert dropped > 2
+    assert former <= 400
+
+
+def test_a_request_is_not_searched_beyond_its_steps(change_limits: ChangeLimits) -> None:
+    change_limits(request_steps=2000)
+    automaton = compile_rules(pattern_rules([GROWING]))
+    for seed, holds in enumerate((True, False)):
+        text = fitting(6000, seed)
+        turn = SearchTurn()
+        scan = automaton.scan(holds=holds, turn=turn)
+        passed: list[str | Match] = []
+        for piece in cut(text, [100]):
+            turn.begin()
+            passed += scan.feed(piece)
+        assert turn.is_used_up
+        assert turn.made < 2000 + LIMITS.output_steps
+        assert (scan.held, scan.end()) == (0, [])
+        whole = "".join([each for each in passed if isinstance(each, str)])
+        assert whole == text if not holds else len(whole) < len(text) / 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "text"),
+    [
+        (pii.rules(["card"]), "4111 1111 1111 1112 " * 40),
+        (pattern_rules(["x"]), "".join(map(chr, range(0x4E00, 0x4F00)))),
+    ],
+)
+def test_checks_and_new_characters_are_work(rules: list[Rule], text: str) -> None:
+    """They take time although all transitions are there."""
+    automaton = compile_rules(rules)
+    first, again = automaton.scan(), automaton.scan()
+    first.feed(text[: len(text) // 2])
+    before = automaton.steps
+    again.feed(text[: len(text) // 2] if ord(text[0]) < 256 else text[len(text) // 2 :])
+    assert automaton.steps - before > len(text) / 20
 
 
 def test_halves_of_a_character_meet() -> None:

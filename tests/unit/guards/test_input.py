@@ -17,6 +17,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import GuardSettings, JudgeSettings
 from tests.conftest import ChangeLimits
 from tests.guard_counts import Counted
+from tests.guarding import Counts, matching
 from tests.limits import LIMITS
 
 INFO = StreamInfo("s1", model="m", caller="ann")
@@ -228,3 +229,28 @@ class TestJudges:
         through = made.let_through()
         assert through is not None
         assert through.said == ({"type": "warning", "reason": "guard_failed", "guard": "a"},)
+
+
+GROWING = ("token.{0,500}[a-f0-9]{20}",)
+FITTING = "token abc token x0123456789abcdef" * 200
+
+
+@pytest.mark.parametrize("first", ["flag", "mask"])
+def test_a_guard_whose_search_takes_too_much_has_failed(first: Any, change_limits: ChangeLimits) -> None:
+    """A flag is open then, and its texts pass with a warning; others are closed."""
+    change_limits(request_steps=1000)
+    counts = Counts()
+    check = InputCheck([matching("patterns", patterns=GROWING, action=first)], [FITTING], INFO, counts)
+    if first == "flag":
+        while not check.turn():
+            pass
+        assert check.texts == [FITTING]
+        let = check.let_through()
+        assert let is not None
+        assert [each["reason"] for each in let.said if each["type"] == "warning"] == ["guard_failed"]
+    else:
+        with pytest.raises(Error) as caught:
+            while not check.turn():
+                pass
+        assert (caught.value.code, caught.value.reason) == ("provider_unavailable", "guard_failed")
+    assert counts.all == [("failed", "names")]

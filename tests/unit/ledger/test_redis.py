@@ -18,6 +18,6 @@ async def test_without_the_package_the_error_of_the_start_is_not_hidden_by_its_c
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "redis", None)
     home = RedisHome("redis://127.0.0.1:1")
-    with pytest.raises(StoreError, match=r"install gai-fast\[redis\]"):
+    with pytest.raises(StoreError, match=r"pip install '\.\[redis\]'"):
         await home.open()
     await home.close()

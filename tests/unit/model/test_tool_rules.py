@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gai_fast.model.tool_rules import AllowedTools, ToolPatterns, server_and_name
+from gai_fast.model.tool_rules import AllowedTools, NamePatterns, ToolPatterns, server_and_name
 
 ADDRESSES = ["docs.search", "docs.write", "docs.a.b", "tickets.search", "weather", "invoice", "docs"]
 
@@ -61,6 +63,11 @@ def test_the_server_of_a_tool_that_may_be_used_is_named(lists: list[list[str]], 
     allowed = AllowedTools([ToolPatterns(each) for each in lists])
     if f"{server}.{name}" in allowed:
         assert allowed.servers([server]) == [server]
+
+
+@given(st.lists(st.text("ab*?[]!-", max_size=6), max_size=3), st.text("ab*?[]!-", max_size=6))
+def test_a_pattern_fits_the_names_that_fnmatch_says(patterns: list[str], name: str) -> None:
+    assert (name in NamePatterns(patterns)) == any(fnmatchcase(name, each) for each in patterns)
 
 
 def test_a_tool_of_a_server_may_have_dots_in_its_name() -> None:

@@ -233,6 +233,17 @@ def test_a_spent_quota_is_a_rate_limit_that_waiting_does_not_mend(word: str) -> 
             "(TPM): Limit 6000, Requested 7000, please reduce your message size and try again.",
             ("rate_limit_exceeded", "tokens"),
         ),
+        (
+            429,
+            "litellm.RateLimitError: OpenAIException - Request too large for gpt-5 in organization o on "
+            "tokens per min (TPM): Limit 30,000, Requested 36,055. The input or output tokens must be reduced.",
+            ("rate_limit_exceeded",),
+        ),
+        (
+            429,
+            "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 12, Requested 30001.",
+            ("rate_limit_exceeded",),
+        ),
     ],
 )
 def test_a_request_that_is_above_a_limit_alone_is_known(status: int, message: str, words: tuple[str, ...]) -> None:
@@ -241,6 +252,20 @@ def test_a_request_that_is_above_a_limit_alone_is_known(status: int, message: st
     assert is_too_large(error)
     usual = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 20000, Requested 10001."
     assert not is_too_large(reported(usual, *words, status=429, header=1000))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This request would exceed the rate limit for your organization of 20,000 input tokens per minute.",
+        "Rate limit reached for gpt-4 on tokens per min (TPM): Limit 10000, Used 8554, Requested 3082.",
+        "Tokens per minute limit exceeded - too many tokens processed.",
+        "Request was rejected due to rate limiting. Details: TPM limit reached.",
+        "Quota exceeded for metric: generate_content_free_tier_input_token_count, limit: 250000, model: gemini-2.5-pro",
+    ],
+)
+def test_a_limit_that_names_no_size_above_it_is_no_matter_of_the_request(message: str) -> None:
+    assert not is_too_large(reported(message, "rate_limit_exceeded", status=429))
 
 
 def test_exhausted_resources_are_temporary() -> None:

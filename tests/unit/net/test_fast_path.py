@@ -296,6 +296,7 @@ class OneTarget(AttemptRunner):
         return None
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None: ...
+    def failure_hidden(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None: ...
 
     def open(
         self, spec: StreamSpec, receiver: Receiver, stream_id: str, number: int, key: object

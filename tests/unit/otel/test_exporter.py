@@ -14,20 +14,20 @@ import pytest
 from aiohttp import web
 
 from gai_fast.model.settings import OTelSettings
-from gai_fast.otel import protobuf
+from gai_fast.otel import otlp
 from gai_fast.otel.exporter import Exporter, _Refusal, _Resolver
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.otlp import Receiver
 from tests.waiting import SECONDS, until
 
-SPAN = protobuf.span(
+SPAN = otlp.span(
     trace_id="0af7651916cd43dd8448eb211c80319c",
     span_id="b7ad6b7169203331",
     parent_id="",
     state="",
     name="x" * 1000,
-    kind=protobuf.SERVER,
+    kind=otlp.SERVER,
     began_ns=1,
     ended_ns=2,
     given={},
@@ -36,7 +36,7 @@ SPAN = protobuf.span(
 
 def exporter(url: str, metrics: bytes = b"", **more: Any) -> Exporter:
     settings = OTelSettings(url, **{"span_delay": 3600.0, "metric_interval": 3600.0, **more})
-    return Exporter(settings, protobuf.resource({}), lambda: metrics)
+    return Exporter(settings, {}, lambda: metrics)
 
 
 async def test_spans_that_are_many_are_sent_before_their_time() -> None:
@@ -56,7 +56,7 @@ async def test_spans_that_are_many_are_sent_before_their_time() -> None:
 async def test_what_waits_has_a_bound_and_the_rest_is_counted() -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:  # accepts in its backlog, and never answers
         sending = exporter(f"http://127.0.0.1:{nobody.getsockname()[1]}", span_delay=0.001)
-        piece = SPAN * 100
+        piece = b",".join([SPAN] * 100)
         for _ in range(3 * LIMITS.otel_waiting // len(piece)):
             sending.put(piece, 100)
         assert sending._waiting <= LIMITS.otel_waiting
@@ -68,7 +68,7 @@ async def test_what_waits_has_a_bound_and_the_rest_is_counted() -> None:
 
 
 async def test_the_end_is_bounded_and_leaves_no_thread_where_the_receiver_is_gone() -> None:
-    sending = exporter("http://127.0.0.1:1", b"metrics", span_delay=0.001)
+    sending = exporter("http://127.0.0.1:1", b"{}", span_delay=0.001)
     sending.put(SPAN, 1)
     await sending.close()
     await until(lambda: not [each for each in threading.enumerate() if each.name == "gai-fast-otel"])
@@ -144,7 +144,7 @@ async def test_a_thread_that_has_just_ended_fails_no_stream_and_no_end(
     monkeypatch.setattr("gai_fast.otel.exporter.asyncio.run", run_and_pause)
     change_limits(otel_end=0.0)
     settings = OTelSettings("http://127.0.0.1:1", span_delay=3600.0, metric_interval=0.001)
-    sending = Exporter(settings, protobuf.resource({}), fail)
+    sending = Exporter(settings, {}, fail)
     try:
         await until(ended.is_set)
         sending.put(SPAN * (LIMITS.otel_batch // len(SPAN) + 1), 1)

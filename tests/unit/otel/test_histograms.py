@@ -5,15 +5,15 @@ from __future__ import annotations
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint
 
-from gai_fast.otel import protobuf
+from gai_fast.otel import otlp
 from gai_fast.otel.histograms import DURATION, INSTRUMENTS, TOKENS, Histograms
 from tests.limits import LIMITS
-from tests.otlp import read
+from tests.otlp import parsed, read
 
 
 def points(histograms: Histograms) -> dict[str, list[HistogramDataPoint]]:
-    data = protobuf.request(protobuf.resource({}), "s", "1", histograms.encode(9))
-    metrics = ExportMetricsServiceRequest.FromString(data).resource_metrics[0].scope_metrics[0].metrics
+    data = otlp.metrics({}, "1", histograms.encode(9))
+    metrics = parsed(ExportMetricsServiceRequest, data).resource_metrics[0].scope_metrics[0].metrics
     return {metric.name: list(metric.histogram.data_points) for metric in metrics}
 
 

@@ -7,17 +7,15 @@ from itertools import count
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.request import Request, ResponseFormat, TextPart, Tool, UserMessage
-from gai_fast.otel import protobuf
 from gai_fast.otel.histograms import DURATION, FIRST_CHUNK, TOKENS, Instrument, Labels
 from gai_fast.otel.trace import AnsweredRequest, Parent, Trace, TracedTarget
 from tests.limits import LIMITS
-from tests.otlp import read
+from tests.otlp import read, spans_of
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TARGET = TracedTarget("chat", "openai", "gpt", is_known=True, upstream="up", base_url="https://api.example/v1")
@@ -32,8 +30,7 @@ class FakeRecorder:
         self._ids = count(1)
 
     def put(self, spans: bytes, count: int) -> None:
-        data = protobuf.request(protobuf.resource({}), "s", "1", spans)
-        found = ExportTraceServiceRequest.FromString(data).resource_spans[0].scope_spans[0].spans
+        found = spans_of(spans)
         assert len(found) == count
         self.spans.extend(found)
 

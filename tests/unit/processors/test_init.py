@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import gai_fast.processors as package
+from gai_fast.core.processing.text_pace import TextPace
 from gai_fast.processors import PROCESSORS, StreamInfo, make_chain, read_processor
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.json_stream import JSONStreamProcessor
@@ -65,12 +66,12 @@ def test_snapshots_come_from_the_processor_that_is_configured() -> None:
     configured = [read_processor({"use": "batch", "characters": 5}), read_processor({"use": "json_stream"})]
     chain = make_chain(configured, StreamInfo(json_snapshots=0))
     assert chain is not None
-    assert [type(each) for each in chain._processors] == [BatchProcessor, JSONStreamProcessor]
+    assert [type(each) for each in chain._processors] == [TextPace, BatchProcessor, JSONStreamProcessor]
 
 
 def test_the_guards_come_before_all_others() -> None:
     configured = [read_processor({"use": "transform", "replace": {"a": "b"}}), read_processor({"use": "json_stream"})]
-    for stream, others in ((StreamInfo(), 1), (StreamInfo(json_snapshots=0), 2)):
+    for stream, others in ((StreamInfo(), 2), (StreamInfo(json_snapshots=0), 3)):
         chain = make_chain(configured, stream, Guarding(lambda _: Stopping("text.delta")))
         assert chain is not None
         assert [isinstance(each, Stopping) for each in chain._processors] == [True] + [False] * others

@@ -78,3 +78,14 @@ def test_a_model_that_would_lead_to_another_path_is_not_found(model: str) -> Non
         request("azure", model=model, provider_options={"azure": {"api_version": "2024-10-21"}})
     with pytest.raises(NotFound, match="no name of a deployment"):
         get_provider("azure").build_passthrough({"messages": [], "api_version": "2024-10-21"}, Target(model))
+
+
+def test_what_is_filtered_of_a_choice_has_its_number_and_its_end() -> None:
+    first, second = chunk({"content": "a"}, finish="stop"), chunk({"content": "b"}, finish="content_filter")
+    second["choices"][0] |= {"index": 1, **_results(violence={"filtered": True, "severity": "high"})}
+    events = read("azure", first, second)
+    assert [each.get("choice", 0) for each in events if each["type"] == "safety"] == [1]
+    assert events[-1]["finish_reason"] == "stop"
+    assert events[-1]["choices"] == [
+        {"choice": 1, "finish_reason": "content_filter", "finish_reason_raw": "content_filter"}
+    ]

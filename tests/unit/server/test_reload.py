@@ -116,11 +116,15 @@ class FakeCertificate(Certificate):
             raise CertificateError(self.problem, "tls_cert")
         return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
+    def expiry_problem(self, now: float) -> str:
+        return "it ends"
 
-def test_the_certificate_is_loaded_anew() -> None:
+
+def test_the_certificate_is_loaded_anew_and_its_end_said(caplog: pytest.LogCaptureFixture) -> None:
     certificate = FakeCertificate()
     assert Reload(OLD, lambda: OLD, is_open=False, certificate=certificate)().settings == OLD
     assert certificate.context is not certificate.first
+    assert [each.getMessage() for each in caplog.records if each.levelname == "WARNING"] == ["it ends"]
 
 
 def test_a_certificate_that_cannot_be_used_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import Health
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime
 
@@ -87,3 +89,56 @@ def test_a_bug_counts_as_a_failure_and_is_logged_once_in_a_while(
     time.advance(LIMITS.warning_interval)
     health.broke("the lease was not renewed", ZeroDivisionError())
     assert len(caplog.records) == 2
+
+
+SLOW = StoreError("slow", "the server does not answer in time")
+
+
+def refuses(health: Health, caller: str) -> bool:
+    try:
+        health.check(caller)
+    except Error as refused:
+        return (refused.code, refused.reason) == ("overloaded", "store")
+    return False
+
+
+def test_a_store_that_is_slow_for_one_caller_is_slow_for_nobody_else(
+    time: FakeTime, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = Health(time.clock)
+    assert not refuses(health, "anna")
+    for _ in range(50):
+        health.failed(SLOW)
+    assert [refuses(health, each) for each in ("anna", "bert", "carl")] == [True, False, False]
+    assert (health.problem, health.is_slow) == (None, True)
+    [record] = caplog.records
+    assert "slow for caller anna" in record.message
+    time.advance(LIMITS.store_retry)
+    assert not refuses(health, "anna")
+    time.advance(LIMITS.warning_interval)
+    assert not health.is_slow
+
+
+def test_a_store_that_is_slow_for_two_callers_is_slow_for_all(time: FakeTime) -> None:
+    health = Health(time.clock)
+    for caller in ("", "anna"):  # what the gateway itself reads is of many callers
+        assert not refuses(health, caller)
+        health.failed(SLOW)
+    assert not refuses(health, "carl")
+    time.advance(LIMITS.store_retry - 0.1)
+    assert not refuses(health, "bert")
+    health.failed(SLOW)
+    assert refuses(health, "carl")
+    time.advance(0.1)
+    assert not refuses(health, "carl"), "the one was slow long ago"
+    assert refuses(health, "bert")
+
+
+def test_callers_for_whom_it_is_slow_are_bounded(time: FakeTime, change_limits: ChangeLimits) -> None:
+    change_limits(slow_callers=3)
+    health = Health(time.clock)
+    for number in range(9):
+        with suppress(Error):
+            health.check(f"caller {number}")
+        health.failed(SLOW)
+    assert len(health._slow) == 3

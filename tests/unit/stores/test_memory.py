@@ -15,7 +15,7 @@ import pytest
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import KIB, MIB
-from gai_fast.model.settings import StoreSettings
+from gai_fast.model.settings import ANONYMOUS, StoreSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Backlog, Ending, LogHeader, memory
 from gai_fast.stores.memory import LogMemory, StreamLog, check_url, level_down
@@ -43,7 +43,8 @@ def make(timers: TimerWheel) -> Iterator[Make]:
 def check(store: LogMemory) -> None:
     """The books: what all use is the sum of what each does, and that is what its pieces say."""
     logs = store._logs.values()
-    assert store.size == sum(log.size for log in logs)
+    assert store.size == sum(log.size + log.request_size for log in logs)
+    assert store._requested == sum(log.request_size for log in logs) == sum(store._requests.values())
     assert store._callers == Counter(log.header.caller for log in logs)
     for log in logs:
         blocks = sum(len(block) + LIMITS.log_block_cost for block, _ in log._blocks)
@@ -773,3 +774,53 @@ def test_other_bounds_hold_from_then_on(timers: TimerWheel, time: FakeTime) -> N
     big.end(Ending("finished"))
     memory.keep(10.0, 65536)
     assert memory.find("big") is None
+
+
+# ---- requests of running streams -----------------------------------------------------------------------------------
+
+
+def requested(store: LogMemory, stream_id: str, caller: str, size: int) -> StreamLog:
+    return store.create(LogHeader(stream_id, caller, "m", "gai", "sse"), bytes(size))
+
+
+def test_requests_of_running_streams_count_until_their_end_and_one_caller_leaves_room_for_others(make: Make) -> None:
+    store = make(max_bytes=1_000_000)
+    empty = begin(store).size
+    logs = [requested(store, f"a{number}", "anna", 100_000) for number in range(4)]
+    assert [log.request is not None for log in logs] == [True, True, False, False], "as much as is free"
+    assert store.size == 5 * empty + 200_000
+    others = [requested(store, f"b{number}", "bert", 100_000) for number in range(3)]
+    assert [log.request is not None for log in others] == [True, False, False]
+    logs[0].end(FINISHED)
+    assert store.size == 8 * empty + 200_000
+    logs[1].break_off(Error("network", "gone"))
+    store.forget(others[0])
+    assert store.size == 7 * empty
+    assert requested(store, "c", "carl", 250_000).request is not None
+
+
+def test_without_keys_requests_have_half_of_all_bytes(make: Make) -> None:
+    store = make(max_bytes=1_000_000)
+    logs = [requested(store, f"a{number}", ANONYMOUS, 100_000) for number in range(6)]
+    assert [log.request is not None for log in logs] == [True] * 5 + [False]
+
+
+def test_who_has_large_requests_makes_room_for_logs_and_nobody_else(make: Make) -> None:
+    store = make(max_bytes=100_000, max_stream_bytes=100_000)
+    fill(begin(store, "b", "bert"), 1, 200, 200)
+    requested(store, "a", "anna", 20_000)
+    fill(begin(store, "a2", "anna"), 1, 500, 200)
+    log = store.find("b")
+    assert log is not None
+    assert (log.lost, store.size <= 100_000) == (0, True)
+
+
+def test_a_request_is_counted_once_however_often_its_stream_is_taken_over(make: Make) -> None:
+    store = make(max_bytes=1_000_000)
+    log = begin(store)
+    empty = store.size
+    for _ in range(3):
+        store.count_request(log, bytes(1000))
+    assert store.size == empty + 1000
+    store.forget_request(log)
+    assert (store.size, log.request) == (empty, None)

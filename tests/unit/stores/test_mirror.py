@@ -846,7 +846,11 @@ class GoingOn:
         self.has_room = True
         self._mirrors = process.mirrors
         process.mirrors.go_on = self.go_on
-        process.mirrors.has_room = lambda taking: self.has_room and not taking
+        process.mirrors.check_room = self.check_room
+
+    def check_room(self, header: LogHeader, taking: Collection[LogHeader]) -> None:
+        if not self.has_room or taking:
+            raise NoRoom
 
     async def go_on(self, log: StreamLog, owner: Owner, request: bytes) -> Succession:
         self.asked.append((log, owner, request))
@@ -943,7 +947,12 @@ async def test_without_a_connection_to_its_upstream_a_stream_waits_unread_and_ot
     going_on, stored = GoingOn(process), store(world, worker="dead")
     stored.request = b"request"
     is_full = True
-    process.mirrors.has_connection = lambda model, taking: not (is_full and model == stored.header.model)
+
+    def check_room(header: LogHeader, taking: Collection[LogHeader]) -> None:
+        if is_full and header.model == stored.header.model:
+            raise NotYet
+
+    process.mirrors.check_room = check_room
     other = store(world, "other", "dead")
     other.request, other.header = b"request", other.header._replace(model="other")
     log = await process.found()
@@ -972,9 +981,11 @@ async def test_a_process_that_is_full_leaves_a_stream_to_others(
     await until(lambda: bool(going_on.begun))
 
 
-@pytest.mark.parametrize(("request_", "others"), [(b"full", 0), (b"not yet", 4)])
+@pytest.mark.parametrize(
+    ("request_", "asked"), [(b"full", ["s0", "another"]), (b"not yet", ["s0", "another", "s1", "s2", "s3", "s4"])]
+)
 async def test_without_room_for_one_stream_no_other_of_its_caller_is_read(
-    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], request_: bytes, others: int
+    process: Process, world: World, closed: list[tuple[StreamLog, int, bool]], request_: bytes, asked: list[str]
 ) -> None:
     going_on = GoingOn(process)
     going_on.has_room = False
@@ -986,9 +997,9 @@ async def test_without_room_for_one_stream_no_other_of_its_caller_is_read(
     assert another is not None
     Watching(another)
     going_on.has_room = True
-    await until(lambda: bool(going_on.begun))
-    [at] = [number for number, (log, *_) in enumerate(going_on.asked) if log is another]
-    assert at == 1 + others, "what is asked for in a round before that of another caller"
+    await until(lambda: [log.header.stream_id for log, *_ in going_on.asked].count("s0") == 2)
+    names = [log.header.stream_id for log, *_ in going_on.asked]
+    assert names[: names.index("s0", 1)] == asked, "callers take turns"
     assert closed == []
 
 

@@ -22,6 +22,7 @@ from gai_fast.server.workers.link import pack
 from gai_fast.server.workers.peers import PeerBackend, RecordHome
 from gai_fast.stores.backend import Backend, ResponseBudget, ResponseRecord
 from gai_fast.stores.memory import name_of
+from gai_fast.stores.responses import KeptResponses
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
 from gai_fast.stores.sqlite import SQLiteBackend
@@ -377,6 +378,7 @@ async def test_items_are_found_by_the_ids_in_them_or_by_the_index() -> None:
         assert {item: kept.identifier for item, kept in found.items()} == {
             f"msg_{OWN}_0": "resp_up",
             f"rs_{OWN}_1": f"resp_{OWN}",
+            f"msg_{OWN}_7": f"resp_{OWN}",  # its id tells where it would be
             "msg_up": "resp_up",
             "msg_of_the_client": f"resp_{OWN}",
         }
@@ -385,6 +387,7 @@ async def test_items_are_found_by_the_ids_in_them_or_by_the_index() -> None:
         assert {item: kept.identifier for item, kept in found.items()} == {
             f"msg_{OWN}_0": f"resp_{OWN}",
             f"rs_{OWN}_1": f"resp_{OWN}",
+            f"msg_{OWN}_7": f"resp_{OWN}",
             "msg_of_the_client": f"resp_{OWN}",
         }
 
@@ -526,3 +529,29 @@ async def test_a_worker_without_its_supervisor_keeps_nothing() -> None:
     with pytest.raises(Error) as refused:
         await responses.find(ANONYMOUS, "resp_1")
     assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
+
+
+async def test_who_has_no_key_has_one_callers_part_where_some_have_credentials() -> None:
+    own, other = "c-" + "0" * 16, "c-" + "1" * 16
+    for responses in (over(None), over(FakeBackend(World()))):
+        responses.use(ResponsesSettings(max_bytes=400_000), has_credentials=True)
+
+        async def keep_as(
+            caller: str, identifier: str, *, is_accepted: bool = True, responses: KeptResponses = responses
+        ) -> bool:
+            kept = responses.keep(caller, response(identifier, text="x" * 30_000), is_accepted=is_accepted)
+            return kept if isinstance(kept, bool) else await kept
+
+        assert await keep_as(own, "resp_own")
+        assert await keep_as(ANONYMOUS, "resp_nobodys")
+        assert await keep_as(other, "resp_made_up", is_accepted=False)
+        assert await responses.find(ANONYMOUS, "resp_nobodys") is None
+        assert await responses.find(other, "resp_made_up") is not None
+        assert await responses.find(own, "resp_own") is not None
+        assert await keep_as("alice", "resp_key", is_accepted=False), "a key has its own part"
+        assert await responses.find(other, "resp_made_up") is not None
+        assert await responses.delete(other, "resp_made_up")
+        responses.use(ResponsesSettings(max_bytes=400_000))
+        for number in range(9):
+            assert await keep_as(ANONYMOUS, f"resp_{number}")
+        assert await responses.find(ANONYMOUS, "resp_0") is not None, "without credentials everybody is one caller"

@@ -102,5 +102,5 @@ async def test_a_program_that_prints_no_keys_is_reported(tmp_path: Path, body: s
 
 async def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
-    with pytest.raises(StoreError, match=r"install gai-fast\[seal\]"):
+    with pytest.raises(StoreError, match=r"pip install '\.\[seal\]'"):
         await seals(KEYS[0])

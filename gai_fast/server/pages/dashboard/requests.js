@@ -72,7 +72,7 @@ function cellsOf(row) {
     moment(row.ended_at),
     row.key,
     row.model || "–",
-    row.code ? `${row.code}${row.status ? ` ${row.status}` : ""}` : row.outcome,
+    row.code ? [row.code, row.reason, row.status].filter(Boolean).join(" ") : row.outcome,
     tokens ? "–" : `${whole(row.input_tokens ?? 0)} → ${whole(row.output_tokens ?? 0)}`,
     cached([row]) || "–",
     row.cost === null ? "–" : money(row.cost, row.currency),
@@ -170,7 +170,7 @@ export class Requests {
 
   #fits(row) {
     if (this.#outcome && row.outcome !== this.#outcome) return false;
-    const text = [row.key, row.model, row.upstream, row.endpoint, row.outcome, row.code, row.request_id, row.stream_id, row.session].join(" ");
+    const text = [row.key, row.model, row.upstream, row.endpoint, row.outcome, row.code, row.reason, row.request_id, row.stream_id, row.session].join(" ");
     return this.#words.every((word) => text.toLowerCase().includes(word));
   }
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.bench.command import Condition, page, read_results, results_of, shown
+from gai_fast.cli.bench.command import Condition, results_of, shown
 from gai_fast.cli.bench.load import Load, Measured, endpoint
 from tests.unit.cli.conftest import Run
 
@@ -126,10 +126,6 @@ class TestTable:
         assert text.splitlines()[3].split() == ["TTFT", "–", "–", "–", "–"]
         assert "tokens" not in text
 
-    def test_earlier_results_are_shown_as_changes(self) -> None:
-        before, now = results(measured(0.1)), results(measured(0.15))
-        assert shown(now, before).splitlines()[3].count("150 ms (+50%)") == 4
-
     def test_what_limits_the_figures_is_said(self) -> None:
         odd = measured(0.1, client_cpu=0.97, interrupted=True, first_error="network: reset", unsent=7)
         text = shown(results(odd, rate=50.0))
@@ -158,39 +154,6 @@ def test_the_json_document_has_figures_in_seconds_and_no_secret() -> None:
     assert document["ttft"]["p50"] == pytest.approx(0.1, rel=0.006)
     assert sum(document["ttft"]["buckets"].values()) == 2
     assert "sk-secret" not in json.dumps(document)
-
-
-def test_what_was_printed_can_be_compared_with_and_nothing_else(run: Run, folder: Path) -> None:
-    printed = folder / "before.json"
-    printed.write_text(json.dumps(results(measured(0.1))))
-    assert read_results(printed)["requests"] == 1
-    (folder / "text").write_text("no")
-    (folder / "other.json").write_text('{"schema":"x"}')
-    (folder / "list.json").write_text("[]")
-    (folder / "deep.json").write_text("[" * 100_000)
-    (folder / "bare.json").write_text('{"schema":"gai-fast.bench.v1"}')
-    odd = {**results(measured(0.1)), "requests_per_second": "many"}
-    (folder / "odd.json").write_text(json.dumps(odd))
-    for name, why in {
-        "text": "is not JSON",
-        "other.json": "is not what gai-fast bench --json prints",
-        "list.json": "is not what gai-fast bench --json prints",
-        "deep.json": "is not JSON",
-        "bare.json": "is not what gai-fast bench --json prints",
-        "odd.json": "is not what gai-fast bench --json prints",
-        "gone.json": "No such file",
-    }.items():
-        result = run("bench", "http://127.0.0.1:1", "--compare", name)
-        assert result.exit_code == 2
-        assert why in " ".join(result.output.split())
-
-
-def test_the_report_shows_both_runs() -> None:
-    made = page(results(measured(0.2, first_error="<b>")), results(measured(0.1)))
-    assert "(+100%)" in made
-    assert made.count("before") >= 3
-    assert "<b>" not in made
-    assert made.count("<svg") == 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.integration.certificates import Authority
 from tests.unit.cli.conftest import Run
 from tests.unit.config.folders import GUARD
@@ -50,7 +52,7 @@ def test_guards_are_said(run: Run, folder: Path) -> None:
 
 def test_zero_configuration_is_checked(run: Run) -> None:
     result = run("check", env={"OPENAI_API_KEY": "k", "GEMINI_API_KEY": "x", "GAI_FAST_SERVER__DEMO": "false"})
-    assert result.output == "config OK (2 upstreams, 0 models): no file\n"
+    assert result.output == "config OK (2 upstreams, 6 models): no file\n"
 
 
 def test_a_wrong_one_is_reported_line_by_line(run: Run, folder: Path) -> None:
@@ -112,6 +114,42 @@ def test_a_missing_key_is_a_warning(run: Run, folder: Path) -> None:
     [shown] = json.loads(run("check", "-c", "c.toml", "--json").output)["warnings"]
     assert shown.startswith(warning)
     assert run("check", "-c", "c.toml", env={"OPENAI_API_KEY": "k"}).stderr == ""
+
+
+TOOLS = """[[upstream]]
+name = "main"
+provider = "openai"
+api_key = "env:K"
+[[tool_server]]
+name = "time"
+url = "http://127.0.0.1:9/mcp"
+[[tool]]
+name = "weather"
+python = "weather_tool:weather"
+[[model]]
+name = "m"
+upstream = "main"
+tools = ["*"]
+"""
+CALLER = f'[[key]]\nname = "a"\nsecret = "sha256:{"a1" * 32}"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ("", []),
+        (CALLER, ["time.*", "weather"]),
+        (f'{CALLER}tools = ["weather"]\n', ["time.*"]),
+        (f'{CALLER}models = ["other/*"]\ntools = ["*"]\n', ["time.*", "weather"]),
+        (f'{CALLER}[key_defaults]\ntools = ["*"]\n', []),
+    ],
+)
+def test_tools_that_no_key_may_use_are_a_warning(run: Run, folder: Path, more: str, warned: list[str]) -> None:
+    (folder / "weather_tool.py").write_text("def weather(city: str) -> str:\n    'The weather.'\n    return city\n")
+    (folder / "c.toml").write_text(TOOLS + more.replace("other/*", "main/*"))
+    result = run("check", "-c", "c.toml", env={"K": "k"})
+    said = [f"warning: no key may use {each}: set `tools` of [[key]] or [key_defaults]" for each in warned]
+    assert (result.exit_code, result.stderr.splitlines()) == (0, said), result.output
 
 
 def test_times_that_end_long_answers_are_warned_of_with_their_lines(run: Run, folder: Path) -> None:

@@ -73,6 +73,16 @@ def test_a_new_key_is_added_to_the_file_and_its_secret_shown_once(run: Run, file
     assert "added [[key]] carol to c.toml: a server that runs takes the change with its next reload" in shown.stderr
 
 
+def test_a_new_key_gets_tools_or_says_that_it_has_none(run: Run, file: Path) -> None:
+    file.write_text(f'{FILE}[[tool_server]]\nname = "time"\nurl = "http://127.0.0.1:9/mcp"\n')
+    assert "tool" not in run("key", "new", "one", "-c", "c.toml").stderr
+    file.write_text(file.read_text().replace('upstream = "main"\n', 'upstream = "main"\ntools = ["*"]\n', 1))
+    assert "two may use no tool of the gateway: --tools names some" in run("key", "new", "two", "-c", "c.toml").stderr
+    result = run("key", "new", "three", "-c", "c.toml", "--tools", "time.*, time.now")
+    assert (result.exit_code, "tool" in result.stderr) == (0, False), result.output
+    assert [keys(file)[each].tools for each in ("two", "three")] == [(), ("time.*", "time.now")]
+
+
 def test_a_new_key_has_what_the_flags_say(run: Run, file: Path) -> None:
     flags = ("--role", "admin", "--models", "fast, main/*", "--expires", "2030-01-31")
     assert run("key", "new", "root", "-c", "c.toml", *flags).exit_code == 0

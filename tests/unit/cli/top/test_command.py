@@ -17,7 +17,7 @@ def test_without_its_extra_it_names_what_to_install(run: Run, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "textual", None)
     result = run("top")
     assert result.exit_code == 1
-    assert "pip install 'gai-fast[tui]'" in result.output
+    assert "pip install '.[tui]'" in result.output
 
 
 def test_into_a_pipe_it_prints_json_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gai_fast.core.processing.making import chain_of, describe
 from gai_fast.core.processing.processor import Preface, StreamInfo
+from gai_fast.core.processing.text_pace import TextPace
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.processors import read_processor
 from tests.guarding import Guarding, Stopping
@@ -40,12 +41,19 @@ def test_what_is_said_of_the_request_stands_behind_the_guards_and_before_all_oth
     guard = Guarding(lambda _: Stopping("text.delta"))
     chain = chain_of(configured, stream, guard, lambda: read_processor({"use": "json_stream"}))
     assert chain is not None
-    assert [type(each) for each in chain._processors[:2]] == [Stopping, Preface]
-    assert chain.size == 4
+    assert [type(each) for each in chain._processors[:3]] == [Stopping, Preface, TextPace]
+    assert chain.size == 5
+
+
+def unwanted() -> Guarding:
+    raise AssertionError
+
+
+def test_processors_that_see_no_delta_need_no_pace() -> None:
+    chain = chain_of([read_processor({"use": "correlation", "labels": {"a": "b"}})], StreamInfo(), None, unwanted)
+    assert chain is not None
+    assert not any(isinstance(each, TextPace) for each in chain._processors)
 
 
 def test_snapshots_are_made_only_if_the_request_asks_for_them() -> None:
-    def unwanted() -> Guarding:
-        raise AssertionError
-
     assert chain_of((), StreamInfo(), None, unwanted) is None

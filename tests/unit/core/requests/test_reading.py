@@ -540,6 +540,37 @@ def test_an_unknown_field_is_reported_with_the_nearest_known_one(body: bytes, ne
 
 
 @pytest.mark.parametrize(
+    ("member", "hint"),
+    [
+        (
+            '"tools":[{"type":"function","function":{"name":"a"}}]',
+            "; native tools are flat; OpenAI's requests go to /v1/chat/completions",
+        ),
+        (
+            '"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x"}}]}]',
+            "; native parts are flat; OpenAI's requests go to /v1/chat/completions",
+        ),
+        (
+            '"messages":[{"role":"assistant","content":"","tool_calls":[]}]',
+            "; native calls are parts of type tool_call; OpenAI's requests go to /v1/chat/completions",
+        ),
+        (
+            '"tools":[{"name":"a","input_schema":{}}]',
+            "; a native tool has `parameters`; Anthropic's requests go to /v1/messages",
+        ),
+        (
+            '"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64"}}]}]',
+            "; native parts are flat; Anthropic's requests go to /v1/messages",
+        ),
+    ],
+)
+def test_a_part_of_another_api_is_refused_with_its_native_form_and_that_apis_route(member: str, hint: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_request(f'{{"query":"x",{member}}}'.encode())
+    assert str(refused.value).endswith(hint)
+
+
+@pytest.mark.parametrize(
     ("member", "expected"),
     [
         ('"messages":[{"role":"developer","content":"x"}]', "messages[0].role`; known: system, user, assistant, tool"),

@@ -8,7 +8,6 @@ import pytest
 
 from gai_fast.core.requests.stored_ids import (
     is_item_of,
-    is_of_input,
     is_response,
     may_name_another,
     own_item_id,
@@ -141,9 +140,6 @@ def test_an_items_id_tells_its_response_if_the_gateway_has_made_it() -> None:
     assert response_of_item(own_item_id("msg", stream, LIMITS.input_item)) == f"resp_{stream}"
     for identifier in ("msg_1", "", "msg_short_1", f"msg_{stream}", f"MSG_{stream}_1", f"msg_{stream}_1\n"):
         assert response_of_item(identifier) == ""
-    assert is_of_input(own_item_id("msg", stream, LIMITS.input_item))
-    assert not is_of_input(own_item_id("msg", stream, LIMITS.input_item - 1))
-    assert not is_of_input("msg_1")
 
 
 def test_an_item_may_name_another_if_it_lacks_content() -> None:

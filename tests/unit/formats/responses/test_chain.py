@@ -8,25 +8,24 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from openai.types.responses import ResponseItem
-from openai.types.responses.response_item_list import ResponseItemList
-from pydantic import TypeAdapter
 
 from gai_fast.core.json.structure import Structure
-from gai_fast.core.requests.stored_ids import is_own_item, response_of_item
+from gai_fast.core.requests.limits import LIMITS as IDS
+from gai_fast.core.requests.stored_ids import own_item_id
 from gai_fast.formats._base import ItemMark, without_marked
+from gai_fast.formats._members import read_text
 from gai_fast.formats.responses.chain import (
     indexed_ids,
-    input_items,
     item_of,
-    items_page,
+    items_by_id,
     joined,
     mark_of,
     output_of,
     own_items,
     read_members,
-    read_text,
     references,
+    written,
+    written_before,
 )
 from gai_fast.model.errors import Error, InvalidRequest
 from gai_fast.stores.responses import KeptResponse
@@ -66,53 +65,6 @@ def test_a_text_is_one_message_and_other_types_are_refused() -> None:
         own_items({"input": 5})
 
 
-def test_a_list_of_items_is_openais_by_the_sdks_types() -> None:
-    given = [
-        USER,
-        {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "u", "detail": "auto"}]},
-        CALL,
-        {**OUTPUT, "status": "completed"},
-        {"role": "assistant", "content": "yo"},
-    ]
-    items = input_items(kept(given=given))
-    TypeAdapter(list[ResponseItem]).validate_python(items)
-    kinds = ["message", "message", "function_call", "function_call_output", "message"]
-    assert [item["type"] for item in items] == kinds
-    assert items[0]["content"] == [{"type": "input_text", "text": "hi"}]
-    assert [item["id"].partition("_")[0] for item in items] == ["msg", "msg", "fc", "fco", "msg"]
-    assert items[2]["id"] == "fc_1", "its own"
-    for item in (*items[:2], *items[3:]):
-        assert is_own_item(item["id"])
-        assert response_of_item(item["id"]) == RESPONSE
-    assert len({item["id"] for item in items}) == len(items)
-
-
-def test_pages_of_items() -> None:
-    given = [{"role": "user", "content": str(at)} for at in range(5)]
-    response = kept(given=given)
-
-    def page(order: str, after: str | None, limit: int) -> tuple[list[str], bool]:
-        found = items_page(response, order, after, limit)
-        assert found is not None
-        ResponseItemList.model_validate(found)
-        assert (found["first_id"], found["last_id"]) == (found["data"][0]["id"], found["data"][-1]["id"])
-        return [item["content"][0]["text"] for item in found["data"]], found["has_more"]
-
-    ids = [item["id"] for item in input_items(response)]
-    assert page("desc", None, 2) == (["4", "3"], True)
-    assert page("desc", ids[3], 20) == (["2", "1", "0"], False)
-    assert page("asc", None, 5) == (["0", "1", "2", "3", "4"], False)
-    assert page("asc", ids[1], 2) == (["2", "3"], True)
-    assert items_page(response, "asc", "msg_of_another", 20) is None
-    empty = items_page(response, "asc", ids[4], 20)
-    assert empty == {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
-    assert items_page(kept(given=[]), "desc", None, 20) == empty
-
-
-def test_what_is_no_item_is_listed_as_an_empty_message() -> None:
-    assert input_items(kept(given=[5]))[0]["content"] == []
-
-
 # ---- items by their ids ----------------------------------------------------------------------------------------------
 
 
@@ -121,16 +73,24 @@ def test_an_item_is_found_by_its_id_in_the_answer_and_in_the_input() -> None:
     assert item_of(response, said()["id"]) == said()
     assert item_of(response, "fc_1") == CALL
     assert item_of(response, "mine") == {**USER, "id": "mine"}
-    assert item_of(response, input_items(response)[0]["id"]) == USER, "as it was written"
+    assert item_of(response, own_item_id("msg", STREAM, IDS.input_item)) == USER, "as it was written"
     assert item_of(response, "fc_2") is None
     assert item_of(kept(given=[{"type": "item_reference", "id": "msg_9"}]), "msg_9") is None, "a name is no item"
 
 
 def test_only_ids_that_do_not_tell_their_response_are_indexed() -> None:
     output = [said(), CALL, {"id": ""}, {"id": 5}, "no item", {"id": "x" * (LIMITS.identifier + 1)}]
-    assert indexed_ids(RESPONSE, [USER, {**USER, "id": "mine"}], output) == ["mine", "fc_1"]
-    ids = indexed_ids("resp_short", [USER], [])
-    assert ids == [input_items(kept()._replace(identifier="resp_short"))[0]["id"]], "too short to be told"
+    ids = [item["id"] for item in output if isinstance(item, dict) and isinstance(item.get("id"), str)]
+    assert indexed_ids(RESPONSE, written([USER, {**USER, "id": "mine"}]), ids, 9) == ["mine", "fc_1"]
+    short = indexed_ids("resp_short", written([USER]), [], 9)
+    assert short == [*items_by_id(kept()._replace(identifier="resp_short"))], "too short to be told"
+
+
+def test_of_many_ids_the_last_ones_are_indexed_and_those_of_the_answer_last() -> None:
+    own = [{**USER, "id": f"mine_{at}"} if at % 2 else USER for at in range(LIMITS.response_items)]
+    for items in (written(own), written_before(json.dumps(own).encode())):
+        assert indexed_ids("resp_short", items, ["fc_1"], 3) == [f"mine_{len(own) - 3}", f"mine_{len(own) - 1}", "fc_1"]
+        assert json.loads(items.text) == own
 
 
 def test_references_are_items_that_only_name_another_one() -> None:

@@ -88,6 +88,13 @@ class WordGuard:
     def replacement_of(self, found: str) -> str:
         return {"<NAME_1>": 'A "kestrel"'}.get(found, "[words]")
 
+    @property
+    def fails_open(self) -> bool:
+        return self.action == "flag"
+
+    def failed(self) -> None:
+        raise AssertionError("a search of words has no bound")
+
     def met(self) -> None:
         self.matches += 1
 

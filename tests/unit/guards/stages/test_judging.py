@@ -253,6 +253,15 @@ def test_a_flag_holds_nothing_and_is_told_when_it_comes() -> None:
     assert not made.stage.holds
 
 
+def test_a_flag_that_comes_late_is_told_and_counted_once_a_match() -> None:
+    made = Judged("flag")
+    made.add(START, text("A kestrel. " + LONG), text(LONG * 3), text(LONG * 7))
+    assert [each.count("kestrel") for each in made.texts] == [1, 1, 1]
+    told = [each["type"] for _ in range(3) for each in made.answer(BAD)]
+    assert told == ["safety"]
+    assert made.counts.all == [("flag", "policy", "output")]
+
+
 def test_exposed_text_is_out_before_its_verdict() -> None:
     made = Judged(max_exposure=60)
     assert kinds(made.add(text(LONG), text("20 characters more. "))) == [LONG]

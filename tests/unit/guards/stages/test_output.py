@@ -16,7 +16,9 @@ from gai_fast.guards.limits import LIMITS
 from gai_fast.guards.restore import Placeholders
 from gai_fast.guards.stages.output import output_stage
 from gai_fast.guards.verdicts import JudgeVerdict
+from gai_fast.model.errors import Error
 from gai_fast.model.events import DELTAS, Event, JSONText
+from tests.conftest import ChangeLimits
 from tests.guarding import Answering, Counts, judging, matching
 from tests.unit.core.test_relay_money import Scene, chunk
 from tests.unit.formats.streams import call, call_delta, call_start, finish, reasoning, text
@@ -81,6 +83,67 @@ def test_a_long_text_is_searched_in_turns(kind: str, costly: ActiveGuard) -> Non
         whole = "".join([each[DELTAS[each["type"]]] for each in given if each["type"] in DELTAS])
         assert whole == (arguments if kind == "call" else LETTERS) + "!"
     assert (made.holds, made.waiting, made.due_ms) == (False, 0, None)
+
+
+@pytest.mark.parametrize("kind", ["text", "call", "block"])
+def test_what_another_guard_has_held_is_searched_in_turns_too(kind: str, costly: ActiveGuard) -> None:
+    """Its text comes at the end, all at once."""
+    automaton = costly.automaton
+    assert automaton is not None
+    holding = matching("patterns", name="long", patterns=("[ab]{1,1000}d",))
+    made = stage(holding, costly)
+    arguments = json.dumps({"k": LETTERS})
+    first, *behind = {
+        "call": (call_delta(arguments), call(arguments=arguments)),
+        "block": ({"type": "provider.block", "provider": "p", "block": JSONText(arguments, None, json.loads)},),
+    }.get(kind, (text(LETTERS), SIGNATURE))
+    left, most = turns(made, costly, first, *behind)
+    given = [each for turn in left for each in turn]
+    while made.holds:
+        before = automaton.steps
+        given += [*made.release(), *made.flush(10**5)]
+        most = max(most, automaton.steps - before)
+    given += made.process(finish(), 10**6)
+    assert most < LIMITS.output_steps + 2 * LIMITS.wait
+    if kind == "block":
+        assert said(given) == ["provider.block", "finish"]
+    else:
+        whole = "".join([each[DELTAS[each["type"]]] for each in given if each["type"] in DELTAS])
+        assert whole == (arguments if kind == "call" else LETTERS)
+        assert given[-2]["type"] == ("tool.call" if kind == "call" else "reasoning.signature")
+
+
+@pytest.mark.parametrize("kind", ["text", "call", "block"])
+@pytest.mark.parametrize("action", ["mask", "stop", "flag"])
+def test_guards_whose_searches_take_too_much_have_failed(
+    action: Any, kind: str, costly: ActiveGuard, change_limits: ChangeLimits
+) -> None:
+    """A flag is open then: the text passes, with one warning. Others end the stream, and nothing unsearched is out."""
+    change_limits(request_steps=3000)
+    counts = Counts()
+    guard = replace(costly, settings=replace(costly.settings, action=action))
+    made = stage(guard, counts=counts)
+    arguments = json.dumps({"k": LETTERS})
+    events = {
+        "call": [call_delta(arguments), call(arguments=arguments)],
+        "block": [{"type": "provider.block", "provider": "p", "block": JSONText(arguments, None, json.loads)}],
+    }.get(kind, [text(LETTERS), text(LETTERS)])
+    if action != "flag":
+        with pytest.raises(Error) as caught:
+            turns(made, guard, *events)
+        assert (caught.value.code, caught.value.reason, caught.value.guard) == (
+            "provider_unavailable",
+            "guard_failed",
+            "names",
+        )
+        assert [*made.process(text("more"), 10**6)] == []
+    else:
+        left, _ = turns(made, guard, *events)
+        given = [each for turn in left for each in turn]
+        assert [each["reason"] for each in given if each["type"] == "warning"] == ["guard_failed"]
+        whole = "".join([each[DELTAS[each["type"]]] for each in given if each["type"] in DELTAS])
+        assert whole == {"call": arguments, "block": ""}.get(kind, LETTERS * 2)
+    assert counts.all == [("failed", "names")]
 
 
 def test_what_waits_for_a_turn_is_counted_and_holds_the_end(costly: ActiveGuard) -> None:

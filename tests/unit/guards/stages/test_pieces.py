@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -486,6 +487,39 @@ def test_a_verdict_that_overtakes_another_flags_nothing_anew(action: pieces.Acti
     while stream.asked:
         stream.judge()
     assert stream.text.endswith("until noon.")
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+@pytest.mark.parametrize("names_spans", [True, False])
+def test_a_judge_of_flags_that_is_slower_than_the_text_says_a_match_once(
+    order: tuple[int, ...], names_spans: bool
+) -> None:
+    """Three pieces are out before the first verdict, and the match goes along with two of them."""
+    stream = Stream(rules("flag"))
+    for each in ("A kestrel flew over the old town. ", "Nobody saw it. " * 5, "Not even the keeper. " * 8):
+        stream.add(each)
+    asked, stream.asked = stream.asked, []
+    assert len([each for each in asked if "kestrel" in each.text]) == 3
+    for place in order:
+        at = asked[place].text.find("kestrel")
+        spans = ((at, at + 7),) if names_spans else ()
+        stream.pieces.judged(asked[place], JudgeVerdict(flagged=True, category="x", spans=spans))
+        stream.go_on()
+    assert [each for each in stream.left if isinstance(each, JudgedMatch)] == [JudgedMatch(0, "flag", "x", None, 0)]
+
+
+def test_a_flag_of_another_category_or_of_new_text_is_another_match() -> None:
+    stream = Stream(rules("flag"))
+    for each in ("A kestrel flew over the old town. ", "Nobody saw it. " * 5, "Not even the keeper. " * 30):
+        stream.add(each)
+    for category in ("x", "y"):
+        stream.judge(JudgeVerdict(flagged=True, category=category))
+    while stream.asked:
+        stream.judge()
+    stream.add("Another kestrel flew over the new town. " * 20)
+    stream.judge(JudgeVerdict(flagged=True, category="x"))
+    found = [each.category for each in stream.left if isinstance(each, JudgedMatch)]
+    assert found == ["x", "y", "x"]
 
 
 def test_a_masks_pieces_end_between_words() -> None:

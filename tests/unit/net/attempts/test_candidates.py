@@ -7,7 +7,7 @@ from typing import Any
 
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetKey, target_key
 from gai_fast.net.attempts.candidates import Candidates, TargetChoice
 from gai_fast.net.attempts.spec import StreamSpec
@@ -24,14 +24,16 @@ class InOrder(TargetChoice):
     def __init__(self) -> None:
         self.is_early = False
 
-    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
+    def choose_target(
+        self, model: ModelSettings, home: str, without: Container[TargetKey], caller: str = ANONYMOUS
+    ) -> ModelSettings | None:
         for target in model.targets:
             placed = ModelSettings(model.name, target.upstream, target.id, targets=model.targets)
             if target_key(placed) not in without:
                 return placed
         return None
 
-    def with_target(self, model: ModelSettings, home: str) -> ModelSettings:
+    def with_target(self, model: ModelSettings, home: str, caller: str = ANONYMOUS) -> ModelSettings:
         return model
 
     def is_premature(self, model: ModelSettings, now: float) -> bool:

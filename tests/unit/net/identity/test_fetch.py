@@ -35,7 +35,7 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(monkeypatch: pytest
     monkeypatch.setattr(module, "import_module", missing)
     with pytest.raises(IdentityError, match="needs packages that are not there") as refused:
         fetch(IdentitySettings("aws"), Cancellation())
-    assert refused.value.fix == "install gai-fast[aws]"
+    assert refused.value.fix == "pip install '.[aws]' in a clone of gai-fast"
 
 
 def test_no_library_of_a_cloud_is_imported_before_it_is_asked() -> None:

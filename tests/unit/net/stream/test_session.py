@@ -13,7 +13,16 @@ from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.metrics import Outcome, Tallies
-from gai_fast.model.settings import ModelSettings, Patience, Price, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import (
+    ANONYMOUS,
+    ModelSettings,
+    Patience,
+    Price,
+    Secret,
+    Settings,
+    StreamSettings,
+    UpstreamSettings,
+)
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.balance import Balancer, TargetKey, TargetRequest, target_key
 from gai_fast.net.attempts.hedge import Hedge
@@ -58,10 +67,12 @@ class FakeTargets(AttemptRunner):
         self.hedges: list[Hedge] = []
         self.keys: list[str | None] = []
 
-    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
+    def choose_target(
+        self, model: ModelSettings, home: str, without: Container[TargetKey], caller: str = ANONYMOUS
+    ) -> ModelSettings | None:
         return self.balancer.choose(home, self._time.now, self.breaker_wait, without)
 
-    def with_target(self, model: ModelSettings, home: str) -> ModelSettings:
+    def with_target(self, model: ModelSettings, home: str, caller: str = ANONYMOUS) -> ModelSettings:
         return (self.choose_target(model, home, ()) or model) if model.targets else model
 
     def begin_request(self, model: ModelSettings, now: float) -> TargetRequest | None:
@@ -81,6 +92,9 @@ class FakeTargets(AttemptRunner):
     def breaker_wait(self, upstream: UpstreamSettings) -> float:
         breaker = self.breakers.get(upstream.name)
         return 0.0 if breaker is None else breaker.wait(self._time.now)
+
+    def failure_hidden(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None:
+        pass
 
     def attempt_failed(self, upstream: UpstreamSettings, error: Error, credential: Any = None) -> None:
         self.failures.append((upstream.name, error.code))

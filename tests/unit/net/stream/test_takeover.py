@@ -20,6 +20,7 @@ from gai_fast.guards.outcomes import safety
 from gai_fast.ledger import Demand, Reservation
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import (
+    ANONYMOUS,
     GuardSettings,
     KeyLimits,
     KeySettings,
@@ -35,7 +36,7 @@ from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.net.runs.run_records import AskedApproval
 from gai_fast.net.stream import takeover
 from gai_fast.net.stream.streams import Engine
-from gai_fast.net.stream.takeover import KeyHome, TakeOvers
+from gai_fast.net.stream.takeover import KeyHome
 from gai_fast.otel.telemetry import Telemetry
 from gai_fast.otel.trace import Trace
 from gai_fast.runtime.clock import now_ms
@@ -44,7 +45,7 @@ from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores._base import EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, data_lines
 from gai_fast.stores.backend import Owner
 from tests.conftest import ChangeLimits
-from tests.unit.net.fakes import FakeClient, FakePool
+from tests.unit.net.fakes import FakeClient, FakeExchange, FakePool
 from tests.unit.net.stream.test_durable import resumable
 from tests.unit.net.stream.test_targets import MODEL, UPSTREAM
 from tests.waiting import until
@@ -487,6 +488,18 @@ async def test_a_void_text_needs_no_repetition() -> None:
     await engine.close()
 
 
+async def test_a_restart_is_in_the_log_whatever_the_format_of_its_first_client_can_say() -> None:
+    engine = engine_with("restart")
+    log = logged(engine, START, text(LONG), dialect="openai")
+    await gone_on(engine, log, can_reset=False)
+    answer(engine, "new")
+    kinds = [each["type"] for each in events_of(log)]
+    assert kinds[2:5] == ["stream.gap", "stream.reset", "start"]
+    assert log.ending is not None
+    assert log.ending.state == "finished"
+    await engine.close()
+
+
 async def test_a_restart_runs_through_new_processors_too() -> None:
     engine = engine_with("restart", processors=(HIDES, JOINS))
     log = logged(engine, START, text("void"))
@@ -633,13 +646,13 @@ async def test_a_stream_waits_for_a_connection_to_its_upstream(wish: Any) -> Non
     """It would end for ever where a new request is told to come again."""
     engine = engine_with(wish)
     first, log = logged(engine, START), logged(engine, START, stream_id="s2")
-    assert engine.takeovers.has_connection("m", 0)
+    assert room(engine) is None
     await begin(engine, first)
     await until(lambda: bool(FakePool.made and FakePool.made[0].asked))
     [pool] = FakePool.made
     pool.stats = dataclasses.replace(pool.stats, open=6, idle=1, connecting=1, pending=0)
-    assert engine.takeovers.has_connection("m", 0)
-    assert engine.takeovers.has_connection("m", 1) == (wish == "error"), "it may end without one"
+    assert room(engine) is None
+    assert room(engine, HEADER) is (None if wish == "error" else NotYet), "it may end without one"
     pool.stats = dataclasses.replace(pool.stats, pending=1)
     with pytest.raises(NotYet):
         await engine.takeovers.going_on(log, Owner("lost", 1), log.last_seq + NUMBER, record(engine))
@@ -652,17 +665,17 @@ async def test_a_stream_waits_for_a_connection_to_its_upstream(wish: Any) -> Non
 async def test_a_server_without_room_reads_no_stream() -> None:
     engine = engine_with()
     engine.limits = server_limits = ServerLimits(LimitSettings(streams=1))
-    assert engine.takeovers.has_room(0)
+    assert room(engine) is None
     server_limits.is_short_of_memory = True
-    assert not engine.takeovers.has_room(0)
+    assert room(engine) is NoRoom
     with pytest.raises(NoRoom):
         await engine.takeovers.going_on(logged(engine, START), Owner("lost", 1), NUMBER, record(engine))
     server_limits.is_short_of_memory = False
     found = await engine.takeovers.going_on(logged(engine, stream_id="s2"), Owner("lost", 1), NUMBER, record(engine))
     assert isinstance(found, GoesOn)
-    assert not engine.takeovers.has_room(0)
+    assert room(engine) is NoRoom
     found.withdraw()
-    assert engine.takeovers.has_room(0)
+    assert room(engine) is None
     assert server_limits.refused["streams"] == 0
     await engine.close()
 
@@ -777,17 +790,55 @@ async def test_a_stream_of_a_key_that_is_gone_goes_on_unless_it_was_revoked(was:
     await engine.close()
 
 
-async def test_a_few_streams_are_taken_over_at_once(change_limits: ChangeLimits) -> None:
-    change_limits(takeovers_at_once=1)
+HEADER = LogHeader("s9", "", "m", "gai", "sse")
+
+
+def room(engine: Engine, *taking: LogHeader, **header: Any) -> type[NoRoom] | None:
+    """Returns why there is no room for another stream. None if there is."""
+    try:
+        engine.takeovers.check_room(HEADER._replace(**header), taking)
+    except NoRoom as reason:
+        return type(reason)
+    return None
+
+
+async def test_a_few_streams_are_taken_over_at_once_and_one_whose_attempt_is_sent_counts_no_more(
+    change_limits: ChangeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_limits(takeovers_at_once=2)
     engine = engine_with()
-    takeovers: TakeOvers = engine.takeovers
-    assert takeovers.has_room(0)
-    assert not takeovers.has_room(1), "another one is on its way"
-    log = logged(engine, START, text(LONG))
-    await gone_on(engine, log)
-    assert not takeovers.has_room(0)
-    answer(engine, LONG)
-    assert takeovers.has_room(0)
+    assert room(engine) is None
+    assert room(engine, HEADER, HEADER) is NoRoom, "others are on their way"
+    monkeypatch.setattr(FakeExchange, "sent", False)
+    await gone_on(engine, logged(engine, START, text(LONG)))
+    assert room(engine, HEADER) is NoRoom
+    monkeypatch.setattr(FakeExchange, "sent", True)
+    assert room(engine) is None, "it may still have no content"
+    assert not engine.takeovers.beginning
+    await engine.close()
+
+
+async def test_a_caller_and_an_upstream_have_half_of_the_take_overs(
+    change_limits: ChangeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_limits(takeovers_at_once=4)
+    monkeypatch.setattr(FakeExchange, "sent", False)
+    engine = engine_with()
+    models = engine.targets.settings.models
+    for name in ("n", "o", "p"):
+        models[name] = dataclasses.replace(  # type: ignore[index]
+            models["m"], name=name, upstream=dataclasses.replace(UPSTREAM, name=name)
+        )
+    anna, bert = HEADER._replace(caller="anna"), HEADER._replace(caller="bert")
+    await begin(engine, logged(engine, START, caller="anna"), kept=record(engine, caller="anna"))
+    assert room(engine, caller="anna") is None
+    assert room(engine, anna._replace(model="n"), caller="anna", model="o") is NoRoom, "anna has half"
+    assert room(engine, anna._replace(model="n"), caller="bert", model="o") is None
+    assert room(engine, bert, caller="carl") is NotYet, "the upstream has half"
+    assert room(engine, bert, caller="carl", model="o") is None
+    nobody = HEADER._replace(caller=ANONYMOUS)
+    taking = [nobody._replace(model=name) for name in ("n", "o")]
+    assert room(engine, *taking, caller=ANONYMOUS, model="p") is None, "without keys nobody else waits"
     await engine.close()
 
 
@@ -882,9 +933,9 @@ async def test_a_stream_is_let_go_if_another_worker_goes_on_with_it(
     engine = engine_with(wish, store=f"sqlite:///{tmp_path}/s.db")
     log = await running(engine, *said)
     engine.disconnect_clients(0.0)
-    assert engine.takeovers.has_room(0)
+    assert room(engine) is None
     await engine.let_go()
-    assert not engine.takeovers.has_room(0), "it begins with no more streams"
+    assert room(engine) is NoRoom, "it begins with no more streams"
     assert (log.is_over, [*engine.streams]) == ((False, []) if is_let_go else (False, ["s1"]))
     await engine.close()
     assert (log.ending is None) == is_let_go

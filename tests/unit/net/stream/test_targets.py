@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import logging
 from types import SimpleNamespace
 from typing import Any
 
@@ -114,6 +115,23 @@ async def test_the_operator_is_notified_of_it_once_a_minute_and_of_nothing_that_
     now[0] += LIMITS.warning_interval
     targets.attempt_failed(UPSTREAM, refused)
     assert caplog.messages[2:] == [result % "up"]
+
+
+async def test_a_failure_that_another_target_hides_is_told_with_its_address(
+    targets: Targets, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(targets, "_loop", SimpleNamespace(time=lambda: now[0]))
+    lost = Error("network", "cannot connect", reason="connect", phase="connect")
+    caplog.set_level(logging.INFO, "gai_fast.engine")
+    for _ in range(2):
+        targets.failure_hidden(UPSTREAM, lost)
+    targets.failure_hidden(dataclasses.replace(UPSTREAM, name="two"), Error("context_length_exceeded", "too long"))
+    assert len(caplog.messages) == 1
+    assert f"upstream 'up' at {UPSTREAM.base_url}: cannot connect" in caplog.messages[0]
+    now[0] += LIMITS.warning_interval
+    targets.failure_hidden(UPSTREAM, lost)
+    assert len(caplog.messages) == 2
 
 
 async def test_a_want_of_descriptors_while_a_request_is_sent_is_no_bug(

@@ -79,6 +79,25 @@ def test_a_slow_server_offers_nothing_until_its_list_is_there() -> None:
     on_loop(scenario)
 
 
+def test_a_list_that_hangs_when_it_is_read_again_holds_nobody_up() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        source = Listing(ONE, 60.0, TWO)
+        known = KnownList(source, 5.0)
+        await known.current()
+        await asyncio.sleep(6.0)
+        began = loop.time()
+        for _ in range(20):
+            assert (known.known() or await known.current()) == ONE
+            await asyncio.sleep(1.0)
+        waited = loop.time() - began - 20.0
+        assert waited < 2 * LIMITS.list_again, "the first run waits for a moment, the others for nothing"
+        await asyncio.sleep(42.0)
+        assert (known.known(), source.read) == (TWO, 2)
+
+    on_loop(scenario)
+
+
 def test_after_a_failure_the_former_list_is_used_and_no_run_waits(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         gone = ToolServerError("it cannot be reached", "unreachable")
@@ -92,7 +111,7 @@ def test_after_a_failure_the_former_list_is_used_and_no_run_waits(caplog: pytest
         await asyncio.sleep(6.0)
         assert await known.current() == ONE
         assert (await known.current(), source.read) == (ONE, 3)
-        await asyncio.sleep(LIMITS.list_ttl + 1)
+        await asyncio.sleep(LIMITS.list_ttl + 3)
         assert await known.current() == TWO
 
     on_loop(scenario)

@@ -17,6 +17,7 @@ from gai_fast.net.toolbox.http_tool import HTTPTool
 from gai_fast.net.toolbox.server_source import ServerSource
 from gai_fast.net.toolbox.toolbox import Toolbox
 from gai_fast.runtime.timers import TimerWheel
+from tests.conftest import ChangeLimits
 
 SCHEMA = {"type": "object"}
 
@@ -108,7 +109,10 @@ GROWING = SERVER.replace('NAMES = ["search", "a.b", "a_b", "secret"]', 'NAMES = 
 """A server that has one more tool in each list."""
 
 
-def test_what_was_offered_before_is_offered_again_until_a_list_or_the_toolbox_is_another(tmp_path: Path) -> None:
+def test_what_was_offered_before_is_offered_again_until_a_list_or_the_toolbox_is_another(
+    tmp_path: Path, change_limits: ChangeLimits
+) -> None:
+    change_limits(list_ttl_least=1.0, list_again=60.0)
     (tmp_path / "server.py").write_text(GROWING)
     whole = settings(tmp_path)
     process = ToolServerSettings("docs", command=(sys.executable, "-S", str(tmp_path / "server.py")))

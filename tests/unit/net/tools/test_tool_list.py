@@ -62,13 +62,15 @@ def test_a_replaced_character_is_one_as_any_other() -> None:
         ({"name": "a", "inputSchema": deep(65)}, "its schema is nested deeper than 64 levels"),
         ({"name": "a", "inputSchema": {"x-mcp-header": ""}}, "x-mcp-header is not the name of a header"),
         ({"name": "a", "inputSchema": {"required": ["x", {}]}}, "its schema requires what is no name"),
+        ({"name": "a", "inputSchema": {"properties": {"x": {"$ref": "#"}}}}, "its schema refers to itself"),
+        ({"name": "a", "inputSchema": {"$ref": "http://x/y.json"}}, "its schema refers to another document"),
         ({"name": "ok", "inputSchema": OBJECT}, "another tool has its name"),
         ({"name": "a\ud800", "inputSchema": OBJECT}, "its name is no text"),
         ({"name": "a", "inputSchema": OBJECT, "description": "b\udfff"}, "it has half of a surrogate pair"),
         ({"name": "a", "inputSchema": {"required": ["\ud800"]}}, "it has half of a surrogate pair"),
         ({"name": "a", "inputSchema": {"properties": {"\ud800": {}}}}, "it has half of a surrogate pair"),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_a_tool_that_breaks_a_bound_is_left_out_alone(tool: Any, reason: str) -> None:
     found = listed({"name": "ok", "inputSchema": deep(64)}, tool, {"name": "last", "inputSchema": OBJECT})
@@ -136,3 +138,39 @@ def test_a_list_holds_as_long_as_its_shortest_page(named: list[Any], ttl: float 
     for value in named:
         reader.feed({"tools": [], "ttlMs": value, "nextCursor": "more"})
     assert reader.read().ttl == ttl
+
+
+def test_a_large_page_is_read_tool_by_tool_and_others_have_turns_between() -> None:
+    schema = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1500)}}
+    huge = {"name": "huge", "inputSchema": {"type": "object", "x": [[]] * 100_000}}
+    tools = [huge, *({"name": f"t{n}", "inputSchema": schema} for n in range(40)), huge]
+    message = {"jsonrpc": "2.0", "id": 7, "result": {"tools": tools, "nextCursor": "more", "ttlMs": 20_000}}
+    [answer] = read_messages(json.dumps(message).encode())
+    assert isinstance(answer, ServerReply)
+    assert answer.id == 7
+    assert answer.result is not None
+    reader = ToolListReader(has_headers=True)
+    turns = sum(1 for _ in reader.turns(answer.result))
+    read = reader.read()
+    assert (len(read.tools), reader.cursor, read.ttl) == (40, "more", 20.0)
+    assert read.left_out == (("huge", "it has more than 131072 bytes"),) * 2
+    assert dict(read.tools["t39"].schema) == schema
+    assert 20 <= turns <= 40, "a turn for each 64 KiB"
+
+
+def test_a_large_page_is_the_same_list_as_a_small_one() -> None:
+    tools = [
+        {"name": "a", "inputSchema": {"type": "object"}, "description": "\ud800"},
+        1,
+        {"name": "b"},
+        {"name": "t", "inputSchema": OBJECT},
+    ]
+    small = ToolListReader(has_headers=False)
+    small.feed({"tools": tools})
+    padded = [*tools, {"name": "c", "inputSchema": {"type": "object"}, "description": "x" * 70_000}]
+    [answer] = read_messages(json.dumps({"id": 1, "result": {"tools": padded}}).encode())
+    assert isinstance(answer, ServerReply)
+    large = ToolListReader(has_headers=False)
+    large.feed(answer.result or {})
+    assert large.read().tools == small.read().tools
+    assert large.read().left_out[:-1] == small.read().left_out

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
+from gai_fast.kernels import encode_json
+from gai_fast.net.tools.result_redaction import redacted
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult, read_result
 
@@ -103,3 +106,32 @@ def test_secrets_are_cut_out_before_a_result_is_cut() -> None:
     assert read_result({"content": [text("a sk-canary-0123 b")]}, 6, secrets) == ToolResult("a *** ", is_truncated=True)
     structured = {"content": [], "structuredContent": ["sk-canary-0123"]}
     assert read_result(structured, 5, secrets) == ToolResult('["***', is_truncated=True)
+
+
+@pytest.mark.parametrize("is_structured", [False, True])
+def test_of_a_large_result_no_more_is_searched_than_can_be_kept(
+    monkeypatch: pytest.MonkeyPatch, is_structured: bool
+) -> None:
+    searched: list[int] = []
+
+    def noted(value: Any, secrets: Collection[bytes]) -> Any:
+        searched.append(len(encode_json(value)))
+        return redacted(value, secrets)
+
+    monkeypatch.setattr("gai_fast.net.tools.tool_results.redacted", noted)
+    texts = [text("x" * 1000 + "sk-canary-0123"), text("y" * 5_000_000), *[text("z" * 100)] * 1000]
+    result = {"content": texts, **({"structuredContent": [each["text"] for each in texts]} if is_structured else {})}
+    found = read_result(result, 2000, {b"sk-canary-0123"})
+    assert (found.is_truncated, "***" in found.value, "sk-" in found.value) == (True, True, False)
+    assert 1900 < len(found.value) <= 2000
+    assert sum(searched) < 8000, "the texts are read once, to what is kept"
+
+
+@pytest.mark.parametrize("most", range(1, 60))
+def test_no_cut_leaves_a_part_of_a_secret(most: int) -> None:
+    secret = "sk-canary-0123"
+    for content in ([text(secret * 5)], [text(secret), text("a" + secret * 3)], [text("ab" * most + secret)]):
+        value = read_result({"content": content}, most, {secret.encode()}).value
+        assert "sk" not in value.replace("***", "")
+        of_json = read_result({"content": [], "structuredContent": content}, most, {secret.encode()}).value
+        assert "sk" not in str(of_json)

@@ -275,3 +275,78 @@ def test_a_base_resp_of_success_is_no_error() -> None:
     chunk = {"id": "c", "model": "m", "choices": [choice], "base_resp": {"status_code": 0, "status_msg": ""}}
     events = list(decode("openai-compatible", [sse(chunk), b"data: [DONE]\n\n"]))
     assert [event["type"] for event in events] == ["start", "text.delta", "finish", "done"]
+
+
+RAW = '{"type":"error","error":{"type":"invalid_request_error","message":"messages.1: text must be non-empty"}}'
+INNER: dict[str, tuple[str, dict[str, Any], str]] = {
+    "OpenRouter": (
+        "openrouter",
+        {"message": "Provider returned error", "code": 400, "metadata": {"raw": RAW, "provider_name": "Anthropic"}},
+        "Provider returned error (Anthropic): messages.1: text must be non-empty",
+    ),
+    "OpenRouter, a text": (
+        "openrouter",
+        {"message": "Provider returned error", "code": 429, "metadata": {"raw": "x is rate-limited upstream"}},
+        "Provider returned error: x is rate-limited upstream",
+    ),
+    "OpenRouter, a page": (
+        "openrouter",
+        {"message": "Provider returned error", "code": 502, "metadata": {"raw": "<html>", "provider_name": "Chutes"}},
+        "Provider returned error (Chutes)",
+    ),
+    "OpenRouter's Responses": (
+        "openrouter:responses",
+        {"message": "Provider returned error", "code": 400, "metadata": {"raw": RAW, "provider_name": "Anthropic"}},
+        "Provider returned error (Anthropic): messages.1: text must be non-empty",
+    ),
+    "Azure": (
+        "azure",
+        {"message": "Failed", "code": "x", "innererror": {"code": "y", "message": "because", "innererror": {"z": 1}}},
+        "Failed: because",
+    ),
+    "Azure's details": (
+        "azure",
+        {"message": "Failed", "code": "x", "details": [{"code": "y", "message": "this deployment is gone"}]},
+        "Failed: this deployment is gone",
+    ),
+    "Bedrock": (
+        "anthropic:bedrock",
+        {"message": "The model failed", "originalStatusCode": 400, "originalMessage": '{"message": "too long"}'},
+        "The model failed: too long",
+    ),
+    "a cause": (
+        "openai-compatible",
+        {"message": "AI_APICallError", "cause": {"message": "Bad Request", "cause": {"message": "no such tool"}}},
+        "AI_APICallError: Bad Request: no such tool",
+    ),
+    "the same again": (
+        "openai-compatible",
+        {"message": "Bad: no such tool", "cause": {"message": "no such tool"}},
+        "Bad: no such tool",
+    ),
+    "Google": (
+        "gemini",
+        {"code": 400, "message": "Wrong.", "details": [{"@type": "type.googleapis.com/x", "reason": "API_KEY"}]},
+        "Wrong.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("provider", "error", "message"), INNER.values(), ids=INNER)
+def test_the_reason_of_the_provider_behind_a_gateway_is_told(
+    provider: str, error: dict[str, Any], message: str
+) -> None:
+    failure = get_provider(provider.replace("anthropic:bedrock", "anthropic")).read_failure({"error": error})
+    assert failure is not None
+    assert failure.message == message
+
+
+def test_the_reason_of_an_error_within_an_error_has_a_bound() -> None:
+    raw = json.dumps({"error": {"message": "y" * 10_000}})
+    deep: dict[str, Any] = {"message": "deepest"}
+    for _ in range(50):
+        deep = {"cause": deep}
+    failure = failure_of({"message": "x", "metadata": {"raw": raw, "provider_name": "z" * 10_000}})
+    assert len(failure.message) < LIMITS.inner_reason + 200
+    assert failure_of({"message": "x", **deep}).message == "x"
+    assert failure_of({"message": "x", "metadata": {"raw": raw[:500]}}).message == "x"

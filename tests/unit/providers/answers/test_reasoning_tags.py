@@ -10,6 +10,7 @@ import pytest
 from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
 from gai_fast.providers.answers.reasoning_tags import TaggedAdapter
+from tests.conftest import ChangeLimits
 from tests.unit.providers.answer_reading import call, chunk, text_of
 
 TEXT = "a < b <think>one </thin two</think>\n<thin c <think>three"
@@ -60,3 +61,53 @@ def test_a_whole_answer_is_read_alike() -> None:
     adapter = TaggedAdapter(get_provider("openai-compatible").adapter(), "<think>")
     events = adapter.receive_whole(answer) + adapter.finish()
     assert (text_of(events, "reasoning.delta"), text_of(events)) == ("hm", "Yes")
+
+
+THOUGHT = "The end. The end of it"
+CONTENT = f"<think>\n{THOUGHT}\n</think>\nYes"
+
+
+def cut(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 100])
+@pytest.mark.parametrize("other", [1, 4, 7, 100])
+@pytest.mark.parametrize("lead", [0, 3, 50])
+def test_a_thought_that_a_member_tells_too_is_told_once(size: int, other: int, lead: int) -> None:
+    """Both at once, or one of them first."""
+    members, contents = cut(THOUGHT, size), cut(CONTENT, other)
+    for first, second, names in (
+        (members, contents, ("reasoning_content", "content")),
+        (contents, members, ("content", "reasoning_content")),
+    ):
+        deltas: list[dict[str, Any]] = [{names[0]: piece} for piece in first[:lead]]
+        rest = first[lead:]
+        for at in range(max(len(rest), len(second))):
+            delta = {names[0]: rest[at]} if at < len(rest) else {}
+            if at < len(second):
+                delta[names[1]] = second[at]
+            deltas.append(delta)
+        events = read(*map(chunk, deltas), chunk(finish="stop"))
+        assert text_of(events, "reasoning.delta").strip() == THOUGHT
+        assert text_of(events).strip() == "Yes"
+
+
+def test_thoughts_that_differ_are_both_told() -> None:
+    deltas = [{"reasoning_content": "First."}, {"content": "<think>Second.</think>Yes"}]
+    events = read(*map(chunk, deltas), chunk(finish="stop"))
+    assert text_of(events, "reasoning.delta") == "First.Second."
+    assert text_of(events) == "Yes"
+
+
+def test_a_member_without_tags_in_the_text_is_told_as_it_is() -> None:
+    deltas = [{"reasoning_content": " a"}, {"reasoning_content": " b"}, {"content": "Yes"}]
+    events = read(*map(chunk, deltas), chunk(finish="stop"))
+    assert (text_of(events, "reasoning.delta"), text_of(events)) == (" a b", "Yes")
+
+
+def test_what_is_kept_of_a_thought_has_a_bound(change_limits: ChangeLimits) -> None:
+    change_limits(repeated_thoughts=4)
+    deltas = [{"reasoning_content": "abcdef"}, {"content": "<think>abcdef</think>Yes"}]
+    events = read(*map(chunk, deltas), chunk(finish="stop"))
+    assert text_of(events, "reasoning.delta") == "abcdefabcdef"

@@ -13,12 +13,12 @@ from gai_fast.model.errors import Unsupported
 from gai_fast.providers.chat.mends import (
     ChatChoiceNeedsTools,
     ChatPairs,
-    NoEmptyMessages,
     NoLateSystem,
     Prefix,
     Tools,
     Turns,
 )
+from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.rules import Mend
 
 Policy = Literal["error", "drop"]

@@ -661,3 +661,10 @@ def test_a_text_without_its_json_counts_like_a_chunk() -> None:
     assert adapter.receive_text(0, "e") is None
     cited = adapter.receive("", json.dumps(chunk(text("e"), groundingMetadata=grounding((2, 5, 0)))))
     assert cited[-1]["citations"] == [{"uri": "u", "title": "t", "start": 2, "end": 4}]
+
+
+def test_each_candidate_has_its_own_ratings_and_its_own_end() -> None:
+    rated = {"safetyRatings": [{"category": "HARM_CATEGORY_HARASSMENT", "probability": "HIGH"}]}
+    events = read(chunk(text("a"), finish="STOP", **rated), chunk(text("b"), finish="MAX_TOKENS", index=1, **rated))
+    assert [each.get("choice", 0) for each in events if each["type"] == "safety"] == [0, 1]
+    assert events[-1]["choices"] == [{"choice": 1, "finish_reason": "length", "finish_reason_raw": "MAX_TOKENS"}]

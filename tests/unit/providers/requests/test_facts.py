@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from gai_fast.providers import PROVIDERS
+from gai_fast.providers import PROVIDERS, get_provider
 from gai_fast.providers.requests.facts import (
     NOTHING,
     SCALE,
@@ -18,8 +18,9 @@ from gai_fast.providers.requests.facts import (
     facts_of,
     nearest_effort,
     pattern_of,
+    usual_ids,
 )
-from tools.model_facts import ROWS
+from tools.model_facts import ROWS, USUAL
 
 PATTERNS = [(provider, pattern) for provider, rows in ROWS.items() for pattern in rows]
 
@@ -44,8 +45,13 @@ def test_the_file_has_the_rows_of_the_tool() -> None:
     # The file of the package that is tested: an installed wheel has it where no sources are.
     text = files("gai_fast.providers").joinpath("models.toml").read_text("utf-8")
     headers = [line for line in text.splitlines() if line.startswith("[")]
-    assert headers == [f"[{provider}.{json.dumps(pattern)}]" for provider, pattern in PATTERNS]
+    assert headers == ["[usual]"] + [f"[{provider}.{json.dumps(pattern)}]" for provider, pattern in PATTERNS]
     assert {provider for provider, _ in PATTERNS} <= {*PROVIDERS}
+
+
+def test_the_file_has_the_usual_ids_of_the_tool() -> None:
+    assert {provider: usual_ids(provider) for provider in USUAL} == USUAL
+    assert {each for each in PROVIDERS if get_provider(each).key_variable and get_provider(each).base_url} == {*USUAL}
 
 
 @pytest.mark.parametrize(

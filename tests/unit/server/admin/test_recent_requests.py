@@ -12,6 +12,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeySettings
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter, read_filter, together
+from gai_fast.server.http.request import AnsweredError
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http
 
@@ -58,6 +59,7 @@ def test_a_stream_is_listed_with_its_figures() -> None:
         "outcome": "finished",
         "status": None,
         "code": None,
+        "reason": None,
         "finish_reason": "stop",
         "duration_ms": 1500.0,
         "ttft_ms": 250.0,
@@ -73,12 +75,13 @@ def test_a_refused_request_is_listed_with_its_status() -> None:
     request = http("GET", "/r")
     request.set_key(KeySettings("alice", ()))
     request.request_id, request.began = "req", time.monotonic() - 0.5
-    listed.refused(request, "/r", 404, "not_found")
+    listed.refused(request, "/r", 404, AnsweredError("/r", "not_found", "model", "nope"))
     (row,) = listed.rows(ALL)
     assert (row["outcome"], row["status"], row["code"]) == ("refused", 404, "not_found")
+    assert (row["reason"], row["model"]) == ("model", "nope")
     assert (row["key"], row["endpoint"], row["request_id"]) == ("alice", "/r", "req")
     assert row["duration_ms"] >= 500
-    assert (row["model"], row["ttft_ms"], row["output_tokens"], row["cost"]) == ("", None, None, None)
+    assert (row["ttft_ms"], row["output_tokens"], row["cost"]) == (None, None, None)
     assert (row["session"], row["cached_input_tokens"]) == (None, None)
 
 
@@ -89,7 +92,7 @@ def test_a_stream_that_could_not_start_is_listed_once_with_its_model_and_the_sta
         request.request_id = "req"
         listed.stream_ended(StreamMetrics(**{**STREAM, "request_id": stream, "outcome": "refused"}))
         assert listed.rows(ALL) == []
-        listed.refused(request, "/r", 503, "overloaded")
+        listed.refused(request, "/r", 503, AnsweredError("/r", "overloaded"))
         (row,) = listed.rows(ALL)
         assert (row["outcome"], row["status"]) == ("refused", 503)
         assert row["model"] == ("m" if stream == "req" else "")

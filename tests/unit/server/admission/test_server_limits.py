@@ -44,14 +44,15 @@ def test_streams_are_refused_above_their_limits() -> None:
 
 def test_each_refusal_is_counted_by_its_limit_from_zero_on() -> None:
     server_limits = ServerLimits(LimitSettings(streams=2, streams_per_caller=1))
-    assert server_limits.refused == {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0}
+    names = ("streams", "streams_per_caller", "connections", "memory", "upload", "reads")
+    assert server_limits.refused == dict.fromkeys(names, 0)
     for streams, of_caller in ((2, 0), (1, 1), (0, 0)):
         refusal(server_limits, streams, of_caller)
     error = server_limits.no_place()
     assert (error.status, error.reason, error.retry_after_ms) == (503, "connections", 1000)
     server_limits.is_short_of_memory = True
     refusal(server_limits, 0, 0)
-    assert server_limits.refused == {"streams": 1, "streams_per_caller": 1, "connections": 1, "memory": 1, "upload": 0}
+    assert server_limits.refused == {**dict.fromkeys(names, 1), "upload": 0, "reads": 0}
 
 
 @pytest.mark.parametrize(("workers", "share"), [(1, ""), (2, ", this worker's share")])

@@ -156,6 +156,12 @@ def test_an_end_within_two_weeks_is_a_warning_once_a_day(
     now[0] += LIMITS.certificate_check
     certificate.for_connection()
     assert len(caplog.records) == 2
+    certificate.use(certificate.load())
+    certificate.for_connection()
+    now[0] += LIMITS.certificate_check
+    certificate.warns = False
+    certificate.for_connection()
+    assert len(caplog.records) == 2, "a reload warns itself, and one of several workers"
 
 
 def test_a_certificate_is_refused_by_clients_once_it_has_expired(authority: Authority) -> None:

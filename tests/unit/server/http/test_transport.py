@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import LimitSettings
+from gai_fast.model.settings import LimitSettings, ServerSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.admission.server_limits import ServerLimits
@@ -28,6 +28,7 @@ from gai_fast.server.lanes.lane import FastLane, LaneRoutes
 from tests.unit.server.streams import FakeStream
 from tests.waiting import SECONDS, until
 
+IDLE = ServerSettings().keep_alive
 REQUEST = b"POST /s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 OLD = REQUEST.replace(b"1.1", b"1.0")
 HEAD = StreamHead("text/event-stream", "req-1", "sid", (("vary", "Origin"),))
@@ -68,6 +69,7 @@ async def lane(handler: Callable[[ClientTransport], None]) -> AsyncIterator[int]
         lambda head_since: asyncio.Protocol(),
         timers=TimerWheel(loop),
         loop=loop,
+        keep_alive=IDLE,
         header_timeout=SECONDS,
         body_timeout=SECONDS,
         write_timeout=SECONDS,

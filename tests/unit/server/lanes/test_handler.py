@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import BadHttpMessage, BadStatusLine, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import ServerSettings
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.replies import Reply, error_reply
 from gai_fast.server.lanes import handler
@@ -32,7 +33,7 @@ GET = b"GET /plain HTTP/1.1\r\nHost: h\r\n\r\n"
 
 class Site:
     def __init__(self, *, header: float = SECONDS, write: float = SECONDS) -> None:
-        self.times = ClientTimeouts(header=header, write=write)
+        self.times = ClientTimeouts(header=header, write=write, idle=ServerSettings().keep_alive)
         self.app = web.Application()
         self.app.router.add_get("/plain", self.plain)
         self.app.router.add_get("/large", self.large)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import LimitSettings
+from gai_fast.model.settings import LimitSettings, ServerSettings
 from gai_fast.net.logs.writer import HTTP_CHUNKS
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.admission.server_limits import ServerLimits
@@ -34,6 +34,7 @@ HEADER, BODY, WRITE = 10, 20, 40
 
 
 A, B = post(b"a"), post(b"b")
+IDLE = ServerSettings().keep_alive
 STREAM = post(b"s", target="/s")
 OTHER = b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -157,6 +158,7 @@ class Fixture(LaneRoutes):
             self.make_general,
             timers=cast(Any, self.loop),
             loop=cast(Any, self.loop),
+            keep_alive=IDLE,
             header_timeout=HEADER,
             body_timeout=BODY,
             write_timeout=WRITE,
@@ -839,7 +841,7 @@ def test_a_body_that_comes_by_drops_is_late() -> None:
 def test_an_idle_connection_is_closed_without_a_word() -> None:
     fixture = Fixture()
     fixture.send(A)
-    fixture.loop.advance(LIMITS.client_idle - 1)
+    fixture.loop.advance(IDLE - 1)
     assert not fixture.transport.closed
     fixture.loop.advance(1)
     assert fixture.transport.closed
@@ -872,7 +874,7 @@ def test_a_client_that_takes_nothing_is_cut_off_after_the_write_timeout(streams:
     fixture = Fixture()
     fixture.loop.advance(HEADER - 1)
     fixture.send(A)
-    fixture.loop.advance(LIMITS.client_idle - 10)
+    fixture.loop.advance(IDLE - 10)
     fixture.connection.data_received(STREAM if streams else A)
     fixture.connection.write(b"x" * 100)
     fixture.transport.unsent = 100
@@ -927,7 +929,7 @@ def test_a_client_that_took_its_answer_late_is_idle_for_no_less_time() -> None:
     fixture.connection.write(b"x")
     fixture.transport.unsent = 1
     fixture.connection.answered(200)
-    fixture.loop.advance(LIMITS.client_idle - WRITE)
+    fixture.loop.advance(IDLE - WRITE)
     fixture.transport.unsent = 0
     fixture.loop.advance(WRITE - 1)
     assert not fixture.transport.closed
@@ -1031,6 +1033,7 @@ async def test_aiohttp_goes_on_where_the_lane_hands_over() -> None:
         lambda head_since: general(),
         timers=TimerWheel(loop),
         loop=loop,
+        keep_alive=IDLE,
         header_timeout=SECONDS,
         body_timeout=SECONDS,
         write_timeout=SECONDS,

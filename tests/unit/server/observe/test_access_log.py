@@ -10,6 +10,7 @@ import pytest
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeySettings
 from gai_fast.server.admission.forwarding import NO_TRUSTED_PROXY, Forwarding
+from gai_fast.server.http.request import AnsweredError
 from gai_fast.server.observe.access_log import AccessLog, log_unreadable
 from gai_fast.server.observe.log_format import JSONFormatter
 from tests.unit.server.incoming_requests import http
@@ -35,6 +36,15 @@ def test_the_figures_of_a_stream_stand_behind_its_line(caplog: pytest.LogCapture
         AccessLog().request_ended(asked, 200, NO_TRUSTED_PROXY)
     (record,) = caplog.records
     assert record.getMessage().endswith("}")
+
+
+def test_a_refusal_says_its_code_reason_and_model(caplog: pytest.LogCaptureFixture) -> None:
+    asked = http("POST", "/here")
+    asked.refused = AnsweredError("/here", "not_found", "model", "gpt\n9")
+    with caplog.at_level(logging.INFO, "gai_fast.access"):
+        AccessLog().request_ended(asked, 404, NO_TRUSTED_PROXY)
+    (record,) = caplog.records
+    assert record.getMessage().endswith(' {"error_code":"not_found","reason":"model","model":"gpt\\n9"}')
 
 
 def test_the_caller_stands_behind_the_request_id(caplog: pytest.LogCaptureFixture) -> None:

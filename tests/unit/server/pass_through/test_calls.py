@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, TargetSettings, UpstreamSettings
+from gai_fast.model.settings import (
+    ANONYMOUS,
+    ModelSettings,
+    Secret,
+    Settings,
+    StreamSettings,
+    TargetSettings,
+    UpstreamSettings,
+)
 from gai_fast.net.attempts.attempt import AttemptRunner
 from gai_fast.net.attempts.balance import TargetKey, target_key
 from gai_fast.net.attempts.retry import RetryPolicy
@@ -24,7 +32,9 @@ class InOrder(AttemptRunner):
         self.settings = Settings()
         self.policy = RetryPolicy()
 
-    def choose_target(self, model: ModelSettings, home: str, without: Container[TargetKey]) -> ModelSettings | None:
+    def choose_target(
+        self, model: ModelSettings, home: str, without: Container[TargetKey], caller: str = ANONYMOUS
+    ) -> ModelSettings | None:
         for target in model.targets:
             placed = ModelSettings(model.name, target.upstream, target.id, targets=model.targets)
             if target_key(placed) not in without:

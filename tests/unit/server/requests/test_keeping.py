@@ -49,7 +49,7 @@ def test_a_request_without_input_is_kept_with_no_items() -> None:
     for body in ({"model": "m", "prompt": {"id": "pmpt_1"}}, {"model": "m", "input": None}):
         keeping = of(body)
         assert keeping.answer.is_kept
-        assert keeping._input == b"[]"
+        assert keeping._own.text == b"[]"
 
 
 def test_what_is_not_kept_says_so_where_the_upstream_may_say_otherwise() -> None:
@@ -142,7 +142,7 @@ class Asked(KeptResponses):
         super().__init__(None, Health(time.monotonic), time.monotonic)
         self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    def keep(self, caller: str, kept: KeptResponse) -> asyncio.Future[bool]:
+    def keep(self, caller: str, kept: KeptResponse, *, is_accepted: bool = True) -> asyncio.Future[bool]:
         return self.answer
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from gai_fast.core.requests.stored_ids import own_item_id
-from gai_fast.server.requests.newest import Newest
+from gai_fast.runtime.beside import Beside
+from gai_fast.server.requests.newest import Newest, Remembered
 from gai_fast.stores.responses import KeptResponse
 from tests.conftest import ChangeLimits
 
@@ -78,3 +80,47 @@ def test_a_conversation_has_no_more_turns_than_a_chain(change_limits: ChangeLimi
     assert newest.is_("r2")
     newest.note(kept("r3"), [kept("r1"), kept("r2")])
     assert newest.identifier == ""
+
+
+# ---- long responses, and all sockets ---------------------------------------------------------------------------------
+
+
+async def test_a_long_response_is_read_beside_the_loop_and_remembered_then(change_limits: ChangeLimits) -> None:
+    change_limits(socket_read=100)
+    beside = Beside(asyncio.get_running_loop())
+    newest = Newest(beside)
+    assert newest.note(kept("short"), ()) is None
+    assert newest.is_("short")
+    noted = newest.note(kept("long", instructions="x" * 100), ())
+    assert noted is not None
+    assert newest.find("short") is None
+    await noted
+    await asyncio.sleep(0)
+    assert newest.is_("long")
+    noted = newest.note(kept("longer", instructions="x" * 100), ())
+    assert noted is not None
+    newest.drop()
+    await noted
+    await asyncio.sleep(0)
+    assert not newest.is_("longer"), "forgotten meanwhile"
+    beside.close()
+
+
+def test_the_caller_whose_sockets_remember_the_most_makes_room(change_limits: ChangeLimits) -> None:
+    size = len(kept("r", text="x" * 1_000).input) + len(b'{"output":[]}')
+    change_limits(socket_conversations=10 * size)
+    remembered = Remembered()
+    honest = Newest(None, "alice", remembered)
+    honest.note(kept("alices", text="x" * 3_000), ())
+    many = [Newest(None, "bob", remembered) for _ in range(20)]
+    for each in many:
+        each.note(kept("bobs", text="x" * 1_000), ())
+        assert remembered.size == sum(newest.size for newest in (honest, *many)) <= 10 * size
+    assert honest.is_("alices")
+    assert sum(each.is_("bobs") for each in many) >= 6
+    for each in many:
+        each.close()
+    assert remembered.size == honest.size
+    many[0].note(kept("late"), ())
+    assert not many[0].is_("late"), "its socket has ended"
+    assert (remembered.forget(1), remembered.size) == (3_000 + size - 1_000, 0)

@@ -96,7 +96,11 @@ def test_a_handshake_that_is_wrong_is_refused(change: dict[str, str], status: in
 
 def turns() -> WebSocketRoutes:
     settings = SimpleNamespace(server=ServerSettings(max_body=5_000))
-    made = WebSocketRoutes(cast(Any, SimpleNamespace(settings=settings)), cast(Any, None), cast(Any, None))
+    made = WebSocketRoutes(
+        cast(Any, SimpleNamespace(settings=settings, targets=SimpleNamespace(beside=None))),
+        cast(Any, None),
+        cast(Any, None),
+    )
     made.router = cast(Any, SimpleNamespace(uploader=lambda http: ""))
     return made
 

@@ -22,6 +22,7 @@ from gai_fast.server.lanes.routes import PATHS, Handlers, Route
 from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.openapi.operation import Operation
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.newest import Remembered
 from gai_fast.server.websocket.formats import EVENTS
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.server.websocket.messages import read_message
@@ -81,6 +82,7 @@ class Home:
         self.counts = Counts()
         self.is_draining = False
         self.sessions: set[Any] = set()
+        self.remembered = Remembered()
         self.asked: list[Incoming] = []
         self.engine = SimpleNamespace(
             settings=SimpleNamespace(stream=StreamSettings(client_buffer=1000), server=ServerSettings(max_body=1000)),

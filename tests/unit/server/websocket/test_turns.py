@@ -20,6 +20,7 @@ from gai_fast.server.lanes.router import Mount, Router
 from gai_fast.server.lanes.routes import PATHS, Handlers, Route
 from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.newest import Remembered
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.server.websocket.session import Dialect
 from gai_fast.server.websocket.turn_messages import Create, read_turn
@@ -39,9 +40,13 @@ class Home:
     def __init__(self, max_body: int = 1_000) -> None:
         self.is_draining = False
         self.sessions: set[Any] = set()
+        self.remembered = Remembered()
         self.asked: list[Incoming] = []
         self.engine = SimpleNamespace(
-            settings=SimpleNamespace(server=ServerSettings(max_body=max_body)), timers=FakeLoop(), streams={}
+            settings=SimpleNamespace(server=ServerSettings(max_body=max_body)),
+            targets=SimpleNamespace(beside=None),
+            timers=FakeLoop(),
+            streams={},
         )
         self.streams: Any = None
         self.server_limits = ServerLimits(LimitSettings())

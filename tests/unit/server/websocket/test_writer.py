@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import zlib
 from types import SimpleNamespace
 from typing import Any, cast
 
 from gai_fast.runtime.timers import TimerWheel
 from gai_fast.server.http.write_watch import WriteWatch
-from gai_fast.server.websocket.deflate import Deflate
 from gai_fast.server.websocket.writer import FrameWriter
 from tests.unit.fake_loop import FakeLoop
 
@@ -81,20 +79,7 @@ def test_a_socket_is_lent_until_anything_else_is_written() -> None:
     assert transport.written == TEXT * 2
 
 
-def test_a_socket_with_unsent_bytes_or_compressed_messages_is_not_lent() -> None:
+def test_a_socket_with_unsent_bytes_is_not_lent() -> None:
     writer, transport, _ = made()
     transport.unsent = 1
     assert writer.lend(Writer()) == -1
-    transport.unsent = 0
-    writer.deflate = Deflate(15, has_context=True)
-    assert writer.lend(Writer()) == -1
-
-
-def test_compressed_messages_are_counted_as_they_are_sent() -> None:
-    writer, transport, watch = made()
-    writer.deflate = Deflate(15, has_context=True)
-    writer.write(TEXT)
-    head, payload = transport.written[:2], transport.written[2:]
-    assert head == bytes((0xC1, len(payload)))
-    assert zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff") == b"ok"
-    assert watch.written == len(transport.written)

@@ -1,4 +1,4 @@
-"""The messages of OTLP, as OpenTelemetry's own package reads them."""
+"""The messages of OTLP in JSON, as OpenTelemetry's own package reads them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from gai_fast.otel import protobuf
+from gai_fast.otel import otlp
 from tests.limits import LIMITS
-from tests.otlp import read
+from tests.otlp import parsed, read
 
 TRACE, SPAN, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
 
 
 def span_of(given: dict[str, Any], **more: Any) -> Span:
     """Returns a span, written and read."""
-    about = {"parent_id": PARENT, "state": "a=1", "name": "chat m", "kind": protobuf.CLIENT, **more}
-    items = protobuf.span(trace_id=TRACE, span_id=SPAN, began_ns=5, ended_ns=9, given=given, **about)
-    origin = protobuf.resource({"service.name": "x"})
-    request = ExportTraceServiceRequest.FromString(protobuf.request(origin, "scope", "1.2", items + items))
+    about = {"parent_id": PARENT, "state": "a=1", "name": "chat m", "kind": otlp.CLIENT, **more}
+    items = otlp.span(trace_id=TRACE, span_id=SPAN, began_ns=5, ended_ns=9, given=given, **about)
+    request = parsed(ExportTraceServiceRequest, otlp.traces({"service.name": "x"}, "1.2", items + b"," + items))
     (resource,) = request.resource_spans
     assert read(resource.resource.attributes) == {"service.name": "x"}
     (scope,) = resource.scope_spans
-    assert (scope.scope.name, scope.scope.version) == ("scope", "1.2")
+    assert (scope.scope.name, scope.scope.version) == ("gai-fast", "1.2")
     first, second = scope.spans
     assert first == second
     return first
@@ -37,7 +36,7 @@ def test_a_span_has_its_ids_its_times_and_its_flags() -> None:
     assert (span.trace_state, span.name, span.kind) == ("a=1", "chat m", Span.SPAN_KIND_CLIENT)
     assert (span.start_time_unix_nano, span.end_time_unix_nano, span.flags) == (5, 9, 1)
     assert span.status.code == 0
-    root = span_of({}, parent_id="", state="", kind=protobuf.SERVER)
+    root = span_of({}, parent_id="", state="", kind=otlp.SERVER)
     assert (root.parent_span_id, root.trace_state, root.kind) == (b"", "", Span.SPAN_KIND_SERVER)
 
 
@@ -47,7 +46,7 @@ def test_a_span_that_failed_says_why() -> None:
 
 
 def test_events_have_their_time_and_attributes() -> None:
-    events = protobuf.event("first_token", 7, {}) + protobuf.event("retry", 8, {"n": 2})
+    events = [otlp.event("first_token", 7, {}), otlp.event("retry", 8, {"n": 2})]
     first, second = span_of({}, events=events).events
     assert (first.name, first.time_unix_nano, read(first.attributes)) == ("first_token", 7, {})
     assert (second.name, second.time_unix_nano, read(second.attributes)) == ("retry", 8, {"n": 2})
@@ -61,7 +60,7 @@ def test_events_have_their_time_and_attributes() -> None:
 )  # fmt: skip
 def test_values_of_every_kind_are_read_as_they_were_given(value: Any) -> None:
     for name in ("n", "a.name.of.middle.length", "n" * 126):
-        known = protobuf.attributes(protobuf.ATTRIBUTE, {"known": 1})
+        known = otlp.attributes({"known": 1})
         found = read(span_of({name: value, "next": "one"}, known=known).attributes)
         assert found == {"known": 1, name: value, "next": "one"}
         assert type(found[name]) is type(value)
@@ -70,7 +69,7 @@ def test_values_of_every_kind_are_read_as_they_were_given(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "written"),
     [
-        ("a\ud800b", "a?b"),
+        ("a\ud800b", "a\ufffdb"),
         ("x" * (LIMITS.otel_text + 1), "x" * LIMITS.otel_text),
         (2**200, 2**63 - 1),
         (-(2**200), -(2**63)),
@@ -82,9 +81,9 @@ def test_what_has_no_place_in_a_message_is_brought_into_bounds(value: Any, writt
 
 
 def test_a_histogram_counts_from_its_beginning() -> None:
-    point = protobuf.point({"a": "b"}, began_ns=3, now_ns=4, counts=[1, 0, 2], total=7.5, bounds=[1.0, 2.0])
-    items = protobuf.histogram("name", "about", "s", [point])
-    request = ExportMetricsServiceRequest.FromString(protobuf.request(protobuf.resource({}), "s", "1", items))
+    point = otlp.point({"a": "b"}, began_ns=3, now_ns=4, counts=[1, 0, 2], total=7.5, bounds=[1.0, 2.0])
+    items = otlp.histogram("name", "about", "s", [point])
+    request = parsed(ExportMetricsServiceRequest, otlp.metrics({}, "1", items))
     (metric,) = request.resource_metrics[0].scope_metrics[0].metrics
     assert (metric.name, metric.description, metric.unit) == ("name", "about", "s")
     assert metric.histogram.aggregation_temporality == 2

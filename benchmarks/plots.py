@@ -1,7 +1,7 @@
 """Reports as one HTML file: SVG plots, a light and a dark style, no scripts, no external files.
 
-Owns the drawing and formatting of figures. `bench.py` and the repository's own benchmarks own their meaning. This
-module escapes all text, so callers may pass text from a server.
+Owns the drawing; `report.py` and `endpoint.py` own what is drawn. This module escapes all text, so callers may pass
+text from a server.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from typing import Final, Literal
+
+from gai_fast.cli.bench.figures import UNITS
 
 Role = Literal["main", "second", "other"]
 """The role of a mark: the subject, the baseline, or any other."""
@@ -55,26 +57,6 @@ th, td { padding: .3rem .9rem .3rem 0; text-align: left; border-bottom: 1px soli
 th { color: var(--soft); font-weight: 500; vertical-align: bottom; } td { white-space: nowrap; }
 td.number { text-align: right; } td.long { white-space: normal; min-width: 16rem; } tr.main td { font-weight: 600; }
 """
-
-
-# ---- figures as text -------------------------------------------------------------------------------------------------
-
-
-def figure(value: float) -> str:
-    """Formats a number with three significant digits, or with all digits before its point."""
-    if value == 0:
-        return "0"
-    digits = max(0, 2 - math.floor(math.log10(float(f"{abs(value):.2e}"))))
-    return f"{value:,.{digits}f}"
-
-
-def seconds(value: float) -> str:
-    """Formats a time in its natural unit."""
-    unit, size = next((one for one in _UNITS if value >= one[1]), _UNITS[-1])
-    return f"{figure(value / size)} {unit}"
-
-
-_UNITS: Final = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 
 
 # ---- plots -----------------------------------------------------------------------------------------------------------
@@ -206,7 +188,7 @@ def distributions(title: str, drawn: Sequence[tuple[str, Buckets, Role]], share:
 
 def _round_time(value: float) -> str:
     """Formats a tick, which is 1, 2 or 5 times a power of ten, in its natural unit."""
-    unit, size = next((one for one in _UNITS if value >= one[1] * 0.999), _UNITS[-1])
+    unit, size = next((one for one in UNITS if value >= one[1] * 0.999), UNITS[-1])
     return f"{value / size:.3g} {unit}"
 
 

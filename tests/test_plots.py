@@ -1,14 +1,15 @@
-"""`cli/bench/plots.py`: figures as text, and files that need nothing else."""
+"""Reports of the benchmarks: plots, and files that need nothing else."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from gai_fast.cli.bench import plots
-from gai_fast.cli.bench.plots import Curve, Dot, figure, seconds
+from benchmarks import endpoint, plots
+from benchmarks.plots import Curve, Dot
 
 HOSTILE = '<script>alert("&")</script>'
 
@@ -20,31 +21,6 @@ def drawn(svg: str) -> ElementTree.Element:
 
 def texts(svg: str) -> list[str]:
     return [element.text or "" for element in drawn(svg).iter("text")]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0"),
-        (0.00123, "0.00123"),
-        (0.5, "0.500"),
-        (1, "1.00"),
-        (12.34, "12.3"),
-        (99.97, "100"),
-        (123.4, "123"),
-        (12345.6, "12,346"),
-    ],
-)
-def test_a_figure_has_three_digits_that_count_or_all_before_its_point(value: float, text: str) -> None:
-    assert figure(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0 µs"), (2e-7, "0.200 µs"), (1.5e-5, "15.0 µs"), (1e-3, "1.00 ms"), (0.25, "250 ms"), (90, "90.0 s")],
-)
-def test_a_time_is_reported_in_the_unit_that_suits_it(value: float, text: str) -> None:
-    assert seconds(value) == text
 
 
 class TestDots:
@@ -131,3 +107,28 @@ def test_numbers_stand_right_and_words_left_and_one_row_stands_out() -> None:
     assert '<td class="number">1.5 ms</td>' in made
     assert '<td class="">missing</td>' in made
     assert made.count('<tr class="main">') == 1
+
+
+def results(seconds: float, **more: Any) -> dict[str, Any]:
+    """Returns what `gai-fast bench --json` prints of one answer."""
+    times = {"count": 1, **dict.fromkeys(("mean", "p50", "p90", "p99", "max"), seconds), "buckets": {str(seconds): 1}}
+    named = dict.fromkeys((*endpoint.SETTINGS, *endpoint.RATES))
+    return {
+        **named,
+        "url": "http://h",
+        "requests_per_second": 1 / seconds,
+        **dict.fromkeys(endpoint.TIMES, times),
+        **more,
+    }
+
+
+def test_results_of_an_endpoint_stand_beside_earlier_ones() -> None:
+    rows = endpoint.changes(results(0.15), results(0.1))
+    assert rows[0] == ["TTFT, p50", "150 ms", "100 ms", "+50%"]
+    assert rows[-1] == ["tokens per second", "–", "–", ""]
+    assert endpoint.changes(results(0.15), None)[0] == ["TTFT, p50", "150 ms", "–", ""]
+    made = endpoint.page(results(0.2, model="<b>"), results(0.1))
+    assert made.count("<svg") == 3
+    assert "<b>" not in made
+    assert made.count("before") >= 3
+    assert endpoint.page(results(0.2)).count("<svg") == 3
