@@ -153,6 +153,10 @@ class Limits:
     tool_function_end: float = 0.05
     """Seconds in which a function that is cancelled may still clean up: a call ends within 0.1 s of its run's end."""
 
+    crash_wait: float = 5.0
+    """Seconds that a call of a caller in doubt waits for one of another: most calls are over, and who lets a call hang
+    holds nobody for longer."""
+
     exit_check: float = 0.01
     """Seconds between two looks whether it has ended."""
 

@@ -21,6 +21,7 @@ from gai_fast.core.requests.reading import decode_json
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.limits import SHARED
+from gai_fast.net.tools.crashes import Crash
 from gai_fast.net.tools.limits import LIMITS
 
 Fault = Literal[
@@ -60,6 +61,7 @@ class ToolServerError(GaiFastError):
         status: The HTTP status, if it has refused by one.
         code: The code of its own error.
         data: The data of its own error.
+        crash: The end of its process, with which the request was lost. None for anything else.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class ToolServerError(GaiFastError):
         status: int | None = None,
         code: int | None = None,
         data: Any = None,
+        crash: Crash | None = None,
     ) -> None:
         super().__init__(text)
         self.fault = fault
@@ -78,6 +81,7 @@ class ToolServerError(GaiFastError):
         self.status = status
         self.code = code
         self.data = data
+        self.crash = crash
 
 
 class ServerReply(NamedTuple):

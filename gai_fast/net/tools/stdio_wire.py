@@ -9,8 +9,8 @@ Owns the process: its start, its end, and what it may leave behind. It must not 
    has ended, what is left of its group is killed. Only a child with a group of its own can outlive it.
    If the gateway itself is killed, a shell that waits for the end of a pipe ends the group.
 4. A process that has ended, or closed its input, is started again by the next request. What it was asked for is not
-   sent again. Its end is noticed even if a child holds its output: within `limits.exit_look`, or by the next request.
-   What it has written before is read first.
+   sent again here. Its end is noticed even if a child holds its output: within `limits.exit_look`, or by the next
+   request. What it has written before is read first.
 5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
 6. Its pipes are the loop's: nothing is closed before the loop has got both, and then only by the loop.
 """
@@ -28,6 +28,7 @@ from typing import Any, Final
 from gai_fast.kernels import LineFramer
 from gai_fast.model.limits import SHARED
 from gai_fast.net.attempts.recording import secrets_of
+from gai_fast.net.tools.crashes import Crash
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.protocol import Agreement
 from gai_fast.net.tools.rpc import (
@@ -118,6 +119,8 @@ class StdioWire(Wire):
 
     async def close(self, agreed: Agreement | None) -> None:
         """As `Wire.close`: rule 3."""
+        if self._process is not None:
+            self._process.is_wanted = False
         self._end()
         if self._ending:
             await asyncio.gather(*self._ending)
@@ -192,6 +195,9 @@ class _Process(asyncio.Protocol):
         lost: Called once it must be ended.
         secrets: Texts that it may repeat.
         hint: What helps once it has ended.
+
+    Attributes:
+        is_wanted: Whether its end is a crash.
     """
 
     def __init__(
@@ -203,6 +209,7 @@ class _Process(asyncio.Protocol):
         secrets: Collection[bytes],
         hint: str,
     ) -> None:
+        self.is_wanted = True
         self._lost = lost
         self._loop = loop
         self._process = process
@@ -397,9 +404,11 @@ class _Process(asyncio.Protocol):
         if self._fate.done():
             return
         self._fate.set_result(text)
-        for request, outcome in self._requests.values():
-            if not outcome.done():
-                outcome.set_exception(ToolServerError(text, fault, may_have_run=request.was_sent))
+        lost = [each for each in self._requests.values() if not each[1].done()]
+        callers = frozenset([request.caller for request, _ in lost if request.caller])
+        crash = Crash(callers) if callers and self.is_wanted else None
+        for request, outcome in lost:
+            outcome.set_exception(ToolServerError(text, fault, may_have_run=request.was_sent, crash=crash))
 
     def _take(self, line: str) -> None:
         try:
