@@ -140,7 +140,7 @@ def test_a_list_holds_as_long_as_its_shortest_page(named: list[Any], ttl: float 
     assert reader.read().ttl == ttl
 
 
-def test_a_large_page_is_read_tool_by_tool_and_others_have_turns_between() -> None:
+def test_of_a_large_page_a_tool_that_is_too_large_is_not_read() -> None:
     schema = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1500)}}
     huge = {"name": "huge", "inputSchema": {"type": "object", "x": [[]] * 100_000}}
     tools = [huge, *({"name": f"t{n}", "inputSchema": schema} for n in range(40)), huge]
@@ -150,12 +150,11 @@ def test_a_large_page_is_read_tool_by_tool_and_others_have_turns_between() -> No
     assert answer.id == 7
     assert answer.result is not None
     reader = ToolListReader(has_headers=True)
-    turns = sum(1 for _ in reader.turns(answer.result))
+    assert reader.feed(answer.result) == "more"
     read = reader.read()
-    assert (len(read.tools), reader.cursor, read.ttl) == (40, "more", 20.0)
+    assert (len(read.tools), read.ttl) == (40, 20.0)
     assert read.left_out == (("huge", "it has more than 131072 bytes"),) * 2
     assert dict(read.tools["t39"].schema) == schema
-    assert 20 <= turns <= 40, "a turn for each 64 KiB"
 
 
 def test_a_large_page_is_the_same_list_as_a_small_one() -> None:
