@@ -14,6 +14,7 @@ from gai_fast.runtime.breathing import breathe
 from tests.linear.cases import QUADRATIC, TABLES, Case, quadratic
 from tests.linear.counting import forget, instructions, longest_turn, steps
 from tests.linear.kept import KEPT, NAMES
+from tests.linear.tool_servers import SERVERS
 
 LINEAR = 2.3
 LONG = 2_500
@@ -36,7 +37,7 @@ def is_linear(n: int, once: int, twice: int, thrice: int) -> bool:
 
 
 @pytest.mark.interpreted
-@pytest.mark.parametrize("table", ["requests", "answers", "texts", "kept"])
+@pytest.mark.parametrize("table", ["requests", "answers", "texts", "kept", "tool servers"])
 def test_twice_as_much_takes_twice_as_many_steps(table: str) -> None:
     rows = TABLES[table]()
     counted = {name: steps(case) for name, case in rows.items()}
@@ -51,6 +52,12 @@ def _breathe(_: int) -> None:
 def test_no_turn_of_a_walk_of_what_is_kept_grows_with_it() -> None:
     """Steps between two breaths, at which the loop goes on (`runtime/breathing.py`)."""
     turns = {name: longest_turn(make(LONG)) for name, make in KEPT.items() if name not in WITHOUT_BREATHS}
+    assert {name: steps for name, steps in turns.items() if steps > TURN} == {}
+
+
+@pytest.mark.interpreted
+def test_no_turn_of_a_walk_of_what_a_tool_server_sends_grows_with_it() -> None:
+    turns = {name: longest_turn(make(LONG)) for name, make in SERVERS.items()}
     assert {name: steps for name, steps in turns.items() if steps > TURN} == {}
 
 

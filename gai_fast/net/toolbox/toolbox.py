@@ -23,6 +23,7 @@ from gai_fast.net.toolbox.model_names import by_model_name
 from gai_fast.net.toolbox.server_source import ServerSource
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.message_reader import Beside
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.functions import import_function
 from gai_fast.runtime.timers import Timers
 
@@ -167,7 +168,7 @@ class Toolbox:
             return False
         for name in filter(named.may_name, servers):
             listed = self._lists[name].read
-            if listed is None or any(tool.address in named and tool.address in allowed for tool in listed.tools):
+            if listed is None or any(_is_in(tool, named) and tool.address in allowed for tool in listed.tools):
                 return False
         return True
 
@@ -189,8 +190,13 @@ def _chosen(
 ) -> tuple[Mapping[str, GatewayTool], list[GatewayTool]]:
     """Returns the tools that may be used, as `by_model_name`."""
     return by_model_name(
-        tool for listed in lists if listed is not None for tool in listed.tools if tool.address in allowed
+        tool for listed in lists if listed is not None for tool in listed.tools if _is_in(tool, allowed)
     )
+
+
+def _is_in(tool: GatewayTool, allowed: AllowedTools | ToolPatterns) -> bool:
+    breathe()
+    return tool.address in allowed
 
 
 def _own(tool: ToolSettings, timers: Timers, loop: asyncio.AbstractEventLoop, beside: Beside | None) -> ToolSource:

@@ -301,6 +301,7 @@ def depth_of(value: Any) -> int:
         depth += 1
         inner: list[Any] = []
         for container in level:
+            breathe()
             for each in container.values() if isinstance(container, dict) else container:
                 breathe()
                 if isinstance(each, (dict, list)):

@@ -15,7 +15,7 @@ import binascii
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.limits import SHARED
@@ -94,14 +94,14 @@ def read_result(
             raise ToolServerError("its result is JSON that is nested too deep", "form", may_have_run=True)
         room.left -= len(written)
     else:
-        value = room.cut("\n".join(text for text in texts if text is not None))
+        value = room.cut("\n".join(filter(_is_text, texts)))
     shown = room.cut if is_structured else _valid  # without structured content, the value has them already
-    parts = [
-        part
-        for each, text in zip(content[: LIMITS.result_parts] if has_media else (), texts, strict=False)
-        for part in [room.media(each) if text is None else ResultPart("text", shown(text))]
-        if part is not None and part.text
-    ]
+    parts = list[ResultPart]()
+    for each, text in zip(content[: LIMITS.result_parts] if has_media else (), texts, strict=False):
+        breathe()
+        part = room.media(each) if text is None else ResultPart("text", shown(text))
+        if part is not None and part.text:
+            parts.append(part)
     has_media = any(part.kind != "text" for part in parts)
     if has_media and len(content) > LIMITS.result_parts:
         room.is_cut = True
@@ -156,6 +156,7 @@ class _Room:
         """Returns the texts that may have room, without secrets; None stays. A longer one is searched no further."""
         left, kept = self._most, list[str | None]()
         for text in texts:
+            breathe()
             if text is not None and left < 0:
                 self.is_cut = True
                 continue
@@ -213,6 +214,11 @@ class _Room:
 
 _MEDIA_TYPE: Final = re.compile(r"(?i:image|audio)/[A-Za-z0-9.+-]{1,60}( ?; ?[A-Za-z0-9.+=-]{1,40})?")
 _MEDIA: Final[Mapping[str, PartKind]] = {"image": "image", "audio": "audio"}
+
+
+def _is_text(text: str | None) -> TypeGuard[str]:
+    breathe()
+    return text is not None
 
 
 def _valid(text: str) -> str:
