@@ -23,6 +23,11 @@ TURN = 2_400
 """Steps of one turn: 0.3 ms, interpreted. C splits an array into texts in one turn, in 1.5 ms a MiB."""
 WITHOUT_BREATHS = frozenset(f"kept, written before, {name}" for name in NAMES) | {"kept, indexed"}
 """Walks of less than 50 ms by their bounds: an object for each item, and `limits.response_items`."""
+OF_FEW = frozenset({
+    "tool server, a list of one schema", "tool server, a list of alternatives", "tool schema, acceptable",
+    "tool schema, references", "tool patterns, that name them",
+})  # fmt: skip
+"""Of a tool server: walks that breathe for each tool, of 64 KiB at most, and one of names, of 512 tools a server."""
 FIXED = 200
 """Steps that do not depend on the input: a check that begins above a size, say."""
 
@@ -57,7 +62,7 @@ def test_no_turn_of_a_walk_of_what_is_kept_grows_with_it() -> None:
 
 @pytest.mark.interpreted
 def test_no_turn_of_a_walk_of_what_a_tool_server_sends_grows_with_it() -> None:
-    turns = {name: longest_turn(make(LONG)) for name, make in SERVERS.items()}
+    turns = {name: longest_turn(make(LONG)) for name, make in SERVERS.items() if name not in OF_FEW}
     assert {name: steps for name, steps in turns.items() if steps > TURN} == {}
 
 

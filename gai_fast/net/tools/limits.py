@@ -44,6 +44,9 @@ class Limits:
     messages_turn: int = 256
     """Messages of a stream that are read before other work has its turn: 2 ms."""
 
+    escaped_halves: int = 200_000
+    """Escaped halves of surrogate pairs in a message that has one alone: it is read again, at 0.2 us each."""
+
     message_batch: int = 1024
     """Messages of a batch: as many as calls may wait. They are handed on in the loop."""
 

@@ -19,10 +19,12 @@ import msgspec
 from msgspec import UNSET
 
 from gai_fast.core.json.limits import LIMITS as JSON
+from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.reading import decode_json
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.limits import SHARED
+from gai_fast.model.request import CheckedBody
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.runtime.breathing import breathe
 
@@ -193,17 +195,33 @@ def _page(data: bytes) -> ServerReply | None:
     """Returns a page of a list of tools, whose tools are not read yet: rule 4. None if the message is anything else."""
     if data.count(b",") > JSON.json_values:
         return None
+    whole = data.replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")  # as long, and without halves
     try:
-        message = _ENVELOPE.decode(data)
+        message = _ENVELOPE.decode(whole)
         page = _PAGE.decode(message.result)
         if not (message.method is message.error is page.content is UNSET):
             return None
         named = (("resultType", page.result_type), ("nextCursor", page.next_cursor), ("ttlMs", page.ttl_ms))
         result = {name: read_json(bytes(each), LIMITS.message_depth) for name, each in named if each is not UNSET}
-        reply = _message({"id": _DECODER.decode(message.id), "result": {**result, "tools": _ITEMS.decode(page.tools)}})
+        tools = _ITEMS.decode(page.tools)
+        if whole != data:
+            tools = _found(tools, whole, data, whole.index(bytes(page.tools)))
+        reply = _message({"id": _DECODER.decode(message.id), "result": {**result, "tools": tools}})
     except (Error, msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ToolServerError):
         return None  # it is read as any other message, which names the fault
     return reply if isinstance(reply, ServerReply) else None
+
+
+def _found(items: list[msgspec.Raw], text: bytes, data: bytes, at: int) -> list[msgspec.Raw]:
+    """Returns the items of an array of a text as they stand in data, where other letters are at the same places."""
+    found: list[msgspec.Raw] = []
+    for each in items:
+        breathe()
+        item = bytes(each)
+        at = text.index(item, at)
+        found.append(msgspec.Raw(data[at : at + len(item)]))
+        at += len(item)
+    return found
 
 
 def read_json(data: bytes, depth: int) -> Any:
@@ -217,9 +235,10 @@ def read_json(data: bytes, depth: int) -> Any:
         Error: As `decode_json`.
     """
     try:
-        return decode_json(_DECODER, data, depth)
+        return decode_json(_DECODER, _checked(data, depth) if len(data) > LIMITS.list_turn else data, depth)
     except Error as problem:
-        if problem.reason != "json" or not may_have_halves(data):
+        escapes = data.count(b"\\ud") + data.count(b"\\uD")  # of halves, in pairs or not
+        if problem.reason != "json" or not 0 < escapes <= LIMITS.escaped_halves:
             raise
         with suppress(ValueError):
             value = parse_exact(data.decode())
@@ -228,9 +247,18 @@ def read_json(data: bytes, depth: int) -> Any:
         raise
 
 
-def may_have_halves(data: bytes) -> bool:
-    """Returns whether JSON may have halves of surrogate pairs."""
-    return b"\\ud" in data or b"\\uD" in data
+def _checked(data: bytes, depth: int) -> CheckedBody:
+    """Returns JSON whose structure is known to be no larger than `decode_json` allows.
+
+    Raises:
+        Error: As `decode_json`.
+    """
+    structure = Structure(depth)
+    for at in range(0, len(data), LIMITS.list_turn):
+        breathe()
+        structure.feed(data[at : at + LIMITS.list_turn])
+    breathe()
+    return CheckedBody(data)
 
 
 def _message(value: Any) -> ServerMessage:

@@ -46,6 +46,7 @@ from gai_fast.net.tools.wire import OnProgress, ToolRequest, Wire, within
 
 _CALL: Final = "tools/call"
 _DISCOVER: Final = "server/discover"
+_END: Final = object()
 _NO_META: Final[Mapping[str, Any]] = {}
 
 
@@ -106,10 +107,12 @@ class ToolClient:
                 continue
             page = answered.result or {}
             check_complete(page)
-            following = await sized_work(self._wire.beside, answered.size, "", partial(reader.feed, page))
-            if following is None:
+            some = partial(next, reader.turns(page), _END)
+            while await sized_work(self._wire.beside, answered.size, "", some) is not _END:
+                pass
+            if reader.cursor is None:
                 return reader.read()
-            cursor = following
+            cursor = reader.cursor
 
     async def call(
         self,

@@ -6,7 +6,7 @@ A tool that breaks a bound, or a rule of the protocol, is left out with its reas
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -70,6 +70,9 @@ class ToolListReader:
 
     Args:
         has_headers: Whether `x-mcp-header` counts: on HTTP, from 2026-07-28 on.
+
+    Attributes:
+        cursor: The cursor of the next page. None if the list is complete.
     """
 
     def __init__(self, has_headers: bool) -> None:
@@ -78,15 +81,23 @@ class ToolListReader:
         self._left_out: list[tuple[str, str]] = []
         self._beyond = 0
         self._pages = 0
-        self._cursor: str | None = None
+        self.cursor: str | None = None
         self._ttl: float | None = None
         self._digest = sha256(b"%d " % has_headers)
 
     def feed(self, page: Mapping[str, Any]) -> str | None:
-        """Reads the result of a `tools/list`; may work beside the loop.
+        """Reads the result of a `tools/list` at once; as `turns`.
 
         Returns:
             The cursor of the next page. None if the list is complete.
+        """
+        for _ in self.turns(page):
+            pass
+        return self.cursor
+
+    def turns(self, page: Mapping[str, Any]) -> Iterator[None]:
+        """Reads the result of a `tools/list`; gives others a turn after each `limits.list_turn` bytes. Each turn may be
+        beside the loop.
 
         Raises:
             ToolServerError: It has no list of tools.
@@ -95,11 +106,15 @@ class ToolListReader:
         if not isinstance(tools, list):
             raise ToolServerError("its list of tools is none", "form")
         room = max(LIMITS.listed_tools - len(self._tools) - len(self._left_out), 0)
+        left = LIMITS.list_turn
         for each in tools[:room]:
             breathe()
-            self._add(each)
+            left -= self._add(each)
+            if left <= 0:
+                left = LIMITS.list_turn
+                yield
         self._beyond += len(tools[room:])
-        return self._following(page)
+        self.cursor = self._following(page)
 
     def _following(self, page: Mapping[str, Any]) -> str | None:
         """Reads what a page says of the list; returns the cursor of the next one."""
@@ -124,14 +139,14 @@ class ToolListReader:
         self._digest.update(repr(left_out).encode())
         return ToolList(dict(self._tools), tuple(left_out), self._ttl, self._digest.digest())
 
-    def _add(self, value: Any) -> None:
-        """Reads a tool."""
+    def _add(self, value: Any) -> int:
+        """Reads a tool; returns its bytes."""
         written = bytes(value) if isinstance(value, msgspec.Raw) else encode_json(value)
         self._digest.update(b"%d " % len(written) + written)
         if isinstance(value, msgspec.Raw):
             if len(written) > _MOST:  # not read: it may be of millions of values
                 self._left_out.append((_name_in(written), f"it has more than {_MOST} bytes"))
-                return
+                return 0
             try:
                 value = read_json(written, LIMITS.message_depth)
             except Error:
@@ -145,6 +160,7 @@ class ToolListReader:
             self._tools[tool.name] = tool
         except ValueError as problem:
             self._left_out.append((shown, str(problem)))
+        return len(written)
 
     def _tool(self, value: Any, name: Any) -> OfferedTool:
         """Returns a tool.
