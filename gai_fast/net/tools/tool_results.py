@@ -106,7 +106,8 @@ def read_result(
     if has_media and len(content) > LIMITS.result_parts:
         room.is_cut = True
     if has_media and room.is_cut and not is_structured:
-        parts = [ResultPart("text", value), *[part for part in parts if part.kind != "text"]]
+        first = [ResultPart("text", value)] if value else []
+        parts = first + [part for part in parts if part.kind != "text"]
     return ToolResult(value, tuple(parts) if has_media else (), is_error, room.is_cut)
 
 
