@@ -477,7 +477,7 @@ class RunTools:
         return "`tools` of its key and of its model name nothing in common"
 
     def _made(self, settings: Settings) -> HeldToolbox:
-        toolbox = Toolbox(settings, self.timers, self.loop, self._functions)
+        toolbox = Toolbox(settings, self.timers, self.loop, self._functions, self.streams.beside)
         for name in toolbox.own:
             self.tallies.expect(name)
         self._open.add(toolbox)

@@ -74,11 +74,13 @@ class SourceList:
         tools: Those that can be called, in the source's order.
         left_out: The others: each name for people, and the reason.
         ttl: Seconds for which the list holds. None if it holds for ever.
+        digest: Of what the source has sent: a list with the same one is the same. Empty if that is not known.
     """
 
     tools: tuple[GatewayTool, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     ttl: float | None = None
+    digest: bytes = b""
 
 
 class ToolSource(ABC):

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -30,16 +31,17 @@ from gai_fast.model.limits import SHARED
 from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.tools.crashes import Crash
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.message_reader import Beside, MessageReader
 from gai_fast.net.tools.protocol import Agreement
 from gai_fast.net.tools.rpc import (
     Fault,
     Notice,
+    ServerMessage,
     ServerQuestion,
     ServerReply,
     ToolServerError,
     answer_bytes,
     notice_bytes,
-    read_messages,
     request_bytes,
 )
 from gai_fast.net.tools.wire import ToolRequest, Wire
@@ -93,7 +95,9 @@ class StdioWire(Wire):
         if self._process is not None and self._process.is_running:
             return False
         self._end()
-        process = self._process = _Process(self._loop, *self._launched(), self._lost, self._secrets, self._hint)
+        process = self._process = _Process(
+            self._loop, *self._launched(), self._lost, self._secrets, self._hint, self.beside
+        )
         await process.connect()
         return True
 
@@ -182,6 +186,8 @@ def _started_heir(group: int) -> subprocess.Popen[bytes]:
     )
 
 
+_MESSAGE: Final = re.compile(r"\s*[{\[]")
+_ID: Final = re.compile(rb'"id" ?: ?([0-9]{1,15})\b')
 _HINT: Final = ": run it by `gai-fast tools probe -- COMMAND` to see why"
 
 
@@ -195,6 +201,7 @@ class _Process(asyncio.Protocol):
         lost: Called once it must be ended.
         secrets: Texts that it may repeat.
         hint: What helps once it has ended.
+        beside: Reads large lines.
 
     Attributes:
         is_wanted: Whether its end is a crash.
@@ -208,6 +215,7 @@ class _Process(asyncio.Protocol):
         lost: Callable[[_Process], object],
         secrets: Collection[bytes],
         hint: str,
+        beside: Beside | None,
     ) -> None:
         self.is_wanted = True
         self._lost = lost
@@ -216,6 +224,7 @@ class _Process(asyncio.Protocol):
         self._secrets = secrets
         self._hint = hint
         self._lines = LineFramer(LIMITS.tool_message)
+        self._messages = MessageReader(beside, self._take, self._large_lines)
         self._lines_left = LIMITS.lines_unasked
         self._unread = b""  # if not empty, reading is paused
         self._received = 0  # bytes
@@ -329,7 +338,11 @@ class _Process(asyncio.Protocol):
     async def _read_rest(self) -> None:
         """Returns once all that it has written is read, if requests wait: an answer may be the last of it."""
         until, received = self._loop.time() + LIMITS.exit_wait, -1
-        while self._requests and not self._fate.done() and (self._unread or received != self._received):
+        while (
+            self._requests
+            and not self._fate.done()
+            and (self._unread or self._messages.is_busy or received != self._received)
+        ):
             if self._loop.time() >= until:
                 return  # a child writes on
             received = self._received
@@ -380,15 +393,18 @@ class _Process(asyncio.Protocol):
         if self._fate.done():
             return
         try:
-            for line in self._lines.feed(part):
-                self._lines_left -= 1
-                if line.data is not None and line.data.lstrip().startswith(("{", "[")):
-                    self._take(line.data)
+            lines = self._lines.feed(part)
         except ValueError:
             self._kill(f"it sends a line of more than {LIMITS.tool_message} bytes (limit tool_message)")
             return
+        self._lines_left -= len(lines)
+        # Not `lstrip`: a line of 8 MiB would be copied.
+        texts = [line.data.encode() for line in lines if line.data is not None and _MESSAGE.match(line.data)]
+        self._messages.read(texts, self._caller_of)
         if self._lines_left < 0:
             self._kill(f"it sends more than {LIMITS.lines_unasked} lines without an answer (limit lines_unasked)")
+        elif self._messages.is_busy:
+            pass  # `_large_lines` goes on
         elif self._unread:
             self._loop.call_soon(self._read)
         elif self._output is not None and not self._output.is_closing():
@@ -403,6 +419,7 @@ class _Process(asyncio.Protocol):
         """Fails all requests, if this has not happened yet."""
         if self._fate.done():
             return
+        self._messages.stop()
         self._fate.set_result(text)
         lost = [each for each in self._requests.values() if not each[1].done()]
         callers = frozenset([request.caller for request, _ in lost if request.caller])
@@ -410,10 +427,23 @@ class _Process(asyncio.Protocol):
         for request, outcome in lost:
             outcome.set_exception(ToolServerError(text, fault, may_have_run=request.was_sent, crash=crash))
 
-    def _take(self, line: str) -> None:
-        try:
-            messages = read_messages(line.encode())
-        except ToolServerError:
+    def _large_lines(self, are_read: bool) -> None:
+        """Reads nothing more while large lines are read."""
+        if self._fate.done() or self._output is None or self._output.is_closing():
+            return
+        if are_read:
+            self._output.pause_reading()
+        else:
+            self._read()
+
+    def _caller_of(self, line: bytes) -> str:
+        """Returns the name of the caller for which a line was sent, as far as its beginning says it."""
+        number = _ID.search(line, 0, LIMITS.output_turn)
+        found = self._requests.get(int(number[1])) if number is not None else None
+        return "" if found is None else found[0].caller
+
+    def _take(self, messages: Sequence[ServerMessage] | ToolServerError) -> None:
+        if isinstance(messages, ToolServerError):
             return  # rule 1
         for message in messages:
             if isinstance(message, Notice):
