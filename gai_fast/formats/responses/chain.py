@@ -307,7 +307,9 @@ def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
     if (kind == KIND and is_gateways(item)) or (kind in _APPROVALS and is_own_approval(item)):
         return None
     if kind == REASONING:
-        is_sealed = is_ours(item.get("encrypted_content")) or is_own_item(str(item.get("id")))
+        identifier = item.get("id")  # of any kind: to write a long list as a text takes long
+        is_own = isinstance(identifier, str) and is_own_item(identifier)
+        is_sealed = is_own or is_ours(item.get("encrypted_content"))
         return ItemMark(place, provider, is_reasoning=True) if provider and not is_sealed else None
     return ItemMark(place, provider, is_reasoning=False) if kind and kind not in _UNDERSTOOD else None
 
@@ -501,7 +503,8 @@ def _says(part: Any) -> bool:
     """Returns whether a part of a message has content; one of an unknown kind has."""
     if not isinstance(part, dict):
         return True
-    name = _TEXTS.get(str(part.get("type")), "")
+    kind = part.get("type")
+    name = _TEXTS.get(kind, "") if isinstance(kind, str) else ""
     return not name or bool(part.get(name))
 
 

@@ -97,14 +97,20 @@ class PassageHome:
         engine.takeovers.of_route = self.taken_over
 
     def taken_over(
-        self, asked: ClientRequest, header: LogHeader, model: ModelSettings, kept: RequestRecord, let: LetThrough | None
+        self,
+        asked: ClientRequest,
+        header: LogHeader,
+        model: ModelSettings,
+        kept: RequestRecord,
+        let: LetThrough | None,
+        own: Written | None,
     ) -> tuple[StreamSpec, StreamContext]:
         """Makes the spec of a request whose worker is gone; as `OfRoute`."""
         route = kept.route
         assert route is not None
         keeping: AnswerKeeping | None = None
-        if route.kept is not None:
-            keeping = keeping_again(self.engine.store.responses, header, route.kept)
+        if route.kept is not None and own is not None:
+            keeping = keeping_again(self.engine.store.responses, header, route.kept, own)
         answer = None if keeping is None else keeping.answer
         spec, context = self.specs.of_record(asked, header, model, kept, route, let, answer)
         spec.keeping = LoggedKeeping(keeping, header) if keeping is not None and not spec.hold else keeping

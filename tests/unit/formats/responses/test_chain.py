@@ -15,6 +15,7 @@ from gai_fast.core.requests.stored_ids import own_item_id
 from gai_fast.formats._base import ItemMark, without_marked
 from gai_fast.formats._members import read_text
 from gai_fast.formats.responses.chain import (
+    _has_content as has_content,
     indexed_ids,
     item_of,
     items_by_id,
@@ -239,6 +240,20 @@ def test_items_that_only_their_provider_understands_are_marked() -> None:
     assert mark_of({**THOUGHT, "encrypted_content": 'gai:{"signature":"s"}'}, 1, "openai") is None, "its author is told"
     for item in (USER, said(), CALL, OUTPUT, {"type": "item_reference", "id": "x"}, {"id": "x"}, 5):
         assert mark_of(item, 0, "openai") is None
+
+
+class Untold(list[int]):
+    """A list that a client may send in place of a text."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("to write it as a text takes as long as it is")
+
+
+def test_a_list_in_place_of_a_text_is_not_written_as_one() -> None:
+    thought = {**THOUGHT, "id": Untold([1]), "encrypted_content": None}
+    assert mark_of(thought, 1, "openai") == ItemMark(1, "openai", is_reasoning=True)
+    message = {"role": "user", "content": [{"type": Untold([1]), "text": ""}]}
+    assert has_content(message)
 
 
 def test_marked_items_go_back_to_their_provider_alone() -> None:
