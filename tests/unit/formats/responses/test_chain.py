@@ -16,6 +16,8 @@ from gai_fast.formats._base import ItemMark, without_marked
 from gai_fast.formats._members import read_text
 from gai_fast.formats.responses.chain import (
     _has_content as has_content,
+)
+from gai_fast.formats.responses.chain import (
     indexed_ids,
     item_of,
     items_by_id,
