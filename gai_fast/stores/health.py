@@ -89,7 +89,7 @@ class Health:
 
     def _slow_since(self, since: float) -> int:
         """Returns for how many callers the store was too slow since a time. The gateway itself counts for none:
-        what it reads is of many callers. Credentials of callers without a key are made up in no time: all count for one.
+        what it reads is of many callers. All credentials of callers without a key count for one: they may be made up.
         """
         callers: set[str] = set()
         for caller, at in reversed(self._slow.items()):

@@ -85,6 +85,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Backlog, LogHeader, Store, StreamLog
 from gai_fast.stores._base import NOTHING_TOLD, EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
 from gai_fast.stores.backend import Owner
+from gai_fast.stores.responses import RESPONSE_ITEMS
 from gai_fast.stores.stored_keys import REVOKED
 
 if TYPE_CHECKING:
@@ -891,7 +892,7 @@ def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of
         if kept is None:
             return EndsInstead()
         if kept.route is not None:
-            own = None if kept.route.kept is None else written_before(bytes(kept.route.kept.input))
+            own = None if kept.route.kept is None else written_before(bytes(kept.route.kept.input), RESPONSE_ITEMS)
             return _Found(kept, _asked(kept.route), 0, said, gap_behind(backlog, last_seq, number), own)
         request = parse_request(bytes(kept.request))
     except (Error, ValueError):

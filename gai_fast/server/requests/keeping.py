@@ -254,7 +254,7 @@ def keeping_of(
     if not is_kept and body.get("store") is False and parent is None and newest is None:
         return None
     if own is None:
-        own = written(own_items(body) if turn is None else turn.own)
+        own = written(own_items(body) if turn is None else turn.own, RESPONSE_ITEMS)
     answer = KeptAnswer(is_kept=is_kept, parent=parent)
     before = turn.before if turn is not None and newest is not None else ()  # else it would be held for nothing
     return AnswerKeeping(responses, caller, answer, own, newest, before, generates=generates)

@@ -63,6 +63,7 @@ from gai_fast.server.requests.responses import response_of
 from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of, is_large
 from gai_fast.server.requests.stream_response import StreamResponse, session_headers
 from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores.responses import RESPONSE_ITEMS
 
 if TYPE_CHECKING:
     from gai_fast.net.stream.run_tools import RunTools, RunWish
@@ -788,7 +789,7 @@ class ResponsesPassage(DialectPassage):
             translate()
         given = (self._own or self._asked).body.get("input") if self.turn is None else self.turn.own
         if isinstance(given, list):
-            self._written = written(given)
+            self._written = written(given, RESPONSE_ITEMS)
 
     def _use_own(self, own: ClientRequest, before: dict[str, Any], left_out: Collection[Path]) -> None:
         self._own, self._written = own, None
