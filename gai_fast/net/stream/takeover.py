@@ -443,7 +443,7 @@ class TakeOvers:
                 run = self._host.tools_of_runs().go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
-            spec.can_reset = _can_reset(spec)  # followers in a format that cannot say it get an error (`logs/view.py`)
+            spec.can_reset = True  # the log can; followers in a format that cannot get an error (`logs/view.py`)
             if is_whole:
                 piece = b""
             elif not number:
@@ -971,10 +971,4 @@ def _outcome_of(spec: StreamSpec, said: Sequence[Event]) -> _Outcome:
 
 def _is_mended(spec: StreamSpec) -> bool:
     """Returns whether content that clients have may be continued, or made void."""
-    wish = spec.model.stream.on_midstream_failure
-    return wish == "continue" or (wish == "restart" and _can_reset(spec))
-
-
-def _can_reset(spec: StreamSpec) -> bool:
-    """Returns whether an answer may begin again: the log can say it, but not what keeps the answer in its format."""
-    return spec.can_reset or spec.keeping is None
+    return spec.model.stream.on_midstream_failure != "error"

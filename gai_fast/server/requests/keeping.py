@@ -163,6 +163,7 @@ class LoggedKeeping(Keeping):
         self._keeping = keeping
         self._view = Reencoded(header, Representation(get_format(header.dialect), "sse"), 0, now_ms)
         self._view.kept = keeping.answer
+        self._view.is_unread = True
         self._waiting: list[bytes] = []
         self._size = 0
 
