@@ -219,8 +219,6 @@ export interface Finish extends Numbered {
   usage?: Usage;
   /** The turns of a run. `tool_calls`: how many calls of the gateway's tools there were. */
   steps?: { step: number; provider?: string; model?: string; usage?: Usage; tool_calls?: number }[];
-  /** The choices that have ended otherwise than the first one. */
-  choices?: { choice: number; finish_reason: Finish["finish_reason"]; finish_reason_raw?: string }[];
 }
 
 export interface Failure extends Numbered {

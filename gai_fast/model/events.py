@@ -66,7 +66,6 @@ KEYS: Final = (
     "duration_ms",
     "truncated",
     "steps",
-    "choices",
 )
 """All top-level keys in the order in which they are written; unknown keys follow in their own order."""
 
@@ -155,7 +154,6 @@ Event = TypedDict(
         "duration_ms": int,
         "truncated": bool,
         "steps": list[dict[str, Any]],
-        "choices": list[dict[str, Any]],
         "finished": bool,
         # Only in what callbacks get (docs/library.md, "Callbacks"), never on the wire.
         "metrics": dict[str, Any],
@@ -163,6 +161,14 @@ Event = TypedDict(
     total=False,
 )
 """One event as a plain `dict`, exactly the JSON object on the wire."""
+
+
+def other_ends(finish: Event) -> list[dict[str, Any]]:
+    """Returns the choices that have ended otherwise than the first: `provider_metadata.choices` of a `finish`."""
+    metadata = finish.get("provider_metadata")
+    found = metadata.get("choices") if metadata is not None else None
+    return found if isinstance(found, list) else []
+
 
 NO_EVENT: Final = cast("Event", {})
 """The placeholder before the first event. All streams share it: it must not be changed."""

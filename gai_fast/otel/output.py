@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gai_fast.kernels import encode_json
-from gai_fast.model.events import Event
+from gai_fast.model.events import Event, other_ends
 from gai_fast.otel.limits import LIMITS
 
 _TEXTS: Final = {"text.delta": "text", "refusal.delta": "text", "reasoning.delta": "reasoning"}
@@ -40,7 +40,7 @@ class OutputMessages:
         elif kind in ("finish", "error"):
             reason = event.get("finish_reason", "error")
             self._finish_reason = _FINISHES.get(reason, reason)
-            self._others = {each["choice"]: each["finish_reason"] for each in event.get("choices", ())}
+            self._others = {each["choice"]: each["finish_reason"] for each in other_ends(event)}
         elif self._room > 0:
             parts = self._parts.setdefault(event.get("choice") or 0, [])
             if kind in _TEXTS:

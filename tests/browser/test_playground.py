@@ -414,6 +414,16 @@ async def test_the_demo_is_shown_as_a_recorded_answer(page: Page) -> None:
         assert await page.evaluate(hint) == shown
 
 
+@IN_CHROMIUM
+async def test_an_answer_of_the_demo_says_that_it_is_a_recording(page: Page) -> None:
+    for model in ("demo", "fake"):
+        await page.evaluate(f"document.querySelector('#model').value = '{model}'")
+        await send(page, "quick")
+        await ended(page)
+        shown = await text(page, "#source")
+        assert (shown == "a recording: this story, whatever is asked") is (model == "demo")
+
+
 async def test_ctrl_enter_sends(page: Page) -> None:
     await page.evaluate("document.querySelector('#prompt').value = 'quick'")
     await page.evaluate("document.querySelector('#prompt').focus()")

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gai_fast.formats._openai import total_tokens
 from gai_fast.formats._signatures import encrypts
 from gai_fast.formats.chat.request import detail_format
-from gai_fast.model.events import Event
+from gai_fast.model.events import Event, other_ends
 
 # Finish reasons that OpenAI's clients do not accept.
 _OWN_REASONS: Final = frozenset(("cancelled", "pause", "other"))
@@ -41,7 +41,7 @@ def finish_reason_of(event: Event, *, has_calls: bool) -> tuple[str, dict[str, A
 
 def finish_of(event: Event, choice: int) -> Event:
     """Returns a `finish` as that of one choice, which may have ended otherwise than the first."""
-    for each in event.get("choices", ()):
+    for each in other_ends(event):
         if each["choice"] == choice:
             return {**event, "finish_reason": each["finish_reason"]}
     return event

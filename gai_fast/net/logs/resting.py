@@ -31,7 +31,7 @@ _NOTHING_YET: Final = sys.maxsize
 """The number of an event that no log has."""
 
 
-class OpenCalls:
+class AskedCalls:
     """The calls of the gateway without a result: rule 1."""
 
     __slots__ = ("_asked",)
@@ -75,7 +75,7 @@ class RestingView(Reencoded):
 
     def __init__(self, header: LogHeader, form: Representation, after: int, clock: Callable[[], int]) -> None:
         super().__init__(header, form, after, clock)
-        self._calls = OpenCalls()
+        self._calls = AskedCalls()
         self._answered: frozenset[str] = frozenset()  # until the response has begun
 
     def go_on_with(self, answered: Collection[str]) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from gai_fast.core.run import CallEnded, CallResult, Decided, EndStep, RunCall, ToolRun, Warn, calls_of_record
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.events import Event, JSONText
-from gai_fast.net.logs.resting import OpenCalls
+from gai_fast.net.logs.resting import AskedCalls
 from gai_fast.stores import StreamLog
 
 Mark = tuple[str, Any]
@@ -182,7 +182,7 @@ def decode_parts(added: bytes) -> list[dict[str, Any]]:
 
 
 def waits(log: StreamLog) -> bool:
-    """Returns whether a stream is a run that waits for approvals alone, by its log; as `OpenCalls.wait`.
+    """Returns whether a stream is a run that waits for approvals alone, by its log; as `AskedCalls.wait`.
 
     Args:
         log: Its log, in any process.
@@ -192,13 +192,13 @@ def waits(log: StreamLog) -> bool:
     text = b"".join(log.read(0, sys.maxsize).pieces)
     if _REQUIRED not in text:
         return False
-    calls = OpenCalls()
+    calls = AskedCalls()
     for data in _told_in(text):
         try:
             told = _read_told(data)
         except msgspec.MsgspecError:
             return False
-        calls.note(told.type, told.call_id, told.approval.id, is_gateways=bool(told.executed_by))
+        calls.note(told.type, told.call_id, told.approval.id or told.call_id, is_gateways=bool(told.executed_by))
     return calls.wait
 
 

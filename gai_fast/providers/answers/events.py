@@ -35,7 +35,7 @@ def add_ends(end: Event, ends: Iterable[tuple[int, str, str]]) -> None:
         if number and reason != end["finish_reason"]
     ]
     if others:
-        end["choices"] = others
+        end["provider_metadata"] = {**end.get("provider_metadata", {}), "choices": others}
 
 
 def parse_arguments(text: str) -> Any:

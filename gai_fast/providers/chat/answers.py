@@ -605,7 +605,7 @@ class ChatAdapter(ProviderAdapter):
             add_ends(end, [(each.number, self._outcome(each), each.reason) for each in self.choices.values()])
         events.append(end)
         if first.stop:
-            events[-1]["provider_metadata"] = {"stop_sequence": first.stop}
+            end["provider_metadata"] = {"stop_sequence": first.stop, **end.get("provider_metadata", {})}
         return events
 
     def word(self) -> str:

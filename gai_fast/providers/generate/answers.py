@@ -403,7 +403,7 @@ class GeminiAdapter(ProviderAdapter):
         if len(self._candidates) > 1:
             add_ends(end, [(each.number, self._outcome(each), each.reason) for each in self._candidates.values()])
         if self._continuation:
-            end["provider_metadata"] = {"continuation_token": self._continuation}
+            end["provider_metadata"] = {"continuation_token": self._continuation, **end.get("provider_metadata", {})}
         return [*events, end]
 
     def _outcome(self, candidate: _Candidate) -> str:

@@ -17,6 +17,9 @@ from gai_fast.library.remote import RemoteGateway
 from gai_fast.model.errors import ToolError
 from gai_fast.net.stream.guarding import GuardError
 
+NO: Any = {}
+WORD: Any = "weather"
+PRINT: Any = print
 ASK: Any = {"query": "hi", "model": "demo"}
 
 
@@ -42,20 +45,20 @@ async def answer(events: Any = None, **given: Any) -> gai_fast.Result:
 
 
 GIVEN: dict[str, Callable[[], Any]] = {
-    "events": lambda: gai_fast.Gateway().stream(ASK, print),  # type: ignore[arg-type]  # the fault
-    "remote events": lambda: RemoteGateway("http://127.0.0.1:1", None).stream(ASK, print),  # type: ignore[arg-type]
-    "a request": lambda: gai_fast.Gateway().stream(5),  # type: ignore[arg-type]
-    "sinks": lambda: gai_fast.Gateway(sinks=[print]),  # type: ignore[list-item]
-    "tools": lambda: gai_fast.Gateway(tools=["weather"]),  # type: ignore[list-item]
-    "on_delta": lambda: gai_fast.EventManager(on_delta="print"),  # type: ignore[arg-type]
-    "@tool": lambda: gai_fast.tool("weather"),  # type: ignore[call-overload]
-    "clock": lambda: gai_fast.StreamEventProcessor(clock=5),  # type: ignore[arg-type]
-    "filter": lambda: gai_fast.StreamEventProcessor().filter("text.delta"),  # type: ignore[arg-type]
-    "transform": lambda: gai_fast.StreamEventProcessor().transform(None),  # type: ignore[arg-type]
-    "then": lambda: gai_fast.StreamEventProcessor().then(SimpleNamespace()),  # type: ignore[arg-type]
-    "aiohttp": lambda: aiohttp.sse_handler(gai_fast.Gateway(), {}),  # type: ignore[arg-type]
-    "asgi": lambda: asgi.ndjson_handler(gai_fast.Gateway(), {}),  # type: ignore[arg-type]
-    "wsgi": lambda: wsgi.sse_handler(gai_fast.Gateway(), {}),  # type: ignore[arg-type]
+    "events": lambda: gai_fast.Gateway().stream(ASK, PRINT),
+    "remote events": lambda: RemoteGateway("http://127.0.0.1:1", None).stream(ASK, PRINT),
+    "a request": lambda: gai_fast.Gateway().stream(PRINT),
+    "sinks": lambda: gai_fast.Gateway(sinks=[PRINT]),
+    "tools": lambda: gai_fast.Gateway(tools=[WORD]),
+    "on_delta": lambda: gai_fast.EventManager(on_delta=WORD),
+    "@tool": lambda: gai_fast.tool(WORD),
+    "clock": lambda: gai_fast.StreamEventProcessor(clock=WORD),
+    "filter": lambda: gai_fast.StreamEventProcessor().filter(WORD),
+    "transform": lambda: gai_fast.StreamEventProcessor().transform(WORD),
+    "then": lambda: gai_fast.StreamEventProcessor().then(WORD),
+    "aiohttp": lambda: aiohttp.sse_handler(gai_fast.Gateway(), NO),
+    "asgi": lambda: asgi.ndjson_handler(gai_fast.Gateway(), NO),
+    "wsgi": lambda: wsgi.sse_handler(gai_fast.Gateway(), NO),
 }
 
 
@@ -87,7 +90,7 @@ async def test_an_observer_that_raises_is_logged_once_and_the_stream_goes_on(
 
 async def test_a_manager_that_is_no_good_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     later = gai_fast.EventManager()
-    later.on_delta = 5  # type: ignore[assignment]  # the fault
+    later.on_delta = WORD
     for manager in (OddManager(), later):
         caplog.clear()
         assert (await answer(manager)).finish_reason == "stop"

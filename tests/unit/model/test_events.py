@@ -17,7 +17,7 @@ FROZEN = (
 ADDITIVE = (
     "stream_id finish_reason_raw index choice block signature redacted arguments refusal image server_tool json reason "
     "from to from_seq continued provider_metadata logprobs guard executed_by server progress total parts approval "
-    "is_error attempt duration_ms truncated steps choices"
+    "is_error attempt duration_ms truncated steps"
 ).split()
 
 

@@ -213,6 +213,11 @@ const thoughtOf = ({ thought, isThinking }) => (isThinking ? `Thinking ${seconds
 /** The words of an end, and its state, as `showStatus` has it. */
 const ENDS = { running: ["", "busy"], good: ["Complete", "good"], bad: ["Failed", "bad"], idle: ["Cancelled", "idle"] };
 
+const RECORDING = "a recording: this story, whatever is asked";
+
+/** Whether the model without an upstream has answered. */
+const isPlayed = ({ model, source }) => model === "demo" || /^demo( ·|$)/.test(source ?? "");
+
 /** The place of one answer. Its parts have ids while it is the newest one. */
 export class Pane {
   root = $("pane-template").content.cloneNode(true).firstElementChild;
@@ -249,7 +254,7 @@ export class Pane {
     const parts = this.#parts;
     const isRunning = end === "running";
     put(parts.speaker, record.model || "Default model");
-    put(parts.source, record.source === record.model ? "" : record.source);
+    put(parts.source, isPlayed(record) ? RECORDING : record.source === record.model ? "" : record.source);
     const [word, state] = ENDS[end] ?? ENDS.idle;
     put(parts.end, isRunning ? record.activity : word);
     parts.end.dataset.state = state;

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from gai_fast.formats import get_format
-from gai_fast.net.logs.resting import OpenCalls, RestingView
+from gai_fast.net.logs.resting import AskedCalls, RestingView
 from gai_fast.net.logs.view import Representation, view_of
 from gai_fast.stores import LogHeader
 
@@ -73,7 +73,7 @@ def test_a_run_waits_if_all_open_calls_are_asked_for() -> None:
 
 
 def test_a_turn_that_is_void_waits_for_nothing() -> None:
-    calls = OpenCalls()
+    calls = AskedCalls()
     calls.note("approval.required", "a", "1", is_gateways=False)
     assert calls.wait
     calls.note("step.reset", "", "", is_gateways=False)
@@ -81,7 +81,7 @@ def test_a_turn_that_is_void_waits_for_nothing() -> None:
 
 
 def test_a_call_of_the_client_is_no_open_call() -> None:
-    calls = OpenCalls()
+    calls = AskedCalls()
     calls.note("tool.call", "c", "", is_gateways=False)
     calls.note("approval.required", "a", "1", is_gateways=False)
     assert calls.approvals == ["1"]
