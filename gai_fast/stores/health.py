@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Final
 
 from gai_fast.model.errors import Error
@@ -16,7 +17,9 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import CREDENTIAL_NAME, figure_label
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.turns import ASKS
+
+ASKS: Final = ContextVar("ASKS", default="")
+"""The caller whose request the running task serves. Empty if it serves the gateway itself."""
 
 _UNREADABLE: Final = ("unreachable", "refused", "busy")
 _TWO: Final = 2

@@ -50,11 +50,10 @@ from gai_fast.stores._base import (
 )
 from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import LAST_EPOCH, Backend, CopyTail, LogCopy, Owner, Record, StoreError
-from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
+from gai_fast.stores.health import ASKS, Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.messages import UntilOver
-from gai_fast.stores.turns import ASKS
 
 _NO_NEWS: Final = CopyTail([])
 _DAMAGED: Final = CopyTail([], is_damaged=True)

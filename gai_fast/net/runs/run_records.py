@@ -667,7 +667,7 @@ class OwnedRun:
         await self._pieces.write(CALLS, f"{name}/{writer}", result, self._caller)
         await self._records.put(CALLS, name, _encode((writer, len(result))), self._ttl, self._caller)
         self._ended.add(key)
-        if not self.is_whole:  # since then
+        if _read_head(self._raw).size < 0:  # since then
             await self._drop_result(key)
 
     def count(self) -> None:

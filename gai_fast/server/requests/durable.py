@@ -23,7 +23,6 @@ from gai_fast.net.stream.session import Session
 from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
-from gai_fast.server.admission.given_decisions import decide_given, refused
 from gai_fast.server.admission.negotiation import asks_for_state, for_program, form_of
 from gai_fast.server.http.replies import Reply, StreamHead, id_headers
 from gai_fast.server.requests.incoming import Incoming
@@ -156,6 +155,8 @@ class DurableRoutes:
         Raises:
             Error: As `decide_given`; or the form of the response does not end where a run waits.
         """
+        from gai_fast.server.admission.given_decisions import decide_given, refused  # most requests have none
+
         incoming, response = passage.incoming, passage.response()
         name = incoming.format.name
         if not incoming.negotiate(incoming.http.headers.get("accept"), name).format.rests:
