@@ -527,6 +527,9 @@ class _Resolution:
                     if not allowed.servers(labels) and not allowed.own(own):
                         near = nearest(pattern.partition(".")[0], labels | own)
                         what = f"`tools` of {section}: {shown(pattern)} names no tool of a [[tool_server]] or [[tool]]"
+                        if "." not in pattern and not near:
+                            near = "; a function of `Gateway(tools=…)` is known to its program alone: "
+                            near += 'for commands too, name it in a [[tool]] with python = "module:function"'
                         self._problems.add(table["tools"].origin, f"{what}{near}")
 
     def _check_credentials(self, settings: Settings) -> None:

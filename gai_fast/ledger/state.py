@@ -167,7 +167,7 @@ class KeyState:
             needed = 1
             if rate.counts_tokens:
                 needed = min(demand.tokens, limit)
-                if demand.expected and self.live == (not demand.is_new):  # rule 6
+                if demand.expected and self.live <= (not demand.is_new):  # rule 6
                     needed = min(demand.tokens - demand.expected, limit)
             elif not demand.is_new:
                 continue

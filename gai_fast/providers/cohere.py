@@ -347,10 +347,12 @@ class CohereAdapter(ProviderAdapter):
         if not isinstance(answer, dict) or not (isinstance(answer.get("message"), dict) or "text" in answer):
             raise Malformed("an answer without a message")
         message = member(answer, "message")
-        events = self.start(label(answer.get("id")), None) + reasoning(message.get("tool_plan"))
+        plan, events = reasoning(message.get("tool_plan")), self.start(label(answer.get("id")), None)
         content = message.get("content") or message.get("text") or answer.get("text") or ()
+        said: list[Event] = []
         for index, block in enumerate([content] if isinstance(content, (str, dict)) else content):
-            events += self._begin(index, block)
+            said += self._begin(index, block)
+        events += said if plan and plan[0] in said else plan + said  # some servers have the plan as a thought, too
         for index, call in enumerate(listed_calls(message.get("tool_calls"))):
             events += self._call(index, {"tool_calls": call}) + self._close(index)
         events += self._cited(objects(message.get("citations")))

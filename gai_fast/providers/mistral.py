@@ -181,11 +181,8 @@ class MistralAdapter(ChatAdapter):
 
     def read_part(self, choice: Choice, part: dict[str, Any]) -> list[Event]:
         if part.get("type") == "reference":
-            at = choice.characters
-            return self.citations(
-                {"uri": str(reference), "start": at, "end": at}
-                for reference in dict.fromkeys(part.get("reference_ids") or ())
-            )
+            at, named = choice.characters, dict.fromkeys(part.get("reference_ids") or ())
+            return self.citations([{"uri": str(each), "start": at, "end": at} for each in named], choice.number)
         return super().read_part(choice, part)
 
 

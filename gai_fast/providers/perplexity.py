@@ -157,7 +157,7 @@ class PerplexityAdapter(ChatAdapter):
         titles = {label(found.get("url")): found.get("title") for found in objects(chunk.get("search_results"))}
         cited = chunk.get("citations")
         uris = [uri for uri in (cited if cited and isinstance(cited, list) else titles) if uri and isinstance(uri, str)]
-        return self.citations_once(citation(uri, titles.get(uri)) for uri in uris)
+        return self.citations(citation(uri, titles.get(uri)) for uri in uris)
 
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
         self.searches = count(raw.get("num_search_queries")) or self.searches

@@ -70,7 +70,7 @@ class XAIAdapter(ChatAdapter):
     def extras(self, chunk: dict[str, Any]) -> list[Event]:
         cited = chunk.get("citations")
         uris = cited if isinstance(cited, list) else ()
-        return self.citations_once({"uri": uri} for uri in uris if isinstance(uri, str))
+        return self.citations({"uri": uri} for uri in uris if isinstance(uri, str))
 
     def count_usage(self, raw: dict[str, Any]) -> dict[str, int]:
         # The total is removed, so that `counted_usage` does not add the reasoning, which is added below.

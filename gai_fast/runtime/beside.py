@@ -19,7 +19,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS
 from gai_fast.runtime.breathing import begin_work, breathe, end_work
 from gai_fast.runtime.limits import LIMITS
-from gai_fast.runtime.turns import Turns
+from gai_fast.runtime.turns import CallerTurns
 
 LARGE_REQUESTS: Final = "large_requests"
 """The reason of a request for which too much work waits."""
@@ -38,7 +38,7 @@ class Beside:
         self._loop = loop
         self._executor: ThreadPoolExecutor | None = None
         self._is_busy = False
-        self._waiting: Turns[asyncio.Future[Any]] = Turns()  # the results of work that has not begun
+        self._waiting: CallerTurns[asyncio.Future[Any]] = CallerTurns()  # the results of work that has not begun
         self._work: dict[asyncio.Future[Any], Callable[[], Any]] = {}  # by its result
 
     def do(self, work: Callable[[], _T], caller: str = ANONYMOUS) -> asyncio.Future[_T]:

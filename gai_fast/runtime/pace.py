@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gai_fast.runtime.turns import Turns
+from gai_fast.runtime.turns import CallerTurns
 
 
 class Pace:
@@ -20,7 +20,7 @@ class Pace:
         self._loop = loop
         self._most = most
         self._begun = 0  # in this turn of the loop
-        self._waiting: Turns[asyncio.Future[None]] = Turns()
+        self._waiting: CallerTurns[asyncio.Future[None]] = CallerTurns()
 
     async def place(self, caller: str) -> None:
         """Returns when a piece of work may begin: at once if there is a place in this turn.

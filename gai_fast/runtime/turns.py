@@ -15,7 +15,7 @@ from gai_fast.model.settings import ANONYMOUS
 _T = TypeVar("_T")
 
 
-class Turns(Generic[_T]):
+class CallerTurns(Generic[_T]):
     """What waits, in the order of turns.
 
     Attributes:
@@ -92,7 +92,7 @@ class Places:
     def __init__(self, places: int, room: int) -> None:
         self._free = places
         self._room = room
-        self._turns: Turns[asyncio.Future[None]] = Turns()
+        self._turns: CallerTurns[asyncio.Future[None]] = CallerTurns()
 
     async def take(self, caller: str) -> None:
         """Returns once a caller has a place. `give_back` must follow.

@@ -13,6 +13,7 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
+from gai_fast.model.settings import CREDENTIAL_NAME, figure_label
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.turns import ASKS
@@ -88,14 +89,14 @@ class Health:
 
     def _slow_since(self, since: float) -> int:
         """Returns for how many callers the store was too slow since a time. The gateway itself counts for none:
-        what it reads is of many callers.
+        what it reads is of many callers. All credentials of callers without a key count for one: they may be made up.
         """
-        count = 0
+        callers: set[str] = set()
         for caller, at in reversed(self._slow.items()):
             if at <= since:
                 break
-            count += bool(caller)
-        return count
+            callers.add(CREDENTIAL_NAME if figure_label(caller) == CREDENTIAL_NAME else caller)
+        return len(callers - {""})
 
     def refusal(self, problem: StoreError, content: str = "the streams") -> Error:
         """Records a failed call that a request needs; returns the request's error.

@@ -13,9 +13,9 @@ Owns the number of bytes that one stream and all streams keep, and the time to l
 4. Sizes include overhead (`limits.log_*`), so the limits hold for a stream of many small pieces too. Small pieces are
    gathered, and joined at `limits.log_block`.
 5. The text of dropped pieces of the format `gai` is kept for `stream.gap`, up to half of a stream's bytes.
-6. The request of a running stream, which the store has until its end, counts beside the log, and cannot be freed.
-   Requests have half of `max_bytes`; a caller with a key may have as much of it as is free. What has no room is not
-   kept: its stream ends with its worker.
+6. The request of a running stream and what is kept of its run, which the store has until its end, count beside the log,
+   and cannot be freed. They have half of `max_bytes`; a caller with a key may have as much of it as is free. What has
+   no room is not kept: its stream ends with its worker.
 7. There is one timer, for the stream that expires first. If no stream has ended, there is none.
 """
 
@@ -70,6 +70,7 @@ class StreamLog:
         takeovers: How often the stream was taken over, as far as it is known here.
         request: What a new owner of the stream needs to go on. None if there is none, and after the end.
         request_size: Its bytes, until the end, wherever it is: rule 6.
+        run_size: Likewise the bytes of what is kept of its run.
         gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
 
@@ -93,6 +94,7 @@ class StreamLog:
         "last_seq",
         "request",
         "request_size",
+        "run_size",
         "takeovers",
     )
 
@@ -108,7 +110,7 @@ class StreamLog:
         self.followed_at = -math.inf
         self.gate: LogGate | None = None
         self.request: bytes | None = None
-        self.request_size = 0
+        self.request_size = self.run_size = 0
         self._memory = memory
         self._watchers: tuple[LogWatcher, ...] = ()  # replaced, not changed: a watcher may leave during a loop over it
         self._blocks: deque[tuple[bytes, int]] = _deque()  # bytes, and the number of the last event in them
@@ -387,7 +389,7 @@ class LogMemory:
         self._timer: Timer | None = None
         self._logs: dict[str, StreamLog] = {}
         self._callers: dict[str, int] = {}  # the number of logs of each caller
-        self._requests: dict[str, int] = {}  # the bytes of the requests of each caller's running streams
+        self._requests: dict[str, int] = {}  # the bytes of the requests and runs of each caller's running streams
         self._requested = 0  # those of all
         self._freeing: Iterator[bool] = iter(())  # makes room, a step at a time
         self._ended: OrderedDict[str, float] = OrderedDict()  # expiry times by stream id, in order of expiry
@@ -445,21 +447,41 @@ class LogMemory:
             log: The stream's log.
             request: The request.
         """
-        self._drop_request(log)  # this process may have run the stream before
-        log.request, log.request_size = request, len(request)
-        self._add_request(log.header.caller, len(request))
+        log.request = request
+        self._count(log, len(request), log.run_size)  # this process may have run the stream before
 
     def forget_request(self, log: StreamLog) -> None:
         """Drops the request of a stream that goes on without."""
         log.request = None
-        self._drop_request(log)
+        self._count(log, 0, log.run_size)
 
-    def _drop_request(self, log: StreamLog) -> None:
-        if log.request_size:
-            self._add_request(log.header.caller, -log.request_size)
-            log.request_size = 0
+    def count_run(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
+        """Counts what is kept of the run of a running stream, in place of what has counted: rule 6.
 
-    def _add_request(self, caller: str, size: int) -> None:
+        Args:
+            stream_id: The stream. One without a log here counts for nothing.
+            size: Bytes.
+            is_there: It is kept already: it counts without room, too.
+
+        Returns:
+            Whether it counts. If not, there is no room for more than has counted.
+        """
+        log = self._logs.get(stream_id)
+        if log is None or log.is_over:
+            return True
+        more = size - log.run_size
+        if more > 0 and not is_there and not self._has_room_for(log.header.caller, more):
+            return False
+        self._count(log, log.request_size, size)
+        self.make_room()
+        return True
+
+    def _count(self, log: StreamLog, request: int, run: int) -> None:
+        """Counts other bytes of a stream's request and run."""
+        caller, size = log.header.caller, request + run - log.request_size - log.run_size
+        if not size:
+            return
+        log.request_size, log.run_size = request, run
         self.size += size
         self._requested += size
         self._requests[caller] = self._requests.get(caller, 0) + size
@@ -492,7 +514,7 @@ class LogMemory:
     def log_ended(self, log: StreamLog) -> None:
         """Starts a log's time to live."""
         if self._logs.get(log.header.stream_id) is log:
-            self._drop_request(log)
+            self._count(log, 0, 0)
             self._ended[log.header.stream_id] = self._timers.clock() + self._ttl
             self.full_at = max(self.max_bytes, self.full_at - log.size)  # it can be dropped now
             self.make_room()
@@ -559,14 +581,14 @@ class LogMemory:
             return dict.fromkeys(self._callers, excess)
         sizes, fixed = dict.fromkeys(self._callers, 0), dict.fromkeys(self._callers, 0)
         for log in self._logs.values():
-            sizes[log.header.caller] += log.size + log.request_size
+            sizes[log.header.caller] += log.size + log.request_size + log.run_size
             if not log.is_over:
-                fixed[log.header.caller] += _STREAM_COST + log.request_size
+                fixed[log.header.caller] += _STREAM_COST + log.request_size + log.run_size
         return level_down(sizes, excess, fixed)
 
     def _forget(self, log: StreamLog) -> None:
         del self._logs[log.header.stream_id]
-        self._drop_request(log)
+        self._count(log, 0, 0)
         self.size -= log.size
         self.full_at = max(self.max_bytes, self.full_at - log.size)
         caller = log.header.caller

@@ -327,15 +327,23 @@ class SQLiteBackend(Backend):
 
     async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
         """Keeps a response. If much must make room, several transactions remove it: others need not wait for all."""
-        dropped, is_over = await self._writer.transact(
-            lambda connection: _keep_response(connection, record, ttl, budget)
-        )
+
+        def keep(connection: sqlite3.Connection) -> tuple[int, bool]:
+            return self._note_dropped(_keep_response(connection, record, ttl, budget))
+
+        def make_room(connection: sqlite3.Connection) -> tuple[int, bool]:
+            return self._note_dropped(_make_room(connection, record.caller, budget))
+
+        dropped, is_over = await self._writer.transact(keep)
         while is_over:
-            some, is_over = await self._writer.transact(
-                lambda connection: _make_room(connection, record.caller, budget)
-            )
+            some, is_over = await self._writer.transact(make_room)
             dropped += some
         return dropped
+
+    def _note_dropped(self, made: tuple[int, bool]) -> tuple[int, bool]:
+        """Notes whether `_make_room`, whose output this is, has dropped something: rule 7."""
+        self._has_removed = self._has_removed or made[0] > 0
+        return made
 
     async def read_responses(self, names: Sequence[str], turns: int, most: int) -> Sequence[tuple[str, bytes]]:
         """Returns kept responses, each with those before it."""

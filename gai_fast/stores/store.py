@@ -62,6 +62,11 @@ _WAITS: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.0)
 _SECOND_LOOK: Final = (0.1, 0.0)
 """Seconds after each lookup of a stream that may have just begun: its first batch takes `journal_interval`."""
 
+_NO_ROOM: Final = (
+    "the requests and runs of running streams have half of `max_bytes` in [store], and a caller has as much as is free:"
+    " there is no room for more, and a stream would end with this worker"
+)
+
 ClosingOf = Callable[[StreamLog, int, EndsInstead], Closing]
 """Returns the end of a log whose owner is gone. Its arguments are the log, with all that is stored; the number of its
 `stream.gap`, or 0 for none; and why it ends."""
@@ -269,13 +274,17 @@ class Store:
         """
         log = self.memory.create(header, request)
         if request is not None and log.request is None:
-            self._health.lost(
-                "the requests of running streams have half of `max_bytes` in [store], and a caller has as much as is"
-                " free: there is no room for another one, and its stream would end with this worker"
-            )
+            self._health.lost(_NO_ROOM)
         if self._journal is not None:
             self._journal.begin(log)
         return log
+
+    def count_run(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
+        """Counts what is kept of a run; as `LogMemory.count_run`."""
+        has_room = self.memory.count_run(stream_id, size, is_there=is_there)
+        if not has_room:
+            self._health.lost(_NO_ROOM)
+        return has_room
 
     async def request_of(self, log: StreamLog) -> bytes | None:
         """Returns what goes on with a stream of this process, as `create` got it. None if there is none.

@@ -9,8 +9,10 @@ from typing import Any
 
 from gai_fast.model.settings import Peer as Host
 from gai_fast.net.tools.http_wire import HTTPWire, tool_server_address
+from gai_fast.net.tools.message_reader import Beside
 from gai_fast.net.tools.protocol import STATELESS
 from gai_fast.net.tools.tool_client import ToolClient
+from gai_fast.runtime.beside import Beside as Thread
 from gai_fast.runtime.timers import TimerWheel
 from tests.integration.gateway import LAST_CHUNK, SSE_HEAD, Net, Peer, Upstream
 from tests.wire import chunk
@@ -121,12 +123,35 @@ async def started(net: Net, server: ScriptedServer) -> Upstream:
 
 
 def client_of(
-    net: Net, url: str, headers: dict[str, str] | None = None, kind: type[ToolClient] = ToolClient, **options: Any
+    net: Net,
+    url: str,
+    headers: dict[str, str] | None = None,
+    kind: type[ToolClient] = ToolClient,
+    beside: Beside | None = None,
+    **options: Any,
 ) -> ToolClient:
     """Returns a client of the server at a URL; it is closed with the scenario."""
     loop = asyncio.get_running_loop()
     host, path = tool_server_address(url)
     wire = HTTPWire(Host(host, connect_timeout=5.0), path, headers or {}, timers=TimerWheel(loop), loop=loop)
+    wire.beside = beside
     client = kind(wire, **options)
     net.stack.push_async_callback(client.close)
     return client
+
+
+class Noted:
+    """Work beside the loop, in a thread: `do` is as `Streams.beside`.
+
+    Args:
+        net: The scenario.
+    """
+
+    def __init__(self, net: Net) -> None:
+        self.callers: list[str] = []
+        self._thread = Thread(asyncio.get_running_loop())
+        net.stack.callback(self._thread.close)
+
+    def do(self, caller: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        self.callers.append(caller)
+        return self._thread.do(work, caller)

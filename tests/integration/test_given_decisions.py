@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.runtime.clock import now_ms
 from tests.integration.asked_approvals import KEYS, as_key
-from tests.integration.gateway import Gateway, Net, Response, on_both_loops, on_uvloop
+from tests.integration.gateway import Gateway, Net, Peer, Response, on_both_loops, on_uvloop
 from tests.integration.test_approval_answers import Desk, paying
 from tests.integration.test_waiting_followers import decide as decide_here
 from tests.integration.test_waiting_followers import parked
@@ -141,11 +141,20 @@ async def test_of_answers_at_once_one_counts(net: Net) -> None:
 @pytest.mark.parametrize("decision", ["approve", "deny"])
 @on_uvloop
 async def test_a_post_decides_too_and_the_chats_stream_goes_on(net: Net, decision: str) -> None:
-    gateway, _, desk, first = await asked(net)
+    is_asked = asyncio.Event()
+
+    async def hold(_: Peer) -> None:
+        await is_asked.wait()
+
+    gateway, _, desk, first = await asked(net, ["Shall I? ", PAY], [hold, *LAST])
     waiting = await gateway.ask("GET", "/api/v1/chat/chat-1/stream?ui=6")
     assert types_of(waiting) == types_of(first)
     assert (await decide(gateway, first, decision)).status == 200
-    rest = await gateway.ask("GET", "/api/v1/chat/chat-1/stream?ui=6")
+    client = await gateway.connect()
+    client.request("GET", "/api/v1/chat/chat-1/stream?ui=6")
+    rest = await client.response()
+    is_asked.set()
+    await rest.rest()
     kind = "tool-output-available" if decision == "approve" else "tool-output-denied"
     assert types_of(rest)[: len(types_of(first)) - 2] == types_of(first)[:-2]
     assert kind in types_of(rest)

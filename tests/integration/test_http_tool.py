@@ -107,9 +107,14 @@ async def test_a_call_is_one_post_that_says_which_it_is(net: Net) -> None:
         (b"x" * 30 + KEY.encode(), "text/plain", ToolResult("x" * 30 + "***")),
         (b"x" * 30 + KEY.encode() * 9, "text/plain", ToolResult("x" * 30 + "***", is_truncated=True)),
         (b"x" * 29 + KEY.encode() * 2, "text/plain", ToolResult("x" * 29 + "****", is_truncated=True)),
+        (
+            json.dumps(["x" * 300_000, KEY] * 9).encode(),
+            "application/json",
+            ToolResult(f'["{"x" * 31}', is_truncated=True),
+        ),
         (json.dumps(["x" * 30, KEY]).encode(), "application/json", ToolResult(f'["{"x" * 30}"', is_truncated=True)),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 async def test_its_own_credential_is_in_no_result(net: Net, body: bytes, media_type: str, result: ToolResult) -> None:
     async def answer(request: web.Request) -> web.Response:

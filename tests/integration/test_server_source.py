@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.settings import IdentitySettings, Secret, SessionKind, ToolServerSettings
+from gai_fast.model.settings import BreakerSettings, IdentitySettings, Secret, SessionKind, ToolServerSettings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.net.toolbox.server_source import ServerSource, peer_of
 from gai_fast.net.tools.protocol import STATELESS
@@ -24,6 +24,7 @@ from tests.integration.gateway import Net, Peer, on_uvloop
 from tests.integration.mcp_servers import ScriptedServer, reply, said, send, started
 from tests.integration.test_tool_client import peer_on_http
 from tests.limits import LIMITS
+from tests.waiting import until
 
 PEER = Path(__file__).parent / "mcp_peer.py"
 META = ToolMeta("request-1", "stream-1", 2, "call-1", 3, "ab" * 32, f"00-{'1' * 32}-{'2' * 16}-01")
@@ -364,3 +365,76 @@ def test_the_times_of_a_connection_stand_above_those_of_a_call() -> None:
     assert peer.connect_timeout == 2.0
     assert peer.idle_timeout > 900.0
     assert peer.total_timeout > LIMITS.tool_progress * 900.0
+
+
+CRASHES = """
+import json, os, sys
+from pathlib import Path
+def answer(message, result):
+    print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
+tool = {"name": "t", "inputSchema": {"type": "object"}}
+for line in sys.stdin:
+    message = json.loads(line)
+    method = message["method"]
+    if method == "server/discover":
+        answer(message, {"supportedVersions": ["2026-07-28"], "capabilities": {}})
+    elif method == "tools/list":
+        answer(message, {"tools": [tool]})
+    elif method == "tools/call":
+        what = message["params"]["arguments"]["what"]
+        with open(sys.argv[1], "a") as file:
+            file.write(what + "\\n")
+        if what == "crash":
+            os._exit(3)
+        if what.startswith("wait") and Path(sys.argv[1]).read_text().split().count(what) == 1:
+            continue  # it ends under this call
+        answer(message, {"content": [{"type": "text", "text": what}]})
+"""
+
+
+@on_uvloop
+@pytest.mark.parametrize("is_idempotent", [True, False])
+async def test_a_caller_whose_arguments_end_a_process_takes_no_result_and_no_breaker_from_another(
+    net: Net, tmp_path: Path, *, is_idempotent: bool
+) -> None:
+    (tmp_path / "server.py").write_text(CRASHES)
+    calls = tmp_path / "calls"
+    calls.touch()
+    idempotent = ("t",) if is_idempotent else ()
+    command = (sys.executable, "-S", str(tmp_path / "server.py"), str(calls))
+    source = source_of(net, command=command, inherited={"PATH": os.environ["PATH"]}, idempotent=idempotent)
+    [tool] = (await source.list_tools()).tools
+
+    async def call(caller: str, what: str) -> ToolResult:
+        return await source.call(tool, {"what": what}, META, caller=caller)
+
+    for number in range(BreakerSettings().failures):
+        what = f"wait{number}"
+        waits = asyncio.ensure_future(call(f"other{number}", what))
+        await until(lambda: what in calls.read_text())  # noqa: B023  # waited for in its own turn
+        with pytest.raises(ToolServerError, match="its process has ended"):
+            await call("hostile", "crash")
+        if is_idempotent:
+            assert await waits == ToolResult(what)
+        else:
+            with pytest.raises(ToolServerError, match="its process has ended"):
+                await waits
+        assert calls.read_text().split().count(what) == (2 if is_idempotent else 1)
+    assert await call("another", "ok") == ToolResult("ok")
+    assert await call("hostile", "ok") == ToolResult("ok")
+
+
+@on_uvloop
+async def test_a_source_that_is_closed_starts_no_process_for_what_it_has_lost(net: Net, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(CRASHES)
+    calls = tmp_path / "calls"
+    calls.touch()
+    command = (sys.executable, "-S", str(tmp_path / "server.py"), str(calls))
+    source = source_of(net, command=command, inherited={"PATH": os.environ["PATH"]}, idempotent=("t",))
+    [tool] = (await source.list_tools()).tools
+    running = asyncio.ensure_future(source.call(tool, {"what": "wait"}, META, caller="a"))
+    await until(lambda: "wait" in calls.read_text())
+    await source.close()
+    with pytest.raises(ToolServerError):
+        await running
+    assert calls.read_text().split() == ["wait"]

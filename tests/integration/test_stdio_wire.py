@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gai_fast.net.tools.message_reader import Beside
 from gai_fast.net.tools.protocol import STATELESS
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.stdio_wire import StdioWire
@@ -22,6 +23,7 @@ from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import ToolProgress
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import Net, on_both_loops, on_uvloop
+from tests.integration.mcp_servers import Noted
 from tests.limits import LIMITS
 from tests.waiting import until
 
@@ -80,6 +82,18 @@ def on_call(message):
         send({"method": "notifications/progress", "params": step})
         send({"method": "notifications/message", "params": {}})
     said(message, "ok")
+""",
+    "large result": """
+def on_call(message):
+    step = {"progressToken": message["params"]["_meta"]["progressToken"], "progress": 1}
+    send({"method": "notifications/progress", "params": step})
+    said(message, "x" * 300_000)
+    send({"method": "notifications/progress", "params": {**step, "progress": 2}})
+""",
+    "exits after a large result": """
+def on_call(message):
+    said(message, "x" * 300_000)
+    sys.exit(0)
 """,
     "exits": """
 def on_call(message):
@@ -201,12 +215,18 @@ def main():
 
 
 def client_of(
-    net: Net, folder: Path, program: str, env: Mapping[str, str] | None = None, **options: Any
+    net: Net,
+    folder: Path,
+    program: str,
+    env: Mapping[str, str] | None = None,
+    beside: Beside | None = None,
+    **options: Any,
 ) -> tuple[ToolClient, Path]:
     source = folder / "server.py"
     source.write_text(f"{SERVER}\n{PROGRAMS[program]}\nmain()\n")
     command = [sys.executable, "-S", str(source), str(folder)]
     wire = StdioWire(command, env, secrets=(env or {}).values(), loop=asyncio.get_running_loop())
+    wire.beside = beside
     client = ToolClient(wire, **options)
     net.stack.push_async_callback(client.close)
     return client, folder
@@ -246,6 +266,19 @@ async def until_ended(folder: Path) -> None:
     """Returns once every process that has noted itself has ended."""
     assert lines(folder, "pids")
     await until(lambda: not any(map(is_alive, lines(folder, "pids"))))
+
+
+@on_both_loops
+@pytest.mark.parametrize("program", ["large result", "exits after a large result"])
+async def test_a_large_line_is_read_beside_the_loop_in_the_turn_of_its_caller(
+    net: Net, tmp_path: Path, program: str
+) -> None:
+    beside = Noted(net)
+    client, _ = client_of(net, tmp_path, program, beside=beside.do, max_result=1 << 20)
+    callers = ["ann"] if program.startswith("exits") else ["ann", "bob"]
+    for caller in callers:
+        assert await called(client, caller=caller) == ToolResult("x" * 300_000)
+    assert beside.callers == [each for caller in callers for each in (caller, caller)]
 
 
 @on_both_loops

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tests.integration.gateway import SSE_HEAD, Net, Peer, on_both_loops, on_uvl
 from tests.integration.mcp_servers import (
     DISCOVERED,
     TOOL,
+    Noted,
     ScriptedServer,
     client_of,
     event,
@@ -508,3 +509,62 @@ def test_serve_without_tools_imports_nothing_of_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
+
+
+# ---- beside the loop -------------------------------------------------------------------------------------------------
+
+LARGE = "x" * 300_000
+
+
+@on_both_loops
+@pytest.mark.parametrize("way", ["json", "events", "events without an end"])
+async def test_a_large_result_is_read_beside_the_loop_in_the_turn_of_its_caller(net: Net, way: str) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        answered = reply(message, said(LARGE))
+        if way == "json":
+            await send(peer, answered)
+        else:
+            events = progress(message, 1), answered, progress(message, 2), reply(message, said("another"))
+            await stream(peer, *map(event, events), is_whole=way == "events")
+
+    beside, found = Noted(net), list[ToolProgress]()
+    client = client_of(net, (await started(net, ScriptedServer(answer))).url, beside=beside.do, max_result=1 << 20)
+    tool = await tool_of(client)
+    assert beside.callers == [], "what is small is read in the loop"
+    assert await client.call(tool, {}, caller="ann", on_progress=found.append) == ToolResult(LARGE)
+    assert beside.callers == ["ann", "ann"], "the message, and its result"
+    assert [each.progress for each in found] == ([] if way == "json" else [1, 2])[: len(found)]
+    assert await client.call(tool, {}, caller="bob") == ToolResult(LARGE)
+
+
+@on_both_loops
+async def test_a_large_list_is_read_beside_the_loop_in_turns(net: Net) -> None:
+    tools = [{"name": f"t{at}", "inputSchema": {"title": "\\ud800 \ud83d\ude00" + "x" * 40_000}} for at in range(9)]
+    half = {"name": "half", "inputSchema": {"title": "\ud800"}}
+    beside = Noted(net)
+    url = (await started(net, ScriptedServer(ok, *tools, half))).url
+    listed = await client_of(net, url, beside=beside.do).list_tools()
+    assert [*listed.tools] == [f"t{at}" for at in range(9)]
+    assert listed.left_out == (("half", "it has half of a surrogate pair"),)
+    assert len(beside.callers) > 4
+
+
+@on_both_loops
+async def test_a_call_that_is_cancelled_while_its_result_is_read_leaves_nothing(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        await stream(peer, event(reply(message, said(LARGE))), is_whole=False)
+
+    asked = asyncio.Event()
+    never = asyncio.get_running_loop().create_future()
+
+    def beside(caller: str, work: Callable[[], Any]) -> Awaitable[Any]:
+        asked.set()
+        return never
+
+    client = client_of(net, (await started(net, ScriptedServer(answer))).url, beside=beside)
+    tool = await tool_of(client)
+    call = asyncio.create_task(client.call(tool, {}))
+    await asked.wait()
+    call.cancel()
+    await asyncio.wait((call,))
+    await until(never.cancelled)

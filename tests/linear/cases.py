@@ -21,6 +21,7 @@ from tests.linear.kept import KEPT
 from tests.linear.refusals_and_logs import LOGS, OBJECTS, REFUSALS
 from tests.linear.requests import CHAT, DIALECTS, NATIVE
 from tests.linear.texts import SHAPES
+from tests.linear.tool_servers import SERVERS
 from tests.unit.formats.streams import context
 
 Work = Callable[[], object]
@@ -223,6 +224,11 @@ def kept() -> dict[str, Case]:
     return {name: Case(make, 128) for name, make in KEPT.items()}
 
 
+def tool_servers() -> dict[str, Case]:
+    """Returns the walks of what tool servers send."""
+    return {name: Case(make, 128) for name, make in SERVERS.items()}
+
+
 WRITERS = ("anthropic", "openai", "openai:responses", "gemini", "cohere", "perplexity", "mistral", "ollama")
 """An API for each way to write messages."""
 
@@ -264,5 +270,6 @@ TABLES: dict[str, Callable[[], dict[str, Case]]] = {
     "answers": answers,
     "texts": texts,
     "kept": kept,
+    "tool servers": tool_servers,
     "volumes": volumes,
 }

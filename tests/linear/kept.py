@@ -95,7 +95,7 @@ _WALKS: dict[str, Callable[[KeptResponse, int], Work]] = {
     "by id": lambda turn, n: _refusing(items_by_id, turn),
     "read for a socket": lambda turn, n: _refusing(read_members, turn),
     "noted for a socket": lambda turn, n: _noted(turn),
-    "written before": lambda turn, n: lambda: written_before(turn.input),
+    "written before": lambda turn, n: lambda: written_before(turn.input, n),
     "a page": lambda turn, n: lambda: items_page(turn, "asc", None, 20),
     "a page after the last": lambda turn, n: _refusing(items_page, turn, "asc", _last_of(turn), 20),
     "a page after none": lambda turn, n: lambda: items_page(turn, "desc", "none", 20),
@@ -115,7 +115,9 @@ NAMES = tuple(_turns(1))
 """What the turns have much of."""
 KEPT: dict[str, Callable[[int], Work]] = {
     **{f"kept, {walk}, {turn}": _walk(walk, turn) for walk in _WALKS for turn in NAMES},
-    "kept, own items written": lambda n: partial(written, _requests(n)),
+    "kept, own items written": lambda n: partial(written, _requests(n), n),
     "kept, references": lambda n: partial(references, _requests(n)),
-    "kept, indexed": lambda n: partial(indexed_ids, "resp_up", written(_requests(n)), [f"o{at}" for at in range(n)], n),
+    "kept, indexed": lambda n: partial(
+        indexed_ids, "resp_up", written(_requests(n), n), [f"o{at}" for at in range(n)], n
+    ),
 }

@@ -14,6 +14,7 @@ from gai_fast.runtime.breathing import breathe
 from tests.linear.cases import QUADRATIC, TABLES, Case, quadratic
 from tests.linear.counting import forget, instructions, longest_turn, steps
 from tests.linear.kept import KEPT, NAMES
+from tests.linear.tool_servers import SERVERS
 
 LINEAR = 2.3
 LONG = 2_500
@@ -22,6 +23,11 @@ TURN = 2_400
 """Steps of one turn: 0.3 ms, interpreted. C splits an array into texts in one turn, in 1.5 ms a MiB."""
 WITHOUT_BREATHS = frozenset(f"kept, written before, {name}" for name in NAMES) | {"kept, indexed"}
 """Walks of less than 50 ms by their bounds: an object for each item, and `limits.response_items`."""
+OF_FEW = frozenset({
+    "tool server, a list of one schema", "tool server, a list of alternatives", "tool schema, acceptable",
+    "tool schema, references", "tool patterns, that name them",
+})  # fmt: skip
+"""Of a tool server: walks that breathe for each tool, of 64 KiB at most, and one of names, of 512 tools a server."""
 FIXED = 200
 """Steps that do not depend on the input: a check that begins above a size, say."""
 
@@ -36,7 +42,7 @@ def is_linear(n: int, once: int, twice: int, thrice: int) -> bool:
 
 
 @pytest.mark.interpreted
-@pytest.mark.parametrize("table", ["requests", "answers", "texts", "kept"])
+@pytest.mark.parametrize("table", ["requests", "answers", "texts", "kept", "tool servers"])
 def test_twice_as_much_takes_twice_as_many_steps(table: str) -> None:
     rows = TABLES[table]()
     counted = {name: steps(case) for name, case in rows.items()}
@@ -51,6 +57,12 @@ def _breathe(_: int) -> None:
 def test_no_turn_of_a_walk_of_what_is_kept_grows_with_it() -> None:
     """Steps between two breaths, at which the loop goes on (`runtime/breathing.py`)."""
     turns = {name: longest_turn(make(LONG)) for name, make in KEPT.items() if name not in WITHOUT_BREATHS}
+    assert {name: steps for name, steps in turns.items() if steps > TURN} == {}
+
+
+@pytest.mark.interpreted
+def test_no_turn_of_a_walk_of_what_a_tool_server_sends_grows_with_it() -> None:
+    turns = {name: longest_turn(make(LONG)) for name, make in SERVERS.items() if name not in OF_FEW}
     assert {name: steps for name, steps in turns.items() if steps > TURN} == {}
 
 

@@ -373,11 +373,15 @@ def _hint(problem: str, body: bytes) -> str:
     values of a field.
     """
     found = _UNKNOWN.search(problem)
+    if found is None and _NULL_CONTENT.search(problem):
+        return f'; a message without text has the content "", a native call is a part of it; {_OPENAI}'
     if found is None:
         refused = _REFUSED.search(problem)
         known = _CHOICES.get(_INDEX.sub("[]", refused[1])) if refused else None
         flat = f"; {_OTHER_SHAPES['image_url']}" if _OPENAI_PART.search(body) else ""
         return f"; known: {known}{flat}" if known else ""
+    if found[1] == "type" and problem.endswith("`$.tool_choice`"):
+        return f'; a native choice is a word or {{"name": …}}; {_OPENAI}, {_ANTHROPIC}'
     if found[1] in _OTHER_SHAPES:
         return f"; {_OTHER_SHAPES[found[1]]}"
     if found[1] in _OTHER_NAMES:
@@ -392,11 +396,13 @@ _OTHER_SHAPES: Final = {
     "function": f"native tools are flat; {_OPENAI}",
     "tool_calls": f"native calls are parts of type tool_call; {_OPENAI}",
     "tool_call_id": f"a native result has `call_id`; {_OPENAI}",
+    "json_schema": f"a native format has `schema` itself; {_OPENAI}",
     "image_url": f"native parts are flat; {_OPENAI}",
     "input_schema": f"a native tool has `parameters`; {_ANTHROPIC}",
     "source": f"native parts are flat; {_ANTHROPIC}",
 }
 """Members of other APIs whose native form has another shape."""
+_NULL_CONTENT: Final = re.compile(r"got `null` - at `\$\.messages\[\d+\]\.content`$")
 _OPENAI_PART: Final = re.compile(rb'"(?:image_url|input_audio)"\s*:')
 _OTHER_NAMES: Final = {
     "prompt": "query",

@@ -15,6 +15,7 @@ Pure: gets what is kept as bytes, and knows no store and no route. `pages.py` ha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -29,8 +30,9 @@ from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
 from gai_fast.formats._base import ItemMark
 from gai_fast.formats._members import member
+from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.declared import custom_names
-from gai_fast.formats.responses.kept_values import UNREADABLE, Named, exact, id_of, values
+from gai_fast.formats.responses.kept_values import UNREADABLE, exact, values
 from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
@@ -118,7 +120,7 @@ class Written(NamedTuple):
     Attributes:
         text: The items, a JSON array.
         given: The ids of the items that have one.
-        made: Of the others, how their ids begin, and their places. None if there are few items: the text tells it.
+        made: Of the others, how their ids begin, and their places. None if the text is short: it tells them.
     """
 
     text: bytes
@@ -126,17 +128,20 @@ class Written(NamedTuple):
     made: Sequence[tuple[str, int]] | None = None
 
 
-def written(items: Sequence[Any]) -> Written:
+def written(items: Sequence[Any], most: int) -> Written:
     """Writes the own items of a request.
 
     Args:
         items: The items.
+        most: The most ids, given or made, that are noted: the last ones. They are held while the answer is made.
     """
     if len(items) <= _BREATHS:
-        return Written(encode_json(items), _given_ids(items))
+        text = encode_json(items)
+        is_short = len(text) <= LIMITS.parsed_bytes
+        return Written(text, _given_ids(items), None if is_short else _without_id(items))
     texts: list[bytes] = []
-    given: list[str] = []
-    made: list[tuple[str, int]] = []
+    given: deque[str] = deque(maxlen=most)
+    made: deque[tuple[str, int]] = deque(maxlen=most)
     for at, item in enumerate(items):
         breathe()
         texts.append(encode_json(item))
@@ -145,19 +150,17 @@ def written(items: Sequence[Any]) -> Written:
             given.append(identifier)
         else:
             made.append((_prefix_of(item), at))
-    return Written(b"[%b]" % b",".join(texts), given, made)
+    return Written(b"[%b]" % b",".join(texts), [*given], [*made])
 
 
-def written_before(text: bytes) -> Written:
-    """Returns items that another process has written.
+def written_before(text: bytes, most: int) -> Written:
+    """Returns items that another process has written; may take long.
 
     Args:
         text: The items, a JSON array.
+        most: As for `written`.
     """
-    try:
-        return Written(text, [identifier for each in _NAMED.decode(text) if (identifier := id_of(each))])
-    except UNREADABLE:
-        return Written(text, _given_ids(values(text)))
+    return written(values(text), most)._replace(text=text)
 
 
 def _given_ids(items: Sequence[Any]) -> list[str]:
@@ -168,7 +171,11 @@ def _made(own: Written) -> Sequence[tuple[str, int]]:
     """Returns how the ids of items without one begin, and their places."""
     if own.made is not None:
         return own.made
-    return [(_prefix_of(item), at) for at, item in enumerate(values(own.text)) if not _given_id(item)]
+    return _without_id(values(own.text))
+
+
+def _without_id(items: Sequence[Any]) -> list[tuple[str, int]]:
+    return [(_prefix_of(item), at) for at, item in enumerate(items) if not _given_id(item)]
 
 
 # ---- items by their ids ----------------------------------------------------------------------------------------------
@@ -307,7 +314,9 @@ def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
     if (kind == KIND and is_gateways(item)) or (kind in _APPROVALS and is_own_approval(item)):
         return None
     if kind == REASONING:
-        is_sealed = is_ours(item.get("encrypted_content")) or is_own_item(str(item.get("id")))
+        identifier = item.get("id")  # of any kind: to write a long list as a text takes long
+        is_own = isinstance(identifier, str) and is_own_item(identifier)
+        is_sealed = is_own or is_ours(item.get("encrypted_content"))
         return ItemMark(place, provider, is_reasoning=True) if provider and not is_sealed else None
     return ItemMark(place, provider, is_reasoning=False) if kind and kind not in _UNDERSTOOD else None
 
@@ -501,7 +510,8 @@ def _says(part: Any) -> bool:
     """Returns whether a part of a message has content; one of an unknown kind has."""
     if not isinstance(part, dict):
         return True
-    name = _TEXTS.get(str(part.get("type")), "")
+    kind = part.get("type")
+    name = _TEXTS.get(kind, "") if isinstance(kind, str) else ""
     return not name or bool(part.get(name))
 
 
@@ -534,7 +544,6 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
-_NAMED: Final = msgspec.json.Decoder(list[Named])
 
 
 def output_text(kept: Kept) -> Raw | None:

@@ -446,8 +446,8 @@ class ResponsesOutput:
         self.provider = event.get("provider", self.provider)
         self._turn = len(self.items), self._characters
 
-    def void_turn(self) -> None:
-        """Drops the items of the turn, for answers that are not streamed. No item of an earlier turn is open."""
+    def _void_turn(self, event: Event) -> None:
+        """Drops the items of the turn. No item of an earlier turn is open, and no client has one of this turn."""
         items, self._characters = self._turn
         del self.items[items:]
         self._item = self._part = None
@@ -556,6 +556,7 @@ _CHANGES: Final[Mapping[str, Callable[[Any, Event], None]]] = {
     "approval.required": ResponsesOutput._ask,
     "approval.decided": ResponsesOutput._name_request,
     "step.start": ResponsesOutput._begin_turn,
+    "step.reset": ResponsesOutput._void_turn,
     "server_tool": ResponsesOutput._run_tool,
     "image": ResponsesOutput._draw,
     "provider.block": ResponsesOutput._add_block,

@@ -20,10 +20,10 @@ parts. Reasoning is the summary of its item, which all clients show. Choices bey
 | `step.start` | the end of the open message: each turn has its own |
 | `approval.decided` | none: `approval_request_id` of the `mcp_call`, if an earlier response has asked |
 | `safety` `step.end` `json.snapshot` `tool.progress` | none |
-| `step.reset` | none: a step with content is never asked again |
+| `step.reset` | none: the last `response` lacks the items of the turn. No client has any |
 | `usage` | `usage` of the last `response`, if `finish` has no usage |
 | `warning` | `x_gai.warnings` of the last `response` |
-| `stream.reset` | none: an answer with content is never restarted |
+| `stream.reset` | none: the last `response` lacks all items before it. No client has any |
 | `stream.gap` | none: a follower that lacks events is sent an error |
 | `finish` | the ends of all open items, then `response.completed` or `response.incomplete` |
 | `error` | `error`, then `response.failed`, unless what is kept of the response cannot be read |

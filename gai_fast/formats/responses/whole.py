@@ -52,8 +52,6 @@ class WholeResponse:
             self._output.provider = event.get("provider")
         elif kind == "stream.reset":
             self._output, self._usage, self._audio = self._new_output(), None, []
-        elif kind == "step.reset":
-            self._output.void_turn()
         elif kind == "usage":
             self._usage = event["usage"]
         elif kind == "warning":

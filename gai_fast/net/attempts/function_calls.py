@@ -8,25 +8,26 @@ cancelling, recordings and accounts know no difference. Must not know what a fun
    until it has ended: a function that ignores cancellation holds the place.
    The end of the gateway waits for it for `limits.function_end`. Afterwards it no longer counts as a task of its loop,
    whose end would wait for it forever.
-3. Calls above `max_connections` wait up to `pool_wait`, first come, first served. If workers share that number, the
-   first call that waits borrows a place of the others, and it is returned as soon as no call needs it.
+3. Calls above `max_connections` wait up to `pool_wait`. Callers take turns, and half of those that wait are of one
+   caller. If workers share that number, the first call that waits borrows a place of the others, and it is returned as
+   soon as no call needs it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import FunctionSettings, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, FunctionSettings, UpstreamSettings
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.net.upstream.connection_pool import ConnectionShare
+from gai_fast.runtime.turns import CallerTurns
 
 _log: Final = logging.getLogger("gai_fast.functions")
 
@@ -54,7 +55,7 @@ class FunctionCalls:
         self._loop = loop
         self._note_wait = waited
         self._running: set[asyncio.Task[None]] = set()
-        self._waiting: deque[FunctionExchange] = deque()
+        self._waiting: CallerTurns[FunctionExchange] = CallerTurns()
 
     @property
     def running(self) -> int:
@@ -64,7 +65,7 @@ class FunctionCalls:
     @property
     def waiting(self) -> int:
         """The number of calls that wait for one."""
-        return len(self._waiting)
+        return self._waiting.count
 
     def use(self, most: int, share: ConnectionShare | None) -> None:
         """Limits the calls from now on.
@@ -77,7 +78,11 @@ class FunctionCalls:
         self._serve()
 
     def open(
-        self, upstream: UpstreamSettings, call: Callable[[], AsyncGenerator[bytes, None]], receiver: Receiver
+        self,
+        upstream: UpstreamSettings,
+        call: Callable[[], AsyncGenerator[bytes, None]],
+        receiver: Receiver,
+        caller: str = ANONYMOUS,
     ) -> FunctionExchange:
         """Begins a call in the loop's next turn, or lets it wait.
 
@@ -85,16 +90,17 @@ class FunctionCalls:
             upstream: The upstream.
             call: Calls the function.
             receiver: Gets the answer.
+            caller: The name of the request's caller.
 
         Raises:
-            Error: Too many calls wait.
+            Error: Too many calls wait, or half as many of this caller.
         """
         is_full = not self._has_place()
-        if is_full and len(self._waiting) >= LIMITS.pool_waiting:
-            raise self.no_place(upstream, "too many calls wait for a place")
-        exchange = FunctionExchange(self, upstream, call, receiver, self._loop)
+        if is_full and not self._waiting.has_room(caller, LIMITS.pool_waiting):
+            raise self.no_place(upstream, "too many calls wait for a place, or half as many of this caller")
+        exchange = FunctionExchange(self, upstream, call, receiver, caller, self._loop)
         if is_full:
-            self._waiting.append(exchange)
+            self._waiting.add(caller, exchange)
             self._borrow()
         else:
             self._begin(exchange)
@@ -107,14 +113,14 @@ class FunctionCalls:
 
     def leave(self, exchange: FunctionExchange) -> None:
         """Takes a call out of the queue, if it waits."""
-        if exchange.is_waiting:
-            self._waiting.remove(exchange)
+        if self._waiting.remove(exchange.caller, exchange):
             self._note_wait(self._loop.time() - exchange.opened_at)
 
     async def close(self) -> None:
         """Cancels all calls, and waits for their ends: rule 2."""
-        for exchange in tuple(self._waiting):
-            exchange.fail(Error("network", "the gateway is being closed", reason="closed"))
+        for _ in range(self._waiting.count):
+            if (exchange := self._next()) is not None:
+                exchange.fail(Error("network", "the gateway is being closed", reason="closed"))
         running = tuple(self._running)
         for task in running:
             task.cancel()
@@ -138,12 +144,16 @@ class FunctionCalls:
 
     def _serve(self) -> None:
         """Begins the calls that wait, as far as there are places, and returns the borrowed places that are left."""
-        while self._waiting and self._has_place():
-            exchange = self._waiting[0]
-            self.leave(exchange)
+        while self._has_place() and (exchange := self._next()) is not None:
             self._begin(exchange)
         while self._borrowed and self._has_place():
             self._borrowed.pop().give_back()
+
+    def _next(self) -> FunctionExchange | None:
+        exchange = self._waiting.take()
+        if exchange is not None:
+            self._note_wait(self._loop.time() - exchange.opened_at)
+        return exchange
 
     def _has_place(self) -> bool:
         part = self.most if self._share is None else self._share.part
@@ -154,7 +164,7 @@ class FunctionCalls:
         share = self._share
         if share is None or self._next_ask is not None:
             return
-        while self._asking < len(self._waiting) and share.part + len(self._borrowed) + self._asking < share.most:
+        while self._asking < self._waiting.count and share.part + len(self._borrowed) + self._asking < share.most:
             self._asking += 1
             share.borrow(partial(self._answered, share))
 
@@ -163,7 +173,7 @@ class FunctionCalls:
         if is_granted:
             self._borrowed.append(share)
             self._serve()
-        elif self._waiting and self._next_ask is None:
+        elif self._waiting.count and self._next_ask is None:
             self._next_ask = self._loop.call_later(LIMITS.pool_ask, self._ask_again)
 
     def _ask_again(self) -> None:
@@ -175,6 +185,7 @@ class FunctionExchange:
     """One call and its answer, as `OpenExchange`. Made by `FunctionCalls.open`.
 
     Attributes:
+        caller: The name of the request's caller.
         opened_at: When it was opened, on the loop's clock.
         is_complete: Whether the whole answer has come.
     """
@@ -188,8 +199,10 @@ class FunctionExchange:
         upstream: UpstreamSettings,
         call: Callable[[], AsyncGenerator[bytes, None]],
         receiver: Receiver,
+        caller: str,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        self.caller = caller
         self.opened_at = loop.time()
         self.is_complete = False
         self._calls = calls

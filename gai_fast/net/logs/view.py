@@ -287,6 +287,7 @@ class Reencoded:
         "_started",
         "_step_at",
         "behind",
+        "is_unread",
         "kept",
         "number",
         "start",
@@ -298,6 +299,8 @@ class Reencoded:
         """Chooses the frames for a client that has named the last one that it has."""
         self.kept: KeptAnswer | None = None
         """Keeps the written answer; as `StreamContext.kept`."""
+        self.is_unread = False
+        """Whether no client gets the frames, only the last object: what is void leaves nothing in it."""
         self._echoed: Mapping[str, Any] | None = None
         self.number = self._after = after
         self._is_compact = form.is_compact
@@ -373,7 +376,7 @@ class Reencoded:
                 self._go_on_at(event, former)
             elif event["type"] in _OF_STEP:
                 self._note_step(event, seq)
-            elif self._has_content and seq > self._after and not self._form.format.can_reset:
+            elif self._has_content and self._is_news(seq) and not self._form.format.can_reset:
                 text = "the answer began again, which this format cannot express"
                 raise Error("provider_unavailable", text, reason="reset")
             self._has_content = event["type"] != "stream.reset" and self._has_content
@@ -388,6 +391,10 @@ class Reencoded:
         if seq > self._after:
             self._out += pieces if self.behind is None else self.behind.of_event(pieces, event)
 
+    def _is_news(self, seq: int) -> bool:
+        """Returns whether a client gets an event with what it has of those before."""
+        return seq > self._after and not self.is_unread
+
     def _note_step(self, event: Event, seq: int) -> None:
         """Notes where a step begins, or that it is void.
 
@@ -400,7 +407,7 @@ class Reencoded:
         """
         if event["type"] == "step.start":
             self._step_at = seq
-        elif seq > self._after and seq > self._step_at + 1 and not self._form.format.can_reset_step:
+        elif self._is_news(seq) and seq > self._step_at + 1 and not self._form.format.can_reset_step:
             text = "a turn of the run began again, which this format cannot express"
             raise Error("network", text, reason="step_void")
 
@@ -481,7 +488,7 @@ def _joinable(frame: bytes) -> Event | None:
 
 
 def pieces_in(header: LogHeader, form: Representation, clock: Clock, pieces: Sequence[bytes]) -> list[bytes]:
-    """Returns the frames of a log of format `gai` in another form; may work beside the loop.
+    """Returns the frames of a log of format `gai` in another form, for their last object; may work beside the loop.
 
     Args:
         header: The header of the log.
@@ -493,6 +500,7 @@ def pieces_in(header: LogHeader, form: Representation, clock: Clock, pieces: Seq
         Error: `internal`, reason `log_damaged`: an event is none.
     """
     view = Reencoded(header, form, 0, clock)
+    view.is_unread = True
     found: list[bytes] = []
     for piece in pieces:
         breathe()

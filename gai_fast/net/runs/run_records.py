@@ -9,11 +9,14 @@ changes it. Knows neither turns nor tools: it keeps bytes.
    after it: a worker that is killed in between leaves the former state whole.
 3. Each change writes the whole state again. Messages that a run has added to its conversation are written once.
 4. The result of a call is a record of its own, under the key of the call. The worker that made the call may write it
-   even after it has lost the run: the call was made. Results go with the end of the run: nobody asks for them then.
+   even after it has lost the run: the call was made. Results go with the end of the run, or once it is too large to
+   be kept: nobody asks for them then.
 5. A call that has begun is on the disk before it is made, whatever `[store] sync` says.
 6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
    Those that a run has left to a later request (`leave`) are in no list: no run waits, and that request alone decides.
+8. What is kept of a run counts among all that its store keeps (`Room`). A run without room counts as too large, and a
+   result without room is not kept. Results of a former owner count once they are read.
 """
 
 from __future__ import annotations
@@ -26,13 +29,13 @@ from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from secrets import token_hex
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 from zlib import crc32
 
 import msgspec
 from msgspec import Struct
 
-from gai_fast.model.errors import GaiFastError
+from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.settings import ANONYMOUS, Settings
 from gai_fast.net.limits import LIMITS
 from gai_fast.runtime.clock import now_ms
@@ -48,6 +51,18 @@ APPROVALS: Final = "approval"
 _log: Final = logging.getLogger("gai_fast.tools")
 _TRIES: Final = 32
 """Attempts to change a list: one fails if another process has changed it since it was read."""
+
+
+class Room(Protocol):
+    """Counts what is kept of a run: rule 8."""
+
+    def __call__(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
+        """Counts it; as `LogMemory.count_run`."""
+
+
+def boundless(stream_id: str, size: int, *, is_there: bool = False) -> bool:
+    """Counts nothing: for who begins and takes over no run."""
+    return True
 
 
 class LostRun(GaiFastError):
@@ -194,10 +209,14 @@ class RunRecords:
         records: The records of the store.
         ttl: Seconds for which records are kept.
         clock_ms: Milliseconds since the epoch.
+        room: Counts what is kept.
     """
 
-    def __init__(self, records: Records, ttl: float, clock_ms: Callable[[], int] = now_ms) -> None:
+    def __init__(
+        self, records: Records, ttl: float, clock_ms: Callable[[], int] = now_ms, room: Room = boundless
+    ) -> None:
         self._records = records
+        self._room = room
         self._pieces = _Pieces(records, ttl)
         self._ttl = ttl
         self._clock_ms = clock_ms
@@ -223,7 +242,7 @@ class RunRecords:
         found = await self._records.swap(RUNS, stream_id, None, raw, self._ttl, caller)
         if found is not None and not (again and found == raw):
             raise LostRun
-        return OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
+        return OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw, self._room)
 
     async def take_over(
         self, stream_id: str, caller: str, epoch: int, *, is_own: bool = False
@@ -248,6 +267,7 @@ class RunRecords:
         if claimed is None:
             return None
         run, head = claimed
+        run.count()
         state = await self._pieces.read(RUNS, _state_name(stream_id, head), head.size)
         added = [
             await self._pieces.read(RUNS, _added_name(stream_id, writer, index), size)
@@ -255,17 +275,24 @@ class RunRecords:
         ]
         return run, KeptRun(state, added, head.begun)
 
-    async def _claim(self, stream_id: str, caller: str, epoch: int, *, is_own: bool) -> tuple[OwnedRun, _Head] | None:
-        """Takes the record of a run over as `take_over`, which has what it raises, and returns its head."""
+    async def _claim(
+        self, stream_id: str, caller: str, epoch: int, *, is_own: bool, to_close: bool = False
+    ) -> tuple[OwnedRun, _Head] | None:
+        """Takes the record of a run over as `take_over`, which has what it raises, and returns its head.
+
+        `to_close`: also of a run that was too large to be kept, if it has results.
+        """
         while True:
             raw = await self._records.get(RUNS, stream_id)
             head = None if raw is None else _read_head(raw)
-            if raw is None or head is None or head.size < 0:
+            if raw is None or head is None:
+                return None
+            if head.size < 0 and not (to_close and (head.begun or head.results)):
                 return None
             if head.epoch > epoch - (not is_own):
                 raise LostRun
             head.epoch = epoch
-            run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
+            run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw, self._room)
             try:
                 await run.swap(head)
             except LostRun:  # another worker has taken it, or its former owner has changed it since
@@ -286,7 +313,7 @@ class RunRecords:
             LostRun: As `take_over`.
             StoreError: The store fails. What is left expires.
         """
-        claimed = await self._claim(stream_id, caller, epoch, is_own=is_own)
+        claimed = await self._claim(stream_id, caller, epoch, is_own=is_own, to_close=True)
         for approval_id in await self.listed_of(stream_id):
             await self.decide(approval_id, ENDED)
         if claimed is not None:
@@ -309,7 +336,7 @@ class RunRecords:
         if head.epoch > epoch - (not is_own):
             raise LostRun
         head.epoch = head.writer = epoch
-        run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw)
+        run = OwnedRun(self._records, self._pieces, self._ttl, stream_id, caller, raw, self._room)
         try:
             await run.swap(head)
         except LostRun:  # as in `take_over`
@@ -539,9 +566,12 @@ class OwnedRun:
         stream_id: The stream of the run.
         caller: The name of its caller.
         raw: Its head.
+        room: Counts what is kept.
     """
 
-    def __init__(self, records: Records, pieces: _Pieces, ttl: float, stream_id: str, caller: str, raw: bytes) -> None:
+    def __init__(
+        self, records: Records, pieces: _Pieces, ttl: float, stream_id: str, caller: str, raw: bytes, room: Room
+    ) -> None:
         self._records = records
         self._pieces = pieces
         self._ttl = ttl
@@ -550,7 +580,8 @@ class OwnedRun:
         self._raw = raw
         self._unsure: set[bytes] = set()  # heads that the store may have written without an answer
         self._ended: set[str] = set()
-        self._results: set[str] = set()  # the keys of the calls whose results are kept, beside those in the head
+        self._results: dict[str, int] = {}  # the bytes of the results that are kept, by key, beside those in the head
+        self._room = room
         self._turn = asyncio.Lock()  # one change at a time: each swaps the head that the last one has written
 
     async def save(self, state: bytes, added: bytes = b"") -> None:
@@ -573,9 +604,8 @@ class OwnedRun:
             head.version += 1
             head.writer = head.epoch
             head.begun = {key: times for key, times in head.begun.items() if key not in ended}
-            head.results = sorted(self._results.union(head.results))
-            is_too_large = former.version > 0 and former.size < 0
-            if is_too_large or size > LIMITS.run:
+            head.results = sorted(self._results.keys() | head.results) if self.is_whole else []
+            if not self.is_whole or size > LIMITS.run or not self._has_room(size):
                 head.size, head.added = -1, []
             else:
                 head.size = len(state)
@@ -590,6 +620,8 @@ class OwnedRun:
                 await self._drop_state(former)
                 if head.size < 0:
                     await self._drop_added(former)
+                    await self._drop_results(head)
+                    self._has_room(0)
 
     @property
     def is_whole(self) -> bool:
@@ -626,10 +658,25 @@ class OwnedRun:
             Overloaded: As for `save`.
         """
         name, writer = f"{self._stream_id}/{key}", token_hex(4)
-        self._results.add(key)
+        if not self.is_whole:
+            self._ended.add(key)
+            return
+        if not self._has_room(_size_of(_read_head(self._raw)), len(result)):
+            raise Error("overloaded", "there is no room for the result of another call", reason="store")
+        self._results[key] = len(result)
         await self._pieces.write(CALLS, f"{name}/{writer}", result, self._caller)
         await self._records.put(CALLS, name, _encode((writer, len(result))), self._ttl, self._caller)
         self._ended.add(key)
+        if not self.is_whole:  # since then
+            await self._drop_result(key)
+
+    def count(self) -> None:
+        """Counts what is kept already: it was taken over."""
+        self._room(self._stream_id, _size_of(_read_head(self._raw)), is_there=True)
+
+    def _has_room(self, size: int, more: int = 0, *, is_there: bool = False) -> bool:
+        """Counts bytes of states, those of all results, and more: rule 8."""
+        return self._room(self._stream_id, size + sum(self._results.values()) + more, is_there=is_there)
 
     async def result(self, key: str) -> bytes | None:
         """Returns the result of a call. None if there is none.
@@ -640,7 +687,8 @@ class OwnedRun:
         found = await self._find_result(key)
         if found is None:
             return None
-        self._results.add(key)
+        self._results[key] = found[1]
+        self._has_room(_size_of(_read_head(self._raw)), is_there=True)
         return await self._pieces.read(CALLS, *found)
 
     async def _find_result(self, key: str) -> tuple[str, int] | None:
@@ -705,11 +753,18 @@ class OwnedRun:
     async def _drop_all(self, head: _Head) -> None:
         await self._drop_state(head)
         await self._drop_added(head)
-        for key in self._results.union(head.results):
-            found = await self._find_result(key)
-            if found is not None:
-                await self._records.delete(CALLS, f"{self._stream_id}/{key}")
-                await self._pieces.drop(CALLS, *found)
+        await self._drop_results(head)
+
+    async def _drop_results(self, head: _Head) -> None:
+        for key in {*self._results, *head.results, *head.begun}:
+            await self._drop_result(key)
+
+    async def _drop_result(self, key: str) -> None:
+        self._results.pop(key, None)
+        found = await self._find_result(key)
+        if found is not None:
+            await self._records.delete(CALLS, f"{self._stream_id}/{key}")
+            await self._pieces.drop(CALLS, *found)
 
     async def _drop_state(self, head: _Head) -> None:
         if head.size >= 0:
@@ -747,6 +802,11 @@ class _Pieces:
     async def drop(self, kind: str, name: str, size: int) -> None:
         for place in _places(name, size):
             await self._records.delete(kind, place)
+
+
+def _size_of(head: _Head) -> int:
+    """Returns the bytes of what is kept of a run, without results."""
+    return max(head.size, 0) + sum(size for _, size in head.added)
 
 
 def _places(name: str, size: int) -> list[str]:

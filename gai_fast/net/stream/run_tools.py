@@ -33,7 +33,7 @@ from gai_fast.net.runs.left_calls import AnsweredCall
 from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import with_tools
-from gai_fast.net.runs.run_records import RunRecords, kept_for
+from gai_fast.net.runs.run_records import Room, RunRecords, boundless, kept_for
 from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan, RunStreams
 from gai_fast.net.stream.session import Session
@@ -227,6 +227,7 @@ class RunTools:
         tallies: The counts of the process.
         streams: The streams of the process.
         functions: Functions of the program that are tools, which every model may use.
+        room: Counts what is kept of runs.
 
     Raises:
         ValueError: A tool cannot be used. The text names it.
@@ -241,8 +242,9 @@ class RunTools:
         tallies: RunTallies,
         streams: RunStreams,
         functions: Sequence[Callable[..., Any]] = (),
+        room: Room = boundless,
     ) -> None:
-        kept = RunRecords(records, kept_for(settings))
+        kept = RunRecords(records, kept_for(settings), room=room)
         self.desk = ApprovalDesk(kept, timers, loop, settings.runs)
         self.tallies = tallies
         self.streams = streams
@@ -477,7 +479,7 @@ class RunTools:
         return "`tools` of its key and of its model name nothing in common"
 
     def _made(self, settings: Settings) -> HeldToolbox:
-        toolbox = Toolbox(settings, self.timers, self.loop, self._functions)
+        toolbox = Toolbox(settings, self.timers, self.loop, self._functions, self.streams.beside)
         for name in toolbox.own:
             self.tallies.expect(name)
         self._open.add(toolbox)

@@ -331,8 +331,9 @@ class Engine(EngineCallbacks):
     def _make_tools(self, settings: Settings) -> RunTools:
         from gai_fast.net.stream.run_tools import RunTools  # most gateways have no tools
 
+        store = self.store
         self.run_tools = made = RunTools(
-            settings, self.timers, self._loop, self.store.records, self.runs, self, self._functions
+            settings, self.timers, self._loop, store.records, self.runs, self, self._functions, store.count_run
         )
         return made
 

@@ -42,6 +42,7 @@ from gai_fast.core.requests.reading import characters, parse_object, parse_reque
 from gai_fast.core.session import NamedSession
 from gai_fast.formats import ClientRequest, StreamContext, StreamEncoder, get_format
 from gai_fast.formats._base import ItemMark
+from gai_fast.formats.responses.chain import Written, written_before
 from gai_fast.guards.input import LetThrough
 from gai_fast.guards.restore import Placeholders
 from gai_fast.ledger import Ledger, Reservation
@@ -84,6 +85,7 @@ from gai_fast.runtime.clock import now_ms
 from gai_fast.stores import Backlog, LogHeader, Store, StreamLog
 from gai_fast.stores._base import NOTHING_TOLD, EndsInstead, GoesOn, NoRoom, NotYet, TakeOver, damaged, data_lines
 from gai_fast.stores.backend import Owner
+from gai_fast.stores.responses import RESPONSE_ITEMS
 from gai_fast.stores.stored_keys import REVOKED
 
 if TYPE_CHECKING:
@@ -155,10 +157,12 @@ class TakeOverHost(Protocol):
 
 
 OfRoute = Callable[
-    [ClientRequest, LogHeader, ModelSettings, RequestRecord, LetThrough | None], tuple[StreamSpec, StreamContext]
+    [ClientRequest, LogHeader, ModelSettings, RequestRecord, LetThrough | None, Written | None],
+    tuple[StreamSpec, StreamContext],
 ]
 """Makes the spec of a request in a client's dialect. Its arguments are the request, the header of the stream's log, its
-model, its record, and what guards have let through. It raises an `Error` if the request cannot be served here."""
+model, its record, what guards have let through, and its own items if its answer is kept. It raises an `Error` if the
+request cannot be served here."""
 
 
 class TakeOvers:
@@ -426,10 +430,10 @@ class TakeOvers:
         found = await self._work(work, size, header.caller)
         if isinstance(found, EndsInstead):
             return found
-        kept, request, length, said, gap = found
+        kept, request, length, said, gap, own = found
         try:
             if isinstance(request, ClientRequest):
-                spec, context = self._of_route(header, model, kept, request)
+                spec, context = self._of_route(header, model, kept, request, own)
             else:
                 spec, context = self._spec(header, model, kept, request, length)
             run = None
@@ -439,7 +443,7 @@ class TakeOvers:
                 run = self._host.tools_of_runs().go_on(spec, header.stream_id, kept.run, said, told, is_own=not number)
             elif _has_content(said) and not _is_mended(spec):
                 return EndsInstead()
-            spec.can_reset = _can_reset(spec)  # followers in a format that cannot say it get an error (`logs/view.py`)
+            spec.can_reset = True  # the log can; followers in a format that cannot get an error (`logs/view.py`)
             if is_whole:
                 piece = b""
             elif not number:
@@ -649,12 +653,17 @@ class TakeOvers:
         counts[name, outcome] = counts.get((name, outcome), 0) + 1
 
     def _of_route(
-        self, header: LogHeader, model: ModelSettings, kept: RequestRecord, asked: ClientRequest
+        self,
+        header: LogHeader,
+        model: ModelSettings,
+        kept: RequestRecord,
+        asked: ClientRequest,
+        own: Written | None,
     ) -> tuple[StreamSpec, StreamContext]:
         """Returns the attempt for a request in a dialect, and the context of its output. Raises as `_spec`."""
         if self.of_route is None:
             raise Error("unsupported", "this process has no routes of dialects")
-        spec, context = self.of_route(asked, header, _without_client(model), kept, _let_through(kept))
+        spec, context = self.of_route(asked, header, _without_client(model), kept, _let_through(kept), own)
         spec.trace = self._host.go_on_trace(kept.span)
         return spec, context
 
@@ -840,6 +849,7 @@ class _Found(NamedTuple):
         length: Its characters. 0 if it knows them.
         said: The events of its log.
         gap: The event that voids what clients have beyond the log.
+        own: The own items of the request, if its answer is kept.
     """
 
     kept: RequestRecord
@@ -847,6 +857,7 @@ class _Found(NamedTuple):
     length: int
     said: list[Event]
     gap: Event
+    own: Written | None = None
 
 
 def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of_them: bool) -> _Found | EndsInstead:
@@ -881,7 +892,8 @@ def _read(backlog: Backlog, last_seq: int, number: int, record: bytes, *, all_of
         if kept is None:
             return EndsInstead()
         if kept.route is not None:
-            return _Found(kept, _asked(kept.route), 0, said, gap_behind(backlog, last_seq, number))
+            own = None if kept.route.kept is None else written_before(bytes(kept.route.kept.input), RESPONSE_ITEMS)
+            return _Found(kept, _asked(kept.route), 0, said, gap_behind(backlog, last_seq, number), own)
         request = parse_request(bytes(kept.request))
     except (Error, ValueError):
         return EndsInstead()
@@ -959,10 +971,4 @@ def _outcome_of(spec: StreamSpec, said: Sequence[Event]) -> _Outcome:
 
 def _is_mended(spec: StreamSpec) -> bool:
     """Returns whether content that clients have may be continued, or made void."""
-    wish = spec.model.stream.on_midstream_failure
-    return wish == "continue" or (wish == "restart" and _can_reset(spec))
-
-
-def _can_reset(spec: StreamSpec) -> bool:
-    """Returns whether an answer may begin again: the log can say it, but not what keeps the answer in its format."""
-    return spec.can_reset or spec.keeping is None
+    return spec.model.stream.on_midstream_failure != "error"

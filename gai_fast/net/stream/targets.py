@@ -499,7 +499,7 @@ class Targets(AttemptRunner):
             own = [credential_header(api, spec.credential)]
             return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key, own)
         if upstream.identity is None:
-            return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key)
+            return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key, (), spec.caller)
         send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
         place = f"count {spec.model.id}" if spec.counts else spec.model.id
         return self.open_with_grant(upstream, receiver, send, place, spec.caller)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import FunctionSettings, LimitSettings, ModelSettings, Peer, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, FunctionSettings, LimitSettings, ModelSettings, Peer, UpstreamSettings
 from gai_fast.net.attempts.function_calls import CallFunction, FunctionCalls
 from gai_fast.net.attempts.recording import RecordedExchange, secrets_of
 from gai_fast.net.attempts.recording_player import PlayedExchange, load_recording
@@ -141,6 +141,7 @@ class Upstreams:
         number: int,
         key: str | None,
         credential: Sequence[tuple[str, str]] = (),
+        caller: str = ANONYMOUS,
     ) -> OpenExchange:
         """Sends a request to the upstream of a model.
 
@@ -153,6 +154,7 @@ class Upstreams:
             number: The number of the attempt, from 1.
             key: The upstream's key; never recorded.
             credential: Headers that an identity gives the request; never recorded.
+            caller: The name of its caller: calls of functions take turns.
 
         Raises:
             Error: The request cannot be sent.
@@ -161,7 +163,7 @@ class Upstreams:
         if credential:
             request.headers = [*request.headers, *credential]
         if self.record is None:
-            return self._send(api, upstream, request, receiver)
+            return self._send(api, upstream, request, caller, receiver)
         name = stream_id if number == 1 else f"{stream_id}.{number}"
         about = {
             "provider": upstream.provider,
@@ -171,7 +173,7 @@ class Upstreams:
         }
         secrets = secrets_of(key, {**upstream.headers, **dict(credential)})
         recorded = RecordedExchange(self.record / f"{name}.ndjson", about, receiver, self._loop.time, secrets)
-        return recorded.open(partial(self._send, api, upstream, request))
+        return recorded.open(partial(self._send, api, upstream, request, caller))
 
     def send_once(
         self,
@@ -233,13 +235,15 @@ class Upstreams:
         pools, functions = self._pools.values(), self._functions.values()
         return close_all(*[pool.close for pool in pools], *[calls.close for calls in functions])
 
-    def _send(self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, receiver: Receiver) -> OpenExchange:
+    def _send(
+        self, api: API, upstream: UpstreamSettings, request: UpstreamRequest, caller: str, receiver: Receiver
+    ) -> OpenExchange:
         if api.recording:
             recording = load_recording(api.recording)
             played = dataclasses.replace(recording, chunks=api.recorded(request, recording.chunks))
             return PlayedExchange(played, receiver, self._loop)
         if upstream.function is not None:
-            return self._call(upstream, upstream.function, request, receiver)
+            return self._call(upstream, upstream.function, request, caller, receiver)
         headers = request.headers
         if upstream.headers:
             own = {name.lower() for name in upstream.headers}
@@ -251,7 +255,12 @@ class Upstreams:
         return pool.open(request.method, request.path, headers, request.body, receiver)
 
     def _call(
-        self, upstream: UpstreamSettings, function: FunctionSettings, request: UpstreamRequest, receiver: Receiver
+        self,
+        upstream: UpstreamSettings,
+        function: FunctionSettings,
+        request: UpstreamRequest,
+        caller: str,
+        receiver: Receiver,
     ) -> OpenExchange:
         calls = self._functions.get(upstream.name)
         if calls is None:
@@ -260,7 +269,7 @@ class Upstreams:
         if calls.most != most:
             calls.use(most, self._shares(upstream.name, most))
         assert self.call_function is not None  # set by the creator of the engine
-        return calls.open(upstream, partial(self.call_function, function, request.body), receiver)
+        return calls.open(upstream, partial(self.call_function, function, request.body), receiver, caller)
 
     def _pool(self, upstream: UpstreamSettings) -> UpstreamPool:
         last = self._pool_of.get(upstream.name)

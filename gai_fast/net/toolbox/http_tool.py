@@ -3,7 +3,7 @@
 1. A call is one POST; no connection sends it again.
 2. Headers say which call it is: `Idempotency-Key`, `X-Request-Id`, `X-Gai-Call-Id`, `X-Gai-Attempt`, `traceparent`.
 3. JSON is the value, everything else is text; a body without `Content-Type` is JSON if it can be read as that.
-   Credentials are cut out, then what is longer than `max_result` is cut.
+   Credentials are cut out, and what is longer than `max_result`; of JSON, as it is written without blanks.
 4. Of a status that is no success, the status alone is seen: a body may hold what is not for models. No redirect is
    followed: the headers of the configuration are for its own address. `Retry-After` is respected.
 """
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, Final
 
-from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import Secret, ToolSettings
@@ -24,12 +25,13 @@ from gai_fast.net.toolbox.server_source import peer_of
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.http_wire import failure_of, tool_server_address
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.message_reader import Beside, sized_work
 from gai_fast.net.tools.param_headers import header_text
 from gai_fast.net.tools.pause import Pause
-from gai_fast.net.tools.result_redaction import credentials_of, redacted
-from gai_fast.net.tools.rpc import ToolServerError, may_have_halves, read_json
+from gai_fast.net.tools.result_redaction import credentials_of
+from gai_fast.net.tools.rpc import ToolServerError, read_json
 from gai_fast.net.tools.tool_list import OfferedTool
-from gai_fast.net.tools.tool_results import ToolResult
+from gai_fast.net.tools.tool_results import ToolResult, read_value
 from gai_fast.net.tools.wire import OnProgress
 from gai_fast.net.upstream.connection import OpenExchange, Receiver
 from gai_fast.net.upstream.http_request import Origin, encode_request
@@ -55,13 +57,22 @@ class HTTPTool(ToolSource):
         url: Its URL.
         timers: The loop's timers.
         loop: The running loop.
+        beside: Reads large results. None if all are read at once.
 
     Raises:
         ValueError: Its URL or a header is not acceptable. No text has the value of a header.
     """
 
-    def __init__(self, settings: ToolSettings, url: Secret, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: ToolSettings,
+        url: Secret,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        beside: Beside | None = None,
+    ) -> None:
         super().__init__(settings.name, settings.max_calls)
+        self._beside = beside
         self._settings = settings
         host, self._path = tool_server_address(url.reveal())
         self._headers = (*_HEADERS, *((name, value.reveal()) for name, value in settings.headers.items()))
@@ -99,16 +110,21 @@ class HTTPTool(ToolSource):
         caller: str,
     ) -> ToolResult:
         loop, seconds = asyncio.get_running_loop(), self._settings.timeout
-        response = _Response(loop.create_future(), self._pause, self._settings.max_result, self._credentials)
+        most = self._settings.max_result
+        response = _Response(loop.create_future(), self._pause, most, self._credentials)
         headers = [*self._headers, *_headers_of(meta)]
         body = encode_json(arguments)
         late = loop.call_later(seconds, response.time_over, seconds)  # `asyncio.timeout` costs 22,000 instructions more
         try:
             response.exchange = self._pool.open_once("POST", self._path, headers, body, response, None, -1, False)
-            return await response.outcome
+            found = await response.outcome
         finally:
             late.cancel()
             response.give_up()
+        if isinstance(found, ToolResult):
+            return found
+        work = partial(_read_json, found, most, self._credentials, response.has_type)
+        return await sized_work(self._beside, len(found), caller, work)
 
 
 def _headers_of(meta: ToolMeta) -> list[tuple[str, str]]:
@@ -123,18 +139,44 @@ def _headers_of(meta: ToolMeta) -> list[tuple[str, str]]:
     return [header for header in named if header[1]]
 
 
+def _read_json(body: bytes, most: int, secrets: Collection[bytes], has_type: bool) -> ToolResult:
+    """Reads a body that is JSON, or may be. It may work beside the loop.
+
+    Raises:
+        ToolServerError: It is called JSON, and cannot be read.
+    """
+    try:
+        return read_value(read_json(body, SHARED.tool_depth), most, secrets)
+    except Error as problem:
+        if not has_type:
+            return _cut(body, most)
+        why = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
+        text = f"its result is JSON that is {why}" if why else "its result is called JSON, and is none"
+        raise ToolServerError(text, "form", may_have_run=True) from None
+
+
+def _cut(body: bytes, most: int) -> ToolResult:
+    """Returns the text of a body, cut at a character."""
+    kept = body[:most]
+    is_cut = len(kept) < len(body)
+    return ToolResult(kept.decode("utf-8", "ignore" if is_cut else "replace"), is_truncated=is_cut)
+
+
 class _Response(Receiver):
     """The response to a call.
 
     Args:
-        outcome: Gets the result.
+        outcome: Gets the result, or a body that is JSON, or may be.
         pause: Notes `Retry-After`.
         most: Bytes to keep of a text.
         secrets: Texts that are cut out: rule 3.
+
+    Attributes:
+        has_type: Whether the body's type is known.
     """
 
     def __init__(
-        self, outcome: asyncio.Future[ToolResult], pause: Pause, most: int, secrets: Collection[bytes]
+        self, outcome: asyncio.Future[ToolResult | bytes], pause: Pause, most: int, secrets: Collection[bytes]
     ) -> None:
         self.outcome = outcome
         self.exchange: OpenExchange | None = None
@@ -144,7 +186,7 @@ class _Response(Receiver):
         self._censor = Censor(secrets)
         self._body = bytearray()
         self._is_json = False
-        self._has_type = True
+        self.has_type = True
 
     @property
     def was_sent(self) -> bool:
@@ -169,7 +211,7 @@ class _Response(Receiver):
             self._fail(ToolServerError(text, "status", status=status, may_have_run=status >= 500))
             return
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        self._has_type = bool(media_type)
+        self.has_type = bool(media_type)
         self._is_json = media_type == "application/json" or media_type.endswith("+json")
 
     def body_received(self, data: bytes) -> None:
@@ -180,7 +222,7 @@ class _Response(Receiver):
             text = f"its result has more than {LIMITS.tool_message} bytes (limit tool_message)"
             self._fail(ToolServerError(text, "form", may_have_run=True))
         elif not self._is_json and len(self._body) > self._most:
-            self._finish(self._cut(bytes(self._body)))
+            self._finish(_cut(bytes(self._body), self._most))
             self.give_up()
 
     def exchange_ended(self, error: Error | None) -> None:
@@ -189,36 +231,13 @@ class _Response(Receiver):
         if error is not None:
             self._fail(failure_of(error, was_sent=self.was_sent))
         elif self._is_json:
-            self._read_json(bytes(self._body))
-        elif self._has_type:
-            self._finish(self._cut(bytes(self._body) + self._censor.rest()))
+            self._finish(bytes(self._body))
+        elif self.has_type:
+            self._finish(_cut(bytes(self._body) + self._censor.rest(), self._most))
         else:
-            self._read_json(bytes(self._body) + self._censor.rest())
+            self._finish(bytes(self._body) + self._censor.rest())
 
-    def _read_json(self, body: bytes) -> None:
-        try:
-            value = read_json(body, SHARED.tool_depth)
-        except Error as problem:
-            if not self._has_type:
-                self._finish(self._cut(body))
-                return
-            why = "nested too deep" if problem.reason == "depth" else "too large" if problem.reason == "items" else ""
-            text = f"its result is JSON that is {why}" if why else "its result is called JSON, and is none"
-            self._fail(ToolServerError(text, "form", may_have_run=True))
-            return
-        shown = redacted(value, self._secrets)
-        if shown is not value or may_have_halves(body):
-            body = encode_json(shown)
-            value = parse_exact(body.decode())
-        self._finish(ToolResult(value) if len(body) <= self._most else self._cut(body))
-
-    def _cut(self, body: bytes) -> ToolResult:
-        """Returns the text of a body, cut at a character."""
-        kept = body[: self._most]
-        is_cut = len(kept) < len(body)
-        return ToolResult(kept.decode("utf-8", "ignore" if is_cut else "replace"), is_truncated=is_cut)
-
-    def _finish(self, result: ToolResult) -> None:
+    def _finish(self, result: ToolResult | bytes) -> None:
         if not self.outcome.done():
             self.outcome.set_result(result)
 

@@ -5,7 +5,8 @@
    and one that hangs holds nobody up.
 2. If it cannot be read, or not in time, the former list is used. Without one, the source offers nothing.
 3. After a failure it is not read again for `limits.list_ttl` seconds: no run waits for it.
-4. A run keeps the list that it has got.
+4. A run keeps the list that it has got. A list that is read again and is the same stays the same object: nothing that
+   was found out about it is found out anew.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class KnownList:
             if len(new) > LIMITS.list_warnings:
                 more = len(new) - LIMITS.list_warnings
                 _log.warning("tools %r: left out: %d more", self._source.name, more, extra=_ONCE)
-            self._list = listed
+            if not listed.digest or listed.digest != self._list.digest:
+                self._list = listed
             holds = math.inf if listed.ttl is None else listed.ttl
         finally:
             self._reading = None

@@ -14,6 +14,7 @@ from gai_fast.net.toolbox.tool_sessions import ToolSessions
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
 from gai_fast.net.tools.http_wire import HTTPWire, tool_server_address
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.message_reader import Beside
 from gai_fast.net.tools.result_redaction import credentials_of
 from gai_fast.net.tools.stdio_wire import StdioWire
 from gai_fast.net.tools.tool_client import ToolClient
@@ -31,12 +32,19 @@ class ServerSource(ToolSource):
         settings: The server.
         timers: The loop's timers.
         loop: The running loop.
+        beside: Reads large messages. None if all are read at once.
 
     Raises:
         ValueError: Its URL, a TLS file or a header is not acceptable. No text has the value of a header.
     """
 
-    def __init__(self, settings: ToolServerSettings, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: ToolServerSettings,
+        timers: Timers,
+        loop: asyncio.AbstractEventLoop,
+        beside: Beside | None = None,
+    ) -> None:
         super().__init__(settings.name, settings.max_calls)
         self._settings = settings
         is_process = settings.url is None
@@ -44,6 +52,7 @@ class ServerSource(ToolSource):
 
         def client() -> ToolClient:
             wire = shared or _wire(settings, timers, loop)
+            wire.beside = beside
             return ToolClient(wire, timeout=settings.timeout, max_result=settings.max_result)
 
         kind = settings.session or ("shared" if is_process else "caller")
@@ -71,7 +80,9 @@ class ServerSource(ToolSource):
             for name, each in listed.tools.items()
             if _matches(name, settings.tools)
         ]
-        return SourceList(tuple(tools), listed.left_out, LIMITS.list_ttl if listed.ttl is None else listed.ttl)
+        return SourceList(
+            tuple(tools), listed.left_out, LIMITS.list_ttl if listed.ttl is None else listed.ttl, listed.digest
+        )
 
     async def close(self) -> None:
         """As `ToolSource.close`."""

@@ -8,6 +8,8 @@ Owns what holds for every call: its checks, how many run at a time, the breaker.
 4. A status is an answer: a result that is an error.
 5. A pause that a source asks for (`tools/pause.py`) holds for all callers, until a call of another one than that which
    has brought it about succeeds.
+6. A process that ends under the calls of several callers concerns the breaker for its cause alone (`tools/crashes.py`).
+   What others have lost with it is called again, once, if it is idempotent or was not sent.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.model.upstream_errors import classify
 from gai_fast.net.attempts.retry import Breaker, is_fault_of_upstream
 from gai_fast.net.toolbox.argument_check import ArgumentCheck
+from gai_fast.net.tools.crashes import Crashes
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.pause import PAUSES
 from gai_fast.net.tools.rpc import ToolServerError
@@ -71,11 +74,13 @@ class SourceList:
         tools: Those that can be called, in the source's order.
         left_out: The others: each name for people, and the reason.
         ttl: Seconds for which the list holds. None if it holds for ever.
+        digest: Of what the source has sent: a list with the same one is the same. Empty if that is not known.
     """
 
     tools: tuple[GatewayTool, ...]
     left_out: tuple[tuple[str, str], ...] = ()
     ttl: float | None = None
+    digest: bytes = b""
 
 
 class ToolSource(ABC):
@@ -91,6 +96,7 @@ class ToolSource(ABC):
         self._places = Places(max_calls, LIMITS.tool_waiting)
         self._checks = ArgumentCheck()
         self._breaker = Breaker(BreakerSettings())
+        self._crashes = Crashes()
         self._paused_by: str | None = None  # the caller of the last call after which it may have asked for a pause
 
     @abstractmethod
@@ -180,7 +186,7 @@ class ToolSource(ABC):
             self._check_pause()
             if before_send is not None:
                 await before_send()
-            result = await self._called(tool, arguments, meta, on_progress, caller)
+            result = await self._apart(tool, arguments, meta, on_progress, caller)
             self._breaker.succeeded()
             if self._paused_by not in (None, caller):
                 self._paused_by = None
@@ -188,6 +194,8 @@ class ToolSource(ABC):
         except ToolServerError as problem:
             if problem.status in PAUSES:
                 self._paused_by = caller
+            if problem.crash is not None and not self._crashes.is_cause(problem.crash, caller):
+                raise  # rule 6
             if _is_fault_of_server(problem):
                 self._breaker.failed(clock(), call, caller)
             elif problem.fault not in _NOT_ASKED:
@@ -197,6 +205,29 @@ class ToolSource(ABC):
             raise
         finally:
             self._breaker.abandoned(call)  # means nothing once the outcome was counted
+        return result
+
+    async def _apart(
+        self,
+        tool: GatewayTool,
+        arguments: Mapping[str, Any],
+        meta: ToolMeta,
+        on_progress: OnProgress | None,
+        caller: str,
+    ) -> ToolResult:
+        """Calls a tool, once more if another caller's call has taken it along: rule 6."""
+        for is_last in (False, True):
+            try:
+                async with self._crashes.call(caller):
+                    result = await self._called(tool, arguments, meta, on_progress, caller)
+                break
+            except ToolServerError as problem:
+                if problem.crash is None:
+                    raise
+                is_safe = tool.idempotent or not problem.may_have_run
+                if self._crashes.is_cause(problem.crash, caller) or is_last or not is_safe:
+                    raise
+        self._crashes.survived(caller)
         return result
 
 

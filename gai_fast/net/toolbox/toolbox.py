@@ -22,13 +22,12 @@ from gai_fast.net.toolbox.known_list import KnownList
 from gai_fast.net.toolbox.model_names import by_model_name
 from gai_fast.net.toolbox.server_source import ServerSource
 from gai_fast.net.toolbox.tool_source import GatewayTool, SourceList, ToolSource
+from gai_fast.net.tools.message_reader import Beside
+from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.functions import import_function
 from gai_fast.runtime.timers import Timers
 
 _log: Final = logging.getLogger("gai_fast.tools")
-
-Beside = Callable[[Callable[[], Any]], Awaitable[Any]]
-"""Does work beside the loop, and returns its result."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +55,7 @@ class Toolbox:
         timers: The loop's timers.
         loop: The running loop.
         functions: Functions of the program that are tools.
+        beside: Reads what is large. None if all is read at once.
 
     Attributes:
         functions: Their names.
@@ -72,16 +72,17 @@ class Toolbox:
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
         functions: Sequence[Callable[..., Any]] = (),
+        beside: Beside | None = None,
     ) -> None:
         servers: dict[str, ServerSource] = {}
         own: dict[str, ToolSource] = {}
         try:
             for server in settings.tool_servers:
                 name = server.name
-                servers[name] = ServerSource(server, timers, loop)
+                servers[name] = ServerSource(server, timers, loop, beside)
             for tool in settings.tools:
                 name = tool.name
-                own[name] = _own(tool, timers, loop)
+                own[name] = _own(tool, timers, loop, beside)
             for each in functions:
                 name = getattr(each, "__name__", str(each))
                 read = read_function(each)
@@ -115,14 +116,17 @@ class Toolbox:
         return self.servers.get(label) if label else self.own.get(name)
 
     async def offered(
-        self, allowed: AllowedTools, former: OfferedTools | None = None, beside: Beside | None = None
+        self,
+        allowed: AllowedTools,
+        former: OfferedTools | None = None,
+        beside: Callable[[Callable[[], Any]], Awaitable[Any]] | None = None,
     ) -> OfferedTools:
         """Returns the tools that a run offers. A server out of reach offers none.
 
         Args:
             allowed: What its request may use.
             former: What another run has offered that may use the same. It is returned if it is still so.
-            beside: Does work beside the loop. None if the patterns of the request are few.
+            beside: Does work of its caller beside the loop. None if the patterns of the request are few.
         """
         if former is not None and former.toolbox is not self:
             former = None
@@ -164,7 +168,7 @@ class Toolbox:
             return False
         for name in filter(named.may_name, servers):
             listed = self._lists[name].read
-            if listed is None or any(tool.address in named and tool.address in allowed for tool in listed.tools):
+            if listed is None or any(_is_in(tool, named) and tool.address in allowed for tool in listed.tools):
                 return False
         return True
 
@@ -186,17 +190,22 @@ def _chosen(
 ) -> tuple[Mapping[str, GatewayTool], list[GatewayTool]]:
     """Returns the tools that may be used, as `by_model_name`."""
     return by_model_name(
-        tool for listed in lists if listed is not None for tool in listed.tools if tool.address in allowed
+        tool for listed in lists if listed is not None for tool in listed.tools if _is_in(tool, allowed)
     )
 
 
-def _own(tool: ToolSettings, timers: Timers, loop: asyncio.AbstractEventLoop) -> ToolSource:
+def _is_in(tool: GatewayTool, allowed: AllowedTools | ToolPatterns) -> bool:
+    breathe()
+    return tool.address in allowed
+
+
+def _own(tool: ToolSettings, timers: Timers, loop: asyncio.AbstractEventLoop, beside: Beside | None) -> ToolSource:
     if tool.function is not None:
         function = import_function(tool.function.reference, Path(tool.function.folder))
         return FunctionTool(tool, read_function(function))
     if tool.url is None:
         raise ValueError("it has neither a url nor a function")
-    return HTTPTool(tool, tool.url, timers, loop)
+    return HTTPTool(tool, tool.url, timers, loop, beside)
 
 
 class HeldToolbox:

@@ -31,6 +31,7 @@ from gai_fast.net.attempts.standing import Refusal
 from gai_fast.net.identity.grant import Grant
 from gai_fast.net.identity.token_source import TokenSource
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.message_reader import MessageReader
 from gai_fast.net.tools.pause import Pause
 from gai_fast.net.tools.protocol import Agreement
 from gai_fast.net.tools.rpc import (
@@ -42,7 +43,6 @@ from gai_fast.net.tools.rpc import (
     ToolServerError,
     answer_bytes,
     notice_bytes,
-    read_messages,
     request_bytes,
 )
 from gai_fast.net.tools.wire import ToolRequest, Wire
@@ -432,6 +432,8 @@ class _Answer(_Response):
         self._events: SSEParser | None = None
         self._last_id = "" if resumed is None else resumed.last_id
         self._questions = LIMITS.answered_pings
+        self._messages = MessageReader(wire.beside, self._take, self._pause)
+        self._end: tuple[Error | None] | None = None  # the exchange has ended while large messages are read
 
     # -- as a receiver --
 
@@ -468,10 +470,13 @@ class _Answer(_Response):
     def exchange_ended(self, error: Error | None) -> None:
         if self.outcome.done():
             return
-        if self._events is not None:
+        if self._messages.is_busy:
+            self._end = (error,)
+        elif self._events is not None:
             self._cut(self._events, error)
         elif error is None:
-            self._read_body()
+            body, self._body = bytes(self._body), bytearray()
+            self._messages.read([body], self._caller_of)
         elif self._resumed is not None and not self._status:
             self.outcome.set_result(self._resumed)  # once more
         else:
@@ -482,36 +487,48 @@ class _Answer(_Response):
         """Whether the server may have got the request."""
         return self._resumed is not None or (self.exchange is not None and self.exchange.sent)
 
-    # -- one JSON message --
+    def give_up(self) -> None:
+        """As `_Response.give_up`."""
+        self._messages.stop()
+        super().give_up()
 
-    def _read_body(self) -> None:
-        try:
-            messages = read_messages(bytes(self._body))
-        except ToolServerError as problem:
-            problem.may_have_run = True
-            self._fail(problem if self._status < 400 else self.refusal(self._status))
+    # -- large messages --
+
+    def _pause(self, are_read: bool) -> None:
+        """Reads nothing more of the response while large messages are read."""
+        if self.exchange is not None and not self.exchange.is_complete:
+            (self.exchange.pause_reading if are_read else self.exchange.resume_reading)()
+        if not are_read and self._end is not None:
+            (error,), self._end = self._end, None
+            self.exchange_ended(error)
+
+    def _take(self, messages: Sequence[ServerMessage] | ToolServerError) -> None:
+        is_alone = self._events is None
+        if isinstance(messages, ToolServerError):
+            messages.may_have_run = True
+            self._fail(self.refusal(self._status) if is_alone and self._status >= 400 else messages)
             return
         for message in messages:
-            self._handle(message, is_alone=True)
-        if not self.outcome.done():
+            self._handle(message, is_alone=is_alone)
+        if is_alone and not self.outcome.done():
             other = ToolServerError("it answers another request", "form", may_have_run=True)
             self._fail(self.refusal(self._status) if self._status >= 400 else other)
+        if self.outcome.done() and not is_alone and self.exchange is not None:
+            self.exchange.limit_silence(LIMITS.stream_end)
 
     # -- a stream of events --
 
     def _feed(self, events: SSEParser, data: bytes) -> None:
         try:
-            for event in events.feed(data):
-                if event.type == "message" and event.data:
-                    for message in read_messages(event.data.encode("utf-8", "replace")):
-                        self._handle(message, is_alone=False)
-        except ToolServerError as problem:
-            problem.may_have_run = True
-            self._fail(problem)
+            found = events.feed(data)
         except ValueError:
             self._fail_as_too_large()
-        if self.outcome.done() and self.exchange is not None:
-            self.exchange.limit_silence(LIMITS.stream_end)
+            return
+        texts = [each.data.encode("utf-8", "replace") for each in found if each.type == "message" and each.data]
+        self._messages.read(texts, self._caller_of)
+
+    def _caller_of(self, _: bytes) -> str:
+        return self.caller
 
     def _cut(self, events: SSEParser, error: Error | None) -> None:
         """Ends a stream that has no answer: rule 3."""

@@ -39,7 +39,19 @@ class Limits:
     more. Each page may take `timeout` itself."""
 
     list_turn: int = 64 * KIB
-    """Bytes of tools that are read before other work has its turn, and of a larger message not at once: 10 ms."""
+    """Bytes of a message above which it is read and checked beside the loop, and a list is read tool by tool: 10 ms."""
+
+    messages_turn: int = 256
+    """Messages of a stream that are read before other work has its turn: 2 ms."""
+
+    escaped_halves: int = 200_000
+    """Escaped halves of surrogate pairs in a message that has one alone: it is read again, at 0.2 us each."""
+
+    message_batch: int = 1024
+    """Messages of a batch: as many as calls may wait. They are handed on in the loop."""
+
+    result_parts: int = 1024
+    """Parts of a result with images or sounds: each is a part of the model's next request. Texts alone are joined."""
 
     list_cursor: int = 4 * KIB
     """Characters of the name of a next page; they are sent back."""
@@ -152,6 +164,10 @@ class Limits:
 
     tool_function_end: float = 0.05
     """Seconds in which a function that is cancelled may still clean up: a call ends within 0.1 s of its run's end."""
+
+    crash_wait: float = 5.0
+    """Seconds that a call of a caller in doubt waits for one of another: most calls are over, and who lets a call hang
+    holds nobody for longer."""
 
     exit_check: float = 0.01
     """Seconds between two looks whether it has ended."""

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from gai_fast.runtime.breathing import breathe
+
 KEY: Final = "x-mcp-header"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TYPES: Final = frozenset({"string", "integer", "boolean"})
@@ -40,6 +42,7 @@ def headers_in(schema: Mapping[str, Any]) -> tuple[ParamHeader, ...]:
     found: list[ParamHeader] = []
     reached: list[tuple[tuple[str, ...], Any]] = [((), schema)]
     while reached:
+        breathe()
         path, part = reached.pop()
         if not isinstance(part, dict):
             continue
@@ -71,6 +74,7 @@ def _count(schema: Any) -> int:
     count = 0
     waiting: list[tuple[Any, bool]] = [(schema, False)]  # with whether its keys are names
     while waiting:
+        breathe()
         part, has_names = waiting.pop()
         if isinstance(part, list):
             waiting += [(each, False) for each in part]

@@ -21,6 +21,7 @@ from gai_fast.model.credentials import names_credential, passwords_in
 from gai_fast.model.settings import Secret
 from gai_fast.net.attempts.recording import secrets_of
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.runtime.breathing import breathe
 
 
 def credentials_of(values: Mapping[str, Secret], plain: Collection[str], path: str = "") -> frozenset[bytes]:
@@ -74,6 +75,7 @@ class _Redaction:
 
     def of(self, value: Any) -> Any:
         """Returns a value without secrets."""
+        breathe()
         kind = type(value)
         if kind is str:
             return self._text(value)

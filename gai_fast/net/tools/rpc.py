@@ -5,7 +5,7 @@ Owns what is a message. It must not know methods, protocols and ways to a server
 1. Our ids are whole numbers, which some servers write as 3.0; an answer with another type of id is nobody's.
 2. A batch is read as its messages, whatever the protocol: 2025-03-26 allows it.
 3. A member that is null is not there: servers write `"error": null` beside a result.
-4. Of a large page of a list, the tools are left as JSON (`msgspec.Raw`): whoever reads them lets others have turns.
+4. Of a large page of a list, the tools are left as JSON (`msgspec.Raw`): whoever reads them breathes in between.
 5. Half of a surrogate pair is read (RFC 8259, 8.2): one in a list of tools does not hide all of them.
 """
 
@@ -16,12 +16,18 @@ from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
+from gai_fast.core.json.limits import LIMITS as JSON
+from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.reading import decode_json
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.limits import SHARED
+from gai_fast.model.request import CheckedBody
+from gai_fast.net.tools.crashes import Crash
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.runtime.breathing import breathe
 
 Fault = Literal[
     "unreachable", "wait", "status", "form", "refused", "lost", "late", "session", "token", "argument", "answer"
@@ -42,8 +48,27 @@ REPLACED: Final = "\ufffd".encode()
 """How `encode_json` writes half of a surrogate pair."""
 
 _DECODER: Final = msgspec.json.Decoder()
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_Member = msgspec.Raw | msgspec.UnsetType
+
+
+class _Envelope(msgspec.Struct):
+    id: msgspec.Raw
+    result: msgspec.Raw
+    method: _Member = UNSET
+    error: _Member = UNSET
+
+
+class _Page(msgspec.Struct, rename="camel"):
+    tools: msgspec.Raw
+    result_type: _Member = UNSET
+    next_cursor: _Member = UNSET
+    ttl_ms: _Member = UNSET
+    content: _Member = UNSET
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_PAGE: Final = msgspec.json.Decoder(_Page)
 
 
 class ToolServerError(GaiFastError):
@@ -60,6 +85,7 @@ class ToolServerError(GaiFastError):
         status: The HTTP status, if it has refused by one.
         code: The code of its own error.
         data: The data of its own error.
+        crash: The end of its process, with which the request was lost. None for anything else.
     """
 
     def __init__(
@@ -71,6 +97,7 @@ class ToolServerError(GaiFastError):
         status: int | None = None,
         code: int | None = None,
         data: Any = None,
+        crash: Crash | None = None,
     ) -> None:
         super().__init__(text)
         self.fault = fault
@@ -78,6 +105,7 @@ class ToolServerError(GaiFastError):
         self.status = status
         self.code = code
         self.data = data
+        self.crash = crash
 
 
 class ServerReply(NamedTuple):
@@ -89,6 +117,7 @@ class ServerReply(NamedTuple):
         error: The error's members. None for a result.
         session: The id of the session that it begins on HTTP. None if it begins none.
         status: The HTTP status that it came with.
+        size: The bytes of the message, if it is large; else 0.
     """
 
     id: int | None
@@ -96,6 +125,7 @@ class ServerReply(NamedTuple):
     error: dict[str, Any] | None
     session: str | None = None
     status: int = 200
+    size: int = 0
 
 
 class Notice(NamedTuple):
@@ -142,10 +172,11 @@ def read_messages(data: bytes) -> list[ServerMessage]:
     Raises:
         ToolServerError: It is not JSON, nested too deep, or no message. Nothing of it is in the text.
     """
-    if len(data) > LIMITS.list_turn:
+    is_large = len(data) > LIMITS.list_turn
+    if is_large:
         page = _page(data)
         if page is not None:
-            return [page]
+            return [page._replace(size=len(data))]
     try:
         value = read_json(data, LIMITS.message_depth)
     except Error as problem:
@@ -153,24 +184,48 @@ def read_messages(data: bytes) -> list[ServerMessage]:
         raise ToolServerError(
             f"it sends JSON that is {text}" if text else "it sends what is not JSON", "form"
         ) from None
-    return [_message(each) for each in (value if isinstance(value, list) else [value])]
+    batch = value if isinstance(value, list) else [value]
+    if len(batch) > LIMITS.message_batch:
+        raise ToolServerError(
+            f"it sends more than {LIMITS.message_batch} messages at once (limit message_batch)", "form"
+        )
+    messages = [_message(each) for each in batch]
+    if not is_large:
+        return messages
+    return [each._replace(size=len(data)) if isinstance(each, ServerReply) else each for each in messages]
 
 
 def _page(data: bytes) -> ServerReply | None:
     """Returns a page of a list of tools, whose tools are not read yet: rule 4. None if the message is anything else."""
+    if data.count(b",") > JSON.json_values:
+        return None
+    whole = data.replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")  # as long, and without halves
     try:
-        message = _MEMBERS.decode(data)
-        if "result" not in message or "method" in message or "error" in message:
+        message = _ENVELOPE.decode(whole)
+        page = _PAGE.decode(message.result)
+        if not (message.method is message.error is page.content is UNSET):
             return None
-        members = _MEMBERS.decode(message["result"])
-        tools = members.pop("tools", None)
-        if tools is None or sum(map(len, map(bytes, members.values()))) > LIMITS.list_turn:
-            return None
-        result = {name: read_json(bytes(each), LIMITS.message_depth) for name, each in members.items()}
-        reply = _message({"id": _DECODER.decode(message["id"]), "result": {**result, "tools": _ITEMS.decode(tools)}})
-    except (Error, msgspec.MsgspecError, RecursionError, KeyError, ToolServerError):
+        named = (("resultType", page.result_type), ("nextCursor", page.next_cursor), ("ttlMs", page.ttl_ms))
+        result = {name: read_json(bytes(each), LIMITS.message_depth) for name, each in named if each is not UNSET}
+        tools = _ITEMS.decode(page.tools)
+        if whole != data:
+            tools = _found(tools, whole, data, whole.index(bytes(page.tools)))
+        reply = _message({"id": _DECODER.decode(message.id), "result": {**result, "tools": tools}})
+    except (Error, msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ToolServerError):
         return None  # it is read as any other message, which names the fault
     return reply if isinstance(reply, ServerReply) else None
+
+
+def _found(items: list[msgspec.Raw], text: bytes, data: bytes, at: int) -> list[msgspec.Raw]:
+    """Returns the items of an array of a text as they stand in data, where other letters are at the same places."""
+    found: list[msgspec.Raw] = []
+    for each in items:
+        breathe()
+        item = bytes(each)
+        at = text.index(item, at)
+        found.append(msgspec.Raw(data[at : at + len(item)]))
+        at += len(item)
+    return found
 
 
 def read_json(data: bytes, depth: int) -> Any:
@@ -184,9 +239,10 @@ def read_json(data: bytes, depth: int) -> Any:
         Error: As `decode_json`.
     """
     try:
-        return decode_json(_DECODER, data, depth)
+        return decode_json(_DECODER, _checked(data, depth) if len(data) > LIMITS.list_turn else data, depth)
     except Error as problem:
-        if problem.reason != "json" or not may_have_halves(data):
+        escapes = data.count(b"\\ud") + data.count(b"\\uD")  # of halves, in pairs or not
+        if problem.reason != "json" or not 0 < escapes <= LIMITS.escaped_halves:
             raise
         with suppress(ValueError):
             value = parse_exact(data.decode())
@@ -195,9 +251,18 @@ def read_json(data: bytes, depth: int) -> Any:
         raise
 
 
-def may_have_halves(data: bytes) -> bool:
-    """Returns whether JSON may have halves of surrogate pairs."""
-    return b"\\ud" in data or b"\\uD" in data
+def _checked(data: bytes, depth: int) -> CheckedBody:
+    """Returns JSON whose structure is known to be no larger than `decode_json` allows.
+
+    Raises:
+        Error: As `decode_json`.
+    """
+    structure = Structure(depth)
+    for at in range(0, len(data), LIMITS.list_turn):
+        breathe()
+        structure.feed(data[at : at + LIMITS.list_turn])
+    breathe()
+    return CheckedBody(data)
 
 
 def _message(value: Any) -> ServerMessage:
@@ -263,8 +328,15 @@ def without(secrets: Collection[bytes], text: str) -> str:
 
 def depth_of(value: Any) -> int:
     """Returns how deep a value of JSON is nested: 0 without arrays and objects."""
-    depth, level = 0, [value]
-    while level := [each for each in level if isinstance(each, (dict, list))]:
+    depth, level = 0, [value] if isinstance(value, (dict, list)) else []
+    while level:
         depth += 1
-        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+        inner: list[Any] = []
+        for container in level:
+            breathe()
+            for each in container.values() if isinstance(container, dict) else container:
+                breathe()
+                if isinstance(each, (dict, list)):
+                    inner.append(each)
+        level = inner
     return depth

@@ -9,8 +9,8 @@ Owns the process: its start, its end, and what it may leave behind. It must not 
    has ended, what is left of its group is killed. Only a child with a group of its own can outlive it.
    If the gateway itself is killed, a shell that waits for the end of a pipe ends the group.
 4. A process that has ended, or closed its input, is started again by the next request. What it was asked for is not
-   sent again. Its end is noticed even if a child holds its output: within `limits.exit_look`, or by the next request.
-   What it has written before is read first.
+   sent again here. Its end is noticed even if a child holds its output: within `limits.exit_look`, or by the next
+   request. What it has written before is read first.
 5. Writing is not awaited: a process that leaves `limits.unread_input` bytes unread is asked for nothing more.
 6. Its pipes are the loop's: nothing is closed before the loop has got both, and then only by the loop.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -28,17 +29,19 @@ from typing import Any, Final
 from gai_fast.kernels import LineFramer
 from gai_fast.model.limits import SHARED
 from gai_fast.net.attempts.recording import secrets_of
+from gai_fast.net.tools.crashes import Crash
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.message_reader import Beside, MessageReader
 from gai_fast.net.tools.protocol import Agreement
 from gai_fast.net.tools.rpc import (
     Fault,
     Notice,
+    ServerMessage,
     ServerQuestion,
     ServerReply,
     ToolServerError,
     answer_bytes,
     notice_bytes,
-    read_messages,
     request_bytes,
 )
 from gai_fast.net.tools.wire import ToolRequest, Wire
@@ -92,7 +95,9 @@ class StdioWire(Wire):
         if self._process is not None and self._process.is_running:
             return False
         self._end()
-        process = self._process = _Process(self._loop, *self._launched(), self._lost, self._secrets, self._hint)
+        process = self._process = _Process(
+            self._loop, *self._launched(), self._lost, self._secrets, self._hint, self.beside
+        )
         await process.connect()
         return True
 
@@ -118,6 +123,8 @@ class StdioWire(Wire):
 
     async def close(self, agreed: Agreement | None) -> None:
         """As `Wire.close`: rule 3."""
+        if self._process is not None:
+            self._process.is_wanted = False
         self._end()
         if self._ending:
             await asyncio.gather(*self._ending)
@@ -179,6 +186,8 @@ def _started_heir(group: int) -> subprocess.Popen[bytes]:
     )
 
 
+_MESSAGE: Final = re.compile(r"\s*[{\[]")
+_ID: Final = re.compile(rb'"id" ?: ?([0-9]{1,15})\b')
 _HINT: Final = ": run it by `gai-fast tools probe -- COMMAND` to see why"
 
 
@@ -192,6 +201,10 @@ class _Process(asyncio.Protocol):
         lost: Called once it must be ended.
         secrets: Texts that it may repeat.
         hint: What helps once it has ended.
+        beside: Reads large lines.
+
+    Attributes:
+        is_wanted: Whether its end is a crash.
     """
 
     def __init__(
@@ -202,13 +215,16 @@ class _Process(asyncio.Protocol):
         lost: Callable[[_Process], object],
         secrets: Collection[bytes],
         hint: str,
+        beside: Beside | None,
     ) -> None:
+        self.is_wanted = True
         self._lost = lost
         self._loop = loop
         self._process = process
         self._secrets = secrets
         self._hint = hint
         self._lines = LineFramer(LIMITS.tool_message)
+        self._messages = MessageReader(beside, self._take, self._large_lines)
         self._lines_left = LIMITS.lines_unasked
         self._unread = b""  # if not empty, reading is paused
         self._received = 0  # bytes
@@ -322,7 +338,11 @@ class _Process(asyncio.Protocol):
     async def _read_rest(self) -> None:
         """Returns once all that it has written is read, if requests wait: an answer may be the last of it."""
         until, received = self._loop.time() + LIMITS.exit_wait, -1
-        while self._requests and not self._fate.done() and (self._unread or received != self._received):
+        while (
+            self._requests
+            and not self._fate.done()
+            and (self._unread or self._messages.is_busy or received != self._received)
+        ):
             if self._loop.time() >= until:
                 return  # a child writes on
             received = self._received
@@ -373,15 +393,18 @@ class _Process(asyncio.Protocol):
         if self._fate.done():
             return
         try:
-            for line in self._lines.feed(part):
-                self._lines_left -= 1
-                if line.data is not None and line.data.lstrip().startswith(("{", "[")):
-                    self._take(line.data)
+            lines = self._lines.feed(part)
         except ValueError:
             self._kill(f"it sends a line of more than {LIMITS.tool_message} bytes (limit tool_message)")
             return
+        self._lines_left -= len(lines)
+        # Not `lstrip`: a line of 8 MiB would be copied.
+        texts = [line.data.encode() for line in lines if line.data is not None and _MESSAGE.match(line.data)]
+        self._messages.read(texts, self._caller_of)
         if self._lines_left < 0:
             self._kill(f"it sends more than {LIMITS.lines_unasked} lines without an answer (limit lines_unasked)")
+        elif self._messages.is_busy:
+            pass  # `_large_lines` goes on
         elif self._unread:
             self._loop.call_soon(self._read)
         elif self._output is not None and not self._output.is_closing():
@@ -396,15 +419,31 @@ class _Process(asyncio.Protocol):
         """Fails all requests, if this has not happened yet."""
         if self._fate.done():
             return
+        self._messages.stop()
         self._fate.set_result(text)
-        for request, outcome in self._requests.values():
-            if not outcome.done():
-                outcome.set_exception(ToolServerError(text, fault, may_have_run=request.was_sent))
+        lost = [each for each in self._requests.values() if not each[1].done()]
+        callers = frozenset([request.caller for request, _ in lost if request.caller])
+        crash = Crash(callers) if callers and self.is_wanted else None
+        for request, outcome in lost:
+            outcome.set_exception(ToolServerError(text, fault, may_have_run=request.was_sent, crash=crash))
 
-    def _take(self, line: str) -> None:
-        try:
-            messages = read_messages(line.encode())
-        except ToolServerError:
+    def _large_lines(self, are_read: bool) -> None:
+        """Reads nothing more while large lines are read."""
+        if self._fate.done() or self._output is None or self._output.is_closing():
+            return
+        if are_read:
+            self._output.pause_reading()
+        else:
+            self._read()
+
+    def _caller_of(self, line: bytes) -> str:
+        """Returns the name of the caller for which a line was sent, as far as its beginning says it."""
+        number = _ID.search(line, 0, LIMITS.output_turn)
+        found = self._requests.get(int(number[1])) if number is not None else None
+        return "" if found is None else found[0].caller
+
+    def _take(self, messages: Sequence[ServerMessage] | ToolServerError) -> None:
+        if isinstance(messages, ToolServerError):
             return  # rule 1
         for message in messages:
             if isinstance(message, Notice):

@@ -23,6 +23,7 @@ from typing import Any, Final
 from gai_fast.kernels import encode_json
 from gai_fast.model.limits import SHARED
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.message_reader import sized_work
 from gai_fast.net.tools.param_headers import header_text, values_for
 from gai_fast.net.tools.protocol import (
     STATELESS,
@@ -45,6 +46,7 @@ from gai_fast.net.tools.wire import OnProgress, ToolRequest, Wire, within
 
 _CALL: Final = "tools/call"
 _DISCOVER: Final = "server/discover"
+_END: Final = object()
 _NO_META: Final[Mapping[str, Any]] = {}
 
 
@@ -97,15 +99,17 @@ class ToolClient:
         reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", False
         while True:
             try:
-                page = await self._asked("tools/list", {"cursor": cursor} if cursor else {})
+                answered = await self._asked("tools/list", {"cursor": cursor} if cursor else {})
             except ToolServerError as problem:
                 if problem.fault != "refused" or not cursor or is_again:
                     raise
                 reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", True  # rule 4
                 continue
+            page = answered.result or {}
             check_complete(page)
-            for _ in reader.turns(page):
-                await asyncio.sleep(0)
+            some = partial(next, reader.turns(page), _END)
+            while await sized_work(self._wire.beside, answered.size, "", some) is not _END:
+                pass
             if reader.cursor is None:
                 return reader.read()
             cursor = reader.cursor
@@ -259,9 +263,11 @@ class ToolClient:
         except ValueError as problem:
             raise ToolServerError(str(problem), "argument") from None
         answered = await self._asked(_CALL, params, headers, on_progress, caller)
-        is_error = answered.get("isError") is True
+        found = answered.result or {}
+        is_error = found.get("isError") is True
         secrets = self._wire.secrets if is_error else self._wire.credentials  # a tool may quote what it was sent
-        result = read_result(answered, self._max_result, secrets)
+        read = partial(read_result, found, self._max_result, secrets)
+        result = await sized_work(self._wire.beside, answered.size, caller, read)
         return replace(result, parts=()) if is_error else result
 
     async def _asked(
@@ -271,13 +277,13 @@ class ToolClient:
         headers: Sequence[tuple[str, str]] = (),
         on_progress: OnProgress | None = None,
         caller: str = "",
-    ) -> dict[str, Any]:
-        """Returns the result of a request."""
+    ) -> ServerReply:
+        """Returns the answer to a request, which is a result."""
         request = self._request(method, params, on_progress=on_progress, caller=caller)
         reply = await within(self._timeout, request, partial(self._answered, request, params, headers))
         if reply.result is None:
             raise error_of(reply, self._wire.secrets)
-        return reply.result
+        return reply
 
     async def _answered(
         self, request: ToolRequest, params: Mapping[str, Any], headers: Sequence[tuple[str, str]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import KEY, ParamHeader, headers_in
 from gai_fast.net.tools.rpc import REPLACED, ToolServerError, depth_of, read_json, readable
 from gai_fast.net.tools.tool_schema import acceptable
+from gai_fast.runtime.breathing import breathe
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,13 @@ class ToolList:
         tools: Those that can be used, by name, in the server's order.
         left_out: The others: each name for people, and the reason.
         ttl: Seconds for which the list holds, as the server says. None if it does not.
+        digest: Of the tools as the server has sent them.
     """
 
     tools: Mapping[str, OfferedTool]
     left_out: tuple[tuple[str, str], ...]
     ttl: float | None = None
+    digest: bytes = b""
 
 
 class ToolListReader:
@@ -66,6 +70,9 @@ class ToolListReader:
 
     Args:
         has_headers: Whether `x-mcp-header` counts: on HTTP, from 2026-07-28 on.
+
+    Attributes:
+        cursor: The cursor of the next page. None if the list is complete.
     """
 
     def __init__(self, has_headers: bool) -> None:
@@ -74,29 +81,23 @@ class ToolListReader:
         self._left_out: list[tuple[str, str]] = []
         self._beyond = 0
         self._pages = 0
-        self._cursor: str | None = None
+        self.cursor: str | None = None
         self._ttl: float | None = None
+        self._digest = sha256(b"%d " % has_headers)
 
     def feed(self, page: Mapping[str, Any]) -> str | None:
         """Reads the result of a `tools/list` at once; as `turns`.
 
         Returns:
             The cursor of the next page. None if the list is complete.
-
-        Raises:
-            ToolServerError: It has no list of tools.
         """
         for _ in self.turns(page):
             pass
-        return self._cursor
-
-    @property
-    def cursor(self) -> str | None:
-        """The cursor of the next page. None if the list is complete."""
-        return self._cursor
+        return self.cursor
 
     def turns(self, page: Mapping[str, Any]) -> Iterator[None]:
-        """Reads the result of a `tools/list`; gives others a turn after each `limits.list_turn` bytes.
+        """Reads the result of a `tools/list`; gives others a turn after each `limits.list_turn` bytes. Each turn may be
+        beside the loop.
 
         Raises:
             ToolServerError: It has no list of tools.
@@ -104,16 +105,16 @@ class ToolListReader:
         tools = [] if "tools" in page and page["tools"] is None else page.get("tools")  # an empty list in Go
         if not isinstance(tools, list):
             raise ToolServerError("its list of tools is none", "form")
+        room = max(LIMITS.listed_tools - len(self._tools) - len(self._left_out), 0)
         left = LIMITS.list_turn
-        for at, each in enumerate(tools):
-            if len(self._tools) + len(self._left_out) >= LIMITS.listed_tools:
-                self._beyond += len(tools) - at
-                break
+        for each in tools[:room]:
+            breathe()
             left -= self._add(each)
             if left <= 0:
                 left = LIMITS.list_turn
                 yield
-        self._cursor = self._following(page)
+        self._beyond += len(tools[room:])
+        self.cursor = self._following(page)
 
     def _following(self, page: Mapping[str, Any]) -> str | None:
         """Reads what a page says of the list; returns the cursor of the next one."""
@@ -135,17 +136,17 @@ class ToolListReader:
         left_out = list(self._left_out)
         if self._beyond:
             left_out.append(("…", f"the list has more than {LIMITS.listed_tools} tools (limit listed_tools)"))
-        return ToolList(dict(self._tools), tuple(left_out), self._ttl)
+        self._digest.update(repr(left_out).encode())
+        return ToolList(dict(self._tools), tuple(left_out), self._ttl, self._digest.digest())
 
     def _add(self, value: Any) -> int:
-        """Reads a tool; returns its bytes, or those of the least one."""
-        size = _LEAST
+        """Reads a tool; returns its bytes."""
+        written = bytes(value) if isinstance(value, msgspec.Raw) else encode_json(value)
+        self._digest.update(b"%d " % len(written) + written)
         if isinstance(value, msgspec.Raw):
-            written = bytes(value)
-            size = len(written)
-            if size > _MOST:  # not read: it may be of millions of values
+            if len(written) > _MOST:  # not read: it may be of millions of values
                 self._left_out.append((_name_in(written), f"it has more than {_MOST} bytes"))
-                return _LEAST
+                return 0
             try:
                 value = read_json(written, LIMITS.message_depth)
             except Error:
@@ -159,7 +160,7 @@ class ToolListReader:
             self._tools[tool.name] = tool
         except ValueError as problem:
             self._left_out.append((shown, str(problem)))
-        return max(size, _LEAST)
+        return len(written)
 
     def _tool(self, value: Any, name: Any) -> OfferedTool:
         """Returns a tool.
@@ -186,7 +187,7 @@ class ToolListReader:
         if _has_half(description) or (REPLACED in written and _has_half(schema)):
             raise ValueError("it has half of a surrogate pair")
         required = schema.get("required")
-        if isinstance(required, list) and not all(isinstance(each, str) for each in required):
+        if isinstance(required, list) and not {*map(type, required)} <= {str}:
             raise ValueError("its schema requires what is no name")
         hints = value.get("annotations")
         hints = hints if isinstance(hints, dict) else _NONE
@@ -220,6 +221,7 @@ def _name_in(written: bytes) -> str:
 
 def _has_half(value: Any) -> bool:
     """Returns whether a value of JSON has half of a surrogate pair in a text or a name."""
+    breathe()
     if isinstance(value, str):
         return _HALF.search(value) is not None
     if isinstance(value, dict):
@@ -230,8 +232,6 @@ def _has_half(value: Any) -> bool:
 _HALF: Final = re.compile("[\ud800-\udfff]")
 _NONE: Final[dict[str, Any]] = {}
 _MS: Final = 1e-3
-_LEAST: Final = 512
-"""What a tool counts at least for a turn, in bytes."""
 _MOST: Final = 2 * SHARED.tool_schema
 """The most bytes of a tool that is read: schemas may be written with blanks, and beside them stand schemas of results.
 """

@@ -6,7 +6,7 @@
 3. What cannot be kept is dropped, but for the length of the longest credential; credentials are cut out of the rest
    (`result_redaction.py`); then the result is cut, before what may be a part of one.
 4. The result has at most `most` bytes, with its parts. A text is cut at a character, structured content as its JSON
-   text; an image or a sound that does not fit is left out.
+   text; an image or a sound that does not fit is left out. With them, it has `limits.result_parts` parts at most.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import binascii
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.limits import SHARED
+from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.result_redaction import redacted
 from gai_fast.net.tools.rpc import REPLACED, ToolServerError, depth_of
+from gai_fast.runtime.breathing import breathe
 
 PartKind = Literal["text", "image", "audio"]
 
@@ -72,7 +74,7 @@ def read_result(
     """
     check_complete(result)
     content = [] if result.get("content") is None else result["content"]
-    if not isinstance(content, list) or not all(isinstance(each, dict) for each in content):
+    if not isinstance(content, list) or not {*map(type, content)} <= {dict}:
         raise ToolServerError("its result has no list of content", "form", may_have_run=True)
     is_error = result.get("isError") is True
     room = _Room(most, secrets)
@@ -84,9 +86,7 @@ def read_result(
         value = result["structuredContent"]
         written = encode_json(value)
         if len(written) > most:
-            most_read = most + room.longest
-            text = room.without_secrets(written[:most_read].decode("utf-8", "ignore"), is_cut=len(written) > most_read)
-            return ToolResult(room.cut(text), is_truncated=True)
+            return ToolResult(room.cut_json(written), is_truncated=True)
         if REPLACED in written:
             value = parse_exact(written.decode())
         value = redacted(value, secrets)
@@ -94,18 +94,39 @@ def read_result(
             raise ToolServerError("its result is JSON that is nested too deep", "form", may_have_run=True)
         room.left -= len(written)
     else:
-        value = room.cut("\n".join(text for text in texts if text is not None))
+        value = room.cut("\n".join(filter(_is_text, texts)))
     shown = room.cut if is_structured else _valid  # without structured content, the value has them already
-    parts = [
-        part
-        for each, text in zip(content if has_media else (), texts, strict=False)
-        for part in [room.media(each) if text is None else ResultPart("text", shown(text))]
-        if part is not None and part.text
-    ]
+    parts = list[ResultPart]()
+    for each, text in zip(content[: LIMITS.result_parts] if has_media else (), texts, strict=False):
+        breathe()
+        part = room.media(each) if text is None else ResultPart("text", shown(text))
+        if part is not None and part.text:
+            parts.append(part)
     has_media = any(part.kind != "text" for part in parts)
+    if has_media and len(content) > LIMITS.result_parts:
+        room.is_cut = True
     if has_media and room.is_cut and not is_structured:
-        parts = [ResultPart("text", value), *[part for part in parts if part.kind != "text"]]
+        first = [ResultPart("text", value)] if value else []
+        parts = first + [part for part in parts if part.kind != "text"]
     return ToolResult(value, tuple(parts) if has_media else (), is_error, room.is_cut)
+
+
+def read_value(value: Any, most: int = SHARED.tool_result, secrets: Collection[bytes] = ()) -> ToolResult:
+    """Reads a value of JSON that is a result itself.
+
+    Args:
+        value: The value.
+        most: Bytes to keep: as `max_result`.
+        secrets: Texts that are cut out: rule 3.
+    """
+    room = _Room(most, secrets)
+    written = encode_json(value)
+    if len(written) <= 2 * most:  # it may fit without them
+        shown = redacted(parse_exact(written.decode()) if REPLACED in written else value, secrets)
+        written = encode_json(shown)
+        if len(written) <= most:
+            return ToolResult(shown)
+    return ToolResult(room.cut_json(written), is_truncated=True)
 
 
 def check_complete(result: Mapping[str, Any]) -> None:
@@ -136,6 +157,7 @@ class _Room:
         """Returns the texts that may have room, without secrets; None stays. A longer one is searched no further."""
         left, kept = self._most, list[str | None]()
         for text in texts:
+            breathe()
             if text is not None and left < 0:
                 self.is_cut = True
                 continue
@@ -151,6 +173,12 @@ class _Room:
         """Returns a text without secrets, nor what may be the beginning of one where it was cut."""
         found = str(redacted(text, self._secrets))
         return found[: max(len(found) - self.longest, 0)] if is_cut else found
+
+    def cut_json(self, written: bytes) -> str:
+        """Returns the part of JSON that fits, as a text."""
+        most = self._most + self.longest
+        text = written[:most].decode("utf-8", "ignore")
+        return self.cut(self.without_secrets(text, is_cut=len(written) > most))
 
     def cut(self, text: str) -> str:
         """Returns the part of a text that fits."""
@@ -189,6 +217,11 @@ _MEDIA_TYPE: Final = re.compile(r"(?i:image|audio)/[A-Za-z0-9.+-]{1,60}( ?; ?[A-
 _MEDIA: Final[Mapping[str, PartKind]] = {"image": "image", "audio": "audio"}
 
 
+def _is_text(text: str | None) -> TypeGuard[str]:
+    breathe()
+    return text is not None
+
+
 def _valid(text: str) -> str:
     """Returns a text without lone surrogates."""
     return text.encode("utf-8", "replace").decode()
@@ -196,6 +229,7 @@ def _valid(text: str) -> str:
 
 def _text_of(item: Mapping[str, Any]) -> str | None:
     """Returns the text of a part. None if it may be an image or a sound."""
+    breathe()
     kind = item.get("type")
     text: Any = item.get("text")
     if kind == "resource_link":

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from gai_fast.providers.requests.parts import NAMED_SCHEMAS, NO_SCHEMAS, is_object
 from gai_fast.providers.requests.strict_schemas import is_recursive
+from gai_fast.runtime.breathing import breathe
 
 _REFERENCES: Final = ("$ref", "$dynamicRef", "$recursiveRef")
 _NO_LIST: Final[Mapping[str, type]] = {"required": list, "properties": dict}
@@ -35,6 +36,7 @@ def acceptable(schema: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _written(part: Any) -> Any:
+    breathe()
     if isinstance(part, list):
         return [_written(each) for each in part]
     if not isinstance(part, Mapping):

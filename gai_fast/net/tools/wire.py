@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from gai_fast.net.tools.limits import LIMITS
+from gai_fast.net.tools.message_reader import Beside
 from gai_fast.net.tools.protocol import Agreement
 from gai_fast.net.tools.rpc import Notice, ServerReply, ToolServerError, readable
 
@@ -120,9 +121,11 @@ class Wire(ABC):
 
     Attributes:
         has_headers: Whether requests have headers, as on HTTP.
+        beside: Reads large messages. None if all are read at once.
     """
 
     has_headers = False
+    beside: Beside | None = None
 
     @property
     @abstractmethod

@@ -50,6 +50,8 @@ _EXPECTED: Final[Event] = {"type": "text.delta", "text": ""}
 _STREAMED_AUDIO: Final = "pcm16"
 """The only audio format that OpenAI streams in this dialect."""
 _KEPT_WORD: Final[int] = LIMITS.kept_word
+_PREFIX: Final = 64
+"""Characters of a choice's reasoning that are kept, to recognize it if another member repeats it."""
 
 
 class Choice:
@@ -63,11 +65,11 @@ class Choice:
         "first",
         "grows",
         "has_content",
-        "has_thoughts",
         "is_only",
         "number",
         "reason",
         "stop",
+        "thought",
     )
 
     def __init__(self, number: int, room: Room, tool_names: frozenset[str] = frozenset()) -> None:
@@ -81,8 +83,8 @@ class Choice:
         """Code points of text so far."""
         self.has_content = False
         """Whether any chunk had content for this choice."""
-        self.has_thoughts = False
-        """Whether any chunk had reasoning in the member that most servers use."""
+        self.thought = ""
+        """The beginning of the reasoning in the member that most servers use."""
         self.first: str | None = None
         """The first text of its `message`, if a server sends a stream as messages."""
         self.grows: bool | None = None
@@ -198,7 +200,7 @@ class ChatAdapter(ProviderAdapter):
         super().__init__(api, model)
         self.choices: dict[int, Choice] = {}
         self._plain = self.plain  # a look-up in the class costs 130 instructions
-        self._cited: set[str] | None = None  # created on demand: few answers have citations
+        self._cited: dict[tuple[Any, ...], None] | None = None  # created on demand: few answers have citations
 
     def receive(self, name: str, data: str) -> list[Event]:
         self.is_plain = False
@@ -397,12 +399,12 @@ class ChatAdapter(ProviderAdapter):
 
     def _steps(self, choice: Choice, message: dict[str, Any], part: str) -> list[Event | CallFragment]:
         """Works as `read_message`. Members of another shape are left out."""
-        characters = choice.characters
+        characters, cited = choice.characters, len(self._cited) if self._cited is not None else 0
         try:
             return list(self.read_message(choice, message, part))
         except WRONG_SHAPE:
             self.copyable = False
-            return self._read_members(choice, message, part, characters)
+            return self._read_members(choice, message, part, characters, cited)
 
     def _add_logprobs(self, steps: list[Event | CallFragment], given: Any) -> None:
         """Adds the probabilities of a chunk's tokens to its text. Unreadable values are left out."""
@@ -423,7 +425,7 @@ class ChatAdapter(ProviderAdapter):
         )
 
     def _read_members(
-        self, choice: Choice, message: dict[str, Any], part: str, characters: int
+        self, choice: Choice, message: dict[str, Any], part: str, characters: int, cited: int
     ) -> list[Event | CallFragment]:
         """Reads a message of which a member has another shape. That member is left out, with a warning.
 
@@ -432,6 +434,7 @@ class ChatAdapter(ProviderAdapter):
             message: As for `read_message`.
             part: As for `read_message`.
             characters: The choice's characters before the message.
+            cited: The number of citations before it.
 
         Raises:
             Malformed: The message is not an object, or its text is not a string.
@@ -440,15 +443,21 @@ class ChatAdapter(ProviderAdapter):
             raise Malformed("the content of a choice is no object")
         readable: dict[str, Any] = {}
         for name, value in message.items():
-            choice.characters = characters
+            self._unread(choice, characters, cited)
             try:
                 list(self.read_message(choice, {name: value}, part))
                 readable[name] = value
             except WRONG_SHAPE:
                 if name == "content":
                     raise
-        choice.characters = characters
+        self._unread(choice, characters, cited)
         return [*self.read_message(choice, readable, part), {**UNREADABLE}]
+
+    def _unread(self, choice: Choice, characters: int, cited: int) -> None:
+        """Takes back what reading a message has noted; arguments as for `_read_members`."""
+        choice.characters = characters
+        while self._cited and len(self._cited) > cited:
+            self._cited.popitem()
 
     def read_message(self, choice: Choice, message: dict[str, Any], part: str) -> Iterable[Event | CallFragment]:
         """Reads one delta, or a whole message, into events and fragments of calls.
@@ -467,24 +476,28 @@ class ChatAdapter(ProviderAdapter):
             if "tool_calls" in message:
                 return self._fragments(message["tool_calls"], part)
         content = content or message.get("text")
-        steps: list[Event | CallFragment] = []
-        steps += _thoughts(choice, message)
+        thoughts = _thoughts(choice, message)
+        said: list[Event] = []
         if isinstance(content, list):
             for piece in content:
-                steps += self._read_piece(choice, piece)
-        elif content:
-            steps += self.text(choice, inner_text(content))
+                said += self._read_piece(choice, piece)
+            if choice.thought or thoughts:
+                said = _unthought(said, thoughts, choice.thought)
+        elif content and content != message.get("refusal"):
+            said = self.text(choice, inner_text(content))
+        steps: list[Event | CallFragment] = [*thoughts, *said]
         if message.get("refusal"):
             steps.append({"type": "refusal.delta", "text": text_of(message["refusal"])})
         if message.get("audio"):
-            steps += self._audio(choice, message["audio"], "" if part == "message" else _STREAMED_AUDIO)
+            steps += self._audio(choice, message["audio"], said, "" if part == "message" else _STREAMED_AUDIO)
         steps += self._fragments(message.get("tool_calls") or message.get("tool_call"), part)
         if message.get("function_call"):
             steps.append(read_fragment({"function": message["function_call"]}, FUNCTION_CALL))
         if message.get("annotations"):
-            steps += self.citations([_annotation(annotation) for annotation in objects(message["annotations"])])
+            cited = [_annotation(annotation) for annotation in objects(message["annotations"])]
+            steps += self.citations(cited, choice.number)
         if "images" in message:
-            steps += _images(message["images"])
+            steps += [image for image in _images(message["images"]) if image not in said]
         return steps
 
     def _read_piece(self, choice: Choice, piece: Any) -> list[Event]:
@@ -507,34 +520,38 @@ class ChatAdapter(ProviderAdapter):
         choice.characters += len(text)
         return [{"type": "text.delta", "text": text}]
 
-    def _audio(self, choice: Choice, audio: dict[str, Any], audio_format: str) -> list[Event]:
+    def _audio(self, choice: Choice, audio: dict[str, Any], said: list[Event], audio_format: str) -> list[Event]:
         """Reads audio and its transcript. A stream's last chunk has neither, only the time when the audio expires."""
         self.keep_id(label(audio.get("id")))  # a later message may refer to it
-        events = self.text(choice, audio.get("transcript"))
+        transcript = audio.get("transcript")
+        events = [] if transcript == _joined(said, "text.delta") else self.text(choice, transcript)
         if audio.get("data"):
             members = {"chunk": text_of(audio["data"]), "format": audio_format}
             events.append({"type": "audio.delta", "audio": {key: value for key, value in members.items() if value}})
         return events
 
-    def citations(self, cited: Iterable[dict[str, Any]]) -> list[Event]:
-        """Returns one event for all citations with an address."""
-        found = [one for one in cited if one.get("uri")]
-        return [{"type": "citations", "citations": found}] if found else []
+    def citations(self, cited: Iterable[dict[str, Any]], choice: int = 0) -> list[Event]:
+        """Returns one event for the citations with an address that are new: servers repeat them, in every chunk or in
+        another member. Without a span, a known address is not new.
 
-    def citations_once(self, cited: Iterable[dict[str, Any]]) -> list[Event]:
-        """Returns one event for the citations whose address is new, for providers that repeat the list in every chunk.
+        Args:
+            cited: The citations.
+            choice: The number of their choice.
 
         Raises:
             Error: The response exceeds the memory limit.
         """
         if self._cited is None:
-            self._cited = set()
-        known = self._cited
-        new = {one["uri"]: one for one in cited if one.get("uri") and one["uri"] not in known}
-        if new:
-            self.room.take(sum(map(len, new)), len(new))
-            known.update(new)
-        return self.citations(new.values())
+            self._cited = {}
+        found: list[dict[str, Any]] = []
+        for one in cited:
+            uri = one.get("uri")
+            place = choice, uri, one.get("start"), one.get("end")
+            if uri and place not in self._cited:
+                self.room.take(len(uri), 4)
+                self._cited[choice, uri, None, None] = self._cited[place] = None
+                found.append(one)
+        return [{"type": "citations", "citations": found}] if found else []
 
     # -- tool calls --
 
@@ -739,6 +756,28 @@ def _image(part: dict[str, Any]) -> list[Event]:
     return [{"type": "image", "image": {"data": data, "media_type": head.removeprefix("data:")}}]
 
 
+def _joined(events: list[Event], kind: str) -> str:
+    """Returns the text of the events of a type."""
+    return "".join([event["text"] for event in events if event["type"] == kind])
+
+
+def _unthought(said: list[Event], thoughts: list[Event], begun: str) -> list[Event]:
+    """Returns the events of a content without reasoning that other members have told.
+
+    Args:
+        said: The events of the content's parts.
+        thoughts: Those of the other members of the message.
+        begun: The beginning of the choice's reasoning in those members. A part with a signature may repeat all of it.
+    """
+    text = _joined(said, "reasoning.delta")
+    is_signed = any(event["type"] == "reasoning.signature" for event in said)
+    is_repeated = text == _joined(thoughts, "reasoning.delta") or (is_signed and begun and text.startswith(begun))
+    if not (text and is_repeated):
+        return said
+    signed = [event["signature"] for event in thoughts if event["type"] == "reasoning.signature"]
+    return [event for event in said if event["type"] != "reasoning.delta" and event.get("signature") not in signed]
+
+
 def _thoughts(choice: Choice, message: dict[str, Any]) -> list[Event]:
     """Reads the reasoning of a message, which may be in several members."""
     events: list[Event] = []
@@ -746,30 +785,32 @@ def _thoughts(choice: Choice, message: dict[str, Any]) -> list[Event]:
     details = message.get("reasoning_details")
     blocks = message.get("thinking_blocks")
     if isinstance(reasoning, str) and reasoning:
-        choice.has_thoughts = True
+        choice.thought = choice.thought or reasoning[:_PREFIX]
         if blocks and not details and _joined_thoughts(blocks) == reasoning:
             return _thinking_blocks(blocks, with_text=True)  # each signature after the text of its block
         events.append({"type": "reasoning.delta", "text": reasoning})
     if details:
-        events += _reasoning_details(details, with_text=not reasoning)
-    elif blocks and (choice.has_thoughts or not reasoning):
-        events += _thinking_blocks(blocks, with_text=not choice.has_thoughts)
+        events += _reasoning_details(details, choice.thought, with_text=not reasoning)
+    elif blocks and (choice.thought or not reasoning):
+        events += _thinking_blocks(blocks, with_text=not choice.thought)
     elif not reasoning or not isinstance(reasoning, str):
         events += _other_thoughts(message, reasoning)
     return events
 
 
-def _reasoning_details(details: list[dict[str, Any]], *, with_text: bool) -> list[Event]:
+def _reasoning_details(details: list[dict[str, Any]], begun: str, *, with_text: bool) -> list[Event]:
     """Reads reasoning in OpenRouter's shape, which other servers and gai-fast's own OpenAI format use, too.
 
     Args:
-        details: The list.
+        details: The list. The one with the signature may repeat the text of all before it.
+        begun: The beginning of the reasoning in another member of this or an earlier message; empty if there is none.
         with_text: Whether to read the text; False if another member of the message has it.
     """
     events: list[Event] = []
     for detail in details:
         text = detail.get("text") or detail.get("summary")
-        if text and with_text:
+        is_told = begun and detail.get("signature") and text and text_of(text).startswith(begun)
+        if text and with_text and not is_told:
             events.append({"type": "reasoning.delta", "text": text_of(text)})
         signature = detail.get("signature") or detail.get("data")
         if signature:

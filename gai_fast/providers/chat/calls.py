@@ -76,6 +76,9 @@ class ChatCalls(ToolCalls):
             return self._repeated(fragment) if _begins_with_same_id(known, fragment) else known
         if call is None and self.last is not None and _goes_on(self.last, fragment):
             return self.last
+        former = self.at.get(FUNCTION_CALL) if call is None else None
+        if former is not None and fragment.arguments and former.name == fragment.name:
+            return None if _unrepeated(former, fragment) else former  # `tool_calls` repeat the deprecated member
         return None if call is None or _begins(call, fragment) else call
 
     def _repeated(self, fragment: CallFragment) -> ToolCall | None:

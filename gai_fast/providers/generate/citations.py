@@ -160,8 +160,8 @@ class Citations:
             uri, title, start, end = one
             span = self.text.span(start, end)
             if not last:
-                self._room.take(len(uri) + len(title), 3)
-                self._seen.add(one)
+                self._room.take(len(uri) + len(title), 6)
+                self._seen.update((one, (uri, "", 0, None)))  # a bare address repeats a source in another member
                 if (end or 0) > self.text.size:
                     self._pending.append(one)
                     continue

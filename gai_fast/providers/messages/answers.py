@@ -81,7 +81,7 @@ class _Block:
         self.given = ""
         self.pieces: list[str] = []
         self.signature = ""
-        self.citations: list[dict[str, Any]] = []
+        self.citations: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.whole: dict[str, Any] | None = None
         self.held = 0
 
@@ -514,10 +514,10 @@ class AnthropicAdapter(ProviderAdapter):
         block.signature = signature
 
     def _cite(self, block: _Block, raw: dict[str, Any]) -> None:
-        """Keeps a citation until the end of its block."""
+        """Keeps a citation until the end of its block, whose start and deltas may both have it."""
         source = _source(raw)
         self._take(block, sum(map(len, source.values())), 6)
-        block.citations.append(source)
+        block.citations[tuple(source.items())] = source
 
     def _close(self, index: int) -> list[Event]:
         block = self._blocks.pop(index, None)
@@ -558,7 +558,7 @@ class AnthropicAdapter(ProviderAdapter):
         if block.citations:
             # The citations apply to the text of the whole block.
             span = {"start": block.begin, "end": self._characters} if self._characters else {}
-            events.append({"type": "citations", "citations": [source | span for source in block.citations]})
+            events.append({"type": "citations", "citations": [source | span for source in block.citations.values()]})
         return events
 
     def _text(self, text: Any) -> list[Event]:

@@ -637,7 +637,8 @@ class ResponsesAdapter(ProviderAdapter):
         events: list[Event] = []
         # A server that streams the summary or the content repeats its text in the other member.
         if not any(part.is_delivered for part in item.parts.values()):
-            events = self._fill_all(item, raw.get("summary")) + self._fill_all(item, raw.get("content"))
+            events, more = self._fill_all(item, raw.get("summary")), self._fill_all(item, raw.get("content"))
+            events += [] if _joined(events) == _joined(more) else more
         signature = label(raw.get("encrypted_content"))
         if signature and not item.is_signed:
             item.is_signed = True
@@ -870,6 +871,11 @@ class ResponsesAdapter(ProviderAdapter):
             self._server_tools[identifier] = name
         output = None if status == "started" else _output_of(kind, raw)
         return server_tool(identifier, name, status, _input_of(raw), output)
+
+
+def _joined(events: list[Event]) -> str:
+    """Returns the text of events."""
+    return "".join([event.get("text", "") for event in events])
 
 
 def _name_of(raw: dict[str, Any], is_call: bool) -> str:

@@ -445,7 +445,7 @@ def _langchain_calls(item: Any) -> list[Mapping[str, Any]]:
 def _langchain_texts(item: Any) -> dict[str, str]:
     """Returns the texts of a message or a chunk, by their members in the chat dialect."""
     more, content = item.additional_kwargs or {}, item.content
-    texts = {"content": "", **{name: str(more.get(name) or "") for name in ("reasoning_content", "refusal")}}
+    texts = dict.fromkeys(("content", "reasoning_content", "refusal"), "")
     for block in [content] if isinstance(content, str) else content or ():
         if isinstance(block, str):
             texts["content"] += block
@@ -453,6 +453,9 @@ def _langchain_texts(item: Any) -> dict[str, str]:
             name = _PLACES.get(str(block.get("type")))
             if name is not None:
                 texts[name] += _text_of(block)
+    for name in ("reasoning_content", "refusal"):
+        other = str(more.get(name) or "")
+        texts[name] = texts[name] if texts[name] == other else other + texts[name]  # some say it in both places
     return {name: text for name, text in texts.items() if text}
 
 

@@ -36,6 +36,7 @@ _ASSETS: Final = {
     "approval.js": "text/javascript; charset=utf-8",
     "copy.js": "text/javascript; charset=utf-8",
     "formats.js": "text/javascript; charset=utf-8",
+    "history.js": "text/javascript; charset=utf-8",
     "markdown.js": "text/javascript; charset=utf-8",
     "pane.js": "text/javascript; charset=utf-8",
     "run.js": "text/javascript; charset=utf-8",

@@ -23,7 +23,7 @@ import msgspec
 
 from gai_fast.core.requests.stored_ids import is_item_of, is_response
 from gai_fast.formats import ClientRequest, KeptAnswer, get_format
-from gai_fast.formats.responses.chain import Written, indexed_ids, own_items, written, written_before
+from gai_fast.formats.responses.chain import Written, indexed_ids, own_items, written
 from gai_fast.kernels import Piece
 from gai_fast.net.attempts.records import KeptRecord
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
@@ -163,6 +163,7 @@ class LoggedKeeping(Keeping):
         self._keeping = keeping
         self._view = Reencoded(header, Representation(get_format(header.dialect), "sse"), 0, now_ms)
         self._view.kept = keeping.answer
+        self._view.is_unread = True
         self._waiting: list[bytes] = []
         self._size = 0
 
@@ -209,16 +210,17 @@ _END: Final = re.compile(rb'(?<=^data: )(\{(?:"schema":"[^"]*",)?"type":"(?:fini
 """The beginning of the last event of a stream."""
 
 
-def keeping_again(responses: KeptResponses, header: LogHeader, kept: KeptRecord) -> AnswerKeeping:
+def keeping_again(responses: KeptResponses, header: LogHeader, kept: KeptRecord, own: Written) -> AnswerKeeping:
     """Returns how the answer to a request is kept whose worker is gone.
 
     Args:
         responses: Keep it.
         header: The header of its log.
         kept: The record of it.
+        own: The request's own items.
     """
     answer = KeptAnswer(is_kept=kept.is_kept, parent=kept.parent)
-    return AnswerKeeping(responses, header.caller, answer, written_before(bytes(kept.input)))
+    return AnswerKeeping(responses, header.caller, answer, own)
 
 
 def keeping_of(
@@ -253,7 +255,7 @@ def keeping_of(
     if not is_kept and body.get("store") is False and parent is None and newest is None:
         return None
     if own is None:
-        own = written(own_items(body) if turn is None else turn.own)
+        own = written(own_items(body) if turn is None else turn.own, RESPONSE_ITEMS)
     answer = KeptAnswer(is_kept=is_kept, parent=parent)
     before = turn.before if turn is not None and newest is not None else ()  # else it would be held for nothing
     return AnswerKeeping(responses, caller, answer, own, newest, before, generates=generates)

@@ -56,7 +56,7 @@ class Remembered:
             self._newest[newest] = caller
         else:
             self._newest.pop(newest, None)
-        if self.size > LIMITS.socket_conversations:
+        if added > 0 and self.size > LIMITS.socket_conversations:  # `forget` notes what each socket has dropped
             self.forget(self.size - LIMITS.socket_conversations)
 
     def forget(self, size: int) -> int:

@@ -63,6 +63,7 @@ from gai_fast.server.requests.responses import response_of
 from gai_fast.server.requests.specs import SpecBuilder, check_translated, containers_of, is_large
 from gai_fast.server.requests.stream_response import StreamResponse, session_headers
 from gai_fast.stores import LogHeader, StreamLog
+from gai_fast.stores.responses import RESPONSE_ITEMS
 
 if TYPE_CHECKING:
     from gai_fast.net.stream.run_tools import RunTools, RunWish
@@ -97,14 +98,20 @@ class PassageHome:
         engine.takeovers.of_route = self.taken_over
 
     def taken_over(
-        self, asked: ClientRequest, header: LogHeader, model: ModelSettings, kept: RequestRecord, let: LetThrough | None
+        self,
+        asked: ClientRequest,
+        header: LogHeader,
+        model: ModelSettings,
+        kept: RequestRecord,
+        let: LetThrough | None,
+        own: Written | None,
     ) -> tuple[StreamSpec, StreamContext]:
         """Makes the spec of a request whose worker is gone; as `OfRoute`."""
         route = kept.route
         assert route is not None
         keeping: AnswerKeeping | None = None
-        if route.kept is not None:
-            keeping = keeping_again(self.engine.store.responses, header, route.kept)
+        if route.kept is not None and own is not None:
+            keeping = keeping_again(self.engine.store.responses, header, route.kept, own)
         answer = None if keeping is None else keeping.answer
         spec, context = self.specs.of_record(asked, header, model, kept, route, let, answer)
         spec.keeping = LoggedKeeping(keeping, header) if keeping is not None and not spec.hold else keeping
@@ -782,7 +789,7 @@ class ResponsesPassage(DialectPassage):
             translate()
         given = (self._own or self._asked).body.get("input") if self.turn is None else self.turn.own
         if isinstance(given, list):
-            self._written = written(given)
+            self._written = written(given, RESPONSE_ITEMS)
 
     def _use_own(self, own: ClientRequest, before: dict[str, Any], left_out: Collection[Path]) -> None:
         self._own, self._written = own, None

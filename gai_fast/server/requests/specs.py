@@ -705,7 +705,7 @@ class _DialectSpecs:
             deltas,
             frames,
             hold=asked.whole,
-            can_reset=asked.whole or negotiated.format.can_reset,
+            can_reset=asked.whole or negotiated.format.can_reset or (asked.background and not asked.stream),
             dialect=negotiated.format.name,
             headers=self._headers,
             shape=asked.shape,

@@ -15,16 +15,18 @@ from pathlib import Path
 import pytest
 
 from gai_fast.ledger import SharedHome, SpendEntry, redis, sqlite
-from gai_fast.ledger._base import GRANTED, NAMES, Caps, Demand, Reservation
+from gai_fast.ledger._base import GRANTED, NAMES, SPEND, Caps, Demand, Reservation
 from gai_fast.ledger.book import SpendBook
 from gai_fast.ledger.home import Home, Report, ReportAnswer
 from gai_fast.ledger.redis import RedisHome
 from gai_fast.ledger.sqlite import SQLiteHome
+from gai_fast.model.settings import RATE_LIMITS
 from gai_fast.stores.redis_client import Script
 from tests.conftest import ChangeLimits
 from tests.integration.stores.servers import RedisServer
 from tests.key_limits import caps_of
 
+TOKENS = {place for place, limit in enumerate(RATE_LIMITS) if limit.counts == "tokens"}
 DAYS = ("2026-11-21", "2026-11-22")
 KEYS = ("ann", "bob", "cy", "dee")
 LABELS = ("d2026-11-21 USD", "d2026-11-22 USD", "m2026-11 USD", "t USD")
@@ -237,8 +239,9 @@ class Worker:
         chance = self._chance
         least = chance.choice([0, 1, 10**6, 10**10])
         wanted = Reservation(least, least + chance.choice([0, 10**10, 10**11]))
-        if part.streams and chance.random() < 0.2:
-            return Demand(0, wanted, is_new=False)
+        if chance.random() < (0.3 if part.streams else 0.05):  # half of them for another turn of a run
+            turn = chance.choice([0, 0, 0, 1, 60, 2048])
+            return Demand(turn, wanted, is_new=False, expected=chance.choice([0, turn // 2, turn]))
         if chance.random() < 0.1:  # another worker's, which is gone, or is taken for that
             worker = f"w{chance.randrange(1, 7)}"
             if chance.random() < 0.3:
@@ -257,6 +260,11 @@ class Worker:
             if demand.is_new:
                 part.streams.append(Stream(min(demand.tokens, report.caps.tokens or 0), verdict.reserved))
             else:
+                tokens = min(demand.tokens, report.caps.tokens or 0)
+                if not part.streams:  # it has ended meanwhile
+                    part.tokens -= tokens
+                    continue
+                part.streams[-1].tokens += tokens
                 part.streams[-1].reserved += verdict.reserved
 
 
@@ -290,6 +298,7 @@ class Trace:
         self.caps: dict[str, Caps] = {}
         self.begun = 0
         self.refused: set[int] = set()
+        self.turns: set[int] = set()  # what was said of further turns
 
     async def begin(self, place: int) -> None:
         """Begins a worker in a place."""
@@ -336,7 +345,10 @@ class Trace:
             assert one == other, (step, report)
         for report, answer in zip(reports, expected, strict=True):
             worker.take(report, answer)
-            self.refused.update(verdict.place for verdict in answer.verdicts)
+            for demand, verdict in zip(report.demands, answer.verdicts, strict=True):
+                self.refused.add(verdict.place)
+                if demand.tokens and not demand.is_new:
+                    self.turns.add(verdict.place)
         if chance.random() < 0.1:  # as if the answer had been lost
             self.store.set_clock(self.store.clock.now + chance.choice([0.0, 1.0, GONE + 1]))
             if chance.random() < 0.5:
@@ -375,6 +387,7 @@ async def test_a_store_answers_as_memory_does(store: Store, seed: int) -> None:
     trace = Trace(store, seed)
     await trace.run(400)
     assert trace.refused == {GRANTED, *range(len(NAMES))}, "the trace says nothing of a limit that refused nothing"
+    assert {GRANTED, *TOKENS} <= trace.turns <= {GRANTED, *TOKENS, SPEND}
     home = store.home()
     await home.open()
     assert await home.spend("key", None, None) == trace.memory.book.rows("key", None, None)

@@ -27,6 +27,7 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
+from gai_fast.model.errors import Error
 from gai_fast.net.runs.run_records import (
     APPROVALS,
     CALLS,
@@ -194,6 +195,65 @@ async def test_a_run_beyond_its_bound_is_not_kept_but_its_calls_are_made(
     assert await of(both[1]).take_over(STREAM, "alice", 2) is None
     await run.save(b"")
     assert await of(both[1]).take_over(STREAM, "alice", 2) is None
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+async def test_a_run_that_is_too_large_leaves_no_result_whoever_closes_it(
+    both: tuple[Records, Records], change_limits: ChangeLimits, is_written: bool
+) -> None:
+    change_limits(run=len(LARGE) + 10)
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.save(b"state", LARGE)
+    await run.started("early", 1)
+    await run.ended("early", LARGE)
+    if is_written:
+        await run.save(b"state", b"0123456789")
+        await run.ended("late", LARGE)
+    await of(both[1]).withdraw(STREAM, "alice", 2)
+    assert [await both[0].get(CALLS, f"{STREAM}/{key}") for key in ("early", "late")] == [None, None]
+
+
+class Counted:
+    """A store with room for some bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.size = 0
+
+    def __call__(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
+        has_room = is_there or size <= max(self.size, self.most)
+        self.size = size if has_room else self.size
+        return has_room
+
+
+async def test_all_that_is_kept_of_a_run_counts(both: tuple[Records, Records]) -> None:
+    room, other = Counted(1000), Counted(0)
+    run = await RunRecords(both[0], 60.0, room=room).begin(STREAM, "alice", 1)
+    await run.save(bytes(100), bytes(200))
+    await run.save(bytes(50), bytes(300))
+    assert room.size == 550
+    await run.ended("key", bytes(400))
+    assert room.size == 950
+    with pytest.raises(Error, match="no room"):
+        await run.ended("large", bytes(51))
+    assert await both[1].get(CALLS, f"{STREAM}/large") is None
+    found = await RunRecords(both[1], 60.0, room=other).take_over(STREAM, "alice", 2)
+    assert found is not None
+    assert other.size == 550
+    await found[0].result("key")
+    assert other.size == 950
+
+
+async def test_a_run_without_room_is_not_kept_and_leaves_its_room_to_others(both: tuple[Records, Records]) -> None:
+    room = Counted(1000)
+    run = await RunRecords(both[0], 60.0, room=room).begin(STREAM, "alice", 1)
+    await run.save(bytes(100), bytes(200))
+    await run.ended("key", bytes(400))
+    await run.save(bytes(100), bytes(500))
+    assert (room.size, run.is_whole) == (0, False)
+    assert await both[1].get(CALLS, f"{STREAM}/key") is None
+    assert await of(both[1]).take_over(STREAM, "alice", 2) is None
+    await run.started("next", 1)
 
 
 class Killed(Exception):

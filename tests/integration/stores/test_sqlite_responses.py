@@ -207,3 +207,16 @@ async def test_content_that_was_dropped_is_not_in_the_file(path: Path, backend: 
     await backend.close()
     content = b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
     assert b"hre-of-the-caller" not in content
+
+
+async def test_content_that_made_room_is_in_no_file_after_the_next_sweep(path: Path, backend: SQLiteBackend) -> None:
+    responses = over(backend)
+    responses.use(ResponsesSettings(max_bytes=16_384))
+    assert await keep(responses, response("resp_1", text="Zebrafähre-of-the-caller" + "x" * 6_000))
+    await backend.sweep()
+    for number in range(2, 6):
+        assert await keep(responses, response(f"resp_{number}", text="x" * 6_000))
+    assert await responses.find(ANONYMOUS, "resp_1") is None
+    await backend.sweep()
+    content = b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
+    assert b"hre-of-the-caller" not in content

@@ -141,8 +141,7 @@ async def test_a_restart_is_in_the_log_and_an_error_only_for_clients_whose_forma
         configure(folder, mock, more=DETACHED.replace("continue", "restart"))
         arguments = ("--port", "0", "--store", url)
         async with serving(net, folder, *arguments) as first, serving(net, folder, *arguments) as second:
-            more = {"store": False} if route == "responses" else {}  # one that is kept cannot begin again
-            async with asked(first, path, {**body, **more, "model": "m", "stream": True}) as (_, early):
+            async with asked(first, path, {**body, "model": "m", "stream": True}) as (_, early):
                 stream_id = id_in(early)
                 await until_answered(partial(is_stored, second, stream_id, 6))
                 first.process.kill()
@@ -150,6 +149,10 @@ async def test_a_restart_is_in_the_log_and_an_error_only_for_clients_whose_forma
             followed = f"/api/v1/streams/{stream_id}"
             native = frames(await get(second.host, f"{followed}?format=gai"))
             resumed = await get(second.host, f"{followed}?after={stream_id}.4")
+            if route == "responses":
+                kept = await second.ask("GET", f"/v1/responses/resp_{stream_id}")
+                assert (kept.json["status"], kept.json["store"]) == ("completed", True)
+                assert [each["content"][0]["text"] for each in kept.json["output"]] == [said(native)]
             assert len(mock.requests) == 2
     assert kinds(native) == ["start", "stream.gap", "stream.reset", "start", "warning", "finish", "done"], native[-3:]
     assert len(said(native)) > 300
@@ -217,6 +220,29 @@ async def test_a_response_in_the_background_outlives_its_worker(
             further = await ask.create(model="m", input="And?", previous_response_id=queued.id)
             assert further.output_text == alone.output_text
             assert len(mock.requests) == 3
+            assert mock.requests[-1].body["messages"][1]["content"] == alone.output_text
+
+
+async def test_a_response_in_the_background_begins_again(net: Net, folder: Path, url: str) -> None:
+    async with Mock(deltas=150, rate=60) as mock:
+        configure(folder, mock, more='[stream]\non_midstream_failure = "restart"\n')
+        arguments = ("--port", "0", "--store", url)
+        async with (
+            serving(net, folder, *arguments) as first,
+            serving(net, folder, *arguments) as second,
+            client_of(first) as here,
+            client_of(second) as there,
+        ):
+            alone = await there.responses.create(model="m", input="Say it")
+            queued = await here.responses.create(model="m", input="Say it", background=True)
+            await until_answered(partial(is_stored, second, queued.id.removeprefix("resp_"), 6))
+            first.process.kill()
+            await first.ended()
+            while (response := await there.responses.retrieve(queued.id)).status in ("queued", "in_progress"):
+                await asyncio.sleep(0.2)
+            assert (response.status, response.output_text) == ("completed", alone.output_text)
+            further = await there.responses.create(model="m", input="And?", previous_response_id=queued.id)
+            assert further.output_text == alone.output_text
             assert mock.requests[-1].body["messages"][1]["content"] == alone.output_text
 
 

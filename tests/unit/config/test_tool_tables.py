@@ -219,6 +219,16 @@ def test_without_a_word_nothing_may_be_used(folder: Folder) -> None:
     assert settings.models["m"].tools == settings.key_defaults.tools == ()
 
 
+def test_a_pattern_that_only_a_program_could_mean_is_refused_with_what_names_its_function(folder: Folder) -> None:
+    said = r'for commands too, name it in a \[\[tool\]\] with python = "module:function"'
+    for pattern in ("invoice", "*"):
+        with pytest.raises(ConfigError, match=said):
+            folder.read(f'{MODEL}tools = ["{pattern}"]\n', SECRETS)
+    with pytest.raises(ConfigError) as refused:
+        folder.read(f'{SERVER}{HOOK}{MODEL}tools = ["other.*"]\n', SECRETS)
+    assert "[[tool]] with" not in str(refused.value)
+
+
 @pytest.mark.parametrize("pattern", ["weater", "doc.search", "other.*", "Docs.x"])
 def test_a_pattern_that_names_nothing_is_refused(folder: Folder, pattern: str) -> None:
     for text in (f'{MODEL}tools = ["{pattern}"]\n', f'{MODEL}[key_defaults]\ntools = ["{pattern}"]\n'):

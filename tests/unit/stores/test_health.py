@@ -134,6 +134,17 @@ def test_a_store_that_is_slow_for_two_callers_is_slow_for_all(time: FakeTime) ->
     assert refuses(health, "bert")
 
 
+def test_credentials_without_a_key_count_for_one_caller(time: FakeTime) -> None:
+    health = Health(time.clock)
+    for caller in ("c-00000000000000aa", "c-00000000000000bb"):
+        assert not refuses(health, caller)
+        health.failed(SLOW)
+        assert refuses(health, caller)
+    assert not refuses(health, "anna")
+    health.failed(SLOW)
+    assert refuses(health, "bert")
+
+
 def test_callers_for_whom_it_is_slow_are_bounded(time: FakeTime, change_limits: ChangeLimits) -> None:
     change_limits(slow_callers=3)
     health = Health(time.clock)

@@ -43,8 +43,9 @@ def make(timers: TimerWheel) -> Iterator[Make]:
 def check(store: LogMemory) -> None:
     """The books: what all use is the sum of what each does, and that is what its pieces say."""
     logs = store._logs.values()
-    assert store.size == sum(log.size + log.request_size for log in logs)
-    assert store._requested == sum(log.request_size for log in logs) == sum(store._requests.values())
+    beside = sum(log.request_size + log.run_size for log in logs)
+    assert store.size == sum(log.size for log in logs) + beside
+    assert store._requested == beside == sum(store._requests.values())
     assert store._callers == Counter(log.header.caller for log in logs)
     for log in logs:
         blocks = sum(len(block) + LIMITS.log_block_cost for block, _ in log._blocks)
@@ -797,6 +798,25 @@ def test_requests_of_running_streams_count_until_their_end_and_one_caller_leaves
     store.forget(others[0])
     assert store.size == 7 * empty
     assert requested(store, "c", "carl", 250_000).request is not None
+
+
+def test_runs_count_with_requests_until_the_end_of_their_streams(make: Make) -> None:
+    store = make(max_bytes=1_000_000)
+    empty = begin(store).size
+    log = requested(store, "a", "anna", 100_000)
+    assert store.count_run("a", 150_000)
+    assert not store.count_run("a", 150_001), "as much as is free"
+    assert store.count_run("a", 120_000)
+    assert store.size == 2 * empty + 220_000
+    store.forget_request(log)
+    assert store.size == 2 * empty + 120_000
+    assert store.count_run("a", 600_000, is_there=True)
+    assert requested(store, "b", "bert", 1).request is None
+    log.end(FINISHED)
+    assert store.size == 3 * empty
+    assert store.count_run("a", 600_000), "it counts for nothing"
+    assert store.count_run("none", 600_000)
+    assert requested(store, "c", "bert", 1).request is not None
 
 
 def test_without_keys_requests_have_half_of_all_bytes(make: Make) -> None:

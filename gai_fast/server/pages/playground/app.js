@@ -2,12 +2,12 @@
 
 import { copy } from "./copy.js";
 import { FORMATS } from "./formats.js";
+import { bringBack, chats, keep, known, newId, remove, turnsOf, written } from "./history.js";
 import { $, Log, Pane, Scroll, count, make, put } from "./pane.js";
 import { Run, activity, authorization } from "./run.js";
 import { snippets } from "./snippets.js";
 
 const COLUMNS = 4; // side by side: a browser has six connections for a server, and a cancellation needs one
-const KEPT = 500_000; // characters of a conversation that a reload brings back
 const WIDE = matchMedia("(width >= 1100px)"); // room for the settings beside the conversation
 const TOUCH = matchMedia("(pointer: coarse)"); // where Enter is a new line, and the button sends
 
@@ -21,6 +21,7 @@ let runs = []; // of the newest turn
 let isRunning = false;
 let edited = null; // the turn whose prompt is written anew
 let draft = ""; // what was being written before that
+let chat = {}; // of `turns`, as history.js keeps it
 
 const isSaid = ({ text, isRaw }) => text && !isRaw;
 
@@ -77,24 +78,108 @@ function showFrame() {
   $("new").hidden = !turns.length;
   $("events").hidden = !turns.length;
   document.body.classList.toggle("wide", turns.some(({ panes }) => panes.length > 1));
+  if (!turns.length) showChats();
 }
 
+const wholeTurns = () => turns.filter(({ answers }) => answers.length).map(({ query, answers }) => ({ query, answers }));
+
 function keepTurns() {
-  const whole = turns.filter(({ answers }) => answers.length).map(({ query, answers }) => ({ query, answers }));
-  const text = JSON.stringify(whole);
-  keepInTab(TURNS, whole.length && text.length <= KEPT ? text : "");
+  const whole = wholeTurns();
+  chat = keep(chat, whole);
+  keepChat(whole);
+}
+
+function keepChat(whole) {
+  keepInTab(TURNS, written(whole));
+  keepInTab(CHAT, chat.id ?? "");
 }
 
 function startAnew() {
   if (isRunning) return;
+  const whole = wholeTurns();
+  const isLost = !chat.isKept && whole.some(({ answers }) => answers.some(isSaid));
+  if (isLost) undos.push(() => showChat({}, whole) ?? true);
+  showChat({}, []);
+  sayOfChats(isLost ? "The last one is not kept: it is too long, or this browser has no room for it." : "");
+}
+
+/** Shows another conversation in place of the one that is shown. */
+function showChat(next, whole) {
   if (turns.length) removeFrom(turns[0]);
   runs = [];
   log.clear();
   setEdited(null);
-  keepTurns();
+  chat = next;
+  keepChat(whole);
+  showTurns(whole);
   showFrame();
   showStatus("idle", "Ready");
   $("prompt").focus();
+}
+
+function showTurns(whole) {
+  for (const { query, answers } of whole) {
+    const turn = addTurn(query, answers.length, isMarkdown(""));
+    turn.answers = answers;
+    turn.panes.forEach((pane, at) => pane.restore(answers[at]));
+  }
+  reading.follow(true);
+}
+
+// ---- the conversations before ----------------------------------------------------------------------------------------
+
+const undos = []; // what brings back the last conversations that were taken away; each returns whether it has
+
+/** Lists the conversations of this browser, where none is shown. */
+function showChats() {
+  const focused = document.activeElement?.dataset ?? {};
+  const rows = chats().map(({ id, changed, turns: [{ query, answers }] }) => {
+    const title = (query || answers[0].text).slice(0, 200);
+    const open = make("button", "quiet", "");
+    const bin = make("button", "quiet", "Delete");
+    open.dataset.chat = bin.dataset.remove = id;
+    open.type = bin.type = "button";
+    bin.setAttribute("aria-label", `Delete “${title}”`);
+    const when = new Date(changed).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
+    open.append(Object.assign(make("span", "", title), { dir: "auto" }), make("small", "", when));
+    const row = make("li", "", "");
+    row.append(open, bin);
+    return row;
+  });
+  $("chat-list").replaceChildren(...rows);
+  $("chats-head").hidden = !rows.length;
+  $("undo").hidden = !undos.length;
+  const find = (name) => rows.flatMap(({ children: both }) => [...both]).find(({ dataset }) => dataset[name] === focused[name]);
+  for (const name of ["chat", "remove"]) if (focused[name]) find(name)?.focus();
+}
+
+function sayOfChats(text) {
+  showChats();
+  put($("chats-said"), text);
+}
+
+function openChat(id) {
+  const found = chats().find((each) => each.id === id);
+  if (found) showChat({ id, changed: found.changed, isKept: true }, found.turns);
+  else sayOfChats("This conversation is gone: another tab has deleted it.");
+}
+
+/** Deletes one conversation, or all. */
+function removeChats(id) {
+  const rows = [...$("chat-list").children];
+  const at = rows.findIndex(({ lastChild }) => lastChild.dataset.remove === id);
+  const gone = remove(id);
+  undos.push(() => bringBack(gone));
+  sayOfChats(id === undefined ? "All conversations are deleted." : "The conversation is deleted.");
+  ($("chat-list").children[at]?.lastChild ?? $("undo")).focus();
+}
+
+function undo() {
+  const isDone = undos.at(-1)();
+  if (isDone) undos.pop();
+  if (turns.length) return;
+  sayOfChats(isDone ? "It is back." : "This browser's storage has no room for it.");
+  if ($("undo").hidden) $("chat-list").querySelector("button")?.focus();
 }
 
 /** Writes the prompt of a turn anew; nothing is lost until it is sent. */
@@ -173,6 +258,8 @@ function models() {
 async function send(kept) {
   if (isRunning || (!kept && $("prompt").value.trim() === "")) return;
   isRunning = true;
+  chat.id ||= newId(); // a tab that follows the stream keeps the same conversation
+  keepInTab(CHAT, chat.id);
   if (edited) removeFrom(edited);
   const before = endEditing();
   if (turns.length && !turns.at(-1).answers.some(isSaid)) removeFrom(turns.at(-1)); // it has said nothing
@@ -273,8 +360,9 @@ function act(button) {
 // ---- models, settings, theme -----------------------------------------------------------------------------------------
 
 const STORED = "gai-fast.playground"; // the settings; in the tab's storage the key
-const RUNNING = "gai-fast.playground.running"; // these three in the tab's storage
+const RUNNING = "gai-fast.playground.running"; // these four in the tab's storage
 const TURNS = "gai-fast.playground.turns";
+const CHAT = "gai-fast.playground.chat";
 const PARAMETERS = "gai-fast.playground.parameters";
 const PARAMETER_IDS = ["system", "temperature", "max-tokens", "effort"];
 const THEMES = ["auto", "light", "dark"];
@@ -334,26 +422,6 @@ function keepRuns() {
   keepInTab(RUNNING, kept.length ? JSON.stringify({ framing, query: turns.at(-1).query, runs: kept }) : "");
 }
 
-/** An answer as another version of this page, or somebody else, may have kept it; nothing if it is none. */
-function answerOf(kept) {
-  if (typeof kept?.text !== "string") return undefined;
-  const list = (name) => (Array.isArray(kept[name]) ? kept[name].filter(Boolean) : []);
-  const string = (name) => (typeof kept[name] === "string" ? kept[name] : "");
-  const figure = (name) => Number(kept[name]) || 0;
-  return {
-    ...Object.fromEntries(["model", "source", "text", "reasoning", "rate", "unit", "finish"].map((name) => [name, string(name)])),
-    ...Object.fromEntries(["thought", "first", "total", "events"].map((name) => [name, figure(name)])),
-    ...Object.fromEntries(["notes", "seams"].map((name) => [name, list(name)])),
-    calls: list("calls").map((call) => ({ ...call, approval: null })), // whoever follows the stream is asked again
-    end: kept.end === "running" ? "idle" : string("end"),
-    hasEnded: true,
-    hasReasoning: string("reasoning") !== "",
-    usage: kept.usage && Object(kept.usage),
-    error: kept.error && Object(kept.error),
-    isRaw: kept.isRaw === true,
-  };
-}
-
 /** Shows the conversation before a reload, and follows the streams that ran; or the one that the address names. */
 function followKept() {
   const running = keptObject(RUNNING);
@@ -372,16 +440,9 @@ function followKept() {
 }
 
 function showKept() {
-  const kept = keptObject(TURNS);
-  if (!Array.isArray(kept)) return;
-  for (const { query, answers } of kept.map(Object)) {
-    const whole = Array.isArray(answers) ? answers.map(answerOf).filter(Boolean) : [];
-    if (typeof query !== "string" || !whole.length) continue;
-    const turn = addTurn(query, whole.length, isMarkdown(""));
-    turn.answers = whole;
-    turn.panes.forEach((pane, at) => pane.restore(whole[at]));
-  }
-  reading.follow(true);
+  const whole = turnsOf(keptObject(TURNS));
+  chat = known(keptInTab(CHAT), whole);
+  showTurns(whole);
 }
 
 /** Offers the formats that the chosen framing has; says why, where it takes the native one in place of the chosen one. */
@@ -554,6 +615,9 @@ addEventListener("pagehide", () => {
   for (const run of runs) if (!run.kept) run.controller.abort();
 });
 $("new").addEventListener("click", startAnew);
+$("remove-all").addEventListener("click", () => removeChats());
+$("undo").addEventListener("click", undo);
+addEventListener("storage", showChats); // another tab has kept one, or deleted one
 $("keep").addEventListener("click", () => {
   setPrompt(endEditing());
   $("prompt").focus();
@@ -590,6 +654,8 @@ document.addEventListener("click", ({ target }) => {
   const button = target.closest("button");
   if (button?.dataset.copy) copyFrom(button);
   else if (button?.dataset.act) act(button);
+  else if (button?.dataset.chat) openChat(button.dataset.chat);
+  else if (button?.dataset.remove) removeChats(button.dataset.remove);
   else if (button && "idea" in button.dataset) {
     setPrompt(button.textContent);
     $("prompt").focus();
@@ -609,4 +675,5 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
+showFrame();
 followKept();

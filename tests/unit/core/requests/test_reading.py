@@ -562,6 +562,23 @@ def test_an_unknown_field_is_reported_with_the_nearest_known_one(body: bytes, ne
             '"messages":[{"role":"user","content":[{"type":"image","source":{"type":"base64"}}]}]',
             "; native parts are flat; Anthropic's requests go to /v1/messages",
         ),
+        (
+            '"messages":[{"role":"user","content":"x"},{"role":"assistant","content":null,"tool_calls":[]}]',
+            '; a message without text has the content "", a native call is a part of it; '
+            "OpenAI's requests go to /v1/chat/completions",
+        ),
+        *(
+            (
+                f'"tool_choice":{choice}',
+                '; a native choice is a word or {"name": …}; '
+                "OpenAI's requests go to /v1/chat/completions, Anthropic's requests go to /v1/messages",
+            )
+            for choice in ('{"type":"function","function":{}}', '{"type":"auto"}', '{"type":"tool","name":"a"}')
+        ),
+        (
+            '"response_format":{"type":"json_schema","json_schema":{}}',
+            "; a native format has `schema` itself; OpenAI's requests go to /v1/chat/completions",
+        ),
     ],
 )
 def test_a_part_of_another_api_is_refused_with_its_native_form_and_that_apis_route(member: str, hint: str) -> None:

@@ -15,6 +15,9 @@ from gai_fast.core.requests.stored_ids import own_item_id
 from gai_fast.formats._base import ItemMark, without_marked
 from gai_fast.formats._members import read_text
 from gai_fast.formats.responses.chain import (
+    _has_content as has_content,
+)
+from gai_fast.formats.responses.chain import (
     indexed_ids,
     item_of,
     items_by_id,
@@ -81,16 +84,26 @@ def test_an_item_is_found_by_its_id_in_the_answer_and_in_the_input() -> None:
 def test_only_ids_that_do_not_tell_their_response_are_indexed() -> None:
     output = [said(), CALL, {"id": ""}, {"id": 5}, "no item", {"id": "x" * (LIMITS.identifier + 1)}]
     ids = [item["id"] for item in output if isinstance(item, dict) and isinstance(item.get("id"), str)]
-    assert indexed_ids(RESPONSE, written([USER, {**USER, "id": "mine"}]), ids, 9) == ["mine", "fc_1"]
-    short = indexed_ids("resp_short", written([USER]), [], 9)
+    assert indexed_ids(RESPONSE, written([USER, {**USER, "id": "mine"}], 9), ids, 9) == ["mine", "fc_1"]
+    short = indexed_ids("resp_short", written([USER], 9), [], 9)
     assert short == [*items_by_id(kept()._replace(identifier="resp_short"))], "too short to be told"
 
 
 def test_of_many_ids_the_last_ones_are_indexed_and_those_of_the_answer_last() -> None:
     own = [{**USER, "id": f"mine_{at}"} if at % 2 else USER for at in range(LIMITS.response_items)]
-    for items in (written(own), written_before(json.dumps(own).encode())):
+    for items in (written(own, 3), written_before(json.dumps(own).encode(), 3)):
         assert indexed_ids("resp_short", items, ["fc_1"], 3) == [f"mine_{len(own) - 3}", f"mine_{len(own) - 1}", "fc_1"]
         assert json.loads(items.text) == own
+        assert items.made is not None
+        assert len(items.given) == len(items.made) == 3, "the others are not held while the answer is made"
+
+
+def test_of_a_long_text_the_ids_are_known_before_its_end() -> None:
+    own = [{**USER, "content": "x" * LIMITS.parsed_bytes}, {**USER, "id": "mine"}]
+    for items in (written(own, 9), written_before(json.dumps(own).encode(), 9)):
+        assert items.made == [("msg", 0)]
+        unread = items._replace(text=b"not read again")
+        assert indexed_ids("resp_short", unread, [], 9) == indexed_ids("resp_short", items, [], 9) != []
 
 
 def test_references_are_items_that_only_name_another_one() -> None:
@@ -239,6 +252,20 @@ def test_items_that_only_their_provider_understands_are_marked() -> None:
     assert mark_of({**THOUGHT, "encrypted_content": 'gai:{"signature":"s"}'}, 1, "openai") is None, "its author is told"
     for item in (USER, said(), CALL, OUTPUT, {"type": "item_reference", "id": "x"}, {"id": "x"}, 5):
         assert mark_of(item, 0, "openai") is None
+
+
+class Untold(list[int]):
+    """A list that a client may send in place of a text."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("to write it as a text takes as long as it is")
+
+
+def test_a_list_in_place_of_a_text_is_not_written_as_one() -> None:
+    thought = {**THOUGHT, "id": Untold([1]), "encrypted_content": None}
+    assert mark_of(thought, 1, "openai") == ItemMark(1, "openai", is_reasoning=True)
+    message = {"role": "user", "content": [{"type": Untold([1]), "text": ""}]}
+    assert has_content(message)
 
 
 def test_marked_items_go_back_to_their_provider_alone() -> None:

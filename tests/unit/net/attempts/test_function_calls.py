@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, UpstreamSettings
 from gai_fast.net.attempts.function_calls import FunctionCalls, FunctionExchange
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.net.upstream.connection_pool import ConnectionShare
@@ -78,10 +78,13 @@ def calls(most: int = 2, waits: list[float] | None = None) -> FunctionCalls:
 
 
 def opened(
-    function: Any, within: FunctionCalls | None = None, settings: UpstreamSettings = SETTINGS
+    function: Any,
+    within: FunctionCalls | None = None,
+    settings: UpstreamSettings = SETTINGS,
+    caller: str = ANONYMOUS,
 ) -> tuple[Receiver, FunctionExchange]:
     receiver = Receiver()
-    return receiver, (within or calls()).open(settings, function, receiver)
+    return receiver, (within or calls()).open(settings, function, receiver, caller)
 
 
 async def test_lines_come_as_they_are_said_and_end() -> None:
@@ -322,6 +325,24 @@ async def test_calls_above_the_limit_wait_for_their_turn() -> None:
     assert await two.ended() is None
     assert (third.begun, within.waiting, len(waits)) == (0, 0, 2)
     await until(lambda: not within.running)
+
+
+async def test_a_caller_whose_calls_hang_leaves_others_their_turn(change_limits: ChangeLimits) -> None:
+    change_limits(pool_waiting=8)
+    within, hangs, function = calls(most=1), Function(), Function(lines=1)
+    many = [opened(hangs, within, caller="hostile")[1] for _ in range(5)]  # one runs
+    with pytest.raises(Error, match="half as many of this caller"):
+        opened(hangs, within, caller="hostile")
+    other, _ = opened(function, within, caller="other")
+    many[0].close()
+    await until(lambda: hangs.begun == 1)
+    many[1].close()
+    function.go_on()
+    assert await other.ended() is None
+    for each in many:
+        each.close()
+    await until(lambda: not within.running)
+    assert within.waiting == 0
 
 
 class Share(ConnectionShare):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gai_fast.formats import Framing, StreamContext, get_format
+from gai_fast.formats.responses.log import last_response
 from gai_fast.model.errors import Error
 from gai_fast.model.events import JSONText
 from gai_fast.net.logs.view import (
@@ -18,6 +19,7 @@ from gai_fast.net.logs.view import (
     Representation,
     View,
     keep_alive,
+    pieces_in,
     read_event,
     view_of,
     written,
@@ -103,6 +105,21 @@ def test_an_attempt_that_failed_before_content_is_followed_by_the_next_in_every_
     assert b"Hello" in result
     with pytest.raises(Error, match="began again"):
         own.feed(logged({**RESET, "seq": 5}))
+
+
+def test_the_last_object_of_an_answer_that_began_again_has_nothing_void() -> None:
+    made, wanted = Representation(get_format("gai"), "sse"), Representation(get_format("responses"), "sse")
+    void = {"type": "text.delta", "seq": 2, "text": "void"}
+    turn = {"type": "step.start", "seq": 5, "step": 1}
+    lost = {"type": "text.delta", "seq": 6, "text": "lost"}
+    said = {"type": "text.delta", "seq": 8, "text": "Hello"}
+    end = {"type": "finish", "seq": 9, "finish_reason": "stop"}
+    begin, reset, anew = {**ANEW, "seq": 1}, {**RESET, "seq": 3}, {**ANEW, "seq": 4}
+    log = [begin, void, reset, anew, turn, lost, {"type": "step.reset", "seq": 7}, said, end]
+    response = last_response(pieces_in(header(made), wanted, lambda: 5000, [*map(logged, log)]))
+    assert response is not None
+    assert response["status"] == "completed"
+    assert [each["content"][0]["text"] for each in response["output"]] == ["Hello"]
 
 
 def run_log() -> list[bytes]:

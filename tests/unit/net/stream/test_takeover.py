@@ -555,6 +555,32 @@ async def test_a_record_of_a_later_release_is_left_to_its_workers_unless_it_only
     await engine.close()
 
 
+async def test_the_own_items_of_a_request_are_read_with_its_record(change_limits: ChangeLimits) -> None:
+    change_limits(takeover_turn=0)  # beside the loop
+    engine = engine_with()
+    made: list[Any] = []
+
+    def of_route(*arguments: Any) -> Any:
+        made.append(arguments[-1])
+        raise Error("unsupported", "seen")
+
+    engine.takeovers.of_route = of_route
+    items = [{"role": "user", "content": "hi", "id": "mine"}, {"role": "user", "content": "ho"}]
+    kept = json.loads(record(engine))
+    kept["route"] = {
+        "format": "responses",
+        "body": {"model": "m", "input": items},
+        "headers": {},
+        "kept": {"is_kept": True, "parent": None, "input": items},
+    }
+    found = await engine.takeovers.going_on(
+        logged(engine, START), Owner("lost", 1), 1 + NUMBER, json.dumps(kept).encode()
+    )
+    assert isinstance(found, EndsInstead)
+    assert [(json.loads(own.text), own.given) for own in made] == [(items, ["mine"])]
+    await engine.close()
+
+
 async def test_a_log_whose_events_are_none_is_damaged() -> None:
     engine = engine_with()
     log = logged(engine)

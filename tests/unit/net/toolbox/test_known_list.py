@@ -166,3 +166,21 @@ def test_the_end_does_not_wait_for_a_list() -> None:
         assert asyncio.get_running_loop().time() < 1e6
 
     on_loop(scenario)
+
+
+def test_a_list_that_is_the_same_stays_the_same_object_and_its_time_is_the_new_one() -> None:
+    async def scenario() -> None:
+        first, same = (SourceList((TOOL,), ttl=ttl, digest=b"one") for ttl in (5.0, 50.0))
+        source = Listing(first, same, SourceList((TOOL,), ttl=5.0, digest=b"two"))
+        known = KnownList(source, 5.0)
+        assert await known.current() is first
+        await asyncio.sleep(6.0)
+        assert await known.current() is first
+        assert source.read == 2
+        await asyncio.sleep(40.0)
+        assert await known.current() is first
+        assert source.read == 2, "the second one holds for 50 s"
+        await asyncio.sleep(20.0)
+        assert (await known.current()).digest == b"two"
+
+    on_loop(scenario)

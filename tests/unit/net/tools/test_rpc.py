@@ -130,3 +130,10 @@ def test_a_text_of_a_server_is_one_short_line() -> None:
 @pytest.mark.parametrize(("value", "depth"), [(1, 0), ({}, 1), ([{"a": [1]}, 2], 3)])
 def test_depth_is_counted(value: Any, depth: int) -> None:
     assert depth_of(value) == depth
+
+
+def test_a_batch_has_a_bounded_number_of_messages() -> None:
+    one = '{"method":"m"}'
+    assert len(read_messages(f"[{','.join([one] * LIMITS.message_batch)}]".encode())) == LIMITS.message_batch
+    with pytest.raises(ToolServerError, match="limit message_batch"):
+        read_messages(f"[{','.join([one] * (LIMITS.message_batch + 1))}]".encode())

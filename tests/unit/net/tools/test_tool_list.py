@@ -140,7 +140,7 @@ def test_a_list_holds_as_long_as_its_shortest_page(named: list[Any], ttl: float 
     assert reader.read().ttl == ttl
 
 
-def test_a_large_page_is_read_tool_by_tool_and_others_have_turns_between() -> None:
+def test_of_a_large_page_a_tool_that_is_too_large_is_not_read() -> None:
     schema = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1500)}}
     huge = {"name": "huge", "inputSchema": {"type": "object", "x": [[]] * 100_000}}
     tools = [huge, *({"name": f"t{n}", "inputSchema": schema} for n in range(40)), huge]
@@ -150,12 +150,11 @@ def test_a_large_page_is_read_tool_by_tool_and_others_have_turns_between() -> No
     assert answer.id == 7
     assert answer.result is not None
     reader = ToolListReader(has_headers=True)
-    turns = sum(1 for _ in reader.turns(answer.result))
+    assert reader.feed(answer.result) == "more"
     read = reader.read()
-    assert (len(read.tools), reader.cursor, read.ttl) == (40, "more", 20.0)
+    assert (len(read.tools), read.ttl) == (40, 20.0)
     assert read.left_out == (("huge", "it has more than 131072 bytes"),) * 2
     assert dict(read.tools["t39"].schema) == schema
-    assert 20 <= turns <= 40, "a turn for each 64 KiB"
 
 
 def test_a_large_page_is_the_same_list_as_a_small_one() -> None:
@@ -174,3 +173,31 @@ def test_a_large_page_is_the_same_list_as_a_small_one() -> None:
     large.feed(answer.result or {})
     assert large.read().tools == small.read().tools
     assert large.read().left_out[:-1] == small.read().left_out
+
+
+def test_of_a_large_page_with_a_half_of_a_surrogate_pair_one_tool_is_left_out() -> None:
+    schema = {"type": "object", "properties": {f"p{n}": {"title": "\\ud800 \U0001f600"} for n in range(1500)}}
+    bad = {"name": "bad", "inputSchema": OBJECT, "description": "\udfff"}
+    tools = [_named("a", schema), bad, _named("b", {"title": "\U0001f600 \u00e9"}), bad, _named("c", schema)]
+    [answer] = read_messages(json.dumps({"id": 1, "result": {"tools": tools}}).encode())
+    assert isinstance(answer, ServerReply)
+    found = listed(*(answer.result or {})["tools"])
+    assert [dict(found.tools[name].schema) for name in "abc"] == [schema, {"title": "\U0001f600 \u00e9"}, schema]
+    assert found.left_out == (("bad", "it has half of a surrogate pair"),) * 2
+
+
+def _named(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "inputSchema": schema}
+
+
+def test_the_digest_of_a_list_is_of_what_its_server_has_sent() -> None:
+    one, two = _named("a", OBJECT), _named("a", {"type": "object", "title": "t"})
+    assert listed(one).digest == listed(one).digest
+    digests = [listed(one), listed(two), listed(one, one), listed(one, has_headers=False), listed()]
+    assert len({each.digest for each in digests}) == 5
+
+
+def test_a_large_page_is_read_in_turns() -> None:
+    tools = [_named(f"t{n}", {"title": "x" * 40_000}) for n in range(10)]
+    turns = sum(1 for _ in ToolListReader(has_headers=True).turns({"tools": tools}))
+    assert turns == 5, "one after each 64 KiB"

@@ -11,6 +11,7 @@ from gai_fast.kernels import encode_json
 from gai_fast.net.tools.result_redaction import redacted
 from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult, read_result
+from tests.limits import LIMITS
 
 PIXEL = "iVBORw0KGgo="
 IMAGE = {"type": "image", "data": PIXEL, "mimeType": "image/png"}
@@ -135,3 +136,14 @@ def test_no_cut_leaves_a_part_of_a_secret(most: int) -> None:
         assert "sk" not in value.replace("***", "")
         of_json = read_result({"content": [], "structuredContent": content}, most, {secret.encode()}).value
         assert "sk" not in str(of_json)
+
+
+def test_a_result_with_images_has_a_bounded_number_of_parts() -> None:
+    many = [text("a"), IMAGE, *[text("b")] * 100_000]
+    read = read_result({"content": many}, 1 << 20)
+    assert [part.kind for part in read.parts] == ["text", "image"]
+    assert read.is_truncated
+    images = read_result({"content": [IMAGE] * 2000}, 1 << 20)
+    assert len(images.parts) == LIMITS.result_parts
+    assert images.is_truncated
+    assert not read_result({"content": [text("b")] * 100_000}, 1 << 20).is_truncated

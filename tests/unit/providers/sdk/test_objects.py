@@ -325,6 +325,16 @@ def test_what_a_message_says_beside_its_text() -> None:
     assert (result.reasoning, result.refusal, result.text) == ("Hm, so.", "No.", "Hi")
 
 
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_what_a_message_says_in_its_blocks_and_beside_them_is_read_once(is_whole: bool) -> None:
+    beside = {"reasoning_content": "Hm.", "refusal": "No."}
+    blocks = [{"type": "thinking", "thinking": "Hm."}, {"type": "refusal", "refusal": "No."}]
+    item: Any = whole_message("") if is_whole else langchain(finish_reason="stop")
+    item.content, item.additional_kwargs = blocks, beside
+    result = gai_fast.collect(gai_fast.from_sdk(iter([item])))
+    assert (result.reasoning, result.refusal, result.text) == ("Hm.", "No.", "")
+
+
 def test_the_members_of_a_model_tell_its_api_without_a_dump() -> None:
     assert shape_of(Model(candidates=None, usage_metadata=Model()), "").api == "gemini"
     assert shape_of(Model(choices=None, type="response.created"), "").api == "openai:responses"

@@ -89,10 +89,10 @@ def test_no_model_is_an_empty_list() -> None:
 
 
 @pytest.mark.parametrize("page", ["playground", "dashboard", "docs"])
-def test_each_page_weighs_less_than_120_kb(page: str) -> None:
+def test_each_page_weighs_less_than_130_kb(page: str) -> None:
     """Its own files as they are sent; `client.js`, 26 KB, comes to the first two."""
     found = [each.read_bytes() for each in files("gai_fast").joinpath("server", "pages", page).iterdir()]
-    assert 0 < sum(map(len, found)) < 120_000
+    assert 0 < sum(map(len, found)) < 130_000
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,7 @@ def test_each_page_weighs_less_than_120_kb(page: str) -> None:
             "approval.js",
             "copy.js",
             "formats.js",
+            "history.js",
             "markdown.js",
             "pane.js",
             "run.js",

@@ -124,3 +124,18 @@ def test_the_caller_whose_sockets_remember_the_most_makes_room(change_limits: Ch
     many[0].note(kept("late"), ())
     assert not many[0].is_("late"), "its socket has ended"
     assert (remembered.forget(1), remembered.size) == (3_000 + size - 1_000, 0)
+
+
+def test_no_more_is_forgotten_than_makes_room(change_limits: ChangeLimits) -> None:
+    change_limits(socket_conversations=64_000)
+    remembered = Remembered()
+    many = [Newest(None, "alice", remembered) for _ in range(60)]
+    for each in many:
+        each.note(kept("alices", text="x" * 800), ())
+    before = remembered.size
+    newest = Newest(None, "bob", remembered)
+    newest.note(kept("bobs", text="x" * 20_000), ())
+    assert newest.is_("bobs")
+    needed = before + newest.size - 64_000
+    assert 0 < before + newest.size - remembered.size - needed < many[-1].size + before // 60
+    assert remembered.size > 62_000, "each of a caller's sockets makes a little room"
