@@ -130,6 +130,14 @@ async def test_an_answer_counts_once(net: Net) -> None:
     assert desk.paid == [7]
 
 
+@on_uvloop
+async def test_of_answers_at_once_one_counts(net: Net) -> None:
+    gateway, _, desk, first = await asked(net)
+    body = chat(answered(message_of(first), True))
+    responses = await asyncio.gather(*[gateway.ask("POST", CHAT, body) for _ in range(3)])
+    assert (sorted(each.status for each in responses), desk.paid) == ([200, 409, 409], [7])
+
+
 @pytest.mark.parametrize("decision", ["approve", "deny"])
 @on_uvloop
 async def test_a_post_decides_too_and_the_chats_stream_goes_on(net: Net, decision: str) -> None:
