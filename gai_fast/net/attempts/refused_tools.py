@@ -32,7 +32,8 @@ logger = logging.getLogger("gai_fast.engine")
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _QUOTED: Final = re.compile(r"""[`'"]([A-Za-z0-9_-]+)(?=[`'"])""")
 _PLACE: Final = re.compile(
-    r"\b(?:tools(?:\[0\]|\.0)\.)?(?:function_?declarations|tools)(?:\[|\.)([0-9]{1,5})\b(?!\]?\.function_?declarations)",
+    r"\b(?:tools(?:\[0\]|\.0)\.)?(?:function_?declarations|tools)(?:\[|\.)([0-9]{1,5})\b"
+    r"(?!\]?\.function_?declarations)",
     re.I,
 )
 """OpenAI's `tools[19].function`, Anthropic's `tools.0.custom`, Gemini's `tools[0].function_declarations[53]`."""
