@@ -167,7 +167,14 @@ def other_ends(finish: Event) -> list[dict[str, Any]]:
     """Returns the choices that have ended otherwise than the first: `provider_metadata.choices` of a `finish`."""
     metadata = finish.get("provider_metadata")
     found = metadata.get("choices") if metadata is not None else None
-    return found if isinstance(found, list) else []
+    if not isinstance(found, list):
+        return []
+    return [each for each in found if isinstance(each, dict) and _is_end(each)]
+
+
+def _is_end(each: dict[str, Any]) -> bool:
+    """Returns whether a value is the end of a choice: a program's model may write any into `provider_metadata`."""
+    return isinstance(each.get("choice"), int) and isinstance(each.get("finish_reason"), str)
 
 
 NO_EVENT: Final = cast("Event", {})

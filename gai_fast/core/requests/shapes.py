@@ -126,7 +126,7 @@ def chat_shape(messages: object) -> RequestShape:
             counted += len(content)
             continue
         size = characters(message)
-        if not size and "tool_calls" not in message:
+        if not size and not message.get("tool_calls"):
             shape.may_be_silent = True
         counted += size
         shape._note(role if isinstance(role, str) else "", message)

@@ -6,7 +6,8 @@ One rule for each spelling of a target: an `upstream`, `targets`, one key, a lis
 2. A 429 without a time may be its caller's own doing, such as a prompt above what is left of a minute. For
    `limits.cooling` seconds that caller's requests go to other targets and keys first.
 3. Such a limit concerns all callers, for as long, once another caller meets it too, or one caller for
-   `limits.limited_alone` seconds. A request that is served there ends the count.
+   `limits.limited_alone` seconds; after that, one caller's seconds begin anew, so that others' requests are tried. A
+   request that is served there ends the count.
 4. A request that alone is above the limit says nothing of other requests, with a time too (`is_too_large`).
 """
 
@@ -54,7 +55,12 @@ class Limited:
             self._first, self._since, self._is_of_several = caller, now, False
         self._last = now
         self._is_of_several = self._is_of_several or caller != self._first
-        return self._is_of_several or now - self._since >= LIMITS.limited_alone
+        if self._is_of_several:
+            return True
+        is_long = now - self._since >= LIMITS.limited_alone
+        if is_long:
+            self._since = now
+        return is_long
 
     def passes_over(self, caller: str, now: float) -> bool:
         """Returns whether a caller's requests go to others first."""

@@ -31,7 +31,11 @@ logger = logging.getLogger("gai_fast.engine")
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_-]+")
 _QUOTED: Final = re.compile(r"""[`'"]([A-Za-z0-9_-]+)(?=[`'"])""")
-_PLACE: Final = re.compile(r"\b(?:tools(?:\[0\]|\.0)\.)?(?:function_?declarations|tools)(?:\[|\.)([0-9]{1,5})\b", re.I)
+_PLACE: Final = re.compile(
+    r"\b(?:tools(?:\[0\]|\.0)\.)?(?:function_?declarations|tools)(?:\[|\.)([0-9]{1,5})\b"
+    r"(?!\]?\.function_?declarations)",
+    re.I,
+)
 """OpenAI's `tools[19].function`, Anthropic's `tools.0.custom`, Gemini's `tools[0].function_declarations[53]`."""
 _MOST: Final = re.compile(r"\b(?:at most|max(?:imum)?)\b[^0-9.]{0,40}?\b([0-9]{1,5})\b", re.I)
 """OpenAI's "array with maximum length 128", Google's "At most 512 function declarations"."""
@@ -158,10 +162,11 @@ def refused_tools(error: Error, request: Request, offered: Collection[str]) -> l
         return named
     functions = [tool.name for tool in request.tools if tool.type == "function"]
     places = {int(number) for number in _PLACE.findall(text)}
-    named = [name for at, name in enumerate(functions) if at in places and isinstance(name, str) and name in offered]
+    if places:
+        return [name for at, name in enumerate(functions) if at in places and isinstance(name, str) and name in offered]
     most = _MOST.search(text)
-    if named or most is None or _OF_TOOLS.search(text) is None:
-        return named
+    if most is None or _OF_TOOLS.search(text) is None:
+        return []
     return _last(request, offered, len(request.tools) - int(most[1]), ())
 
 

@@ -263,10 +263,20 @@ class Targets(AttemptRunner):
         name = model.name
         if model.targets or model.upstream.more_api_keys:  # keys have their own limits
             return None
-        if name not in self._balancers and len(self._balancers) < len(self.settings.models) + LIMITS.limited_places:
-            self._put_alone(model)
+        if name not in self._balancers:
+            if len(self._alone) >= LIMITS.limited_places:
+                self._forget_alone()
+            if name in self.settings.models or len(self._alone) < LIMITS.limited_places:
+                self._put_alone(model)
         balancer = self._balancers.get(name)
         return None if balancer is None else balancer.targets.get(target_key(model))
+
+    def _forget_alone(self) -> None:
+        """Forgets models without targets whose one target is as new, and that nobody asks for."""
+        for name in [*self._alone]:
+            model = self.settings.model(name)
+            if model is not None:
+                self._placed_alone(model)
 
     def _put_alone(self, model: ModelSettings) -> None:
         self._alone.add(model.name)

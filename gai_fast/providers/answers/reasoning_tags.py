@@ -31,20 +31,22 @@ class _Split:
         found: list[tuple[bool, str]] = []
         text = self.held + text
         self.held = ""
-        while text:
+        at = 0
+        while at < len(text):
             tag = self.closing if self.is_reasoning else self.opening
-            before, met, after = text.partition(tag)
-            if met:
-                if before:
-                    found.append((self.is_reasoning, before))
+            met = text.find(tag, at)
+            if met >= 0:
+                if met > at:
+                    found.append((self.is_reasoning, text[at:met]))
                 self.is_reasoning = not self.is_reasoning
-                text = after
+                at = met + len(tag)
                 continue
-            kept = next((size for size in range(min(len(tag) - 1, len(text)), 0, -1) if text.endswith(tag[:size])), 0)
-            self.held = text[len(text) - kept :]
-            if len(text) > kept:
-                found.append((self.is_reasoning, text[: len(text) - kept]))
-            return found
+            most = min(len(tag) - 1, len(text) - at)
+            end = len(text) - next((size for size in range(most, 0, -1) if text.endswith(tag[:size])), 0)
+            self.held = text[end:]
+            if end > at:
+                found.append((self.is_reasoning, text[at:end]))
+            break
         return found
 
     def flush(self) -> list[tuple[bool, str]]:
@@ -90,19 +92,21 @@ class _Told:
                 self._ahead.popleft()
             if self._ahead:
                 self._ahead[0] = self._ahead[0].lstrip()
-        while text and self._ahead:
+        at = 0
+        while at < len(text) and self._ahead:
             first = self._ahead[0]
-            size = min(len(text), len(first) - self._at)
-            if not first.startswith(text[:size], self._at):
+            size = min(len(text) - at, len(first) - self._at)
+            if first[self._at : self._at + size] != text[at : at + size]:
                 self._is_apart = True
-                return text
-            text = text[size:]
+                return text[at:]
+            at += size
             self._at += size
             if self._at == len(first):
                 self._ahead.popleft()
                 self._at = 0
         if not self._ahead:
             self._leader, self._size, self._has_begun = "", 0, False
+        text = text[at:]
         return self.new(place, text) if text.strip() else ""
 
 

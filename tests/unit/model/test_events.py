@@ -7,7 +7,17 @@ from typing import get_args
 import pytest
 
 from gai_fast.model import events
-from gai_fast.model.events import ENVELOPE_KEYS, FINISH_REASONS, KEY_RANK, KEYS, TYPES, Event, FinishReason, JSONText
+from gai_fast.model.events import (
+    ENVELOPE_KEYS,
+    FINISH_REASONS,
+    KEY_RANK,
+    KEYS,
+    TYPES,
+    Event,
+    FinishReason,
+    JSONText,
+    other_ends,
+)
 
 # Word for word: this order is bytes on the wire.
 FROZEN = (
@@ -102,3 +112,9 @@ def test_halves_that_meet_are_one_character_and_a_lone_one_is_replaced(text: str
 def test_an_events_keys_are_put_in_order_and_empty_ones_left_out() -> None:
     event = events.in_order({"own": 0, "text": "", "seq": 1, "zone": False, "type": "x", "usage": {}})
     assert [*event.items()] == [("type", "x"), ("seq", 1), ("own", 0), ("zone", False)]
+
+
+@pytest.mark.parametrize("given", [None, "x", [1], [{"choice": 1}], [{"choice": 1, "finish_reason": 5}]])
+def test_what_is_no_end_of_a_choice_is_none(given: object) -> None:
+    """A program's model may write any members beside an end."""
+    assert other_ends({"type": "finish", "finish_reason": "stop", "provider_metadata": {"choices": given}}) == []

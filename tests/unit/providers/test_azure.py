@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import NotFound
+from gai_fast.model.events import other_ends
 from gai_fast.providers import Target, get_provider
 from tests.unit.providers.answer_reading import between, body, chunk, read, request
 
@@ -86,6 +87,6 @@ def test_what_is_filtered_of_a_choice_has_its_number_and_its_end() -> None:
     events = read("azure", first, second)
     assert [each.get("choice", 0) for each in events if each["type"] == "safety"] == [1]
     assert events[-1]["finish_reason"] == "stop"
-    assert events[-1]["choices"] == [
+    assert other_ends(events[-1]) == [
         {"choice": 1, "finish_reason": "content_filter", "finish_reason_raw": "content_filter"}
     ]

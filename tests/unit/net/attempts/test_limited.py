@@ -47,6 +47,14 @@ def test_a_limit_that_one_caller_meets_for_a_whole_window_is_of_all() -> None:
     assert [limited.note("a", at) for at in (0.0, 30.0, 59.0, LIMITS.limited_alone)] == [False, False, False, True]
 
 
+def test_what_one_caller_meets_leaves_others_requests_to_be_tried() -> None:
+    """One caller that goes on would else keep the target from those that come later, for ever."""
+    limited = Limited()
+    said = [limited.note("a", float(at)) for at in range(0, 300, 5)]
+    assert said.count(True) <= 300 / LIMITS.limited_alone
+    assert limited.note("b", 300.0), "two callers"
+
+
 def test_a_request_that_is_served_ends_the_count() -> None:
     limited = Limited()
     limited.note("a", 0.0)

@@ -32,6 +32,7 @@ SAID = [
     ("* tools[0].function_declarations: [FIELD_INVALID] At most 3 function declarations", None, ["weather"]),
     ("Invalid schema for function 'own'", "tools[0].function.parameters", []),
     ("the weather is bad", None, []),
+    ("Invalid 'tools[0].function.name': string too long, maximum length 2", "tools[0].function.name", []),
     ("max_tokens must be at most 3", "max_tokens", []),
     ("tools are not supported", None, []),
 ]

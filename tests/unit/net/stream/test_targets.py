@@ -24,6 +24,7 @@ from gai_fast.net.stream.targets import Targets
 from gai_fast.net.stream.upstreams import Upstreams
 from gai_fast.providers import API, Adapter, Target, get_provider
 from gai_fast.runtime.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.unit.net.conftest import Recorder
 from tests.unit.net.fakes import FakeOutput, FakePool
@@ -225,3 +226,27 @@ async def test_the_keys_of_another_configuration_are_not_sent_to_an_upstream_of_
     targets.use(Settings(upstreams={"up": dataclasses.replace(moved)}))
     assert targets.key_ring(moved) is ring, "nothing has changed"
     targets.close()
+
+
+async def test_limits_of_made_up_models_keep_no_room_from_others(
+    targets: Targets, monkeypatch: pytest.MonkeyPatch, change_limits: ChangeLimits
+) -> None:
+    """Nobody asks for them again."""
+    change_limits(limited_places=2)
+    settings = Settings(models={"m": MODEL}, upstreams={"up": UPSTREAM})
+    targets.use(settings)
+    now = 100.0
+    monkeypatch.setattr(targets, "_loop", SimpleNamespace(time=lambda: now))
+
+    def limited(name: str) -> bool:
+        model = settings.model(name)
+        assert model is not None
+        target = targets.limited_target(model)
+        if target is not None:
+            target.limited.note("a", now)
+        return target is not None
+
+    assert [limited(f"up/x{number}") for number in range(4)] == [True, True, False, False]
+    assert limited("m"), "a configured model has its place"
+    now += LIMITS.limited_alone
+    assert limited("up/y")

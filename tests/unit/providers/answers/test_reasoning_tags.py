@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.events import Event
 from gai_fast.providers import get_provider
-from gai_fast.providers.answers.reasoning_tags import TaggedAdapter
+from gai_fast.providers.answers.reasoning_tags import TaggedAdapter, _Split, _Told
 from tests.conftest import ChangeLimits
 from tests.unit.providers.answer_reading import call, chunk, text_of
 
@@ -111,3 +111,41 @@ def test_what_is_kept_of_a_thought_has_a_bound(change_limits: ChangeLimits) -> N
     deltas = [{"reasoning_content": "abcdef"}, {"content": "<think>abcdef</think>Yes"}]
     events = read(*map(chunk, deltas), chunk(finish="stop"))
     assert text_of(events, "reasoning.delta") == "abcdefabcdef"
+
+
+class Counted(str):
+    """A text that counts the characters that are copied from it."""
+
+    copied = 0
+
+    def __getitem__(self, at: Any) -> Counted:
+        part = str.__getitem__(self, at)
+        Counted.copied += len(part)
+        return Counted(part)
+
+    def __add__(self, other: str) -> Counted:
+        return Counted(str.__add__(self, other))
+
+    def __radd__(self, other: str) -> Counted:
+        return Counted(other + str(self))
+
+    def partition(self, tag: str) -> Any:
+        parts = str.partition(self, tag)
+        Counted.copied += sum(map(len, parts))
+        return tuple(map(Counted, parts))
+
+
+def test_many_tags_in_one_text_cost_its_size() -> None:
+    Counted.copied = 0
+    text = Counted("<think>a</think>" * 1000)
+    assert len(_Split("<think>").feed(text)) == 1000
+    assert Counted.copied <= 2 * len(text)
+
+
+def test_many_pieces_that_one_text_repeats_cost_its_size() -> None:
+    told, text = _Told(), Counted("abc" * 1000)
+    for _ in range(1000):
+        told.new("member", "abc")
+    Counted.copied = 0
+    assert told.new("tags", text) == ""
+    assert Counted.copied <= 2 * len(text)

@@ -9,6 +9,7 @@ import pytest
 
 import gai_fast
 from gai_fast.model.errors import Error, Malformed
+from gai_fast.model.events import other_ends
 from gai_fast.providers import get_provider
 from tests.kernels import cuts
 from tests.limits import LIMITS
@@ -667,4 +668,4 @@ def test_each_candidate_has_its_own_ratings_and_its_own_end() -> None:
     rated = {"safetyRatings": [{"category": "HARM_CATEGORY_HARASSMENT", "probability": "HIGH"}]}
     events = read(chunk(text("a"), finish="STOP", **rated), chunk(text("b"), finish="MAX_TOKENS", index=1, **rated))
     assert [each.get("choice", 0) for each in events if each["type"] == "safety"] == [0, 1]
-    assert events[-1]["choices"] == [{"choice": 1, "finish_reason": "length", "finish_reason_raw": "MAX_TOKENS"}]
+    assert other_ends(events[-1]) == [{"choice": 1, "finish_reason": "length", "finish_reason_raw": "MAX_TOKENS"}]

@@ -102,6 +102,12 @@ def test_what_a_provider_takes_besides_texts_is_kept() -> None:
     assert sent("openai-compatible", "openai", {"model": "m", "messages": given})["messages"] == given
 
 
+@pytest.mark.parametrize("calls", [None, []])
+def test_an_empty_list_of_calls_says_nothing(calls: Any) -> None:
+    silent = {"role": "assistant", "content": "", "tool_calls": calls}
+    assert sent("openai", "openai", {"model": "m", "messages": [HI, silent, HI]})["messages"] == [HI, HI]
+
+
 def test_a_usual_conversation_is_not_walked_twice() -> None:
     class Walked(list[Any]):
         def __iter__(self) -> Iterator[Any]:
