@@ -314,9 +314,8 @@ def mark_of(item: Any, place: int, provider: str) -> ItemMark | None:
     if (kind == KIND and is_gateways(item)) or (kind in _APPROVALS and is_own_approval(item)):
         return None
     if kind == REASONING:
-        identifier = item.get("id")  # of any kind: to write a long list as a text takes long
-        is_own = isinstance(identifier, str) and is_own_item(identifier)
-        is_sealed = is_own or is_ours(item.get("encrypted_content"))
+        own = item.get("id")  # of any kind: to write a long list as a text takes long
+        is_sealed = is_ours(item.get("encrypted_content")) or (isinstance(own, str) and is_own_item(own))
         return ItemMark(place, provider, is_reasoning=True) if provider and not is_sealed else None
     return ItemMark(place, provider, is_reasoning=False) if kind and kind not in _UNDERSTOOD else None
 
