@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gai_fast.model.errors import Error
 from gai_fast.model.settings import (
     ANONYMOUS,
     IdempotencySettings,
@@ -27,7 +28,6 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
-from gai_fast.model.errors import Error
 from gai_fast.net.runs.run_records import (
     APPROVALS,
     CALLS,
