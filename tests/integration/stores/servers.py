@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -101,3 +102,57 @@ FAULTS: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer],
     ),
 }
 """How a server comes to answer no more, or not as it should, and how it answers again."""
+
+
+class SlowLink:
+    """A link to a server that takes for ever for a large reply, and no time for others.
+
+    Args:
+        server: The server.
+
+    Attributes:
+        is_slow: Whether it does.
+    """
+
+    LARGE = 256 * 1024
+
+    def __init__(self, server: RedisServer) -> None:
+        self.is_slow = False
+        self._server = server
+        self._over = asyncio.Event()
+
+    async def open(self) -> str:
+        """Opens it, and returns the URL of the server behind it."""
+        self._listening = await asyncio.start_server(self._link, "127.0.0.1", 0)
+        port = self._listening.sockets[0].getsockname()[1]
+        return self._server.url.replace(f":{self._server.port}", f":{port}")
+
+    async def close(self) -> None:
+        self._listening.close()
+        self._over.set()
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to_server = await asyncio.open_connection("127.0.0.1", self._server.port)
+        reply = 0
+
+        async def ask() -> None:
+            nonlocal reply
+            while data := await reader.read(1 << 16):
+                reply = 0
+                to_server.write(data)
+
+        async def answer() -> None:
+            nonlocal reply
+            while data := await there.read(1 << 16):
+                reply += len(data)
+                if self.is_slow and reply > self.LARGE:
+                    await self._over.wait()
+                writer.write(data)
+
+        both = [asyncio.ensure_future(each()) for each in (ask, answer, self._over.wait)]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for each in both:
+            each.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+        writer.close()
+        to_server.close()

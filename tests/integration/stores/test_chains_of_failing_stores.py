@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from gai_fast.model.settings import ANONYMOUS, SealSettings
+from gai_fast.model.settings import ANONYMOUS, KeySettings, SealSettings, key_digest
 from tests.conftest import ChangeLimits
-from tests.integration.gateway import END, SSE_HEAD, Gateway, Net, Peer, delta
+from tests.integration.gateway import END, MESSAGES, SSE_HEAD, Gateway, Net, Peer, delta
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.sealing import sealed_with
-from tests.integration.stores.servers import FAULTS, RedisServer
+from tests.integration.stores.servers import FAULTS, RedisServer, SlowLink
 from tests.integration.stores.test_sqlite_responses import execute
 from tests.integration.test_responses_socket import PATH
 from tests.waiting import until_answered
@@ -86,6 +86,44 @@ async def test_a_store_that_fails_amid_an_answer_is_never_an_unknown_id(
     assert (await ask(gateway, kept)).status == 200
     gone = await ask(gateway, last["id"])
     assert (gone.status, gone.error["code"]) == (400, "previous_response_not_found")
+
+
+async def test_a_large_record_of_one_caller_that_takes_long_holds_up_no_other(
+    net: Net, redis_server: RedisServer
+) -> None:
+    keys = tuple(KeySettings(name, (key_digest(name),)) for name in ("anna", "bert"))
+    link = SlowLink(redis_server)
+    url = await link.open()
+    net.stack.push_async_callback(link.close)
+    gateway = await net.gateway(await net.upstream(Gated()), url=url, keys=keys)
+
+    async def asks(name: str, method: str, path: str, body: Any = None, **more: str) -> Any:
+        return await gateway.ask(method, path, body, {"authorization": f"Bearer {name}", **more})
+
+    body = {"model": "m", "input": "?"}
+    large = (await asks("anna", "POST", PATH, {**body, "input": "x" * 2_000_000})).json["id"]
+    small = (await asks("bert", "POST", PATH, body)).json["id"]
+    link.is_slow = True
+    slow = [asyncio.create_task(asks("anna", "GET", f"{PATH}/{large}")) for _ in range(12)]
+    others: list[Any] = []
+    for number in range(12):  # while those wait, and after they have failed
+        key = {"idempotency-key": f"key-{number}"}
+        others += [
+            await asks("bert", "GET", f"{PATH}/{small}"),
+            await asks("bert", "POST", PATH, {**body, "previous_response_id": small}),
+            await asks("bert", "POST", "/v1/chat/completions", {"model": "m", "messages": MESSAGES}, **key),
+        ]
+        await asyncio.sleep(0.1)
+    assert [each.status for each in others] == [200] * 36
+    answers = await asyncio.gather(*slow)
+    assert {(each.status, each.error["code"]) for each in answers} == {(503, "overloaded")}
+    assert (await gateway.ask("GET", "/readyz")).json["store"] == "slow"
+    link.is_slow = False
+
+    async def is_served() -> bool:
+        return (await asks("anna", "GET", f"{PATH}/{large}")).status == 200
+
+    await until_answered(is_served)
 
 
 async def refusals(gateway: Gateway, parent: str, item: str) -> set[tuple[int, str]]:

@@ -238,8 +238,11 @@ async def test_a_response_in_the_background_begins_again(net: Net, folder: Path,
             await until_answered(partial(is_stored, second, queued.id.removeprefix("resp_"), 6))
             first.process.kill()
             await first.ended()
-            while (response := await there.responses.retrieve(queued.id)).status in ("queued", "in_progress"):  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
+            async def has_ended() -> bool:
+                return (await there.responses.retrieve(queued.id)).status not in ("queued", "in_progress")
+
+            await until_answered(has_ended)
+            response = await there.responses.retrieve(queued.id)
             assert (response.status, response.output_text) == ("completed", alone.output_text)
             further = await there.responses.create(model="m", input="And?", previous_response_id=queued.id)
             assert further.output_text == alone.output_text

@@ -174,8 +174,8 @@ def test_the_log_has_results_but_not_those_of_a_step_that_is_void() -> None:
 
 CALL: Final = {"type": "tool.call", "call_id": "a", "tool_call": {"name": "pay"}, "executed_by": "gateway"}
 OWN: Final = {"type": "tool.call", "call_id": "own", "tool_call": {"name": "mine"}}
-ASKED: Final = {"type": "approval.required", "call_id": "a"}
-DECIDED: Final = {"type": "approval.decided", "call_id": "a"}
+ASKED: Final = {"type": "approval.required", "call_id": "a", "approval": {"id": "s-1"}}
+DECIDED: Final = {"type": "approval.decided", "call_id": "a", "approval": {"id": "s-1"}}
 RESULT: Final = {"type": "tool.result", "call_id": "a", "tool_result": [CALL, ASKED]}
 OTHER: Final = {"type": "tool.call.start", "call_id": "a", "extra": {"type": "tool.result", "call_id": "a"}}
 RESET: Final = {"type": "step.reset", "step": 1}
