@@ -35,7 +35,7 @@ SERVED := $(if $(filter pure,$(BUILD))$(wildcard $(VENV)/.compiled-auto $(VENV)/
 BESIDE := +@$(MAKE) -s -j2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-outlive soak-charged kill-runs soak-long leaks sanitize test-local programs mcp bench bench-quick bench-others wheels clean
+.PHONY: help serve served complete local install test check docs exhaustive soak soak-limits soak-machines soak-restarts soak-outlive soak-charged kill-runs spent-runs soak-long leaks sanitize test-local programs mcp bench bench-quick bench-others wheels clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -94,6 +94,9 @@ soak-charged: install  ## the same with prices: each key is charged what the pro
 
 kill-runs: install  ## a worker, a server, the store or the tools are killed amid runs: no call is made twice (RUNS=, SEED=, ARGS="--stores redis --sync batched")
 	@$(VENV)/bin/python -m tests.soak.kill_runs --runs $(RUNS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+spent-runs: install  ## runs of several turns by keys with limits, over each store: the report of spend is what was counted, exactly (SEED=, ARGS="--runs 50 --stores redis")
+	@$(VENV)/bin/python -m tests.soak.spent_runs $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak-long: install  ## answers of 700 seconds, most of them silence, while their server is replaced (ARGS="--seconds 60")
 	@$(VENV)/bin/python -m tests.soak.long $(ARGS)

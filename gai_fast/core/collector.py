@@ -290,6 +290,7 @@ class Collector:
             citations=list(self._citations),
             finish_reason=self._end.get("finish_reason"),
             finish_reason_raw=self._end.get("finish_reason_raw"),
+            reason=self._end.get("reason", ""),
             usage=self._usage,
             error=None if error is None else Error.from_payload(error, provider),
             message=[message for message in messages if message["role"] == "assistant"][-1],

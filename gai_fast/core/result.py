@@ -37,6 +37,7 @@ class Result:
         citations: All citations, in order.
         finish_reason: One of `events.FINISH_REASONS`. `None` if the stream failed.
         finish_reason_raw: The provider's finish reason.
+        reason: Why the gateway has ended it, as `finish` has it. Empty if it has not.
         usage: Token counts as in `docs/events.md`. `None` if they are unknown.
         error: The failure of the stream. `None` if it has not failed.
         message: The answer as a message for the next request's `messages`, including signatures. Images and sounds are
@@ -64,6 +65,7 @@ class Result:
     model: str | None = None
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=lambda: [{"role": "assistant", "content": []}])
+    reason: str = ""
 
     def raise_for_error(self) -> Result:
         """Returns this result.

@@ -52,6 +52,8 @@ class _Whole(WholeEncoder):
             "usage": result.usage,
             "metrics": result.metrics or None,
         }
+        if result.reason:
+            answer["reason"] = result.reason
         if self._collector.is_run:
             answer["messages"] = result.messages
         if result.logprobs:

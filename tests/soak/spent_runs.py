@@ -13,6 +13,7 @@ The exit code is 1 unless all of this holds:
 * The report of spend has for each key the price of what was counted, to the last digit, and no other key.
 * The usage that a client is told of its whole run is the sum of what was counted for its turns.
 * What is left of a limit of spend is the limit without what was spent: nothing stays reserved.
+* A turn that a limit of spend cuts off before its count has come is charged by length: in the report at most its count.
 * The tokens that count for a limit a minute are those that were counted, each from within its run on: `Minute`.
 * Each run ends: behind its last turn, or behind a step at a limit.
 """
@@ -150,6 +151,7 @@ class Run:
         form: How its client asks for it.
         turns: What the model does.
         counted: The upstream and the counts of each turn that was answered.
+        is_cut: Whether a limit of spend has cut the last turn off, whose count nobody has read.
         unfinished: Turns whose connection was closed before their end.
         began: When it was asked for, in monotonic seconds.
         ended: When it had ended.
@@ -160,6 +162,7 @@ class Run:
     form: str
     turns: list[Turn]
     counted: list[tuple[str, tuple[int, int, int, int]]] = field(default_factory=list)
+    is_cut: bool = False
     unfinished: int = 0
     began: float = 0.0
     ended: float = 0.0
@@ -395,6 +398,11 @@ class Spent:
             return
         end = _end_of(body) if run.form == "stream" else json.loads(body, parse_float=Decimal)
         usage = end.get("usage") or {}
+        reason = end.get("reason", (end.get("x_gai") or {}).get("reason"))
+        if reason == "spend" and len(run.counted) == len(run.turns):
+            run.is_cut = usage["total_tokens"] < run.tokens
+            self.tally["cut off"] += 1
+            return
         if usage.get("total_tokens") != run.tokens:
             self.faults.append(f"{what}: it is told {usage}, counted were {run.tokens}: {run.counted}")
         cost = usage.get("cost")
@@ -403,7 +411,7 @@ class Spent:
         self.tally["told costs"] += cost is not None
         if len(run.counted) == len(run.turns):
             self.tally["whole"] += 1
-        elif end.get("reason", (end.get("x_gai") or {}).get("reason")) in ("spend", "tokens_per_minute"):
+        elif reason in ("spend", "tokens_per_minute"):
             self.tally["ended at a limit"] += 1
         else:
             self.faults.append(f"{what}: it ends early: {str(end)[-600:]}")
@@ -424,11 +432,11 @@ class Spent:
         answered = time.monotonic()
         connection.close()
         mine = [each for each in self._runs.values() if each.key == key and each.counted]
-        if key.spend is not None:
+        if key.spend is not None and not any(each.is_cut for each in mine):
             left = max(Decimal(0), Decimal(key.spend) - sum((each.cost for each in mine), Decimal(0)))
             if Decimal(headers["x-gai-spend-remaining"]) != left:
                 self.faults.append(f"{key.name}: {headers['x-gai-spend-remaining']} of its spend is left, not {left}")
-        if key.tokens is not None:
+        if key.tokens is not None and not any(each.is_cut for each in mine):
             minute = Minute(key.tokens, mine)
             told = headers["x-ratelimit-reset-tokens"]
             if not minute.has(_seconds(told), asked, answered):
@@ -442,13 +450,18 @@ class Spent:
         rows = json.loads(await reply.rest(), parse_float=Decimal)["data"]
         connection.close()
         report = {row["key"]: Decimal(row["amount"]) for row in rows}
-        spent: dict[str, Decimal] = {}
+        least: dict[str, Decimal] = {}
+        most: dict[str, Decimal] = {}
+        none = Decimal(0)
         for run in self._runs.values():
             if run.counted:
-                spent[run.key.name] = spent.get(run.key.name, Decimal(0)) + run.cost
-        for name in sorted({*report, *spent}):
-            if report.get(name) != spent.get(name):
-                self.faults.append(f"{name}: the report has {report.get(name)}, counted were {spent.get(name)}")
+                name, last = run.key.name, _cost(*run.counted[-1]) if run.is_cut else none
+                most[name] = most.get(name, none) + run.cost
+                least[name] = least.get(name, none) + run.cost - last
+        for name in sorted({*report, *most}):
+            bounds = least.get(name, none), most.get(name, none)
+            if not bounds[0] <= report.get(name, none - 1) <= bounds[1]:
+                self.faults.append(f"{name}: the report has {report.get(name)}, counted were {bounds}")
         print(f"  {', '.join(f'{name} {amount}' for name, amount in sorted(report.items()))}")
 
 

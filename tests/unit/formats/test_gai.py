@@ -90,6 +90,13 @@ def test_the_whole_answer_holds_what_the_events_said() -> None:
     assert answer["usage"] == USAGE
 
 
+def test_a_whole_answer_that_the_gateway_has_ended_says_why() -> None:
+    answer = json.loads(
+        encoded(GAI.whole(context()), [START, text("a"), {**finish("length"), "reason": "spend"}, DONE])
+    )
+    assert answer["reason"] == "spend"
+
+
 def test_the_whole_answer_has_the_events_that_no_other_key_holds() -> None:
     image: Event = {"type": "image", "image": {"data": "aGk=", "media_type": "image/png"}}
     answer = json.loads(encoded(GAI.whole(context()), [START, text("a"), image, text("b"), finish(), DONE]))
