@@ -13,9 +13,9 @@ from typing import Final
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
+from gai_fast.runtime.store_turns import ASKS
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.turns import ASKS
 
 _UNREADABLE: Final = ("unreachable", "refused", "busy")
 _TWO: Final = 2

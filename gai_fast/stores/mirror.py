@@ -36,6 +36,7 @@ from typing import Any, Final, NamedTuple
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
+from gai_fast.runtime.store_turns import ASKS
 from gai_fast.stores._base import (
     CALLS,
     NOTHING_TOLD,
@@ -54,7 +55,6 @@ from gai_fast.stores.health import Health, logger, out_of_reach, store_sealed
 from gai_fast.stores.limits import LIMITS
 from gai_fast.stores.memory import LogMemory, StreamLog
 from gai_fast.stores.messages import UntilOver
-from gai_fast.stores.turns import ASKS
 
 _NO_NEWS: Final = CopyTail([])
 _DAMAGED: Final = CopyTail([], is_damaged=True)

@@ -17,10 +17,10 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gai_fast.model.version import installing
+from gai_fast.runtime.store_turns import ASKS, StoreTurns
 from gai_fast.stores.backend import Fault, StoreError
 from gai_fast.stores.health import logger
 from gai_fast.stores.limits import LIMITS
-from gai_fast.stores.turns import ASKS, Turns
 
 Command = tuple[Any, ...]
 _Result = TypeVar("_Result")
@@ -103,7 +103,7 @@ class RedisClient:
         self._clients: list[Any] = []
         self._held: Any = None  # the connection for scripts; None in a cluster
         self._holding = asyncio.Lock()
-        self._turns = Turns(LIMITS.store_connections)
+        self._turns = StoreTurns(LIMITS.store_connections)
         self._failed: tuple[float, StoreError] | None = None  # the last failure to reach the server, and its time
 
     async def open(self, *write: Any) -> None:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from asyncio import Future, get_running_loop
+from asyncio import CancelledError, Future, get_running_loop
 from collections import Counter, OrderedDict, deque
 from contextvars import ContextVar
 from typing import Final
@@ -18,7 +18,7 @@ ASKS: Final = ContextVar("ASKS", default="")
 """The caller whose request the running task serves. Empty if it serves the gateway itself."""
 
 
-class Turns:
+class StoreTurns:
     """The turns of requests.
 
     Args:
@@ -44,7 +44,7 @@ class Turns:
         self._waiting.setdefault(caller, deque()).append(turn)
         try:
             await turn
-        except BaseException:
+        except CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:  # its turn came with the cancellation
                 self.give_back(caller)
             raise

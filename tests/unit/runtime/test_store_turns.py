@@ -1,4 +1,4 @@
-"""`gai_fast/stores/turns.py`: no caller keeps others from a store."""
+"""`gai_fast/runtime/store_turns.py`: no caller keeps others from a store."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from gai_fast.model.settings import ANONYMOUS
+from gai_fast.runtime.store_turns import StoreTurns
 from gai_fast.stores.backend import StoreError
-from gai_fast.stores.turns import Turns
 
 
 class World:
     """Requests, in the order in which they were sent."""
 
     def __init__(self, most: int) -> None:
-        self.turns = Turns(most)
+        self.turns = StoreTurns(most)
         self.sent: list[str] = []
 
     async def ask(self, *callers: str) -> list[asyncio.Task[None]]:
