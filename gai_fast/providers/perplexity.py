@@ -32,7 +32,7 @@ from gai_fast.model.request import (
 from gai_fast.providers.answers.events import citation
 from gai_fast.providers.chat.answers import ChatAdapter
 from gai_fast.providers.chat.api import ChatAPI
-from gai_fast.providers.chat.mends import Turns
+from gai_fast.providers.chat.mends import AlternateTurns
 from gai_fast.providers.chat.rules import WITHOUT_EFFECT, ChatRules, Role
 from gai_fast.providers.requests.api import API
 from gai_fast.providers.requests.empty_messages import NoEmptyMessages
@@ -85,7 +85,7 @@ class Perplexity(ChatAPI):
                 LACKS,
             ),
         },
-        mends=[NoEmptyMessages(), Turns("perplexity")],
+        mends=[NoEmptyMessages(), AlternateTurns("perplexity")],
         roles={"developer": Role("system"), "user": Role("user", parts={"file": _file})},
         lacks=frozenset(("tool", "tool_calls")),
         has_functions=False,

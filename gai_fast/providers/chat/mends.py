@@ -339,7 +339,7 @@ class AnswerAfterResults(Mend):
 _WORD: Final = "OK."
 
 
-class Turns(Mend):
+class AlternateTurns(Mend):
     """Makes the messages after the system's alternate: the user's first and last, the assistant's in between.
 
     Adjacent messages of one role are joined, and system messages after others become the user's; both are reported.

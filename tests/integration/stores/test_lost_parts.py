@@ -95,7 +95,7 @@ async def test_a_log_of_which_one_part_is_missing_has_an_end(
     await response.rest()
 
     async def is_written() -> bool:
-        copy = await there.running.engine.store._backend.load(stream_id)  # type: ignore[union-attr]
+        copy = await there.running.engine.store._backend.load(stream_id)  # type: ignore[union-attr]  # it has one
         return copy is not None and copy.news.ending is not None
 
     await until_answered(is_written)

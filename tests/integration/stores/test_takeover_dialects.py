@@ -238,6 +238,7 @@ async def test_a_response_in_the_background_begins_again(net: Net, folder: Path,
             await until_answered(partial(is_stored, second, queued.id.removeprefix("resp_"), 6))
             first.process.kill()
             await first.ended()
+
             async def has_ended() -> bool:
                 return (await there.responses.retrieve(queued.id)).status not in ("queued", "in_progress")
 

@@ -406,10 +406,11 @@ def test_a_text_that_events_and_the_whole_response_have_is_told_once(provider: s
     said = _parts_said(kind, text)
     events = [event for name, events in said.items() if name != missing for event in events]
     item = said["item"][0]["item"]
-    found = {
+    said_by: dict[str, Said] = {
         "output_text": {"text": text, "citations": [{"uri": ADDRESS, "title": "A"}]},
         "refusal": {"refusal": text},
-    }[kind]
+    }
+    found = said_by[kind]
     beside = {"output_text": text} if kind == "output_text" else {}
     for pieces in streams(provider, completed(*events, output=[item], **beside)):
         assert told(provider, pieces) == {**found, "finishes": ["stop"]}
@@ -558,7 +559,7 @@ def message(*, announced: bool, begun: bool, repeated: bool) -> list[Any]:
 @pytest.mark.parametrize("spelling", ["plain", "announced", "begun", "repeated"])
 def test_a_message_in_two_events_is_told_once(spelling: str) -> None:
     names = ("announced", "begun", "repeated")
-    chunks = message(**{name: name == spelling for name in names})  # type: ignore[arg-type]  # the names of booleans
+    chunks = message(**{name: name == spelling for name in names})
     said = {
         **THOUGHTS,
         "calls": [("f", {"a": 1})],
@@ -688,11 +689,11 @@ def test_a_text_of_the_first_version_of_cohere_is_told_once() -> None:
 
 @pytest.mark.parametrize("provider", ["ollama", "ollama:generate"])
 def test_an_answer_of_ollama_in_two_members_is_told_once(provider: str) -> None:
-    counts = {"prompt_eval_count": 3, "eval_count": 5}
+    counts: Said = {"prompt_eval_count": 3, "eval_count": 5}
     called = {"function": {"name": "f", "arguments": {"a": 1}}}
 
     def chunk(text: str = "", thought: str = "", *, calls: bool = False, **others: Any) -> Said:
-        members = {"content": text, "text": text, "thinking": thought, "reasoning": thought}
+        members: Said = {"content": text, "text": text, "thinking": thought, "reasoning": thought}
         members |= {"reasoning_content": thought, **({"tool_calls": [called], "tool_call": called} if calls else {})}
         inner = {"message": members, "response": text} if provider == "ollama" else {**members, "response": text}
         return {"model": "m", **inner, **others}

@@ -852,7 +852,7 @@ async def test_a_caller_and_an_upstream_have_half_of_the_take_overs(
     engine = engine_with()
     models = engine.targets.settings.models
     for name in ("n", "o", "p"):
-        models[name] = dataclasses.replace(  # type: ignore[index]
+        models[name] = dataclasses.replace(  # type: ignore[index]  # the dict behind the view
             models["m"], name=name, upstream=dataclasses.replace(UPSTREAM, name=name)
         )
     anna, bert = HEADER._replace(caller="anna"), HEADER._replace(caller="bert")

@@ -11,12 +11,12 @@ from gai_fast.core.requests.shapes import chat_shape
 from gai_fast.model.changes import Changes
 from gai_fast.model.errors import Unsupported
 from gai_fast.providers.chat.mends import (
+    AlternateTurns,
     ChatChoiceNeedsTools,
     ChatPairs,
     NoLateSystem,
     Prefix,
     Tools,
-    Turns,
 )
 from gai_fast.providers.requests.empty_messages import NoEmptyMessages
 from gai_fast.providers.requests.rules import Mend
@@ -159,18 +159,18 @@ def test_a_question_between_calls_and_results_stays_behind_them() -> None:
 @pytest.mark.parametrize("role", ["", None, 5, []])
 def test_a_message_without_a_role_is_the_providers_to_refuse(role: Any) -> None:
     messages = [{"role": role, "content": "a"}, {"content": "b"}]
-    sent = mended(Turns("p"), {"messages": messages})[0]["messages"]
+    sent = mended(AlternateTurns("p"), {"messages": messages})[0]["messages"]
     assert sent[0]["role"] == role
 
 
 def test_turns_alternate_and_end_with_the_user() -> None:
     system, answer = {"role": "system", "content": "s"}, {"role": "assistant", "content": "a"}
-    body, changes = mended(Turns("p"), {"messages": [system, user("1"), user("2"), answer, system, answer]})
+    body, changes = mended(AlternateTurns("p"), {"messages": [system, user("1"), user("2"), answer, system, answer]})
     assert roles(body) == ["system", "user", "assistant", "user"]
     assert body["messages"][1]["content"] == "1\n\n2"
     assert changes.dropped == ["messages[5]"]
     plain = {"messages": [system, user(), answer, user()]}
-    assert not Turns("p").is_needed(plain, chat_shape(plain["messages"]))
+    assert not AlternateTurns("p").is_needed(plain, chat_shape(plain["messages"]))
 
 
 def test_tools_have_the_members_that_every_provider_knows() -> None:
