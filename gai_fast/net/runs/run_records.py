@@ -15,8 +15,8 @@ changes it. Knows neither turns nor tools: it keeps bytes.
 6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
    Those that a run has left to a later request (`leave`) are in no list: no run waits, and that request alone decides.
-8. What is kept of a run counts among all that its store keeps (`CountKept`). A run without room counts as too large, and a
-   result without room is not kept. Results of a former owner count once they are read.
+8. What is kept of a run counts among all that its store keeps (`CountKept`). A run without room counts as too large,
+   and a result without room is not kept. Results of a former owner count once they are read.
 """
 
 from __future__ import annotations
