@@ -15,8 +15,8 @@ changes it. Knows neither turns nor tools: it keeps bytes.
 6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
    Those that a run has left to a later request (`leave`) are in no list: no run waits, and that request alone decides.
-8. What is kept of a run counts among all that its store keeps (`Room`). A run without room counts as too large, and a
-   result without room is not kept. Results of a former owner count once they are read.
+8. What is kept of a run counts among all that its store keeps (`CountKept`). A run without room counts as too large,
+   and a result without room is not kept. Results of a former owner count once they are read.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _TRIES: Final = 32
 """Attempts to change a list: one fails if another process has changed it since it was read."""
 
 
-class Room(Protocol):
+class CountKept(Protocol):
     """Counts what is kept of a run: rule 8."""
 
     def __call__(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
@@ -213,7 +213,7 @@ class RunRecords:
     """
 
     def __init__(
-        self, records: Records, ttl: float, clock_ms: Callable[[], int] = now_ms, room: Room = boundless
+        self, records: Records, ttl: float, clock_ms: Callable[[], int] = now_ms, room: CountKept = boundless
     ) -> None:
         self._records = records
         self._room = room
@@ -570,7 +570,7 @@ class OwnedRun:
     """
 
     def __init__(
-        self, records: Records, pieces: _Pieces, ttl: float, stream_id: str, caller: str, raw: bytes, room: Room
+        self, records: Records, pieces: _Pieces, ttl: float, stream_id: str, caller: str, raw: bytes, room: CountKept
     ) -> None:
         self._records = records
         self._pieces = pieces
@@ -626,8 +626,7 @@ class OwnedRun:
     @property
     def is_whole(self) -> bool:
         """Whether its last state was not too large to be kept."""
-        head = _read_head(self._raw)
-        return head.size >= 0 or not head.version
+        return _is_whole(_read_head(self._raw))
 
     async def started(self, key: str, attempt: int) -> None:
         """Notes that a call begins: rule 5.
@@ -667,7 +666,7 @@ class OwnedRun:
         await self._pieces.write(CALLS, f"{name}/{writer}", result, self._caller)
         await self._records.put(CALLS, name, _encode((writer, len(result))), self._ttl, self._caller)
         self._ended.add(key)
-        if _read_head(self._raw).size < 0:  # since then
+        if not _is_whole(_read_head(self._raw)):  # since then
             await self._drop_result(key)
 
     def count(self) -> None:
@@ -802,6 +801,10 @@ class _Pieces:
     async def drop(self, kind: str, name: str, size: int) -> None:
         for place in _places(name, size):
             await self._records.delete(kind, place)
+
+
+def _is_whole(head: _Head) -> bool:
+    return head.size >= 0 or not head.version
 
 
 def _size_of(head: _Head) -> int:

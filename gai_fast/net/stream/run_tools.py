@@ -33,7 +33,7 @@ from gai_fast.net.runs.left_calls import AnsweredCall
 from gai_fast.net.runs.run_approvals import ApprovalDesk
 from gai_fast.net.runs.run_guards import RunGuards, Tell
 from gai_fast.net.runs.run_messages import with_tools
-from gai_fast.net.runs.run_records import Room, RunRecords, boundless, kept_for
+from gai_fast.net.runs.run_records import CountKept, RunRecords, boundless, kept_for
 from gai_fast.net.runs.run_tallies import RunTallies
 from gai_fast.net.stream.run_driver import FormerOwner, RunDriver, RunPlan, RunStreams
 from gai_fast.net.stream.session import Session
@@ -242,7 +242,7 @@ class RunTools:
         tallies: RunTallies,
         streams: RunStreams,
         functions: Sequence[Callable[..., Any]] = (),
-        room: Room = boundless,
+        room: CountKept = boundless,
     ) -> None:
         kept = RunRecords(records, kept_for(settings), room=room)
         self.desk = ApprovalDesk(kept, timers, loop, settings.runs)
