@@ -599,8 +599,8 @@ async def test_answers_tell_what_counts_until_it_counts_no_more() -> None:
 async def test_a_key_with_a_limit_of_spend_is_not_forgotten_while_it_has_spent() -> None:
     """Its answers said that all of the limit is left."""
     async with site(1) as on:
-        await on[0].take(spending(), "one", Demand(0, Reservation(1, 1)))
-        on[0].charge(SpendEntry("ann", "m", "up", "2026-11-22", "USD", 10**12))
+        await on[0].take(key(spend=SpendLimit(1000, "total")), "one", Demand(0, Reservation(1, 1)))
+        on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", 100))
         end(on[0], "one")
         await on[0].report()
         await until(lambda: on[0]._unsent is None)
