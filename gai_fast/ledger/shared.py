@@ -148,6 +148,7 @@ class _Key:
             or self.is_dirty
             or self.demands
             or self.report_done
+            or (self.caps.spend is not None and self.used.spent > 0)
             or any(
                 self.used.rates[place] > _refilled(place, limit, passed) for place, limit in self.caps.rates if limit
             )

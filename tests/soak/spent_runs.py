@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -267,7 +268,10 @@ class Provider:
         run.unfinished += 1
         await response.prepare(request)
         for word in turn.text.split():
-            await response.write(_chunk({"content": f"{word} "}))
+            try:
+                await response.write(_chunk({"content": f"{word} "}))
+            except ConnectionError:  # a limit of spend
+                return response
             await asyncio.sleep(self._random.uniform(0, 0.004))
         for at, name in enumerate(turn.calls):
             function = {"name": name, "arguments": json.dumps({"at": at})}
@@ -284,7 +288,8 @@ class Provider:
         end = _chunk({}, "tool_calls" if turn.calls else "stop")
         run.counted.append((upstream, turn.counts))
         run.unfinished -= 1
-        await response.write(end + _event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
+        with suppress(ConnectionError):  # as above
+            await response.write(end + _event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n")
         return response
 
 
@@ -388,6 +393,11 @@ class Spent:
 
     def _judge(self, run: Run, status: int, body: bytes) -> None:
         what = f"{run.tag} of {run.key.name} ({run.form}, {len(run.counted)} of {len(run.turns)} turns)"
+        if run.unfinished and b'"spend"' in body:
+            run.counted.append(("spare", run.turns[len(run.counted)].counts))  # at most
+            run.unfinished, run.is_cut = 0, True
+            self.tally["cut off"] += 1
+            return
         if run.unfinished:
             self.faults.append(f"{what}: {run.unfinished} turns were cut off")
         if status == 429 and not run.counted:

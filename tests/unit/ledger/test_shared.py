@@ -596,6 +596,18 @@ async def test_answers_tell_what_counts_until_it_counts_no_more() -> None:
         assert remaining(on[0], caller) == [20]
 
 
+async def test_a_key_with_a_limit_of_spend_is_not_forgotten_while_it_has_spent() -> None:
+    """Its answers said that all of the limit is left."""
+    async with site(1) as on:
+        await on[0].take(key(spend=SpendLimit(1000, "total")), "one", Demand(0, Reservation(1, 1)))
+        on[0].charge(SpendEntry("ann", "m", "up", DAY, "USD", 100))
+        end(on[0], "one")
+        await on[0].report()
+        await until(lambda: on[0]._unsent is None)
+        on[0]._look()
+        assert on[0]._keys
+
+
 async def test_of_many_keys_some_are_looked_at_each_time_and_all_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     async with site(1) as on:
         for number in range(5):
