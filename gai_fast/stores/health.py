@@ -80,10 +80,10 @@ class Health:
             del self._slow[next(iter(self._slow))]
         if len(self._slow) > LIMITS.slow_callers:
             del self._slow[next(iter(self._slow))]
-        if now >= self._slow_logged_at + SHARED.warning_interval:
+        if caller and now >= self._slow_logged_at + SHARED.warning_interval:
             self._slow_logged_at = now
-            who = f"caller {caller}" if caller else "the gateway itself"
-            logger.warning("the store is slow for %s: requests that need it are refused for a while: %s", who, problem)
+            text = "the store is slow for caller %s: requests that need it are refused for a while: %s"
+            logger.warning(text, caller, problem)
 
     @property
     def is_slow(self) -> bool:
