@@ -701,7 +701,6 @@ async def test_an_upstreams_error_comes_back_as_it_is_but_for_a_refusal_of_our_c
     for status, body in (
         ("400 Bad Request", b'{"error": {"message": "no such dimensions", "param": "dimensions"}}'),
         ("422 Unprocessable", b"[1]"),
-        ("429 Too Many", b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'),
         ("500 Oops", b"<html>"),
     ):
         answer = await answer_to(status, body)
@@ -718,6 +717,9 @@ async def test_an_upstreams_error_comes_back_as_it_is_but_for_a_refusal_of_our_c
     answer = await answer_to("400 Bad Request", b'{"error": {"message": "bad key %b"}}' % KEY.encode())
     assert answer.status == 400
     assert KEY.encode() not in answer.body
+    limited = b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}'
+    answer = await answer_to("429 Too Many", limited)  # the last: nobody is asked until its time is over
+    assert (answer.status, bytes(answer.body), answer.headers["retry-after"]) == (429, limited, "7")
     net.logged.clear()
 
 

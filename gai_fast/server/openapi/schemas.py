@@ -207,8 +207,8 @@ def _result() -> Schema:
     members = {
         name: _or_null(_list(_OBJECT) if name == "tool_calls" else msgspec.json.schema(hints[name])) for name in names
     }
-    # The first are only there if the request asks for them, the others in the answer of a run.
-    rare = {name: members.pop(name) for name in ("logprobs", "messages")}
+    # The first are there if the request asks for them, in the answer of a run, and if the gateway has ended the answer.
+    rare = {name: members.pop(name) for name in ("logprobs", "messages", "reason")}
     return _record({"id": _TEXT, "request_id": _TEXT, **members}, rare)
 
 
