@@ -259,7 +259,7 @@ async def test_the_id_that_a_body_gives_is_that_of_its_line_and_refusals_have_li
         await (await client.response()).rest()
     lines = [record.getMessage() for record in caplog.records if record.name == "gai_fast.access"]
     assert re.match(r"127\.0\.0\.1 POST '/api/v1/stream' 200 [0-9.]+ of-the-body \{", lines[0])
-    assert re.fullmatch(r"127\.0\.0\.1 POST '/v1/chat/completions' 415 [0-9.]+ mine {.*"reason":"content_type"}", lines[1])
+    assert re.fullmatch(r"127\.0\.0\.1 POST '/v1/chat/completions' 415 [0-9.]+ mine {.*content_type.*}", lines[1])
     assert re.match(r"127\.0\.0\.1 - '-' 400 ", lines[2])
     assert len(lines) == 3
 
