@@ -243,7 +243,7 @@ async def test_a_failure_is_an_event_whenever_it_comes(net: Net) -> None:
     mock = await net.mock(deltas=5)
     gateway = await net.gateway(mock)
     socket = await connect(gateway)
-    for name, fault in (("early", Fault("429")), ("late", Fault("cut", 2))):
+    for name, fault in (("late", Fault("cut", 2)), ("early", Fault("429"))):
         mock.fault = fault
         socket.ask(name)
         await socket.until_done(name)

@@ -20,7 +20,7 @@ parts. Reasoning is the summary of its item, which all clients show. Choices bey
 | `step.start` | the end of the open message: each turn has its own |
 | `approval.decided` | none: `approval_request_id` of the `mcp_call`, if an earlier response has asked |
 | `safety` `step.end` `json.snapshot` `tool.progress` | none |
-| `step.reset` | none: the last `response` lacks the items of the turn. No client has any |
+| `step.reset` | the last `response` lacks the items of the turn. No client has any |
 | `usage` | `usage` of the last `response`, if `finish` has no usage |
 | `warning` | `x_gai.warnings` of the last `response` |
 | `stream.reset` | none: the last `response` lacks all items before it. No client has any |

@@ -14,8 +14,6 @@ parts of 5.0.0 with exactly its keys; `?ui=6` and `?ui=7` add the parts and keys
 | `tool.call` | `tool-input-available`; from 6 on `tool-input-error` if the arguments are not JSON |
 | `tool.result` | `tool-output-available`, `tool-output-error`; `data-tool-result` if the stream lacks the call |
 | `tool.progress` | none: a preliminary output is a key of later versions |
-| `approval.required` | `data-approval`; from 6 on `tool-approval-request` before it |
-| `approval.decided` | `data-approval`, in the place of the one before |
 | `server_tool` | the parts of a tool with `providerExecuted`; `tool-output-error` if the tool failed |
 | `citations` | one `source-url` each, `source-document` if there is no URL; offsets are left out |
 | `image` | `file` with a `data:` URL; a partial one is left out |
