@@ -66,7 +66,7 @@ class Limits:
 
     trial_growth: int = 4
     """Characters of its second half, of which a pattern that grows needs a state for one at least: usual ones need one
-    for twenty, those with two long repeats that begin anew within them one for two."""
+    for twenty, those with two long repeats that begin again within them one for two."""
 
     trial_path: int = 16
     """Characters of a path through a pattern on which it is tried, on average: the next beginning is within the repeat

@@ -70,7 +70,7 @@ class StreamLog:
         takeovers: How often the stream was taken over, as far as it is known here.
         request: What a new owner of the stream needs to go on. None if there is none, and after the end.
         request_size: Its bytes, until the end, wherever it is: rule 6.
-        run_size: Likewise the bytes of what is kept of its run.
+        run_size: The bytes of what is kept of its run.
         gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
 

@@ -6,7 +6,7 @@ One rule for each spelling of a target: an `upstream`, `targets`, one key, a lis
 2. A 429 without a time may be its caller's own doing, such as a prompt above what is left of a minute. For
    `limits.cooling` seconds that caller's requests go to other targets and keys first.
 3. Such a limit concerns all callers, for as long, once another caller meets it too, or one caller for
-   `limits.limited_alone` seconds; after that, one caller's seconds begin anew, so that others' requests are tried. A
+   `limits.limited_alone` seconds; after that, one caller's seconds begin again, so that others' requests are tried. A
    request that is served there ends the count.
 4. A request that alone is above the limit says nothing of other requests, with a time too (`is_too_large`).
 """

@@ -6,7 +6,7 @@
 2. If it cannot be read, or not in time, the former list is used. Without one, the source offers nothing.
 3. After a failure it is not read again for `limits.list_ttl` seconds: no run waits for it.
 4. A run keeps the list that it has got. A list that is read again and is the same stays the same object: nothing that
-   was found out about it is found out anew.
+   was found out about it is found out again.
 """
 
 from __future__ import annotations
