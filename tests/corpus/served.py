@@ -28,7 +28,7 @@ from tests.wire import chunk
 
 KEY = "sk-canary-0123456789"
 ASKED = "asked-for"
-"""The begin of the id that is asked for. A recorded limit sets a model aside, so each answer has its own."""
+"""The start of the id that is asked for. A recorded limit sets a model aside, so each answer has its own."""
 
 FRAMINGS = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
 REFUSED = {"upstream_credentials": "`api_key`", "upstream_billing": "billing"}
