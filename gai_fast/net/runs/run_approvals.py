@@ -229,6 +229,7 @@ class RunApprovals:
         _log.warning(_DAMAGED_LINE, self._stream_id)
         if not self._is_closed:
             asked = AskedApproval(call.approval_id, self._stream_id, self._caller, digest, 0, b"")
+            self._desk.records.passed(asked)
             self._decided(call, asked, _DAMAGED)
 
     def _wait(self, waiting: _Waiting) -> None:

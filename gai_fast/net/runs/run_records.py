@@ -442,7 +442,7 @@ class RunRecords:
             await self._records.swap(APPROVALS, approval_id, raw, _encode(found), self._ttl, found.asked.caller)
 
     async def asked(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
-        """Returns an approval and its decision, if there is one; its call is empty then. None if there is no such approval.
+        """Returns an approval and its decision, if there is one; a decided one has no call. None if there is none.
 
         Raises:
             StoreError: The store fails, or the record is damaged.
