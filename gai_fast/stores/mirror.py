@@ -32,6 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -620,12 +621,9 @@ class Mirrors:
                 if problem.fault != "slow":
                     raise
                 self._note(problem)
-                for stream_id in some:
-                    self._begin_alone(mirrors[stream_id])
-
-    def _begin_alone(self, mirror: _Mirror) -> None:
-        task = self._alone[mirror] = asyncio.ensure_future(self._read_alone(mirror))
-        task.add_done_callback(lambda _: self._alone.pop(mirror))
+                for mirror in map(mirrors.__getitem__, some):
+                    task = self._alone[mirror] = asyncio.ensure_future(self._read_alone(mirror))
+                    task.add_done_callback(partial(self._alone.pop, mirror))
 
     async def _read_alone(self, mirror: _Mirror) -> None:
         """Reads a copy alone until its news are small; to its end if they were large once: rule 7."""

@@ -498,6 +498,8 @@ class RunRecords:
             if found.is_left is not is_left or digest not in (None, found.asked.digest):
                 return None
             if found.decision is not None:
+                with suppress(StoreError):  # whoever has decided it may have been killed before this
+                    await self._change_list(found.asked, is_open=False)
                 return found.decision
             found.decision = decision
             size = found.size

@@ -7,6 +7,7 @@ any write leaves what another can go on from.
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gai_fast.formats.responses.tools import text_of
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import (
     ANONYMOUS,
@@ -28,6 +30,7 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
+from gai_fast.net.runs.left_calls import LeftCall, read_left
 from gai_fast.net.runs.run_records import (
     APPROVALS,
     CALLS,
@@ -156,18 +159,20 @@ async def test_a_result_of_no_noted_call_goes_with_a_run_that_another_worker_clo
     assert await calls_kept(both[0], "idempotent") == []
 
 
-async def test_a_result_that_is_written_while_its_state_passes_leaves_nothing() -> None:
+async def test_a_result_that_is_written_while_its_state_passes_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     records = MemoryRecords(time.monotonic)
     run = await of(records).begin(STREAM, "alice", 1)
     await run.save(b"state", open_calls=["key"])
     put = records.put
 
     async def late(*arguments: Any) -> None:
-        records.put = put  # type: ignore[method-assign]
+        monkeypatch.setattr(records, "put", put)
         await run.save(b"without it")
         await put(*arguments)
 
-    records.put = late  # type: ignore[method-assign]  # the run has had its time
+    monkeypatch.setattr(records, "put", late)  # the run has had its time
     await run.ended("key", LARGE)
     await run.end()
     assert len(records._table) == 0
@@ -360,6 +365,98 @@ async def test_a_worker_that_is_killed_at_any_write_leaves_the_former_state_or_t
     raise AssertionError("the worker was killed each time")
 
 
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_a_worker_that_is_killed_at_any_write_leaves_each_call_known_and_nothing_for_ever(is_done: bool) -> None:
+    """Killed within a call, its approval, and the end of its run; another worker goes on, and ends the run."""
+    for at in range(1, 100):
+        records = Mortal(at, is_done=is_done)
+        made = told = saved = ended = False
+        try:
+            here = of(records)
+            run = await here.begin(STREAM, "alice", 1)
+            await run.save(b"asks", b"", ["key"])
+            await here.ask(asked(1, call=LARGE), 10)
+            await here.decide(f"{STREAM}-1", ApprovalDecision("approve", "bob"))
+            await run.started("key", 1)
+            made = True
+            await run.ended("key", LARGE)
+            told = True
+            await run.save(b"has the result", b"added")
+            saved = True
+            await run.end()
+            ended = True
+        except Killed:
+            there = of(records)
+            found = await there.take_over(STREAM, "alice", 2)
+            if found is not None:
+                other, kept = found
+                result = await other.result("key")
+                assert kept.state in ((b"has the result",) if saved else (b"asks", b"has the result"))
+                if kept.state == b"asks":
+                    assert not made or kept.begun == {"key": 1}, "it is not made again"
+                    assert not told or result == LARGE
+                    assert result in (None, LARGE)
+                else:
+                    assert kept.begun == {}
+            await there.withdraw(STREAM, "alice", 3)
+            assert await there.listed() == {}
+        left = [
+            (kind, name)
+            for (kind, name), record in records._table._records.items()
+            if "list" not in name and (kind, name) not in ((RUNS, STREAM), (APPROVALS, f"{STREAM}-1"))
+        ]
+        assert all(record.until < math.inf for record in records._table._records.values())
+        assert len(left) <= 6, "the state or the result that was under way, until it expires"
+        if ended:
+            assert (left, at > 25) == ([], True)
+            return
+    raise AssertionError("the worker was killed each time")
+
+
+@pytest.mark.parametrize("has_results", [False, True])
+async def test_records_of_earlier_releases_are_read_and_removed(has_results: bool) -> None:
+    records, encode, room = MemoryRecords(time.monotonic), msgspec.msgpack.encode, Counted(1000)
+    head: list[Any] = [1, 3, 5, 1, [], {"begun": 1}]
+    if has_results:  # of all calls of the run
+        head.append(["early", "late"])
+    await records.put(RUNS, STREAM, encode(head), 60.0)
+    await records.put(RUNS, f"{STREAM}/s1.3/0", b"state", 60.0)
+    for key in ("begun", "early", "late"):
+        await records.put(CALLS, f"{STREAM}/{key}", encode(["writer", 6]), 60.0)
+        await records.put(CALLS, f"{STREAM}/{key}/writer/0", b"result", 60.0)
+    found = await RunRecords(records, 60.0, room=room).take_over(STREAM, "alice", 2)
+    assert found is not None
+    run, kept = found
+    assert (kept, await run.result("late")) == (KeptRun(b"state", [], {"begun": 1}), b"result")
+    assert room.size == 5 + 6 * (3 if has_results else 1)
+    await run.save(b"other", b"", ["late", "begun"])
+    assert await calls_kept(records, "begun", "late") == ["begun", "late"]
+    assert not has_results or await calls_kept(records, "early") == []
+    await run.save(b"last")
+    assert await calls_kept(records, "begun", "late") == []
+
+
+async def test_approvals_of_earlier_releases_are_read_and_decided() -> None:
+    records, encode = MemoryRecords(time.monotonic), msgspec.msgpack.encode
+    deny = ApprovalDecision("deny", "bob")
+    for number, decision in ((1, None), (2, deny)):
+        whole = [msgspec.structs.replace(asked(number), call=b""), 4, decision, False]
+        await records.put(APPROVALS, f"{STREAM}-{number}", encode(whole), 60.0)
+        await records.put(APPROVALS, f"{STREAM}-{number}/0", b"call", 60.0)
+    assert await of(records).asked(f"{STREAM}-1") == (asked(1, call=b"call"), None)
+    assert await of(records).asked(f"{STREAM}-2") == (asked(2, call=b"call"), deny)
+    assert await of(records).decide(f"{STREAM}-1", deny) == deny
+    assert await records.get(APPROVALS, f"{STREAM}-1/0") is None
+
+
+def test_a_call_that_an_earlier_release_has_left_is_made_as_it_was_kept() -> None:
+    call = b'{"address": "docs.find", "input": {"q": "x"}, "key": "k", "signature": "s"}'
+    left = asked(1, call=call)
+    shown = text_of({"q": "x"})
+    assert read_left(left, shown) == LeftCall("docs.find", "k", {"q": "x"}, "s")
+    assert read_left(left, '{"q":"y"}') is None
+
+
 class Unanswering(MemoryRecords):
     """Records whose next swap is written and not answered."""
 
@@ -550,17 +647,19 @@ async def test_an_approval_counts_until_its_decision_is_used(both: tuple[Records
     assert room.size == 0
 
 
-async def test_an_approval_that_is_decided_while_it_is_read_is_no_damaged_one(both: tuple[Records, Records]) -> None:
+async def test_an_approval_that_is_decided_while_it_is_read_is_no_damaged_one(
+    both: tuple[Records, Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, deny = of(both[0]), ApprovalDecision("deny", "bob")
     assert await here.ask(asked(1, call=LARGE), 10)
     read = here._pieces.read
 
     async def late(*arguments: Any) -> bytes:
-        here._pieces.read = read  # type: ignore[method-assign]
+        monkeypatch.setattr(here._pieces, "read", read)
         await of(both[1]).decide("gai_1-1", deny)
         return await read(*arguments)
 
-    here._pieces.read = late  # type: ignore[method-assign]
+    monkeypatch.setattr(here._pieces, "read", late)
     assert await here.asked("gai_1-1") == (asked(1, call=b""), deny)
 
 
