@@ -52,20 +52,22 @@ async def decide_given(engine: Engine, caller: str, given: Sequence[GivenDecisio
     if len({each.approval_id for each in given}) < len(given):
         raise refused("an approval is answered twice in one request")
     records = RunRecords(engine.store.records, kept_for(engine.settings))
-    found: list[AskedApproval] = []
+    found: list[tuple[AskedApproval, ApprovalDecision | None]] = []
     for each in given:
-        asked, _ = await _asked(records, each.approval_id) or (None, None)
+        asked, decision = await _asked(records, each.approval_id) or (None, None)
         if asked is None or asked.caller != caller:
             raise refused("no run of yours has asked for this approval, or not for so long that it is forgotten")
-        found.append(asked)
-    stream_id = found[0].stream_id
-    if any(asked.stream_id != stream_id for asked in found):
+        found.append((asked, decision))
+    stream_id = found[0][0].stream_id
+    if any(asked.stream_id != stream_id for asked, _ in found):
         raise refused("the answers are about several runs")
     log = await engine.store.find(stream_id, caller=caller)
     if log is None:
         raise _decided_already()
     shown: Mapping[bytes, bytes] | None = None
-    for each, asked in zip(given, found, strict=True):
+    for each, (asked, decision) in zip(given, found, strict=True):
+        if decision is not None:  # its call is kept no longer, and nothing is decided again
+            continue
         await asyncio.sleep(0)  # a call has 256 KiB
         call = parse_exact(asked.call.decode())
         if (each.call_id, each.name) != (call["call_id"], model_name(call["server"], call["tool"])):
@@ -78,7 +80,7 @@ async def decide_given(engine: Engine, caller: str, given: Sequence[GivenDecisio
         if event is None or not _alike(each.input, parse_exact(event.decode())["tool_call"].get("input", {})):
             raise refused(_OTHER)
     is_new = False
-    for each, asked in zip(given, found, strict=True):
+    for each, (asked, _) in zip(given, found, strict=True):
         decision = ApprovalDecision("approve" if each.is_approved else "deny", caller, each.reason)
         try:
             await decide(engine, records, stream_id, asked.id, asked.digest, decision, lambda _: True)
