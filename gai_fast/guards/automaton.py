@@ -34,7 +34,7 @@ and made again: a few at a time, so that no turn of the loop waits for it.
 request adds is bounded (`limits.request_room`, `limits.caller_room`): then its texts go on with the threads alone.
 Their states are made by the same rules and kept by nobody, in steps that are linear in the text times the pattern;
 states that are there are still used. A request that has taken `limits.request_steps` is searched no further: its
-guards have failed.
+guards have failed. So have they where one transition needs more than `limits.turn_steps`: it is given up.
 """
 
 from __future__ import annotations
@@ -275,6 +275,10 @@ class Automaton:
         """The size of what each caller's texts have added."""
         self._turn: SearchTurn | None = None
         """The request whose text is searched. None if it has no bound."""
+        self._most = sys.maxsize
+        """The steps, and the places, of one transition for it."""
+        self._firsts_of = {node: self._firsts(node) for entry in program.entries for node in entry.nodes}
+        """What `_read_first` needs of each rule. All rules together may need more than a turn has room for."""
         self._least: list[int] = _least_rest(program) if self.bounded else []
         self._owners: list[int] = _owners(program) if self.bounded else []
         self.short = self._short()
@@ -295,6 +299,7 @@ class Automaton:
     def use(self, turn: SearchTurn | None) -> None:
         """Notes whose text is searched next."""
         self._turn = turn
+        self._most = sys.maxsize if turn is None else LIMITS.turn_steps
 
     @property
     def state_count(self) -> int:
@@ -359,7 +364,10 @@ class Automaton:
         if found is None:
             firsts = context.firsts
             if firsts is None:
-                firsts = context.firsts = self._firsts(context.nodes)
+                firsts = context.firsts = {}
+                for node in context.nodes:
+                    for each, behind in self._firsts_of[node].items():
+                        firsts.setdefault(each, []).extend(behind)
                 self.steps += len(context.nodes)
             sets = self.classes.sets[ord(sort)]
             nodes: list[int] = []
@@ -373,10 +381,12 @@ class Automaton:
             found = context.read[sort] = nodes
         return found
 
-    def _firsts(self, starts: tuple[int, ...]) -> dict[int, list[int]]:
+    def _firsts(self, start: int) -> dict[int, list[int]]:
         program = self._program
         firsts: dict[int, list[int]] = {}
-        for node in waits.consuming(program, list(starts))[0]:
+        found = waits.consuming(program, [start])[0]
+        program.note(len(found))
+        for node in found:
             if program.kinds[node] == BRANCH:
                 for letter, below in program.branches[program.values[node]].items():
                     firsts.setdefault(letter, []).append(below)
@@ -442,14 +452,13 @@ class Automaton:
         """Returns the transition of a state for a class of characters; makes it if there is none yet."""
         found = state.edge(sort)
         if found is None:
-            before = self.steps
             found = self._made_edge(state, sort, None)
+            if found is None:
+                return self._given_up(state)
             if state.generation == self.generation and self._keeps:
                 state.add(sort, found)
                 self._edges += 1
                 self._note_added(LIMITS.edge_size)
-            if self._turn is not None and self.steps - before > LIMITS.turn_steps:
-                self._turn.made = LIMITS.request_steps  # the next character would take as many
         return found
 
     def answered(self, question: CheckEdge, state: SearchState, sort: str, answers: int) -> Edge:
@@ -457,20 +466,30 @@ class Automaton:
         found = question.answers.get(answers)
         if found is None:
             found = self._made_edge(state, sort, answers)
+            if found is None:
+                return self._given_up(state)
             if state.generation == self.generation and self._keeps:
                 question.answers[answers] = found
                 self._edges += 1
                 self._note_added(LIMITS.edge_size)
         return found
 
-    def _made_edge(self, state: SearchState, sort: str, answers: int | None) -> Edge:
-        """Makes a transition: rules 1 to 3 of the module.
+    def _given_up(self, state: SearchState) -> SearchState:
+        """Notes that a transition needs too much: its request is searched no further. Returns the state, unchanged."""
+        assert self._turn is not None
+        self.steps += LIMITS.request_steps  # the search ends here
+        self._turn.made += LIMITS.request_steps + 1
+        return state
+
+    def _made_edge(self, state: SearchState, sort: str, answers: int | None) -> Edge | None:
+        """Makes a transition: rules 1 to 3 of the module. None if it needs more than one may.
 
         Args:
             state: The state.
             sort: The class of the character.
             answers: The answers of the checks. None if they are not known.
         """
+        before = self.steps
         sets = self.classes.sets[ord(sort)]
         late, late_rule = self._late(state, sets)
         count = len(state.groups) if late < 0 else late + 1
@@ -484,10 +503,14 @@ class Automaton:
             is_new = at == count
             read = self._read_first(state.context, sort) if is_new else self._read(state.groups[at], sets)
             self.steps += LIMITS.group_steps + (len(read) if is_new else len(state.groups[at]))
+            if self.steps - before > self._most:
+                return None
             if not read:
                 continue
             age = 0 if is_new else state.ages[at - registers] if at >= registers else -1
             nodes, rule = self._closure(read, seen, at, age, asked, answers)
+            if rule == _TOO_MANY:
+                return None
             if nodes:
                 groups.append(nodes)
                 alive.append(at)
@@ -580,6 +603,8 @@ class Automaton:
     ) -> tuple[tuple[int, ...], int]:
         """Returns the nodes of a group that read characters or wait for one, and the rule that ends here, or -1.
 
+        The rule is `_TOO_MANY` if there are more nodes than a transition may have.
+
         Args:
             starts: Nodes that the group has reached.
             seen: Nodes of earlier groups; those of this one are added.
@@ -589,7 +614,7 @@ class Automaton:
             answers: The answers of the checks.
         """
         program = self._program
-        kinds, checked = self._kinds, program.checked
+        kinds, checked, most = self._kinds, program.checked, self._most
         if len(starts) == 1 and kinds[starts[0]] <= BRANCH and starts[0] not in checked:  # as in counted repeats
             if starts[0] in seen:
                 return (), -1
@@ -605,6 +630,8 @@ class Automaton:
             if node in known:
                 continue
             known.add(node)
+            if len(known) > most:
+                return (), _TOO_MANY
             kind = kinds[node]
             if kind in (CHARS, BRANCH):
                 found.append(node)
@@ -825,7 +852,8 @@ class Scan:
         if turn is not None and turn.is_used_up:
             return self._unsearched(half)
         if half:
-            self._search(self._kept + half, len(self._kept), sys.maxsize)
+            most = sys.maxsize if turn is None else self._automaton.steps + LIMITS.request_steps - 1
+            self._search(self._kept + half, len(self._kept), most)
         kept = self._kept + half
         self._state = self._registered(self._state, self._base + len(kept))
         groups = self._groups
@@ -1089,6 +1117,8 @@ def compile_rules(
 
 
 _NO_GROUPS: Final[list[StateGroup]] = []
+_TOO_MANY: Final = -2
+"""In place of a rule: a transition is given up."""
 _UNKEPT: Final = -1
 """The generation of a state that is not kept."""
 _LONE: Final = "\ufffd"
