@@ -49,7 +49,7 @@ from gai_fast.guards import waits
 from gai_fast.guards.characters import joined
 from gai_fast.guards.classes import NEAR, Classes
 from gai_fast.guards.limits import LIMITS
-from gai_fast.guards.program import BRANCH, CHARS, END, GATE, Check, Program, Rule, Words, nothing
+from gai_fast.guards.program import BRANCH, CHARS, END, GATE, Check, Program, Rule, RuleEntry, Words, nothing
 
 PLAIN: Final = 0
 """A transition that changes no register; it is the next state itself."""
@@ -105,6 +105,10 @@ class SearchTurn:
     def begin(self) -> None:
         """Begins another turn."""
         self.left = LIMITS.output_steps
+
+    def give_up(self) -> None:
+        """Searches nothing more."""
+        self.made = LIMITS.request_steps + 1
 
 
 class Edge:
@@ -210,16 +214,14 @@ class PendingCheck:
 class Context:
     """What is open behind a character: the entries of rules, and how much of a rule's `lead` has been read."""
 
-    __slots__ = ("firsts", "leads", "nodes", "number", "read")
+    __slots__ = ("entries", "leads", "number", "read")
 
-    def __init__(self, number: int, nodes: tuple[int, ...], leads: tuple[int, ...]) -> None:
+    def __init__(self, number: int, entries: tuple[int, ...], leads: tuple[int, ...]) -> None:
         self.number = number
-        self.nodes = nodes
+        self.entries = entries
         self.leads = leads
         self.read: dict[str, list[int]] = {}
         """By the class of the next character, the nodes behind those that read it."""
-        self.firsts: dict[int, list[int]] | None = None
-        """The nodes behind those that read a character first, by the character's set."""
 
 
 class StateGroup:
@@ -263,7 +265,6 @@ class Automaton:
         self._values = program.values
         self._following = program.following
         self._beside = self.classes.beside
-        self._leads = [entry.lead for entry in program.entries]
         self._contexts: dict[tuple[tuple[int, ...], tuple[int, ...]], Context] = {}
         self._after: dict[tuple[tuple[int, ...], str], Context] = {}
         self._states: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...], int], SearchState] = {}
@@ -275,16 +276,16 @@ class Automaton:
         """The size of what each caller's texts have added."""
         self._turn: SearchTurn | None = None
         """The request whose text is searched. None if it has no bound."""
-        self._most = sys.maxsize
-        """The steps, and the places, of one transition for it."""
-        self._firsts_of = {node: self._firsts(node) for entry in program.entries for node in entry.nodes}
-        """What `_read_first` needs of each rule. All rules together may need more than a turn has room for."""
+        self._room = 0
+        """The nodes that the transition in the making may still walk."""
+        self._firsts = [self._firsts_of(entry) for entry in program.entries]
+        """The nodes behind those that read a character first at each entry, by the character's set."""
         self._least: list[int] = _least_rest(program) if self.bounded else []
         self._owners: list[int] = _owners(program) if self.bounded else []
         self.short = self._short()
         """The length up to which no thread is too long."""
-        nodes = [node for entry in program.entries if not entry.lead for node in entry.nodes]
-        self._first = self._context(tuple(nodes), (0,) * len(self._leads))
+        entries = [at for at, entry in enumerate(program.entries) if not entry.lead]
+        self._first = self._context(tuple(entries), (0,) * len(program.entries))
         self._start = self._state((), (), self._first)
 
     def scan(self, *, holds: bool = True, turn: SearchTurn | None = None) -> Scan:
@@ -299,7 +300,11 @@ class Automaton:
     def use(self, turn: SearchTurn | None) -> None:
         """Notes whose text is searched next."""
         self._turn = turn
-        self._most = sys.maxsize if turn is None else LIMITS.turn_steps
+
+    @property
+    def most(self) -> int:
+        """The steps of one transition for the request, and the nodes that the transition may walk."""
+        return sys.maxsize if self._turn is None else LIMITS.turn_steps
 
     @property
     def state_count(self) -> int:
@@ -326,11 +331,11 @@ class Automaton:
 
     # -- contexts --
 
-    def _context(self, nodes: tuple[int, ...], leads: tuple[int, ...]) -> Context:
-        key = (nodes, leads)
+    def _context(self, entries: tuple[int, ...], leads: tuple[int, ...]) -> Context:
+        key = (entries, leads)
         found = self._contexts.get(key)
         if found is None:
-            found = self._contexts[key] = Context(len(self._contexts), nodes, leads)
+            found = self._contexts[key] = Context(len(self._contexts), entries, leads)
         return found
 
     def _context_after(self, context: Context, sort: str) -> Context:
@@ -342,7 +347,7 @@ class Automaton:
         return found
 
     def _made_context(self, read: tuple[int, ...], sets: frozenset[int]) -> Context:
-        nodes: list[int] = []
+        entries: list[int] = []
         leads: list[int] = []
         letters = self.classes.letters
         for at, entry in enumerate(self._program.entries):
@@ -355,43 +360,40 @@ class Automaton:
                     count += 1
             leads.append(count)
             if count == len(entry.lead) and (entry.before == 0 or self._beside + entry.before not in sets):
-                nodes += entry.nodes
-        return self._context(tuple(nodes), tuple(leads))
+                entries.append(at)
+        return self._context(tuple(entries), tuple(leads))
 
     def _read_first(self, context: Context, sort: str) -> list[int]:
         """Returns the nodes behind those that read a character of a class first in a context."""
         found = context.read.get(sort)
         if found is None:
-            firsts = context.firsts
-            if firsts is None:
-                firsts = context.firsts = {}
-                for node in context.nodes:
-                    for each, behind in self._firsts_of[node].items():
-                        firsts.setdefault(each, []).extend(behind)
-                self.steps += len(context.nodes)
             sets = self.classes.sets[ord(sort)]
-            nodes: list[int] = []
-            if len(sets) < len(firsts):
-                for each in sets:
-                    nodes += firsts.get(each, ())
-            else:
-                for each, behind in firsts.items():
-                    if each in sets:
-                        nodes += behind
-            found = context.read[sort] = nodes
+            found = []
+            for at in context.entries:
+                firsts = self._firsts[at]
+                self.steps += min(len(sets), len(firsts))
+                if len(sets) < len(firsts):
+                    for each in sets:
+                        found += firsts.get(each, ())
+                else:
+                    for each, behind in firsts.items():
+                        if each in sets:
+                            found += behind
+            context.read[sort] = found
         return found
 
-    def _firsts(self, start: int) -> dict[int, list[int]]:
+    def _firsts_of(self, entry: RuleEntry) -> dict[int, list[int]]:
         program = self._program
         firsts: dict[int, list[int]] = {}
-        found = waits.consuming(program, [start])[0]
-        program.note(len(found))
-        for node in found:
-            if program.kinds[node] == BRANCH:
-                for letter, below in program.branches[program.values[node]].items():
-                    firsts.setdefault(letter, []).append(below)
-            else:
-                firsts.setdefault(program.values[node], []).append(program.following[node])
+        for start in entry.nodes:
+            found = waits.consuming(program, [start])[0]
+            program.note(len(found))
+            for node in found:
+                if program.kinds[node] == BRANCH:
+                    for letter, below in program.branches[program.values[node]].items():
+                        firsts.setdefault(letter, []).append(below)
+                else:
+                    firsts.setdefault(program.values[node], []).append(program.following[node])
         return firsts
 
     # -- states --
@@ -454,7 +456,7 @@ class Automaton:
         if found is None:
             found = self._made_edge(state, sort, None)
             if found is None:
-                return self._given_up(state)
+                return self.given_up(state)
             if state.generation == self.generation and self._keeps:
                 state.add(sort, found)
                 self._edges += 1
@@ -467,18 +469,18 @@ class Automaton:
         if found is None:
             found = self._made_edge(state, sort, answers)
             if found is None:
-                return self._given_up(state)
+                return self.given_up(state)
             if state.generation == self.generation and self._keeps:
                 question.answers[answers] = found
                 self._edges += 1
                 self._note_added(LIMITS.edge_size)
         return found
 
-    def _given_up(self, state: SearchState) -> SearchState:
+    def given_up(self, state: SearchState) -> SearchState:
         """Notes that a transition needs too much: its request is searched no further. Returns the state, unchanged."""
         assert self._turn is not None
         self.steps += LIMITS.request_steps  # the search ends here
-        self._turn.made += LIMITS.request_steps + 1
+        self._turn.give_up()
         return state
 
     def _made_edge(self, state: SearchState, sort: str, answers: int | None) -> Edge | None:
@@ -489,7 +491,8 @@ class Automaton:
             sort: The class of the character.
             answers: The answers of the checks. None if they are not known.
         """
-        before = self.steps
+        before, most = self.steps, self.most
+        self._room = most
         sets = self.classes.sets[ord(sort)]
         late, late_rule = self._late(state, sets)
         count = len(state.groups) if late < 0 else late + 1
@@ -503,13 +506,13 @@ class Automaton:
             is_new = at == count
             read = self._read_first(state.context, sort) if is_new else self._read(state.groups[at], sets)
             self.steps += LIMITS.group_steps + (len(read) if is_new else len(state.groups[at]))
-            if self.steps - before > self._most:
+            if self.steps - before > most:
                 return None
             if not read:
                 continue
             age = 0 if is_new else state.ages[at - registers] if at >= registers else -1
             nodes, rule = self._closure(read, seen, at, age, asked, answers)
-            if rule == _TOO_MANY:
+            if self._room < 0:
                 return None
             if nodes:
                 groups.append(nodes)
@@ -603,7 +606,7 @@ class Automaton:
     ) -> tuple[tuple[int, ...], int]:
         """Returns the nodes of a group that read characters or wait for one, and the rule that ends here, or -1.
 
-        The rule is `_TOO_MANY` if there are more nodes than a transition may have.
+        They are incomplete if the transition has no `_room` for more.
 
         Args:
             starts: Nodes that the group has reached.
@@ -614,7 +617,7 @@ class Automaton:
             answers: The answers of the checks.
         """
         program = self._program
-        kinds, checked, most = self._kinds, program.checked, self._most
+        kinds, checked, room = self._kinds, program.checked, self._room
         if len(starts) == 1 and kinds[starts[0]] <= BRANCH and starts[0] not in checked:  # as in counted repeats
             if starts[0] in seen:
                 return (), -1
@@ -624,14 +627,13 @@ class Automaton:
         found: list[int] = []
         rule = -1
         waiting = list(starts)
-        while waiting:
+        while waiting and room >= 0:
             node = waiting.pop()
             known = own if node in checked else seen
             if node in known:
                 continue
             known.add(node)
-            if len(known) > most:
-                return (), _TOO_MANY
+            room -= 1
             kind = kinds[node]
             if kind in (CHARS, BRANCH):
                 found.append(node)
@@ -648,6 +650,7 @@ class Automaton:
                     rule = ending.rule
             else:
                 waiting += program.targets[self._values[node]]
+        self._room = room
         found.sort()
         return tuple(found), rule
 
@@ -789,6 +792,8 @@ class Scan:
         made = self._automaton.steps - before
         turn.left -= made + size * LIMITS.character_steps
         turn.made += made
+        if made and turn.made > LIMITS.request_steps:
+            return self._unsearched(text)
         if size < len(text):
             self._rest = text[size:]
             part, whole = text[:size], whole[:reached]
@@ -851,10 +856,16 @@ class Scan:
         self._automaton.use(turn)
         if turn is not None and turn.is_used_up:
             return self._unsearched(half)
-        if half:
-            most = sys.maxsize if turn is None else self._automaton.steps + LIMITS.request_steps - 1
-            self._search(self._kept + half, len(self._kept), most)
         kept = self._kept + half
+        if half:
+            before = self._automaton.steps
+            reached = self._search(kept, len(self._kept), sys.maxsize if turn is None else before + LIMITS.turn_steps)
+            if turn is not None:
+                turn.made += self._automaton.steps - before
+                if reached < len(kept):  # no other turn follows
+                    turn.give_up()
+                if turn.is_used_up:
+                    return self._unsearched(half)
         self._state = self._registered(self._state, self._base + len(kept))
         groups = self._groups
         last, rule = self._automaton.last(self._state)
@@ -929,8 +940,12 @@ class Scan:
         """Reads a character that is compared as several. A match of some of them is one of the character."""
         start = self._base + at
         before = self._counted(start)
+        automaton = self._automaton
+        last = automaton.steps + automaton.most
         for sort in sorts:
-            state = self._changed(state, self._automaton.edge(state, sort), sort, text, start, before)
+            if automaton.steps > last:
+                return automaton.given_up(state)
+            state = self._changed(state, automaton.edge(state, sort), sort, text, start, before)
             state = self._registered(state, start + 1)
             before = start + 1
         return state
@@ -1117,8 +1132,6 @@ def compile_rules(
 
 
 _NO_GROUPS: Final[list[StateGroup]] = []
-_TOO_MANY: Final = -2
-"""In place of a rule: a transition is given up."""
 _UNKEPT: Final = -1
 """The generation of a state that is not kept."""
 _LONE: Final = "\ufffd"

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from gai_fast.model.events import DELTAS, FINISH_REASONS, Event, JSONText, other_ends
 
 _END: Final = frozenset({"choice", "finish_reason", "finish_reason_raw"})
-"""The members of the end of a choice; each `finish` has the last one too, and it is no text there either."""
+"""The members of the end of a choice. `finish_reason_raw` is a word of the provider, as on the `finish` itself."""
 
 
 class Changed:
@@ -54,7 +54,9 @@ def beside(finish: Event) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _is_own(end: dict[str, Any]) -> bool:
-    return end["finish_reason"] in FINISH_REASONS and _END.issuperset(end)
+    raw = end.get("finish_reason_raw", "")
+    is_word = isinstance(raw, str) and len(raw.split()) < 2
+    return is_word and end["finish_reason"] in FINISH_REASONS and _END.issuperset(end)
 
 
 def size_of(event: Event) -> int:

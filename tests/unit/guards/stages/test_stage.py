@@ -254,7 +254,14 @@ def test_ends_of_choices_are_no_texts() -> None:
     assert through(made, end)[-1]["provider_metadata"] == {"asked": ["a [words]"], "choices": ends}
     alone: Any = {**finish(), "provider_metadata": {"choices": ends}}
     assert through(GuardStage([WordGuard(["stop"])]), alone) == [alone]
-    for other in ([*ends, "stop"], [{**ends[0], "text": "stop"}], [{"choice": 1, "finish_reason": "a stop"}]):
+    assert made.announce(alone) is alone
+    for other in (
+        [*ends, "stop"],
+        [{**ends[0], "text": "stop"}],
+        [{"choice": 1, "finish_reason": "a stop"}],
+        [{**ends[0], "finish_reason_raw": "a stop"}],
+        [{**ends[0], "finish_reason_raw": {"text": "stop"}}],
+    ):
         told: Any = {**finish(), "provider_metadata": {"choices": other}}
         given = through(GuardStage([WordGuard(["stop"])]), told)[-1]
         assert "[words]" in repr(given["provider_metadata"])
