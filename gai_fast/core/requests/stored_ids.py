@@ -1,6 +1,7 @@
 """The ids by which requests and answers name what an upstream stores: answers, conversations, files, caches.
 
-Owns the names of the members, of all dialects. Knows no caller: `stores/owned_ids.py` records who got which id.
+Owns how ids are found; `dialects.py` has the members that hold them. Knows no caller: `stores/owned_ids.py` records
+who got which id.
 
 1. A member counts wherever it stands, since dialects add places; what a model or a client wrote itself (arguments of
    calls, schemas, metadata) is not searched.
@@ -20,6 +21,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from gai_fast.core.json.chunks import label
+from gai_fast.core.requests.dialects import STORED
 
 
 class StoredId(NamedTuple):
@@ -37,33 +39,25 @@ class StoredId(NamedTuple):
 ITEM: Final = "item_reference"
 """`StoredId.member` of an item of an earlier answer."""
 
-_TEXTS: Final = frozenset(
-    "previous_response_id comparison_response_id previous_message_id conversation container container_id file_id "
-    "thread preset skill_id tunnel_id cachedContent cached_content ragCorpus rag_corpus "
-    "serviceAccount service_account".split()
-)
-"""Members whose text is an id."""
-_RESOURCES: Final = frozenset(
-    "datastore dataStore data_store engine apiKeySecret api_key_secret apiKeySecretVersion api_key_secret_version "
-    "credentialSecret credential_secret".split()
-)
+
+def _members(form: str) -> frozenset[str]:
+    return frozenset(name for name, stored in STORED.items() if form in stored.forms)
+
+
+_TEXTS: Final = _members("text")
+_RESOURCES: Final = _members("resource")
 """Members whose text is an id if it is the name of a resource: rule 3."""
 _PROJECT: Final = "projects/"
-_ADDRESSES: Final = frozenset({"fileUri", "file_uri"})
+_ADDRESSES: Final = _members("address")
 """Members whose text is an id if it is a stored file's address: rule 2."""
 _PUBLIC: Final = ("http://", "https://")
 _FILES_OF_GOOGLE: Final = "generativelanguage."
-_OBJECTS: Final = frozenset({"conversation", "prompt", "container", "thread", "audio"})
-"""Members whose object has an `id`. The text of a `prompt` is a text."""
-_LISTS: Final = frozenset(
-    "file_ids vector_store_ids library_ids collection_ids fileSearchStoreNames file_search_store_names "
-    "ragCorpora rag_corpora ragFileIds rag_file_ids".split()
-)
+_OBJECTS: Final = _members("object")
+"""Members whose object has an `id`."""
+_LISTS: Final = _members("list")
 """Members whose texts are ids."""
 FIELDS: Final = _TEXTS | _LISTS
 """Members that hold ids as text: fields of a form may have their names."""
-MEMBERS: Final = _TEXTS | _RESOURCES | _ADDRESSES | _OBJECTS | _LISTS
-"""All members that may hold ids."""
 _SKILL: Final = "skill_id"
 _STORED_SKILLS: Final = ("custom", "skill_reference")
 """The types of skills that are stored: Anthropic's word, and OpenAI's."""
@@ -97,7 +91,7 @@ def stored_ids(value: Any) -> list[StoredId]:
         one = waiting.pop()
         if isinstance(one, dict):
             for name, inner in one.items():
-                if name in MEMBERS and (name != _SKILL or one.get("type", "custom") in _STORED_SKILLS):
+                if name in STORED and (name != _SKILL or one.get("type", "custom") in _STORED_SKILLS):
                     _note(found, name, inner)
                 # Anthropic's calls have their arguments in the object `input`.
                 is_searched = isinstance(inner, list) or (isinstance(inner, dict) and name != "input")

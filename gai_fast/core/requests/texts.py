@@ -1,6 +1,7 @@
 """The texts of a request, each with its place: those of native requests, and of bodies in a client's dialect.
 
-Owns what is a text and what is not, and how a request gets other texts in their places. Knows no guard.
+Owns how texts are found, and how a request gets others in their places; `dialects.py` says of each member whether it
+is one. Knows no guard.
 
 1. Texts are those of every role and part: system, query, prompts, messages, tool results, reasoning, and the arguments
    of earlier calls, which are JSON: each string and each key of it is a text. Arguments that are no JSON are one text.
@@ -24,6 +25,20 @@ from typing import Any, Final, Literal
 from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
+from gai_fast.core.requests.dialects import (
+    BODY,
+    CONTENT,
+    FORMS,
+    MEDIUM,
+    MESSAGE,
+    PART,
+    PLACES,
+    PROOFS,
+    SETTINGS,
+    SOURCE,
+    TYPES,
+    Kind,
+)
 from gai_fast.model.request import (
     Message,
     ProviderBlockPart,
@@ -48,29 +63,10 @@ def _no_pause() -> None:
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
 _NO_PATHS: Final[tuple[Path, ...]] = ()
-_NO_PLACES: Final[dict[str, str]] = {}
 _BREATH: Final = 1000
 """Strings between two calls of `pause`: a millisecond."""
 
 _ARGUMENTS: Final = "arguments"
-_SETTINGS: Final = frozenset(
-    (
-        *("stream", "stream_options", "background", "store", "n", "best_of", "echo", "seed", "temperature", "top_p"),
-        *("top_k", "min_p", "frequency_penalty", "presence_penalty", "repetition_penalty", "max_tokens"),
-        *("max_completion_tokens", "max_output_tokens", "stop", "stop_sequences", "logit_bias", "top_logprobs"),
-        *("functions", "function_call", "tool_choice", "parallel_tool_calls", "web_search_options", "mcp_servers"),
-        *("audio", "response_format", "output_config", "output_format", "modalities", "reasoning", "reasoning_effort"),
-        *("thinking", "verbosity", "include", "truncation", "conversation", "container", "diagnostics", "betas"),
-        *("user", "safety_identifier", "metadata", "client_metadata", "service_tier", "access_programs"),
-        *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "provider", "models", "api_version"),
-        *("generationConfig", "safetySettings", "toolConfig", "cachedContent"),
-        *("model", "tools", "logprobs", "cache_control", "session_id", "previous_response_id"),
-        *("user_profile_id", "workspace_id"),
-    )
-)
-"""The members of whole requests, in any dialect, that have no text of the conversation: rule 2."""
-_FORMS: Final = ("text", "format")
-"""The members of Responses requests and of Ollama's that have the form of the answer, as an object."""
 _OUTPUT_TOKENS: Final = ("stop_token_ids", "allowed_token_ids")
 """Lists of tokens of the answer, not of the conversation."""
 _SPEAKERS: Final = ("user", "assistant", "system", "developer")
@@ -78,44 +74,12 @@ _SPEAKERS: Final = ("user", "assistant", "system", "developer")
 _TOOL_ROLES: Final = ("tool", "function", "model", "ipython")
 _ROLES: Final = frozenset((*_SPEAKERS, *_TOOL_ROLES))
 """The roles of dialects. Any other one is a text: a server of open models writes it into its prompt."""
-_SIGNATURES: Final = (
-    *("signature", "encrypted_content", "thought_signature", "thoughtSignature", "extra_content"),
-    *("reasoning_signature", "reasoning_opaque"),
-)
-"""The members that prove the text beside them: Anthropic's, OpenAI's, Gemini's, and those of servers that pass them on
-in the chat dialect."""
 _ENCRYPTED: Final = "encrypted_content"
 _LOGPROBS: Final = "logprobs"
 _REASONING: Final = ("reason", "think")
 """A part of the types of reasoning in all dialects."""
 _OPAQUE_SOURCES: Final = ("base64", "url", "file")
 """The types of Anthropic's `source` that hold no text."""
-
-
-class _Kind:
-    """A kind of objects that dialects have.
-
-    Args:
-        silent: The members that are no text.
-        within: The members whose objects are of dialects too, each with the place that they stand in.
-        others: The place of the objects in other members.
-        is_signed: Whether it may have a proof of its texts.
-    """
-
-    __slots__ = ("is_signed", "others", "silent", "within")
-
-    def __init__(
-        self,
-        silent: Iterable[str],
-        within: Mapping[str, str] = _NO_PLACES,
-        *,
-        others: str = "",
-        is_signed: bool = True,
-    ) -> None:
-        self.silent = frozenset((*silent, *_SIGNATURES) if is_signed else silent)
-        self.within = within
-        self.others = others
-        self.is_signed = is_signed
 
 
 class Text:
@@ -278,7 +242,7 @@ def texts_in(body: Mapping[str, Any], members: Iterable[str], pause: Pause = _no
         if isinstance(value, str):
             found.append(Text((*path, name), value))
         elif isinstance(value, (dict, list)):
-            _add(value, (*path, name), _BODY.get(name, _FREE), _NO_PATHS, found, pause)
+            _add(value, (*path, name), BODY.get(name, _FREE), _NO_PATHS, found, pause)
     return found
 
 
@@ -289,7 +253,7 @@ def has_tokens(body: Mapping[str, Any]) -> bool:
         body: The client's JSON object, or an object of raw members.
     """
     for name, value in body.items():
-        if isinstance(value, list) and name not in _SETTINGS and name not in _OUTPUT_TOKENS:
+        if isinstance(value, list) and name not in SETTINGS and name not in _OUTPUT_TOKENS:
             kinds = set(map(type, value))
             if int in kinds or (list in kinds and any(int in map(type, each) for each in value if type(each) is list)):
                 return True
@@ -298,7 +262,7 @@ def has_tokens(body: Mapping[str, Any]) -> bool:
 
 def _is_setting(name: str, value: Any) -> bool:
     """Returns whether a member of a whole request has no text: rules 2 and 3."""
-    return name in _SETTINGS or (name in _FORMS and isinstance(value, dict))
+    return name in SETTINGS or (name in FORMS and isinstance(value, dict))
 
 
 def _add(
@@ -329,7 +293,7 @@ def _add(
         return
     kind = _kind(value, place)
     if kind is None:
-        if place in (_PART, _MESSAGE):
+        if place in (PART, MESSAGE):
             proofs = (*proofs, path) if _proofs(value, path) else proofs
         found.append(Text(path, _quoted(value), "value", proofs, pause))
         return
@@ -339,7 +303,7 @@ def _add(
     for name, each in value.items():
         below = kind.within.get(name, kind.others)
         if isinstance(each, str):
-            is_silent = name in kind.silent or below == _MEDIUM
+            is_silent = name in kind.silent or below == MEDIUM
             if not is_silent or _is_said(name, each, value, place):
                 form: Form = "json" if name == _ARGUMENTS else "text"
                 found.append(Text((*path, name), each, form, proofs, pause))
@@ -347,31 +311,31 @@ def _add(
             _add(each, (*path, name), below, proofs, found, pause)
 
 
-def _kind(value: dict[str, Any], place: str) -> _Kind | None:
+def _kind(value: dict[str, Any], place: str) -> Kind | None:
     """Returns the kind of an object. None if no dialect has such an object in its place."""
-    if place in (_PART, _MESSAGE):
+    if place in (PART, MESSAGE):
         name = value.get("type")
-        if isinstance(name, str) and name != _MESSAGE:
-            kind = _TYPES.get(name)
+        if isinstance(name, str) and name != MESSAGE:
+            kind = TYPES.get(name)
             return _TOOL_RESULT if kind is None and name.endswith("_tool_result") else kind
-        return _PLACES[_MESSAGE] if place == _MESSAGE else None
-    if place == _SOURCE and value.get("type") not in _OPAQUE_SOURCES:
+        return PLACES[MESSAGE] if place == MESSAGE else None
+    if place == SOURCE and value.get("type") not in _OPAQUE_SOURCES:
         return _TEXT_SOURCE
-    return _PLACES.get(place)
+    return PLACES.get(place)
 
 
 def _is_said(name: str, text: str, value: dict[str, Any], place: str) -> bool:
     """Returns whether a member of a message, which is no text as a rule, is one here."""
-    if place != _MESSAGE and place != _CONTENT:
+    if place != MESSAGE and place != CONTENT:
         return False
     if name == "role":
         return text not in _ROLES
-    return name == "name" and value.get("type", _MESSAGE) == _MESSAGE and value.get("role") not in _TOOL_ROLES
+    return name == "name" and value.get("type", MESSAGE) == MESSAGE and value.get("role") not in _TOOL_ROLES
 
 
 def _proofs(value: dict[str, Any], path: Path) -> Sequence[Path]:
     """Returns the places of what proves the texts of an object: rule 4."""
-    signatures: list[Path] = [(*path, name) for name in _SIGNATURES if value.get(name)]
+    signatures: list[Path] = [(*path, name) for name in PROOFS if value.get(name)]
     if signatures:
         kind = value.get("type")
         is_reasoning = isinstance(kind, str) and any(each in kind for each in _REASONING)
@@ -384,131 +348,10 @@ def _proofs(value: dict[str, Any], path: Path) -> Sequence[Path]:
 
 _FREE: Final = ""
 """The place of objects that no dialect has."""
-_MESSAGE: Final = "message"
-_PART: Final = "part"
-_CALL: Final = "call"
-_FUNCTION: Final = "function"
-_MEDIUM: Final = "medium"
-_SOURCE: Final = "source"
-_CONTENT: Final = "content"
-_GENERATE: Final = "contents"
-_GENERATE_CALL: Final = "contents_call"
-_PROMPT: Final = "prompt"
-_VARIABLES: Final = "variables"
 
-_BODY: Final[dict[str, str]] = {
-    "messages": _MESSAGE,
-    "input": _MESSAGE,
-    "system": _PART,
-    "prediction": _PART,
-    "prompt": _PROMPT,
-    "contents": _CONTENT,
-    "systemInstruction": _CONTENT,
-    "system_instruction": _CONTENT,
-}
-"""The members of whole requests whose objects are known: of chat, Responses, Messages, and Gemini's."""
-
-_OF_PART: Final = ("type", "cache_control", "prompt_cache_breakpoint")
-_OF_ITEM: Final = ("type", "id", "status", "call_id", "phase")
-_OF_CALL: Final = (*_OF_PART, "id", "name", "caller")
-_PARTS: Final = {"content": _PART}
-_TOOL_RESULT: Final = _Kind((*_OF_PART, "tool_use_id", "caller"), _PARTS)
-_TEXT_SOURCE: Final = _Kind(("type", "media_type"), _PARTS)
-
-_PLACES: Final[dict[str, _Kind]] = {
-    _MESSAGE: _Kind(
-        ("role", "name", "tool_call_id", *_OF_ITEM, *_OF_PART),
-        {
-            "content": _PART,
-            "tool_calls": _CALL,
-            "function_call": _FUNCTION,
-            "audio": _MEDIUM,
-            "reasoning_details": _PART,
-            "thinking_blocks": _PART,
-        },
-    ),
-    _CALL: _Kind(("type", "id"), {"function": _FUNCTION, "custom": _FUNCTION}),
-    _FUNCTION: _Kind(("name",), is_signed=False),
-    _MEDIUM: _Kind(
-        (
-            *("id", "url", "detail", "data", "format", "expires_at", "file_id", "file_data", "filename"),
-            *("mimeType", "mime_type", "fileUri", "file_uri"),
-        ),
-        is_signed=False,
-    ),
-    _SOURCE: _Kind(("type", "media_type", "data", "url", "file_id"), is_signed=False),
-    _CONTENT: _Kind(("role",), {"parts": _GENERATE}),
-    _GENERATE: _Kind(
-        (),
-        {
-            **dict.fromkeys(("inlineData", "inline_data", "fileData", "file_data"), _MEDIUM),
-            **dict.fromkeys(("functionCall", "function_call", "functionResponse", "function_response"), _GENERATE_CALL),
-        },
-    ),
-    _GENERATE_CALL: _Kind(("id", "name", "scheduling")),
-    _PROMPT: _Kind(("id", "version"), {"variables": _VARIABLES}, is_signed=False),
-    _VARIABLES: _Kind((), others=_PART, is_signed=False),
-}
-"""The objects that dialects have without a `type`, by their places."""
-
-_TYPES: Final[dict[str, _Kind]] = {
-    # Parts of messages: chat, Responses, Anthropic's, and those that servers of the chat dialect have.
-    **dict.fromkeys(
-        ("text", "input_text", "summary_text", "reasoning_text", "refusal", "compaction", "content"),
-        _Kind((*_OF_PART, "id"), {"content": _PART, "citations": _PART}),
-    ),
-    "output_text": _Kind((*_OF_PART, "annotations", "logprobs")),
-    **dict.fromkeys(
-        ("thinking", "reasoning.text", "reasoning.summary"), _Kind((*_OF_PART, "id", "format"), {"thinking": _PART})
-    ),
-    **dict.fromkeys(("redacted_thinking", "reasoning.encrypted"), _Kind((*_OF_PART, "id", "format", "data"))),
-    "image_url": _Kind(_OF_PART, {"image_url": _MEDIUM}),
-    "input_audio": _Kind(_OF_PART, {"input_audio": _MEDIUM}),
-    "file": _Kind(_OF_PART, {"file": _MEDIUM}),
-    "input_image": _Kind((*_OF_PART, "image_url", "file_id", "detail")),
-    "computer_screenshot": _Kind((*_OF_PART, "image_url", "file_id", "detail")),
-    "input_file": _Kind((*_OF_PART, "file_data", "file_url", "file_id", "filename", "detail")),
-    "image": _Kind(_OF_PART, {"source": _SOURCE}),
-    "document": _Kind(_OF_PART, {"source": _SOURCE}),
-    "search_result": _Kind(_OF_PART, _PARTS),
-    "container_upload": _Kind((*_OF_PART, "file_id")),
-    "tool_use": _Kind(_OF_CALL),
-    "server_tool_use": _Kind(_OF_CALL),
-    "mcp_tool_use": _Kind((*_OF_CALL, "server_name")),
-    "tool_result": _TOOL_RESULT,
-    "web_search_result": _Kind((*_OF_PART, "page_age")),
-    "web_fetch_result": _Kind((*_OF_PART, "retrieved_at"), _PARTS),
-    **dict.fromkeys(
-        (
-            *("char_location", "page_location", "content_block_location", "search_result_location"),
-            "web_search_result_location",
-        ),
-        _Kind((*_OF_PART, "file_id", "encrypted_index")),
-    ),
-    # Items of Responses.
-    "reasoning": _Kind(_OF_ITEM, {"content": _PART, "summary": _PART}),
-    "function_call": _Kind((*_OF_ITEM, "name")),
-    "custom_tool_call": _Kind((*_OF_ITEM, "name")),
-    **dict.fromkeys(("function_call_output", "custom_tool_call_output"), _Kind(_OF_ITEM, {"output": _PART})),
-    "computer_call_output": _Kind(_OF_ITEM, {"output": _PART}),
-    "item_reference": _Kind(("type", "id")),
-    "mcp_call": _Kind((*_OF_ITEM, "name", "server_label", "approval_request_id")),
-    "mcp_approval_request": _Kind((*_OF_ITEM, "name", "server_label")),
-    "mcp_approval_response": _Kind((*_OF_ITEM, "approval_request_id")),
-    "mcp_list_tools": _Kind((*_OF_ITEM, "server_label", "tools")),
-    "file_search_call": _Kind(_OF_ITEM),
-    "web_search_call": _Kind(_OF_ITEM),
-    "code_interpreter_call": _Kind((*_OF_ITEM, "container_id")),
-    "image_generation_call": _Kind((*_OF_ITEM, "result")),
-    **dict.fromkeys(
-        (
-            *("computer_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output"),
-            *("apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output"),
-        ),
-        _Kind(_OF_ITEM),
-    ),
-}
-"""The objects that dialects have in messages, items and parts, by their `type`."""
+_TEXT_SOURCE: Final = Kind(("type", "media_type", *PROOFS), {"content": PART})
+_TOOL_RESULT: Final = TYPES["tool_result"]
+"""Also of any type that ends so."""
 
 
 # ---- other texts in their places ------------------------------------------------------------------------------------

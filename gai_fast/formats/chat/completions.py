@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from gai_fast.core.requests.dialects import COMPLETIONS
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._openai import error_object
 from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
@@ -23,7 +24,7 @@ class CompletionsFormat(DialectFormat):
     """OpenAI's legacy Completions."""
 
     name: ClassVar[str] = "completions"
-    text_members: ClassVar[tuple[str, ...]] = ("prompt", "suffix")
+    text_members: ClassVar[tuple[str, ...]] = tuple(COMPLETIONS.texts.split())
 
     def has_tokens(self, body: dict[str, Any]) -> bool:
         """Returns whether a prompt is a list of token ids, or of anything but texts."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.requests.dialects import COMPLETIONS, known_members
 from gai_fast.core.requests.reading import CHARACTERS_PER_TOKEN, parse_request
 from gai_fast.formats._base import ClientRequest
 from gai_fast.formats._members import invalid, member, unserved_members
@@ -18,12 +19,9 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
-_SAME: Final = ("model", "temperature", "top_p", "seed", "max_tokens")
+_SAME: Final = tuple(COMPLETIONS.same.split())
 
-# Members without a visible effect on the answer, and members that the route reads.
-_HARMLESS: Final = frozenset({"user", "stream_options"})
-
-KNOWN: Final = frozenset((*_SAME, *_HARMLESS, "prompt", "stop", "stream"))
+KNOWN: Final = known_members(COMPLETIONS) - {"suffix"}
 """The members of a request that are read, or have no effect."""
 
 # Values that ask for the default.

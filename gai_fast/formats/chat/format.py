@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from gai_fast.core.requests.dialects import CHAT
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
 from gai_fast.formats._openai import error_object
@@ -28,7 +29,7 @@ class OpenAIFormat(DialectFormat):
     """OpenAI's Chat Completions."""
 
     name: ClassVar[str] = "openai"
-    text_members: ClassVar[tuple[str, ...]] = ("messages", "prediction")
+    text_members: ClassVar[tuple[str, ...]] = tuple(CHAT.texts.split())
     without_effect: ClassVar[frozenset[str]] = WITHOUT_EFFECT
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:

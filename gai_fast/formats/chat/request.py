@@ -1,6 +1,6 @@
 """Reads requests of OpenAI's Chat Completions as native requests.
 
-Owns the mapping of fields to those of a native request, and which fields are ignored or cannot be expressed. Accepts
+Owns the mapping of fields to those of a native request; `core/requests/dialects.py` has those that are known. Accepts
 all fields of the gateway's own answers in this format (reasoning, signatures). Knows no provider and no route.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.requests.dialects import CHAT, known_members
 from gai_fast.core.requests.shapes import CACHE_MARKS
 from gai_fast.core.requests.signatures import open_signature
 from gai_fast.formats._members import (
@@ -28,24 +29,12 @@ from gai_fast.formats._signatures import author_by_detail_format, author_of, det
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
-_SAME: Final = frozenset(
-    "model temperature top_p seed metadata top_k min_p frequency_penalty presence_penalty repetition_penalty "
-    "logit_bias logprobs top_logprobs parallel_tool_calls verbosity service_tier user safety_identifier".split()
-)
+_SAME: Final = frozenset(CHAT.same.split())
 
-# Fields that are read below.
-_READ: Final = frozenset(
-    "messages stream n stop max_tokens max_completion_tokens reasoning reasoning_effort response_format "
-    "thinking tools functions tool_choice function_call web_search_options".split()
-)
-
-# Fields without a visible effect on the answer: caches, and fields that the route reads.
-_HARMLESS: Final = frozenset("prompt_cache_key prompt_cache_options stream_options".split())
-
-WITHOUT_EFFECT: Final = frozenset(("prediction", "prompt_cache_retention", "store"))
+WITHOUT_EFFECT: Final = frozenset(CHAT.without_effect.split())
 """Members that do not change the answer; a native request lacks them."""
 
-KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *WITHOUT_EFFECT))
+KNOWN: Final = known_members(CHAT)
 """The members of a request that are read, or have no effect."""
 _TAKEN: Final = KNOWN - WITHOUT_EFFECT
 

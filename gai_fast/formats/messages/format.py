@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from gai_fast.core.requests.dialects import MESSAGES
 from gai_fast.formats._base import ClientRequest, Encoder, Framing, StreamContext, StreamEncoder
 from gai_fast.formats._members import with_items
 from gai_fast.formats._passthrough import DialectEncoder, DialectFormat
@@ -29,7 +30,7 @@ class AnthropicFormat(DialectFormat):
     """Anthropic's Messages."""
 
     name: ClassVar[str] = DIALECT
-    text_members: ClassVar[tuple[str, ...]] = ("system", "messages")
+    text_members: ClassVar[tuple[str, ...]] = tuple(MESSAGES.texts.split())
     passed_headers: ClassVar[tuple[str, ...]] = ("anthropic-version", "anthropic-beta")
 
     def encoder(self, framing: Framing, context: StreamContext) -> StreamEncoder:

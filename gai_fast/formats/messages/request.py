@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from gai_fast.core.requests.dialects import MESSAGES, known_members
 from gai_fast.core.requests.signatures import open_signature
 from gai_fast.core.session import session_of_user
 from gai_fast.formats._members import (
@@ -29,27 +30,14 @@ from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
 # Fields that a native request has too; the native request checks them.
-_SAME: Final[tuple[str, ...]] = ("model", "temperature", "top_p", "top_k")
-
-# Fields that are read below.
-_READ: Final = frozenset(
-    "max_tokens messages output_config output_format stop_sequences stream system thinking thread tool_choice "
-    "tools".split()
-)
+_SAME: Final = tuple(MESSAGES.same.split())
 
 # Fields without a visible effect on the answer: accounts, caches, priorities. A translated request to Anthropic has
 # them too.
-_HARMLESS: Final[tuple[str, ...]] = (
-    "cache_control",
-    "diagnostics",
-    "metadata",
-    "service_tier",
-    "user_profile_id",
-    "workspace_id",
-)
+_HARMLESS: Final = tuple(MESSAGES.harmless.split())
 _MAY_BE_HARMLESS: Final = frozenset(_HARMLESS)
 
-KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS))
+KNOWN: Final = known_members(MESSAGES)
 """The members of a request that are read, or have no effect."""
 
 # Values that ask for the default.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, cast
 
+from gai_fast.core.requests.dialects import RESPONSES
 from gai_fast.core.requests.shapes import responses_tool_characters
 from gai_fast.formats._base import (
     ClientRequest,
@@ -38,7 +39,7 @@ class ResponsesFormat(DialectFormat):
     """OpenAI's Responses API."""
 
     name: ClassVar[str] = DIALECT
-    text_members: ClassVar[tuple[str, ...]] = ("instructions", "input", "prompt")
+    text_members: ClassVar[tuple[str, ...]] = tuple(RESPONSES.texts.split())
     repeats_answer: ClassVar[bool] = True
     allows_retry_frames: ClassVar[bool] = False
     tells_programs_apart: ClassVar[bool] = True

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gai_fast.core.requests.dialects import RESPONSES, known_members
 from gai_fast.core.requests.gateway_calls import labels_of
 from gai_fast.formats._members import (
     DialectReader,
@@ -27,20 +28,7 @@ from gai_fast.model.errors import Unsupported
 from gai_fast.model.request import Request
 
 # Members that a native request has too; the native request checks them.
-_SAME: Final = tuple(
-    "model temperature top_p metadata parallel_tool_calls service_tier user safety_identifier top_logprobs".split()
-)
-
-# Members that are read below.
-_READ: Final = frozenset(
-    "background include input instructions max_output_tokens reasoning store stream text tool_choice tools".split()
-)
-
-# Members without a visible effect on the answer: accounts, caches, and members that the route reads.
-_HARMLESS: Final = frozenset(
-    "access_programs client_metadata prompt_cache_key prompt_cache_options prompt_cache_retention "
-    "stream_options".split()
-)
+_SAME: Final = tuple(RESPONSES.same.split())
 
 # Values that ask for the default.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -61,7 +49,7 @@ _LOGPROBS: Final = "message.output_text.logprobs"
 # Members that add input stored at their upstream.
 _STORED: Final[tuple[str, ...]] = ("conversation", "previous_response_id", "prompt")
 
-KNOWN: Final = frozenset((*_SAME, *_READ, *_HARMLESS, *_STORED))
+KNOWN: Final = known_members(RESPONSES)
 """The members of a request that are read, are refused, or have no effect."""
 
 

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
+from gai_fast.core.requests.dialects import TEXTS
 from gai_fast.core.requests.reading import parse_object
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Forbidden
@@ -31,11 +32,10 @@ are never shown."""
 _NOT_LETTERS: Final = re.compile("[^a-z]")
 _NAMES: Final = re.compile(".*(?:models?|fallbacks?)|models?(?:ids?|names?|list|map)")
 _WRITTEN: Final = frozenset(
-    "messages input contents content system systeminstruction instructions prompt prompts query queries documents "
-    "metadata attributes labels variables parameters parametersjsonschema inputschema outputschema schema jsonschema "
-    "responseformat responseschema responsejsonschema format text arguments examples inputexamples prediction "
-    "moderation".split()
-)
+    "content prompts query queries documents metadata attributes labels variables parameters parametersjsonschema "
+    "inputschema outputschema schema jsonschema responseformat responseschema responsejsonschema format text arguments "
+    "examples inputexamples moderation".split()
+) | {_NOT_LETTERS.sub("", name.casefold()) for name in TEXTS}
 """The members that hold content or its form; a model for moderation gives no answer."""
 
 

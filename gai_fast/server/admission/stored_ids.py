@@ -15,45 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gai_fast.core.requests.stored_ids import ITEM, StoredId, referenced_items, stored_ids
+from gai_fast.core.requests.dialects import STORED, Stored
+from gai_fast.core.requests.stored_ids import StoredId, referenced_items, stored_ids
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ModelSettings, Settings
 from gai_fast.providers import get_provider
 from gai_fast.server.limits import LIMITS
 
-_REFUSALS: Final = {
-    "previous_response_id": ("previous_response", "Previous response"),
-    "conversation": ("conversation", "Conversation"),
-    "thread": ("thread", "Thread"),
-    "prompt": ("prompt", "Prompt"),
-    "container": ("container", "Container"),
-    "container_id": ("container", "Container"),
-    "file_id": ("file", "File"),
-    "file_ids": ("file", "File"),
-    "fileUri": ("file", "File"),
-    "file_uri": ("file", "File"),
-    "vector_store_ids": ("vector_store", "Vector store"),
-    "comparison_response_id": ("comparison_response", "Comparison response"),
-    "previous_message_id": ("previous_message", "Previous message"),
-    "audio": ("audio", "Audio"),
-    "preset": ("preset", "Preset"),
-    "skill_id": ("skill", "Skill"),
-    "tunnel_id": ("tunnel", "Tunnel"),
-    "library_ids": ("library", "Library"),
-    "collection_ids": ("collection", "Collection"),
-    **dict.fromkeys(("cachedContent", "cached_content"), ("cached_content", "Cached content")),
-    **dict.fromkeys(("fileSearchStoreNames", "file_search_store_names"), ("file_search_store", "File search store")),
-    **dict.fromkeys(("ragCorpus", "rag_corpus", "ragCorpora", "rag_corpora"), ("rag_corpus", "RAG corpus")),
-    **dict.fromkeys(("ragFileIds", "rag_file_ids"), ("file", "File")),
-    **dict.fromkeys(("datastore", "dataStore", "data_store"), ("data_store", "Data store")),
-    "engine": ("engine", "Search engine"),
-    **dict.fromkeys(("apiKeySecret", "api_key_secret", "credentialSecret", "credential_secret"), ("secret", "Secret")),
-    **dict.fromkeys(("apiKeySecretVersion", "api_key_secret_version"), ("secret", "Secret")),
-    **dict.fromkeys(("serviceAccount", "service_account"), ("service_account", "Service account")),
-    ITEM: ("item", "Item"),
-}
-"""For each member, the beginnings of the refusal's code and of its text."""
+_ITEM: Final = Stored("Item")
 
 
 def ids_in_body(settings: Settings, model: ModelSettings, dialect: str, body: dict[str, Any]) -> list[StoredId]:
@@ -112,8 +82,8 @@ def check_number(found: Sequence[StoredId]) -> None:
 
 def not_found(named: StoredId) -> Error:
     """Returns the error for an id that the caller did not get here; for OpenAI's clients it is OpenAI's own."""
-    word, thing = _REFUSALS[named.member]
-    text = f"{thing} with id '{named.identifier[: SHARED.identifier]}' not found."
-    code = f"{word}_not_found"
+    stored = STORED.get(named.member, _ITEM)
+    text = f"{stored.thing} with id '{named.identifier[: SHARED.identifier]}' not found."
+    code = f"{stored.code or stored.thing.lower().replace(' ', '_')}_not_found"
     details = {"message": text, "type": "invalid_request_error", "param": named.member, "code": code}
     return Error("invalid_request", text, reason=code, details=details)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gai_fast.core.requests.stored_ids import ITEM, MEMBERS, StoredId
+from gai_fast.core.requests.dialects import STORED
+from gai_fast.core.requests.stored_ids import ITEM, StoredId
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
 from gai_fast.server.admission.stored_ids import ids_in_body, ids_in_raw, not_found
@@ -56,7 +57,7 @@ def test_a_request_with_too_many_ids_is_refused() -> None:
     assert (refused.value.code, refused.value.reason) == ("invalid_request", "items")
 
 
-@pytest.mark.parametrize("member", [*MEMBERS, ITEM])
+@pytest.mark.parametrize("member", [*STORED, ITEM])
 def test_a_refusal_names_the_member_and_no_more_than_the_start_of_an_id(member: str) -> None:
     error = not_found(StoredId(member, "x" * 1000))
     assert error.details is not None
