@@ -58,7 +58,7 @@ _NO_KINDS: Final[dict[str, Kind]] = {}
 _NONE_STORED: Final[dict[str, Stored]] = {}
 
 
-class Dialect(NamedTuple):
+class DialectMembers(NamedTuple):
     """The members of one dialect's requests; names of members of the whole request stand in one text.
 
     Args:
@@ -90,7 +90,7 @@ class Dialect(NamedTuple):
     stored: Mapping[str, Stored] = _NONE_STORED
 
 
-def known_members(dialect: Dialect) -> frozenset[str]:
+def known_members(dialect: DialectMembers) -> frozenset[str]:
     """Returns the members that the dialect's reader knows."""
     known = (dialect.texts, dialect.same, dialect.read, dialect.harmless, dialect.without_effect, dialect.forms)
     return frozenset(" ".join(known).split())
@@ -127,7 +127,7 @@ TOOL_RESULT: Final = Kind((*_OF_PART, "tool_use_id", "caller"), _PARTS)
 
 # ---- tables -----------------------------------------------------------------------------------------------------
 
-CHAT: Final = Dialect(
+CHAT: Final = DialectMembers(
     "messages prediction",
     same="model temperature top_p seed metadata top_k min_p frequency_penalty presence_penalty repetition_penalty "
     "logit_bias logprobs top_logprobs parallel_tool_calls verbosity service_tier user safety_identifier",
@@ -172,7 +172,7 @@ CHAT: Final = Dialect(
 )
 """OpenAI's Chat Completions, with what OpenRouter and servers of open models add."""
 
-COMPLETIONS: Final = Dialect(
+COMPLETIONS: Final = DialectMembers(
     "prompt suffix",
     same="model temperature top_p seed max_tokens",
     read="stop stream",
@@ -181,7 +181,7 @@ COMPLETIONS: Final = Dialect(
 )
 """OpenAI's legacy Completions."""
 
-RESPONSES: Final = Dialect(
+RESPONSES: Final = DialectMembers(
     "instructions input prompt",
     same="model temperature top_p metadata parallel_tool_calls service_tier user safety_identifier top_logprobs",
     read="background include max_output_tokens reasoning store stream tool_choice tools conversation "
@@ -237,7 +237,7 @@ RESPONSES: Final = Dialect(
 )
 """OpenAI's Responses API."""
 
-MESSAGES: Final = Dialect(
+MESSAGES: Final = DialectMembers(
     "system messages",
     same="model temperature top_p top_k",
     read="max_tokens output_config output_format stop_sequences stream thinking thread tool_choice tools",
@@ -276,7 +276,7 @@ _CORPUS: Final = Stored("RAG corpus")
 _CORPORA: Final = Stored("RAG corpus", ("list",))
 _STORE: Final = Stored("File search store", ("list",))
 
-GENERATE: Final = Dialect(
+GENERATE: Final = DialectMembers(
     "systemInstruction system_instruction contents",
     others="generationConfig safetySettings toolConfig cachedContent",
     body=dict.fromkeys(("systemInstruction", "system_instruction", "contents"), CONTENT),
@@ -311,7 +311,7 @@ GENERATE: Final = Dialect(
 )
 """Google's `generateContent`, whose members have two spellings."""
 
-CHAT_OF_OLLAMA: Final = Dialect("messages system prompt", forms="format")
+CHAT_OF_OLLAMA: Final = DialectMembers("messages system prompt", forms="format")
 """Ollama's chat, as far as it differs from `CHAT`."""
 
 DIALECTS: Final = (CHAT, COMPLETIONS, RESPONSES, MESSAGES, GENERATE, CHAT_OF_OLLAMA)

@@ -19,7 +19,7 @@ from gai_fast.core.requests.dialects import (
     STORED,
     TEXTS,
     TYPES,
-    Dialect,
+    DialectMembers,
     Stored,
     known_members,
 )
@@ -43,7 +43,7 @@ def given(form: str) -> object:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_table_names_a_member_of_a_request_once(dialect: Dialect) -> None:
+def test_a_table_names_a_member_of_a_request_once(dialect: DialectMembers) -> None:
     settings = " ".join((dialect.same, dialect.read, dialect.harmless, dialect.others, dialect.forms)).split()
     beside = [name for name in dialect.without_effect.split() if name not in dialect.texts.split()]
     named = sorted((*dialect.texts.split(), *settings, *beside))
@@ -80,7 +80,7 @@ def test_an_object_has_the_members_of_all_dialects_that_have_it() -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_texts_of_a_table_are_found_and_no_settings(dialect: Dialect) -> None:
+def test_texts_of_a_table_are_found_and_no_settings(dialect: DialectMembers) -> None:
     members = dialect.texts.split()
     body = dict.fromkeys((*members, *known_members(dialect), *dialect.others.split()), "x")
     found = [text.path for text in texts_in(body, members)]
@@ -93,7 +93,7 @@ def test_no_further_model_is_looked_for_in_texts() -> None:
 
 
 @pytest.mark.parametrize("dialect", [CHAT, MESSAGES, RESPONSES])
-def test_a_reader_knows_the_texts_of_its_dialect(dialect: Dialect) -> None:
+def test_a_reader_knows_the_texts_of_its_dialect(dialect: DialectMembers) -> None:
     assert {*dialect.texts.split()} <= known_members(dialect)
 
 
