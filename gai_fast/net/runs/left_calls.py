@@ -27,7 +27,6 @@ from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.request import AssistantMessage, Message, Request, ToolCallPart, ToolMessage
 from gai_fast.net.runs.run_approvals import ApprovalDesk
-from gai_fast.net.runs.run_messages import content_of
 from gai_fast.net.runs.run_records import AskedApproval
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import StoreError
@@ -164,7 +163,7 @@ def with_results(request: Request, calls: Sequence[RunCall], answered: Sequence[
     for message in request.messages:
         result = results.get(message.call_id) if isinstance(message, ToolMessage) else None
         if result is not None and isinstance(message, ToolMessage):
-            message = ToolMessage(call_id=message.call_id, content=content_of(result), is_error=result.is_error)
+            message = ToolMessage(call_id=message.call_id, content=result.content(), is_error=result.is_error)
         elif signatures and isinstance(message, AssistantMessage) and not isinstance(message.content, str):
             content = [
                 msgspec.structs.replace(part, signature=signatures[part.call_id])

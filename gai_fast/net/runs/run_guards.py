@@ -32,6 +32,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.net.limits import LIMITS
+from gai_fast.net.stream.guarding import StreamGuards
 from gai_fast.runtime.beside import breathing
 from gai_fast.runtime.breathing import breathe
 
@@ -82,6 +83,20 @@ class RunGuards:
         self._counts = counts
         self._finish = finish
         self._tell = tell
+
+    @classmethod
+    def of_run(cls, guarding: StreamGuards, info: StreamInfo, tell: Tell) -> RunGuards | None:
+        """Returns the guards of a run's calls. None if no guard looks at them.
+
+        Args:
+            guarding: The guards of the configuration.
+            info: The stream of the run.
+            tell: Called with what is said of arguments and results.
+        """
+        guards = guarding.guards
+        active = () if guards is None else guards.for_request(info.model, info.caller)
+        looking = [each for each in active if each.sees_any(("input", "tool_input", "tool_result"))]
+        return cls(looking, info, guarding.tallies, guarding.finish, tell) if looking else None
 
     @property
     def sees_input(self) -> bool:

@@ -15,14 +15,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw
 
-from gai_fast.core.run import CallResult, RunCall
+from gai_fast.core.run import RunCall
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import JSONText
 from gai_fast.model.request import (
     AssistantMessage,
     AssistantPart,
-    FilePart,
-    ImagePart,
     Message,
     ProviderBlockPart,
     ReasoningPart,
@@ -37,8 +35,6 @@ from gai_fast.model.request import (
 from gai_fast.net.toolbox.model_names import model_name
 
 _EMPTY: Final = Raw(b"{}")
-_NO_TEXT: Final = "(nothing)"
-"""Sent in place of an empty result: some providers refuse an empty text."""
 _NO_NAME: Final = "unnamed"
 
 
@@ -87,7 +83,7 @@ def message_of_turn(parts: Sequence[Mapping[str, Any]], calls: Sequence[RunCall]
 def results_of(calls: Sequence[RunCall]) -> list[ToolMessage]:
     """Returns the results of calls that have ended, in order."""
     return [
-        ToolMessage(call_id=call.call_id, content=content_of(call.result), is_error=call.result.is_error)
+        ToolMessage(call_id=call.call_id, content=call.result.content(), is_error=call.result.is_error)
         for call in calls
         if call.result is not None
     ]
@@ -119,18 +115,3 @@ def _object(value: Any) -> Raw:
     """Returns the JSON text of an object; that of an empty one for anything else."""
     text = value.text.encode() if isinstance(value, JSONText) else encode_json(value)
     return Raw(text) if text.startswith(b"{") else _EMPTY
-
-
-def content_of(result: CallResult) -> str | list[TextPart | ImagePart | FilePart]:
-    if not result.parts:
-        text = result.value if isinstance(result.value, str) else encode_json(result.value).decode()
-        return text or _NO_TEXT
-    content: list[TextPart | ImagePart | FilePart] = []
-    for part in result.parts:
-        if part["type"] == "text":
-            content.append(TextPart(text=part["text"] or _NO_TEXT))
-        elif part["type"] == "image":
-            content.append(ImagePart(data=part["data"], media_type=part["media_type"]))
-        else:
-            content.append(FilePart(data=part["data"], media_type=part["media_type"]))
-    return content

@@ -350,7 +350,7 @@ class RunTools:
         let = spec.let
         placeholders = None if let is None else let.placeholders
         info = StreamInfo(stream_id, spec.request_id, model=model, caller=spec.caller, placeholders=placeholders)
-        return partial(self.streams.guarding.of_run, info)
+        return partial(RunGuards.of_run, self.streams.guarding, info)
 
     def wish(
         self,
