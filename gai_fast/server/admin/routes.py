@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin import targets
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.stream.session import Session
-from gai_fast.net.stream.streams import Engine
 from gai_fast.server.limits import LIMITS
 
 

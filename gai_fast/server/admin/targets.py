@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gai_fast.core.requests.reading import decode_json
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 
 CONDITIONS: Final = ("unused", "ready", "slow_start", "full", "failing", "cooling", "open", "drained", "draining")
 """The conditions of a target. If workers differ, the later condition in this list counts: a target is drained once no

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.requests.durable import DurableRoutes, check_readable

@@ -20,7 +20,7 @@ from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.input import InputCheck
 from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.requests.early import read_rest
 from gai_fast.server.requests.passage import Passage

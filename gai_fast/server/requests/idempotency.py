@@ -136,7 +136,7 @@ class IdempotencyKeys:
         Raises:
             Error: The store is out of reach.
         """
-        from gai_fast.net.runs.run_records import may_have_called  # most requests find no such stream
+        from gai_fast.net.runs.records.records import may_have_called  # most requests find no such stream
 
         try:
             return await may_have_called(self._store.records, log.header.stream_id)

@@ -34,7 +34,7 @@ from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import StreamLog
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
+    from gai_fast.net.runs.offers import RunOffer, RunTools, RunWish
     from gai_fast.server.admission.approval_answers import Decisions
 
 

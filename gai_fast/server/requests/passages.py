@@ -35,12 +35,12 @@ from gai_fast.model.request import CheckedBody, Request
 from gai_fast.model.settings import DEMO, ModelSettings, Settings
 from gai_fast.net.attempts.records import RequestRecord
 from gai_fast.net.attempts.spec import Clock, Parse, StreamSpec
+from gai_fast.net.engine.engine import Engine, when_both_done
+from gai_fast.net.engine.uncounted import Uncounted
 from gai_fast.net.logs.publication import Publication
 from gai_fast.net.logs.view import NATIVE, View, view_of
 from gai_fast.net.logs.writer import ClientCallbacks
 from gai_fast.net.stream.new_texts import NewTexts
-from gai_fast.net.stream.streams import Engine, when_both_done
-from gai_fast.net.stream.uncounted import Uncounted
 from gai_fast.providers import get_provider
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.clock import now_ms
@@ -66,7 +66,7 @@ from gai_fast.stores import LogHeader, StreamLog
 from gai_fast.stores.responses import RESPONSE_ITEMS
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunTools, RunWish
+    from gai_fast.net.runs.offers import RunTools, RunWish
 
 _PARENT: Final = "previous_response_id"
 _NO_INPUT: Final = "."

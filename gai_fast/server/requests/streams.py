@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.chats import ChatRoutes
 from gai_fast.server.requests.durable import DurableRoutes

@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.running_streams import running_streams, timestamp, together
 from tests.limits import LIMITS
 

@@ -13,7 +13,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetCondition
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.targets import CONDITIONS, NamedTarget, all_targets, read_target, set_drained, together
 
 UPSTREAMS = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}

@@ -23,7 +23,7 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.requests.chains import Chains, Found, Turn, WholeRequest, whole
 from gai_fast.server.requests.early import EarlyChecks, read_rest

@@ -20,7 +20,7 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.requests.gates import go_on
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.passages import _with_texts

@@ -14,7 +14,7 @@ from gai_fast.formats import FORMATS, get_format
 from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.requests import passages
 from gai_fast.server.requests.gates import go_on
 from gai_fast.server.requests.incoming import Incoming

@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Passage
 from gai_fast.server.requests.streams import StreamRoutes
