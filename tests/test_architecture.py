@@ -113,7 +113,7 @@ WINGS = {"answers", "requests", "chat", "responses", "messages", "generate", "sd
 """The folders of what providers share: in all dialects, and in one."""
 
 # Where a provider's name may stand, beside `providers/` and `formats/`.
-ROUTES = {"server.routes.table", "server.requests.streams"}
+ROUTES = {"server.routes.table", "server.requests.kinds.stream_routes"}
 WORDS = {"python"}
 """Providers' names that are also words: of a key of the configuration, a language, an implementation."""
 NAMED = {

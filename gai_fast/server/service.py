@@ -38,7 +38,7 @@ from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.observe.process import process_figures
 from gai_fast.server.observe.spend import RunningSpend, SpendSink
 from gai_fast.server.pass_through.routes import PassThroughRoutes
-from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.routes.approvals import ApprovalRoutes
 from gai_fast.server.routes.operations import OperationRoutes
 from gai_fast.server.routes.router import Mount, Router

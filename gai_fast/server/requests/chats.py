@@ -1,7 +1,7 @@
 """Chats: a page resumes the stream of its chat by the id that it chose for the chat.
 
 Owns the ids of chats, and the stream of each chat. The store keeps the mapping as a claim, as for idempotency keys, so
-that every worker and every process with this store finds it. `passages.py` starts streams; `durable.py` follows them.
+that every worker and every process with this store finds it. `kinds/` starts streams; `durable.py` follows them.
 
 1. A chat belongs to a caller. Its stream is the stream of its newest request. An older stream runs on, but the chat's
    id no longer finds it, unless the newest request could not start.

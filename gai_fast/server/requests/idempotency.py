@@ -1,7 +1,7 @@
 """Idempotency keys: a repeated request is answered by the stream of the first request.
 
 Owns how a client sends a key, which requests count as equal, and the response if a key is already claimed. The store
-decides which request gets a key; `passages.py` starts and follows streams.
+decides which request gets a key; `stream_passage.py` starts and follows streams.
 
 1. A key belongs to a caller and a route. The store keeps it with a digest of the request's body: the key with another
    body is refused.

@@ -1,6 +1,6 @@
 """`Passage`: one request on its way to its upstream, and `Gate`, the interface of what it passes.
 
-`gates.py` has the gates, their order and the walk; `passages.py` and `pass_through/routes.py` the kinds of requests.
+`gates.py` has the gates, their order and the walk; `kinds/` and `pass_through/routes.py` the kinds of requests.
 
 1. A request is read once: bytes → body → request. Then it is planned: what its upstream is asked, and how its client is
    answered. Gates stand before, between and after these two steps.

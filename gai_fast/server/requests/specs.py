@@ -1,6 +1,6 @@
 """Builds the specs of requests that start streams: native requests, requests in a dialect, and token counts.
 
-Owns how a parsed request becomes a spec, and which streams are durable. `streams.py` parses requests and answers them.
+Owns how a parsed request becomes a spec, and which streams are durable. `kinds/` parses requests and answers them.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ from gai_fast.server.openapi.operation import (
 from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.gates import GateName
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.requests.passage import Passage
-from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.routes.approvals import ApprovalRoutes, Decision
 from gai_fast.server.routes.operations import OperationRoutes
 

@@ -37,8 +37,8 @@ from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.requests.newest import Remembered
-from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.routes.router import Endpoint, Router
 from gai_fast.server.routes.table import Handler
 from gai_fast.server.websocket.connection import SUBPROTOCOL, AiohttpSocket

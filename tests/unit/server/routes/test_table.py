@@ -28,7 +28,7 @@ from gai_fast.server.openapi.operation import JSON, Operation
 from gai_fast.server.pass_through.routes import PassThroughRoutes
 from gai_fast.server.requests.gates import GateName
 from gai_fast.server.requests.incoming import Incoming
-from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.routes.approvals import ApprovalRoutes
 from gai_fast.server.routes.operations import OperationRoutes
 from gai_fast.server.routes.router import Mount, Router

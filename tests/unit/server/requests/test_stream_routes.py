@@ -12,8 +12,8 @@ from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.engine.engine import Engine
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.requests.passage import Passage
-from gai_fast.server.requests.streams import StreamRoutes
 from tests.unit.server.incoming_requests import http, incoming
 
 UPSTREAM = UpstreamSettings("up", "openai-compatible", "http://127.0.0.1:9/v1")

@@ -1,4 +1,4 @@
-"""The handlers of routes that start streams; `passages.py` has what each kind of request does on its way.
+"""The handlers of routes that start streams; `kinds/` has what each kind of request does on its way.
 
 `durable.py` has the routes of running streams, `chats.py` and `responses.py` those of chats and stored responses.
 """
@@ -13,19 +13,15 @@ from gai_fast.server.requests.chats import ChatRoutes
 from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.gates import Gates
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.kinds.chat import ChatPassage
+from gai_fast.server.requests.kinds.count import CountPassage
+from gai_fast.server.requests.kinds.dialect import DialectPassage
+from gai_fast.server.requests.kinds.native import EventSourcePassage, NativePassage, StartPassage
+from gai_fast.server.requests.kinds.responses import ResponsesPassage
 from gai_fast.server.requests.passage import Passage
-from gai_fast.server.requests.passages import (
-    ChatPassage,
-    CountPassage,
-    DialectPassage,
-    EventSourcePassage,
-    NativePassage,
-    PassageHome,
-    ResponsesPassage,
-    StartPassage,
-)
 from gai_fast.server.requests.quotas import Quotas
 from gai_fast.server.requests.responses import ResponseRoutes
+from gai_fast.server.requests.stream_passage import PassageHome
 
 
 class StreamRoutes:

@@ -1,4 +1,4 @@
-"""`server/requests/passages.py`: a request is read once, whatever its gates do; tests/integration has its answers."""
+"""`server/requests/kinds/`: a request is read once, whatever its gates do; tests/integration has its answers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from gai_fast.model.errors import Error
 from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import KeySettings, ModelSettings, Settings, UpstreamSettings
 from gai_fast.net.engine.engine import Engine
-from gai_fast.server.requests import passages
 from gai_fast.server.requests.gates import go_on
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.kinds import dialect, native
+from gai_fast.server.requests.kinds.dialect import DialectPassage
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.requests.passage import Passage
-from gai_fast.server.requests.passages import DialectPassage, PassageHome
-from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.requests.stream_passage import PassageHome
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import http, incoming
 from tests.unit.server.requests.test_stream_response import FakeConnection
@@ -63,13 +64,14 @@ async def test_a_request_that_names_ids_is_parsed_once(
     parser: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    parse, parsed = getattr(passages, parser), []
+    module = dialect if parser == "parse_object" else native
+    parse, parsed = getattr(module, parser), []
 
     def counting(text: bytes) -> object:
         parsed.append(text)
         return parse(text)
 
-    monkeypatch.setattr(passages, parser, counting)
+    monkeypatch.setattr(module, parser, counting)
     passage = handler(routes, asked(body, format))
     left = iter(routes.gates.of(frozenset(("named ids", "admission"))))
     wait = go_on(passage, left)
