@@ -79,6 +79,19 @@ async def test_the_requests_of_a_minute_are_those_of_all_workers(
         assert {answer.error["reason"] for answer in refused} == {"requests_per_minute"}
 
 
+async def test_the_reads_of_a_minute_are_those_of_all_workers(net: Net, mock: Mock, tmp_path: Path, store: str) -> None:
+    limit(tmp_path, mock, "requests_per_minute = 2")
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+
+        async def read() -> Response:
+            return await server.ask("GET", "/v1/responses/resp_none/input_items", None, HEADERS)
+
+        answers = await asyncio.gather(*(read() for _ in range(40)))
+        assert Counter(answer.status for answer in answers) == {404: 20, 429: 20}
+        assert {answer.headers["retry-after"] for answer in answers if answer.status == 429} <= {"2", "3"}
+        assert (await ask(server)).headers["x-ratelimit-remaining-requests"] == "1", "reads are no requests"
+
+
 async def test_many_requests_of_a_large_limit_are_admitted_up_to_it(
     net: Net, mock: Mock, tmp_path: Path, store: str
 ) -> None:
