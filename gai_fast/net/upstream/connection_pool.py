@@ -377,11 +377,11 @@ class ConnectionPool(ABC):
                 self._reused += reused
                 _begin(exchange, connection, self._loop, reused=reused)
                 return True
-        exchange = self._next()
-        if exchange is None:
+        following = self._next()
+        if following is None:
             return False
         self._reused += reused
-        _begin(exchange, connection, self._loop, reused=reused)
+        _begin(following, connection, self._loop, reused=reused)
         return True
 
     def _next(self) -> Exchange | None:

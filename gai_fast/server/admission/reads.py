@@ -3,7 +3,8 @@
 1. A key has ten times as many reads a minute as requests, `limits.reads` if it has no such limit. Without keys there is
    no limit.
 2. In the ledger they are the requests of another caller. So all who share the limits of the key share its reads.
-3. While the ledger is out of reach, reads are admitted: an operator then looks at the lists.
+3. While the ledger is out of reach, a read is admitted or refused as a request of the key: it has no limits, or
+   `limits_on_failure` decides.
 4. Following and resuming a stream is no read.
 """
 
@@ -49,6 +50,7 @@ class Reads:
 
         Raises:
             RateLimited: The key has no read left.
+            Overloaded: As `Ledger.try_take`.
         """
         reader, place_id = reader_of(key), new_stream_id()
         try:
@@ -56,12 +58,13 @@ class Reads:
         except RateLimited as full:
             raise self._refusal(key.name, reader.limits.requests_per_minute, full) from None
         except Overloaded:
-            pass  # rule 3
+            if self._ledger.caps(key) is not None:  # rule 3
+                raise
         self._ledger.settle(place_id, 0)
         return answer()
 
     def _refusal(self, caller: str, limit: int | None, full: Error) -> Error:
-        text = f"this key has read what is kept, or lists, as often as it may in a minute ({limit} times)"
+        text = f"this key has read what is kept, or lists, as often as it may in a minute ({limit} times): ask later"
         self._refused[REASON] += 1
         self._log.note(REASON, text, caller)
         error = Error("rate_limited", text, reason=REASON)
@@ -70,11 +73,12 @@ class Reads:
 
 
 def reader_of(key: KeySettings) -> KeySettings:
-    """Returns the caller of the ledger that the reads of a key count for."""
-    return KeySettings(f"[{REASON}] {key.name}", (), limits=_limits((key.limits.requests_per_minute or 0) * _TIMES))
+    """Returns the caller of the ledger that the reads of a key count for. Names of callers begin otherwise."""
+    reads = (key.limits.requests_per_minute or 0) * _TIMES or LIMITS.reads
+    return KeySettings(f"[{REASON}] {key.name}", (), limits=_limits(reads))
 
 
 @lru_cache(maxsize=256)
 def _limits(reads: int) -> KeyLimits:
     """Returns a limit of reads. Cached: the ledger compares the limits of a caller with its last ones."""
-    return KeyLimits(requests_per_minute=reads or LIMITS.reads)
+    return KeyLimits(requests_per_minute=reads)

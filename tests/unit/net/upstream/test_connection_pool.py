@@ -213,7 +213,7 @@ async def test_a_caller_has_half_of_the_room_to_wait_in(
     carol = bench.open("carol")
     transport.feed(OK)
     transport.feed(OK)
-    assert not alice[1].is_waiting and not bob[0].is_waiting and carol.is_waiting
+    assert [each.is_waiting for each in (alice[1], bob[0], carol)] == [False, False, True]
 
 
 @pytest.mark.parametrize("waits", [False, True])

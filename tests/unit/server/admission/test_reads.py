@@ -6,11 +6,13 @@ import logging
 
 import pytest
 
+from gai_fast.config.checks import NAME
 from gai_fast.ledger import LocalLedger
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import KeyLimits, KeySettings
+from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings
 from gai_fast.server.admission.reads import Reads, reader_of
 from gai_fast.stores.health import out_of_reach
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
 
@@ -80,17 +82,42 @@ async def test_a_read_is_no_request_and_its_refusal_is_logged_as_that_of_a_read(
     counted, caller = Counted(), key("alice", 1)
     assert await counted.admitted(caller) == 10
     assert caplog.messages == ["a request of alice is refused: this key has read what is kept, or lists, as often as "
-                               "it may in a minute (10 times)"]  # fmt: skip
+                               "it may in a minute (10 times): ask later"]  # fmt: skip
     assert set(counted.ledger.refused.values()) == {0}
     assert counted.ledger.try_take(caller, "stream"), "no request is used"
     assert not counted.ledger._home.state(reader_of(caller).name).holders, "a read has ended"
 
 
-async def test_reads_are_admitted_while_the_ledger_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_is_refused_while_the_ledger_is_out_of_reach_if_a_request_of_its_key_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     counted = Counted()
 
     async def take(*_: object) -> None:
         raise out_of_reach("the limits")
 
     monkeypatch.setattr(counted.ledger, "take", take)
-    assert await counted.read(key("root")) == 5
+    assert await counted.read(key("root")) == 5, "it has no limits"
+    for limits in (KeyLimits(requests_per_minute=1), KeyLimits(streams=1)):
+        with pytest.raises(Error) as refused:
+            await counted.read(KeySettings("alice", (), limits=limits))
+        assert (refused.value.code, refused.value.reason) == ("overloaded", "store")
+
+
+@pytest.mark.parametrize("name", ["root", "issuer:[reads] root", "c-0123", ANONYMOUS])
+def test_no_caller_has_the_name_by_which_the_reads_of_another_are_counted(name: str) -> None:
+    counted_for = reader_of(key(name)).name
+    assert counted_for != name
+    assert not NAME.fullmatch(counted_for[:1]), "so begin the names of keys and of issuers"
+    assert reader_of(key(counted_for)).name != counted_for
+
+
+async def test_reads_leave_neither_spend_nor_a_stream(change_limits: ChangeLimits) -> None:
+    change_limits(ledger_keys=2)
+    counted = Counted()
+    for number in range(8):
+        await counted.read(key(f"issuer:{number}"))
+        counted.clock.now += 60
+    assert await counted.ledger.spend("key") == []
+    assert not counted.ledger._tickets
+    assert len(counted.ledger._home._states) <= 3, "what is idle is dropped"
