@@ -38,16 +38,7 @@ class _Pool(Protocol):
         """Works as `ConnectionPool.open`."""
 
     def open_once(
-        self,
-        method: str,
-        path: str,
-        headers: Sequence[tuple[str, str]],
-        body: bytes,
-        receiver: Receiver,
-        upload: Upload | None,
-        length: int,
-        is_repeatable: bool,
-        caller: str,
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver, caller: str
     ) -> OpenExchange:
         """Works as `ConnectionPool.open_once`."""
 
@@ -211,7 +202,7 @@ class Upstreams:
         """
         method, path, headers, body = request.method, request.path, request.headers, request.body
         pool = self._pool(upstream)
-        return pool.open_once(method, path, headers, body, receiver, upload, length, is_repeatable, caller)
+        return pool.open_once(method, path, headers, body, receiver, caller, upload, length, is_repeatable)
 
     def send_repeated(
         self,
@@ -264,7 +255,7 @@ class Upstreams:
             headers += upstream.headers.items()
         pool: _Pool = self._pool(upstream)
         if request.is_unique:
-            return pool.open_once(request.method, request.path, headers, request.body, receiver, None, -1, True, caller)
+            return pool.open_once(request.method, request.path, headers, request.body, receiver, caller)
         return pool.open(request.method, request.path, headers, request.body, receiver, caller)
 
     def _call(

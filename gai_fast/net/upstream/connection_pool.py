@@ -34,7 +34,6 @@ from mypy_extensions import mypyc_attr
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.model.settings import ANONYMOUS
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.upstream.connection import (
     ConnectionCallbacks,
@@ -217,13 +216,7 @@ class ConnectionPool(ABC):
         self._opened = self._reused = self._retried = 0
 
     def open(
-        self,
-        method: str,
-        path: str,
-        headers: Sequence[tuple[str, str]],
-        body: bytes,
-        receiver: Receiver,
-        caller: str = ANONYMOUS,
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver, caller: str
     ) -> Exchange:
         """Starts a request and returns at once; the receiver is called in a later turn of the loop.
 
@@ -248,10 +241,10 @@ class ConnectionPool(ABC):
         headers: Sequence[tuple[str, str]],
         body: bytes,
         receiver: Receiver,
+        caller: str,
         upload: Upload | None = None,
         length: int = -1,
         is_repeatable: bool = True,
-        caller: str = ANONYMOUS,
     ) -> Exchange:
         """Starts a request as `open` does; its head is not cached.
 
@@ -261,11 +254,11 @@ class ConnectionPool(ABC):
             headers: As for `open`.
             body: The body, or its first bytes if there is an upload, framed.
             receiver: As for `open`.
+            caller: As for `open`.
             upload: Sends the rest of the body. None if there is no rest.
             length: The length of an uploaded body; negative if it is sent in HTTP chunks.
             is_repeatable: Whether the upstream may get the request twice: if not, it is not sent again after a dead
                 pooled connection, whose peer may have read it.
-            caller: As for `open`.
 
         Raises:
             ValueError: As `open`.

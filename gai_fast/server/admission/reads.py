@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, MutableMapping
-from functools import lru_cache
 from typing import Final, TypeVar
 
 from gai_fast.ledger import Ledger
@@ -67,18 +66,10 @@ class Reads:
         text = f"this key has read what is kept, or lists, as often as it may in a minute ({limit} times): ask later"
         self._refused[REASON] += 1
         self._log.note(REASON, text, caller)
-        error = Error("rate_limited", text, reason=REASON)
-        error.retry_after_ms = full.retry_after_ms
-        return error
+        return Error("rate_limited", text, reason=REASON, retry_after_ms=full.retry_after_ms)
 
 
 def reader_of(key: KeySettings) -> KeySettings:
     """Returns the caller of the ledger that the reads of a key count for. Names of callers begin otherwise."""
     reads = (key.limits.requests_per_minute or 0) * _TIMES or LIMITS.reads
-    return KeySettings(f"[{REASON}] {key.name}", (), limits=_limits(reads))
-
-
-@lru_cache(maxsize=256)
-def _limits(reads: int) -> KeyLimits:
-    """Returns a limit of reads. Cached: the ledger compares the limits of a caller with its last ones."""
-    return KeyLimits(requests_per_minute=reads)
+    return KeySettings(f"[{REASON}] {key.name}", (), limits=KeyLimits(requests_per_minute=reads))

@@ -312,12 +312,7 @@ class Gates:
         return tuple([gate for name, gate in order if not name or name in names])
 
     def wait(self, incoming: Incoming, work: Work) -> None:
-        """Answers a request that has no gates once its answer is found.
-
-        Args:
-            incoming: The request.
-            work: Finds the answer.
-        """
+        """Answers a request that has no gates once its answer is found."""
         response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
         self._pending.add(incoming, response, work)
 

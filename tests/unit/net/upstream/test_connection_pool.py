@@ -230,13 +230,13 @@ async def test_a_bug_while_a_request_is_given_to_a_connection_ends_the_request_a
     if waits:
         bench.open()
         receiver = bench.make_recorder()
-        bench.lender.open("POST", "/chat", [], b"{}", receiver)
+        bench.lender.open("POST", "/chat", [], b"{}", receiver, ANONYMOUS)
         transport.write = fail
         transport.feed(OK)
     else:
         transport.write = fail
         receiver = bench.make_recorder()
-        bench.lender.open("POST", "/chat", [], b"{}", receiver)
+        bench.lender.open("POST", "/chat", [], b"{}", receiver, ANONYMOUS)
     assert receiver.ends == [], "it is called in a later turn"
     await asyncio.sleep(0)
     assert (receiver.error.code, receiver.error.__cause__) == ("internal", bug)
@@ -333,7 +333,7 @@ async def test_the_failure_of_an_attempt_that_is_no_longer_needed_harms_nobody(
     transport = bench.idle()
     bench.open()
     receiver = bench.make_recorder()
-    bench.lender.open("POST", "/chat", [], b"{}", receiver)
+    bench.lender.open("POST", "/chat", [], b"{}", receiver, ANONYMOUS)
     transport.feed(OK)
     bench.fail()
     assert receiver.ends == []
