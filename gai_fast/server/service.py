@@ -116,7 +116,7 @@ class Service:
             metrics,
             mount or Mount(on_loopback=True),
             forwarding=self.forwarding,
-            reads=Reads(server_limits.refused),
+            reads=Reads(engine.ledger, server_limits.refused),
         )
         self.router.limits_of = self.streams.quotas.headers
         self.router.telemetry = engine.telemetry

@@ -118,7 +118,7 @@ class Written(NamedTuple):
     """The own items of a request, written while it is read: at the end of its answer they are not walked again.
 
     Attributes:
-        text: The items, a JSON array.
+        text: The items, a JSON array; of many a line begins after each `ITEMS_OF_LINE`, for `pages.py`.
         given: The ids of the items that have one.
         made: Of the others, how their ids begin, and their places. None if the text is short: it tells them.
     """
@@ -135,7 +135,7 @@ def written(items: Sequence[Any], most: int) -> Written:
         items: The items.
         most: The most ids, given or made, that are noted: the last ones. They are held while the answer is made.
     """
-    if len(items) <= _BREATHS:
+    if len(items) <= ITEMS_OF_LINE:
         text = encode_json(items)
         is_short = len(text) <= LIMITS.parsed_bytes
         return Written(text, _given_ids(items), None if is_short else _without_id(items))
@@ -150,7 +150,8 @@ def written(items: Sequence[Any], most: int) -> Written:
             given.append(identifier)
         else:
             made.append((_prefix_of(item), at))
-    return Written(b"[%b]" % b",".join(texts), [*given], [*made])
+    lines = [b",".join(texts[at : at + ITEMS_OF_LINE]) for at in range(0, len(texts), ITEMS_OF_LINE)]
+    return Written(b"[%b]" % b",\n".join(lines), [*given], [*made])
 
 
 def written_before(text: bytes, most: int) -> Written:
@@ -651,6 +652,7 @@ _UNDERSTOOD: Final = frozenset(
 _APPROVALS: Final = frozenset((REQUEST, RESPONSE))
 _BROKEN: Final = ("in_progress", "incomplete", "searching", "interpreting", "generating")
 """The states of items that their answer broke off."""
+ITEMS_OF_LINE: Final = 64
 _BREATHS: Final = 64
 """Items that are looked at between two breaths: a breath takes as long as a look."""
 _TEXTS: Final = {"output_text": "text", "input_text": "text", "text": "text", "refusal": "refusal"}

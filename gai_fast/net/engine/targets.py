@@ -507,10 +507,10 @@ class Targets(AttemptRunner):
         if upstream.takes_credentials and spec.credential is not None and key is not None:
             request.is_unique = True  # heads of requests are kept
             own = [credential_header(api, spec.credential)]
-            return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key, own)
+            return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key, own, spec.caller)
         if upstream.identity is None:
             return self._upstreams.send(api, spec.model, request, receiver, stream_id, number, key, (), spec.caller)
-        send = partial(self._send_with, api, spec.model, request, receiver, stream_id, number)
+        send = partial(self._send_with, api, spec.model, spec.caller, request, receiver, stream_id, number)
         place = f"count {spec.model.id}" if spec.counts else spec.model.id
         return self.open_with_grant(upstream, receiver, send, place, spec.caller)
 
@@ -572,6 +572,7 @@ class Targets(AttemptRunner):
         self,
         api: API,
         model: ModelSettings,
+        caller: str,
         request: UpstreamRequest,
         receiver: Receiver,
         stream_id: str,
@@ -582,7 +583,7 @@ class Targets(AttemptRunner):
         credential = grant.headers(request.method, model.upstream.base_url, request.path, request.body)
         secret = grant.secret.reveal()
         request.is_unique = request.is_unique or isinstance(grant, Signed)
-        return self._upstreams.send(api, model, request, receiver, stream_id, number, secret, credential)
+        return self._upstreams.send(api, model, request, receiver, stream_id, number, secret, credential, caller)
 
     def open_with_grant(
         self, upstream: UpstreamSettings, receiver: Receiver, send: Send, place: str, caller: str

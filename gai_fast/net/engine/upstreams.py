@@ -33,12 +33,12 @@ class _Pool(Protocol):
     """The part of `UpstreamPool` in use. A protocol: with the class, compiled code would accept no other exchange."""
 
     def open(
-        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver, caller: str
     ) -> OpenExchange:
         """Works as `ConnectionPool.open`."""
 
     def open_once(
-        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver, caller: str
     ) -> OpenExchange:
         """Works as `ConnectionPool.open_once`."""
 
@@ -154,7 +154,7 @@ class Upstreams:
             number: The number of the attempt, from 1.
             key: The upstream's key; never recorded.
             credential: Headers that an identity gives the request; never recorded.
-            caller: The name of its caller: calls of functions take turns.
+            caller: The name of its caller: callers take turns.
 
         Raises:
             Error: The request cannot be sent.
@@ -180,6 +180,7 @@ class Upstreams:
         upstream: UpstreamSettings,
         request: UpstreamRequest,
         receiver: Receiver,
+        caller: str,
         upload: Upload | None = None,
         length: int = -1,
         is_repeatable: bool = True,
@@ -190,6 +191,7 @@ class Upstreams:
             upstream: The upstream.
             request: The request, or its beginning if there is an upload.
             receiver: Gets the response.
+            caller: As for `ConnectionPool.open`.
             upload: As for `ConnectionPool.open_once`.
             length: As for `ConnectionPool.open_once`.
             is_repeatable: As for `ConnectionPool.open_once`.
@@ -200,7 +202,7 @@ class Upstreams:
         """
         method, path, headers, body = request.method, request.path, request.headers, request.body
         pool = self._pool(upstream)
-        return pool.open_once(method, path, headers, body, receiver, upload, length, is_repeatable)
+        return pool.open_once(method, path, headers, body, receiver, caller, upload, length, is_repeatable)
 
     def send_repeated(
         self,
@@ -210,6 +212,7 @@ class Upstreams:
         headers: Sequence[tuple[str, str]],
         body: bytes,
         receiver: Receiver,
+        caller: str,
     ) -> Exchange:
         """Sends a request that is passed through, as `send_once`; others have the same headers, so its head is cached.
 
@@ -220,12 +223,13 @@ class Upstreams:
             headers: The headers.
             body: The body.
             receiver: Gets the response.
+            caller: As for `ConnectionPool.open`.
 
         Raises:
             Error: As `send_once`.
             ValueError: As `send_once`.
         """
-        return self._pool(upstream).open(method, path, headers, body, receiver)
+        return self._pool(upstream).open(method, path, headers, body, receiver, caller)
 
     def close(self) -> Coroutine[Any, Any, None]:
         """Returns a coroutine that closes every connection, and ends every call of a function."""
@@ -251,8 +255,8 @@ class Upstreams:
             headers += upstream.headers.items()
         pool: _Pool = self._pool(upstream)
         if request.is_unique:
-            return pool.open_once(request.method, request.path, headers, request.body, receiver)
-        return pool.open(request.method, request.path, headers, request.body, receiver)
+            return pool.open_once(request.method, request.path, headers, request.body, receiver, caller)
+        return pool.open(request.method, request.path, headers, request.body, receiver, caller)
 
     def _call(
         self,

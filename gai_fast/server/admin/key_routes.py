@@ -30,6 +30,7 @@ from gai_fast.model.settings import LIMITS_OF_KEY, KeySettings, key_digest
 from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.ids import new_key_secret, new_request_id
 from gai_fast.server.admin.running_streams import timestamp
+from gai_fast.server.admission.reads import reader_of
 from gai_fast.server.admission.run_time_keys import RunTimeKeys, too_many_keys
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
@@ -182,7 +183,8 @@ class KeyRoutes:
         key = self._key(unquote(incoming.tail))
         await self._hear_of_spend()
         try:
-            await self._engine.ledger.reset(key.name)
+            for name in (key.name, reader_of(key).name):
+                await self._engine.ledger.reset(name)
         except StoreError:
             raise out_of_reach("the limits") from None
         return incoming.json_reply((await self._rows([key]))[0])

@@ -129,8 +129,6 @@ class ServerLimits(StreamLimits):
         self._passing = 0  # those of bodies that are passed on unread
         self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0, "reads": 0}
         self._log = RefusalLog(logging.getLogger("gai_fast.limits"))
-        if ledger is not None:
-            ledger.refusal_log = None
         self.use(limits)
 
     def use(self, limits: LimitSettings) -> None:

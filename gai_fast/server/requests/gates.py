@@ -24,8 +24,10 @@ from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.early import EarlyChecks, read_rest
 from gai_fast.server.requests.guarding import InputGuards
 from gai_fast.server.requests.idempotency import IdempotencyKeys
+from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Gate, Passage, Wait
-from gai_fast.server.requests.pending import PendingAnswers
+from gai_fast.server.requests.pending import PendingAnswers, Work
+from gai_fast.server.requests.stream_response import StreamResponse
 
 GateName = Literal[
     "early limits", "chains", "named ids", "idempotency", "guards", "shared answers", "admission", "chat"
@@ -308,6 +310,11 @@ class Gates:
             ("", _Approvals(engine)),
         )
         return tuple([gate for name, gate in order if not name or name in names])
+
+    def wait(self, incoming: Incoming, work: Work) -> None:
+        """Answers a request that has no gates once its answer is found."""
+        response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
+        self._pending.add(incoming, response, work)
 
     def walk(self, passage: Passage, gates: tuple[Gate, ...]) -> Reply | None:
         """Lets a request pass its gates, and starts it.

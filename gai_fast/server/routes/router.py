@@ -37,6 +37,7 @@ from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog, log_unreadable
 from gai_fast.server.observe.audit import audit
 from gai_fast.server.observe.counts import StreamCounts
+from gai_fast.server.requests.gates import Gates
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Gate, Passage
 from gai_fast.server.routes.table import (
@@ -451,17 +452,25 @@ def _resource(routes: Sequence[Route], handlers: Handlers, reads: Reads | None) 
         gates = handlers.streams.gates.of(route.gates) if route.gates else ()
         handler = route.handler(handlers)
         if route.reads and reads is not None:
-            handler = partial(_counted, handler, reads, route.reads)
+            handler = partial(_counted, handler, reads, handlers.streams.gates, route.reads)
         methods.update(dict.fromkeys(route.methods, Endpoint(handler, gates)))
     actions = {route.method: route.action for route in routes if route.action}
     return _Resource(get_format(routes[0].format), methods, actions)
 
 
-def _counted(handler: Handler, reads: Reads, kind: Read, incoming: Incoming) -> Reply | Passage | None:
+def _counted(handler: Handler, reads: Reads, gates: Gates, kind: Read, incoming: Incoming) -> Reply | None:
     """Answers a request that is counted as a read."""
-    if kind == "always" or incoming.query.get("stream") != "true":
-        reads.take(incoming.http.key)
-    return handler(incoming)
+    key = incoming.http.key
+    if key is None or (kind != "always" and incoming.query.get("stream") == "true"):
+        return _answered(handler, incoming)
+    gates.wait(incoming, reads.take(key, partial(_answered, handler, incoming)))
+    return None
+
+
+def _answered(handler: Handler, incoming: Incoming) -> Reply | None:
+    answer = handler(incoming)
+    assert not isinstance(answer, Passage)  # a route of reads has no gates
+    return answer
 
 
 def _nearest(path: str, routes: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ def send(upstreams: Upstreams, upstream: UpstreamSettings, number: int = 1, *, i
     request = UpstreamRequest("/chat", b"{}", [("Authorization", "Bearer sk-canary")])
     request.is_unique = is_unique
     model = ModelSettings("m", upstream, "real-id")
-    upstreams.send(get_provider(upstream.provider), model, request, receiver, "s1", number, "sk-canary")
+    upstreams.send(get_provider(upstream.provider), model, request, receiver, "s1", number, "sk-canary", (), "alice")
     return receiver
 
 
@@ -46,7 +46,7 @@ async def test_a_request_is_sent_over_connections_of_its_upstreams_settings(
     upstreams: Upstreams, pools: list[FakePool]
 ) -> None:
     receiver = send(upstreams, UPSTREAM)
-    assert pools[0].asked == [("POST", "/chat", [("Authorization", "Bearer sk-canary")], b"{}", receiver)]
+    assert pools[0].asked == [("POST", "/chat", [("Authorization", "Bearer sk-canary")], b"{}", receiver, "alice")]
     assert pools[0].peer == UPSTREAM.peer
     assert (pools[0].peer.url, pools[0].peer.idle_timeout) == (UPSTREAM.base_url, 5.5)
     assert pools[0].options["max_connections"] == 7
@@ -144,8 +144,8 @@ async def test_each_attempt_is_recorded_in_a_file_of_its_own(
     for number in (1, 2):
         send(upstreams, UPSTREAM, number)
     for asked in pools[0].asked:
-        asked[-1].head_received(200, {})
-        asked[-1].exchange_ended(None)
+        asked[4].head_received(200, {})
+        asked[4].exchange_ended(None)
     files = {file.name: json.loads(file.read_bytes().splitlines()[0]) for file in tmp_path.iterdir()}
     about: dict[str, Any] = {"provider": UPSTREAM.provider, "model": "real-id", "upstream": "up", "stream_id": "s1"}
     assert files.keys() == {"s1.ndjson", "s1.2.ndjson"}
