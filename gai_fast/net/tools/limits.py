@@ -101,6 +101,9 @@ class Limits:
     session_idle: float = 600.0
     """Seconds without a call until such a session ends: a person reads, and asks again."""
 
+    ping: float = 5.0
+    """Seconds for the answer to a ping, which asks whether a session is still there."""
+
     discovery: float = 5.0
     """Seconds until a process that does not answer `server/discover` is also asked to begin a session: processes of
     before 2026 may ignore what they do not know. A later answer still counts."""

@@ -82,6 +82,8 @@ class ApprovalWatch:
         try:
             return await self._records.is_decided(approval_id)
         except StoreError as problem:
-            if problem.fault in ("damaged", "sealed"):  # it stays so, and must not hide the others
+            if approval_id in self._waits:
+                self._waits[approval_id] = self._waits.pop(approval_id)  # the others are read before it
+            if problem.fault in ("damaged", "sealed", "slow"):  # it may stay so, and must not hide the others
                 return False
             raise

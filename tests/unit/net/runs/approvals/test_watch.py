@@ -19,6 +19,7 @@ class Records:
     def __init__(self) -> None:
         self.decided: set[str] = set()
         self.damaged: set[str] = set()
+        self.slow: set[str] = set()
         self.read: list[str] = []
         self.is_out = False
 
@@ -26,6 +27,8 @@ class Records:
         self.read.append(approval_id)
         if self.is_out:
             raise StoreError("unreachable", "a test")
+        if approval_id in self.slow:
+            raise StoreError("slow", "a test")
         if approval_id in self.damaged:
             raise StoreError("damaged", "a test")
         return approval_id in self.decided
@@ -94,9 +97,23 @@ async def test_a_store_that_fails_is_asked_again_at_the_next_look(scene: Scene) 
     scene.records.decided.add("a-1")
     scene.records.is_out = True
     assert await scene.looked() == ["a-1"]
+    assert await scene.looked() == ["a-2"]
     scene.records.is_out = False
     assert await scene.looked() == ["a-1", "a-2"]
     assert run.heard == ["a-1"]
+
+
+async def test_an_approval_that_the_store_is_slow_with_hides_none_of_another_caller(scene: Scene) -> None:
+    slow, other = Run(scene.watch, "a-1", "a-2"), Run(scene.watch, "b-1")
+    scene.records.slow |= {"a-1", "a-2"}
+    scene.records.decided.add("b-1")
+    assert await scene.looked() == ["a-1", "a-2", "b-1"]
+    assert (slow.heard, other.heard) == ([], ["b-1"])
+    Run(scene.watch, "c-1")
+    scene.watch.remove("a-2", slow)
+    Run(scene.watch, "d-1")
+    assert await scene.looked() == ["a-1", "c-1", "d-1"]
+    assert await scene.looked() == ["c-1", "d-1", "a-1"]
 
 
 async def test_a_damaged_approval_hides_no_other_one(scene: Scene) -> None:
