@@ -15,7 +15,6 @@ Pure: gets what is kept as bytes, and knows no store and no route. `pages.py` ha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -30,7 +29,6 @@ from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
 from gai_fast.formats._base import ItemMark
 from gai_fast.formats._members import member
-from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.declared import custom_names
 from gai_fast.formats.responses.kept_values import UNREADABLE, exact, values
 from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS
@@ -114,18 +112,21 @@ def _made_id(prefix: str, response: str, at: int) -> str:
     return own_item_id(prefix, response.removeprefix(_RESPONSE), IDS.input_item + at)
 
 
-class Written(NamedTuple):
+class Written:
     """The own items of a request, written while it is read: at the end of its answer they are not walked again.
 
-    Attributes:
+    Args:
         text: The items, a JSON array; of many a line begins after each `ITEMS_OF_LINE`, for `pages.py`.
         given: The ids of the items that have one.
-        made: Of the others, how their ids begin, and their places. None if the text is short: it tells them.
+        made: Of the others, how their ids begin, and their places.
     """
 
-    text: bytes
-    given: Sequence[str]
-    made: Sequence[tuple[str, int]] | None = None
+    __slots__ = ("given", "made", "text")
+
+    def __init__(self, text: bytes, given: Sequence[str], made: Sequence[tuple[str, int]]) -> None:
+        self.text = text
+        self.given = given
+        self.made = made
 
 
 def written(items: Sequence[Any], most: int) -> Written:
@@ -135,23 +136,26 @@ def written(items: Sequence[Any], most: int) -> Written:
         items: The items.
         most: The most ids, given or made, that are noted: the last ones. They are held while the answer is made.
     """
-    if len(items) <= ITEMS_OF_LINE:
-        text = encode_json(items)
-        is_short = len(text) <= LIMITS.parsed_bytes
-        return Written(text, _given_ids(items), None if is_short else _without_id(items))
+    is_short = len(items) <= ITEMS_OF_LINE
+    text = encode_json(items) if is_short else b""
     texts: list[bytes] = []
-    given: deque[str] = deque(maxlen=most)
-    made: deque[tuple[str, int]] = deque(maxlen=most)
+    given: list[str] = []
+    made: list[tuple[str, int]] = []
     for at, item in enumerate(items):
-        breathe()
-        texts.append(encode_json(item))
+        if not is_short:
+            breathe()
+            texts.append(encode_json(item))
         identifier = _given_id(item)
         if identifier:
             given.append(identifier)
         else:
             made.append((_prefix_of(item), at))
-    lines = [b",".join(texts[at : at + ITEMS_OF_LINE]) for at in range(0, len(texts), ITEMS_OF_LINE)]
-    return Written(b"[%b]" % b",\n".join(lines), [*given], [*made])
+    if len(items) > most:
+        given, made = given[-most:], made[-most:]
+    if not is_short:
+        lines = [b",".join(texts[at : at + ITEMS_OF_LINE]) for at in range(0, len(texts), ITEMS_OF_LINE)]
+        text = b"[%b]" % b",\n".join(lines)
+    return Written(text, given, made)
 
 
 def written_before(text: bytes, most: int) -> Written:
@@ -161,22 +165,8 @@ def written_before(text: bytes, most: int) -> Written:
         text: The items, a JSON array.
         most: As for `written`.
     """
-    return written(values(text), most)._replace(text=text)
-
-
-def _given_ids(items: Sequence[Any]) -> list[str]:
-    return [item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]]
-
-
-def _made(own: Written) -> Sequence[tuple[str, int]]:
-    """Returns how the ids of items without one begin, and their places."""
-    if own.made is not None:
-        return own.made
-    return _without_id(values(own.text))
-
-
-def _without_id(items: Sequence[Any]) -> list[tuple[str, int]]:
-    return [(_prefix_of(item), at) for at, item in enumerate(items) if not _given_id(item)]
+    found = written(values(text), most)
+    return Written(text, found.given, found.made)
 
 
 # ---- items by their ids ----------------------------------------------------------------------------------------------
@@ -191,13 +181,12 @@ def indexed_ids(identifier: str, own: Written, output: Sequence[str], most: int)
         output: The ids of the items of its answer.
         most: The most ids. Of more the last ones are returned, those of the answer last.
     """
-    ids = [_made_id(prefix, identifier, at) for prefix, at in _made(own)[-most:]]
-    if ids and response_of_item(ids[0]) == identifier:  # so do all of them
-        ids = []
-    ids += own.given[-most:]
-    ids += output
-    short = [each for each in ids[-most:] if 0 < len(each) <= SHARED.identifier]
-    return list(dict.fromkeys([each for each in short if response_of_item(each) != identifier]))
+    made = [_made_id(prefix, identifier, at) for prefix, at in own.made]
+    if made and response_of_item(made[0]) == identifier:  # so do all of them, else none does
+        made = []
+    others = [*own.given, *output][-most:]
+    ids = made + [each for each in others if response_of_item(each) != identifier]
+    return list(dict.fromkeys([each for each in ids[-most:] if 0 < len(each) <= SHARED.identifier]))
 
 
 def items_by_id(kept: Kept) -> dict[str, dict[str, Any]]:

@@ -754,7 +754,7 @@ class Engine(EngineCallbacks):
         """Reserves more spend for a stream; as `EngineCallbacks.grow`."""
         self.ledger.grow(session.stream_id, wanted, then)
 
-    def lacks_tokens(self, session: Session, spec: StreamSpec, used: int) -> Demand:
+    def lacks_tokens(self, session: Session, spec: StreamSpec, used: Callable[[], int]) -> Demand:
         """Returns the tokens that a turn lacks; as `EngineCallbacks.lacks_tokens`."""
         stream_id, ledger, request = session.stream_id, self.ledger, spec.request
         if not ledger.counts_tokens(stream_id):
@@ -762,7 +762,7 @@ class Engine(EngineCallbacks):
         most = request.max_tokens if isinstance(request, Request) and isinstance(request.max_tokens, int) else 0
         expected = 0 if most else ledger.usual_output(spec.model.name, session.caller)
         tokens = estimated_tokens(spec.prompt_characters or 0) + (most or expected)
-        return ledger.lacks_tokens(stream_id, used, Demand(tokens, expected=expected))
+        return ledger.lacks_tokens(stream_id, used(), Demand(tokens, expected=expected))
 
     def reserve_turn(self, session: Session, wanted: Demand, then: Callable[[int], None]) -> None:
         """Reserves what a turn lacks; as `EngineCallbacks.reserve_turn`."""

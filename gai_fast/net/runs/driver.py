@@ -665,11 +665,14 @@ class RunDriver(StreamRun):
         request = next_request(self._plan.request, self._said, without_tools=turn.without_tools)
         spec = self._spec  # that of the turn before, which has ended: a copy costs as much as the rest of a turn
         spec.request, spec.prompt_characters, spec.ignored = request, self._characters, self._ignored
-        wanted = self._session.lacks(spec, sum(map(_tokens, self._usages[self._recalled_turns :])))
+        wanted = self._session.lacks(spec, self._used)
         if wanted is None:
             self._ask(turn, spec)
         else:
             self._session.reserve_turn(wanted, partial(self._reserved, turn, spec))
+
+    def _used(self) -> int:
+        return sum(map(_tokens, self._usages[self._recalled_turns :]))
 
     def _reserved(self, turn: BeginTurn, spec: StreamSpec, more: Amount) -> None:
         if self._is_over:

@@ -59,6 +59,7 @@ class RunWish:
         asked: The patterns that it names.
         known: What the last one has offered. None before, and if it is forgotten.
         is_shared: Whether several requests have it.
+        names_many: Whether it names so many tools that they are compared beside the loop.
     """
 
     allowed: AllowedTools
@@ -67,11 +68,7 @@ class RunWish:
     asked: Sequence[str] = ()
     known: KnownOffer | None = None
     is_shared: bool = False
-
-    @property
-    def names_many(self) -> bool:
-        """Whether it names so many tools that they are compared beside the loop."""
-        return len(self.asked) > LIMITS.run_patterns
+    names_many: bool = False
 
 
 class KnownOffer:
@@ -84,6 +81,7 @@ class KnownOffer:
     Attributes:
         offered: The tools.
         tools: The tools by the names that the model sees, with the approvals that the wish asks for.
+        names: These names.
         shown: The tools as requests have them.
         may_ask: Whether calls of a tool wait for a person.
     """
@@ -91,6 +89,7 @@ class KnownOffer:
     def __init__(self, offered: OfferedTools, approve: ToolPatterns) -> None:
         self.offered = offered
         self.tools = {name: _asked_for(tool, approve) for name, tool in offered.tools.items()}
+        self.names = frozenset(self.tools)
         self.shown = native_tools(self.tools)
         self.may_ask = any(tool.approve for tool in self.tools.values())
 
@@ -190,7 +189,7 @@ class RunOffer:
         model = self._model
         steps = model.max_steps if request.max_steps is UNSET else min(request.max_steps, model.max_steps)
         spec.request = whole = with_tools(request.without_run_members(), self._known.shown)
-        spec.offered = frozenset(self._offered)
+        spec.offered = self._known.names
         spec.prompt_characters = counted = characters(whole)
         spec.frames, spec.shape, spec.other, spec.sharing = None, None, None, None
         if self.answered:
@@ -396,7 +395,10 @@ class RunTools:
         if asked is not None:
             lists.append(ToolPatterns(asked))
         allowed = AllowedTools(lists)
-        return RunWish(allowed, model, ToolPatterns(approve), asked or ()) if self._has_any(allowed) else None
+        if not self._has_any(allowed):
+            return None
+        asked = asked or ()
+        return RunWish(allowed, model, ToolPatterns(approve), asked, names_many=len(asked) > LIMITS.run_patterns)
 
     async def offer_for(self, request: Request, model: ModelSettings) -> RunOffer | None:
         """Returns what a request of a program in this process offers. None if it is no run.

@@ -123,6 +123,8 @@ class HTTPTool(ToolSource):
             response.give_up()
         if isinstance(found, ToolResult):
             return found
+        if len(found) <= LIMITS.list_turn:  # as `sized_work`: a coroutine costs as much as reading
+            return _read_json(found, most, self._credentials, response.has_type)
         work = partial(_read_json, found, most, self._credentials, response.has_type)
         return await sized_work(self._beside, len(found), caller, work)
 
