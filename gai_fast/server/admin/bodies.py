@@ -205,12 +205,9 @@ class Target(Struct, frozen=True, forbid_unknown_fields=True):
     id: str
 
 
-class TargetState(Struct, frozen=True):
+class TargetState(Target, frozen=True, forbid_unknown_fields=False):
     """A target, and whether it takes requests."""
 
-    model: str
-    upstream: str
-    id: str
     state: Condition
     streams: _Count
 
