@@ -1,4 +1,4 @@
-"""`net/stream/run_tools.py` over real sockets: which requests are runs, and what these offer."""
+"""`net/runs/offers.py` over real sockets: which requests are runs, and what these offer."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ async def test_many_patterns_are_compared_beside_the_loop_and_only_if_no_limit_r
     head = {"authorization": f"Bearer {MAY}"}
     assert (await gateway.ask("POST", "/api/v1/stream", M, head)).text == "Done."
     many = {**M, "gateway_tools": ["docs.t*", *(f"docs.*{n}*" for n in range(9))]}
-    monkeypatch.setattr("gai_fast.net.stream.run_tools.AllowedTools", Noted)
+    monkeypatch.setattr("gai_fast.net.runs.offers.AllowedTools", Noted)
     assert (await gateway.ask("POST", "/api/v1/stream", many, head)).text == "Done."
     beside = [each for each in threads if each is not threading.main_thread()]
     assert len(beside) >= 9

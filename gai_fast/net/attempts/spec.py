@@ -1,6 +1,6 @@
 """`StreamSpec`: the description of a stream to start, and the interfaces of the parts that its caller provides.
 
-Data and interfaces only; `streams.py` starts a stream, `session.py` runs it.
+Data and interfaces only; `engine.py` starts a stream, `session.py` runs it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from gai_fast.model.settings import Settings
 from gai_fast.net.attempts.balance import target_keys
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.bodies import Target
 from gai_fast.server.admin.targets import set_drained
 

@@ -28,7 +28,7 @@ from gai_fast.ledger import Period
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount, units
 from gai_fast.model.settings import LIMITS_OF_KEY, KeySettings, key_digest
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.ids import new_key_secret, new_request_id
 from gai_fast.server.admin.bodies import Key, Keys, KeySpendLimit, MadeKey, RevokedKey, Rotation, plain
 from gai_fast.server.admin.running_streams import timestamp

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin import bodies, targets
 from gai_fast.server.admin.bodies import Target, TargetState, plain
 from gai_fast.server.admin.changes import changes

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.stream.session import Session
-from gai_fast.net.stream.streams import Engine
 from gai_fast.server.admin.bodies import RunningStream, rows_of
 from gai_fast.server.limits import LIMITS
 

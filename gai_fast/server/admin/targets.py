@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from gai_fast.core.requests.reading import decode_json
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.bodies import Condition, Target, TargetState, rows_of
 
 _CONDITIONS: Final[tuple[Condition, ...]] = get_args(Condition)

@@ -26,7 +26,7 @@ from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, LimitSettings
-from gai_fast.net.stream.streams import StreamLimits, when_both_done
+from gai_fast.net.engine.engine import StreamLimits, when_both_done
 from gai_fast.net.upstream.connection_pool import ConnectionShare
 from gai_fast.runtime.refusal_log import RefusalLog
 from gai_fast.server.admission.asking import AdmissionPlace, borrow, take_places

@@ -41,7 +41,7 @@ from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.pass_paths import offered_methods
 from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import GuardSide, KeySettings, ModelSettings, Price, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.providers import API, get_provider
 from gai_fast.providers.requests.routes import EDITS, TRANSCRIPTIONS, TRANSLATIONS, VARIATIONS
 from gai_fast.runtime.breathing import breathe

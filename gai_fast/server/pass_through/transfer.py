@@ -33,11 +33,11 @@ from gai_fast.model.money import UNIT, Charge, cost_member, cost_of, decimal_tex
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptPlaces
 from gai_fast.net.attempts.candidates import LEFT_ALONE
+from gai_fast.net.engine.engine import PASS_THROUGH, Engine
+from gai_fast.net.engine.targets import credential_header
 from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.net.sockets.sockets import unsent_error
-from gai_fast.net.stream.streams import PASS_THROUGH, Engine
-from gai_fast.net.stream.targets import credential_header
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider, missing_route
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply

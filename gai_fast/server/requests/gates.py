@@ -1,7 +1,7 @@
 """The gates of requests that ask an upstream, in their one order.
 
 Owns the order, the walk, and the condition of each gate: the check that costs a request without it next to nothing. The
-modules named next to the gates own the awaited work. The route table (`lanes/routes.py`) says which gates a route has.
+modules named next to the gates own the awaited work. The route table (`routes/table.py`) says which gates a route has.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, Literal
 
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.asking import admit, check_owner
 from gai_fast.server.admission.run_requests import list_tools

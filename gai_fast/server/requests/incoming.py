@@ -21,7 +21,7 @@ from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.requests.newest import Newest
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunOffer
+    from gai_fast.net.runs.offers import RunOffer
 
 
 class Incoming:

@@ -27,8 +27,8 @@ from gai_fast.formats.responses.chain import Written, indexed_ids, own_items, wr
 from gai_fast.kernels import Piece
 from gai_fast.net.attempts.records import KeptRecord
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
+from gai_fast.net.engine.engine import when_both_done
 from gai_fast.net.logs.view import Reencoded, Representation
-from gai_fast.net.stream.streams import when_both_done
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.chains import Turn

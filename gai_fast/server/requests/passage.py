@@ -1,6 +1,6 @@
 """`Passage`: one request on its way to its upstream, and `Gate`, the interface of what it passes.
 
-`gates.py` has the gates, their order and the walk; `passages.py` and `pass_through/routes.py` the kinds of requests.
+`gates.py` has the gates, their order and the walk; `kinds/` and `pass_through/routes.py` the kinds of requests.
 
 1. A request is read once: bytes → body → request. Then it is planned: what its upstream is asked, and how its client is
    answered. Gates stand before, between and after these two steps.
@@ -34,7 +34,7 @@ from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import StreamLog
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
+    from gai_fast.net.runs.offers import RunOffer, RunTools, RunWish
     from gai_fast.server.admission.approval_answers import Decisions
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.ids import worker_of
 from gai_fast.server.admin.bodies import RecentRequest, Target, TargetState
 from gai_fast.server.admin.drained import DRAINED, DrainedTargets

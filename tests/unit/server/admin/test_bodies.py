@@ -15,8 +15,8 @@ from gai_fast.kernels import encode_json
 from gai_fast.model.settings import LIMITS_OF_KEY
 from gai_fast.server.admin import bodies
 from gai_fast.server.admin.bodies import ErrorKind, Key, KeySpendLimit, MadeKey, Spent, plain, rows_of
-from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.openapi.schemas import ref, schemas
+from gai_fast.server.routes.table import ROUTES
 
 LIMITS_ = {**dict.fromkeys(LIMITS_OF_KEY), "spend": KeySpendLimit(1.5, "month")}
 KEY: dict[str, Any] = {

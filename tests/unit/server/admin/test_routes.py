@@ -23,7 +23,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
     key_digest,
 )
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.bodies import Target, plain
 from gai_fast.server.admin.last_hour import LastHour
 from gai_fast.server.admin.recent_requests import RequestFilter

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.bodies import plain
 from gai_fast.server.admin.running_streams import running_streams, timestamp, together
 from tests.limits import LIMITS

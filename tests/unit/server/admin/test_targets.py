@@ -13,7 +13,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetCondition
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.bodies import Condition, Target, TargetState
 from gai_fast.server.admin.targets import all_targets, read_target, set_drained, together
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gai_fast.server.admin import bodies
-from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.openapi.descriptions import ABOUT
+from gai_fast.server.routes.table import ROUTES
 from tests.unit.server.openapi.test_document import DOCUMENT, operations
 
 

@@ -11,8 +11,8 @@ import pytest
 from gai_fast.formats import KeptAnswer, get_format
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.logs.closing import closing_of
-from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.incoming import Incoming

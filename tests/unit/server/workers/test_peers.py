@@ -14,7 +14,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime import ids
 from gai_fast.server.admin.bodies import Target
 from gai_fast.server.admin.drained import DRAINED, DrainedTargets, DrainedTargetsHome
