@@ -290,7 +290,15 @@ def plain(body: Any) -> Any:
     Args:
         body: One of these types, or a list of them.
     """
-    return msgspec.to_builtins(body, builtin_types=(datetime,))
+    return msgspec.to_builtins(body, builtin_types=(datetime,), enc_hook=_exact)
+
+
+def _exact(value: object) -> object:
+    """Returns the text or the number that a value of a derived type is: processors may set any."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    raise TypeError(f"a body of the admin API has no {type(value).__name__}")
 
 
 def rows_of(parts: Iterable[Iterable[_Kind | Mapping[str, Any]]], kind: type[_Kind]) -> list[_Kind]:
@@ -300,4 +308,4 @@ def rows_of(parts: Iterable[Iterable[_Kind | Mapping[str, Any]]], kind: type[_Ki
         parts: The rows of each process; those of another one as MessagePack has them.
         kind: The type of a row.
     """
-    return [msgspec.convert(row, kind) for part in parts for row in part]
+    return [kind(**row) if isinstance(row, Mapping) else row for part in parts for row in part]

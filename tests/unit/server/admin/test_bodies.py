@@ -74,6 +74,19 @@ def test_what_is_written_is_read_again() -> None:
     assert msgspec.json.decode(encode_json(plain(key)), type=MadeKey) == key
 
 
+def test_values_of_derived_types_are_written_as_what_they_are() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    class Number(int):
+        pass
+
+    row = ErrorKind(Text("network"), "p", "up", "upstream", Number(2))
+    assert encode_json(plain(row)) == (b'{"code":"network","provider":"p","upstream":"up","side":"upstream","count":2}')
+    with pytest.raises(TypeError, match="has no object"):
+        plain([object()])
+
+
 def test_rows_of_other_processes_are_read_and_own_ones_stay() -> None:
     row = ErrorKind("network", "p", "up", "upstream", 2)
     own, other = rows_of([[row], [msgspec.msgpack.decode(msgspec.msgpack.encode(row))]], ErrorKind)
