@@ -55,7 +55,7 @@ class OtherWorkers(Protocol):
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
         """Returns the result of `running_streams` of each worker that answers."""
 
-    async def all_requests(self, wanted: RequestFilter) -> Sequence[list[Mapping[str, Any]]]:
+    async def all_requests(self, wanted: RequestFilter) -> Sequence[list[dict[str, Any]]]:
         """Returns the result of `RecentRequests.rows` of each worker that answers."""
 
     async def all_slots(self) -> Sequence[list[Slot]]:
