@@ -6,9 +6,8 @@ The run's caller and admins decide; `net/engine/deciding.py` has the rules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +16,7 @@ from gai_fast.core.requests.reading import decode_json
 from gai_fast.net.engine.deciding import decide
 from gai_fast.net.engine.engine import Engine
 from gai_fast.net.runs.records.records import ApprovalDecision, AskedApproval, RunRecords, kept_for
+from gai_fast.server.admin.bodies import Approval, Approvals, plain
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -80,7 +80,7 @@ class ApprovalRoutes:
         except StoreError:
             raise out_of_reach() from None
         rows = [_row(asked) for asked, decision in found if decision is None]
-        return incoming.json_reply({"total": len(listed), "data": rows})
+        return incoming.json_reply(plain(Approvals(len(listed), rows)))
 
     async def _read(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
         """Returns an approval as `RunRecords.asked`. None also if it is damaged: the others are listed nevertheless."""
@@ -103,12 +103,12 @@ def _may_decide(incoming: Incoming, asked: AskedApproval) -> bool:
     return incoming.http.caller == asked.caller or (key is not None and key.role == "admin")
 
 
-def _row(asked: AskedApproval) -> Mapping[str, Any]:
-    return {
-        "id": asked.id,
-        "stream_id": asked.stream_id,
-        "key": asked.caller,
+def _row(asked: AskedApproval) -> Approval:
+    return Approval(
+        id=asked.id,
+        stream_id=asked.stream_id,
+        key=asked.caller,
         **msgspec.json.decode(asked.call),  # exact, as the call is made: other parsers round large numbers
-        "digest": asked.digest,
-        "expires": asked.expires,
-    }
+        digest=asked.digest,
+        expires=asked.expires,
+    )

@@ -14,6 +14,7 @@ from gai_fast.model.metrics import Outcome
 from gai_fast.model.pass_paths import METHODS
 from gai_fast.model.request import Request
 from gai_fast.runtime.ids import EVENT_NUMBERS
+from gai_fast.server.admin import bodies
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.access import Access, Paths
 from gai_fast.server.admission.admit import is_form
@@ -578,7 +579,7 @@ ROUTES: Final = (
         "GET",
         "/admin/v1/streams",
         lambda on: on.admin.streams,
-        Operation("The streams that run, of all workers.", "Admin", {200: {JSON: "RunningStreams"}}),
+        Operation("The streams that run, of all workers.", "Admin", {200: {JSON: bodies.RunningStreams}}),
     ),
     _admin(
         "GET",
@@ -587,7 +588,7 @@ ROUTES: Final = (
         Operation(
             "The newest requests that have ended, of all workers; no text of them.",
             "Admin",
-            {200: {JSON: "RecentRequests"}},
+            {200: {JSON: bodies.RecentRequests}},
             parameters=(
                 Parameter("key", "Only those of a caller's key.", TEXT),
                 Parameter("model", "Only those for a model.", TEXT),
@@ -599,7 +600,7 @@ ROUTES: Final = (
         "GET",
         "/admin/v1/history",
         lambda on: on.admin.history,
-        Operation("The figures of the last hour, of all workers.", "Admin", {200: {JSON: "History"}}),
+        Operation("The figures of the last hour, of all workers.", "Admin", {200: {JSON: bodies.History}}),
     ),
     _admin(
         "GET",
@@ -619,7 +620,7 @@ ROUTES: Final = (
         "GET",
         "/admin/v1/keys",
         lambda on: on.admin.keys.list_all,
-        Operation("The keys and what they have spent; no secrets.", "Admin", {200: {JSON: "Keys"}}),
+        Operation("The keys and what they have spent; no secrets.", "Admin", {200: {JSON: bodies.Keys}}),
     ),
     _admin(
         "POST",
@@ -628,7 +629,7 @@ ROUTES: Final = (
         Operation(
             "Makes a key in the store; the answer has its secret, this once.",
             "Admin",
-            {201: {JSON: "MadeKey"}},
+            {201: {JSON: bodies.MadeKey}},
             "NewKey",
             errors=(409,),
             example={"name": "website", "requests_per_minute": 60},
@@ -642,8 +643,8 @@ ROUTES: Final = (
         Operation(
             "Gives a key of the store another secret; the former one stays valid for `grace` seconds.",
             "Admin",
-            {200: {JSON: "MadeKey"}},
-            "Rotation",
+            {200: {JSON: bodies.MadeKey}},
+            bodies.Rotation,
             errors=(409,),
             example={"grace": 3600},
             named="website",
@@ -657,7 +658,7 @@ ROUTES: Final = (
         Operation(
             "Counts what a key uses of its limits from zero again. Streams under way still count.",
             "Admin",
-            {200: {JSON: "Key"}},
+            {200: {JSON: bodies.Key}},
             named="website",
         ),
         "keys.reset",
@@ -666,7 +667,7 @@ ROUTES: Final = (
         "GET",
         "/admin/v1/keys/{name}",
         lambda on: on.admin.keys.show,
-        Operation("One key and what it has spent.", "Admin", {200: {JSON: "Key"}}, named="website"),
+        Operation("One key and what it has spent.", "Admin", {200: {JSON: bodies.Key}}, named="website"),
     ),
     _admin(
         "PATCH",
@@ -675,7 +676,7 @@ ROUTES: Final = (
         Operation(
             "Changes what a key of the store may use; null takes a value away.",
             "Admin",
-            {200: {JSON: "Key"}},
+            {200: {JSON: bodies.Key}},
             "KeyChange",
             errors=(409,),
             example={"requests_per_minute": 30},
@@ -690,7 +691,7 @@ ROUTES: Final = (
         Operation(
             "Removes a key from the store, and ends its streams.",
             "Admin",
-            {200: {JSON: "RevokedKey"}},
+            {200: {JSON: bodies.RevokedKey}},
             errors=(409,),
             named="website",
         ),
@@ -703,7 +704,7 @@ ROUTES: Final = (
         Operation(
             "The spend, as JSON or CSV.",
             "Admin",
-            {200: {JSON: "Spend", "text/csv": ""}},
+            {200: {JSON: bodies.Spend, "text/csv": ""}},
             parameters=(
                 Parameter("by", "What spend is added up by.", {"enum": ["key", "model", "upstream", "day"]}),
                 Parameter("from", "The first day, in UTC.", DATE),
@@ -725,8 +726,8 @@ ROUTES: Final = (
         Operation(
             "No stream begins at a target any more; those that run go on.",
             "Admin",
-            {200: {JSON: "TargetState"}},
-            "Target",
+            {200: {JSON: bodies.TargetState}},
+            bodies.Target,
             example=_TARGET,
         ),
         "targets.drain",
@@ -735,27 +736,29 @@ ROUTES: Final = (
         "POST",
         "/admin/v1/targets/restore",
         lambda on: on.admin.restore,
-        Operation("Takes a target back.", "Admin", {200: {JSON: "TargetState"}}, "Target", example=_TARGET),
+        Operation("Takes a target back.", "Admin", {200: {JSON: bodies.TargetState}}, bodies.Target, example=_TARGET),
         "targets.restore",
     ),
     _admin(
         "GET",
         "/admin/v1/approvals",
         lambda on: on.approvals.list_open,
-        Operation("The calls of runs that wait for an approval.", "Admin", {200: {JSON: "Approvals"}}),
+        Operation("The calls of runs that wait for an approval.", "Admin", {200: {JSON: bodies.Approvals}}),
     ),
     _admin(
         "POST",
         "/admin/v1/reload",
         lambda on: on.admin.reload_configuration,
-        Operation("Reloads the configuration.", "Admin", {200: {JSON: "Reloaded"}}),
+        Operation("Reloads the configuration.", "Admin", {200: {JSON: bodies.Reloaded}}),
         "reload",
     ),
     _admin(
         "GET",
         "/admin/v1/events",
         lambda on: on.admin.events,
-        Operation("Samples of the figures, one a second; the answer does not end.", "Admin", {200: {STREAM: "Sample"}}),
+        Operation(
+            "Samples of the figures, one a second; the answer does not end.", "Admin", {200: {STREAM: bodies.Sample}}
+        ),
     ),
     # -- the server --
     Route(
