@@ -294,7 +294,8 @@ def test_a_gateway_without_tools_imports_nothing_of_them() -> None:
         "    running = await start(load(None, environ={'GAI_FAST_SERVER__PORT': '0'}))\n"
         "    await running.close()\n"
         "asyncio.run(main())\n"
-        "print([name for name in sys.modules if name.startswith(('gai_fast.net.tool', 'gai_fast.net.stream.run_'))])\n"
+        "of_runs = tuple(f'gai_fast.net.runs.{name}' for name in ('driver', 'guards', 'offers'))\n"
+        "print([name for name in sys.modules if name.startswith(('gai_fast.net.tool', *of_runs))])\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"
