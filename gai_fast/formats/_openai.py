@@ -42,7 +42,7 @@ def total_tokens(usage: Mapping[str, Any]) -> int:
 def error_object(error: Error) -> dict[str, Any]:
     own = error.details or {}
     if own.get("message"):
-        shown = {key: own.get(key) for key in ("message", "type", "param", "code")}
+        shown = {"message": error.own_message, **{key: own.get(key) for key in ("type", "param", "code")}}
         return {**shown, "param": error.param} if error.param else shown
     return {
         "message": error.message,

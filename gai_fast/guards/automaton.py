@@ -34,7 +34,7 @@ and made again: a few at a time, so that no turn of the loop waits for it.
 request adds is bounded (`limits.request_room`, `limits.caller_room`): then its texts go on with the threads alone.
 Their states are made by the same rules and kept by nobody, in steps that are linear in the text times the pattern;
 states that are there are still used. A request that has taken `limits.request_steps` is searched no further: its
-guards have failed.
+guards have failed. So have they where one transition needs more than `limits.turn_steps`: it is given up.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from gai_fast.guards import waits
 from gai_fast.guards.characters import joined
 from gai_fast.guards.classes import NEAR, Classes
 from gai_fast.guards.limits import LIMITS
-from gai_fast.guards.program import BRANCH, CHARS, END, GATE, Check, Program, Rule, Words, nothing
+from gai_fast.guards.program import BRANCH, CHARS, END, GATE, Check, Program, Rule, RuleEntry, Words, nothing
 
 PLAIN: Final = 0
 """A transition that changes no register; it is the next state itself."""
@@ -105,6 +105,10 @@ class SearchTurn:
     def begin(self) -> None:
         """Begins another turn."""
         self.left = LIMITS.output_steps
+
+    def give_up(self) -> None:
+        """Searches nothing more."""
+        self.made = LIMITS.request_steps + 1
 
 
 class Edge:
@@ -210,16 +214,14 @@ class PendingCheck:
 class Context:
     """What is open behind a character: the entries of rules, and how much of a rule's `lead` has been read."""
 
-    __slots__ = ("firsts", "leads", "nodes", "number", "read")
+    __slots__ = ("entries", "leads", "number", "read")
 
-    def __init__(self, number: int, nodes: tuple[int, ...], leads: tuple[int, ...]) -> None:
+    def __init__(self, number: int, entries: tuple[int, ...], leads: tuple[int, ...]) -> None:
         self.number = number
-        self.nodes = nodes
+        self.entries = entries
         self.leads = leads
         self.read: dict[str, list[int]] = {}
         """By the class of the next character, the nodes behind those that read it."""
-        self.firsts: dict[int, list[int]] | None = None
-        """The nodes behind those that read a character first, by the character's set."""
 
 
 class StateGroup:
@@ -263,7 +265,6 @@ class Automaton:
         self._values = program.values
         self._following = program.following
         self._beside = self.classes.beside
-        self._leads = [entry.lead for entry in program.entries]
         self._contexts: dict[tuple[tuple[int, ...], tuple[int, ...]], Context] = {}
         self._after: dict[tuple[tuple[int, ...], str], Context] = {}
         self._states: dict[tuple[tuple[tuple[int, ...], ...], tuple[int, ...], int], SearchState] = {}
@@ -275,12 +276,16 @@ class Automaton:
         """The size of what each caller's texts have added."""
         self._turn: SearchTurn | None = None
         """The request whose text is searched. None if it has no bound."""
+        self._room = 0
+        """The nodes that the transition in the making may still walk."""
+        self._firsts = [self._firsts_of(entry) for entry in program.entries]
+        """The nodes behind those that read a character first at each entry, by the character's set."""
         self._least: list[int] = _least_rest(program) if self.bounded else []
         self._owners: list[int] = _owners(program) if self.bounded else []
         self.short = self._short()
         """The length up to which no thread is too long."""
-        nodes = [node for entry in program.entries if not entry.lead for node in entry.nodes]
-        self._first = self._context(tuple(nodes), (0,) * len(self._leads))
+        entries = [at for at, entry in enumerate(program.entries) if not entry.lead]
+        self._first = self._context(tuple(entries), (0,) * len(program.entries))
         self._start = self._state((), (), self._first)
 
     def scan(self, *, holds: bool = True, turn: SearchTurn | None = None) -> Scan:
@@ -295,6 +300,11 @@ class Automaton:
     def use(self, turn: SearchTurn | None) -> None:
         """Notes whose text is searched next."""
         self._turn = turn
+
+    @property
+    def most(self) -> int:
+        """The steps of one transition for the request, and the nodes that the transition may walk."""
+        return sys.maxsize if self._turn is None else LIMITS.turn_steps
 
     @property
     def state_count(self) -> int:
@@ -321,11 +331,11 @@ class Automaton:
 
     # -- contexts --
 
-    def _context(self, nodes: tuple[int, ...], leads: tuple[int, ...]) -> Context:
-        key = (nodes, leads)
+    def _context(self, entries: tuple[int, ...], leads: tuple[int, ...]) -> Context:
+        key = (entries, leads)
         found = self._contexts.get(key)
         if found is None:
-            found = self._contexts[key] = Context(len(self._contexts), nodes, leads)
+            found = self._contexts[key] = Context(len(self._contexts), entries, leads)
         return found
 
     def _context_after(self, context: Context, sort: str) -> Context:
@@ -337,7 +347,7 @@ class Automaton:
         return found
 
     def _made_context(self, read: tuple[int, ...], sets: frozenset[int]) -> Context:
-        nodes: list[int] = []
+        entries: list[int] = []
         leads: list[int] = []
         letters = self.classes.letters
         for at, entry in enumerate(self._program.entries):
@@ -350,38 +360,40 @@ class Automaton:
                     count += 1
             leads.append(count)
             if count == len(entry.lead) and (entry.before == 0 or self._beside + entry.before not in sets):
-                nodes += entry.nodes
-        return self._context(tuple(nodes), tuple(leads))
+                entries.append(at)
+        return self._context(tuple(entries), tuple(leads))
 
     def _read_first(self, context: Context, sort: str) -> list[int]:
         """Returns the nodes behind those that read a character of a class first in a context."""
         found = context.read.get(sort)
         if found is None:
-            firsts = context.firsts
-            if firsts is None:
-                firsts = context.firsts = self._firsts(context.nodes)
-                self.steps += len(context.nodes)
             sets = self.classes.sets[ord(sort)]
-            nodes: list[int] = []
-            if len(sets) < len(firsts):
-                for each in sets:
-                    nodes += firsts.get(each, ())
-            else:
-                for each, behind in firsts.items():
-                    if each in sets:
-                        nodes += behind
-            found = context.read[sort] = nodes
+            found = []
+            for at in context.entries:
+                firsts = self._firsts[at]
+                self.steps += min(len(sets), len(firsts))
+                if len(sets) < len(firsts):
+                    for each in sets:
+                        found += firsts.get(each, ())
+                else:
+                    for each, behind in firsts.items():
+                        if each in sets:
+                            found += behind
+            context.read[sort] = found
         return found
 
-    def _firsts(self, starts: tuple[int, ...]) -> dict[int, list[int]]:
+    def _firsts_of(self, entry: RuleEntry) -> dict[int, list[int]]:
         program = self._program
         firsts: dict[int, list[int]] = {}
-        for node in waits.consuming(program, list(starts))[0]:
-            if program.kinds[node] == BRANCH:
-                for letter, below in program.branches[program.values[node]].items():
-                    firsts.setdefault(letter, []).append(below)
-            else:
-                firsts.setdefault(program.values[node], []).append(program.following[node])
+        for start in entry.nodes:
+            found = waits.consuming(program, [start])[0]
+            program.note(len(found))
+            for node in found:
+                if program.kinds[node] == BRANCH:
+                    for letter, below in program.branches[program.values[node]].items():
+                        firsts.setdefault(letter, []).append(below)
+                else:
+                    firsts.setdefault(program.values[node], []).append(program.following[node])
         return firsts
 
     # -- states --
@@ -442,14 +454,13 @@ class Automaton:
         """Returns the transition of a state for a class of characters; makes it if there is none yet."""
         found = state.edge(sort)
         if found is None:
-            before = self.steps
             found = self._made_edge(state, sort, None)
+            if found is None:
+                return self.given_up(state)
             if state.generation == self.generation and self._keeps:
                 state.add(sort, found)
                 self._edges += 1
                 self._note_added(LIMITS.edge_size)
-            if self._turn is not None and self.steps - before > LIMITS.turn_steps:
-                self._turn.made = LIMITS.request_steps  # the next character would take as many
         return found
 
     def answered(self, question: CheckEdge, state: SearchState, sort: str, answers: int) -> Edge:
@@ -457,20 +468,31 @@ class Automaton:
         found = question.answers.get(answers)
         if found is None:
             found = self._made_edge(state, sort, answers)
+            if found is None:
+                return self.given_up(state)
             if state.generation == self.generation and self._keeps:
                 question.answers[answers] = found
                 self._edges += 1
                 self._note_added(LIMITS.edge_size)
         return found
 
-    def _made_edge(self, state: SearchState, sort: str, answers: int | None) -> Edge:
-        """Makes a transition: rules 1 to 3 of the module.
+    def given_up(self, state: SearchState) -> SearchState:
+        """Notes that a transition needs too much: its request is searched no further. Returns the state, unchanged."""
+        assert self._turn is not None
+        self.steps += LIMITS.request_steps  # the search ends here
+        self._turn.give_up()
+        return state
+
+    def _made_edge(self, state: SearchState, sort: str, answers: int | None) -> Edge | None:
+        """Makes a transition: rules 1 to 3 of the module. None if it needs more than one may.
 
         Args:
             state: The state.
             sort: The class of the character.
             answers: The answers of the checks. None if they are not known.
         """
+        before, most = self.steps, self.most
+        self._room = most
         sets = self.classes.sets[ord(sort)]
         late, late_rule = self._late(state, sets)
         count = len(state.groups) if late < 0 else late + 1
@@ -484,10 +506,14 @@ class Automaton:
             is_new = at == count
             read = self._read_first(state.context, sort) if is_new else self._read(state.groups[at], sets)
             self.steps += LIMITS.group_steps + (len(read) if is_new else len(state.groups[at]))
+            if self.steps - before > most:
+                return None
             if not read:
                 continue
             age = 0 if is_new else state.ages[at - registers] if at >= registers else -1
             nodes, rule = self._closure(read, seen, at, age, asked, answers)
+            if self._room < 0:
+                return None
             if nodes:
                 groups.append(nodes)
                 alive.append(at)
@@ -580,6 +606,8 @@ class Automaton:
     ) -> tuple[tuple[int, ...], int]:
         """Returns the nodes of a group that read characters or wait for one, and the rule that ends here, or -1.
 
+        They are incomplete if the transition has no `_room` for more.
+
         Args:
             starts: Nodes that the group has reached.
             seen: Nodes of earlier groups; those of this one are added.
@@ -589,7 +617,7 @@ class Automaton:
             answers: The answers of the checks.
         """
         program = self._program
-        kinds, checked = self._kinds, program.checked
+        kinds, checked, room = self._kinds, program.checked, self._room
         if len(starts) == 1 and kinds[starts[0]] <= BRANCH and starts[0] not in checked:  # as in counted repeats
             if starts[0] in seen:
                 return (), -1
@@ -599,12 +627,13 @@ class Automaton:
         found: list[int] = []
         rule = -1
         waiting = list(starts)
-        while waiting:
+        while waiting and room >= 0:
             node = waiting.pop()
             known = own if node in checked else seen
             if node in known:
                 continue
             known.add(node)
+            room -= 1
             kind = kinds[node]
             if kind in (CHARS, BRANCH):
                 found.append(node)
@@ -621,6 +650,7 @@ class Automaton:
                     rule = ending.rule
             else:
                 waiting += program.targets[self._values[node]]
+        self._room = room
         found.sort()
         return tuple(found), rule
 
@@ -762,6 +792,8 @@ class Scan:
         made = self._automaton.steps - before
         turn.left -= made + size * LIMITS.character_steps
         turn.made += made
+        if made and turn.made > LIMITS.request_steps:
+            return self._unsearched(text)
         if size < len(text):
             self._rest = text[size:]
             part, whole = text[:size], whole[:reached]
@@ -824,9 +856,16 @@ class Scan:
         self._automaton.use(turn)
         if turn is not None and turn.is_used_up:
             return self._unsearched(half)
-        if half:
-            self._search(self._kept + half, len(self._kept), sys.maxsize)
         kept = self._kept + half
+        if half:
+            before = self._automaton.steps
+            reached = self._search(kept, len(self._kept), sys.maxsize if turn is None else before + LIMITS.turn_steps)
+            if turn is not None:
+                turn.made += self._automaton.steps - before
+                if reached < len(kept):  # no other turn follows
+                    turn.give_up()
+                if turn.is_used_up:
+                    return self._unsearched(half)
         self._state = self._registered(self._state, self._base + len(kept))
         groups = self._groups
         last, rule = self._automaton.last(self._state)
@@ -901,8 +940,12 @@ class Scan:
         """Reads a character that is compared as several. A match of some of them is one of the character."""
         start = self._base + at
         before = self._counted(start)
+        automaton = self._automaton
+        last = automaton.steps + automaton.most
         for sort in sorts:
-            state = self._changed(state, self._automaton.edge(state, sort), sort, text, start, before)
+            if automaton.steps > last:
+                return automaton.given_up(state)
+            state = self._changed(state, automaton.edge(state, sort), sort, text, start, before)
             state = self._registered(state, start + 1)
             before = start + 1
         return state

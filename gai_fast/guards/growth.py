@@ -40,8 +40,8 @@ def warnings(guards: Iterable[GuardSettings]) -> list[str]:
         BadPattern: A pattern is refused.
     """
     return [
-        f"guard {guard.name}: `{pattern}` needs much work for texts that fit to it: a repeat goes over what begins it "
-        "anew. Make its repeats shorter, or their characters fewer"
+        f"guard {guard.name}: `{pattern}` needs much work for texts that fit to it: a repeat also reads what "
+        "begins a match. Make its repeats shorter, or their characters fewer"
         for guard in guards
         for pattern in growing(guard)
     ]
@@ -56,11 +56,11 @@ def _grows(rule: Rule) -> tuple[bool, int]:
     automaton = compile_rules([rule])
     scan = automaton.scan()
     text = _fitting(program, 2 * LIMITS.trial)
-    scan.feed(text[: LIMITS.trial])
+    scan.feed_turn(text[: LIMITS.trial], 0, LIMITS.trial_steps)
     before = automaton.state_count
-    scan.feed(text[LIMITS.trial :])
-    is_dropped = automaton.generation > 0
-    grows = is_dropped or (automaton.state_count - before) * LIMITS.trial_growth > LIMITS.trial
+    scan.feed_turn(text[LIMITS.trial :], 0, LIMITS.trial_steps)
+    is_large = automaton.generation > 0 or automaton.steps > LIMITS.trial_steps
+    grows = is_large or (automaton.state_count - before) * LIMITS.trial_growth > LIMITS.trial
     return grows, automaton.steps + len(text) * LIMITS.trial_character
 
 

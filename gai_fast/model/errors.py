@@ -149,6 +149,12 @@ class Error(GaiFastError):
         return self.temporary
 
     @property
+    def own_message(self) -> Any:
+        """The message of `details`, with the reason that other members of it tell (`providers/answers/failures.py`)."""
+        own = (self.details or {}).get("message")
+        return self.message if isinstance(own, str) and self.message.startswith(own) else own
+
+    @property
     def is_of_log(self) -> bool:
         """Whether the log of a stream cannot be read. The stream itself may have finished."""
         return self.reason in _OF_LOG

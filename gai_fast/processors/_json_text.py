@@ -55,6 +55,7 @@ class JSONReader:
         "position",
         "sure",
         "value",
+        "values",
     )
 
     def __init__(self) -> None:
@@ -73,6 +74,8 @@ class JSONReader:
         """The members of the outermost object that were completed, each once; the caller takes them."""
         self.position = 0
         """Characters read."""
+        self.values = 1
+        """Values read at most: a comma in a string counts for one too."""
         self._base = 0
         self._stack: list[dict[str, Any] | list[Any]] = []
         self._keys: list[str] = []
@@ -99,9 +102,10 @@ class JSONReader:
             NotJSON: A character is wrong. The reader cannot be used afterwards.
         """
         self._base = self.position - at
-        end = len(text)
+        begin, end = at, len(text)
         is_long = end - at > LIMITS.json_steps // 4
-        self._whole_tries = LIMITS.json_whole_tries if is_long and _brackets(text, at) <= LIMITS.json_brackets else 0
+        is_whole = is_long and _brackets(text, at, end) <= LIMITS.json_brackets
+        self._whole_tries = LIMITS.json_whole_tries if is_whole else 0
         try:
             for _ in range(LIMITS.json_steps):
                 if at >= end or self.complete:
@@ -112,6 +116,7 @@ class JSONReader:
                     raise NotJSONText(f"more than {LIMITS.json_steps} values and signs in one delta", self._base + at)
         finally:
             self.position = self._base + at
+            self.values += text.count(",", begin, at) + _brackets(text, begin, at)
         return at
 
     def close(self) -> bool:
@@ -398,8 +403,8 @@ def same_json(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
-def _brackets(text: str, at: int) -> int:
-    return text.count("[", at) + text.count("{", at)
+def _brackets(text: str, at: int, end: int) -> int:
+    return text.count("[", at, end) + text.count("{", at, end)
 
 
 def _fits(value: Any, levels: int) -> bool:

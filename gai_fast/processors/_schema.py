@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
-from gai_fast.processors._schema_cost import CostlySchema, check_cost, survey
+from gai_fast.processors._schema_cost import CostlySchema, most_paths, survey
 from gai_fast.processors.limits import LIMITS
 
 _LIBRARY: Final = "jsonschema_rs"
@@ -43,9 +43,10 @@ class Schema:
     def __init__(self, text: str) -> None:
         schema = parse_exact(text)
         count, self._names_places = survey(schema)
+        self._patterns = count
         if count > LIMITS.schema_patterns:
             raise ValueError(f"the JSON Schema has {count} patterns, more than {LIMITS.schema_patterns}")
-        check_cost(schema)
+        self._paths = most_paths(schema)
         self._pattern_memory = LIMITS.schema_pattern_memory // max(count, 1)
         self._whole = self._validator(schema)
         root = schema if isinstance(schema, dict) else {}
@@ -61,6 +62,16 @@ class Schema:
             None if types is None else frozenset([types] if type(types) is str else types)
         )
         """The valid types of the document. `None` if every type is valid."""
+
+    def is_too_costly(self, values: int, characters: int) -> bool:
+        """Returns whether a check of a part of a document may take more than `limits.schema_work`.
+
+        Args:
+            values: Its values at most.
+            characters: Its length.
+        """
+        evaluations = values * (self._paths + LIMITS.schema_place)
+        return evaluations + characters * self._patterns // LIMITS.schema_characters > LIMITS.schema_work
 
     def problem(self, value: Any) -> str | None:
         """Returns the place and keyword at which a document fails, without quoting it. `None` if it is valid."""

@@ -77,8 +77,8 @@ def survey(schema: Any) -> tuple[int, bool]:
     return count, names_places
 
 
-def check_cost(schema: Any) -> None:
-    """Checks that no place of any answer is evaluated by more than `limits.schema_paths` subschemas.
+def most_paths(schema: Any) -> int:
+    """Returns how many subschemas are evaluated at one place of an answer at most.
 
     Args:
         schema: A JSON Schema, as a value.
@@ -87,8 +87,7 @@ def check_cost(schema: Any) -> None:
         CostlySchema: There may be more subschemas, or the count needs more than `limits.schema_steps` steps.
         ValueError: A reference leads out of the schema.
     """
-    if isinstance(schema, dict):
-        _Count(schema).run()
+    return _Count(schema).run() if isinstance(schema, dict) else 1
 
 
 class _Count:
@@ -110,8 +109,9 @@ class _Count:
         self._subschemas: dict[int, _Subschema] = {}
         self._read_names()
 
-    def run(self) -> None:
-        """Follows the places of every possible answer."""
+    def run(self) -> int:
+        """Follows the places of every possible answer. Returns the most paths to one place."""
+        most = 1
         seen: set[int | tuple[int, ...]] = {()}
         waiting: list[list[_Object]] = [[self._root]]
         while waiting:
@@ -120,7 +120,10 @@ class _Count:
             key = id(starts[0]) if len(starts) == 1 else tuple(sorted(map(id, starts)))
             if key not in seen:
                 seen.add(key)
-                self._add_places(self._evaluated(starts), waiting)
+                found = self._evaluated(starts)
+                most = max(most, sum([each.size for each in found]))
+                self._add_places(found, waiting)
+        return most
 
     def _evaluated(self, starts: list[_Object]) -> list[_Subschema]:
         """Returns the subschemas evaluated at a place, each once for every path to it from `starts`."""

@@ -30,7 +30,7 @@ class JSONStreamProcessor(Processor):
     """Follows the text of a stream that should be one JSON document.
 
     Yields the text unchanged except for removed parts, `json.snapshot` events, and a `warning` or an error with reason
-    `invalid_json` or `schema_mismatch`.
+    `invalid_json`, `schema_mismatch` or `schema_unchecked`: the check could hold the loop (`limits.schema_work`).
 
     Args:
         schema: The JSON Schema that the document must meet, as a value or as JSON text; needs the extra `schema`. A
@@ -38,8 +38,9 @@ class JSONStreamProcessor(Processor):
         snapshots_ms: The shortest time between two `json.snapshot` events in milliseconds (0: one with every delta).
             Snapshots become rarer as their value grows: after one of n characters the text grows by
             n² / `limits.json_snapshots` before the next one, and at most to twice its size; there are none after
-            `limits.json_snapshot` characters. The last snapshot comes when the document is complete. `None` if there
-            are no snapshots. Snapshots share the parts of the value that are complete: a program must not change them.
+            `limits.json_snapshot` characters. The last snapshot comes when the document is complete, unless it has more
+            than `limits.json_last_snapshot` characters. `None` if there are no snapshots. Snapshots share the parts of
+            the value that are complete: a program must not change them.
         on_invalid: `warn` yields one `warning` and then passes all text. `error` ends the stream at once
             (`provider_unavailable`) and passes no text from the first wrong character on.
         recover: Leave out the text before and after the document: prose, and the fences of a code block.
@@ -154,7 +155,9 @@ class JSONStreamProcessor(Processor):
 
     def _has_news(self) -> bool:
         """Returns whether a snapshot would differ from the last one. Brackets in prose are not a value."""
-        return self.snapshots_ms is not None and self._reader.changed and self._take not in (self._seek, self._pass)
+        if self.snapshots_ms is None or self._reader.position > LIMITS.json_last_snapshot:
+            return False
+        return self._reader.changed and self._take not in (self._seek, self._pass)
 
     def _has_grown(self) -> bool:
         """Returns whether the text has grown enough since the last snapshot, which cost its size.
@@ -202,10 +205,9 @@ class JSONStreamProcessor(Processor):
         if self._reader.position > LIMITS.json_answer:
             return self._invalid(f"is longer than {LIMITS.json_answer} characters", text, rest)
         self._take = self._read
-        mismatch = self._mismatch()
-        if mismatch is not None:
+        self._problem = self._mismatch()
+        if self._problem is not None:
             self._checked = True
-            self._problem = ("schema_mismatch", f"does not meet its schema: {mismatch}")
             if self._on_invalid == "error":
                 return text
         if not self._reader.complete:
@@ -216,11 +218,18 @@ class JSONStreamProcessor(Processor):
         self._take = self._follow
         return text + self._follow(rest)
 
-    def _mismatch(self) -> str | None:
-        """Returns the first known mismatch with the schema. `None` if there is none so far."""
+    def _mismatch(self) -> tuple[str, str] | None:
+        """Returns the first known problem with the schema. `None` if there is none so far."""
         reader, schema = self._reader, self._schema
         if self._checked or schema is None or not reader.began:
             return None
+        if schema.is_too_costly(reader.values, reader.position):
+            return "schema_unchecked", "is too large to be checked against its schema (limit schema_work)"
+        mismatch = self._known_mismatch(schema)
+        return None if mismatch is None else ("schema_mismatch", f"does not meet its schema: {mismatch}")
+
+    def _known_mismatch(self, schema: Schema) -> str | None:
+        reader = self._reader
         if reader.complete:
             self._checked = True
             return schema.problem(reader.value)
@@ -258,8 +267,12 @@ class JSONStreamProcessor(Processor):
 
     def _is_repetition_so_far(self) -> bool:
         repeated = self._repeated
-        if repeated is None or not repeated.complete:
-            return repeated is None or repeated.position <= LIMITS.json_answer
+        if repeated is None:
+            return True
+        if repeated.position > LIMITS.json_repeated:
+            return False
+        if not repeated.complete:
+            return True
         if not same_json(repeated.value, self._reader.value):
             return False
         self._held.clear()

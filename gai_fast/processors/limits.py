@@ -36,14 +36,20 @@ class Limits:
     json_repeats: int = 16
     """Repetitions of a JSON answer that are dropped from one delta: models repeat an answer a few times."""
 
+    json_repeated: int = 128 * KIB
+    """Characters of a repetition that is held back, compared at once, in 15 to 40 ms, and dropped."""
+
     json_snapshots: int = 4 * MIB
     """A snapshot of n characters is followed by the next one after n² / `json_snapshots` more: at 10 KB after 24, at
     100 KB after 2,400. All snapshots of an answer of 100 KB then have 16 MB, those of 1.6 MB have 25 MB, which take
     0.1 to 0.6 s."""
 
     json_snapshot: int = 256 * KIB
-    """Characters of a document of which there are snapshots before it is complete: a longer value takes more than 50 ms
-    to be copied, changed and written."""
+    """Characters of a document of which there are snapshots before it is complete: each is copied and written anew."""
+
+    json_last_snapshot: int = 1 * MIB
+    """Characters of a document that is told as a snapshot when it is complete: it is written at once, in 10 ms. The
+    longest known answers are shorter."""
 
     json_prose: int = 64 * KIB
     """Characters held back during the search for a JSON document: an introduction of ten pages."""
@@ -70,13 +76,24 @@ class Limits:
     """Memory of all compiled patterns of a JSON Schema. `.{0,500}` fits; `a{1000}{300}` would need 10 MiB and 30 ms.
     The time to match a text grows with this memory."""
 
-    schema_parts: int = 1 * MIB
+    schema_parts: int = 256 * KIB
     """Bytes of a JSON Schema times the members of an answer that are checked alone: a member's validator compiles all
-    its references again. Further members are checked with the complete answer."""
+    its references again, and one turn may compile them all, in 50 ms. Further members are checked with the complete
+    answer."""
 
     schema_paths: int = 512
     """Subschemas of a JSON Schema that may be evaluated at one place of an answer, each once for every path to it. A
     union of 250 models fits. 512 evaluations need some 15 µs; a model needs the time of a token for each place."""
+
+    schema_work: int = 2_000_000
+    """Evaluations of a check, which takes one turn of the loop: 10 ns each. An answer of 100 KB with 5,000 values has
+    80,000 with four subschemas a place, and 2,000,000 with a union of 390 models."""
+
+    schema_place: int = 12
+    """Evaluations for which a value counts besides its own: it is converted for the library, and compared."""
+
+    schema_characters: int = 4
+    """Characters of an answer that a pattern reads in the time of an evaluation."""
 
     schema_steps: int = 50_000
     """Steps to determine the cost of a JSON Schema, of 0.3 µs each. Ordinary ones of the largest size need 20,000."""

@@ -60,6 +60,10 @@ class Limits:
     mirror_streams: int = 64
     """Streams of other workers in one request for news: together with `store_reply` it bounds the reply."""
 
+    mirror_news: int = 64 * KIB
+    """Bytes of one stream's news in a request for several: 4 MiB for `mirror_streams`. A stream with more is read
+    alone, once such a request took the store too long."""
+
     mirror_reads: int = 64
     """Reads of a copy before its followers get a response. The rest is read afterwards. In a file these reads are
     64 MiB; by default a copy has 4.5 MiB at most."""

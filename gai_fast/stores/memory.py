@@ -28,6 +28,7 @@ from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from gai_fast.model.errors import Error
@@ -52,6 +53,7 @@ _BLOCKS: Final = 8
 SPARE: Final = 16
 """One part in so many of all bytes is searched for at a time: rule 3."""
 
+_NO_PARTS: Final[Mapping[str, int]] = MappingProxyType({})
 _Key = TypeVar("_Key")
 
 
@@ -71,6 +73,7 @@ class StreamLog:
         request: What a new owner of the stream needs to go on. None if there is none, and after the end.
         request_size: Its bytes, until the end, wherever it is: rule 6.
         run_size: The bytes of what is kept of its run.
+        run_parts: Those of each part of it.
         gate: Receives appended pieces, and publishes them. None if pieces are published at once.
     """
 
@@ -94,6 +97,7 @@ class StreamLog:
         "last_seq",
         "request",
         "request_size",
+        "run_parts",
         "run_size",
         "takeovers",
     )
@@ -111,6 +115,7 @@ class StreamLog:
         self.gate: LogGate | None = None
         self.request: bytes | None = None
         self.request_size = self.run_size = 0
+        self.run_parts = _NO_PARTS
         self._memory = memory
         self._watchers: tuple[LogWatcher, ...] = ()  # replaced, not changed: a watcher may leave during a loop over it
         self._blocks: deque[tuple[bytes, int]] = _deque()  # bytes, and the number of the last event in them
@@ -451,17 +456,19 @@ class LogMemory:
         self._count(log, len(request), log.run_size)  # this process may have run the stream before
 
     def forget_request(self, log: StreamLog) -> None:
-        """Drops the request of a stream that goes on without."""
+        """Drops the request of a stream that goes on without; what is kept of its run counts no longer."""
         log.request = None
-        self._count(log, 0, log.run_size)
+        log.run_parts = _NO_PARTS
+        self._count(log, 0, 0)
 
-    def count_run(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
+    def count_run(self, stream_id: str, size: int, *, is_there: bool = False, part: str = "") -> bool:
         """Counts what is kept of the run of a running stream, in place of what has counted: rule 6.
 
         Args:
             stream_id: The stream. One without a log here counts for nothing.
             size: Bytes.
             is_there: It is kept already: it counts without room, too.
+            part: The part of it that has so many bytes.
 
         Returns:
             Whether it counts. If not, there is no room for more than has counted.
@@ -469,10 +476,11 @@ class LogMemory:
         log = self._logs.get(stream_id)
         if log is None or log.is_over:
             return True
-        more = size - log.run_size
+        more = size - log.run_parts.get(part, 0)
         if more > 0 and not is_there and not self._has_room_for(log.header.caller, more):
             return False
-        self._count(log, log.request_size, size)
+        log.run_parts = {name: each for name, each in {**log.run_parts, part: size}.items() if each}
+        self._count(log, log.request_size, log.run_size + more)
         self.make_room()
         return True
 

@@ -18,7 +18,9 @@ Owns the mirrors and the tasks that fill them. `alive.py` decides whether a work
    answer was lost, is let go.
 5. The store notes which streams are followed here, for their workers, as often as a lease is renewed.
 6. Every read is limited (`limits.mirror_streams`, `mirror_reads`). The filling task reads the rest.
-7. A log of this process whose copy has another owner is adopted: from then on it is a mirror, and its followers stay.
+7. A shared read that takes the store too long may hold one caller's large pieces: each of its copies is read alone,
+   beside the others, and those whose news are small go back. A copy that is too slow alone breaks off alone.
+8. A log of this process whose copy has another owner is adopted: from then on it is a mirror, and its followers stay.
    Its events that the copy lacks are void. The new owner's first event says so (`stream.gap`); if the copy ends without
    one, before the end of the log, the log breaks off with `log_behind`.
 """
@@ -30,12 +32,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
+from gai_fast.runtime.turns import HalvedPlaces
 from gai_fast.stores._base import (
     CALLS,
     NOTHING_TOLD,
@@ -104,7 +108,7 @@ class _Mirror:
     epoch: int
     """The epoch of the copy; as in `Owner`."""
     position: int
-    """The number of the last event that was read in the copy. The log may have more: rule 7."""
+    """The number of the last event that was read in the copy. The log may have more: rule 8."""
     watched_at: float
     """The last time at which it had a watcher, in monotonic seconds."""
     kept_at: float
@@ -152,6 +156,8 @@ class Mirrors:
         self._mirrors: dict[str, _Mirror] = {}  # mirrors of streams that have not ended
         self._loading: dict[str, asyncio.Task[StreamLog | None]] = {}
         self._tasks: dict[_Work, asyncio.Task[None]] = {}
+        self._alone: dict[_Mirror, asyncio.Task[None]] = {}  # rule 7
+        self._places = HalvedPlaces(LIMITS.store_connections)  # for these reads
         self._is_closed = False
 
     async def find(
@@ -178,7 +184,7 @@ class Mirrors:
         return await asyncio.shield(loading)  # another request may wait for it too
 
     def adopt(self, log: StreamLog) -> None:
-        """Fills a log of this process from now on: rule 7.
+        """Fills a log of this process from now on: rule 8.
 
         Args:
             log: The log. It has not ended, and nothing else writes it.
@@ -236,7 +242,7 @@ class Mirrors:
     async def close(self) -> None:
         """Breaks off every mirror."""
         self._is_closed = True
-        tasks = [*self._loading.values(), *self._tasks.values(), *self._returning.values()]
+        tasks = [*self._loading.values(), *self._tasks.values(), *self._returning.values(), *self._alone.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -376,7 +382,7 @@ class Mirrors:
         log, position, header = mirror.log, mirror.position, mirror.log.header
         if not mirror.worker:
             header = header._replace(handovers=header.handovers + 1)
-        if position < log.last_seq:  # the last owner was lost before it wrote `stream.gap`: rule 7
+        if position < log.last_seq:  # the last owner was lost before it wrote `stream.gap`: rule 8
             log.void(position)
             if log.last_seq > position:
                 log.break_off(_behind())
@@ -604,12 +610,41 @@ class Mirrors:
     async def _read_all(self) -> None:
         """Reads the next part of each copy, some copies at a time."""
         mirrors = {**self._mirrors}  # a copy: mirrors may be broken off during the calls
-        positions = [(stream_id, mirror.position) for stream_id, mirror in mirrors.items()]
+        positions = [(name, mirror.position) for name, mirror in mirrors.items() if mirror not in self._alone]
         wait = LIMITS.mirror_wait if len(positions) <= LIMITS.mirror_streams else 0.0
         for start in range(0, len(positions), LIMITS.mirror_streams):
             some = dict(positions[start : start + LIMITS.mirror_streams])
-            for stream_id, news in (await self._tail(some, wait)).items():
-                await self._add(mirrors[stream_id], news)
+            try:
+                for stream_id, news in (await self._tail(some, wait)).items():
+                    await self._add(mirrors[stream_id], news)
+            except StoreError as problem:
+                if problem.fault != "slow":
+                    raise
+                self._note(problem)
+                for mirror in map(mirrors.__getitem__, some):
+                    task = self._alone[mirror] = asyncio.ensure_future(self._read_alone(mirror))
+                    task.add_done_callback(partial(self._alone.pop, mirror))
+
+    async def _read_alone(self, mirror: _Mirror) -> None:
+        """Reads a copy alone until its news are small; to its end if they were large once: rule 7."""
+        stream_id, caller = mirror.log.header.stream_id, mirror.log.header.caller
+        ASKS.set(caller)
+        worked_at = time.monotonic()
+        is_large: bool | None = None
+        while is_large is not False and self._mirrors.get(stream_id) is mirror:
+            await self._places.take(caller)
+            try:
+                news = (await self._tail({stream_id: mirror.position}, 0.0)).get(stream_id, _NO_NEWS)
+                await self._add(mirror, news)
+                is_large = is_large or sum(len(record.piece) for record in news.records) > LIMITS.mirror_news
+                worked_at = time.monotonic()
+            except StoreError as problem:
+                self._note(problem)
+                if time.monotonic() - worked_at >= LIMITS.mirror_patience:
+                    mirror.log.break_off(out_of_reach())
+            finally:
+                self._places.give_back(caller)
+            await asyncio.sleep(LIMITS.mirror_wait)
 
     async def _tail(self, positions: Mapping[str, int], wait: float) -> Mapping[str, CopyTail]:
         """Returns the news of copies; as `Backend.tail`, but a damaged copy does not hide the news of the others."""
@@ -636,20 +671,29 @@ class Mirrors:
         gone = await self._alive.gone({mirror.worker for _, mirror in mirrors} - {self._own})
         gone.add(self._own)  # this process runs no stream of a mirror: the reply to its take-over was lost
         now = time.monotonic()
+        slow: set[str] = set()  # callers for whom the store is too slow
         full: set[str] = set()  # callers for whose streams there is no room: the others are not read in vain
         for stream_id, mirror in _in_turns(mirrors):
             caller = mirror.log.header.caller
             if stream_id in kept and mirror.worker not in gone:
                 mirror.kept_at = now
             elif mirror.worker in gone or not self._backend.is_copy:  # without copies, the worker itself has answered
-                if mirror.log.watchers and (caller not in full or mirror.is_cancelled):
+                if mirror.log.watchers and caller not in slow and (caller not in full or mirror.is_cancelled):
+                    ASKS.set(caller)
                     try:
                         if not await self._part(mirror):
                             full.add(caller)
-                    except StoreError as problem:
-                        if problem.fault != "damaged":
+                    except StoreError as problem:  # the others go on
+                        is_slow = problem.fault == "slow"
+                        if is_slow:
+                            slow.add(caller)
+                        elif problem.fault != "damaged":
                             raise
-                        mirror.log.break_off(self._refusal(problem))  # the others go on
+                        refusal = self._refusal(problem)
+                        if not is_slow or now - mirror.kept_at >= LIMITS.mirror_patience:
+                            mirror.log.break_off(refusal)
+                    finally:
+                        ASKS.set("")
                 elif (
                     not mirror.log.watchers and now - mirror.watched_at >= SHARED.lease_renewal
                 ):  # whoever has found it just now watches it next

@@ -39,6 +39,7 @@ from typing import Any, Final, TypeVar
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.turns import HalvedPlaces
 from gai_fast.stores._base import LogHeader
 from gai_fast.stores.backend import (
     CLAIMS,
@@ -160,6 +161,7 @@ class SQLiteBackend(Backend):
         self._writer = _Writer(path, is_synchronous=is_synchronous)
         self._reader = _Thread(path, "read")
         self._has_removed = False  # something that stands in the write-ahead log: rule 7; writing thread only
+        self._large = HalvedPlaces(2)  # for kept responses
         self._keys: dict[str, int] = {}  # row keys of running streams; writing thread only
         # The version of the data, and the positions that have no news in it; reading thread only.
         self._version = -1
@@ -326,7 +328,10 @@ class SQLiteBackend(Backend):
         return await self._writer.transact(delete)
 
     async def keep_response(self, record: ResponseRecord[bytes], ttl: float, budget: ResponseBudget) -> int:
-        """Keeps a response. If much must make room, several transactions remove it: others need not wait for all."""
+        """Keeps a response. If much must make room, several transactions remove it: others need not wait for all.
+
+        One response of a caller is written at a time, so that no other write waits for many large ones.
+        """
 
         def keep(connection: sqlite3.Connection) -> tuple[int, bool]:
             return self._note_dropped(_keep_response(connection, record, ttl, budget))
@@ -334,10 +339,14 @@ class SQLiteBackend(Backend):
         def make_room(connection: sqlite3.Connection) -> tuple[int, bool]:
             return self._note_dropped(_make_room(connection, record.caller, budget))
 
-        dropped, is_over = await self._writer.transact(keep)
-        while is_over:
-            some, is_over = await self._writer.transact(make_room)
-            dropped += some
+        await self._large.take(record.caller)
+        try:
+            dropped, is_over = await self._writer.transact(keep)
+            while is_over:
+                some, is_over = await self._writer.transact(make_room)
+                dropped += some
+        finally:
+            self._large.give_back(record.caller)
         return dropped
 
     def _note_dropped(self, made: tuple[int, bool]) -> tuple[int, bool]:

@@ -279,9 +279,9 @@ class Store:
             self._journal.begin(log)
         return log
 
-    def count_run(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
+    def count_run(self, stream_id: str, size: int, *, is_there: bool = False, part: str = "") -> bool:
         """Counts what is kept of a run; as `LogMemory.count_run`."""
-        has_room = self.memory.count_run(stream_id, size, is_there=is_there)
+        has_room = self.memory.count_run(stream_id, size, is_there=is_there, part=part)
         if not has_room:
             self._health.lost(_NO_ROOM)
         return has_room

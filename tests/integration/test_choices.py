@@ -95,8 +95,11 @@ async def test_what_belongs_to_a_choice_stands_on_it(net: Net, way: str, is_stre
 
 
 @on_uvloop
-async def test_native_events_name_the_choices_that_ended_otherwise(net: Net) -> None:
-    gateway = await net.gateway(await net.upstream(saying))
+@pytest.mark.parametrize("word", ["", "kestrel", "length"])
+async def test_native_events_name_the_choices_that_ended_otherwise(net: Net, word: str) -> None:
+    """Whatever a guard finds in the answer: the words of an end are the gateway's."""
+    guards = (GuardSettings("names", "words", words=(word,)),) if word else ()
+    gateway = await net.gateway(await net.upstream(saying), guards=guards)
     response = await gateway.ask("POST", NATIVE, {"model": "m", "query": "hi"})
     [end] = [each for each in response.events if each["type"] == "finish"]
     assert end["finish_reason"] == "stop"

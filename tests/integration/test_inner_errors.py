@@ -15,9 +15,10 @@ KEY = "sk-or-0123456789"
 
 
 @pytest.mark.parametrize("path", [NATIVE, CHAT, "/v1/messages"])
+@pytest.mark.parametrize("sent", ["", f" (sent with {KEY})"], ids=["plain", "with our key"])
 @on_uvloop
-async def test_clients_see_why_the_provider_behind_openrouter_has_refused(net: Net, path: str) -> None:
-    raw = json.dumps({"error": {"message": f"tools.0: unknown type (sent with {KEY})"}})
+async def test_clients_see_why_the_provider_behind_openrouter_has_refused(net: Net, path: str, sent: str) -> None:
+    raw = json.dumps({"error": {"message": f"tools.0: unknown type{sent}"}})
     error = {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw, "provider_name": "Anthropic"}}
 
     async def handler(peer: Peer) -> None:
@@ -34,4 +35,4 @@ async def test_clients_see_why_the_provider_behind_openrouter_has_refused(net: N
     response = await net.gateways[-1].ask("POST", path, body)
     assert response.status == 400
     said = response.error["message"]
-    assert said == "Provider returned error (Anthropic): tools.0: unknown type (sent with ***)"
+    assert said == "Provider returned error (Anthropic): tools.0: unknown type" + sent.replace(KEY, "***")

@@ -58,7 +58,9 @@ async def test_a_limit_without_a_time_holds_up_no_other_caller(net: Net, spellin
     upstream = Limiting(STATUS, b'{"error":{"message":"slow down"}}')
     gateway, model = await spelled(net, upstream, spelling)
     for _ in range(3):
-        assert await statuses(gateway, model, (HOSTILE, "hostile"), (OTHER, "hi"), (OTHER, "hi")) == [429, 200, 200]
+        refused = await ask(gateway, HOSTILE, "hostile", model=model)
+        assert (refused.status, refused.headers.get("retry-after")) == (429, None), "nobody has named a time"
+        assert await statuses(gateway, model, (OTHER, "hi"), (OTHER, "hi")) == [200, 200]
     assert await statuses(gateway, model, (HOSTILE, "hi")) == [200], "there is no other target"
 
 

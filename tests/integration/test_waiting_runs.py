@@ -593,8 +593,8 @@ async def test_a_run_does_not_grow_while_its_store_is_out(net: Net, monkeypatch:
             raise StoreError("unreachable", "a test")
         return await swap(self, kind, *rest, **more)
 
-    async def kept(self: KeptCalls, state: bytes, added: bytes = b"") -> bool | None:
-        is_kept = await keep_now(self, state, added)
+    async def kept(self: KeptCalls, *state: Any) -> bool | None:
+        is_kept = await keep_now(self, *state)
         left.append(len(self._waiting))
         return is_kept
 

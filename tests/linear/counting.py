@@ -22,11 +22,13 @@ from types import CodeType, FrameType
 from typing import Any
 
 from benchmarks.instructions.counting import ROOT, build_marks
+from gai_fast.kernels._pure import jsontext
 from gai_fast.kernels._pure.jsontext import _depth
 from gai_fast.runtime.breathing import breathe
 from tests.linear.cases import TABLES, Case, Work
 
 _SUMMARY = re.compile(rb"^(?:summary|totals): ([0-9]+)", re.M)
+_KERNELS = str(Path(jsontext.__file__).parent)
 _HEAD = 4096
 _SMALL = 8
 """The share of n that a walk does before it is counted: it fills caches, and imports what it needs."""
@@ -78,7 +80,7 @@ def _traced(work: Work, breathed: Breathed | None) -> int:
 
     def note(frame: FrameType, event: str, argument: Any) -> Any:
         nonlocal counted
-        if frame.f_code is _depth.__code__:
+        if frame.f_code is _depth.__code__ or (breathed is not None and _is_of_kernels(frame)):
             return None
         counted += 1
         if breathed is not None and event == "call" and frame.f_code is breathe.__code__:
@@ -94,8 +96,15 @@ def _traced(work: Work, breathed: Breathed | None) -> int:
     return counted
 
 
+def _is_of_kernels(frame: FrameType) -> bool:
+    """Returns whether a frame is of the pure kernels, or called by them."""
+    caller = frame.f_back
+    callers = (frame,) if caller is None else (frame, caller)
+    return any(each.f_code.co_filename.startswith(_KERNELS) for each in callers)
+
+
 def longest_turn(work: Work) -> int:
-    """Returns the most steps of a walk between two breaths.
+    """Returns the most steps of a walk between two breaths, without those of the pure kernels: natively they are C.
 
     Args:
         work: The walk.
@@ -120,6 +129,8 @@ def _monitored(work: Work, breathed: Breathed | None) -> int:
         nonlocal counted
         if code is _depth.__code__:
             return monitoring.DISABLE
+        if breathed is not None and _is_of_kernels(sys._getframe(1)):
+            return None
         counted += 1
         if breathed is not None and code is breathe.__code__:
             breathed(counted)

@@ -66,6 +66,7 @@ def test_no_turn_of_a_walk_of_what_a_tool_server_sends_grows_with_it() -> None:
     assert {name: steps for name, steps in turns.items() if steps > TURN} == {}
 
 
+@pytest.mark.interpreted
 def test_a_turn_that_grows_is_noticed() -> None:
     assert longest_turn(lambda: [None for _ in range(LONG)]) > TURN
     assert longest_turn(lambda: [*map(_breathe, range(LONG))]) < TURN

@@ -41,7 +41,7 @@ from gai_fast.library.collecting import collect
 from gai_fast.model.errors import Error
 from gai_fast.model.retry_after import retry_after_ms
 from gai_fast.model.upstream_errors import for_client
-from gai_fast.processors._schema_cost import check_cost
+from gai_fast.processors._schema_cost import most_paths
 from gai_fast.processors.batch import BatchProcessor
 from gai_fast.processors.json_stream import JSONStreamProcessor
 from gai_fast.processors.transform import ReplaceProcessor
@@ -305,7 +305,7 @@ SHAPES: dict[str, Callable[[int], Work]] = {
         lambda body=json.dumps({"input": ["a"] * n}).encode(): lambda: text_characters(body)
     )(),
     **{
-        f"cost of a schema, {name}": lambda n, make=make: _refused(check_cost, make(n))
+        f"cost of a schema, {name}": lambda n, make=make: _refused(most_paths, make(n))
         for name, make in {**SCHEMAS, "names": _named_schemas}.items()
     },
     # answers

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.gateway import Net
+from tests.integration.gateway import Net, Peer
 from tests.integration.test_approval_answers import paying
+from tests.integration.test_idempotency import logs
 from tests.node.conftest import Run
+from tests.waiting import until
 
 VERSIONS = ["6", "7"]
 ONE: list[Any] = [["Shall I? ", ("pay", {"euros": 7})], ["Done."]]
@@ -55,7 +57,12 @@ async def test_a_denied_call_is_never_made_and_the_model_reads_why(run_node: Run
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_chat_that_resumes_after_a_decision_elsewhere_goes_on(run_node: Run, version: str) -> None:
     async with AsyncExitStack() as stack:
-        gateway, _, desk = await paying(Net(stack), *ONE)
+
+        async def followed(_: Peer) -> None:
+            """Returns once the page is back: of an answer that has ended it would get nothing, as the SDK asks."""
+            await until(lambda: any(log.watchers > 1 for log in logs(gateway)))  # one frees the chat at the end
+
+        gateway, _, desk = await paying(Net(stack), ONE[0], [followed, "Done."])
         job = {"version": version, "url": gateway.url, "answers": [{"approved": True}], "by": "post"}
         (result,) = await run_node("chat_approvals.mjs", [job])
     assert result["error"] is None

@@ -1,7 +1,7 @@
 """How much text the processors of one stream get in a turn of the loop: others have their turns meanwhile.
 
-1. Deltas of at most `limits.turn_text` characters pass in a turn. A longer one is cut, unless it has probabilities of
-   its tokens; the rest waits for the next turns, and all events behind it.
+1. Deltas of at most `limits.turn_text` characters pass in a turn. A longer one is cut, between tokens if it has their
+   probabilities; the rest waits for the next turns, and all events behind it.
 2. An end that does not wait has one turn more: what waits then is dropped.
 """
 
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import cast
 
+from gai_fast.core.json.chunks import label
 from gai_fast.core.processing.processor import FRAME, Processor
 from gai_fast.model.events import DELTAS, Event
 from gai_fast.model.limits import SHARED
@@ -90,11 +91,14 @@ class TextPace(Processor):
             key = DELTAS.get(event["type"])
             if key is not None:
                 size = _length(event, key)
-                if size > self._left and "logprobs" not in event:
-                    text: str = event[key]  # type: ignore[literal-required]  # the key depends on the type
-                    size = self._left
-                    later.appendleft(cast(Event, {**event, key: text[size:]}))
-                    event = cast(Event, {**event, key: text[:size]})
+                if size > self._left:
+                    parts = _cut(event, key, self._left)
+                    if parts is None:
+                        later.appendleft(event)
+                        break
+                    event, rest = parts
+                    size = _length(event, key)
+                    later.appendleft(rest)
                 self._left -= size
                 self._size -= size
             yield event
@@ -107,6 +111,29 @@ class TextPace(Processor):
         yield event
 
 
+def _cut(event: Event, key: str, size: int) -> tuple[Event, Event] | None:
+    """Returns a delta of at most so many characters, and the rest. None if its first token fits into a turn alone."""
+    text: str = event[key]  # type: ignore[literal-required]  # the key depends on the type
+    scores, count = event.get("logprobs", []), 0
+    end = 0
+    for score in scores:
+        length = len(label(score.get("token")))
+        if end + length > size:
+            if not end and length <= SHARED.turn_text:
+                return None
+            break
+        count += 1
+        end += length
+    size = end or size
+    parts: list[Event] = []
+    for part, own in ((text[:size], scores[:count]), (text[size:], scores[count:])):
+        cut = {**event, key: part, "logprobs": own}
+        if not own:
+            del cut["logprobs"]
+        parts.append(cast(Event, cut))
+    return parts[0], parts[1]
+
+
 def _length(event: Event, key: str) -> int:
-    text: str = event.get(key, "")  # type: ignore[assignment]  # as in `_pass`
+    text: str = event.get(key, "")  # type: ignore[assignment]  # as in `_cut`
     return len(text)

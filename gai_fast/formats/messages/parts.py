@@ -236,7 +236,7 @@ def error_object(error: Error) -> dict[str, Any]:
     """Builds the `error` member: the upstream's own if it speaks the dialect, else the gateway's with its code."""
     own = error.details or {}
     if own.get("message") and own.get("type"):
-        return {key: own[key] for key in ("type", "message", "details") if key in own}
+        return {key: own[key] for key in ("type", "message", "details") if key in own} | {"message": error.own_message}
     kind = _STATUS_TYPES.get(error.status) or _ERROR_TYPES.get(error.code, "api_error")
     message = error.message
     if error.code == "context_length_exceeded" and not message.startswith(_TOO_LONG):

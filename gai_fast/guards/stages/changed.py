@@ -1,10 +1,17 @@
-"""What does not fit any more once guards have changed a text: signatures, places in it, probabilities of tokens."""
+"""What does not fit any more once guards have changed a text: signatures, places in it, probabilities of tokens.
+
+Owns also what guards look at beside a `finish`: what its provider says, without the ends of choices, whose words are
+the gateway's.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, Final, cast
 
-from gai_fast.model.events import DELTAS, Event, JSONText
+from gai_fast.model.events import DELTAS, FINISH_REASONS, Event, JSONText, other_ends
+
+_END: Final = frozenset({"choice", "finish_reason", "finish_reason_raw"})
+"""The members of the end of a choice. `finish_reason_raw` is a word of the provider, as on the `finish` itself."""
 
 
 class Changed:
@@ -35,6 +42,21 @@ class Changed:
             without = [{key: each[key] for key in each if key not in ("start", "end")} for each in event["citations"]]
             return {**event, "citations": without}
         return event
+
+
+def beside(finish: Event) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what a provider says beside an end, and what the gateway does: the ends of further choices."""
+    said: dict[str, Any] = finish.get("provider_metadata", {})
+    ends = other_ends(finish)
+    if not ends or len(ends) < len(said["choices"]) or not all(map(_is_own, ends)):
+        return said, {}
+    return {name: said[name] for name in said if name != "choices"}, {"choices": ends}
+
+
+def _is_own(end: dict[str, Any]) -> bool:
+    raw = end.get("finish_reason_raw", "")
+    is_word = isinstance(raw, str) and len(raw.split()) < 2
+    return is_word and end["finish_reason"] in FINISH_REASONS and _END.issuperset(end)
 
 
 def size_of(event: Event) -> int:

@@ -25,7 +25,7 @@ from gai_fast.core.processing.processor import FRAME, Processor, StreamInfo
 from gai_fast.guards.active import ActiveGuard, AskedQuestion, GuardCounts
 from gai_fast.guards.arguments import unescaped
 from gai_fast.guards.outcomes import judge_failed, reworded, safety, stopped, unjudged
-from gai_fast.guards.stages.changed import Changed, rewritten, size_of
+from gai_fast.guards.stages.changed import Changed, beside, rewritten, size_of
 from gai_fast.guards.stages.pieces import Ended, JudgedMatch, Passed, Piece, Pieces, Rules
 from gai_fast.guards.verdicts import Channel, Failed, JudgeVerdict, Question
 from gai_fast.kernels import encode_json
@@ -154,11 +154,12 @@ class JudgeStage(Processor):
 
     def announce(self, finish: Event, now_ms: int = 0) -> Event:
         """Has judged what stands beside a `finish`, which waits for the verdict."""
-        self._drops_metadata = True  # until they are let through
-        beside: Event = {"type": _BESIDE}
-        text = unescaped(_json(finish["provider_metadata"]))
-        # It waits for its verdict whatever may be exposed: so does the `finish`.
-        self._pieces.add_whole(beside, text, finish.get("choice", 0), "text", now_ms, exposes=False)
+        given, _ = beside(finish)
+        if given:
+            self._drops_metadata = True  # until they are let through
+            # It waits for its verdict whatever may be exposed: so does the `finish`.
+            text = unescaped(_json(given))
+            self._pieces.add_whole({"type": _BESIDE}, text, finish.get("choice", 0), "text", now_ms, exposes=False)
         return finish
 
     def told(self, error: Error) -> Error:
@@ -261,7 +262,9 @@ def rules_of(guard: ActiveGuard) -> Rules:
 
 
 def _without_metadata(finish: Event) -> Event:
-    return cast(Event, {key: value for key, value in finish.items() if key != "provider_metadata"})
+    kept, own = {**finish}, beside(finish)[1]
+    kept.pop("provider_metadata", None)
+    return cast(Event, {**kept, "provider_metadata": own} if own else kept)
 
 
 def _json(value: Any) -> str:

@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Final, NoReturn, cast
 from gai_fast.core.processing.processor import FRAME, Processor
 from gai_fast.guards.automaton import SearchTurn
 from gai_fast.guards.outcomes import judge_failed, reworded, stopped, unjudged
-from gai_fast.guards.stages.changed import Changed, rewritten, size_of
+from gai_fast.guards.stages.changed import Changed, beside, rewritten, size_of
 from gai_fast.guards.stages.channel import Channel, Item, OutputGuard, Stopped
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
@@ -197,10 +197,10 @@ class GuardStage(Processor):
 
     def announce(self, finish: Event, now_ms: int = 0) -> Event:
         """Returns a `finish` as it will pass, for judges behind this stage. Its matches are told when it comes."""
-        beside = finish["provider_metadata"]
-        value = self._members(beside, Channel(self._guards, finish.get("choice", 0), is_json=True, is_told=True))
+        given, own = beside(finish)
+        value = self._members(given, Channel(self._guards, finish.get("choice", 0), is_json=True, is_told=True))
         seen, _ = self._at_once(value)
-        return finish if seen is beside else cast(Event, {**finish, "provider_metadata": seen})
+        return finish if seen is given else cast(Event, {**finish, "provider_metadata": {**seen, **own}})
 
     def told(self, error: Error) -> Error:
         """Returns an error in whose words what a guard masks or stops is replaced; those of a guard have none."""
@@ -266,13 +266,13 @@ class GuardStage(Processor):
             yield from self._run(self._released())
         else:
             self._forget()
-        beside = event.get("provider_metadata")
-        if beside:
+        given, own = beside(event)
+        if given:
             choice = self._choice_of(event)
-            seen, said = self._at_once(self._members(beside, Channel(self._guards, choice.number, is_json=True)))
+            seen, said = self._at_once(self._members(given, Channel(self._guards, choice.number, is_json=True)))
             yield from self._in_turn(choice, said)
-            if seen is not beside:
-                event = cast(Event, {**event, "provider_metadata": seen})
+            if seen is not given:
+                event = cast(Event, {**event, "provider_metadata": {**seen, **own}})
         yield event
 
     def _sent(self, choice: _Choice, channel: Channel, item: str | Event | None) -> Iterator[Event]:

@@ -260,7 +260,7 @@ class Candidates:
         """
         if error.is_temporary and model.targets:
             wait = self._choice.target_wait(model, any_target=True)
-            if is_untimed(error):
+            if is_untimed(error) and len(model.targets) > 1:
                 wait = wait or LIMITS.cooling
             error.retry_after_ms = shorter_wait(error.retry_after_ms, wait)
 

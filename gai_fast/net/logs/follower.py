@@ -40,6 +40,7 @@ from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.cursor import LogCursor
 from gai_fast.net.logs.delivery import Delivery
 from gai_fast.net.logs.publication import Published
+from gai_fast.net.logs.resting import Resting
 from gai_fast.net.logs.view import LogFrames, View, with_retry
 from gai_fast.net.logs.writer import Client, Headers
 from gai_fast.runtime.timers import Timer, Timers
@@ -122,6 +123,9 @@ class Follower(LogCursor):
         home: The followers of this process, which it joins until it leaves.
         timers: The loop's timers.
         loop: The loop.
+
+    Attributes:
+        resting: Ends the response where its run waits. None if it does not end there.
     """
 
     __slots__ = (
@@ -134,6 +138,7 @@ class Follower(LogCursor):
         "_timers",
         "_view",
         "places",
+        "resting",
     )
 
     def __init__(
@@ -163,6 +168,7 @@ class Follower(LogCursor):
         self._delivery = Delivery(client, view, stream, StreamMeter(perf_counter()).counters, loop, loop.time())
         self._parting: _Parting | None = None
         self._cut_timer: Timer | None = None
+        self.resting: Resting | None = None
 
     def begin(self) -> None:
         """Sends what the log has, and follows it. The client's response must have its follower set before."""
@@ -205,6 +211,8 @@ class Follower(LogCursor):
         if self._parting is not None and self._parting.is_sent:
             self._stop()  # the client has got its last frame: rule 5
             self._cut_at(self._loop.time() + LIMITS.parting)
+        if self.resting is not None:
+            self.resting.sent(is_all=self.position >= self.log.last_seq and not self.is_over)
 
     # -- other followers --
 
@@ -343,6 +351,10 @@ class Follower(LogCursor):
             pieces = self._delivery.take_last()
         self._end_response(pieces)
 
+    def end_here(self) -> None:
+        """Ends the response with what its view has, although the stream goes on."""
+        self._end_response(self._delivery.take_last())
+
     def _end_response(self, pieces: Sequence[Piece]) -> None:
         self.leave()
         self._delivery.end(pieces, None, delivered=True)
@@ -356,6 +368,8 @@ class Follower(LogCursor):
         """Stops following. Idempotent."""
         self._home.discard(self)
         self._delivery.stop()
+        if self.resting is not None:
+            self.resting.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

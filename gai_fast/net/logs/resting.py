@@ -1,6 +1,6 @@
-"""Followers whose response ends where its run waits for approvals: their clients answer in the next request.
+"""Responses that end where their run waits for approvals: their clients answer in the next request.
 
-Owns when a run waits, by what its log says, and where the next response goes on. Sans-IO but for the follower.
+Owns when a run waits, by what its log says, and where the next response goes on.
 
 1. A run waits for approvals alone if all calls of the gateway that have no result are asked for, and not decided.
 2. A response ends once it has all of the log, if the run waits then, and the store has no decision that the run is
@@ -17,7 +17,6 @@ from typing import Final, cast
 
 from gai_fast.formats import RestingEncoder
 from gai_fast.model.events import Event
-from gai_fast.net.logs.follower import Follower
 from gai_fast.net.logs.view import Reencoded, Representation
 from gai_fast.stores import LogHeader
 
@@ -112,45 +111,47 @@ class RestingView(Reencoded):
             self._calls.note(kind, event.get("call_id", ""), approval_id, is_gateways="executed_by" in event)
 
 
-class RestingFollower(Follower):
-    """A follower whose view rests.
+Look = Callable[[Sequence[str], Callable[[bool], None]], "asyncio.Task[bool]"]
+"""Finds out whether one of some approvals is decided, and calls with that, unless the task is cancelled."""
 
-    Attributes:
-        look: Finds out whether one of some approvals is decided, and calls with that, unless the task is cancelled.
-            Set before `begin`.
+
+class Resting:
+    """Ends the response of a follower where its run waits: rule 2.
+
+    Args:
+        view: Its view.
+        look: As `Look`.
+        end: Ends the response with what the view has.
     """
 
-    __slots__ = ("_looking", "look")
+    __slots__ = ("_end", "_look", "_looking", "_view")
 
-    look: Callable[[Sequence[str], Callable[[bool], None]], asyncio.Task[bool]]
-    _looking: asyncio.Task[bool] | None
+    def __init__(self, view: RestingView, look: Look, end: Callable[[], None]) -> None:
+        self._view = view
+        self._look = look
+        self._end = end
+        self._looking: asyncio.Task[bool] | None = None
 
-    def begin(self) -> None:
-        """Works as `Follower.begin`."""
-        self._looking = None
-        super().begin()
+    def sent(self, *, is_all: bool) -> None:
+        """Looks whether the run waits.
 
-    def _send(self) -> None:
-        super()._send()
-        self._stop_looking()
-        if self.position >= self.log.last_seq and not self.is_over:
-            waited_for = cast("RestingView", self._view).waited_for
-            if waited_for:
-                self._looking = self.look(waited_for, self._looked)
+        Args:
+            is_all: Whether the client has all of the log, and its response has not ended.
+        """
+        self.stop()
+        waited_for = self._view.waited_for if is_all else ()
+        if waited_for:
+            self._looking = self._look(waited_for, self._looked)
 
-    def _looked(self, is_decided: bool) -> None:
-        """Ends the response: rule 2. An event that comes first, or the client's end, has stopped the look."""
-        self._looking = None
-        if not is_decided:
-            cast("RestingView", self._view).rest()
-            self._end_response(self._delivery.take_last())
-
-    def leave(self) -> None:
-        """Works as `Follower.leave`."""
-        self._stop_looking()
-        super().leave()
-
-    def _stop_looking(self) -> None:
+    def stop(self) -> None:
+        """Stops looking. Idempotent."""
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
+
+    def _looked(self, is_decided: bool) -> None:
+        """Ends the response, unless its run goes on. An event that comes first, or the client's end, stops the look."""
+        self._looking = None
+        if not is_decided:
+            self._view.rest()
+            self._end()

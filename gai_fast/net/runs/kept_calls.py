@@ -7,8 +7,8 @@ Owns the order of log, state and call. `run_records.py` has the form of the reco
    next. The log is written before the state, and the state before its calls are noted. So the log has every event of
    the state, and the state has every call that was made.
 3. A state that could not be kept is tried again, and is kept before the next call is noted.
-4. The results of such a run are kept until it ends. Other runs keep none: no worker would read them. A run that only
-   its own worker goes on with, behind a wait, has them in its state.
+4. The result of a call of such a run is kept until a state has it. Other runs keep none: no worker would read them. A
+   run that only its own worker goes on with, behind a wait, has them in its state.
 5. A change that has begun ends, also if its call is cancelled: the next one must know what the store has.
 6. A worker that has lost the run makes no call. It calls `lost`.
 7. What is kept stays until the store has the end of the log: until then the last turn may be asked again. That calls
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -68,7 +68,7 @@ class KeptCalls:
         self._has_tried = False  # to begin the record
         self._again: asyncio.TimerHandle | None = None  # keeps what could not be kept: rule 3
         self._is_left = self._has_ended = False
-        self._waiting: list[tuple[bytes, bytes]] = []  # states that are not kept yet: rule 3
+        self._waiting: list[tuple[bytes, bytes, list[str]]] = []  # states that are not kept yet: rule 3
         self._turn = asyncio.Lock()
         self._tasks: frozenset[asyncio.Task[Any]] = _NONE
 
@@ -79,27 +79,33 @@ class KeptCalls:
 
     # -- states --
 
-    def keep(self, state: bytes, added: bytes = b"") -> None:
+    def keep(self, state: bytes, added: bytes = b"", calls: Sequence[RunCall] = ()) -> None:
         """Keeps a state of the run, soon: rule 2.
 
         Args:
             state: The state.
             added: What the run has added to its conversation since the last one.
+            calls: The calls of its last turn, as they are in the state.
         """
         if self._stored is not None:
-            self._waiting.append((state, added))
+            self._waiting.append((state, added, self._open_of(calls)))
             self._start(self._catch_up())
 
-    async def keep_now(self, state: bytes, added: bytes = b"") -> bool | None:
+    def _open_of(self, calls: Sequence[RunCall]) -> list[str]:
+        """Returns the keys of the calls that have not ended."""
+        return [self.key_of(call) for call in calls if call.phase != "ended" and call.tool is not None]
+
+    async def keep_now(self, state: bytes, added: bytes = b"", calls: Sequence[RunCall] = ()) -> bool | None:
         """Keeps a state of the run, and returns whether it is kept. None if it is too large to be kept.
 
         Args:
             state: The state.
             added: As for `keep`.
+            calls: As for `keep`.
         """
         if len(self._waiting) > 1 and not self._waiting[-1][1]:  # while the store fails: the first may be under way
             self._waiting.pop()
-        self._waiting.append((state, added))
+        self._waiting.append((state, added, self._open_of(calls)))
         is_small = await self.is_small()
         if self._waiting or self._owned is None:
             return False
@@ -215,9 +221,9 @@ class KeptCalls:
     async def _keep_result(self, call: RunCall, result: CallResult) -> None:
         whole = [result.value, result.is_error, list(result.parts), result.is_truncated, result.duration_ms]
         try:
-            async with self._turn:
-                owned = await self._own()
-            await owned.ended(self.key_of(call), encode_json(whole))
+            await self._save()
+            if self._owned is not None:  # else nothing of the run is kept yet
+                await self._owned.ended(self.key_of(call), encode_json(whole))
         except LostRun as problem:
             self._lost()
             raise NotStored(str(problem)) from None

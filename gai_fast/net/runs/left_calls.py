@@ -4,7 +4,8 @@ A run that is a response of the Responses dialect ends where it would wait. `ser
 the answer.
 
 1. A call is kept before its client is asked. What cannot be kept is denied.
-2. A call is made as it was kept: its tool, its arguments and its idempotency key are those of the run that has left it.
+2. A call is made as it was kept: its tool and its idempotency key are those of the run that has left it. Its arguments
+   are those that the answer shows: a digest of them is kept, as the answer may come much later, or never.
 3. The approvals of a run are asked for in the calls' order.
 """
 
@@ -14,12 +15,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 from gai_fast.core.run import Decision, RunCall
+from gai_fast.formats.responses.tools import text_of
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.request import AssistantMessage, Message, Request, ToolCallPart, ToolMessage
@@ -38,27 +41,39 @@ class LeftCall(Struct, frozen=True):
 
     Attributes:
         address: Its tool, as `RunTool.address`.
-        input: Its arguments.
+        input: Its arguments. Not kept: rule 2.
         key: Its idempotency key.
         signature: The provider's signature of the call; empty if it has none.
+        shown: The digest of its arguments as their client has them.
     """
 
     address: str
-    input: Any
     key: str
+    input: Any = None
     signature: str = ""
+    shown: str = ""
 
 
-def read_left(asked: AskedApproval) -> LeftCall:
-    """Returns the call of an approval.
+def read_left(asked: AskedApproval, shown: str) -> LeftCall | None:
+    """Returns the call of an approval. None if another one is shown.
+
+    Args:
+        asked: The approval.
+        shown: The arguments that its answer shows.
 
     Raises:
         StoreError: The record is damaged.
     """
     try:
-        return msgspec.convert(parse_exact(asked.call.decode()), LeftCall)
+        call = msgspec.convert(parse_exact(asked.call.decode()), LeftCall)
+        kept = call.shown or _digest(text_of(call.input))  # a former release has kept the arguments
+        return msgspec.structs.replace(call, input=parse_exact(shown)) if kept == _digest(shown) else None
     except (ValueError, TypeError):
         raise StoreError("damaged", "the record of an approval in the store is damaged") from None
+
+
+def _digest(shown: str) -> str:
+    return sha256(shown.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +133,8 @@ class LeftCalls:
             signature: As in `LeftCall`.
         """
         assert call.tool is not None
-        kept = {"address": call.tool.address, "input": call.arguments, "key": key, "signature": signature}
+        shown = _digest(text_of(call.arguments))
+        kept = {"address": call.tool.address, "key": key, "signature": signature, "shown": shown}
         expires = now_ms() + round(self._desk.settings.approval_ttl * _MS)
         asked = AskedApproval(call.approval_id, self._stream_id, self._caller, digest, expires, encode_json(kept))
         self._desk.start(self._keep(call, asked))

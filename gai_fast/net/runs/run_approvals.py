@@ -173,16 +173,13 @@ class RunApprovals:
 
     def ask(self, call: RunCall, digest: str) -> None:
         """Asks for an approval: rules 1 and 3."""
-        assert call.tool is not None
-        server, name = server_and_name(call.tool.address)
-        shown = {"call_id": call.call_id, "tool": name, "server": server, "input": call.arguments}
         asked = AskedApproval(
             call.approval_id,
             self._stream_id,
             self._caller,
             digest,
             now_ms() + round(self._desk.settings.approval_ttl * _MS),
-            encode_json(shown),
+            _shown(call),
         )
         self._waiting[asked.id] = waiting = _Waiting(call, asked)
         self._start(self._ask(waiting))
@@ -216,11 +213,14 @@ class RunApprovals:
             self.ask(call, digest)
             return
         asked, decision = found
+        if decision is not None:
+            asked = replace(asked, call=_shown(call))
         self._waiting[asked.id] = waiting = _Waiting(call, asked)
         self._asked(call, asked)
         if decision is not None:
             await self._use(waiting, decision)
             return
+        self._desk.records.waits_on(asked)
         self._wait(waiting)
         self._start(self._read(asked.id))  # it may have been decided since
 
@@ -229,6 +229,7 @@ class RunApprovals:
         _log.warning(_DAMAGED_LINE, self._stream_id)
         if not self._is_closed:
             asked = AskedApproval(call.approval_id, self._stream_id, self._caller, digest, 0, b"")
+            self._desk.records.passed(asked)
             self._decided(call, asked, _DAMAGED)
 
     def _wait(self, waiting: _Waiting) -> None:
@@ -329,6 +330,7 @@ class RunApprovals:
     def _settle(self, approval_id: str, decision: ApprovalDecision) -> None:
         waiting = self._take(approval_id)
         if waiting is not None:
+            self._desk.records.passed(waiting.asked)
             self._decided(waiting.call, waiting.asked, decision)
 
     def _take(self, approval_id: str) -> _Waiting | None:
@@ -337,3 +339,10 @@ class RunApprovals:
             waiting.timer.cancel()
             self._desk.watch.remove(approval_id, self)
         return waiting
+
+
+def _shown(call: RunCall) -> bytes:
+    """Returns a call for who decides."""
+    assert call.tool is not None
+    server, name = server_and_name(call.tool.address)
+    return encode_json({"call_id": call.call_id, "tool": name, "server": server, "input": call.arguments})

@@ -9,14 +9,15 @@ changes it. Knows neither turns nor tools: it keeps bytes.
    after it: a worker that is killed in between leaves the former state whole.
 3. Each change writes the whole state again. Messages that a run has added to its conversation are written once.
 4. The result of a call is a record of its own, under the key of the call. The worker that made the call may write it
-   even after it has lost the run: the call was made. Results go with the end of the run, or once it is too large to
-   be kept: nobody asks for them then.
+   even after it has lost the run: the call was made. The head names the calls that the state has not ended: they alone
+   have results, which go with the state that has them, and with the end of the run.
 5. A call that has begun is on the disk before it is made, whatever `[store] sync` says.
-6. An approval is decided by one swap: of two decisions at a time the second one finds the first.
+6. An approval is decided by one swap: of two decisions at a time the second one finds the first. What shows its call
+   to who decides goes with the decision.
 7. The approvals that nobody has decided are listed in `limits.approval_lists` records, by a checksum of their streams.
    Those that a run has left to a later request (`leave`) are in no list: no run waits, and that request alone decides.
-8. What is kept of a run counts among all that its store keeps (`CountKept`). A run without room counts as too large,
-   and a result without room is not kept. Results of a former owner count once they are read.
+8. What is kept of a run counts among all that its store keeps (`CountKept`). A run without room counts as too large;
+   a result or an approval without room is not kept.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -56,11 +57,11 @@ _TRIES: Final = 32
 class CountKept(Protocol):
     """Counts what is kept of a run: rule 8."""
 
-    def __call__(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
+    def __call__(self, stream_id: str, size: int, *, is_there: bool = False, part: str = "") -> bool:
         """Counts it; as `LogMemory.count_run`."""
 
 
-def boundless(stream_id: str, size: int, *, is_there: bool = False) -> bool:
+def boundless(stream_id: str, size: int, *, is_there: bool = False, part: str = "") -> bool:
     """Counts nothing: for who begins and takes over no run."""
     return True
 
@@ -81,8 +82,8 @@ class _Head(Struct, array_like=True):
         size: Bytes of the state; -1 if the run is too large to be kept.
         writer: The epoch of the worker that wrote the state.
         added: What was added: for each, the epoch of its writer and its bytes.
-        begun: How often each call was begun whose end was not known at the last state, by its key.
-        results: The keys of the calls whose results were kept at the last state. Earlier releases write none.
+        begun: How often each call was begun that the state has not ended, by its key.
+        open: The keys of the calls that the state has not ended. Earlier releases write none.
     """
 
     epoch: int
@@ -91,7 +92,7 @@ class _Head(Struct, array_like=True):
     writer: int
     added: list[tuple[int, int]]
     begun: dict[str, int]
-    results: list[str] = []
+    open: list[str] = []
 
 
 class KeptRun(NamedTuple):
@@ -267,7 +268,7 @@ class RunRecords:
         if claimed is None:
             return None
         run, head = claimed
-        run.count()
+        await run.count()
         state = await self._pieces.read(RUNS, _state_name(stream_id, head), head.size)
         added = [
             await self._pieces.read(RUNS, _added_name(stream_id, writer, index), size)
@@ -280,14 +281,14 @@ class RunRecords:
     ) -> tuple[OwnedRun, _Head] | None:
         """Takes the record of a run over as `take_over`, which has what it raises, and returns its head.
 
-        `to_close`: also of a run that was too large to be kept, if it has results.
+        `to_close`: also of a run that was too large to be kept, if it may have results.
         """
         while True:
             raw = await self._records.get(RUNS, stream_id)
             head = None if raw is None else _read_head(raw)
             if raw is None or head is None:
                 return None
-            if head.size < 0 and not (to_close and (head.begun or head.results)):
+            if head.size < 0 and not (to_close and (head.begun or head.open)):
                 return None
             if head.epoch > epoch - (not is_own):
                 raise LostRun
@@ -380,6 +381,8 @@ class RunRecords:
         waits = asked.stream_id in runs
         if not waits and not _has_room(runs, asked, waiting):
             return False
+        if not self._room(asked.stream_id, len(asked.call), part=asked.id):
+            raise Error("overloaded", "there is no room for another approval", reason="store")
         await self._pieces.write(APPROVALS, asked.id, asked.call, asked.caller)
         value = _encode(_Approval(msgspec.structs.replace(asked, call=b""), len(asked.call)))
         await self._records.put(APPROVALS, asked.id, value, self._ttl, asked.caller)
@@ -392,7 +395,17 @@ class RunRecords:
                 is_listed = False
         if not is_listed:
             await self._records.delete(APPROVALS, asked.id)
+            await self._pieces.drop(APPROVALS, asked.id, len(asked.call))
+            self.passed(asked)
         return is_listed
+
+    def waits_on(self, asked: AskedApproval) -> None:
+        """Counts an approval that is kept already, and that this worker waits for from now on."""
+        self._room(asked.stream_id, len(asked.call), is_there=True, part=asked.id)
+
+    def passed(self, asked: AskedApproval) -> None:
+        """Counts an approval no longer: its decision is used."""
+        self._room(asked.stream_id, 0, part=asked.id)
 
     async def _waiting(self) -> dict[str, str]:
         """Returns the streams of the runs that wait, each with the tag of its caller."""
@@ -429,7 +442,7 @@ class RunRecords:
             await self._records.swap(APPROVALS, approval_id, raw, _encode(found), self._ttl, found.asked.caller)
 
     async def asked(self, approval_id: str) -> tuple[AskedApproval, ApprovalDecision | None] | None:
-        """Returns an approval and its decision, if there is one. None if there is no such approval.
+        """Returns an approval and its decision, if there is one; a decided one has no call. None if there is none.
 
         Raises:
             StoreError: The store fails, or the record is damaged.
@@ -447,13 +460,19 @@ class RunRecords:
 
     async def _find(self, approval_id: str, *, is_left: bool) -> tuple[AskedApproval, ApprovalDecision | None] | None:
         raw = None if "/" in approval_id else await self._records.get(APPROVALS, approval_id)
-        if raw is None:
-            return None
-        found = _read_approval(raw)
-        if found.is_left is not is_left:
-            return None
-        call = await self._pieces.read(APPROVALS, approval_id, found.size)
-        return msgspec.structs.replace(found.asked, call=call), found.decision
+        while raw is not None:
+            found = _read_approval(raw)
+            if found.is_left is not is_left:
+                return None
+            try:
+                call = await self._pieces.read(APPROVALS, approval_id, found.size)
+            except StoreError:
+                former, raw = raw, await self._records.get(APPROVALS, approval_id)
+                if raw == former:  # else it was decided meanwhile
+                    raise
+            else:
+                return msgspec.structs.replace(found.asked, call=call), found.decision
+        return None
 
     async def decide(
         self, approval_id: str, decision: ApprovalDecision, digest: str | None = None, *, is_left: bool = False
@@ -479,8 +498,13 @@ class RunRecords:
             if found.is_left is not is_left or digest not in (None, found.asked.digest):
                 return None
             if found.decision is not None:
+                with suppress(StoreError):  # whoever has decided it may have been killed before this
+                    await self._change_list(found.asked, is_open=False)
                 return found.decision
             found.decision = decision
+            size = found.size
+            if not is_left:
+                found.size = 0
             new = _encode(found)
             other = await self._records.swap(APPROVALS, approval_id, raw, new, self._ttl, found.asked.caller)
             if other == raw:
@@ -488,6 +512,8 @@ class RunRecords:
                     return decision
                 with suppress(StoreError):  # it is decided: the list forgets it when it would have expired
                     await self._change_list(found.asked, is_open=False)
+                with suppress(StoreError):  # what shows the call expires
+                    await self._pieces.drop(APPROVALS, approval_id, size)
                 return decision
             raw = other
         return None
@@ -579,33 +605,35 @@ class OwnedRun:
         self._caller = caller
         self._raw = raw
         self._unsure: set[bytes] = set()  # heads that the store may have written without an answer
-        self._ended: set[str] = set()
-        self._results: dict[str, int] = {}  # the bytes of the results that are kept, by key, beside those in the head
+        self._results: dict[str, int] = {}  # the bytes of the results that are kept, by key
+        self._others: Collection[str] = ()  # keys of calls whose results a former owner may still write
         self._room = room
         self._turn = asyncio.Lock()  # one change at a time: each swaps the head that the last one has written
 
-    async def save(self, state: bytes, added: bytes = b"") -> None:
+    async def save(self, state: bytes, added: bytes = b"", open_calls: Collection[str] = ()) -> None:
         """Keeps a state of the run.
 
         Args:
             state: The state.
             added: What the run has added to its conversation since the last state.
+            open_calls: The keys of the calls that the state has not ended: rule 4.
 
         Raises:
             LostRun: Another worker has the run.
             StoreError: The store fails. The former state is kept.
             Overloaded: There is no room for it in the memory of this process.
         """
-        ended = frozenset(self._ended)  # what ends later may not be in this state
         async with self._turn:
             head = _read_head(self._raw)
             former = _read_head(self._raw)
             size = sum(each for _, each in head.added) + len(added) + len(state)
             head.version += 1
             head.writer = head.epoch
-            head.begun = {key: times for key, times in head.begun.items() if key not in ended}
-            head.results = sorted(self._results.keys() | head.results) if self.is_whole else []
-            if not self.is_whole or size > LIMITS.run or not self._has_room(size):
+            head.begun = {key: times for key, times in head.begun.items() if key in open_calls}
+            head.open = [*open_calls]
+            passed = [key for key in self._results if key not in open_calls]
+            freed = sum(self._results[key] for key in passed)
+            if not self.is_whole or size > LIMITS.run or not self._has_room(size, -freed):
                 head.size, head.added = -1, []
             else:
                 head.size = len(state)
@@ -615,13 +643,14 @@ class OwnedRun:
                     head.added.append((head.epoch, len(added)))
                 await self._pieces.write(RUNS, _state_name(self._stream_id, head), state, self._caller)
             await self.swap(head)
-            self._ended -= ended
             with suppress(StoreError):  # the state is kept; what is left of the former one expires
                 await self._drop_state(former)
                 if head.size < 0:
                     await self._drop_added(former)
-                    await self._drop_results(head)
-                    self._has_room(0)
+                    passed = [*self._results]
+                if passed:
+                    await asyncio.gather(*map(self._drop_result, passed))
+                self._has_room(_size_of(head), is_there=True)
 
     @property
     def is_whole(self) -> bool:
@@ -657,21 +686,34 @@ class OwnedRun:
             Overloaded: As for `save`.
         """
         name, writer = f"{self._stream_id}/{key}", token_hex(4)
-        if not self.is_whole:
-            self._ended.add(key)
+        if not self._is_open(key):  # the next state has it, or its turn is asked again
             return
         if not self._has_room(_size_of(_read_head(self._raw)), len(result)):
             raise Error("overloaded", "there is no room for the result of another call", reason="store")
         self._results[key] = len(result)
         await self._pieces.write(CALLS, f"{name}/{writer}", result, self._caller)
         await self._records.put(CALLS, name, _encode((writer, len(result))), self._ttl, self._caller)
-        self._ended.add(key)
-        if not _is_whole(_read_head(self._raw)):  # since then
+        if not self._is_open(key):  # since then
             await self._drop_result(key)
 
-    def count(self) -> None:
-        """Counts what is kept already: it was taken over."""
-        self._room(self._stream_id, _size_of(_read_head(self._raw)), is_there=True)
+    def _is_open(self, key: str) -> bool:
+        """Returns whether the state is kept and has not ended a call: rule 4."""
+        head = _read_head(self._raw)
+        return _is_whole(head) and (key in head.begun or key in head.open)
+
+    async def count(self) -> None:
+        """Counts what is kept already: it was taken over.
+
+        Raises:
+            StoreError: The store fails, or the record of a result is damaged.
+        """
+        head = _read_head(self._raw)
+        self._others = {*head.begun, *head.open}
+        for key in self._others:
+            found = await self._find_result(key)
+            if found is not None:
+                self._results[key] = found[1]
+        self._has_room(_size_of(head), is_there=True)
 
     def _has_room(self, size: int, more: int = 0, *, is_there: bool = False) -> bool:
         """Counts bytes of states, those of all results, and more: rule 8."""
@@ -687,7 +729,6 @@ class OwnedRun:
         if found is None:
             return None
         self._results[key] = found[1]
-        self._has_room(_size_of(_read_head(self._raw)), is_there=True)
         return await self._pieces.read(CALLS, *found)
 
     async def _find_result(self, key: str) -> tuple[str, int] | None:
@@ -723,7 +764,7 @@ class OwnedRun:
         """
         async with self._turn:
             former, head = _read_head(self._raw), _read_head(self._raw)
-            head.version, head.size, head.added, head.begun, head.results = head.version + 1, -1, [], {}, []
+            head.version, head.size, head.added, head.begun, head.open = head.version + 1, -1, [], {}, []
             await self.swap(head)
             await self._drop_all(former)
 
@@ -752,18 +793,15 @@ class OwnedRun:
     async def _drop_all(self, head: _Head) -> None:
         await self._drop_state(head)
         await self._drop_added(head)
-        await self._drop_results(head)
-
-    async def _drop_results(self, head: _Head) -> None:
-        for key in {*self._results, *head.results, *head.begun}:
+        for key in {*self._results, *self._others, *head.open, *head.begun}:
             await self._drop_result(key)
 
     async def _drop_result(self, key: str) -> None:
-        self._results.pop(key, None)
         found = await self._find_result(key)
         if found is not None:
             await self._records.delete(CALLS, f"{self._stream_id}/{key}")
             await self._pieces.drop(CALLS, *found)
+        self._results.pop(key, None)
 
     async def _drop_state(self, head: _Head) -> None:
         if head.size >= 0:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from gai_fast.core.run import CallResult
+from gai_fast.core.run import CallResult, RunCall
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.net.runs.kept_calls import KeptCalls
@@ -92,7 +92,7 @@ async def park(
     approvals: RunApprovals,
     waits: Callable[[], int | None],
     holds: Callable[[], bool],
-    state: Callable[[], tuple[bytes, bytes]],
+    state: Callable[[], tuple[bytes, bytes, Sequence[RunCall]]],
     leave: Callable[[dict[str, int]], object],
 ) -> None:
     """Leaves the session once all is kept, if the run still waits then: rule 2.
@@ -102,7 +102,7 @@ async def park(
         approvals: Its approvals.
         waits: Returns a number that changes with what the run does. None if it does not wait any more.
         holds: Returns whether processors hold events.
-        state: Returns the state of the run, and what is added, as for `KeptCalls.keep_now`.
+        state: Returns the state of the run, what is added, and its calls, as for `KeptCalls.keep_now`.
         leave: Leaves; called with the approvals that are open, as `RunApprovals.open`.
     """
     while (executed := waits()) is not None:

@@ -23,7 +23,7 @@ from gai_fast.net.attempts.spec import Clock, StreamSpec
 from gai_fast.net.limits import LIMITS
 from gai_fast.net.logs.follower import Follower, Followers
 from gai_fast.net.logs.publication import Generation, Numbered, Publication
-from gai_fast.net.logs.resting import RestingFollower, RestingView
+from gai_fast.net.logs.resting import Resting, RestingView
 from gai_fast.net.logs.view import View
 from gai_fast.net.logs.whole_follower import WholeFollower
 from gai_fast.net.logs.writer import Client
@@ -190,8 +190,7 @@ class DurableStreams:
                 self._ledger.refused["streams"] += 1
                 raise
         publication = self.publication(log.header.stream_id)
-        kind = RestingFollower if isinstance(view, RestingView) else Follower
-        follower: Follower = kind(
+        follower = Follower(
             log,
             client,
             view,
@@ -205,8 +204,8 @@ class DurableStreams:
             timers=self.timers,
             loop=self._loop,
         )
-        if isinstance(follower, RestingFollower):
-            follower.look = self._look_for_decisions
+        if isinstance(view, RestingView):
+            follower.resting = Resting(view, self._look_for_decisions, follower.end_here)
         if publication is None and log.header.stream_id in self._left and not log.is_over:
             _part(follower, self._loop.time() + LIMITS.parting)
         return follower
@@ -235,7 +234,7 @@ class DurableStreams:
         found(math.inf if bug is not None else look.result())
 
     def _look_for_decisions(self, approval_ids: Sequence[str], found: Callable[[bool], None]) -> asyncio.Task[bool]:
-        """Finds out whether one of some approvals is decided; as `RestingFollower.look`."""
+        """Finds out whether one of some approvals is decided; as `resting.Look`."""
         look = self._loop.create_task(any_decided(self._store.records, approval_ids))
         look.add_done_callback(partial(_found_decisions, found))
         return look

@@ -688,9 +688,9 @@ class RunDriver(StreamRun):
 
     def _keep(self, parts: Sequence[Mapping[str, Any]] | None = None) -> None:
         if self._told is not None:
-            self._kept.keep(self._state(), encode_told(self._told.take(), parts))
+            self._kept.keep(self._state(), encode_told(self._told.take(), parts), self._run.step.calls)
         elif self._kept.is_kept:
-            self._kept.keep(self._state(), b"" if parts is None else encode_parts(parts))
+            self._kept.keep(self._state(), b"" if parts is None else encode_parts(parts), self._run.step.calls)
 
     def _state(self) -> bytes:
         memory = RunMemory({}, self._finish, self._usages, self._sink.providers, self._clock.left())
@@ -721,10 +721,10 @@ class RunDriver(StreamRun):
     def _holds(self) -> bool:
         return self._session.relay.holds
 
-    def _to_keep(self) -> tuple[bytes, bytes]:
+    def _to_keep(self) -> tuple[bytes, bytes, Sequence[RunCall]]:
         """Returns what is kept before the run leaves its session, as for `KeptCalls.keep_now`."""
         told = [] if self._told is None else self._told.take()
-        return self._state(), encode_told(told, None) if told else b""
+        return self._state(), encode_told(told, None) if told else b"", self._run.step.calls
 
     def _park(self, approvals: dict[str, int]) -> None:
         """Leaves the session: rule 8."""

@@ -217,9 +217,9 @@ class ToolSource(ABC):
     ) -> ToolResult:
         """Calls a tool, once more if another caller's call has taken it along: rule 6."""
         for is_last in (False, True):
+            has_turn = await self._crashes.take_turn(caller)
             try:
-                async with self._crashes.call(caller):
-                    result = await self._called(tool, arguments, meta, on_progress, caller)
+                result = await self._called(tool, arguments, meta, on_progress, caller)
                 break
             except ToolServerError as problem:
                 if problem.crash is None:
@@ -227,6 +227,9 @@ class ToolSource(ABC):
                 is_safe = tool.idempotent or not problem.may_have_run
                 if self._crashes.is_cause(problem.crash, caller) or is_last or not is_safe:
                     raise
+            finally:
+                if has_turn:
+                    self._crashes.give_turn_back()
         self._crashes.survived(caller)
         return result
 

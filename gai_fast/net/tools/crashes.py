@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Final
 
 from gai_fast.net.tools.limits import LIMITS
@@ -42,21 +41,22 @@ class Crashes:
         self._doubted: frozenset[str] = frozenset()
         self._one = asyncio.Lock()
 
-    @asynccontextmanager
-    async def call(self, caller: str) -> AsyncIterator[None]:
-        """Makes a call of a caller: alone among those in doubt, if it is one of them."""
+    async def take_turn(self, caller: str) -> bool:
+        """Waits until a caller may make a call: alone among those in doubt, if it is one of them.
+
+        Returns:
+            Whether `give_turn_back` must follow the call.
+        """
         if caller not in self._doubted:
-            yield
-            return
-        has_turn = False
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LIMITS.crash_wait):
-                    has_turn = await self._one.acquire()
-            yield
-        finally:
-            if has_turn:
-                self._one.release()
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LIMITS.crash_wait):
+                return await self._one.acquire()
+        return False
+
+    def give_turn_back(self) -> None:
+        """Lets the next caller in doubt make its call."""
+        self._one.release()
 
     def is_cause(self, crash: Crash, caller: str) -> bool:
         """Returns whether a caller is the cause of a crash: rules 1 and 2."""

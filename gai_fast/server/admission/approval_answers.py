@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from gai_fast.core.requests.gateway_calls import ApprovalAnswer, tool_of
-from gai_fast.formats.responses.tools import text_of
 from gai_fast.model.errors import Error
 from gai_fast.model.tool_rules import OWN_LABEL, server_and_name
 from gai_fast.net.limits import LIMITS as DECISIONS
@@ -86,8 +85,9 @@ async def _read(offer: RunOffer, caller: str, answer: ApprovalAnswer) -> Answere
     if answer.request is None:
         raise refused("the `mcp_approval_request` is missing: send it in `input`, or name its response")
     asked, _ = found
-    call = read_left(asked)
-    if not _is_same(answer.request, call):
+    shown = answer.request.get("arguments")
+    call = read_left(asked, shown) if isinstance(shown, str) else None
+    if call is None or not _is_same(answer.request, call):
         raise refused("the `mcp_approval_request` is not the one that was sent: it names another call")
     name = offer.name_of(call.address)
     if name is None:
@@ -99,10 +99,10 @@ async def _read(offer: RunOffer, caller: str, answer: ApprovalAnswer) -> Answere
 
 
 def _is_same(item: Mapping[str, Any], call: LeftCall) -> bool:
-    label, tool, arguments = item.get("server_label"), item.get("name"), item.get("arguments")
+    label, tool = item.get("server_label"), item.get("name")
     server, name = server_and_name(call.address)
     own = server or OWN_LABEL
-    return label == own and tool == tool_of(own, model_name(server, name)) and arguments == text_of(call.input)
+    return label == own and tool == tool_of(own, model_name(server, name))
 
 
 def with_reasons(answered: Sequence[AnsweredCall], answers: Sequence[ApprovalAnswer]) -> list[AnsweredCall]:

@@ -12,12 +12,15 @@ Responses answer likewise, but there the run has ended (`approval_answers.py`). 
 
 from __future__ import annotations
 
+import asyncio
+import math
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from gai_fast.core.requests.gateway_calls import GivenDecision
-from gai_fast.kernels import parse_exact
+from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords, kept_for
 from gai_fast.net.stream.deciding import decide
@@ -29,6 +32,8 @@ from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import out_of_reach
 
 _CALL: Final = b'"type":"tool.call"'
+_OTHER: Final = "the part does not show the call that is asked for: it names another one"
+_CALL_ID: Final = re.compile(rb'"call_id":("(?:[^"\\]|\\.)*")')
 
 
 async def decide_given(engine: Engine, caller: str, given: Sequence[GivenDecision]) -> StreamLog:
@@ -47,23 +52,35 @@ async def decide_given(engine: Engine, caller: str, given: Sequence[GivenDecisio
     if len({each.approval_id for each in given}) < len(given):
         raise refused("an approval is answered twice in one request")
     records = RunRecords(engine.store.records, kept_for(engine.settings))
-    found: list[AskedApproval] = []
+    found: list[tuple[AskedApproval, ApprovalDecision | None]] = []
     for each in given:
-        asked, _ = await _asked(records, each.approval_id) or (None, None)
+        asked, decision = await _asked(records, each.approval_id) or (None, None)
         if asked is None or asked.caller != caller:
             raise refused("no run of yours has asked for this approval, or not for so long that it is forgotten")
-        found.append(asked)
-    stream_id = found[0].stream_id
-    if any(asked.stream_id != stream_id for asked in found):
+        found.append((asked, decision))
+    stream_id = found[0][0].stream_id
+    if any(asked.stream_id != stream_id for asked, _ in found):
         raise refused("the answers are about several runs")
     log = await engine.store.find(stream_id, caller=caller)
     if log is None:
         raise _decided_already()
-    for each, asked in zip(given, found, strict=True):
-        if not _is_same(each, asked, log):
-            raise refused("the part does not show the call that is asked for: it names another one")
+    shown: Mapping[bytes, bytes] | None = None
+    for each, (asked, decision) in zip(given, found, strict=True):
+        if decision is not None:  # its call is kept no longer, and nothing is decided again
+            continue
+        await asyncio.sleep(0)  # a call has 256 KiB
+        call = parse_exact(asked.call.decode())
+        if (each.call_id, each.name) != (call["call_id"], model_name(call["server"], call["tool"])):
+            raise refused(_OTHER)
+        if _alike(each.input, call["input"]):
+            continue
+        if shown is None:  # guards may have let other arguments through than those that are kept
+            shown = _shown(log, {encode_json(one.call_id) for one in given})
+        event = shown.get(encode_json(each.call_id))
+        if event is None or not _alike(each.input, parse_exact(event.decode())["tool_call"].get("input", {})):
+            raise refused(_OTHER)
     is_new = False
-    for each, asked in zip(given, found, strict=True):
+    for each, (asked, _) in zip(given, found, strict=True):
         decision = ApprovalDecision("approve" if each.is_approved else "deny", caller, each.reason)
         try:
             await decide(engine, records, stream_id, asked.id, asked.digest, decision, lambda _: True)
@@ -90,25 +107,22 @@ async def _asked(records: RunRecords, approval_id: str) -> tuple[AskedApproval, 
         raise out_of_reach() from None
 
 
-def _is_same(given: GivenDecision, asked: AskedApproval, log: StreamLog) -> bool:
-    """Returns whether a client has shown the call that is asked for: rule 1."""
-    call = parse_exact(asked.call.decode())
-    if (given.call_id, given.name) != (call["call_id"], model_name(call["server"], call["tool"])):
-        return False
-    return _alike(given.input, call["input"]) or _alike(given.input, _shown(log, given.call_id))
+def _shown(log: StreamLog, call_ids: Collection[bytes]) -> dict[bytes, bytes]:
+    """Returns calls as clients have them: their events, by the JSON of their ids.
 
-
-def _shown(log: StreamLog, call_id: str) -> Any:
-    """Returns the arguments of a call as clients have them: guards may let other ones through."""
-    text = b"".join(log.read(0, sys.maxsize).pieces)
+    Args:
+        log: The log of the run.
+        call_ids: The JSON of the ids.
+    """
+    text, found = b"".join(log.read(0, sys.maxsize).pieces), {}
     at = text.find(_CALL)
     while at >= 0:
         end = text.find(b"\n", at)
-        event = parse_exact(text[text.rfind(b"\n", 0, at) + 1 : end].removeprefix(b"data: ").decode())
-        if event["type"] == "tool.call" and event["call_id"] == call_id:
-            return event["tool_call"].get("input", {})
+        named = _CALL_ID.search(text, at, end)
+        if named is not None and named[1] in call_ids:
+            found[named[1]] = text[text.rfind(b"\n", 0, at) + 1 : end].removeprefix(b"data: ")
         at = text.find(_CALL, end)
-    return None
+    return found
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -120,8 +134,15 @@ def _alike(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return float(one) == float(other)
+        return one == other or _double(one) == _double(other)
     return bool(one == other)
+
+
+def _double(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # beyond a double's range
+        return math.inf if number > 0 else -math.inf
 
 
 def _decided_already() -> Error:

@@ -309,6 +309,7 @@ async def test_workers_of_memory_take_the_largest_and_much_of_them(net: Net, tmp
                 reply = await server.ask("POST", "/test/read", ["resp_29", "none"])
                 if reply.status != 503:  # on a busy machine 30 MiB may take longer than `limits.store_answer`
                     break
+                await asyncio.sleep(0.3)  # after which the caller's calls are refused for a while
             return reply.json[1:]
 
         assert await asyncio.gather(*[read() for _ in range(6)]) == [["resp_29", 30, []]] * 6

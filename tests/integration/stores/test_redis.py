@@ -10,8 +10,15 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from msgspec.structs import replace
 
+from gai_fast.model.limits import MIB
+from gai_fast.model.settings import StoreSettings
+from gai_fast.runtime.timers import TimerWheel
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
+from gai_fast.stores.alive import Alive
 from gai_fast.stores.backend import CANCEL, Backend, CopyTail, Gap, Record, ending_text
+from gai_fast.stores.health import Health
+from gai_fast.stores.memory import LogMemory
+from gai_fast.stores.mirror import Mirrors
 from gai_fast.stores.redis import RedisBackend
 from gai_fast.stores.redis_client import RedisClient, Script
 from gai_fast.stores.sealed import SealedBackend
@@ -22,10 +29,11 @@ from tests.integration.stores.changes import changed
 from tests.integration.stores.conftest import MakeServer
 from tests.integration.stores.processes import race
 from tests.integration.stores.sealing import sealed_with
-from tests.integration.stores.servers import RedisServer
+from tests.integration.stores.servers import RedisServer, SlowLink
 from tests.limits import LIMITS
 from tests.ports import free_port
 from tests.records import free, take
+from tests.unit.stores.test_journal import Watching
 from tests.waiting import SECONDS, until, until_answered
 
 pytestmark = pytest.mark.usefixtures("needs_redis")
@@ -745,3 +753,42 @@ async def test_a_task_that_was_cancelled_can_still_use_the_store(make: Make, red
     await asyncio.sleep(0)
     working.cancel()
     assert await working is False
+
+
+# ---- large pieces ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_mended", [True, False])
+async def test_large_pieces_of_one_caller_keep_no_piece_from_followers_of_other_callers(
+    make: Make, redis_server: RedisServer, change_limits: ChangeLimits, is_mended: bool
+) -> None:
+    """64 streams of another worker are read together, behind a link that is slow with one caller's pieces."""
+    change_limits(store_answer=0.3, mirror_patience=60.0 if is_mended else 0.5)
+    link = SlowLink(redis_server)
+    here, there = await opened(make, await link.open()), await opened(make, redis_server.url)
+    timers = TimerWheel(asyncio.get_running_loop())
+    memory = LogMemory(StoreSettings(), timers)
+    mirrors = Mirrors(here, memory, Health(timers.clock), "here", Alive(here))
+    await there.renew("there")
+    names = [f"s{number}" for number in range(64)]
+    headers = {name: LogHeader(name, "anna" if name == "s7" else f"bert {name}", "m", "gai", "sse") for name in names}
+    await there.write([changed(name, headers[name], "there", [record(1)], keep=60.0) for name in names])
+    logs = {name: await mirrors.find(name) for name in names}
+    heard = {name: Watching(log) for name, log in logs.items() if log is not None}
+    link.is_slow = True
+    for seq in range(2, 6):
+        await there.renew("there")
+        await there.write([changed(name, None, "there", [record(seq, 20)]) for name in names if name != "s7"])
+        if seq == 2:
+            await there.write([changed("s7", None, "there", [record(2, 2 * MIB)])])
+        await until(lambda seq=seq: all(each.heard[-1:] == [seq] for name, each in heard.items() if name != "s7"))
+    assert heard["s7"].heard == []
+    if is_mended:
+        link.is_slow = False
+        await until(lambda: heard["s7"].heard == [2])
+    else:
+        await until(lambda: heard["s7"].has_ended)
+        await until(lambda: mirrors.worker_of("s7") is None)
+    assert [name for name, each in heard.items() if each.has_ended] == ([] if is_mended else ["s7"])
+    await mirrors.close()
+    await link.close()

@@ -7,6 +7,7 @@ any write leaves what another can go on from.
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gai_fast.formats.responses.tools import text_of
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import (
     ANONYMOUS,
@@ -28,6 +30,7 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
+from gai_fast.net.runs.left_calls import LeftCall, read_left
 from gai_fast.net.runs.run_records import (
     APPROVALS,
     CALLS,
@@ -119,23 +122,68 @@ async def test_results_go_with_the_end_of_the_run_also_those_of_a_former_owner(
     both: tuple[Records, Records], how: str
 ) -> None:
     run = await of(both[0]).begin(STREAM, "alice", 1)
-    await run.ended("early", LARGE)
-    await run.save(b"state")
+    await run.save(b"state", open_calls=["late", "later"])
     await run.ended("late", LARGE)
     other, _ = await taken(both[1])
     assert await other.result("late") == LARGE
+    await other.save(b"of the new owner", open_calls=["late", "later", "own"])
     await other.ended("own", LARGE)
+    await run.ended("later", LARGE)
     await (other.end() if how == "end" else other.close())
-    assert [await other.result(key) for key in ("early", "late", "own")] == [None] * 3
-    assert [await both[0].get(CALLS, f"{STREAM}/{key}") for key in ("early", "late", "own")] == [None] * 3
+    assert await calls_kept(both[0], "late", "later", "own") == []
+
+
+async def calls_kept(records: Records, *keys: str) -> list[str]:
+    return [key for key in keys if await records.get(CALLS, f"{STREAM}/{key}") is not None]
+
+
+async def test_a_result_goes_with_the_state_that_has_it(both: tuple[Records, Records]) -> None:
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.ended("of a turn that streams", LARGE)
+    await run.save(b"first", open_calls=["one", "other"])
+    await run.ended("one", LARGE)
+    await run.ended("other", LARGE)
+    await run.save(b"second", open_calls=["other"])
+    assert await calls_kept(both[1], "of a turn that streams", "one", "other") == ["other"]
+    await run.save(b"third")
+    assert await calls_kept(both[1], "other") == []
+
+
+async def test_a_result_of_no_noted_call_goes_with_a_run_that_another_worker_closes(
+    both: tuple[Records, Records],
+) -> None:
+    run = await of(both[0]).begin(STREAM, "alice", 1)
+    await run.save(b"state", open_calls=["idempotent"])
+    await run.ended("idempotent", LARGE)
+    await of(both[1]).withdraw(STREAM, "alice", 2)
+    assert await calls_kept(both[0], "idempotent") == []
+
+
+async def test_a_result_that_is_written_while_its_state_passes_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = MemoryRecords(time.monotonic)
+    run = await of(records).begin(STREAM, "alice", 1)
+    await run.save(b"state", open_calls=["key"])
+    put = records.put
+
+    async def late(*arguments: Any) -> None:
+        monkeypatch.setattr(records, "put", put)
+        await run.save(b"without it")
+        await put(*arguments)
+
+    monkeypatch.setattr(records, "put", late)  # the run has had its time
+    await run.ended("key", LARGE)
+    await run.end()
+    assert len(records._table) == 0
 
 
 async def test_nothing_of_a_run_is_left_behind_its_end() -> None:
     records = MemoryRecords(time.monotonic)
     run = await of(records).begin(STREAM, "alice", 1)
     for number in range(5):
+        await run.save(LARGE, LARGE, [f"key {number}"])
         await run.ended(f"key {number}", LARGE)
-        await run.save(LARGE, LARGE)
     await run.end()
     assert len(records._table) == 0
 
@@ -143,14 +191,14 @@ async def test_nothing_of_a_run_is_left_behind_its_end() -> None:
 async def test_a_call_that_ends_amid_a_save_is_found_either_way(both: tuple[Records, Records]) -> None:
     run = await of(both[0]).begin(STREAM, "alice", 1)
     await run.started("key", 1)
-    await asyncio.gather(run.save(b"state"), run.ended("key", b"result"))
+    await asyncio.gather(run.save(b"state", open_calls=["key"]), run.ended("key", b"result"))
     other, kept = await taken(both[1])
     assert (kept.begun, await other.result("key"), await other.result("other")) == ({"key": 1}, b"result", None)
 
 
 async def test_who_has_lost_the_run_changes_nothing_and_begins_no_call(both: tuple[Records, Records]) -> None:
     run = await of(both[0]).begin(STREAM, "alice", 1)
-    await run.save(b"state", b"added")
+    await run.save(b"state", b"added", ["key"])
     other, _ = await taken(both[1])
     for change in (run.save(b"of the former owner", b"more"), run.started("key", 1)):
         with pytest.raises(LostRun):
@@ -203,11 +251,11 @@ async def test_a_run_that_is_too_large_leaves_no_result_whoever_closes_it(
 ) -> None:
     change_limits(run=len(LARGE) + 10)
     run = await of(both[0]).begin(STREAM, "alice", 1)
-    await run.save(b"state", LARGE)
+    await run.save(b"state", LARGE, ["early", "late"])
     await run.started("early", 1)
     await run.ended("early", LARGE)
     if is_written:
-        await run.save(b"state", b"0123456789")
+        await run.save(b"state", b"0123456789", ["early", "late"])
         await run.ended("late", LARGE)
     await of(both[1]).withdraw(STREAM, "alice", 2)
     assert [await both[0].get(CALLS, f"{STREAM}/{key}") for key in ("early", "late")] == [None, None]
@@ -218,11 +266,17 @@ class Counted:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.size = 0
+        self.parts: dict[str, int] = {}
 
-    def __call__(self, stream_id: str, size: int, *, is_there: bool = False) -> bool:
-        has_room = is_there or size <= max(self.size, self.most)
-        self.size = size if has_room else self.size
+    @property
+    def size(self) -> int:
+        return sum(self.parts.values())
+
+    def __call__(self, stream_id: str, size: int, *, is_there: bool = False, part: str = "") -> bool:
+        all_of_them = self.size + size - self.parts.get(part, 0)
+        has_room = is_there or all_of_them <= max(self.size, self.most)
+        if has_room:
+            self.parts[part] = size
         return has_room
 
 
@@ -230,7 +284,7 @@ async def test_all_that_is_kept_of_a_run_counts(both: tuple[Records, Records]) -
     room, other = Counted(1000), Counted(0)
     run = await RunRecords(both[0], 60.0, room=room).begin(STREAM, "alice", 1)
     await run.save(bytes(100), bytes(200))
-    await run.save(bytes(50), bytes(300))
+    await run.save(bytes(50), bytes(300), ["key", "large"])
     assert room.size == 550
     await run.ended("key", bytes(400))
     assert room.size == 950
@@ -239,17 +293,17 @@ async def test_all_that_is_kept_of_a_run_counts(both: tuple[Records, Records]) -
     assert await both[1].get(CALLS, f"{STREAM}/large") is None
     found = await RunRecords(both[1], 60.0, room=other).take_over(STREAM, "alice", 2)
     assert found is not None
-    assert other.size == 550
-    await found[0].result("key")
-    assert other.size == 950
+    assert other.size == 950, "also what nobody has read"
+    await found[0].save(bytes(400))
+    assert other.size == 900
 
 
 async def test_a_run_without_room_is_not_kept_and_leaves_its_room_to_others(both: tuple[Records, Records]) -> None:
     room = Counted(1000)
     run = await RunRecords(both[0], 60.0, room=room).begin(STREAM, "alice", 1)
-    await run.save(bytes(100), bytes(200))
+    await run.save(bytes(100), bytes(200), ["key"])
     await run.ended("key", bytes(400))
-    await run.save(bytes(100), bytes(500))
+    await run.save(bytes(100), bytes(500), ["key"])
     assert (room.size, run.is_whole) == (0, False)
     assert await both[1].get(CALLS, f"{STREAM}/key") is None
     assert await of(both[1]).take_over(STREAM, "alice", 2) is None
@@ -309,6 +363,98 @@ async def test_a_worker_that_is_killed_at_any_write_leaves_the_former_state_or_t
             assert at > 10
             return
     raise AssertionError("the worker was killed each time")
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_a_worker_that_is_killed_at_any_write_leaves_each_call_known_and_nothing_for_ever(is_done: bool) -> None:
+    """Killed within a call, its approval, and the end of its run; another worker goes on, and ends the run."""
+    for at in range(1, 100):
+        records = Mortal(at, is_done=is_done)
+        made = told = saved = ended = False
+        try:
+            here = of(records)
+            run = await here.begin(STREAM, "alice", 1)
+            await run.save(b"asks", b"", ["key"])
+            await here.ask(asked(1, call=LARGE), 10)
+            await here.decide(f"{STREAM}-1", ApprovalDecision("approve", "bob"))
+            await run.started("key", 1)
+            made = True
+            await run.ended("key", LARGE)
+            told = True
+            await run.save(b"has the result", b"added")
+            saved = True
+            await run.end()
+            ended = True
+        except Killed:
+            there = of(records)
+            found = await there.take_over(STREAM, "alice", 2)
+            if found is not None:
+                other, kept = found
+                result = await other.result("key")
+                assert kept.state in ((b"has the result",) if saved else (b"asks", b"has the result"))
+                if kept.state == b"asks":
+                    assert not made or kept.begun == {"key": 1}, "it is not made again"
+                    assert not told or result == LARGE
+                    assert result in (None, LARGE)
+                else:
+                    assert kept.begun == {}
+            await there.withdraw(STREAM, "alice", 3)
+            assert await there.listed() == {}
+        left = [
+            (kind, name)
+            for (kind, name), record in records._table._records.items()
+            if "list" not in name and (kind, name) not in ((RUNS, STREAM), (APPROVALS, f"{STREAM}-1"))
+        ]
+        assert all(record.until < math.inf for record in records._table._records.values())
+        assert len(left) <= 6, "the state or the result that was under way, until it expires"
+        if ended:
+            assert (left, at > 25) == ([], True)
+            return
+    raise AssertionError("the worker was killed each time")
+
+
+@pytest.mark.parametrize("has_results", [False, True])
+async def test_records_of_earlier_releases_are_read_and_removed(has_results: bool) -> None:
+    records, encode, room = MemoryRecords(time.monotonic), msgspec.msgpack.encode, Counted(1000)
+    head: list[Any] = [1, 3, 5, 1, [], {"begun": 1}]
+    if has_results:  # of all calls of the run
+        head.append(["early", "late"])
+    await records.put(RUNS, STREAM, encode(head), 60.0)
+    await records.put(RUNS, f"{STREAM}/s1.3/0", b"state", 60.0)
+    for key in ("begun", "early", "late"):
+        await records.put(CALLS, f"{STREAM}/{key}", encode(["writer", 6]), 60.0)
+        await records.put(CALLS, f"{STREAM}/{key}/writer/0", b"result", 60.0)
+    found = await RunRecords(records, 60.0, room=room).take_over(STREAM, "alice", 2)
+    assert found is not None
+    run, kept = found
+    assert (kept, await run.result("late")) == (KeptRun(b"state", [], {"begun": 1}), b"result")
+    assert room.size == 5 + 6 * (3 if has_results else 1)
+    await run.save(b"other", b"", ["late", "begun"])
+    assert await calls_kept(records, "begun", "late") == ["begun", "late"]
+    assert not has_results or await calls_kept(records, "early") == []
+    await run.save(b"last")
+    assert await calls_kept(records, "begun", "late") == []
+
+
+async def test_approvals_of_earlier_releases_are_read_and_decided() -> None:
+    records, encode = MemoryRecords(time.monotonic), msgspec.msgpack.encode
+    deny = ApprovalDecision("deny", "bob")
+    for number, decision in ((1, None), (2, deny)):
+        whole = [msgspec.structs.replace(asked(number), call=b""), 4, decision, False]
+        await records.put(APPROVALS, f"{STREAM}-{number}", encode(whole), 60.0)
+        await records.put(APPROVALS, f"{STREAM}-{number}/0", b"call", 60.0)
+    assert await of(records).asked(f"{STREAM}-1") == (asked(1, call=b"call"), None)
+    assert await of(records).asked(f"{STREAM}-2") == (asked(2, call=b"call"), deny)
+    assert await of(records).decide(f"{STREAM}-1", deny) == deny
+    assert await records.get(APPROVALS, f"{STREAM}-1/0") is None
+
+
+def test_a_call_that_an_earlier_release_has_left_is_made_as_it_was_kept() -> None:
+    call = b'{"address": "docs.find", "input": {"q": "x"}, "key": "k", "signature": "s"}'
+    left = asked(1, call=call)
+    shown = text_of({"q": "x"})
+    assert read_left(left, shown) == LeftCall("docs.find", "k", {"q": "x"}, "s")
+    assert read_left(left, '{"q":"y"}') is None
 
 
 class Unanswering(MemoryRecords):
@@ -396,7 +542,7 @@ def test_records_are_kept_as_long_as_a_run_may_wait_in_each_turn() -> None:
 async def test_what_is_missing_is_damaged_and_never_shorter(kind: str) -> None:
     records = MemoryRecords(time.monotonic)
     run = await of(records).begin(STREAM, "alice", 1)
-    await run.save(LARGE, LARGE)
+    await run.save(LARGE, LARGE, ["key"])
     await run.ended("key", LARGE)
     places = [name for each, name in records._table._records if each == kind and name.count("/") > (kind == CALLS)]
     assert len(places) == (8 if kind == RUNS else 4)
@@ -460,7 +606,7 @@ async def test_a_sealed_store_shows_nothing_of_a_run(tmp_path: Path) -> None:
         backend = inner if keys is None else SealedBackend(inner, keys)
         await backend.open()
         run = await of(backend).begin(STREAM, "alice", 1)
-        await run.save(words[0].encode(), words[1].encode())
+        await run.save(words[0].encode(), words[1].encode(), ["key"])
         await run.ended("key", words[2].encode())
         assert await of(backend).ask(asked(1, call=words[3].encode()), 10)
         content = content_of(f"sqlite:///{path}", None)
@@ -482,8 +628,39 @@ async def test_an_approval_is_asked_for_listed_and_decided_once(both: tuple[Reco
     deny = ApprovalDecision("deny", "bob", "too dear")
     assert await there.decide("gai_1-1", deny) == deny
     assert await here.decide("gai_1-1", ApprovalDecision("approve", "alice")) == deny
-    assert await here.asked("gai_1-1") == (asked(1, call=LARGE), deny)
+    assert await here.asked("gai_1-1") == (asked(1, call=b""), deny), "what has shown it is gone"
+    assert [await both[0].get(APPROVALS, f"gai_1-1/{number}") for number in range(4)] == [None] * 4
     assert await here.listed() == {"gai_1-2": LATER}
+
+
+async def test_an_approval_counts_until_its_decision_is_used(both: tuple[Records, Records]) -> None:
+    room = Counted(100)
+    here = RunRecords(both[0], 60.0, lambda: NOW, room)
+    assert await here.ask(asked(1, call=bytes(60)), 10)
+    with pytest.raises(Error, match="no room"):
+        await here.ask(asked(2, call=bytes(41)), 10)
+    assert await both[1].get(APPROVALS, "gai_1-2/0") is None
+    assert await of(both[1]).decide("gai_1-1", ApprovalDecision("approve", "bob")) is not None
+    here.passed(asked(1))
+    assert room.size == 0
+    assert not await here.ask(asked(1, "gai_2", call=bytes(60)), 0), "no run may wait"
+    assert room.size == 0
+
+
+async def test_an_approval_that_is_decided_while_it_is_read_is_no_damaged_one(
+    both: tuple[Records, Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, deny = of(both[0]), ApprovalDecision("deny", "bob")
+    assert await here.ask(asked(1, call=LARGE), 10)
+    read = here._pieces.read
+
+    async def late(*arguments: Any) -> bytes:
+        monkeypatch.setattr(here._pieces, "read", read)
+        await of(both[1]).decide("gai_1-1", deny)
+        return await read(*arguments)
+
+    monkeypatch.setattr(here._pieces, "read", late)
+    assert await here.asked("gai_1-1") == (asked(1, call=b""), deny)
 
 
 async def test_an_approval_that_is_left_is_in_no_list_and_decided_once(both: tuple[Records, Records]) -> None:

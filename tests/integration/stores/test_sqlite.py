@@ -19,9 +19,9 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from gai_fast.model.limits import KIB
+from gai_fast.model.limits import KIB, MIB
 from gai_fast.stores import Claim, Ending, LogHeader, StoreError
-from gai_fast.stores.backend import CANCEL, CopyTail, Gap, Record, ending_text
+from gai_fast.stores.backend import CANCEL, CopyTail, Gap, Record, ResponseBudget, ResponseRecord, ending_text
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals
 from gai_fast.stores.sqlite import SQLiteBackend, _entered_wal, _seal
@@ -318,6 +318,28 @@ async def test_a_caller_that_leaves_while_it_waits_for_the_commit_holds_up_no_ot
     assert await staying is None
     assert leaving.cancelled()
     assert await taken(backend, "left") == Claim("s", "body"), "what was begun is written"
+
+
+async def test_no_write_waits_for_more_than_one_kept_response_of_each_of_two_callers(
+    make: Make, disk: SlowDisk
+) -> None:
+    backend, kept = await opened(make), list[str]()
+
+    async def keep(caller: str, number: int) -> None:
+        record = ResponseRecord(f"{caller} {number}", caller, "", bytes(100), 100)
+        await backend.keep_response(record, 60, ResponseBudget(MIB, MIB))
+        kept.append(record.name)
+
+    async def write() -> list[str]:
+        await backend.renew("other")
+        return [*kept]
+
+    each = [("anna", number) for number in range(8)] + [("bert", number) for number in range(8)] + [("carl", 0)]
+    *_, before = await behind_a_commit(backend, disk, *(keep(*one) for one in each), write())
+    assert {*before} <= {"anna 0", "bert 0"}
+    assert kept.index("carl 0") <= 4, "callers take turns"
+    assert len(kept) == len(each)
+    await backend.keep_response(ResponseRecord("last", "anna", "", b"", 1), 60, ResponseBudget(MIB, MIB))
 
 
 async def test_calls_that_were_made_are_committed_before_the_file_is_closed(make: Make, disk: SlowDisk) -> None:

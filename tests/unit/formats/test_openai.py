@@ -36,6 +36,12 @@ def test_the_upstreams_own_words_are_passed_on_unchanged() -> None:
     assert body == {"error": {"message": "The model `x` …", "type": "NotFoundError", "param": "model", "code": 404}}
 
 
+def test_the_reason_behind_the_upstreams_own_words_is_shown() -> None:
+    own = {"message": "Provider returned error", "code": 429, "metadata": {"raw": "why"}}
+    body = json.loads(OPENAI.error_body(Error("rate_limited", "Provider returned error: why", details=own), "req_1"))
+    assert body["error"] == {"message": "Provider returned error: why", "type": None, "param": None, "code": 429}
+
+
 def test_an_upstream_that_said_no_words_gets_ours() -> None:
     body = json.loads(OPENAI.error_body(Error("timeout", "too slow", details={"code": 1}), "req_1"))
     assert body["error"]["message"] == "too slow"

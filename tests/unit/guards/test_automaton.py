@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gai_fast.guards import pii
 from gai_fast.guards.automaton import Automaton, Match, SearchTurn, Words, compile_rules
-from gai_fast.guards.program import Rule
-from gai_fast.guards.syntax import BadPattern
+from gai_fast.guards.program import CheckGate, Rule
+from gai_fast.guards.syntax import BadPattern, Sequence, parse
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS, set_limit
 from tests.unit.guards.searching import Span, cut, judged, pattern_rules, patterns_of, put_back, searched, sizes, spans
@@ -377,6 +377,78 @@ def test_a_request_is_not_searched_beyond_its_steps(change_limits: ChangeLimits)
         assert (scan.held, scan.end()) == (0, [])
         whole = "".join([each for each in passed if isinstance(each, str)])
         assert whole == text if not holds else len(whole) < len(text) / 2
+
+
+LARGE = {
+    "nodes": ("(?:a{0,40}1?){0,40}d", "aaaa", 100),
+    "groups": ("a.{0,900}b", "a" * 60, 300),
+    "several": (r"[\x{0600}-\x{06FF} ]{1,60}x", "\ufdfa", 300),
+}
+"""A pattern, a text of which one character needs too much, and what it may need."""
+
+
+@pytest.mark.parametrize("way", ["stream", "request", "end"])
+@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize("name", LARGE)
+def test_a_character_that_needs_too_much_is_given_up(
+    name: str, holds: bool, way: str, change_limits: ChangeLimits
+) -> None:
+    """It would hold the loop. The guards have failed, as beyond `request_steps`; others are searched as before."""
+    pattern, text, most = LARGE[name]
+    change_limits(turn_steps=most, output_steps=most)
+    is_normal = name == "several"
+    automaton = compile_rules(pattern_rules([pattern], normal=is_normal), normal=is_normal)
+    turn = SearchTurn()
+    scan = automaton.scan(holds=holds, turn=turn)
+    pieces: list[str | Match] = []
+    if way == "request":
+        at = 0
+        while at < len(text) and not turn.is_used_up:
+            found, at = scan.feed_turn(text, at, LIMITS.turn_steps)
+            pieces += found
+        assert turn.is_used_up
+        pieces += [*scan.feed(text[at:]), *scan.end()]
+    else:
+        if way == "end":
+            turn.left = 0
+        pieces += scan.feed(text)
+        while scan.behind and way == "stream":
+            turn.begin()
+            pieces += scan.feed("")
+        pieces += scan.end()
+    assert turn.is_used_up
+    if name == "nodes":
+        assert automaton.state_count == 1, "the state behind it was not made"
+    assert (scan.held, scan.behind) == (0, 0)
+    if way != "request":  # it has failed as soon as its turn is used up
+        assert "".join([each for each in pieces if isinstance(each, str)]) == ("" if holds else text)
+    other = automaton.scan(turn=SearchTurn())
+    assert [*other.feed("."), *other.end()] == ["."]
+
+
+def test_what_a_check_answers_has_the_same_bound(change_limits: ChangeLimits) -> None:
+    behind = parse(LARGE["nodes"][0])
+    automaton = compile_rules([Rule("", Sequence([parse("x"), CheckGate(lambda *_: True), behind]))])
+    change_limits(turn_steps=100)
+    turn = SearchTurn()
+    assert automaton.scan(turn=turn).feed("x") == []
+    assert turn.is_used_up
+
+
+def test_the_usual_patterns_of_a_large_guard_are_not_given_up() -> None:
+    patterns = [f"sk-[A-Za-z0-9]{{1,8}}-{at:04}[A-Za-z0-9]{{20,24}}" for at in range(2000)]
+    automaton = compile_rules(pattern_rules(patterns))
+    turn = SearchTurn()
+    scan = automaton.scan(turn=turn)
+    found: list[str | Match] = []
+    for each in cut("a sk-live-1234abcdefghijklmnopqrst sk-sk-1-sk-x" * 2 + ".", [7]):
+        turn.begin()
+        found += scan.feed(each)
+    while scan.behind:
+        turn.begin()
+        found += scan.feed("")
+    assert not turn.is_used_up
+    assert len([each for each in found if isinstance(each, Match)]) == 2
 
 
 @pytest.mark.parametrize(

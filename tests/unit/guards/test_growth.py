@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gai_fast.guards import growth
+from gai_fast.guards.automaton import Automaton, compile_rules
 from gai_fast.guards.growth import growing
+from gai_fast.guards.program import Rule
 from gai_fast.model.settings import GuardSettings
 from tests.conftest import ChangeLimits
 
@@ -48,6 +50,20 @@ def test_usual_patterns_do_not_grow(pattern: str) -> None:
 def test_a_warning_names_guard_and_pattern() -> None:
     [warning] = growth.warnings([patterns("a.{0,99}b.{0,99}c"), GuardSettings("people", "pii", kinds=("email",))])
     assert warning.startswith("guard secrets: `a.{0,99}b.{0,99}c` needs much work")
+
+
+def test_a_trial_ends_where_it_takes_too_much(change_limits: ChangeLimits, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_limits(trial_steps=20_000)
+    made: list[Automaton] = []
+
+    def noted(rules: list[Rule]) -> Automaton:
+        made.append(compile_rules(rules))
+        return made[-1]
+
+    monkeypatch.setattr(growth, "compile_rules", noted)
+    large = "(a{0,100}b?){0,40}c"
+    assert growing(patterns(large)) == [large]
+    assert made[0].steps < 100_000
 
 
 def test_trials_have_a_bound(change_limits: ChangeLimits) -> None:

@@ -312,8 +312,50 @@ def test_a_member_that_has_begun_again_is_checked_when_it_is_whole() -> None:
 
 def test_an_answer_beyond_its_limit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules[JSONStreamProcessor.__module__]
-    monkeypatch.setattr(module, "LIMITS", type("Few", (), {"json_answer": 20}))
+    monkeypatch.setattr(module, "LIMITS", type("Few", (), {"json_answer": 20, "json_last_snapshot": 20}))
     assert types_of(run('{"a": "' + "x" * 40, 4, on_invalid="error"))[-1] == "raised invalid_json"
+
+
+def test_a_complete_document_beyond_a_limit_is_told_by_its_text_alone(change_limits: ChangeLimits) -> None:
+    """It would be written at once."""
+    document = "[" + "1," * 999 + "1]"
+    change_limits(json_last_snapshot=len(document))
+    assert len(snapshots(run(document, 100, snapshots_ms=10**6))[-1]) == 1000
+    change_limits(json_last_snapshot=len(document) - 1)
+    out = run(document, 100, snapshots_ms=10**6)
+    assert (text_of(out), snapshots(out)) == (document, [[*[1] * 49]])
+
+
+@pytest.mark.parametrize("document", ["[%s1]", '{"a": [%s1]}'])
+@pytest.mark.parametrize("work", ["values", "patterns"])
+def test_a_check_that_takes_too_much_is_not_begun_and_that_is_said(
+    document: str, work: str, change_limits: ChangeLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold the loop: the library neither pauses nor lets other threads run."""
+    costly: dict[str, Any] = {"anyOf": [{"minLength": at} for at in range(100)]}
+    schema = Schema(json.dumps(costly if work == "values" else {"anyOf": [{"pattern": f"{at}"} for at in range(100)]}))
+    change_limits(schema_work=100_000 if work == "values" else 50_000)
+    checked: list[int] = []
+    for name in ("problem", "member_problem"):
+        monkeypatch.setattr(schema, name, lambda *given: checked.append(len(encode_json(given[-1]))))
+    text = document % ("1," * 900)
+    assert types_of(run(document % ("1," * 9), 100, schema=schema)).count("warning") == 0
+    assert checked
+    checked.clear()
+    out = run(text, 100, schema=schema)
+    assert [event["reason"] for event in out if event["type"] == "warning"] == ["schema_unchecked"]
+    assert (text_of(out), checked) == (text, [])
+    refused = run(text, 100, schema=schema, on_invalid="error")
+    assert types_of(refused)[-1] == "raised schema_unchecked"
+
+
+def test_a_repetition_is_held_and_compared_up_to_a_limit(change_limits: ChangeLimits) -> None:
+    document = "[" + "1," * 99 + "1]"
+    change_limits(json_repeated=len(document))
+    assert text_of(run(document * 3, 10)) == document
+    change_limits(json_repeated=len(document) - 1)
+    out = run(document * 2, 1000)
+    assert (text_of(out), types_of(out).count("warning")) == (document * 2, 1)
 
 
 # ---- the configuration -----------------------------------------------------------------------------------------------

@@ -808,8 +808,14 @@ def test_runs_count_with_requests_until_the_end_of_their_streams(make: Make) -> 
     assert not store.count_run("a", 150_001), "as much as is free"
     assert store.count_run("a", 120_000)
     assert store.size == 2 * empty + 220_000
+    assert store.count_run("a", 30_000, part="approval")
+    assert not store.count_run("a", 30_001, part="approval")
+    assert store.count_run("a", 90_000)
+    assert store.size == 2 * empty + 220_000
+    assert store.count_run("a", 0, part="approval")
+    assert store.size == 2 * empty + 190_000
     store.forget_request(log)
-    assert store.size == 2 * empty + 120_000
+    assert store.size == 2 * empty
     assert store.count_run("a", 600_000, is_there=True)
     assert requested(store, "b", "bert", 1).request is None
     log.end(FINISHED)

@@ -1003,6 +1003,36 @@ async def test_without_room_for_one_stream_no_other_of_its_caller_is_read(
     assert closed == []
 
 
+async def test_a_request_that_takes_the_store_too_long_breaks_its_own_stream_off_and_holds_up_no_other(
+    process: Process,
+    world: World,
+    closed: list[tuple[StreamLog, int, bool]],
+    change_limits: ChangeLimits,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    change_limits(mirror_patience=0.1)
+    request_of, read_of = FakeBackend.request_of, list[str]()
+
+    async def slow(self: FakeBackend, stream_id: str) -> bytes | None:
+        read_of.append(stream_id)
+        if stream_id.startswith("large"):
+            raise StoreError("slow", "a test")
+        return await request_of(self, stream_id)
+
+    monkeypatch.setattr(FakeBackend, "request_of", slow)
+    going_on = GoingOn(process)
+    followers = {}
+    for name in ("large 1", "large 2", "small"):
+        store(world, name, caller=name.split()[0]).request = b"request"
+        followers[name] = Watching(await process.found(name))
+    world.leases.clear()
+    await until(lambda: [log.header.stream_id for log, *_ in going_on.asked] == ["small"])
+    assert read_of[:2] == ["large 1", "small"], "once a look"
+    await until(lambda: followers["large 1"].has_ended and followers["large 2"].has_ended)
+    assert not followers["small"].has_ended
+    assert closed == []
+
+
 async def test_who_is_late_gives_back_what_was_taken_for_the_stream(
     process: Process,
     world: World,

@@ -57,9 +57,25 @@ def test_what_passes_at_once_is_the_same_object() -> None:
     assert passed is event
 
 
-def test_probabilities_stay_with_their_text() -> None:
-    long: Event = {**text("x" * LIMITS.turn_text * 2), "logprobs": [{"token": "x"}]}
-    assert [*TextPace().process(long, 1)] == [long]
+@pytest.mark.parametrize("token", ["x", "abc", "y" * (LIMITS.turn_text - 1)])
+def test_probabilities_stay_with_their_text(token: str) -> None:
+    tokens = [token] * (LIMITS.turn_text * 3 // len(token))
+    long: Event = {**text("".join(tokens)), "logprobs": [{"token": each} for each in tokens]}
+    left = turns(TextPace(), long)
+    assert len(left) > 2
+    for [event] in left:
+        assert len(event["text"]) <= LIMITS.turn_text
+        assert "".join([each["token"] for each in event["logprobs"]]) == event["text"]
+    assert "".join([event["text"] for [event] in left]) == long["text"]
+
+
+@pytest.mark.parametrize("token", ["", "other", "x" * LIMITS.turn_text * 2])
+def test_a_text_passes_in_turns_whatever_its_tokens_spell(token: str) -> None:
+    long: Event = {**text("x" * LIMITS.turn_text * 2 + "!"), "logprobs": [{"token": token}, {"token": "?"}]}
+    left = [event for turn in turns(TextPace(), long) for event in turn]
+    assert all(len(event["text"]) <= LIMITS.turn_text for event in left)
+    assert texts(left) == long["text"]
+    assert [each for event in left for each in event.get("logprobs", ())] == long["logprobs"]
 
 
 def test_a_reset_drops_what_waits_and_an_end_has_one_turn_more() -> None:

@@ -63,6 +63,7 @@ def test_the_upstreams_own_error_is_unchanged() -> None:
         "message": "Overloaded",
         "details": None,
     }
+    assert error_object(Error("overloaded", "Overloaded: why", details=own))["message"] == "Overloaded: why"
     assert error_object(Error("overloaded", "x", details={"message": "no type"}))["message"] == "x"
 
 

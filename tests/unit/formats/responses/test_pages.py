@@ -86,6 +86,7 @@ def test_the_item_before_a_page_is_found_by_its_place_and_by_an_id_of_its_own() 
     assert items_page(own, "asc", f"msg_{RESPONSE[5:]}_2000000", 100) is None
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_a_page_parses_its_own_items_alone(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     response = kept(given=[USER] * 5_000)

@@ -143,6 +143,19 @@ def finish_of_choice() -> Any:
     return {"type": "step.end"}
 
 
+@pytest.mark.parametrize("said", [{}, {"related_questions": ["A bird?"]}])
+def test_a_judge_is_not_asked_about_ends_of_choices_and_drops_none(said: dict[str, Any]) -> None:
+    ends: list[Any] = [{"choice": 1, "finish_reason": "length"}]
+    judged = Judged("mask")
+    end: Any = {**finish(), "provider_metadata": {**said, "choices": ends}}
+    judged.stage.announce(end)
+    judged.take(judged.stage.release())
+    assert judged.texts == (['{"related_questions":["A bird?"]}'] if said else [])
+    if said:
+        assert kinds(judged.answer(JudgeVerdict(flagged=True))) == ["safety"]
+    assert judged.add(end) == [{**finish(), "provider_metadata": {"choices": ends}}]
+
+
 def test_a_call_without_deltas_and_a_server_tool_and_titles_are_judged() -> None:
     made = Judged()
     tool: Any = {"type": "server_tool", "server_tool": {"name": "web_search", "input": {"q": "birds"}}}

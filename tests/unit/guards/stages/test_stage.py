@@ -245,6 +245,28 @@ def test_what_the_provider_says_beside_its_end_is_seen() -> None:
     assert through(stage(), clean)[0] is clean
 
 
+def test_ends_of_choices_are_no_texts() -> None:
+    """Their words are the gateway's; what is more than that is the provider's."""
+    ends: list[Any] = [{"choice": 1, "finish_reason": "stop", "finish_reason_raw": "stop"}]
+    end: Any = {**finish(), "provider_metadata": {"choices": ends, "asked": ["a stop"]}}
+    made = GuardStage([WordGuard(["stop"])])
+    assert made.announce(end)["provider_metadata"] == {"asked": ["a [words]"], "choices": ends}
+    assert through(made, end)[-1]["provider_metadata"] == {"asked": ["a [words]"], "choices": ends}
+    alone: Any = {**finish(), "provider_metadata": {"choices": ends}}
+    assert through(GuardStage([WordGuard(["stop"])]), alone) == [alone]
+    assert made.announce(alone) is alone
+    for other in (
+        [*ends, "stop"],
+        [{**ends[0], "text": "stop"}],
+        [{"choice": 1, "finish_reason": "a stop"}],
+        [{**ends[0], "finish_reason_raw": "a stop"}],
+        [{**ends[0], "finish_reason_raw": {"text": "stop"}}],
+    ):
+        told: Any = {**finish(), "provider_metadata": {"choices": other}}
+        given = through(GuardStage([WordGuard(["stop"])]), told)[-1]
+        assert "[words]" in repr(given["provider_metadata"])
+
+
 # ---- in a stream -----------------------------------------------------------------------------------------------------
 
 

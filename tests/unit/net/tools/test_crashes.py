@@ -36,11 +36,13 @@ async def test_those_in_doubt_are_told_apart() -> None:
 
     async def call(caller: str) -> None:
         nonlocal running, most
-        async with crashes.call(caller):
-            running += 1
-            most = max(most, running)
-            await asyncio.sleep(0)
-            running -= 1
+        has_turn = await crashes.take_turn(caller)
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        if has_turn:
+            crashes.give_turn_back()
 
     await asyncio.gather(call("a"), call("b"))
     assert most == 2
@@ -55,13 +57,10 @@ async def test_those_in_doubt_are_told_apart() -> None:
 
 async def test_a_call_in_doubt_waits_for_no_long_one(change_limits: ChangeLimits) -> None:
     change_limits(crash_wait=0.01)
-    crashes, done = Crashes(), []
+    crashes = Crashes()
     crashes.is_cause(crash("a", "b"), "a")
-    async with crashes.call("a"):
-        async with crashes.call("b"):
-            done.append("b")
-        async with crashes.call("c"):
-            done.append("c")
-    async with crashes.call("b"):
-        done.append("b")
-    assert done == ["b", "c", "b"]
+    assert await crashes.take_turn("a")
+    assert not await crashes.take_turn("b"), "it goes on without its turn"
+    assert not await crashes.take_turn("c"), "it is not in doubt"
+    crashes.give_turn_back()
+    assert await crashes.take_turn("b")
