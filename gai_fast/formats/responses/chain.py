@@ -30,12 +30,13 @@ from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, re
 from gai_fast.formats._base import ItemMark
 from gai_fast.formats._members import member
 from gai_fast.formats.responses.declared import custom_names
-from gai_fast.formats.responses.kept_values import UNREADABLE, exact, values
+from gai_fast.formats.responses.kept_values import exact, values
 from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.breathing import breathe
+from gai_fast.runtime.json_pieces import UNREADABLE
 
 
 class Kept(Protocol):

@@ -14,8 +14,9 @@ from msgspec import Raw
 
 from gai_fast.core.requests.limits import LIMITS as IDS
 from gai_fast.formats.responses.chain import ITEMS_OF_LINE, PREFIXES, REASONING, Kept, input_id, kind_of
-from gai_fast.formats.responses.kept_values import UNREADABLE, Named, id_of, item_texts, value_of
+from gai_fast.formats.responses.kept_values import Named, id_of, item_texts, value_of
 from gai_fast.runtime.breathing import breathe
+from gai_fast.runtime.json_pieces import UNREADABLE
 
 _NAMED: Final = msgspec.json.Decoder(Named)
 _NUMBER: Final = "0123456789"
