@@ -6,7 +6,10 @@ Owns what an upstream's or a client's text may be that a strict parser refuses: 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from json import JSONDecoder
+from json.decoder import py_scanstring  # type: ignore[attr-defined]  # typeshed has no name without C
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # as above
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -31,6 +34,21 @@ class Named(Struct):
 
 _TEXT: Final = msgspec.json.Decoder(str)
 _BOM: Final = b"\xef\xbb\xbf"
+
+
+def _slow_decoder() -> JSONDecoder:
+    """Returns a decoder without C code, which would hold the interpreter for all of a text: 0.9 s for 12 MB."""
+    decoder: Any = JSONDecoder(parse_constant=_refused)
+    decoder.parse_string = py_scanstring
+    decoder.scan_once = py_make_scanner(decoder)
+    return cast("JSONDecoder", decoder)
+
+
+def _refused(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_SLOW: Final = _slow_decoder()
 
 
 def id_of(named: Named) -> str:
@@ -95,7 +113,7 @@ def _each(items: Sequence[Raw | bytes], structure: Structure | None) -> Iterator
 
 
 def exact(text: bytes) -> Any:
-    """Returns the value of a JSON text that a strict parser refuses.
+    """Returns the value of a JSON text that a strict parser refuses. A long one is read by the interpreter.
 
     Args:
         text: JSON.
@@ -103,7 +121,8 @@ def exact(text: bytes) -> Any:
     Raises:
         Error: `internal`, reason `log_damaged`: it is none.
     """
+    readable = text.decode("utf-8", "replace").removeprefix("\ufeff")
     try:
-        return parse_exact(text.decode("utf-8", "replace").removeprefix("\ufeff"))
-    except ValueError:
+        return parse_exact(readable) if len(text) <= LIMITS.parsed_bytes else _SLOW.decode(readable)
+    except (ValueError, RecursionError):
         raise Error("internal", "a kept response is damaged", reason="log_damaged") from None
