@@ -21,8 +21,6 @@ class CallerTurns(Generic[_T]):
         count: How much waits.
     """
 
-    __slots__ = ("_waiting", "count")
-
     def __init__(self) -> None:
         self.count = 0
         # By caller; the next one first. A dict would look at each place from which one was taken before.

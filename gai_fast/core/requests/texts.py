@@ -102,8 +102,6 @@ class _Kind:
         is_signed: Whether it may have a proof of its texts.
     """
 
-    __slots__ = ("is_signed", "others", "silent", "within")
-
     def __init__(
         self,
         silent: Iterable[str],
@@ -131,8 +129,6 @@ class Text:
     Attributes:
         strings: The texts: one, or those of the JSON value.
     """
-
-    __slots__ = ("_ends", "form", "path", "proofs", "source", "strings")
 
     def __init__(
         self,
@@ -532,8 +528,6 @@ def with_texts(request: Any, texts: Mapping[Path, Any], left_out: Collection[Pat
 
 class _Changes:
     """The changes within a value."""
-
-    __slots__ = ("_below", "_has_value", "_value", "is_left_out")
 
     def __init__(self) -> None:
         self._below: dict[str | int, _Changes] = {}

@@ -122,8 +122,6 @@ class Written:
         made: Of the others, how their ids begin, and their places.
     """
 
-    __slots__ = ("given", "made", "text")
-
     def __init__(self, text: bytes, given: Sequence[str], made: Sequence[tuple[str, int]]) -> None:
         self.text = text
         self.given = given
@@ -320,8 +318,6 @@ class _Turn:
         begin: The index of the first item of its answer.
         end: The index behind the last.
     """
-
-    __slots__ = ("_is_read", "_names", "begin", "end", "kept", "status")
 
     def __init__(self, status: str, kept: Kept | None, begin: int, end: int) -> None:
         self.status = status

@@ -61,8 +61,6 @@ def items_page(kept: Kept, order: str, after: str | None, limit: int) -> dict[st
 class _Texts:
     """The JSON text of each item of a list, unparsed. Lines, as `written` writes them, are split when asked for."""
 
-    __slots__ = ("_count", "_lines", "_of_line", "_split")
-
     def __init__(self, text: bytes) -> None:
         self._lines = text[1:-1].split(b",\n")  # no text of JSON has another line
         self._split: dict[int, Sequence[Raw | bytes]] = {}

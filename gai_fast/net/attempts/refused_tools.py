@@ -49,8 +49,6 @@ class RefusedTools:
         clock: Returns monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_known", "_silent_until")
-
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._known = RefusedMembers()

@@ -321,8 +321,6 @@ def _part(follower: Follower, until: float) -> None:
 class _OneNumber:
     """The number of a whole answer, in place of that which its encoder gives to each."""
 
-    __slots__ = ("seq",)
-
     def __init__(self, seq: int) -> None:
         self.seq = seq
 
@@ -334,8 +332,6 @@ class _Runner:
         streams: The durable streams.
         caller: The caller.
     """
-
-    __slots__ = ("_caller", "_streams")
 
     def __init__(self, streams: DurableStreams, caller: str) -> None:
         self._streams = streams

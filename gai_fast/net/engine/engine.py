@@ -72,8 +72,6 @@ PASS_THROUGH: Final = "pass_through"
 class Count:
     """A mutable count: to replace a number in a dict costs 400 instructions."""
 
-    __slots__ = ("number",)
-
     def __init__(self) -> None:
         self.number = 0
 

@@ -85,8 +85,6 @@ class ConnectAttempt:
         timer: Limits the time of an attempt that has no exchange.
     """
 
-    __slots__ = ("exchange", "is_stopped", "stop", "timer", "work")
-
     def __init__(self, exchange: Exchange | None) -> None:
         self.exchange = exchange
         self.work: asyncio.Future[None] | None = None
@@ -565,8 +563,6 @@ class PoolCallbacks(ConnectionCallbacks):
     Args:
         pool: The pool.
     """
-
-    __slots__ = ("_pool",)
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool

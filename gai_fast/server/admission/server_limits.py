@@ -43,8 +43,6 @@ class _Limit:
         common: The limit of the streams that all workers ask for.
     """
 
-    __slots__ = ("common", "part")
-
     def __init__(self, streams: int, workers: int = 1) -> None:
         self.part = streams if workers == 1 else streams // (2 * workers)
         self.common = KeyLimits(streams=streams - self.part * workers)
@@ -61,8 +59,6 @@ class _Caller:
         starting: The number of streams that are admitted and have not started.
         asked: The streams that have asked the ledger for a place and have not returned it.
     """
-
-    __slots__ = ("asked", "name", "starting")
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -44,8 +44,6 @@ class _EarlyLimits(Gate):
         takes_key: As for `EarlyChecks.admit`.
     """
 
-    __slots__ = ("_checks", "_takes_key")
-
     def __init__(self, checks: EarlyChecks, *, takes_key: bool) -> None:
         self._checks = checks
         self._takes_key = takes_key
@@ -59,8 +57,6 @@ class _EarlyLimits(Gate):
 class _Read(Gate):
     """The step from the body to the request. What takes long of it is done beside the loop."""
 
-    __slots__ = ("_beside",)
-
     def __init__(self, beside: Beside) -> None:
         self._beside = beside
 
@@ -72,8 +68,6 @@ class _Read(Gate):
 class _Chains(Gate):
     """`chains`: a request that names an earlier response, or items of one, gets its whole conversation; `chains.py`."""
 
-    __slots__ = ("_chains",)
-
     def __init__(self, chains: Chains) -> None:
         self._chains = chains
 
@@ -83,8 +77,6 @@ class _Chains(Gate):
 
 class _NamedIds(Gate):
     """`named ids`: a caller names only what it got here from an upstream; `admission/stored_ids.py`."""
-
-    __slots__ = ("_engine",)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -101,8 +93,6 @@ class _Plan(Gate):
     A request that decides about a run that waits asks no upstream: that run's stream answers it. One that names many
     tools is compared with the lists only if no limit refuses it.
     """
-
-    __slots__ = ("_checks", "_durable", "_engine")
 
     def __init__(self, engine: Engine, durable: DurableRoutes, checks: EarlyChecks) -> None:
         self._engine = engine
@@ -126,8 +116,6 @@ class _Plan(Gate):
 class _Idempotency(Gate):
     """`idempotency`: a repeated request is answered by the stream of the first; `idempotency.py`."""
 
-    __slots__ = ("_keys",)
-
     def __init__(self, keys: IdempotencyKeys) -> None:
         self._keys = keys
 
@@ -140,8 +128,6 @@ class _Idempotency(Gate):
 
 class _Guards(Gate):
     """`guards`: what must not be said is not sent up; `guarding.py`. A repeated request has been answered before."""
-
-    __slots__ = ("_checks", "_engine", "_later")
 
     def __init__(self, engine: Engine, checks: EarlyChecks) -> None:
         self._engine = engine
@@ -177,8 +163,6 @@ class _Guards(Gate):
 class _SharedAnswers(Gate):
     """`shared answers`: an answer that others have asked for is looked for; `caching.py`."""
 
-    __slots__ = ("_engine",)
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
@@ -200,8 +184,6 @@ class _SharedAnswers(Gate):
 
 class _Admission(Gate):
     """`admission`: the limits of the caller's key and of the server count a request; `admission/asking.py`."""
-
-    __slots__ = ("_engine",)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -230,8 +212,6 @@ class _Admission(Gate):
 class _Chat(Gate):
     """`chat`: the chat's id finds the stream from now on; `chats.py`."""
 
-    __slots__ = ("_claims",)
-
     def __init__(self, claims: ChatClaims) -> None:
         self._claims = claims
 
@@ -247,8 +227,6 @@ class _Approvals(Gate):
 
     The names of a run's tools are checked here: a repeated request has been answered before, whatever lists have since.
     """
-
-    __slots__ = ("_engine",)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

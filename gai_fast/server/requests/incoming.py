@@ -46,24 +46,6 @@ class Incoming:
         named_model: The model that it names, once it is refused; empty if it names none, or has not been read.
     """
 
-    __slots__ = (
-        "_admitted",
-        "_facts",
-        "form",
-        "format",
-        "http",
-        "key_headers",
-        "let",
-        "limits_of",
-        "named_model",
-        "newest",
-        "path",
-        "query",
-        "run",
-        "stream_id",
-        "tail",
-    )
-
     def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
         self.http = http
         self.path: str = admitted.path

@@ -57,8 +57,6 @@ class AnswerKeeping(Keeping):
         answer: As above.
     """
 
-    __slots__ = ("_before", "_caller", "_generates", "_is_lost", "_newest", "_own", "_responses", "answer")
-
     def __init__(
         self,
         responses: KeptResponses,
@@ -156,8 +154,6 @@ class LoggedKeeping(Keeping):
         keeping: Keeps it.
         header: The header of its log.
     """
-
-    __slots__ = ("_keeping", "_size", "_view", "_waiting")
 
     def __init__(self, keeping: AnswerKeeping, header: LogHeader) -> None:
         self._keeping = keeping

@@ -58,8 +58,6 @@ Wait = Callable[[], Coroutine[Any, Any, Answered | None]]
 class Gate:
     """One of the conditions for a request, or one of the steps between them."""
 
-    __slots__ = ()
-
     def admit(self, passage: Passage) -> Wait | None:
         """Lets a request on, or returns what must be awaited before.
 
@@ -107,28 +105,6 @@ class Passage:
         decisions: What it has decided about calls of an earlier response. None if that is nothing.
         given: What it decides about calls of a run that waits, from `read` on: the run's stream answers it.
     """
-
-    __slots__ = (
-        "_held",
-        "body",
-        "chat",
-        "decisions",
-        "demand",
-        "given",
-        "incoming",
-        "is_parsed",
-        "key",
-        "linked",
-        "log",
-        "may_share",
-        "named",
-        "rest",
-        "sharing",
-        "spec",
-        "stream_id",
-        "turn",
-        "wants_shared",
-    )
 
     def __init__(self, incoming: Incoming) -> None:
         self.incoming = incoming

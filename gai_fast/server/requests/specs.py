@@ -394,8 +394,6 @@ class SpecBuilder:
 class _DayClock(Clock):
     """The time of day; reads the clock directly, which saves 350 instructions per reading."""
 
-    __slots__ = ()
-
     def __init__(self) -> None:
         self._read = _now_ms
         self.now_ms = now_ms()
@@ -514,29 +512,6 @@ class _DialectSpecs:
         unsupported: As above.
         is_run: Whether the stream is a run.
     """
-
-    __slots__ = (
-        "_asked",
-        "_caller",
-        "_containers",
-        "_context",
-        "_credential",
-        "_dialect",
-        "_endpoint",
-        "_engine",
-        "_header",
-        "_headers",
-        "_home",
-        "_is_agent",
-        "_is_remembered",
-        "_is_retry",
-        "_is_run",
-        "_let",
-        "_negotiated",
-        "_session",
-        "_trace",
-        "_unsupported",
-    )
 
     def __init__(
         self,

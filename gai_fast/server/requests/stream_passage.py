@@ -58,8 +58,6 @@ class PassageHome:
         uncounted: Remembers which upstreams count no tokens.
     """
 
-    __slots__ = ("engine", "quotas", "specs", "uncounted")
-
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.specs = SpecBuilder(engine)
@@ -95,8 +93,6 @@ class StreamPassage(Passage):
         incoming: The request.
         home: What all requests need.
     """
-
-    __slots__ = ("_client", "_context", "_home", "_negotiated", "_sent", "_size", "_unfollowed", "_view")
 
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming)

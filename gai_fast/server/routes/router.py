@@ -71,8 +71,6 @@ class Endpoint:
         gates: What they pass first, if the handler returns a `Passage`.
     """
 
-    __slots__ = ("gates", "handler")
-
     def __init__(self, handler: Handler, gates: tuple[Gate, ...]) -> None:
         self.handler = handler
         self.gates = gates
@@ -80,8 +78,6 @@ class Endpoint:
 
 class _Resource:
     """The routes of one path."""
-
-    __slots__ = ("actions", "allow", "format", "methods")
 
     def __init__(self, format: Format, methods: dict[str, Endpoint], actions: dict[str, str]) -> None:
         self.actions = actions

@@ -14,8 +14,6 @@ from gai_fast.server.requests.stream_passage import accept_of, key_in
 class ChatPassage(NativePassage):
     """`POST /api/v1/chat`: a durable stream that is also found by the id of its chat."""
 
-    __slots__ = ("_body", "_chat_id")
-
     def read(self) -> None:
         """Works as `Passage.read`."""
         incoming = self.incoming

@@ -30,8 +30,6 @@ class CountPassage(StreamPassage):
     An upstream of the dialect counts, if it can; else the count is estimated.
     """
 
-    __slots__ = ("_asked", "_body", "_error", "_estimate", "_is_checked", "_model", "_session_headers")
-
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._body: dict[str, Any]  # from `read` on

@@ -53,8 +53,6 @@ _OK: Final = 200
 class DialectPassage(StreamPassage):
     """`POST /v1/chat/completions` and similar routes: a request in the dialect of the route's format."""
 
-    __slots__ = ("_asked", "_generates")
-
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._asked: ClientRequest  # from `read` on
@@ -237,8 +235,6 @@ class _Prepared(ClientCallbacks):
         stream_id: Its stream's id.
         frames: All frames of it.
     """
-
-    __slots__ = ("_client", "_engine", "_frames", "_spec", "_stream_id")
 
     def __init__(
         self, engine: Engine, spec: StreamSpec, client: StreamResponse, stream_id: str, frames: Sequence[Piece]

@@ -46,8 +46,6 @@ _ACCEPTED: Final = 202
 class NativePassage(StreamPassage):
     """`POST /api/v1/stream`, and a request over a WebSocket."""
 
-    __slots__ = ("_dialect_body", "_left_out", "_request")
-
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._request: Request  # from `read` on
@@ -135,8 +133,6 @@ class NativePassage(StreamPassage):
 class StartPassage(NativePassage):
     """`POST /api/v1/streams`: a durable stream that no client follows yet."""
 
-    __slots__ = ()
-
     def plan(self) -> None:
         """Works as `Passage.plan`."""
         incoming, request = self.incoming, self._request
@@ -156,8 +152,6 @@ class StartPassage(NativePassage):
 
 class EventSourcePassage(NativePassage):
     """`GET /api/v1/stream?q=…` from a browser's `EventSource`, which does not resume."""
-
-    __slots__ = ()
 
     def read(self) -> None:
         """Works as `Passage.read`; the request is in the query."""

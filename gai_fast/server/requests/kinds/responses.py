@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 class ResponsesPassage(DialectPassage):
     """`POST /v1/responses`: its answers are kept."""
 
-    __slots__ = ("_own", "_written")
-
     def __init__(self, incoming: Incoming, home: PassageHome) -> None:
         super().__init__(incoming, home)
         self._own: ClientRequest | None = None  # as stores keep it, if that differs from what is sent
