@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from gai_fast.cli import main
 from gai_fast.model.settings import ServerSettings, UpstreamSettings
-from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.observe.metrics import GAUGES
+from gai_fast.server.routes.table import ROUTES
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -45,10 +45,10 @@ UNCHANGED: Final = 1.005
 """What a stream without tools may cost on a server that has tools, divided by what it costs on one that has none."""
 MOST: Final = 1.1
 """What an event of a run's text may cost, divided by one of a resumable stream."""
-TURN: Final = 1.4
+TURN: Final = 1.3
 """What lies before the next turn may cost, divided by what lies before the first one of the same run: between them the
 call is logged and counted, its events are sent, and the conversation is written."""
-TURN_TO_STREAM: Final = 4.4
+TURN_TO_STREAM: Final = 4.0
 """The same, divided by what lies before the only turn of a stream without tools, whose request is its text alone."""
 ANSWERED: Final = 12
 """As in `path.py`."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gai_fast.config import load
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.serving import start
 
 BOUND: Final = 4096

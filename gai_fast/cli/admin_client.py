@@ -7,8 +7,7 @@ checked.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -20,6 +19,7 @@ from gai_fast.cli.limits import LIMITS
 from gai_fast.kernels import SSEParser
 from gai_fast.model.settings import Secret
 from gai_fast.model.version import __version__
+from gai_fast.server.admin.bodies import Key, Keys, Reloaded, Sample
 
 _NO_GATEWAY: Final = "no gai-fast with an admin API of this release answers there"
 
@@ -28,98 +28,8 @@ class AdminError(Exception):
     """The server cannot be reached, or refuses; the text has the reason."""
 
 
-class LiveStream(Struct, frozen=True):
-    """A running stream; fields as in docs/admin.md."""
-
-    id: str
-    key: str
-    model: str
-    upstream: str
-    duration_ms: float
-    ttft_ms: float | None
-    deltas: int
-
-
-class Bucket(Struct, frozen=True):
-    """A bucket of a histogram: `count` values above the previous bucket's bound, up to `le` seconds. If `le` is None,
-    the bucket has no bound."""
-
-    le: float | None
-    count: int
-
-
-class ErrorCount(Struct, frozen=True):
-    """The number of errors with a code."""
-
-    code: str
-    provider: str
-    count: int
-
-
-class KeySpend(Struct, frozen=True):
-    """The spend of a key."""
-
-    key: str
-    amount: float
-    currency: str
-
-
-class Spend(Struct, frozen=True):
-    """The spend of a UTC day, the largest amounts first."""
-
-    keys: list[KeySpend]
-
-
-class Sample(Struct, frozen=True):
-    """The figures of a server at one moment; fields as in docs/admin.md."""
-
-    at: str
-    active: int
-    streams: list[LiveStream]
-    rates: dict[str, float] | None
-    first_token_seconds: list[Bucket]
-    gap_seconds: list[Bucket]
-    errors: list[ErrorCount]
-    breakers: dict[str, float]
-    limited: dict[str, float]
-    memory_bytes: float | None
-    spend: Spend | None
-
-
-class ShownSpendLimit(Struct, frozen=True):
-    """A limit of spend."""
-
-    amount: float
-    period: Literal["day", "month", "total"]
-
-
-class ShownKey(Struct, frozen=True):
-    """A key; fields as in docs/admin.md."""
-
-    name: str
-    role: str
-    models: list[str]
-    expires: datetime | None
-    limits: dict[str, int | ShownSpendLimit | None]
-    """By name. None means no limit."""
-    spent: float | None
-    source: Literal["file", "store"] = "file"
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts, which a terminal may show if they are printable."""
-        return [self.name, self.role, *self.models, *self.limits]
-
-
-class ShownReload(Struct, frozen=True):
-    """What a reload has changed; fields as in docs/admin.md."""
-
-    changes: list[dict[Literal["section", "name", "change"], str | None]]
-    needs_restart: list[str]
-
-
-class MadeKey(Struct, frozen=True):
-    """A key with its new secret."""
+class NewSecret(Struct, frozen=True):
+    """What is needed of a `bodies.MadeKey`: no other member that is missing or new may cost the secret."""
 
     name: str
     secret: str
@@ -199,7 +109,7 @@ class AdminClient:
         except (aiohttp.ClientError, OSError, ValueError) as problem:
             raise self._failure(problem) from None
 
-    async def keys(self) -> tuple[list[dict[str, Any]], list[ShownKey]]:
+    async def keys(self) -> tuple[list[dict[str, Any]], list[Key]]:
         """Returns the keys: their JSON objects, and the same parsed.
 
         Raises:
@@ -207,14 +117,14 @@ class AdminClient:
         """
         raw = await self._ask("GET", "/keys")
         try:
-            shown = msgspec.convert(raw["data"], list[ShownKey])
-        except (KeyError, ValueError):
+            shown = msgspec.convert(raw, Keys).data
+        except ValueError:
             raise AdminError(_NO_GATEWAY) from None
-        if not all(text.isprintable() for key in shown for text in key.texts):
+        if not all(text.isprintable() for key in shown for text in (key.name, *key.models, *key.limits)):
             raise AdminError(_NO_GATEWAY)
         return raw["data"], shown
 
-    async def new_key(self, values: Mapping[str, Any]) -> MadeKey:
+    async def new_key(self, values: Mapping[str, Any]) -> NewSecret:
         """Makes a key.
 
         Args:
@@ -225,7 +135,7 @@ class AdminClient:
         """
         return _read_made(await self._ask("POST", "/keys", values))
 
-    async def rotate_key(self, name: str, grace: float) -> MadeKey:
+    async def rotate_key(self, name: str, grace: float) -> NewSecret:
         """Gives a key another secret.
 
         Args:
@@ -248,18 +158,17 @@ class AdminClient:
         """
         await self._ask("DELETE", f"/keys/{quote(name, safe='')}")
 
-    async def reload(self) -> dict[str, Any]:
-        """Lets the server read its configuration again; returns what has changed, and what needs a restart.
+    async def reload(self) -> tuple[dict[str, Any], Reloaded]:
+        """Lets the server read its configuration again; returns the JSON object, and the same parsed.
 
         Raises:
             AdminError: The server cannot be reached, or keeps its former configuration.
         """
         raw = await self._ask("POST", "/reload")
         try:
-            msgspec.convert(raw, ShownReload)
+            return raw, msgspec.convert(raw, Reloaded)
         except ValueError:
             raise AdminError(_NO_GATEWAY) from None
-        return raw
 
     async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Sends a request; returns the JSON object of the response."""
@@ -309,9 +218,9 @@ def _read_sample(text: str) -> tuple[dict[str, Any], Sample]:
     return raw, msgspec.convert(raw, Sample)
 
 
-def _read_made(raw: dict[str, Any]) -> MadeKey:
+def _read_made(raw: dict[str, Any]) -> NewSecret:
     try:
-        key = msgspec.convert(raw, MadeKey)
+        key = msgspec.convert(raw, NewSecret)
     except ValueError:
         raise AdminError(_NO_GATEWAY) from None
     if not key.secret.isascii() or not all(map(str.isprintable, (key.name, key.secret, key.warning))):

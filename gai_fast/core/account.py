@@ -44,8 +44,6 @@ class Bill:
         charges: The charges of the closed accounts.
     """
 
-    __slots__ = ("_open", "absurd_tokens", "charges")
-
     def __init__(self) -> None:
         self.absurd_tokens = 0
         self.charges: tuple[Charge, ...] = ()
@@ -111,20 +109,6 @@ class Account:
         usage: The tokens that it was closed with. None if it is open, or was closed without cost.
         charge: Its charge. None if it is open, or nothing was charged.
     """
-
-    __slots__ = (
-        "_prompt_characters",
-        "_provider",
-        "_request",
-        "_upstream",
-        "bill",
-        "charge",
-        "is_closed",
-        "is_free",
-        "model",
-        "price",
-        "usage",
-    )
 
     def __init__(
         self,

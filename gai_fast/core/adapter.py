@@ -75,8 +75,6 @@ class ChunkMembers:
     Read once for each class: compiled code looks up a member of a class by name, 130 instructions each.
     """
 
-    __slots__ = ("ignored", "kept", "label", "text")
-
     def __init__(self, adapter: type[Adapter]) -> None:
         self.text = adapter.text_members
         self.ignored = adapter.ignored_members

@@ -68,34 +68,6 @@ class UpstreamAnswer:
         characters: The characters of that content.
     """
 
-    __slots__ = (
-        "_generated",
-        "_goes_on",
-        "_has_come",
-        "_is_read",
-        "_learning",
-        "_malformed_run",
-        "_on_malformed",
-        "_passes",
-        "_prompt_characters",
-        "_redact",
-        "_unread",
-        "account",
-        "adapter",
-        "body",
-        "characters",
-        "copier",
-        "early_warnings",
-        "former",
-        "halves",
-        "is_strict",
-        "oversized",
-        "progress",
-        "recalled",
-        "recalled_charges",
-        "transcript",
-    )
-
     def __init__(
         self,
         adapter: Adapter,

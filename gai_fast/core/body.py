@@ -61,8 +61,6 @@ class Body:
         headers: Lower-case names.
     """
 
-    __slots__ = ("_api", "_buffer", "headers", "is_array", "kind", "status")
-
     def __init__(self, api: ResponseAPI) -> None:
         self._api = api
         self._buffer: bytearray | None = None  # created on demand: a stream needs none

@@ -26,8 +26,6 @@ class Learning:
         copier: Learns.
     """
 
-    __slots__ = ("_adapter", "_block", "_collects_text", "_copier", "_deltas")
-
     def __init__(self, adapter: Adapter, deltas: DeltaSink, copier: DeltaCopier) -> None:
         self._adapter = adapter
         self._deltas = deltas

@@ -74,8 +74,6 @@ class _Step:
     One look-up returns all of it.
     """
 
-    __slots__ = ("is_around", "is_content", "is_end", "is_media", "key", "state")
-
     def __init__(self, kind: str, state: State) -> None:
         self.state = state
         self.key = DELTAS.get(kind)
@@ -123,8 +121,6 @@ _NO_EVENT: Final[Event] = NO_EVENT
 class WatchedSink:
     """A sink and a watcher. The watcher gets each event that the sink has written."""
 
-    __slots__ = ("_sink", "_watcher")
-
     def __init__(self, sink: EventSink, watcher: EventSink) -> None:
         self._sink = sink
         self._watcher = watcher
@@ -142,33 +138,6 @@ class LegalStream:
         stream_id: As for `Relay`.
         chain: As for `Relay`.
     """
-
-    __slots__ = (
-        "_answer",
-        "_chain",
-        "_commits",
-        "_continued",
-        "_deltas",
-        "_failed_rest",
-        "_frames",
-        "_has_sent_delta",
-        "_held_finish",
-        "_is_void",
-        "_now_ms",
-        "_repetition",
-        "_sink",
-        "_stream_id",
-        "_turn_charges",
-        "_unwatched",
-        "_upstream",
-        "_watcher",
-        "delivered",
-        "deltas",
-        "end",
-        "ended",
-        "others",
-        "state",
-    )
 
     def __init__(self, stream_id: str | None, chain: Chain | None) -> None:
         self._stream_id = stream_id

@@ -27,18 +27,6 @@ class StreamMeter:
         read_size: The size of the last read. 0 if it has been counted.
     """
 
-    __slots__ = (
-        "_asked",
-        "_began",
-        "_paused_at",
-        "_paused_for",
-        "_worked",
-        "counters",
-        "first_sent_at",
-        "read_at",
-        "read_size",
-    )
-
     def __init__(self, began: float) -> None:
         self._began = began
         self._asked: float | None = None

@@ -91,8 +91,6 @@ class Relay(LegalStream):
             or no attempt is under way.
     """
 
-    __slots__ = ("_announced", "_failure", "completed", "error", "failed", "fault")
-
     def __init__(
         self,
         adapter: Adapter,

@@ -35,12 +35,16 @@ import msgspec
 
 from gai_fast.core.call_key import approval_digest
 from gai_fast.core.tool_arguments import problem_of_arguments
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import GaiFastError
 from gai_fast.model.limits import SHARED
+from gai_fast.model.request import FilePart, ImagePart, TextPart
 
 Decision = Literal["approve", "deny"]
 
 
+_NO_TEXT: Final = "(nothing)"
+"""Sent in place of an empty result: some providers refuse an empty text."""
 NOBODY_ASKED: Final = "the call needs an approval, and nobody can be asked"
 """The result of a call that is denied because of that."""
 
@@ -160,6 +164,21 @@ class CallResult:
     is_truncated: bool = False
     duration_ms: int = 0
     fault: Literal["", "timeout", "denied", "unknown"] = ""
+
+    def content(self) -> str | list[TextPart | ImagePart | FilePart]:
+        """Returns the content of the message that tells a model of it."""
+        if not self.parts:
+            text = self.value if isinstance(self.value, str) else encode_json(self.value).decode()
+            return text or _NO_TEXT
+        content: list[TextPart | ImagePart | FilePart] = []
+        for part in self.parts:
+            if part["type"] == "text":
+                content.append(TextPart(text=part["text"] or _NO_TEXT))
+            elif part["type"] == "image":
+                content.append(ImagePart(data=part["data"], media_type=part["media_type"]))
+            else:
+                content.append(FilePart(data=part["data"], media_type=part["media_type"]))
+        return content
 
 
 Phase = Literal["checking", "noted", "asking", "left", "ready", "running", "ended"]

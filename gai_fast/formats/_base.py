@@ -47,8 +47,6 @@ class KeptAnswer:
         piece: The last bytes of the response with this object, as the encoder has written them.
     """
 
-    __slots__ = ("_without", "identifier", "is_kept", "items", "parent", "piece", "response", "status")
-
     def __init__(self, *, is_kept: bool, parent: str | None = None) -> None:
         self.is_kept = is_kept
         self.parent = parent
@@ -117,24 +115,6 @@ class StreamContext:
         kept: What the answer's objects say of its being kept. None if they repeat what the request or the upstream
             says.
     """
-
-    __slots__ = (
-        "clock",
-        "echo",
-        "envelope",
-        "follows",
-        "hides_usage",
-        "ids",
-        "kept",
-        "metrics",
-        "model",
-        "request_id",
-        "retry_ms",
-        "stream_id",
-        "timestamps",
-        "trace_id",
-        "usage",
-    )
 
     def __init__(
         self,
@@ -264,24 +244,6 @@ class ClientRequest:
         native: The result of `Format.parse_request`, or its error, if the body is translated already.
         attributed: The same of `Format.parse_attributed`, if that differs and an upstream may need it.
     """
-
-    __slots__ = (
-        "attributed",
-        "background",
-        "body",
-        "echo",
-        "form",
-        "is_linked",
-        "marks",
-        "model",
-        "native",
-        "prompt_characters",
-        "shape",
-        "stream",
-        "wants_json",
-        "wants_usage",
-        "whole",
-    )
 
     def __init__(
         self,
@@ -636,19 +598,6 @@ class DataEncoder(ABC):
         framing: The framing that the client asked for.
         context: The stream.
     """
-
-    __slots__ = (
-        "_frame_at",
-        "_ids",
-        "_lead",
-        "_out",
-        "_retry_ms",
-        "_seq",
-        "_sse",
-        "_trail",
-        "collects_text",
-        "has_blocks",
-    )
 
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         self._sse = framing == "sse"

@@ -314,8 +314,6 @@ class CallInputs:
     The structure of long arguments is checked before they are parsed, as a body's is.
     """
 
-    __slots__ = ("_characters", "_structure")
-
     def __init__(self) -> None:
         self._characters = 0
         self._structure: Structure | None = None

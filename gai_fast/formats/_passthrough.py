@@ -30,8 +30,6 @@ class DialectEncoder(DataEncoder):
     repeats it. An encoder with `opens_parts` gets the number of copied frames by `note_copied`.
     """
 
-    __slots__ = ()
-
     opens_parts: ClassVar[bool] = False
     """Whether the dialect has frames that become no event and open a part of the answer, such as a content block."""
 
@@ -86,21 +84,6 @@ class Passthrough:
         encoder: The dialect's encoder.
         hides_usage: Rule 6 holds.
     """
-
-    __slots__ = (
-        "_encoder",
-        "_end",
-        "_end_mark",
-        "_error_passed",
-        "_hides_usage",
-        "_opening",
-        "_out",
-        "_passing",
-        "_room",
-        "_waiting",
-        "collects_text",
-        "opens_parts",
-    )
 
     whole: bool = False
     commits: bool = False
@@ -288,8 +271,6 @@ class WholePassthrough:
     Args:
         encoder: The dialect's encoder of whole answers.
     """
-
-    __slots__ = ("_encoder", "_raw")
 
     whole: bool = True
     copies_body: bool = False

@@ -90,25 +90,6 @@ class ArgumentSearch:
         turn: What all searches of the stream may take in a turn of the loop. None if there is no bound.
     """
 
-    __slots__ = (
-        "_escape",
-        "_half",
-        "_has_begun",
-        "_holds",
-        "_inside",
-        "_length",
-        "_out",
-        "_passed",
-        "_rest",
-        "_run",
-        "_search",
-        "_spelled",
-        "_texts",
-        "_turn",
-        "_word",
-        "is_text",
-    )
-
     def __init__(self, search: TextSearch, *, holds: bool = True, turn: SearchTurn | None = None) -> None:
         self._search = search
         self._turn = turn

@@ -86,8 +86,6 @@ class SearchTurn:
         caller: The caller's name.
     """
 
-    __slots__ = ("caller", "kept", "left", "made")
-
     def __init__(self, caller: str = "") -> None:
         self.caller = caller
         self.left = LIMITS.output_steps
@@ -114,16 +112,12 @@ class SearchTurn:
 class Edge:
     """A transition. One that changes no register is the next state itself."""
 
-    __slots__ = ("kind",)
-
     def __init__(self, kind: int) -> None:
         self.kind = kind
 
 
 class SearchState(Edge):
     """A state: the nodes of each group, the ages of those without a register, and the context of the last character."""
-
-    __slots__ = ("ages", "context", "far", "generation", "groups", "near")
 
     def __init__(
         self, groups: tuple[tuple[int, ...], ...], ages: tuple[int, ...], context: Context, generation: int
@@ -163,8 +157,6 @@ class SearchState(Edge):
 class Change(Edge):
     """A transition that changes registers. Groups have their index in the state before, a new one the next index."""
 
-    __slots__ = ("adds", "drops", "ends", "ends_rule", "late", "late_rule", "stay", "target")
-
     def __init__(self, target: SearchState) -> None:
         super().__init__(CHANGES)
         self.target = target
@@ -185,8 +177,6 @@ class Change(Edge):
 class CheckEdge(Edge):
     """A transition that depends on checks."""
 
-    __slots__ = ("answers", "asked")
-
     def __init__(self, asked: list[PendingCheck]) -> None:
         super().__init__(ASKS)
         self.asked = asked
@@ -203,8 +193,6 @@ class PendingCheck:
         check: The check.
     """
 
-    __slots__ = ("age", "check", "group")
-
     def __init__(self, group: int, age: int, check: Check) -> None:
         self.group = group
         self.age = age
@@ -213,8 +201,6 @@ class PendingCheck:
 
 class Context:
     """What is open behind a character: the entries of rules, and how much of a rule's `lead` has been read."""
-
-    __slots__ = ("entries", "leads", "number", "read")
 
     def __init__(self, number: int, entries: tuple[int, ...], leads: tuple[int, ...]) -> None:
         self.number = number
@@ -226,8 +212,6 @@ class Context:
 
 class StateGroup:
     """The register of the group that began at one place of a text."""
-
-    __slots__ = ("behind", "end", "rule", "start")
 
     def __init__(self, start: int) -> None:
         self.start = start
@@ -689,23 +673,6 @@ class Automaton:
 
 class Scan:
     """The search of one text. Made by `Automaton.scan`."""
-
-    __slots__ = (
-        "_automaton",
-        "_base",
-        "_cursor",
-        "_decided",
-        "_groups",
-        "_half",
-        "_holds",
-        "_ignored",
-        "_ignored_end",
-        "_kept",
-        "_matched",
-        "_rest",
-        "_state",
-        "_turn",
-    )
 
     def __init__(self, automaton: Automaton, holds: bool, turn: SearchTurn | None) -> None:
         self._automaton = automaton

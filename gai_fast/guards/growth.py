@@ -16,35 +16,34 @@ from gai_fast.guards.waits import consuming, read_pattern
 from gai_fast.model.settings import GuardSettings
 
 
-def growing(guard: GuardSettings) -> list[str]:
-    """Returns the patterns of a guard that grow, as far as `limits.trial_steps` allow to try them.
+def warnings(guards: Iterable[GuardSettings]) -> list[str]:
+    """Returns a warning for each pattern of some guards that grows, and one for all that are not tried: all trials
+    together take `limits.trial_steps`.
 
     Raises:
         BadPattern: A pattern is refused.
     """
     found: list[str] = []
     left = LIMITS.trial_steps
-    for each in guard.patterns:
-        if left > 0:
-            grows, steps = _grows(Rule("", read_pattern(each, normal=guard.normalize)))
+    untried = 0
+    for guard in guards:
+        for pattern in guard.patterns:
+            if left <= 0:
+                untried += 1
+                continue
+            grows, steps = _grows(Rule("", read_pattern(pattern, normal=guard.normalize)))
             left -= steps
             if grows:
-                found.append(each)
+                found.append(
+                    f"guard {guard.name}: `{pattern}` needs much work for texts that fit to it: a repeat also reads "
+                    "what begins a match. Make its repeats shorter, or their characters fewer"
+                )
+    if untried:
+        found.append(
+            f"guards: {untried} patterns were not tried for their work (limit trial_steps): `gai-fast guard test "
+            "--guard NAME` tries those of one guard"
+        )
     return found
-
-
-def warnings(guards: Iterable[GuardSettings]) -> list[str]:
-    """Returns a warning for each pattern of some guards that grows.
-
-    Raises:
-        BadPattern: A pattern is refused.
-    """
-    return [
-        f"guard {guard.name}: `{pattern}` needs much work for texts that fit to it: a repeat also reads what "
-        "begins a match. Make its repeats shorter, or their characters fewer"
-        for guard in guards
-        for pattern in growing(guard)
-    ]
 
 
 def _grows(rule: Rule) -> tuple[bool, int]:

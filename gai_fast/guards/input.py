@@ -40,8 +40,6 @@ class LetThrough:
         placeholders: The placeholders that the upstream gets. None if there are none.
     """
 
-    __slots__ = ("placeholders", "said")
-
     def __init__(self, said: tuple[Event, ...] = (), placeholders: Placeholders | None = None) -> None:
         self.said = said
         self.placeholders = placeholders

@@ -76,7 +76,7 @@ class Limits:
     """Characters of a range of which the text of a trial has some: a script has as many letters."""
 
     trial_steps: int = 5_000_000
-    """Steps of trying the patterns of a guard, some 5 s: a hundred that grow, or three hundred that do not."""
+    """Steps of trying the patterns of all guards, some 5 s: a hundred that grow, or three hundred that do not."""
 
     trial_character: int = 8
     """The steps that making and reading a character of the trial's text count for."""

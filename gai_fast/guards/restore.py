@@ -30,8 +30,6 @@ class Placeholders:
         texts: All texts of the conversation: numbers that they have are skipped.
     """
 
-    __slots__ = ("_issued", "_longest", "_numbers", "_sorted", "_taken", "_values")
-
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._taken: set[str] = set()
         for text in texts:
@@ -115,8 +113,6 @@ class Restorer:
     Args:
         placeholders: The placeholders of the request.
     """
-
-    __slots__ = ("_held", "_placeholders", "_position")
 
     def __init__(self, placeholders: Placeholders) -> None:
         self._placeholders = placeholders

@@ -59,6 +59,9 @@ _refusals: Final = logging.getLogger("gai_fast.limits")
 _ROUNDING: Final = 1e-3
 """Milliseconds that a wait may be shortened by: else 3 s might become 3.001, and four whole seconds."""
 
+_NO_KEY: Final = "["
+"""Begins the names of callers that are no keys, such as the server: who asks for them knows what a refusal means."""
+
 _LOOK: Final = Demand(is_counted=False)
 """Looks whether the smallest request would be admitted: if it is refused, every request is."""
 
@@ -102,8 +105,7 @@ class Ledger(ABC):
     Attributes:
         outlives_worker: Whether the state remains if this process is killed.
         currency: The currency of limits of spend. Spend in another one is reported, and counts for no limit.
-        refused: How many requests of this process each limit has refused.
-        refusal_log: Names them in the log; None if the owner of the ledger does.
+        refused: How many requests of keys each limit has refused in this process.
         reservations: The spend that is reserved for streams of keys with a limit of it, by stream.
     """
 
@@ -112,9 +114,9 @@ class Ledger(ABC):
     def __init__(self, wall: Callable[[], float]) -> None:
         self.currency = USD
         self.refused = dict.fromkeys(NAMES, 0)
-        self.refusal_log: RefusalLog | None = RefusalLog(_refusals)
         self.reservations: dict[str, Amount] = {}
         self._wall = wall
+        self._refusal_log = RefusalLog(_refusals)
         # The output tokens of the last answers, by model; and of those to each key.
         self._usual: dict[str, deque[int]] | None = None
         self._own_usual: dict[str, dict[str, deque[int]]] = {}
@@ -412,11 +414,11 @@ class Ledger(ABC):
         return SpendStatus(spend, max(0, spend - used.spent - used.reserved), reset_of(label, self._wall()))
 
     def _refusal(self, key: str, verdict: Verdict, caps: Caps) -> Error:
-        """Counts a refused request of a key, and returns its error."""
+        """Returns the error of a refused request. Counts it, and logs it, if a key is refused."""
         error, name = refusal(verdict, caps, self._wall()), NAMES[verdict.place]
-        self.refused[name] += 1
-        if self.refusal_log is not None:
-            self.refusal_log.note(name, error.message, key)
+        if not key.startswith(_NO_KEY):
+            self.refused[name] += 1
+            self._refusal_log.note(name, error.message, key)
         return error
 
     def streams_of(self, name: str) -> int | None:

@@ -70,6 +70,7 @@ class SQLiteHome(SharedHome):
         self.worker = secrets.token_hex(8)
         self._swept = ""  # the day for which old spend was dropped
         self._room = ("", 0)  # a day, and the rows that it may get before they are counted
+        self._looked_at = ""  # the last key by `_drop_idle`
 
     async def open(self) -> None:
         """Opens the file, and makes the tables; as `SQLiteBackend.open`."""
@@ -149,7 +150,21 @@ class SQLiteHome(SharedHome):
         answers = [self._answer(state_of(report.key), report, damaged, now) for report in reports]
         for key, state in states.items():
             _save(connection, key, state, now)
+        self._drop_idle(connection, len(states) + 1, living, now)
         return answers
+
+    def _drop_idle(self, connection: sqlite3.Connection, count: int, living: set[str], now: float) -> None:
+        """Looks at the next keys, more than were written, and drops those that have nothing: callers come and go."""
+        find = "SELECT key FROM limit_keys WHERE key > ? ORDER BY key LIMIT ?"
+        keys = [key for (key,) in connection.execute(find, (self._looked_at, count))]
+        self._looked_at = keys[-1] if len(keys) == count else ""
+        for key in keys:
+            state = _load(connection, key, now)
+            if state is not None:
+                for worker in state.holders.keys() - living:
+                    state.forget(worker)
+                if state.is_idle(now):
+                    connection.execute("DELETE FROM limit_keys WHERE key = ?", (key,))
 
     def _answer(self, state: KeyState, report: Report, damaged: Container[str], now: float) -> ReportAnswer | None:
         if report.key not in damaged:

@@ -54,8 +54,6 @@ class Rate:
         limit: The limit by which `tat` was computed.
     """
 
-    __slots__ = ("counts_tokens", "limit", "tat", "window")
-
     def __init__(self, kind: KeyLimit, tat: float = 0.0, limit: int = 0) -> None:
         self.window = kind.window
         self.counts_tokens = kind.counts == "tokens"
@@ -93,8 +91,6 @@ class Holder:
         reserved: The spend that is reserved for them.
     """
 
-    __slots__ = ("live", "reserved")
-
     def __init__(self, live: int = 0, reserved: Amount = 0) -> None:
         self.live = live
         self.reserved = reserved
@@ -108,8 +104,6 @@ class KeyState:
         holders: The workers that have streams of it.
         spent: The spend, by the label of its period.
     """
-
-    __slots__ = ("holders", "rates", "spent")
 
     def __init__(self) -> None:
         self.rates = _new_rates()

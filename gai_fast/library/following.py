@@ -20,9 +20,9 @@ from gai_fast.formats import get_format
 from gai_fast.kernels import parse_exact
 from gai_fast.model.errors import Error
 from gai_fast.model.events import ENVELOPE_KEYS, Event, done, in_order
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.logs.cursor import LogCursor
 from gai_fast.net.logs.view import NATIVE, Representation, gap_event
-from gai_fast.net.stream.streams import Engine
 from gai_fast.stores import Backlog
 from gai_fast.stores._base import data_lines
 

@@ -50,20 +50,20 @@ from gai_fast.model.settings import ANONYMOUS, ModelSettings, Settings
 from gai_fast.model.tool_functions import noted_of
 from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.spec import LIBRARY, Clock, StreamSpec
+from gai_fast.net.engine.deciding import decide, unknown_approval
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.logs.view import NATIVE
 from gai_fast.net.logs.writer import Client
-from gai_fast.net.runs.run_records import ApprovalDecision
+from gai_fast.net.runs.records.records import ApprovalDecision
 from gai_fast.net.sharing.answers import SharedAnswer
 from gai_fast.net.stream.callbacks import CallbackRunner
-from gai_fast.net.stream.deciding import decide, unknown_approval
 from gai_fast.net.stream.session import Session
-from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id, request_id
 from gai_fast.stores import LogHeader
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunOffer
+    from gai_fast.net.runs.offers import RunOffer
 
 
 class Gateway(Asking):

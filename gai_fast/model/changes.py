@@ -39,8 +39,6 @@ class Changes:
         tools: As `places`, of tools.
     """
 
-    __slots__ = ("_on_unsupported", "adjusted", "dropped", "more_adjusted", "more_dropped", "places", "tools")
-
     def __init__(self, on_unsupported: OnUnsupported = "error") -> None:
         self._on_unsupported = on_unsupported
         self.dropped: list[str] = []

@@ -34,8 +34,6 @@ _NAMED: Final = 10
 class Secret:
     """A value that `repr`, formats and tracebacks hide; only `reveal()` returns it."""
 
-    __slots__ = ("_value",)
-
     def __init__(self, value: str) -> None:
         self._value = value
 
@@ -61,8 +59,6 @@ class Secret:
 
 class _Snapshot:
     """Makes an immutable, compiled dataclass copyable and picklable."""
-
-    __slots__ = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, each.name) for each in fields(self))  # type: ignore[arg-type]  # a dataclass

@@ -224,7 +224,7 @@ class JSONStreamProcessor(Processor):
         if self._checked or schema is None or not reader.began:
             return None
         if schema.is_too_costly(reader.values, reader.position):
-            return "schema_unchecked", "is too large to be checked against its schema (limit schema_work)"
+            return "schema_unchecked", _UNCHECKED
         mismatch = self._known_mismatch(schema)
         return None if mismatch is None else ("schema_mismatch", f"does not meet its schema: {mismatch}")
 
@@ -361,6 +361,10 @@ class JSONStreamProcessor(Processor):
 _GOES_ON: Final = "goes on after its JSON document"
 _PROSE: Final = re.compile(r"[{\[\n]|[^{\[\n]+")
 _FENCE: Final = re.compile(r"\s*(?:`+\s*)?(?:json)?\s*", re.I)
+_UNCHECKED: Final = (
+    "is too large to be checked against its schema (limit schema_work): ask for a smaller answer, or make the schema "
+    "smaller"
+)
 _CONTAINERS: Final[dict[type, str]] = {dict: "object", list: "array"}
 
 

@@ -20,7 +20,7 @@ from msgspec import UNSET
 
 from gai_fast.core.json.chunks import count, inner_text, label, members, parse_chunk, text_of, token_scores
 from gai_fast.core.requests.reading import turns
-from gai_fast.core.requests.shapes import RequestShape, chat_shape
+from gai_fast.core.requests.shapes import RequestShape
 from gai_fast.kernels import encode_json
 from gai_fast.model.events import Event
 from gai_fast.model.request import (
@@ -93,7 +93,11 @@ class _Ollama(API):
     )
 
     def shape_of(self, body: Mapping[str, Any]) -> RequestShape:
-        return chat_shape(body.get("messages"))
+        shape = RequestShape()
+        for message in body.get("messages", ()):
+            if not message["content"]:  # a text, as `content` has written it
+                shape.may_be_silent = True
+        return shape
 
     def adapter(self, model: str | None = None) -> OllamaAdapter:
         return OllamaAdapter(self, model)

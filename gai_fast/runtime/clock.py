@@ -14,8 +14,6 @@ class _Source:
         read: Returns the seconds since the epoch.
     """
 
-    __slots__ = ("read",)
-
     def __init__(self) -> None:
         self.read: Callable[[], float] = time
 

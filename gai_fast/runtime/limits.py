@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from gai_fast.model.limits import MIB
+from gai_fast.model.limits import KIB, MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,9 @@ class Limits:
     breath: float = 0.002
     """Seconds of work beside the loop after which the loop may go on. It may then take as long as the interpreter's
     switch interval, 5 ms: with more breaths a loop that is never idle would hold up the work for minutes."""
+
+    json_piece: int = 64 * KIB
+    """Bytes of a JSON text that are parsed at once beside the loop, in 2 ms."""
 
     beside_waiting: int = 1024
     """Pieces of work that wait to be done beside the loop; half as many of one caller with a name. A large request has

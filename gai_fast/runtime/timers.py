@@ -62,8 +62,6 @@ class Timers(ABC):
 class TimerHandle(Timer):
     """A callback that waits for its time. Created by `TimerWheel.schedule`."""
 
-    __slots__ = ("_after", "_before", "_callback", "_slot", "_wheel")
-
     def __init__(self, wheel: TimerWheel, slot: _Slot, callback: Callable[[], object]) -> None:
         self._wheel = wheel
         self._slot: _Slot | None = slot  # None after it has run or was cancelled
@@ -86,8 +84,6 @@ class _Slot:
     Attributes:
         first: The timer that was added last. None if there is none.
     """
-
-    __slots__ = ("first",)
 
     def __init__(self) -> None:
         self.first: TimerHandle | None = None

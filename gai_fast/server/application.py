@@ -25,8 +25,8 @@ from gai_fast.model.addresses import is_local
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ServerSettings, Settings
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.sockets.sockets import reset_connection
-from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.ids import request_id
 from gai_fast.server.admission.admit import body_too_large, has_body
 from gai_fast.server.admission.callers import LONG_HEADERS
@@ -37,9 +37,9 @@ from gai_fast.server.http.request import HTTPRequest, headers_too_large
 from gai_fast.server.http.transport import CLIENT_CLOSED_REQUEST
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport, whole_response
 from gai_fast.server.lanes.handler import Handler
-from gai_fast.server.lanes.router import Mount
-from gai_fast.server.lanes.routes import ROUTES, is_passed_unread
 from gai_fast.server.limits import LIMITS
+from gai_fast.server.routes.router import Mount
+from gai_fast.server.routes.table import ROUTES, is_passed_unread
 from gai_fast.server.service import Service, new_service, service_over
 
 _log: Final = logging.getLogger("gai_fast.server")

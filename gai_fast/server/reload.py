@@ -20,7 +20,7 @@ import copyreg
 import io
 import logging
 import pickle
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -29,6 +29,7 @@ from gai_fast.config import ConfigError
 from gai_fast.model.errors import SetupError
 from gai_fast.model.settings import Settings
 from gai_fast.runtime.beside import breathing
+from gai_fast.server.admin.bodies import Change
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.edge.certificate import Certificate, CertificateError
 from gai_fast.server.limits import LIMITS
@@ -52,7 +53,7 @@ class Reloaded(NamedTuple):
 
     settings: Settings | None
     problem: str = ""
-    changes: Sequence[Mapping[str, str | None]] = ()
+    changes: Sequence[Change] = ()
     needs_restart: Sequence[str] = ()
 
     @property
@@ -116,8 +117,7 @@ class Reload:
         self.settings = reloaded.settings
         _log.info("the configuration has been reloaded")
         for change in reloaded.changes:
-            what = f"[{change['section']}]" if change["name"] is None else f"[[{change['section']}]] {change['name']}"
-            _log.info("%s: %s", what, change["change"])
+            _log.info("%s: %s", change.what, change.change)
         if reloaded.needs_restart:
             _log.warning("what has changed in %s needs a restart", ", ".join(reloaded.needs_restart))
         return reloaded

@@ -15,9 +15,9 @@ from gai_fast.ledger import Homes, new_ledger, new_server_ledger
 from gai_fast.library.own_models import call_function
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, KeySettings, Settings
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.identity.token_source import Fetch
 from gai_fast.net.stream.guarding import Built
-from gai_fast.net.stream.streams import Engine
 from gai_fast.providers import get_provider
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admission.admit import Admission
@@ -29,9 +29,6 @@ from gai_fast.server.admission.reads import Reads
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.admission.token_callers import TokenCallers
-from gai_fast.server.lanes.operations import OperationRoutes
-from gai_fast.server.lanes.router import Mount, Router
-from gai_fast.server.lanes.routes import HOT_PATHS, PATHS, ROUTES, Handlers
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.access_log import AccessLog
 from gai_fast.server.observe.audit import audit_stop
@@ -41,8 +38,11 @@ from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges
 from gai_fast.server.observe.process import process_figures
 from gai_fast.server.observe.spend import RunningSpend, SpendSink
 from gai_fast.server.pass_through.routes import PassThroughRoutes
-from gai_fast.server.requests.streams import StreamRoutes
-from gai_fast.server.runs.approvals import ApprovalRoutes
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
+from gai_fast.server.routes.approvals import ApprovalRoutes
+from gai_fast.server.routes.operations import OperationRoutes
+from gai_fast.server.routes.router import Mount, Router
+from gai_fast.server.routes.table import HOT_PATHS, PATHS, ROUTES, Handlers
 from gai_fast.server.websocket.handshake import WebSocketRoutes
 from gai_fast.stores.backend import Backend
 from gai_fast.stores.stored_keys import REVOKED
@@ -116,7 +116,7 @@ class Service:
             metrics,
             mount or Mount(on_loopback=True),
             forwarding=self.forwarding,
-            reads=Reads(server_limits.refused),
+            reads=Reads(engine.ledger, server_limits.refused),
         )
         self.router.limits_of = self.streams.quotas.headers
         self.router.telemetry = engine.telemetry

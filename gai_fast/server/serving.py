@@ -42,10 +42,10 @@ from gai_fast.server.extension import can_bypass, extend, load
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.lanes.handler import ClientTimeouts, HandlerFactory
 from gai_fast.server.lanes.lane import FastLane
-from gai_fast.server.lanes.router import Mount
-from gai_fast.server.lanes.routes import HOT_PATHS
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.reload import Reload, Reloaded, audit_signal
+from gai_fast.server.routes.router import Mount
+from gai_fast.server.routes.table import HOT_PATHS
 from gai_fast.server.service import Service, new_service
 from gai_fast.stores.backend import Backend
 

@@ -232,7 +232,7 @@ class Records(ABC):
         """Returns the value of a record. None if there is none.
 
         Args:
-            kind: One of the kinds above, or of `run_records.py`.
+            kind: One of the kinds above, or of `records.py`.
             name: Its name within the kind.
         """
 

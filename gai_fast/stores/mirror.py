@@ -39,7 +39,7 @@ from typing import Any, Final, NamedTuple
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.ids import EVENT_NUMBERS
-from gai_fast.runtime.turns import HalvedPlaces
+from gai_fast.runtime.places import HalvedPlaces
 from gai_fast.stores._base import (
     CALLS,
     NOTHING_TOLD,

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from gai_fast.model.version import installing
-from gai_fast.runtime.turns import HalvedPlaces
+from gai_fast.runtime.places import HalvedPlaces
 from gai_fast.stores.backend import Fault, StoreError
 from gai_fast.stores.health import ASKS, logger
 from gai_fast.stores.limits import LIMITS

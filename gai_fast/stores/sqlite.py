@@ -39,7 +39,7 @@ from typing import Any, Final, TypeVar
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StoreSettings
-from gai_fast.runtime.turns import HalvedPlaces
+from gai_fast.runtime.places import HalvedPlaces
 from gai_fast.stores._base import LogHeader
 from gai_fast.stores.backend import (
     CLAIMS,

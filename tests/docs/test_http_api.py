@@ -21,7 +21,7 @@ import pytest
 
 from gai_fast.model import request as native
 from gai_fast.model.errors import CLASSES
-from gai_fast.server.lanes.routes import ROUTES
+from gai_fast.server.routes.table import ROUTES
 from tests.docs.pages import ROOT, Block, blocks, coded, matches, read, rows, section
 
 PAGE: Final = "docs/http-api.md"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.stream.streams import Count
+from gai_fast.net.engine.engine import Count
 from tests.faults.bench import TURN, Bench, check_chat, check_stream, fault
 from tests.faults.test_upstream import ANSWER
 from tests.integration.gateway import KEY, Net, Reader, Response, on_uvloop

@@ -36,7 +36,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
 )
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime import breathing
 from gai_fast.server.serving import RunningServer, start
 from gai_fast.stores.responses import KeptResponse

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from gai_fast.model.settings import KeySettings, key_digest
-from gai_fast.net.runs.run_records import AskedApproval, RunRecords
+from gai_fast.net.runs.records.records import AskedApproval, RunRecords
 from gai_fast.runtime.clock import now_ms
 from tests.integration.gateway import Gateway, Net, Response
 

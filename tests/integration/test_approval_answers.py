@@ -13,7 +13,7 @@ from openai.types.responses import Response as OpenAIResponse
 from openai.types.responses.response_output_item import McpApprovalRequest, McpCall
 
 from gai_fast.model.settings import RunSettings
-from gai_fast.net.runs.run_records import RunRecords
+from gai_fast.net.runs.records.records import RunRecords
 from gai_fast.stores.backend import StoreError
 from tests.integration.asked_approvals import KEYS, as_key
 from tests.integration.gateway import Gateway, Net, on_both_loops, on_uvloop

@@ -1,4 +1,4 @@
-"""The routes of approvals: `server/runs/approvals.py`."""
+"""The routes of approvals: `server/routes/approvals.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.net.runs.run_records import APPROVALS
+from gai_fast.net.runs.records.records import APPROVALS
 from gai_fast.runtime.clock import now_ms
 from gai_fast.stores.backend import StoreError
 from tests.integration.asked_approvals import APPROVE, CALL, as_key, waiting

@@ -27,6 +27,7 @@ from gai_fast.model.settings import (
 )
 from gai_fast.net.attempts.caller_keys import LimitedCredentials
 from gai_fast.server.serving import start
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import CHAT, MESSAGES, NATIVE, Gateway, Net, Peer, Response, on_uvloop, settings_for
 from tests.integration.test_balance import HELLO, Target
 from tests.integration.test_retry import claude
@@ -472,3 +473,13 @@ async def test_made_up_credentials_share_one_callers_part_of_what_is_kept(net: N
     upstream.steps["sk-refused-0123456789"] = ("401 Unauthorized", b'{"error":{"message":"no"}}')
     refused = await ask(gateway, RESPONSES, asked, authorization=bearer("sk-refused-0123456789"))
     assert refused.status == 401
+
+
+@on_uvloop
+@pytest.mark.parametrize("has_credential", [False, True])
+async def test_without_keys_reads_have_no_limit(net: Net, change_limits: ChangeLimits, has_credential: bool) -> None:
+    change_limits(reads=2)
+    gateway = await gateway_of(net, Upstream(), has_keys=False)
+    headers = {"authorization": bearer("sk-accepted-0123456789")} if has_credential else {}
+    found = [await gateway.ask("GET", f"{RESPONSES}/resp_1", headers=headers) for _ in range(5)]
+    assert [each.status for each in found] == [404] * 5

@@ -1,4 +1,4 @@
-"""A person decides about a call: `net/stream/deciding.py`."""
+"""A person decides about a call: `net/engine/deciding.py`."""
 
 from __future__ import annotations
 

@@ -280,7 +280,7 @@ async def test_a_stream_of_another_form_waits(net: Net, form: str) -> None:
 async def test_an_answer_after_the_approvals_time_shows_its_denial(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway, _, desk, first = await asked(net)
     later = now_ms() + 3_700_000
-    monkeypatch.setattr("gai_fast.net.stream.deciding.now_ms", lambda: later)
+    monkeypatch.setattr("gai_fast.net.engine.deciding.now_ms", lambda: later)
     second = await gateway.ask("POST", CHAT, chat(answered(message_of(first), True)))
     assert (second.status, desk.paid) == (200, [])
     assert "tool-output-denied" in types_of(second)

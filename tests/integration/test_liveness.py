@@ -33,6 +33,7 @@ from tests.integration.gateway import (
     on_steady_loop,
     on_uvloop,
 )
+from tests.integration.test_chains import ALICE, BOB, KEYS
 from tests.waiting import until
 from tests.wire import chunk
 
@@ -561,3 +562,34 @@ async def test_a_pool_that_is_used_up_lets_streams_wait(net: Net) -> None:
     assert [response.types[-1] for response in responses] == ["done"] * 8
     assert mock.connections <= 3
     await until(lambda: gateway.streams == 0)
+
+
+@on_uvloop
+@pytest.mark.parametrize("path", [CHAT, "/v1/rerank"])
+async def test_a_caller_whose_requests_wait_for_a_connection_leaves_another_its_turn(net: Net, path: str) -> None:
+    asked: list[str] = []
+    goes_on = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        while body := await peer.request():
+            asked.append("bob" if b"of bob" in body else "alice")
+            await goes_on.wait()
+            await (peer.send(SSE_HEAD, *END) if path == CHAT else peer.answer("200 OK", b"{}", JSON_TYPE))
+
+    upstream = await net.upstream(handler)
+    gateway = await net.gateway(upstream, keys=KEYS, lane=("/v1/rerank",), max_connections=1, pool_wait=60)
+
+    async def ask(key: str, text: str) -> None:
+        body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True}
+        assert (await gateway.ask("POST", path, body, {"x-api-key": key})).status == 200
+
+    waiting = gateway.running.engine.upstreams.waiting
+    answers = [asyncio.create_task(ask(ALICE, "of alice"))]
+    await until(lambda: asked == ["alice"])
+    answers += [asyncio.create_task(ask(ALICE, "of alice")) for _ in range(5)]
+    await until(lambda: waiting()["up"] == 5)
+    answers.append(asyncio.create_task(ask(BOB, "of bob")))
+    await until(lambda: waiting()["up"] == 6)
+    goes_on.set()
+    await asyncio.gather(*answers)
+    assert asked == ["alice", "alice", "bob", "alice", "alice", "alice", "alice"]

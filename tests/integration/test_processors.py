@@ -13,6 +13,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from gai_fast.server.serving import start
+from tests.conftest import ChangeLimits
 from tests.integration.gateway import (
     DONE,
     END,
@@ -140,6 +141,23 @@ async def test_a_mismatch_is_a_warning_otherwise(net: Net, schema_library: None)
     response = await gateway.ask("POST", NATIVE, asked)
     assert [event["reason"] for event in of_type(response.events, "warning")] == ["schema_mismatch"]
     assert response.events[-1] == {"type": "done", "finished": True}
+
+
+@on_uvloop
+async def test_a_document_that_is_too_large_to_be_checked_ends_its_own_answer_and_says_why(
+    net: Net, schema_library: None, change_limits: ChangeLimits
+) -> None:
+    """Although it is valid: nobody has checked it."""
+    change_limits(schema_work=1)
+    gateway = await gateway_saying(net, DOCUMENT, {"use": "json_stream", "on_invalid": "error"})
+    checked, other = await asyncio.gather(
+        gateway.ask("POST", NATIVE, {**ASKED, "response_format": JSON_SCHEMA}),
+        gateway.ask("POST", NATIVE, {**ASKED, "response_format": {"type": "json"}}),
+    )
+    error = checked.events[-2]["error"]
+    assert (error["code"], error["reason"]) == ("provider_unavailable", "schema_unchecked")
+    assert "limit schema_work): ask for a smaller answer, or make the schema smaller" in error["message"]
+    assert other.events[-1] == {"type": "done", "finished": True}
 
 
 @on_uvloop

@@ -1,4 +1,4 @@
-"""Runs whose calls wait for a person, over real sockets: `net/runs/run_approvals.py`, and the clients that decide."""
+"""Runs whose calls wait for a person, over real sockets: `net/runs/approvals/desk.py`, and the clients that decide."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gai_fast.core.call_key import approval_digest
 from gai_fast.core.run import RunCall, RunTool
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import IdempotencySettings, KeySettings, RunSettings, key_digest
-from gai_fast.net.runs.run_approvals import RunApprovals
-from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval
-from gai_fast.net.stream.run_driver import _required
+from gai_fast.net.runs.approvals.desk import RunApprovals
+from gai_fast.net.runs.driver import _required
+from gai_fast.net.runs.records.records import ApprovalDecision, AskedApproval
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.runs import approvals
+from gai_fast.server.routes import approvals
 from gai_fast.stores.backend import Fault, StoreError
 from tests.integration.gateway import OPENAI, Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.tool_runs import Gate, Model, Turn, function_tool, gateway_of

@@ -25,7 +25,7 @@ from gai_fast.model.settings import (
     ToolServerSettings,
     key_digest,
 )
-from gai_fast.net.stream.run_driver import RunDriver, RunPlan
+from gai_fast.net.runs.driver import RunDriver, RunPlan
 from gai_fast.server.serving import start
 from tests.conftest import ChangeLimits
 from tests.integration.gateway import (

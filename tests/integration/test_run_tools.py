@@ -1,4 +1,4 @@
-"""`net/stream/run_tools.py` over real sockets: which requests are runs, and what these offer."""
+"""`net/runs/offers.py` over real sockets: which requests are runs, and what these offer."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ async def test_many_patterns_are_compared_beside_the_loop_and_only_if_no_limit_r
     head = {"authorization": f"Bearer {MAY}"}
     assert (await gateway.ask("POST", "/api/v1/stream", M, head)).text == "Done."
     many = {**M, "gateway_tools": ["docs.t*", *(f"docs.*{n}*" for n in range(9))]}
-    monkeypatch.setattr("gai_fast.net.stream.run_tools.AllowedTools", Noted)
+    monkeypatch.setattr("gai_fast.net.runs.offers.AllowedTools", Noted)
     assert (await gateway.ask("POST", "/api/v1/stream", many, head)).text == "Done."
     beside = [each for each in threads if each is not threading.main_thread()]
     assert len(beside) >= 9
@@ -294,7 +294,8 @@ def test_a_gateway_without_tools_imports_nothing_of_them() -> None:
         "    running = await start(load(None, environ={'GAI_FAST_SERVER__PORT': '0'}))\n"
         "    await running.close()\n"
         "asyncio.run(main())\n"
-        "print([name for name in sys.modules if name.startswith(('gai_fast.net.tool', 'gai_fast.net.stream.run_'))])\n"
+        "of_runs = tuple(f'gai_fast.net.runs.{name}' for name in ('driver', 'guards', 'offers'))\n"
+        "print([name for name in sys.modules if name.startswith(('gai_fast.net.tool', *of_runs))])\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"

@@ -155,7 +155,46 @@ async def test_a_call_that_may_have_run_is_not_made_again_and_the_next_one_begin
     with pytest.raises(ToolServerError):
         await client.call(OFFERED, {})
     assert await client.call(OFFERED, {}) == ToolResult("ok")
-    assert forgetful.server.asked == [*BEGIN, "tools/call", *BEGIN, "tools/call"]
+    pings = ["ping"] * DOUBTS[name][0].startswith("200")
+    assert forgetful.server.asked == [*BEGIN, "tools/call", *pings, *BEGIN, "tools/call"]
+
+
+@pytest.mark.parametrize("code", [-32603, -32000, 0])
+@on_uvloop
+async def test_a_tool_that_fails_by_an_error_keeps_the_session(net: Net, code: int) -> None:
+    """So tools of Rust's SDK and of low-level servers in Python and TypeScript tell their failures."""
+
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        if message["method"] == "ping":
+            await send(peer, reply(message, {}))
+        else:
+            await send(peer, {"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": "no file"}})
+
+    server = ScriptedServer(answer, session=OLD)
+    client = client_of(net, (await started(net, server)).url)
+    for _ in range(3):
+        with pytest.raises(ToolServerError, match="no file"):
+            await client.call(OFFERED, {})
+    assert server.asked == [*BEGIN, "tools/call", "ping", "tools/call", "ping", "tools/call"]
+    assert server.sessions == 1
+
+
+@on_uvloop
+async def test_calls_at_once_ask_one_ping(net: Net) -> None:
+    async def answer(peer: Peer, message: dict[str, Any]) -> None:
+        if message["method"] == "ping":
+            await send(peer, reply(message, {}))
+        elif message["params"]["arguments"]:
+            await send(peer, refusal(message, -32603))
+        else:
+            await ok(peer, message)
+
+    server = ScriptedServer(answer, session=OLD)
+    client = client_of(net, (await started(net, server)).url)
+    with pytest.raises(ToolServerError):
+        await client.call(OFFERED, {"fail": 1})
+    assert await asyncio.gather(*(client.call(OFFERED, {}) for _ in range(3))) == [ToolResult("ok")] * 3
+    assert server.asked == [*BEGIN, "tools/call", "ping", *["tools/call"] * 3]
 
 
 @pytest.mark.parametrize("name", [*LOSSES, *DOUBTS])

@@ -12,7 +12,7 @@ import pytest
 
 from gai_fast.model.settings import BreakerSettings
 from gai_fast.net.attempts.retry import AttemptFailure, RetryPolicy, RetryVerdict
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.upstream.tls import default_ssl_context
 from gai_fast.server import service
 from tests.conftest import ChangeLimits

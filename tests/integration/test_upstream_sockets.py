@@ -19,8 +19,8 @@ import uvloop
 
 from gai_fast.kernels import IMPLEMENTATION
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import ANONYMOUS, Secret
 from gai_fast.model.settings import Peer as PeerSettings
-from gai_fast.model.settings import Secret
 from gai_fast.net.upstream import connection as upstream
 from gai_fast.net.upstream.connection import Exchange
 from gai_fast.net.upstream.pool import UpstreamPool
@@ -190,7 +190,7 @@ class Served:
 
 def open_(pool: UpstreamPool, body: bytes = b"{}") -> tuple[Exchange, Receiver]:
     receiver = Receiver()
-    return pool.open("POST", "/chat", [("Authorization", "Bearer k")], body, receiver), receiver
+    return pool.open("POST", "/chat", [("Authorization", "Bearer k")], body, receiver, ANONYMOUS), receiver
 
 
 def open_sockets() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gai_fast
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from tests.faults.proxy import FaultProxy, Faults
 from tests.integration.gateway import Client, Gateway, M, Net, Response, on_both_loops, on_uvloop
 from tests.integration.javascript import TRANSPORTS, begin, command

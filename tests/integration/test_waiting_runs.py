@@ -16,13 +16,14 @@ from gai_fast.model.errors import Error
 from gai_fast.model.figures import StreamMetrics
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import GuardSettings, KeyLimits, KeySettings, Price, RunSettings, SpendLimit, key_digest
+from gai_fast.net.engine import deciding
+from gai_fast.net.engine.takeover import KeyHome
 from gai_fast.net.limits import LIMITS
-from gai_fast.net.runs import approval_watch, run_waits, waiting_runs
-from gai_fast.net.runs.kept_calls import KeptCalls
-from gai_fast.net.runs.run_approvals import RunApprovals
-from gai_fast.net.runs.run_records import RUNS
-from gai_fast.net.stream import deciding
-from gai_fast.net.stream.takeover import KeyHome
+from gai_fast.net.runs import waiting
+from gai_fast.net.runs.approvals import waits, watch
+from gai_fast.net.runs.approvals.desk import RunApprovals
+from gai_fast.net.runs.records.kept_calls import KeptCalls
+from gai_fast.net.runs.records.records import RUNS
 from gai_fast.server.serving import start
 from gai_fast.stores._base import GoesOn
 from gai_fast.stores.backend import StoreError
@@ -176,7 +177,7 @@ def free() -> str:
 async def test_a_decision_whose_message_is_lost_is_found(
     net: Net, monkeypatch: pytest.MonkeyPatch, is_parked: bool
 ) -> None:
-    monkeypatch.setattr(approval_watch, "LIMITS", replace(LIMITS, approval_look=0.05))
+    monkeypatch.setattr(watch, "LIMITS", replace(LIMITS, approval_look=0.05))
     gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
     size = 1 if is_parked else LIMITS.parked_request  # this one waits in its session
     run = await Run.begun(gateway, {**M, "query": "q" * size})
@@ -383,7 +384,7 @@ async def test_a_run_that_nobody_follows_expires_and_goes_on(net: Net) -> None:
 
 @on_uvloop
 async def test_a_waiting_run_has_no_place_and_waits_for_one_to_go_on(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting_runs, "SHARED", replace(SHARED, store_retry=SHARED.lease_renewal + 0.1))
+    monkeypatch.setattr(waiting, "SHARED", replace(SHARED, store_retry=SHARED.lease_renewal + 0.1))
     alice = KeySettings("alice", (key_digest(ALICE),), tools=("*",), limits=KeyLimits(streams=1))
     asked = asyncio.Event()
 
@@ -584,7 +585,7 @@ async def test_a_run_waits_until_its_store_answers(net: Net, monkeypatch: pytest
 
 @on_uvloop
 async def test_a_run_does_not_grow_while_its_store_is_out(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_waits, "SHARED", replace(SHARED, store_retry=0.01))
+    monkeypatch.setattr(waits, "SHARED", replace(SHARED, store_retry=0.01))
     gateway = await gateway_that_asks(net, Model(ASK, ["Done."]))
     swap, keep_now, fails, left = MemoryRecords.swap, KeptCalls.keep_now, True, []
 

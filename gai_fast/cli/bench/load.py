@@ -32,7 +32,7 @@ from gai_fast.model.errors import CLASSES, Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
 from gai_fast.model.request import Request
-from gai_fast.model.settings import Peer
+from gai_fast.model.settings import ANONYMOUS, Peer
 from gai_fast.model.upstream_errors import classify
 from gai_fast.net.upstream.connection import Exchange, Receiver
 from gai_fast.net.upstream.http_request import Origin, encode_request
@@ -534,4 +534,4 @@ class Load:
         answer = _Answer(self, due)
         self._running.add(answer)
         to = self.endpoint
-        answer.exchange = self._pool.open("POST", to.path, to.headers, to.body, answer)
+        answer.exchange = self._pool.open("POST", to.path, to.headers, to.body, answer, ANONYMOUS)

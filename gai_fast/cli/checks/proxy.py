@@ -1,6 +1,6 @@
 """Finds proxies that delay, compress or cut a gateway's streams: `gai-fast doctor --url`.
 
-`GET /probe` of the gateway sends events with known timing, a silence, and a last event (`server.lanes.probe.py`).
+`GET /probe` of the gateway sends events with known timing, a silence, and a last event (`server.routes.probe.py`).
 Their arrival shows whether a proxy buffers events, compresses them, or cuts a silent stream.
 """
 
@@ -17,7 +17,7 @@ from gai_fast.cli.diagnosis import Check
 from gai_fast.cli.limits import LIMITS
 from gai_fast.model.addresses import is_loopback
 from gai_fast.model.limits import SHARED
-from gai_fast.server.lanes.probe import EVENTS
+from gai_fast.server.routes.probe import EVENTS
 
 if TYPE_CHECKING:
     import aiohttp

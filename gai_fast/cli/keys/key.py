@@ -48,10 +48,9 @@ from gai_fast.model.settings import COUNTED_LIMITS, LIMITS_OF_KEY, Secret, key_d
 from gai_fast.runtime.ids import new_key_secret
 
 if TYPE_CHECKING:
-    from gai_fast.cli.admin_client import ShownKey
+    from gai_fast.server.admin.bodies import Key
 
 _SERVER: Final = "A running server, without a path: its key is made, listed or changed, and not the file's."
-_GRACE: Final = 3600.0
 _RELOAD: Final = "a server that runs takes the change with its next reload (`gai-fast reload`, SIGHUP)"
 
 
@@ -306,7 +305,7 @@ def _listed(table: Table) -> dict[str, Any]:
     }
 
 
-def _as_listed(key: ShownKey) -> dict[str, Any]:
+def _as_listed(key: Key) -> dict[str, Any]:
     """Returns the members of a server's key in the form of `_listed`."""
     spent = "-" if key.spent is None else f"{key.spent:.6g}"
     is_over = key.expires is not None and key.expires.timestamp() <= datetime.now(UTC).timestamp()
@@ -337,7 +336,9 @@ def rotate(
     """
     if server is not None:
         _check_alone(config_path)
-        seconds = _GRACE if grace is None else grace
+        from gai_fast.server.admin.bodies import Rotation
+
+        seconds = Rotation().grace if grace is None else grace
         new = at_server(server, api_key, lambda client: client.rotate_key(name, seconds))
         _print_secret(new.name, new.secret, _reference(new.secret), json)
         lasts = f"stays valid for {seconds:.15g} s" if seconds else "is refused from now on"

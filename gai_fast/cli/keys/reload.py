@@ -24,14 +24,12 @@ def command(url: str, api_key: Secret | None, json: bool) -> None:
     """
     from gai_fast.cli.top.lines import printable
 
-    report = at_server(url, api_key, lambda client: client.reload(), "GAI_FAST_RELOAD_API_KEY", "--url")
+    raw, report = at_server(url, api_key, lambda client: client.reload(), "GAI_FAST_RELOAD_API_KEY", "--url")
     if json:
-        print_json(report)
+        print_json(raw)
         return
-    click.echo(f"reloaded, {len(report['changes']) or 'no'} change{'' if len(report['changes']) == 1 else 's'}")
-    for change in report["changes"]:
-        section, name = change["section"], change["name"]
-        what = f"[{section}]" if name is None else f"[[{section}]] {name}"
-        click.echo(printable(f"{what}: {change['change']}"))
-    if report["needs_restart"]:
-        click.echo(printable(f"what has changed in {', '.join(report['needs_restart'])} needs a restart"), err=True)
+    click.echo(f"reloaded, {len(report.changes) or 'no'} change{'' if len(report.changes) == 1 else 's'}")
+    for change in report.changes:
+        click.echo(printable(f"{change.what}: {change.change}"))
+    if report.needs_restart:
+        click.echo(printable(f"what has changed in {', '.join(report.needs_restart)} needs a restart"), err=True)

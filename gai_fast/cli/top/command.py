@@ -14,7 +14,8 @@ from gai_fast.model.settings import Secret
 from gai_fast.model.version import installing
 
 if TYPE_CHECKING:
-    from gai_fast.cli.admin_client import AdminClient, Sample
+    from gai_fast.cli.admin_client import AdminClient
+    from gai_fast.server.admin.bodies import Sample
 
 
 async def _first(client: AdminClient, *, with_rates: bool) -> tuple[dict[str, Any], Sample]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from gai_fast.cli.admin_client import Bucket, LiveStream, Sample
+from gai_fast.server.admin.bodies import Bucket, RunningStream, Sample
 
 BREAKERS: Final = {0: "closed", 1: "probing", 2: "open"}
 
@@ -28,11 +28,11 @@ class Column(NamedTuple):
     title: str
     width: int
     share: int
-    text: Callable[[LiveStream], str]
-    order: Callable[[LiveStream], Any]
+    text: Callable[[RunningStream], str]
+    order: Callable[[RunningStream], Any]
 
 
-def rate_of(stream: LiveStream) -> float | None:
+def rate_of(stream: RunningStream) -> float | None:
     """Returns the tokens per second since a stream's first token, or None before its second. A delta counts as one
     token."""
     if stream.ttft_ms is None or stream.deltas < 2 or stream.duration_ms <= stream.ttft_ms:
@@ -76,11 +76,11 @@ def count(number: float) -> str:
     return f"{number:.0f}" if number >= 100 or number == int(number) else f"{number:.1f}"
 
 
-def _ttft(stream: LiveStream) -> str:
+def _ttft(stream: RunningStream) -> str:
     return "waits" if stream.ttft_ms is None else duration(stream.ttft_ms / 1e3)
 
 
-def _rate(stream: LiveStream) -> str:
+def _rate(stream: RunningStream) -> str:
     rate = rate_of(stream)
     return "" if rate is None else count(rate)
 
@@ -147,7 +147,7 @@ def foot(sample: Sample) -> list[str]:
     limited = [f"{printable(name)} {count(number)}" for name, number in sample.limited.items() if number]
     spent = "not known: the store does not answer"
     if sample.spend is not None:
-        rows = [f"{printable(each.key)} {each.amount:.6g} {printable(each.currency)}" for each in sample.spend.keys]
+        rows = [f"{printable(str(row.key))} {row.amount:.6g} {printable(row.currency)}" for row in sample.spend.keys]
         spent = f"today: {_listed(rows)}"
     return [
         f"errors    {_listed(errors)}",

@@ -25,10 +25,11 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Static
 
-from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
+from gai_fast.cli.admin_client import AdminClient, AdminError
 from gai_fast.cli.limits import LIMITS
 from gai_fast.cli.top.lines import COLUMNS, foot, head, printable, widths
 from gai_fast.model.limits import SHARED
+from gai_fast.server.admin.bodies import RunningStream, Sample
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SCROLL_BAR: Final = 2
@@ -50,7 +51,7 @@ class ConfirmCancel(ModalScreen[bool]):
     Question Static { width: 90%; max-width: 76; height: auto; padding: 1 2; border: solid; background: $background; }
     """
 
-    def __init__(self, stream: LiveStream) -> None:
+    def __init__(self, stream: RunningStream) -> None:
         super().__init__()
         self._stream = stream
 
@@ -97,7 +98,7 @@ class Top(App[None]):
         self._sample = sample
         self._sorted_by = 0
         self._is_reversed = True
-        self._rows: list[LiveStream] = []
+        self._rows: list[RunningStream] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- Textual --
@@ -231,7 +232,7 @@ class Top(App[None]):
             place = ids.index(chosen.id)
         table.move_cursor(row=min(place, max(len(ids) - 1, 0)))
 
-    def _chosen(self) -> LiveStream | None:
+    def _chosen(self) -> RunningStream | None:
         """Returns the stream under the cursor, or None if there is none."""
         place = self._base.query_one(DataTable).cursor_row
         return self._rows[place] if 0 <= place < len(self._rows) else None

@@ -170,8 +170,6 @@ class UnreadChunks:
         room: Characters that are kept.
     """
 
-    __slots__ = ("_room", "chunks")
-
     def __init__(self, room: int) -> None:
         self._room = room
         self.chunks: list[str] = []

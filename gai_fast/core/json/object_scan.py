@@ -18,8 +18,6 @@ _MARKS: Final = re.compile(r"""[{}\[\]"\\]""")
 class ObjectScan:
     """Counts the brackets of a growing text, so that the text is parsed only if it may be one whole object."""
 
-    __slots__ = ("_depth", "_in_string", "_is_broken", "_is_parsed", "_skipped", "_taken")
-
     def __init__(self) -> None:
         self._taken = 0
         """The number of pieces that have been scanned."""

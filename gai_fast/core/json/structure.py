@@ -24,18 +24,6 @@ class Structure:
         containers: The number of objects and arrays that were read.
     """
 
-    __slots__ = (
-        "_carry",
-        "_depth",
-        "_in_string",
-        "_long_digits",
-        "_members",
-        "_most",
-        "_open",
-        "_separators",
-        "containers",
-    )
-
     def __init__(self, depth: int = SHARED.json_depth) -> None:
         self._most = depth
         self._depth = 0

@@ -20,8 +20,6 @@ class Chain:
         processors: The processors. No other chain may use them.
     """
 
-    __slots__ = ("_numbers", "_processors", "_seq", "hides_scores", "size", "touches")
-
     def __init__(self, processors: Sequence[Processor]) -> None:
         self._processors = tuple(processors)
         self._numbers: bool | None = None

@@ -23,8 +23,6 @@ class Kind:
         is_signed: Whether it may have a proof of its texts.
     """
 
-    __slots__ = ("is_signed", "others", "silent", "within")
-
     def __init__(
         self,
         silent: Iterable[str],

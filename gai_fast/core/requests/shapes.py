@@ -43,20 +43,6 @@ class RequestShape:
         may_be_silent: A message may say nothing.
     """
 
-    __slots__ = (
-        "calls",
-        "characters",
-        "has_odd_items",
-        "ids",
-        "is_encrypted",
-        "last",
-        "may_be_silent",
-        "may_refer",
-        "parts",
-        "roles",
-        "signed",
-    )
-
     def __init__(self) -> None:
         self.characters = 0
         self.roles: dict[str, set[str]] = {}

@@ -96,8 +96,6 @@ class Text:
         strings: The texts: one, or those of the JSON value.
     """
 
-    __slots__ = ("_ends", "form", "path", "proofs", "source", "strings")
-
     def __init__(
         self,
         path: Path,
@@ -375,8 +373,6 @@ def with_texts(request: Any, texts: Mapping[Path, Any], left_out: Collection[Pat
 
 class _Changes:
     """The changes within a value."""
-
-    __slots__ = ("_below", "_has_value", "_value", "is_left_out")
 
     def __init__(self) -> None:
         self._below: dict[str | int, _Changes] = {}

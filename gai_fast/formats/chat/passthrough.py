@@ -16,8 +16,6 @@ from gai_fast.model.events import Event
 class OwnChunks(Chunks):
     """Writes warnings, and usage that the upstream's frames lack, in one chunk with `choices: []` before `[DONE]`."""
 
-    __slots__ = ()
-
     # Chunks without an event have a role or a filter's result. A later attempt need not repeat these.
     opens_parts: ClassVar[bool] = False
 

@@ -87,28 +87,6 @@ def _call_key(event: Event) -> _CallKey:
 class Chunks(DialectEncoder):
     """Events → `chat.completion.chunk` frames."""
 
-    __slots__ = (
-        "_annotations",
-        "_calls",
-        "_choices",
-        "_created",
-        "_details",
-        "_head",
-        "_id",
-        "_is_run",
-        "_length",
-        "_model",
-        "_signatures",
-        "_started",
-        "_tail",
-        "_text_heads",
-        "_text_tail",
-        "_usage",
-        "_usage_asked",
-        "_warnings",
-        "_with_arguments",
-    )
-
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)
         self._usage_asked = context.usage

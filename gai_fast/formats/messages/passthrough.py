@@ -19,8 +19,6 @@ _UPSTREAM_BLOCK: Final = " upstream"
 class OwnMessages(Messages):
     """Writes warnings in one `ping` before `message_stop`."""
 
-    __slots__ = ()
-
     opens_parts: ClassVar[bool] = True
 
     def complete(self, event: Event) -> None:

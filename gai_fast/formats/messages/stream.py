@@ -118,34 +118,6 @@ _LINE_LEADS: Final[dict[bytes, bytes]] = {kind: b'{"type":"%b"' % kind for kind 
 class Messages(DialectEncoder):
     """Events → the events of a message."""
 
-    __slots__ = (
-        "_block",
-        "_call_signatures",
-        "_calls",
-        "_count",
-        "_delta_end",
-        "_head",
-        "_held_signature",
-        "_id",
-        "_model",
-        "_next",
-        "_not_objects",
-        "_pieces",
-        "_provider",
-        "_request_id",
-        "_room",
-        "_run",
-        "_safety",
-        "_scan",
-        "_started",
-        "_unwritten",
-        "_usage",
-        "_waiting",
-        "_waiting_of",
-        "_warnings",
-        "_with_arguments",
-    )
-
     def __init__(self, framing: Framing, context: StreamContext) -> None:
         super().__init__(framing, context)
         self.has_blocks = True

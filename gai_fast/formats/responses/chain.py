@@ -15,7 +15,6 @@ Pure: gets what is kept as bytes, and knows no store and no route. `pages.py` ha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -30,14 +29,14 @@ from gai_fast.core.requests.signatures import is_ours
 from gai_fast.core.requests.stored_ids import ITEM, is_own_item, own_item_id, response_of_item
 from gai_fast.formats._base import ItemMark
 from gai_fast.formats._members import member
-from gai_fast.formats.limits import LIMITS
 from gai_fast.formats.responses.declared import custom_names
-from gai_fast.formats.responses.kept_values import UNREADABLE, exact, values
+from gai_fast.formats.responses.kept_values import exact, values
 from gai_fast.formats.responses.parts import ADDITIONAL_TOOLS
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.runtime.breathing import breathe
+from gai_fast.runtime.json_pieces import UNREADABLE
 
 
 class Kept(Protocol):
@@ -114,18 +113,19 @@ def _made_id(prefix: str, response: str, at: int) -> str:
     return own_item_id(prefix, response.removeprefix(_RESPONSE), IDS.input_item + at)
 
 
-class Written(NamedTuple):
+class Written:
     """The own items of a request, written while it is read: at the end of its answer they are not walked again.
 
-    Attributes:
-        text: The items, a JSON array.
+    Args:
+        text: The items, a JSON array; of many a line begins after each `ITEMS_OF_LINE`, for `pages.py`.
         given: The ids of the items that have one.
-        made: Of the others, how their ids begin, and their places. None if the text is short: it tells them.
+        made: Of the others, how their ids begin, and their places.
     """
 
-    text: bytes
-    given: Sequence[str]
-    made: Sequence[tuple[str, int]] | None = None
+    def __init__(self, text: bytes, given: Sequence[str], made: Sequence[tuple[str, int]]) -> None:
+        self.text = text
+        self.given = given
+        self.made = made
 
 
 def written(items: Sequence[Any], most: int) -> Written:
@@ -135,22 +135,26 @@ def written(items: Sequence[Any], most: int) -> Written:
         items: The items.
         most: The most ids, given or made, that are noted: the last ones. They are held while the answer is made.
     """
-    if len(items) <= _BREATHS:
-        text = encode_json(items)
-        is_short = len(text) <= LIMITS.parsed_bytes
-        return Written(text, _given_ids(items), None if is_short else _without_id(items))
+    is_short = len(items) <= ITEMS_OF_LINE
+    text = encode_json(items) if is_short else b""
     texts: list[bytes] = []
-    given: deque[str] = deque(maxlen=most)
-    made: deque[tuple[str, int]] = deque(maxlen=most)
+    given: list[str] = []
+    made: list[tuple[str, int]] = []
     for at, item in enumerate(items):
-        breathe()
-        texts.append(encode_json(item))
+        if not is_short:
+            breathe()
+            texts.append(encode_json(item))
         identifier = _given_id(item)
         if identifier:
             given.append(identifier)
         else:
             made.append((_prefix_of(item), at))
-    return Written(b"[%b]" % b",".join(texts), [*given], [*made])
+    if len(items) > most:
+        given, made = given[-most:], made[-most:]
+    if not is_short:
+        lines = [b",".join(texts[at : at + ITEMS_OF_LINE]) for at in range(0, len(texts), ITEMS_OF_LINE)]
+        text = b"[%b]" % b",\n".join(lines)
+    return Written(text, given, made)
 
 
 def written_before(text: bytes, most: int) -> Written:
@@ -160,22 +164,8 @@ def written_before(text: bytes, most: int) -> Written:
         text: The items, a JSON array.
         most: As for `written`.
     """
-    return written(values(text), most)._replace(text=text)
-
-
-def _given_ids(items: Sequence[Any]) -> list[str]:
-    return [item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]]
-
-
-def _made(own: Written) -> Sequence[tuple[str, int]]:
-    """Returns how the ids of items without one begin, and their places."""
-    if own.made is not None:
-        return own.made
-    return _without_id(values(own.text))
-
-
-def _without_id(items: Sequence[Any]) -> list[tuple[str, int]]:
-    return [(_prefix_of(item), at) for at, item in enumerate(items) if not _given_id(item)]
+    found = written(values(text), most)
+    return Written(text, found.given, found.made)
 
 
 # ---- items by their ids ----------------------------------------------------------------------------------------------
@@ -190,13 +180,12 @@ def indexed_ids(identifier: str, own: Written, output: Sequence[str], most: int)
         output: The ids of the items of its answer.
         most: The most ids. Of more the last ones are returned, those of the answer last.
     """
-    ids = [_made_id(prefix, identifier, at) for prefix, at in _made(own)[-most:]]
-    if ids and response_of_item(ids[0]) == identifier:  # so do all of them
-        ids = []
-    ids += own.given[-most:]
-    ids += output
-    short = [each for each in ids[-most:] if 0 < len(each) <= SHARED.identifier]
-    return list(dict.fromkeys([each for each in short if response_of_item(each) != identifier]))
+    made = [_made_id(prefix, identifier, at) for prefix, at in own.made]
+    if made and response_of_item(made[0]) == identifier:  # so do all of them, else none does
+        made = []
+    others = [*own.given, *output][-most:]
+    ids = made + [each for each in others if response_of_item(each) != identifier]
+    return list(dict.fromkeys([each for each in ids[-most:] if 0 < len(each) <= SHARED.identifier]))
 
 
 def items_by_id(kept: Kept) -> dict[str, dict[str, Any]]:
@@ -329,8 +318,6 @@ class _Turn:
         begin: The index of the first item of its answer.
         end: The index behind the last.
     """
-
-    __slots__ = ("_is_read", "_names", "begin", "end", "kept", "status")
 
     def __init__(self, status: str, kept: Kept | None, begin: int, end: int) -> None:
         self.status = status
@@ -651,6 +638,7 @@ _UNDERSTOOD: Final = frozenset(
 _APPROVALS: Final = frozenset((REQUEST, RESPONSE))
 _BROKEN: Final = ("in_progress", "incomplete", "searching", "interpreting", "generating")
 """The states of items that their answer broke off."""
+ITEMS_OF_LINE: Final = 64
 _BREATHS: Final = 64
 """Items that are looked at between two breaths: a breath takes as long as a look."""
 _TEXTS: Final = {"output_text": "text", "input_text": "text", "text": "text", "refusal": "refusal"}

@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Raw, Struct
 from mypy_extensions import mypyc_attr
 
-from gai_fast.formats.responses.kept_values import UNREADABLE, item_texts, value_of
+from gai_fast.formats.responses.kept_values import item_texts, value_of
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.runtime.breathing import breathe
+from gai_fast.runtime.json_pieces import UNREADABLE
 
 _NOTHING: Final = Raw(b"")
 

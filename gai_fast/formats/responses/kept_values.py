@@ -5,9 +5,11 @@ Owns what an upstream's or a client's text may be that a strict parser refuses: 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from json import JSONDecoder
+from json.decoder import py_scanstring  # type: ignore[attr-defined]  # typeshed has no name without C
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # as above
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -18,7 +20,7 @@ from gai_fast.formats._members import read_text
 from gai_fast.formats.limits import LIMITS
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
-from gai_fast.runtime.breathing import breathe
+from gai_fast.runtime.json_pieces import UNREADABLE, items_of, read_value
 
 _NOTHING: Final = Raw(b"")
 
@@ -30,20 +32,23 @@ class Named(Struct):
     id: Raw = _NOTHING
 
 
-UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
-"""What a strict parser raises."""
-_ITEMS: Final = msgspec.json.Decoder(list[Raw])
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, Raw])
 _TEXT: Final = msgspec.json.Decoder(str)
-_OBJECT: Final = ord("{")
-_ARRAY: Final = ord("[")
-_LEVELS: Final = 4
-"""Levels that are read in parts: an item, its content, a part, and what a provider puts there."""
-_VALUE: Final = msgspec.json.Decoder()
-_ESCAPES: Final = re.compile(rb"\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.S)
 _BOM: Final = b"\xef\xbb\xbf"
-_PLAIN: Final = b"\\u0000"
-_BETWEEN: Final = re.compile(rb"[\s,]*")
+
+
+def _slow_decoder() -> JSONDecoder:
+    """Returns a decoder without C code, which would hold the interpreter for all of a text: 0.9 s for 12 MB."""
+    decoder: Any = JSONDecoder(parse_constant=_refused)
+    decoder.parse_string = py_scanstring
+    decoder.scan_once = py_make_scanner(decoder)
+    return cast("JSONDecoder", decoder)
+
+
+def _refused(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_SLOW: Final = _slow_decoder()
 
 
 def id_of(named: Named) -> str:
@@ -66,53 +71,22 @@ def item_texts(text: bytes) -> Sequence[Raw | bytes]:
         text: JSON.
     """
     try:
-        return _ITEMS.decode(text)
-    except UNREADABLE:
-        pass
-    # A strict parser skips no lone surrogates: it splits a text of the same length without them.
-    text = text.removeprefix(_BOM)
-    try:
-        sizes = [len(bytes(item)) for item in _ITEMS.decode(_ESCAPES.sub(_without_surrogate, text))]
+        return items_of(text.removeprefix(_BOM))
     except UNREADABLE:
         value = exact(text)
         return [encode_json(item) for item in value] if isinstance(value, list) else ()
-    found: list[Raw | bytes] = []
-    at = text.index(b"[") + 1
-    for size in sizes:
-        between = _BETWEEN.match(text, at)
-        at = at if between is None else between.end()
-        found.append(text[at : at + size])
-        at += size
-    return found
 
 
-def _without_surrogate(escape: re.Match[bytes]) -> bytes:
-    return _PLAIN if escape.end() - escape.start() == len(_PLAIN) else escape[0]
-
-
-def value_of(text: Raw | bytes, level: int = 0) -> Any:
-    """Returns the value of a JSON text. Of a long one each part is read for itself, so that the loop may go on.
+def value_of(text: Raw | bytes) -> Any:
+    """Returns the value of a JSON text.
 
     Args:
         text: JSON.
-        level: The number of lists and objects around it.
 
     Raises:
         Error: `internal`, reason `log_damaged`: it is none.
     """
-    breathe()
-    try:
-        size = len(memoryview(text))
-        if size <= LIMITS.parsed_bytes or level >= _LEVELS:
-            return _VALUE.decode(text)
-        first = memoryview(text)[0]
-        if first == _OBJECT:
-            return {name: value_of(part, level + 1) for name, part in _MEMBERS.decode(text).items()}
-        if first == _ARRAY:
-            return [value_of(part, level + 1) for part in _ITEMS.decode(text)]
-        return _VALUE.decode(text)
-    except UNREADABLE:
-        return exact(bytes(text))
+    return read_value(text, exact)
 
 
 def values(text: bytes, structure: Structure | None = None) -> list[Any]:
@@ -139,7 +113,7 @@ def _each(items: Sequence[Raw | bytes], structure: Structure | None) -> Iterator
 
 
 def exact(text: bytes) -> Any:
-    """Returns the value of a JSON text that a strict parser refuses.
+    """Returns the value of a JSON text that a strict parser refuses. A long one is read by the interpreter.
 
     Args:
         text: JSON.
@@ -147,7 +121,8 @@ def exact(text: bytes) -> Any:
     Raises:
         Error: `internal`, reason `log_damaged`: it is none.
     """
+    readable = text.decode("utf-8", "replace").removeprefix("\ufeff")
     try:
-        return parse_exact(text.decode("utf-8", "replace").removeprefix("\ufeff"))
-    except ValueError:
+        return parse_exact(readable) if len(text) <= LIMITS.parsed_bytes else _SLOW.decode(readable)
+    except (ValueError, RecursionError):
         raise Error("internal", "a kept response is damaged", reason="log_damaged") from None

@@ -48,8 +48,6 @@ class ItemPlace:
         pieces: The texts so far.
     """
 
-    __slots__ = ("after", "around", "delta", "members", "pieces")
-
     def __init__(self, delta: str, members: dict[str, Any], after: Mapping[str, Any]) -> None:
         self.delta = delta
         self.around: tuple[bytes, bytes, bytes] | None = None
@@ -65,8 +63,6 @@ class ItemPlace:
 
 class _Kind:
     """A kind of part: `prefix` begins its event types, `member` is the key of its text."""
-
-    __slots__ = ("index", "member", "part", "part_event", "prefix")
 
     def __init__(self, prefix: str, part: str, member: str, index: str, part_event: str) -> None:
         self.prefix = prefix
@@ -91,8 +87,6 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 class _Call:
     """An open call."""
-
-    __slots__ = ("index", "item", "kind", "place")
 
     def __init__(self, index: int, item: dict[str, Any], kind: tuple[str, str, str], place: ItemPlace) -> None:
         self.index = index

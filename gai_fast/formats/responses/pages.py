@@ -1,6 +1,6 @@
 """Pages of the own items of a kept response's request, as OpenAI lists them.
 
-Pure, as `chain.py`. A page parses its own items alone: the list is split into texts, and of other items at most their
+Pure, as `chain.py`. A page parses its own items alone: their lines are split into texts, and of other items at most the
 ids are read. A long list is read beside the loop.
 """
 
@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Raw
 
 from gai_fast.core.requests.limits import LIMITS as IDS
-from gai_fast.formats.responses.chain import PREFIXES, REASONING, Kept, input_id, kind_of
-from gai_fast.formats.responses.kept_values import UNREADABLE, Named, id_of, item_texts, value_of
+from gai_fast.formats.responses.chain import ITEMS_OF_LINE, PREFIXES, REASONING, Kept, input_id, kind_of
+from gai_fast.formats.responses.kept_values import Named, id_of, item_texts, value_of
 from gai_fast.runtime.breathing import breathe
+from gai_fast.runtime.json_pieces import UNREADABLE
 
 _NAMED: Final = msgspec.json.Decoder(Named)
 _NUMBER: Final = "0123456789"
@@ -34,7 +35,7 @@ def items_page(kept: Kept, order: str, after: str | None, limit: int) -> dict[st
     Returns:
         `{"object": "list", "data", "first_id", "last_id", "has_more"}`. None if no item has the id `after`.
     """
-    texts = item_texts(kept.input)
+    texts = _Texts(kept.input)
     places: Sequence[int] = range(len(texts))
     if order == "desc":
         places = range(len(texts) - 1, -1, -1)
@@ -57,7 +58,28 @@ def items_page(kept: Kept, order: str, after: str | None, limit: int) -> dict[st
     }
 
 
-def _place_of(kept: Kept, texts: Sequence[Raw | bytes], identifier: str, places: Sequence[int]) -> int | None:
+class _Texts:
+    """The JSON text of each item of a list, unparsed. Lines, as `written` writes them, are split when asked for."""
+
+    def __init__(self, text: bytes) -> None:
+        self._lines = text[1:-1].split(b",\n")  # no text of JSON has another line
+        self._split: dict[int, Sequence[Raw | bytes]] = {}
+        last = len(self._lines) - 1
+        of_last = self._split[last] = item_texts(b"[%b]" % self._lines[last] if last else text)
+        self._of_line = ITEMS_OF_LINE if last else max(1, len(of_last))
+        self._count = last * ITEMS_OF_LINE + len(of_last)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, at: int) -> Raw | bytes:
+        line, place = divmod(at, self._of_line)
+        if line not in self._split:
+            self._split[line] = item_texts(b"[%b]" % self._lines[line])
+        return self._split[line][place]
+
+
+def _place_of(kept: Kept, texts: _Texts, identifier: str, places: Sequence[int]) -> int | None:
     """Returns the place of the item with an id, the first in the order of `places`. None if there is none.
 
     The id of an item that was sent without one tells its place.

@@ -29,8 +29,6 @@ from gai_fast.model.limits import SHARED
 class OwnEvents(ResponseEvents):
     """Writes frames that continue the upstream's numbers and have its response id."""
 
-    __slots__ = ("_has_failed", "_is_first", "_kept", "_room")
-
     opens_parts: ClassVar[bool] = True
 
     def __init__(self, framing: Framing, context: StreamContext, *, keepalives: bool = False) -> None:
@@ -148,8 +146,6 @@ class PassedEvents(Passthrough):
         hides_usage: As for `Passthrough`.
     """
 
-    __slots__ = ("_answer", "_before", "_is_done", "_own")
-
     def __init__(self, encoder: OwnEvents, kept: KeptAnswer, *, hides_usage: bool = False) -> None:
         super().__init__(encoder, hides_usage=hides_usage)
         self._answer = kept
@@ -209,8 +205,6 @@ class PassedWhole(WholePassthrough):
         encoder: The dialect's encoder of whole answers.
         kept: What the answer must say of its being kept; receives the answer.
     """
-
-    __slots__ = ("_answer",)
 
     def __init__(self, encoder: Encoder, kept: KeptAnswer) -> None:
         super().__init__(encoder)

@@ -88,8 +88,6 @@ class LastObject:
         items: The ids of its items.
     """
 
-    __slots__ = ("identifier", "items", "status")
-
     def __init__(self, identifier: str, status: str, items: list[str]) -> None:
         self.identifier = identifier
         self.status = status
@@ -106,8 +104,6 @@ class Rewritten:
         last: What the object says. None if it is not the last one of its answer, or has no id.
         is_end: The frame ends its answer.
     """
-
-    __slots__ = ("given", "is_end", "last", "response", "written")
 
     def __init__(self, written: bytes, given: bytes, response: bytes, last: LastObject | None, is_end: bool) -> None:
         self.written = written

@@ -62,20 +62,6 @@ NO_USAGE: Final[Mapping[str, Any]] = {"input_tokens": 0, "output_tokens": 0, "to
 class ResponseEvents(DialectEncoder):
     """Events → the dialect's frames."""
 
-    __slots__ = (
-        "_context",
-        "_error_sent",
-        "_follows",
-        "_has_audio",
-        "_keepalives",
-        "_number",
-        "_output",
-        "_response",
-        "_started",
-        "_usage",
-        "_warnings",
-    )
-
     def __init__(self, framing: Framing, context: StreamContext, *, keepalives: bool = False) -> None:
         super().__init__(framing, context)
         self.has_blocks = True

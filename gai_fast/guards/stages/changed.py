@@ -17,8 +17,6 @@ _END: Final = frozenset({"choice", "finish_reason", "finish_reason_raw"})
 class Changed:
     """What was changed in one choice."""
 
-    __slots__ = ("_has_masked_reasoning", "_has_other_text")
-
     def __init__(self) -> None:
         self._has_masked_reasoning = False  # since the last signature
         self._has_other_text = False

@@ -117,21 +117,6 @@ class GuardLine:
         is_told: Whether the stream has the events of its matches already.
     """
 
-    __slots__ = (
-        "_arguments",
-        "_choice",
-        "_fed",
-        "_is_json",
-        "_is_told",
-        "_marks",
-        "_passed",
-        "_search",
-        "_waiting",
-        "changes",
-        "guard",
-        "restored",
-    )
-
     def __init__(self, guard: OutputGuard, choice: int, *, is_json: bool, is_told: bool) -> None:
         self.guard = guard
         self.changes = 0
@@ -269,8 +254,6 @@ class Channel:
         is_json: Whether the text is the arguments of a call.
         is_told: As of `GuardLine`.
     """
-
-    __slots__ = ("_ended", "_lines", "delta")
 
     def __init__(
         self, guards: Sequence[OutputGuard], choice: int, *, is_json: bool = False, is_told: bool = False

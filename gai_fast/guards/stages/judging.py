@@ -46,8 +46,6 @@ _BESIDE: Final = "finish.beside"
 class _Answer:
     """A judge's answer that the pieces do not know yet."""
 
-    __slots__ = ("piece", "verdict")
-
     def __init__(self, piece: Piece, verdict: JudgeVerdict | Failed) -> None:
         self.piece = piece
         self.verdict: JudgeVerdict | Failed = verdict

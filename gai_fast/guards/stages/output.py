@@ -68,8 +68,6 @@ class MatchGuard:
         turn: What all searches of the stream may take in a turn of the loop.
     """
 
-    __slots__ = ("_automaton", "_counts", "_guard", "_is_flag", "_stream", "_turn", "action", "name")
-
     def __init__(
         self, guard: ActiveGuard, automaton: Automaton, stream: StreamInfo, counts: GuardCounts, turn: SearchTurn
     ) -> None:
@@ -121,8 +119,6 @@ class RestoreGuard:
     Args:
         placeholders: The placeholders of the request.
     """
-
-    __slots__ = ("_placeholders", "action", "name")
 
     def __init__(self, placeholders: Placeholders) -> None:
         self._placeholders = placeholders

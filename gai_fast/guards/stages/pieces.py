@@ -130,8 +130,6 @@ class Piece:
         flagged: The verdict that flags it, until those on the pieces before it have come.
     """
 
-    __slots__ = ("channel", "choice", "context", "end", "flagged", "is_judged", "judge", "ready_ms", "text", "track")
-
     def __init__(self, track: _Track, text: str, context: int, end: int, ready_ms: int) -> None:
         self.track = track
         self.judge = track.side.judge
@@ -162,8 +160,6 @@ class _Side:
         has_failed: Whether its failure was reported.
     """
 
-    __slots__ = ("asked", "exposed", "free", "has_failed", "holds", "judge", "pending", "ripe", "rules")
-
     def __init__(self, judge: int, rules: Rules) -> None:
         self.judge = judge
         self.rules = rules
@@ -192,21 +188,6 @@ class _Place:
         edits: Replacements, by their begin.
         edited: The end of the last replacement that has left.
     """
-
-    __slots__ = (
-        "channel",
-        "choice",
-        "edited",
-        "edits",
-        "end",
-        "exposes",
-        "holding",
-        "is_call",
-        "leaves_whole",
-        "out",
-        "stop",
-        "tracks",
-    )
 
     def __init__(self, choice: int, channel: Channel, sides: Sequence[_Side], *, leaves_whole: bool = False) -> None:
         self.choice = choice
@@ -240,25 +221,6 @@ class _Track:
         found: The same, by category.
         out: The pieces without a verdict, and those behind one.
     """
-
-    __slots__ = (
-        "context",
-        "cut",
-        "flagged",
-        "found",
-        "is_ripe",
-        "is_whole",
-        "judged",
-        "keeps_words",
-        "out",
-        "parts",
-        "place",
-        "ready",
-        "side",
-        "since",
-        "size",
-        "target",
-    )
 
     def __init__(self, place: _Place, side: _Side) -> None:
         self.place = place
@@ -348,8 +310,6 @@ class _Held:
         is_whole: Whether the text is the event's own.
         size: The size of an event without such a text.
     """
-
-    __slots__ = ("end", "event", "is_whole", "place", "size", "start", "text")
 
     def __init__(self, event: Any, text: str = "", place: _Place | None = None, start: int = 0, size: int = 0) -> None:
         self.size = size

@@ -58,8 +58,6 @@ class _Choice:
         changed: What was changed in it.
     """
 
-    __slots__ = ("calls", "changed", "kind", "latest", "number", "prose")
-
     def __init__(self, number: int) -> None:
         self.number = number
         self.kind = ""

@@ -141,24 +141,6 @@ class AttemptPlaces:
         upstream: The upstream.
     """
 
-    __slots__ = (
-        "_breaker",
-        "_caller",
-        "_credential",
-        "_has_key",
-        "_home",
-        "_is_model",
-        "_model",
-        "_place",
-        "_runner",
-        "failed_key",
-        "is_probe",
-        "key",
-        "ring",
-        "target_request",
-        "upstream",
-    )
-
     def __init__(
         self,
         runner: AttemptRunner,
@@ -354,20 +336,6 @@ class Attempt(AttemptPlaces):
         content_noted: Whether its first content has been noted.
         patience: Seconds within which the first event must come.
     """
-
-    __slots__ = (
-        "account",
-        "adapter",
-        "asked_at",
-        "at",
-        "content_noted",
-        "continued",
-        "exchange",
-        "hedge_at",
-        "patience",
-        "redact",
-        "spec",
-    )
 
     def __init__(self, runner: AttemptRunner, spec: StreamSpec, at: float) -> None:
         identifier, counts = spec.model.id, spec.counts

@@ -82,33 +82,6 @@ class Attempts:
         transcript: The delivered content. None if a failed answer is not continued.
     """
 
-    __slots__ = (
-        "_candidates",
-        "_former_fallbacks",
-        "_goes_on",
-        "_has_less",
-        "_hedges_before",
-        "_least_prefill",
-        "_loop",
-        "_mends",
-        "_meter",
-        "_next",
-        "_retries",
-        "_runner",
-        "_settings",
-        "_stream",
-        "_takes_over",
-        "_won",
-        "attempt",
-        "bill",
-        "count",
-        "hedge",
-        "hedges",
-        "spec",
-        "stream_id",
-        "transcript",
-    )
-
     def __init__(
         self,
         runner: AttemptRunner,

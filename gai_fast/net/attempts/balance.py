@@ -111,27 +111,6 @@ class BalancedTarget:
         waiting: Requests before their first token.
     """
 
-    __slots__ = (
-        "_average",
-        "_average_at",
-        "_average_count",
-        "_cooling_until",
-        "_factor",
-        "_is_limited",
-        "_ramp_from",
-        "_waiting_since",
-        "credit",
-        "is_drained",
-        "is_failing",
-        "limited",
-        "live",
-        "model",
-        "standing",
-        "streams",
-        "waiting",
-        "weight",
-    )
-
     def __init__(self, model: ModelSettings, settings: TargetSettings) -> None:
         self.live = 0
         self.limited = Limited()
@@ -327,8 +306,6 @@ class BalancedTarget:
 
 class TargetRequest:
     """One request at a target. Made by `Balancer.begin`; its end must be noted by `end`."""
-
-    __slots__ = ("_began", "_is_over", "_is_waiting", "_replaces", "balancer", "target")
 
     def __init__(self, balancer: Balancer, target: BalancedTarget, now: float, *, replaces: bool) -> None:
         self.balancer = balancer

@@ -41,8 +41,6 @@ class LimitedCredentials:
         key: Of the digests: 16 random bytes or more.
     """
 
-    __slots__ = ("_key", "_until")
-
     def __init__(self, key: bytes) -> None:
         self._key = key
         self._until: dict[bytes, float] = {}  # in the order of the last limit

@@ -109,22 +109,6 @@ class Candidates:
         models: Models asked so far.
     """
 
-    __slots__ = (
-        "_choice",
-        "_fallbacks",
-        "_limit_wait",
-        "_others",
-        "_places",
-        "_settings",
-        "_stream",
-        "_tried",
-        "_wait_until",
-        "at_model",
-        "at_target",
-        "commit_by",
-        "models",
-    )
-
     def __init__(self, choice: TargetChoice, settings: Settings, model: ModelSettings, commit_by: float) -> None:
         self._choice = choice
         self._settings = settings

@@ -29,8 +29,6 @@ class ErrorRedaction:
         credential: The caller's own, which the upstreams may have been sent. None if there is none.
     """
 
-    __slots__ = ("_credential", "_keep_details", "_shows_addresses", "_tokens", "_upstream", "_upstreams")
-
     def __init__(
         self,
         upstream: str,

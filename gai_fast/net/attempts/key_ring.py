@@ -105,8 +105,6 @@ class Keys(ABC):
 class _Key:
     """One key: its running requests, the places where it is set aside, and its standing."""
 
-    __slots__ = ("aside", "factor", "limited", "live", "secret", "standing")
-
     def __init__(self, secret: Secret, upstream: UpstreamSettings) -> None:
         self.secret = secret
         self.factor = factor(upstream.base_url, secret.reveal())

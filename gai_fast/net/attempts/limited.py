@@ -28,8 +28,6 @@ def is_untimed(error: Error) -> bool:
 class Limited:
     """The callers that have met limits without a time, at one target, or at one key for one model."""
 
-    __slots__ = ("_callers", "_first", "_is_of_several", "_last", "_since")
-
     def __init__(self) -> None:
         self._callers: dict[str, float] = {}  # the times until which they are passed over; the oldest first
         self._first = ""  # the caller of the first limit in a row

@@ -28,8 +28,6 @@ class RefusedMembers:
         is_empty: Whether no member is left out of any request.
     """
 
-    __slots__ = ("_of_all", "_of_callers", "is_empty")
-
     def __init__(self) -> None:
         self.is_empty = True
         # Each with the time until which it is left out, in monotonic seconds; the oldest first.

@@ -49,8 +49,6 @@ class RefusedTools:
         clock: Returns monotonic seconds.
     """
 
-    __slots__ = ("_clock", "_known", "_silent_until")
-
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._known = RefusedMembers()
@@ -58,10 +56,13 @@ class RefusedTools:
 
     def fitted(self, spec: StreamSpec) -> Request | dict[str, Any]:
         """Returns the request of a run without the gateway's tools that its target does not take."""
-        request, place = spec.request, target_key(spec.model)
+        request = spec.request
         if not isinstance(request, Request):
             return request
-        now, most = self._clock(), get_provider(spec.model.upstream.provider).most_tools
+        most = get_provider(spec.model.upstream.provider).most_tools
+        if self._known.is_empty and spec.without_tools is None and not 0 < most < len(request.tools):  # nearly always
+            return request
+        now, place = self._clock(), target_key(spec.model)
         names = self.left_out(request, spec.offered, place, spec.caller, now, most)
         if 0 < most < len(request.tools) and now >= self._silent_until:
             self._silent_until = now + SHARED.warning_interval

@@ -83,8 +83,6 @@ class Breaker:
         settings: The conditions under which it opens, and for how long.
     """
 
-    __slots__ = ("_caller", "_failures", "_open_until", "_other_at", "_probe", "_prober", "_settings", "_since")
-
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
         self._failures: deque[float] = deque(maxlen=settings.failures)
@@ -248,8 +246,6 @@ def _will_recur(error: Error) -> bool:
 
 class RetryBudget:
     """Limits retries at one upstream to a share of its requests of the last `limits.retry_window` seconds."""
-
-    __slots__ = ("_of_callers", "_requests", "_retries", "_tenth_until")
 
     def __init__(self) -> None:
         self._tenth_until = -math.inf

@@ -1,6 +1,6 @@
 """`StreamSpec`: the description of a stream to start, and the interfaces of the parts that its caller provides.
 
-Data and interfaces only; `streams.py` starts a stream, `session.py` runs it.
+Data and interfaces only; `engine.py` starts a stream, `session.py` runs it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,6 @@ class Output(EventSink, Protocol):
 
 class Clock:
     """Milliseconds since the epoch, read once per turn and stream instead of once per event."""
-
-    __slots__ = ("_read", "now_ms")
 
     def __init__(self, read: Callable[[], int]) -> None:
         self._read = read
@@ -124,8 +122,6 @@ class StreamRun:
     A class, not a protocol, like `Timers`.
     """
 
-    __slots__ = ()
-
     @property
     def begins_with_calls(self) -> bool:
         """Whether calls come before the first turn, for which the run asks itself."""
@@ -168,8 +164,6 @@ class Keeping:
 
     A class, not a protocol, like `Timers`.
     """
-
-    __slots__ = ()
 
     @property
     def has_last(self) -> bool:

@@ -37,8 +37,6 @@ class Refusal(Enum):
 class _Record:
     """The state of places, by the hash of each: paths may be long. The oldest first."""
 
-    __slots__ = ("refused", "served")
-
     def __init__(self) -> None:
         self.served: dict[int, None] = {}
         self.refused: dict[int, tuple[float, str]] = {}  # the first refusal in a row: its time, its caller
@@ -46,8 +44,6 @@ class _Record:
 
 class Standing:
     """The standing of one credential with its upstream."""
-
-    __slots__ = ("_models", "_paths")
 
     def __init__(self) -> None:
         self._models = _Record()
@@ -93,8 +89,6 @@ class Standing:
 
 class Aside:
     """The times until which a credential is not used, everywhere or at some places."""
-
-    __slots__ = ("_places",)
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[float, bool]] = {}  # with whether the reason was a limit

@@ -13,7 +13,7 @@ from typing import Final
 
 from gai_fast.guards.verdicts import Failed, JudgeVerdict, Question
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import Peer
+from gai_fast.model.settings import ANONYMOUS, Peer
 from gai_fast.model.upstream_errors import classify
 from gai_fast.net.attempts.retry import is_fault_of_upstream, is_local_failure
 from gai_fast.net.judges.dialects import NotAVerdict
@@ -84,7 +84,7 @@ class ServerWay(Way):
             pool = self._pool = self._make_pool()
         call = _Call(partial(self._ended, answered), partial(self._verdict, question), freed)
         self._calls.add(call)
-        call.exchange = pool.open("POST", self._path, self._headers, self._write(question), call)
+        call.exchange = pool.open("POST", self._path, self._headers, self._write(question), call, ANONYMOUS)
         return partial(self._give_up, call)
 
     def retire(self) -> None:

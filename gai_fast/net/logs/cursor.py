@@ -49,22 +49,6 @@ class LogCursor(ClientCallbacks, ABC):
         is_answer: Whether the client's response answers a request for the stream.
     """
 
-    __slots__ = (
-        "_after",
-        "_handle",
-        "_is_ahead",
-        "_is_behind",
-        "_is_late",
-        "_loop",
-        "_publication",
-        "_takes_metrics",
-        "is_answer",
-        "is_over",
-        "is_paused",
-        "log",
-        "position",
-    )
-
     def __init__(
         self,
         log: StreamLog,

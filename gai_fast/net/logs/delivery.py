@@ -56,23 +56,6 @@ class Delivery:
         is_paused: Whether the client reads too slowly.
     """
 
-    __slots__ = (
-        "_client",
-        "_commit_by",
-        "_counters",
-        "_direct",
-        "_handle",
-        "_heartbeat",
-        "_loop",
-        "_state",
-        "_stream",
-        "_whole",
-        "gathered",
-        "is_paused",
-        "last_write",
-        "output",
-    )
-
     def __init__(
         self,
         client: Client,

@@ -53,8 +53,6 @@ _KEPT_ALIVE: Final = (b":", b"event: keepalive\n")
 class Followers:
     """The followers of this process, by caller."""
 
-    __slots__ = ("_of",)
-
     def __init__(self) -> None:
         self._of: dict[str, dict[Follower, None]] = {}  # by caller, the oldest first
 
@@ -127,19 +125,6 @@ class Follower(LogCursor):
     Attributes:
         resting: Ends the response where its run waits. None if it does not end there.
     """
-
-    __slots__ = (
-        "_cut_timer",
-        "_delivery",
-        "_home",
-        "_parting",
-        "_passes_on",
-        "_timer",
-        "_timers",
-        "_view",
-        "places",
-        "resting",
-    )
 
     def __init__(
         self,

@@ -131,8 +131,6 @@ class PublicationRunner(Protocol):
 class Published(Client, ABC):
     """The part of `Publication` that a follower uses. A class, not a protocol, like `Timers`. It is a `Client` too."""
 
-    __slots__ = ()
-
     @abstractmethod
     def add(self, follower: Follows) -> None:
         """Adds a follower.
@@ -176,23 +174,6 @@ class Publication(Published):
     Attributes:
         log: The stream's log.
     """
-
-    __slots__ = (
-        "_are_slow",
-        "_changes",
-        "_encoder",
-        "_followers",
-        "_is_draining",
-        "_is_held_back",
-        "_keeping",
-        "_metrics",
-        "_put_off_until",
-        "_runner",
-        "_session",
-        "_stream",
-        "_timer",
-        "log",
-    )
 
     def __init__(
         self,

@@ -33,8 +33,6 @@ _NOTHING_YET: Final = sys.maxsize
 class AskedCalls:
     """The calls of the gateway without a result: rule 1."""
 
-    __slots__ = ("_asked",)
-
     def __init__(self) -> None:
         self._asked: dict[str, str] = {}  # by id of the call: the id of its approval, unless that is decided
 
@@ -69,8 +67,6 @@ class AskedCalls:
 
 class RestingView(Reencoded):
     """The view of a log in a format that rests (`Format.rests`)."""
-
-    __slots__ = ("_answered", "_calls")
 
     def __init__(self, header: LogHeader, form: Representation, after: int, clock: Callable[[], int]) -> None:
         super().__init__(header, form, after, clock)
@@ -123,8 +119,6 @@ class Resting:
         look: As `Look`.
         end: Ends the response with what the view has.
     """
-
-    __slots__ = ("_end", "_look", "_looking", "_view")
 
     def __init__(self, view: RestingView, look: Look, end: Callable[[], None]) -> None:
         self._view = view

@@ -46,8 +46,6 @@ class Representation:
         timestamps: Whether every event of the compact envelope has `ts`.
     """
 
-    __slots__ = ("envelope", "format", "framing", "retry_ms", "timestamps")
-
     def __init__(
         self,
         format: Format,
@@ -143,8 +141,6 @@ def view_of(header: LogHeader, form: Representation, after: int, clock: Clock) -
 class LogFrames:
     """The view in the log's own form: frames are sent unchanged."""
 
-    __slots__ = ("_clock", "_form", "_header", "_out", "number", "start")
-
     def __init__(self, header: LogHeader, form: Representation, after: int, clock: Clock) -> None:
         self.start = self.number = after
         self._header = header
@@ -212,8 +208,6 @@ class FramesAfter:
         number: The `sequence_number`. -1 for all frames.
     """
 
-    __slots__ = ("_last", "_number")
-
     def __init__(self, number: int) -> None:
         self._number = number
         self._last = -1
@@ -272,26 +266,6 @@ class Reencoded:
 
     Every follower of a dialect gets equal bytes, whenever it follows: the time in them is from the log's first event.
     """
-
-    __slots__ = (
-        "_after",
-        "_began",
-        "_clock",
-        "_echoed",
-        "_form",
-        "_has_content",
-        "_header",
-        "_is_compact",
-        "_out",
-        "_seq",
-        "_started",
-        "_step_at",
-        "behind",
-        "is_unread",
-        "kept",
-        "number",
-        "start",
-    )
 
     def __init__(self, header: LogHeader, form: Representation, after: int, clock: Clock) -> None:
         self.start = 0

@@ -78,8 +78,6 @@ class Client:
     A class, not a protocol, like `Timers`.
     """
 
-    __slots__ = ()
-
     @property
     def direct(self) -> LendingTransport | FrameLog | None:
         """The transport (for HTTP chunks) or log (for frames) that a fast path may write to. None if there is none."""
@@ -130,8 +128,6 @@ class ClientCallbacks:
         metrics: The figures of the stream, once it has ended.
     """
 
-    __slots__ = ("metrics",)
-
     metrics: StreamMetrics | None
 
     @property
@@ -168,8 +164,6 @@ class ResponseWriter(Client):
     Args:
         transport: Receives the bytes.
     """
-
-    __slots__ = ("_compressor", "_framing", "_head", "_transport")
 
     def __init__(self, transport: LendingTransport) -> None:
         self._transport = transport

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from gai_fast.model.events import Event
-from gai_fast.net.runs.run_sink import TurnContent
+from gai_fast.net.runs.sink import TurnContent
 from gai_fast.processors import Processor
 
 

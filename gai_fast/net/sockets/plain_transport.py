@@ -34,8 +34,6 @@ class PlainTransport(SocketTransport):
         OSError: The loop cannot watch the socket; the receiver's `connection_lost` follows.
     """
 
-    __slots__ = ("_most",)
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -51,8 +51,6 @@ class SocketReceiver(Protocol):
 class Transport(ABC):
     """The methods of an asyncio transport that upstream connections use. A class, not a protocol, like `Timers`."""
 
-    __slots__ = ()
-
     @abstractmethod
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Returns the `socket`."""
@@ -95,19 +93,6 @@ class SocketTransport(Transport):
         receiver: Called until its `connection_lost`, which is called in a later turn of the loop than the close.
         readers: Watches the socket for reading, and flushes it at the end of a turn.
     """
-
-    __slots__ = (
-        "_descriptor",
-        "_is_closed",
-        "_is_reading",
-        "_is_writing",
-        "_loop",
-        "_readers",
-        "_receiver",
-        "_sock",
-        "_unflushed",
-        "_unsent",
-    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket, receiver: SocketReceiver, readers: SocketSet

@@ -79,19 +79,6 @@ class Allowance:
         is_asking: The ledger has been asked for more, and has not answered.
     """
 
-    __slots__ = (
-        "_base",
-        "_end",
-        "_held",
-        "_is_handling",
-        "_largest",
-        "_price",
-        "_reserved",
-        "_step",
-        "characters",
-        "is_asking",
-    )
-
     def __init__(self, reserved: Amount) -> None:
         self._reserved = reserved
         self._step = reserved

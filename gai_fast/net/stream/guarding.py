@@ -12,7 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from gai_fast.core.processing.processor import Processor, StreamInfo
 from gai_fast.core.requests.texts import names_tokens, texts_of, with_texts
@@ -32,9 +32,6 @@ from gai_fast.net.stream.new_texts import new_texts
 from gai_fast.runtime.beside import breathing
 from gai_fast.runtime.breathing import breathe
 from gai_fast.runtime.timers import Timers
-
-if TYPE_CHECKING:
-    from gai_fast.net.runs.run_guards import RunGuards, Tell
 
 Built = Sequence[tuple[GuardSettings, Automaton]]
 """Automata, each with the settings of its guard."""
@@ -213,22 +210,6 @@ class StreamGuards:
         await self.finish(check)
         new = new_texts(texts, check)
         return (request if new is None else with_texts(request, new.sent, new.left_out)), check.let_through()
-
-    def of_run(self, info: StreamInfo, tell: Tell) -> RunGuards | None:
-        """Returns the guards of a run's calls. None if no guard looks at them.
-
-        Args:
-            info: The stream of the run.
-            tell: Called with what is said of arguments and results.
-        """
-        guards = self.guards
-        active = () if guards is None else guards.for_request(info.model, info.caller)
-        looking = [each for each in active if each.sees_any(("input", "tool_input", "tool_result"))]
-        if not looking:
-            return None
-        from gai_fast.net.runs.run_guards import RunGuards  # most gateways have no tools
-
-        return RunGuards(looking, info, self.tallies, self.finish, tell)
 
     async def finish(self, check: InputCheck) -> None:
         """Finishes a check; as `InputChecks.run`.

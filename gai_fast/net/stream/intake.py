@@ -106,21 +106,6 @@ class Intake(LimitedStream):
         relay: The stream's relay. Set before the first read.
     """
 
-    __slots__ = (
-        "_attempts",
-        "_chain",
-        "_client_buffer",
-        "_clock",
-        "_delivery",
-        "_fast_path",
-        "_is_full",
-        "_is_gathered",
-        "_meter",
-        "_stream",
-        "_timers",
-        "allowance",
-    )
-
     def __init__(
         self,
         stream: ReadStream,

@@ -108,13 +108,13 @@ class EngineCallbacks:
         """Reserves more spend for a stream; as `Ledger.grow`."""
         raise NotImplementedError
 
-    def lacks_tokens(self, session: Session, spec: StreamSpec, used: int) -> Demand:
+    def lacks_tokens(self, session: Session, spec: StreamSpec, used: Callable[[], int]) -> Demand:
         """Returns the tokens that the ledger must be asked for before a turn of a run; as `Ledger.lacks_tokens`.
 
         Args:
             session: The run's session.
             spec: The turn.
-            used: The tokens that the turns of the session have used so far.
+            used: Returns the tokens that the turns of the session have used so far.
         """
         raise NotImplementedError
 
@@ -385,12 +385,12 @@ class Session(ReadStream):
         """Returns the seconds since it has last waited for a person; 0 while it does, infinite if it never has."""
         return math.inf if self._run is None else self._run.seconds_since_wait()
 
-    def lacks(self, spec: StreamSpec, used: int) -> Demand | None:
+    def lacks(self, spec: StreamSpec, used: Callable[[], int]) -> Demand | None:
         """Returns what the ledger must be asked for before a turn begins. None if it need not be asked.
 
         Args:
             spec: The turn.
-            used: The tokens that the turns of this session have used so far.
+            used: Returns the tokens that the turns of this session have used so far.
         """
         allowance, demand, spend = self.intake.allowance, self._runner.lacks_tokens(self, spec, used), None
         if allowance is not None:

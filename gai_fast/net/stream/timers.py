@@ -20,8 +20,6 @@ class StreamTimers:
         loop: The loop. It is precise to the millisecond, as retries and processors need it.
     """
 
-    __slots__ = ("_attempt", "_due", "_loop", "_tick", "_timers", "late_due", "tick_ms")
-
     def __init__(self, timers: Timers, loop: asyncio.AbstractEventLoop) -> None:
         self._timers = timers
         self._loop = loop

@@ -47,16 +47,16 @@ class ServerSource(ToolSource):
     ) -> None:
         super().__init__(settings.name, settings.max_calls)
         self._settings = settings
-        is_process = settings.url is None
-        shared = None if is_process else _wire(settings, timers, loop)
+        self.is_process = settings.url is None
+        shared = None if self.is_process else _wire(settings, timers, loop)
 
         def client() -> ToolClient:
             wire = shared or _wire(settings, timers, loop)
             wire.beside = beside
             return ToolClient(wire, timeout=settings.timeout, max_result=settings.max_result)
 
-        kind = settings.session or ("shared" if is_process else "caller")
-        self._sessions = ToolSessions(kind, client, is_process=is_process, timers=timers)
+        kind = settings.session or ("shared" if self.is_process else "caller")
+        self._sessions = ToolSessions(kind, client, is_process=self.is_process, timers=timers)
 
     async def protocol(self) -> str:
         """Returns the version of MCP that the server speaks.

@@ -33,7 +33,7 @@ from gai_fast.net.tools.rpc import ToolServerError
 from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ToolResult
 from gai_fast.net.tools.wire import OnProgress
-from gai_fast.runtime.turns import NoPlace, Places
+from gai_fast.runtime.places import NoPlace, Places
 
 BeforeSend = Callable[[], Awaitable[None]]
 """What must have happened before a call is made."""
@@ -89,7 +89,12 @@ class ToolSource(ABC):
     Args:
         name: The label of a server, or the name of a tool of the gateway's own.
         max_calls: Calls at a time.
+
+    Attributes:
+        is_process: Whether a process of ours makes its calls: rule 6.
     """
+
+    is_process = False
 
     def __init__(self, name: str, max_calls: int) -> None:
         self.name = name
@@ -186,7 +191,8 @@ class ToolSource(ABC):
             self._check_pause()
             if before_send is not None:
                 await before_send()
-            result = await self._apart(tool, arguments, meta, on_progress, caller)
+            called = self._apart if self.is_process else self._called
+            result = await called(tool, arguments, meta, on_progress, caller)
             self._breaker.succeeded()
             if self._paused_by not in (None, caller):
                 self._paused_by = None

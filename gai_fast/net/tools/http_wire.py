@@ -265,7 +265,7 @@ class HTTPWire(Wire):
             answer.grant = grant
             granted = [] if grant is None else grant.headers(method, self._as_upstream.base_url, self._path, body)
             whole = [*headers, *granted]
-            return self._pool.open_once(method, self._path, whole, body, answer, None, -1, is_repeatable)
+            return self._pool.open_once(method, self._path, whole, body, answer, answer.caller, None, -1, is_repeatable)
 
         answer.exchange = (
             send(None)

@@ -20,6 +20,10 @@ class Limits:
     listed_tools: int = 512
     """Tools of one server: four times as many as any provider accepts in a request (128)."""
 
+    listed_bytes: int = 4 * MIB
+    """Bytes of the tools of one list: as many characters as the longest contexts have, of a million tokens. They are
+    read in a second of work, and kept in eight times the memory."""
+
     list_pages: int = 64
     """Pages of one list: eight tools a page fill the list. A server may name a next page for ever."""
 
@@ -44,11 +48,8 @@ class Limits:
     messages_turn: int = 256
     """Messages of a stream that are read before other work has its turn: 2 ms."""
 
-    escaped_halves: int = 200_000
-    """Escaped halves of surrogate pairs in a message that has one alone: it is read again, at 0.2 us each."""
-
-    message_batch: int = 1024
-    """Messages of a batch: as many as calls may wait. They are handed on in the loop."""
+    message_batch: int = 256
+    """Messages of a batch: as many as in a turn. They are handed on in the loop, at 0.1 ms each."""
 
     result_parts: int = 1024
     """Parts of a result with images or sounds: each is a part of the model's next request. Texts alone are joined."""
@@ -60,7 +61,8 @@ class Limits:
     """Seconds until a list is read again, if its server names no time: a new tool is there within a minute."""
 
     list_ttl_least: float = 10.0
-    """The shortest time until a list is read again, whatever its server names: a large one takes a second of work."""
+    """The shortest time until a list is read again, whatever its server names, for each MiB of the list: a fortieth of
+    the time is spent on it at most."""
 
     list_again: float = 0.1
     """Seconds that runs wait while a list is read again: the former one serves."""
@@ -100,6 +102,9 @@ class Limits:
 
     session_idle: float = 600.0
     """Seconds without a call until such a session ends: a person reads, and asks again."""
+
+    ping: float = 5.0
+    """Seconds for the answer to a ping, which asks whether a session is still there."""
 
     discovery: float = 5.0
     """Seconds until a process that does not answer `server/discover` is also asked to begin a session: processes of

@@ -6,8 +6,8 @@
 3. Every other error means an older server, and so does a result that is none of `server/discover`: `initialize` begins
    a session.
 4. A refusal of a request that has a session's id may mean that the session is lost: servers say so by 400, 401, 404,
-   409, 410, 422, 503 or an error in a 200. The next request begins a new one. Refusals of one request's size, rate or
-   parameters say nothing of its session.
+   409, 410, 422, 503 or an error in a 200. The next request begins a new one; after a 200 that does not name the
+   session, a ping tells first. Refusals of one request's size, rate or parameters say nothing of its session.
 5. Such a request cannot have run if its status is one of 4xx, or its error says that the session is not there.
 6. Without a session's id, a refusal that has no error of JSON-RPC, or names the protocol, may mean another protocol.
 """
@@ -175,6 +175,11 @@ def may_be_over(agreed: Agreement, refused: RefusedRequest) -> bool:
         is_silent = refused.code is None and 400 <= refused.status < 500 and refused.status not in _OF_ANY
         return is_silent or refused.code in _OF_PROTOCOL
     return refused.code not in _OF_PARAMETERS or _names_lost_session(refused)
+
+
+def is_doubtful(agreed: Agreement, refused: RefusedRequest) -> bool:
+    """Returns whether an error may be a tool's own as well as a lost session's: rule 4."""
+    return agreed.session is not None and refused.status < 400 and not cannot_have_run(refused)
 
 
 def cannot_have_run(refused: RefusedRequest) -> bool:

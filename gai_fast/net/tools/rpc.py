@@ -5,14 +5,13 @@ Owns what is a message. It must not know methods, protocols and ways to a server
 1. Our ids are whole numbers, which some servers write as 3.0; an answer with another type of id is nobody's.
 2. A batch is read as its messages, whatever the protocol: 2025-03-26 allows it.
 3. A member that is null is not there: servers write `"error": null` beside a result.
-4. Of a large page of a list, the tools are left as JSON (`msgspec.Raw`): whoever reads them breathes in between.
-5. Half of a surrogate pair is read (RFC 8259, 8.2): one in a list of tools does not hide all of them.
+4. Of a page of a list, the tools are left as JSON (`msgspec.Raw`): one that is too large or too deep hides no other.
+5. Half of a surrogate pair is read as U+FFFD (RFC 8259, 8.2); in tools as `HALF`, by which a tool is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -21,13 +20,13 @@ from msgspec import UNSET
 from gai_fast.core.json.limits import LIMITS as JSON
 from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.reading import decode_json
-from gai_fast.kernels import encode_json, parse_exact
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error, GaiFastError
 from gai_fast.model.limits import SHARED
-from gai_fast.model.request import CheckedBody
 from gai_fast.net.tools.crashes import Crash
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.runtime.breathing import breathe
+from gai_fast.runtime.json_pieces import UNREADABLE, read_value, without_halves
 
 Fault = Literal[
     "unreachable", "wait", "status", "form", "refused", "lost", "late", "session", "token", "argument", "answer"
@@ -46,7 +45,11 @@ CODES: Final = {
 
 REPLACED: Final = "\ufffd".encode()
 """How `encode_json` writes half of a surrogate pair."""
+HALF: Final = "\ufdd0"
+"""Half of a surrogate pair in a tool: a character that no text has (Unicode, 23.7)."""
 
+_HALF: Final = b"\\ufdd0"
+_READABLE: Final = b"\\ufffd"
 _DECODER: Final = msgspec.json.Decoder()
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _Member = msgspec.Raw | msgspec.UnsetType
@@ -69,6 +72,7 @@ class _Page(msgspec.Struct, rename="camel"):
 
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _PAGE: Final = msgspec.json.Decoder(_Page)
+_NOTHING: Final = (UNSET, msgspec.Raw(b"null"))
 
 
 class ToolServerError(GaiFastError):
@@ -172,11 +176,10 @@ def read_messages(data: bytes) -> list[ServerMessage]:
     Raises:
         ToolServerError: It is not JSON, nested too deep, or no message. Nothing of it is in the text.
     """
-    is_large = len(data) > LIMITS.list_turn
-    if is_large:
-        page = _page(data)
-        if page is not None:
-            return [page._replace(size=len(data))]
+    size = len(data) if len(data) > LIMITS.list_turn else 0
+    page = _page(data) if b'"tools"' in data else None
+    if page is not None:
+        return [_message(page, size)]
     try:
         value = read_json(data, LIMITS.message_depth)
     except Error as problem:
@@ -189,47 +192,34 @@ def read_messages(data: bytes) -> list[ServerMessage]:
         raise ToolServerError(
             f"it sends more than {LIMITS.message_batch} messages at once (limit message_batch)", "form"
         )
-    messages = [_message(each) for each in batch]
-    if not is_large:
-        return messages
-    return [each._replace(size=len(data)) if isinstance(each, ServerReply) else each for each in messages]
+    return [_message(each, size) for each in batch]
 
 
-def _page(data: bytes) -> ServerReply | None:
-    """Returns a page of a list of tools, whose tools are not read yet: rule 4. None if the message is anything else."""
+def _page(data: bytes) -> dict[str, Any] | None:
+    """Returns a page of a list of tools, whose tools are not read yet: rule 4. None if it is anything else, or faulty:
+    then it is read as any other message, which names the fault."""
     if data.count(b",") > JSON.json_values:
         return None
-    whole = data.replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")  # as long, and without halves
+    data = without_halves(data, _HALF)
     try:
-        message = _ENVELOPE.decode(whole)
+        breathe()
+        message = _ENVELOPE.decode(data)
+        breathe()
         page = _PAGE.decode(message.result)
-        if not (message.method is message.error is page.content is UNSET):
+        if not all(each in _NOTHING for each in (message.method, message.error, page.content)):
             return None
         named = (("resultType", page.result_type), ("nextCursor", page.next_cursor), ("ttlMs", page.ttl_ms))
         result = {name: read_json(bytes(each), LIMITS.message_depth) for name, each in named if each is not UNSET}
-        tools = _ITEMS.decode(page.tools)
-        if whole != data:
-            tools = _found(tools, whole, data, whole.index(bytes(page.tools)))
-        reply = _message({"id": _DECODER.decode(message.id), "result": {**result, "tools": tools}})
-    except (Error, msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ToolServerError):
-        return None  # it is read as any other message, which names the fault
-    return reply if isinstance(reply, ServerReply) else None
-
-
-def _found(items: list[msgspec.Raw], text: bytes, data: bytes, at: int) -> list[msgspec.Raw]:
-    """Returns the items of an array of a text as they stand in data, where other letters are at the same places."""
-    found: list[msgspec.Raw] = []
-    for each in items:
         breathe()
-        item = bytes(each)
-        at = text.index(item, at)
-        found.append(msgspec.Raw(data[at : at + len(item)]))
-        at += len(item)
-    return found
+        tools = _ITEMS.decode(page.tools)
+        breathe()
+        return {"id": _DECODER.decode(message.id), "result": {**result, "tools": tools}}
+    except (Error, *UNREADABLE, RecursionError):
+        return None
 
 
 def read_json(data: bytes, depth: int) -> Any:
-    """Returns the value of JSON. Texts may have halves of surrogate pairs: rule 5.
+    """Returns the value of JSON; rule 5. A long text is read in pieces.
 
     Args:
         data: The JSON.
@@ -238,34 +228,20 @@ def read_json(data: bytes, depth: int) -> Any:
     Raises:
         Error: As `decode_json`.
     """
-    try:
-        return decode_json(_DECODER, _checked(data, depth) if len(data) > LIMITS.list_turn else data, depth)
-    except Error as problem:
-        escapes = data.count(b"\\ud") + data.count(b"\\uD")  # of halves, in pairs or not
-        if problem.reason != "json" or not 0 < escapes <= LIMITS.escaped_halves:
-            raise
-        with suppress(ValueError):
-            value = parse_exact(data.decode())
-            encode_json(value)  # no infinite number
-            return value
-        raise
-
-
-def _checked(data: bytes, depth: int) -> CheckedBody:
-    """Returns JSON whose structure is known to be no larger than `decode_json` allows.
-
-    Raises:
-        Error: As `decode_json`.
-    """
+    data = without_halves(data, _READABLE)
+    if len(data) <= LIMITS.list_turn:
+        return decode_json(_DECODER, data, depth)
     structure = Structure(depth)
     for at in range(0, len(data), LIMITS.list_turn):
         breathe()
         structure.feed(data[at : at + LIMITS.list_turn])
-    breathe()
-    return CheckedBody(data)
+    try:
+        return read_value(data)
+    except (*UNREADABLE, RecursionError):
+        raise Error("invalid_request", "it is not JSON", reason="json") from None
 
 
-def _message(value: Any) -> ServerMessage:
+def _message(value: Any, size: int) -> ServerMessage:
     if not isinstance(value, dict):
         raise _no_message()
     method, number = value.get("method"), value.get("id")
@@ -281,9 +257,9 @@ def _message(value: Any) -> ServerMessage:
         number = int(number)
     known = number if type(number) is int else None
     if isinstance(error, dict) and result is None:
-        return ServerReply(known, None, error)
+        return ServerReply(known, None, error, size=size)
     if isinstance(result, dict) and error is None:
-        return ServerReply(known, result, None)
+        return ServerReply(known, result, None, size=size)
     raise _no_message()
 
 
@@ -314,8 +290,10 @@ def readable(text: str, secrets: Collection[bytes] = ()) -> str:
         text: The text.
         secrets: Texts that the server was sent and may repeat.
     """
-    read = without(secrets, text)[: 4 * SHARED.tool_problem]  # of 8 MiB, each character would take seconds
-    line = " ".join("".join(each if each.isprintable() else " " for each in read).split())
+    read = without(secrets, text)[: 4 * SHARED.tool_problem]
+    line = " ".join(read.split())[: SHARED.tool_problem + 1]  # each character that is looked at takes 60 ns
+    if not line.isprintable():
+        line = " ".join("".join(each if each.isprintable() else " " for each in line).split())
     return line if len(line) <= SHARED.tool_problem else f"{line[: SHARED.tool_problem - 1]}…"
 
 

@@ -6,9 +6,11 @@ Owns the order of requests, and which of them are sent again:
 2. A refusal may mean that the session is lost (`protocol`): the next request begins a new one. A request that may be
    repeated, or that cannot have run, is sent again itself, once. To connect is a part of a request: `timeout` holds for
    both. Requests that need a connection share one attempt.
-3. A call that the server refuses because headers are missing or wrong is sent again, once, by a new list: the tool's
+3. After a call's error that does not name the session, the next request asks by `ping` whether it is still there:
+   tools of some servers fail by such errors.
+4. A call that the server refuses because headers are missing or wrong is sent again, once, by a new list: the tool's
    schema has changed (2026-07-28, "Client Behavior"). No call that may have run is ever sent again.
-4. A list whose further page is refused is begun again, once: it has changed in between.
+5. A list whose further page is refused is begun again, once: it has changed in between.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from gai_fast.net.tools.protocol import (
     after_refusal,
     cannot_have_run,
     initialize_params,
+    is_doubtful,
     is_older,
     may_be_over,
     meta_of_stateless,
@@ -67,8 +70,9 @@ class ToolClient:
         self._max_result = max_result
         self._ids = itertools.count(1)
         self._agreed: Agreement | None = None
+        self._doubted: Agreement | None = None  # rule 3
         self._connecting: asyncio.Task[Agreement] | None = None
-        self._newest: tuple[float, ToolList] | None = None  # read for rule 3
+        self._newest: tuple[float, ToolList] | None = None  # read for rule 4
 
     async def connect(self) -> Agreement:
         """Returns what was agreed on with the server; asks it if nothing was.
@@ -103,7 +107,7 @@ class ToolClient:
             except ToolServerError as problem:
                 if problem.fault != "refused" or not cursor or is_again:
                     raise
-                reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", True  # rule 4
+                reader, cursor, is_again = ToolListReader(self._repeats_arguments(agreed)), "", True  # rule 5
                 continue
             page = answered.result or {}
             check_complete(page)
@@ -186,9 +190,28 @@ class ToolClient:
     async def _connect(self) -> Agreement:
         if await self._wire.start():
             self._agreed = None
+        doubted = self._doubted
+        if doubted is not None and doubted is self._agreed and not await self._lives(doubted):
+            self._forget(doubted)
+        self._doubted = None
         if self._agreed is None:
             self._agreed = await self._discovered() or await self._initialized()
         return self._agreed
+
+    async def _lives(self, agreed: Agreement) -> bool:
+        """Returns whether the server still has a session: rule 3.
+
+        Raises:
+            ToolServerError: The server cannot be asked now, which says nothing of the session.
+        """
+        request = self._request("ping", {})
+        try:
+            reply = await within(min(LIMITS.ping, self._timeout), request, partial(self._wire.ask, request, agreed))
+        except ToolServerError as problem:
+            if problem.fault in ("wait", "unreachable"):
+                raise
+            return False
+        return reply.result is not None
 
     async def _discovered(self) -> Agreement | None:
         """Returns what was agreed on without a session. None: a session must be begun."""
@@ -323,6 +346,9 @@ class ToolClient:
                 return problem, False
             outcome, refused, may_have_run = problem, RefusedRequest(problem.status), problem.may_have_run
         if not may_be_over(agreed, refused):
+            return outcome, False
+        if request.method == _CALL and is_doubtful(agreed, refused):
+            self._doubted = agreed
             return outcome, False
         self._forget(agreed)
         is_unhandled = request.is_repeatable or (not may_have_run and cannot_have_run(refused))

@@ -5,22 +5,24 @@ A tool that breaks a bound, or a rule of the protocol, is left out with its reas
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
+from gai_fast.core.requests.reading import decode_json
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
-from gai_fast.model.limits import SHARED
+from gai_fast.model.limits import MIB, SHARED
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.tools.param_headers import KEY, ParamHeader, headers_in
-from gai_fast.net.tools.rpc import REPLACED, ToolServerError, depth_of, read_json, readable
+from gai_fast.net.tools.rpc import HALF, ToolServerError, readable
 from gai_fast.net.tools.tool_schema import acceptable
 from gai_fast.runtime.breathing import breathe
+from gai_fast.runtime.json_pieces import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class ToolListReader:
         self._has_headers = has_headers
         self._tools: dict[str, OfferedTool] = {}
         self._left_out: list[tuple[str, str]] = []
-        self._beyond = 0
+        self._size = 0
+        self._beyond = ""  # the limit that the list goes beyond
         self._pages = 0
         self.cursor: str | None = None
         self._ttl: float | None = None
@@ -105,22 +108,30 @@ class ToolListReader:
         tools = [] if "tools" in page and page["tools"] is None else page.get("tools")  # an empty list in Go
         if not isinstance(tools, list):
             raise ToolServerError("its list of tools is none", "form")
-        room = max(LIMITS.listed_tools - len(self._tools) - len(self._left_out), 0)
-        left = LIMITS.list_turn
-        for each in tools[:room]:
+        turn_ends = self._size + LIMITS.list_turn
+        for each in tools:
             breathe()
-            left -= self._add(each)
-            if left <= 0:
-                left = LIMITS.list_turn
+            if self._is_full():
+                break
+            self._add(each)
+            if self._size >= turn_ends:
+                turn_ends = self._size + LIMITS.list_turn
                 yield
-        self._beyond += len(tools[room:])
         self.cursor = self._following(page)
+
+    def _is_full(self) -> bool:
+        """Returns whether there is no room for one tool more."""
+        if len(self._tools) + len(self._left_out) >= LIMITS.listed_tools:
+            self._beyond = f"{LIMITS.listed_tools} tools (limit listed_tools)"
+        elif self._size >= LIMITS.listed_bytes:
+            self._beyond = f"{LIMITS.listed_bytes} bytes (limit listed_bytes)"
+        return bool(self._beyond)
 
     def _following(self, page: Mapping[str, Any]) -> str | None:
         """Reads what a page says of the list; returns the cursor of the next one."""
         ttl = page.get("ttlMs")
         if isinstance(ttl, (int, float)) and not isinstance(ttl, bool) and ttl >= 0:
-            bounded = max(min(ttl, LIMITS.list_ttl_most / _MS) * _MS, LIMITS.list_ttl_least)
+            bounded = min(ttl, LIMITS.list_ttl_most / _MS) * _MS
             self._ttl = bounded if self._ttl is None else min(self._ttl, bounded)
         self._pages += 1
         cursor = page.get("nextCursor")
@@ -135,61 +146,54 @@ class ToolListReader:
         """Returns the list so far."""
         left_out = list(self._left_out)
         if self._beyond:
-            left_out.append(("…", f"the list has more than {LIMITS.listed_tools} tools (limit listed_tools)"))
+            left_out.append(("…", f"the list has more than {self._beyond}"))
         self._digest.update(repr(left_out).encode())
-        return ToolList(dict(self._tools), tuple(left_out), self._ttl, self._digest.digest())
+        ttl = self._ttl
+        if ttl is not None:
+            ttl = max(ttl, LIMITS.list_ttl_least * max(self._size / MIB, 1))
+        return ToolList(dict(self._tools), tuple(left_out), ttl, self._digest.digest())
 
-    def _add(self, value: Any) -> int:
-        """Reads a tool; returns its bytes."""
-        written = bytes(value) if isinstance(value, msgspec.Raw) else encode_json(value)
+    def _add(self, value: Any) -> None:
+        written = bytes(value) if isinstance(value, Raw) else encode_json(value)
+        self._size += len(written)
         self._digest.update(b"%d " % len(written) + written)
-        if isinstance(value, msgspec.Raw):
-            if len(written) > _MOST:  # not read: it may be of millions of values
-                self._left_out.append((_name_in(written), f"it has more than {_MOST} bytes"))
-                return 0
-            try:
-                value = read_json(written, LIMITS.message_depth)
-            except Error:
-                value = None
-        name = value.get("name") if isinstance(value, dict) else None
-        shown = readable(name)[: LIMITS.tool_name] if isinstance(name, str) else "?"
         try:
-            tool = self._tool(value, name)
+            tool = self._tool(written)
             if tool.name in self._tools:
                 raise ValueError("another tool has its name")
             self._tools[tool.name] = tool
         except ValueError as problem:
-            self._left_out.append((shown, str(problem)))
-        return len(written)
+            self._left_out.append((_name_in(written), str(problem)))
 
-    def _tool(self, value: Any, name: Any) -> OfferedTool:
+    def _tool(self, written: bytes) -> OfferedTool:
         """Returns a tool.
 
         Raises:
             ValueError: It cannot be used. The text says why, and holds nothing of it.
         """
+        if len(written) > _MOST:  # it may be of millions of values
+            raise ValueError(f"it has more than {_MOST} bytes")
+        try:
+            read = _TOOL.decode(written)
+        except (*UNREADABLE, RecursionError):
+            read = _Tool()
+        name, description, hints = read.name, read.description or "", read.annotations
         if not isinstance(name, str) or not name or not name.isprintable() or len(name) > LIMITS.tool_name:
             raise ValueError(f"its name is no text of 1 to {LIMITS.tool_name} printable characters")
-        description = value.get("description") or ""
         if not isinstance(description, str):
             raise ValueError("its description is no text")
-        if len(description.encode("utf-8", "replace")) > SHARED.tool_description:
+        if len(description.encode()) > SHARED.tool_description:
             raise ValueError(f"its description has more than {SHARED.tool_description} bytes (limit tool_description)")
-        schema = value.get("inputSchema")
-        if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-            raise ValueError("its `inputSchema` is not the schema of an object")
-        if depth_of(schema) > SHARED.tool_depth:
-            raise ValueError(f"its schema is nested deeper than {SHARED.tool_depth} levels (limit tool_depth)")
-        written = encode_json(schema)
-        size = len(written)
+        schema = _schema_in(bytes(read.input_schema))
+        encoded = encode_json(schema)
+        size = len(encoded)
         if size > SHARED.tool_schema:
             raise ValueError(f"its schema has more than {SHARED.tool_schema} bytes (limit tool_schema)")
-        if _has_half(description) or (REPLACED in written and _has_half(schema)):
+        if HALF in description or HALF.encode() in encoded:
             raise ValueError("it has half of a surrogate pair")
         required = schema.get("required")
         if isinstance(required, list) and not {*map(type, required)} <= {str}:
             raise ValueError("its schema requires what is no name")
-        hints = value.get("annotations")
         hints = hints if isinstance(hints, dict) else _NONE
         is_read_only = hints.get("readOnlyHint") is True
         return OfferedTool(
@@ -199,37 +203,55 @@ class ToolListReader:
             size,
             is_read_only,
             is_read_only or hints.get("idempotentHint") is True,
-            headers_in(schema) if self._has_headers and KEY.encode() in written else (),
+            headers_in(schema) if self._has_headers and KEY.encode() in encoded else (),
             acceptable(schema),
         )
+
+
+class _Tool(msgspec.Struct, rename="camel"):
+    """What is read of a tool."""
+
+    name: Any = None
+    description: Any = None
+    input_schema: Raw = Raw(b"")
+    annotations: Any = None
 
 
 class _Named(msgspec.Struct):
     name: str
 
 
+_TOOL: Final = msgspec.json.Decoder(_Tool)
 _NAMED: Final = msgspec.json.Decoder(_Named)
+_SCHEMA: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def _name_in(written: bytes) -> str:
-    """Returns the name of a tool that is not read, for people."""
+    """Returns the name of a tool, for people."""
     try:
         return readable(_NAMED.decode(written).name)[: LIMITS.tool_name]
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+    except (*UNREADABLE, RecursionError):
         return "?"
 
 
-def _has_half(value: Any) -> bool:
-    """Returns whether a value of JSON has half of a surrogate pair in a text or a name."""
-    breathe()
-    if isinstance(value, str):
-        return _HALF.search(value) is not None
-    if isinstance(value, dict):
-        return any(_has_half(name) or _has_half(each) for name, each in value.items())
-    return isinstance(value, list) and any(map(_has_half, value))
+def _schema_in(written: bytes) -> dict[str, Any]:
+    """Returns the schema of an object.
+
+    Raises:
+        ValueError: It is none, or too deep.
+    """
+    try:
+        schema = decode_json(_SCHEMA, written, SHARED.tool_depth)
+    except Error as problem:
+        if problem.reason == "depth":
+            text = f"its schema is nested deeper than {SHARED.tool_depth} levels (limit tool_depth)"
+            raise ValueError(text) from None
+        schema = {"type": ""}
+    if schema.get("type", "object") != "object":
+        raise ValueError("its `inputSchema` is not the schema of an object")
+    return schema
 
 
-_HALF: Final = re.compile("[\ud800-\udfff]")
 _NONE: Final[dict[str, Any]] = {}
 _MS: Final = 1e-3
 _MOST: Final = 2 * SHARED.tool_schema

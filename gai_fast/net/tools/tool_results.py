@@ -119,14 +119,14 @@ def read_value(value: Any, most: int = SHARED.tool_result, secrets: Collection[b
         most: Bytes to keep: as `max_result`.
         secrets: Texts that are cut out: rule 3.
     """
-    room = _Room(most, secrets)
     written = encode_json(value)
     if len(written) <= 2 * most:  # it may fit without them
         shown = redacted(parse_exact(written.decode()) if REPLACED in written else value, secrets)
-        written = encode_json(shown)
+        if shown is not value:
+            written = encode_json(shown)
         if len(written) <= most:
             return ToolResult(shown)
-    return ToolResult(room.cut_json(written), is_truncated=True)
+    return ToolResult(_Room(most, secrets).cut_json(written), is_truncated=True)
 
 
 def check_complete(result: Mapping[str, Any]) -> None:

@@ -42,8 +42,6 @@ class Receiver:
     A class, not a protocol, like `Timers`.
     """
 
-    __slots__ = ()
-
     def head_received(self, status: int, headers: dict[str, str]) -> None:
         """Receives the head of the final response: lower-case names, the values of duplicates joined by `", "`."""
         raise NotImplementedError
@@ -72,8 +70,6 @@ class Receiver:
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Upload:
     """Sends the rest of a request's body while it arrives. A class, not a protocol, like `Timers`."""
-
-    __slots__ = ()
 
     def begin(self) -> None:
         """Called when the head was written: `Exchange.write` may follow. Called again if it was written again."""
@@ -182,33 +178,6 @@ class Exchange:
         is_repeatable: Whether it may be: the upstream may get the request twice.
         fast_path: Handles the next reads, once the body has begun and the reads are likely to bring only deltas.
     """
-
-    __slots__ = (
-        "_abandon",
-        "_armed",
-        "_clock",
-        "_connect_by",
-        "_connection",
-        "_idle",
-        "_method",
-        "_paused",
-        "_peer",
-        "_read_at",
-        "_receiver",
-        "_request",
-        "_response",
-        "_state",
-        "_timeouts",
-        "_timer",
-        "_timers",
-        "_total_by",
-        "_upload",
-        "fast_path",
-        "is_repeatable",
-        "resent",
-        "reused",
-        "sent",
-    )
 
     def __init__(
         self,
@@ -511,8 +480,6 @@ class Exchange:
 class ConnectionCallbacks(ABC):
     """The callbacks of a connection, implemented by `PoolCallbacks`. A class, not a protocol, like `Timers`."""
 
-    __slots__ = ()
-
     @abstractmethod
     def connection_made(self, connection: UpstreamConnection) -> None:
         """Called when the connection has a socket, which it keeps until `connection_lost`."""
@@ -542,20 +509,6 @@ class UpstreamConnection:
         idle_timeout: Seconds after which the peer closes the idle connection, by its last response. None if the
             response did not give a time.
     """
-
-    __slots__ = (
-        "_batch",
-        "_borrower",
-        "_broken",
-        "_callbacks",
-        "_exchange",
-        "_is_paused",
-        "_timer",
-        "_transport",
-        "_watched",
-        "idle_timeout",
-        "known",
-    )
 
     def __init__(
         self,

@@ -4,6 +4,9 @@ Owns the number of connections, the queue of waiting exchanges, the connections 
 connection is kept, and the one transparent retry after a dead pooled connection. It must not know how a connection is
 made (`pool.py`, whose coroutines stay interpreted), the meaning of a response, other retries and other upstreams.
 
+Above the maximum number exchanges wait: the connections go in turns to their callers, and one caller has half of the
+room to wait in.
+
 If processes share the maximum number, each has a part of it, and borrows a place for each connection beyond its part.
 Another process may need the place: the connection is kept idle only for `limits.pool_borrowed_idle`.
 
@@ -44,6 +47,7 @@ from gai_fast.net.upstream.http_request import Origin, RequestEncoder, encode_on
 from gai_fast.net.upstream.http_response import KnownResponseHeads
 from gai_fast.net.upstream.idle_time import IdleTime
 from gai_fast.runtime.timers import Timer, Timers
+from gai_fast.runtime.turns import CallerTurns
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,6 @@ class ConnectAttempt:
         is_stopped: Whether the attempt was stopped.
         timer: Limits the time of an attempt that has no exchange.
     """
-
-    __slots__ = ("exchange", "is_stopped", "stop", "timer", "work")
 
     def __init__(self, exchange: Exchange | None) -> None:
         self.exchange = exchange
@@ -151,7 +153,7 @@ class ConnectionPool(ABC):
         timeouts: The time limits of an exchange.
         timers: The loop's wheel; its clock is the pool's.
         max_connections: Maximum number of connections, including idle ones and those being made. Further requests wait,
-            first come, first served, up to `limits.pool_waiting`.
+            up to `limits.pool_waiting`.
         pool_wait: Seconds after which a waiting request fails.
         waited: As `NoteWait`.
         min_idle: Connections that `keep_ready` keeps idle for future requests, within this process's part.
@@ -196,6 +198,7 @@ class ConnectionPool(ABC):
         self._attempts: dict[ConnectAttempt, None] = {}
         self._seeking: dict[Exchange, ConnectAttempt] = {}  # in order of arrival
         self._waiting: OrderedDict[Exchange, float] = OrderedDict()  # above max_connections → since when
+        self._turns: CallerTurns[Exchange] = CallerTurns()  # the same ones
         self._wait_timer: Timer | None = None  # for the exchange that has waited longest
         self._failed_waits = 0  # since the last warning
         self._next_warning = 0.0
@@ -211,13 +214,14 @@ class ConnectionPool(ABC):
         self._opened = self._reused = self._retried = 0
 
     def open(
-        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver
+        self, method: str, path: str, headers: Sequence[tuple[str, str]], body: bytes, receiver: Receiver, caller: str
     ) -> Exchange:
         """Starts a request and returns at once; the receiver is called in a later turn of the loop.
 
         Args:
             path: Relative to the base URL, with its query; begins with `/`.
             headers: All headers except those that the connection sets: `Host`, `Content-Length`, `Accept-Encoding`, ….
+            caller: The name of its caller, whose turn it waits for.
 
         Raises:
             ValueError: An argument would break the request's framing; see `encode_request`.
@@ -225,7 +229,7 @@ class ConnectionPool(ABC):
         request = self._encoder.encode(method, path, headers, body)
         now = self._clock()
         exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers, now)
-        _start(self, exchange, now)
+        _start(self, exchange, now, caller)
         return exchange
 
     def open_once(
@@ -235,6 +239,7 @@ class ConnectionPool(ABC):
         headers: Sequence[tuple[str, str]],
         body: bytes,
         receiver: Receiver,
+        caller: str,
         upload: Upload | None = None,
         length: int = -1,
         is_repeatable: bool = True,
@@ -247,6 +252,7 @@ class ConnectionPool(ABC):
             headers: As for `open`.
             body: The body, or its first bytes if there is an upload, framed.
             receiver: As for `open`.
+            caller: As for `open`.
             upload: Sends the rest of the body. None if there is no rest.
             length: The length of an uploaded body; negative if it is sent in HTTP chunks.
             is_repeatable: Whether the upstream may get the request twice: if not, it is not sent again after a dead
@@ -259,7 +265,7 @@ class ConnectionPool(ABC):
         now = self._clock()
         exchange = Exchange(self._peer, method, request, receiver, self._timeouts, self._timers, now, upload)
         exchange.is_repeatable = is_repeatable
-        _start(self, exchange, now)
+        _start(self, exchange, now, caller)
         return exchange
 
     def _end_waits(self) -> None:
@@ -353,7 +359,7 @@ class ConnectionPool(ABC):
         attempt.stop()
 
     def _hand_over(self, connection: UpstreamConnection, *, reused: bool) -> bool:
-        """Gives a connection to the exchange that has waited longest. Returns False if no exchange waits."""
+        """Gives a connection to the next exchange. Returns False if no exchange waits."""
         for exchange, attempt in self._seeking.items():
             if not (reused and exchange.resent):
                 del self._seeking[exchange]
@@ -362,13 +368,24 @@ class ConnectionPool(ABC):
                 self._reused += reused
                 _begin(exchange, connection, self._loop, reused=reused)
                 return True
-        if not self._waiting:
+        following = self._next()
+        if following is None:
             return False
-        exchange, since = self._waiting.popitem(last=False)
-        self._note_wait(self._clock() - since)
         self._reused += reused
-        _begin(exchange, connection, self._loop, reused=reused)
+        _begin(following, connection, self._loop, reused=reused)
         return True
+
+    def _next(self) -> Exchange | None:
+        """Takes out the waiting exchange whose turn it is. None if there is none."""
+        exchange = self._turns.take()
+        if exchange is not None:
+            self._note_wait(self._clock() - self._waiting.pop(exchange))
+        return exchange
+
+    def _leave(self, exchange: Exchange, caller: str) -> None:
+        """Lets an exchange wait no longer."""
+        if self._turns.remove(caller, exchange):
+            del self._waiting[exchange]
 
     def _bound(self, attempt: ConnectAttempt) -> None:
         """Limits the time of an attempt that belongs to no exchange."""
@@ -381,11 +398,8 @@ class ConnectionPool(ABC):
         self._stop(attempt)
 
     def _serve_waiting(self) -> None:
-        while self._waiting and not self._closed:
-            exchange = next(iter(self._waiting))
-            if not _serve(self, exchange, self._clock()):
-                return
-            self._note_wait(self._clock() - self._waiting.pop(exchange))
+        while not self._closed and self._has_room() and (exchange := self._next()) is not None:
+            _serve(self, exchange, self._clock())  # there is room for it
 
     # ---- places that are shared with other processes
 
@@ -550,8 +564,6 @@ class PoolCallbacks(ConnectionCallbacks):
         pool: The pool.
     """
 
-    __slots__ = ("_pool",)
-
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
@@ -592,21 +604,21 @@ class PoolCallbacks(ConnectionCallbacks):
         pool._fill()
 
 
-def _start(pool: ConnectionPool, exchange: Exchange, now: float) -> None:
+def _start(pool: ConnectionPool, exchange: Exchange, now: float, caller: str) -> None:
     """Gives an exchange, made at `now`, a connection, or lets it wait for one."""
-    waiting = pool._waiting
     if pool._closed:
         pool._loop.call_soon(exchange.fail, pool._gone())
     elif _serve(pool, exchange, now):
         pass
-    elif len(waiting) < LIMITS.pool_waiting:
-        waiting[exchange] = now
-        exchange.begin_waiting(functools.partial(waiting.pop, exchange, None))
+    elif pool._turns.has_room(caller, LIMITS.pool_waiting):
+        pool._waiting[exchange] = now
+        pool._turns.add(caller, exchange)
+        exchange.begin_waiting(functools.partial(pool._leave, exchange, caller))
         if pool._wait_timer is None:
             pool._wait_timer = pool._timers.schedule(now + pool._longest_wait, pool._end_waits)
         pool._borrow()
     else:
-        text = f"{len(waiting)} requests wait for a connection to the upstream"
+        text = "too many requests wait for a connection to the upstream, or half as many of this caller"
         pool._loop.call_soon(exchange.fail, pool._full(text))
 
 

@@ -176,8 +176,6 @@ class RequestEncoder:
         origin: The upstream.
     """
 
-    __slots__ = ("_head", "_headers", "_method", "_origin", "_path")
-
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
         self._head = b""

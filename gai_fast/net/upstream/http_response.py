@@ -48,8 +48,6 @@ class KnownResponseHead:
     Many servers send identical heads with every response, except for the length of its body.
     """
 
-    __slots__ = ("after", "data", "headers", "idle_timeout", "keep_alive", "status")
-
     def __init__(
         self,
         data: bytes,
@@ -89,8 +87,6 @@ class KnownResponseHeads:
         last: The head. None if the upstream has not yet sent a head that can be reused.
     """
 
-    __slots__ = ("last",)
-
     def __init__(self) -> None:
         self.last: KnownResponseHead | None = None
 
@@ -115,25 +111,6 @@ class ResponseReader:
             header gives no time.
         chunks: Parses a chunked body; after feeding it directly call `look_at_chunks`. None if the body is not chunked.
     """
-
-    __slots__ = (
-        "_head_bytes",
-        "_headers",
-        "_is_head",
-        "_keep_alive",
-        "_known",
-        "_left",
-        "_method",
-        "_parser",
-        "_peer",
-        "_tail",
-        "chunks",
-        "complete",
-        "error",
-        "head",
-        "idle_timeout",
-        "is_reusable",
-    )
 
     def __init__(self, peer: str, method: str = "POST", known: KnownResponseHeads | None = None) -> None:
         self.head: tuple[int, dict[str, str]] | None = None

@@ -32,8 +32,6 @@ class IdleTime:
         limit: Seconds.
     """
 
-    __slots__ = ("_from_header", "_seen", "limit")
-
     def __init__(self) -> None:
         self._from_header = self._seen = self.limit = LIMITS.pool_idle
 

@@ -44,7 +44,7 @@ class UpstreamPool(ConnectionPool):
             trusted, with TLS ≥ 1.2 and a checked host name.
         timers: The loop's wheel; its clock is the pool's.
         max_connections: Maximum number of connections, including idle ones and those being made. Further requests wait,
-            first come, first served, up to `limits.pool_waiting`.
+            up to `limits.pool_waiting`.
         pool_wait: As for `ConnectionPool`.
         waited: As for `ConnectionPool`.
         min_idle: As for `ConnectionPool`.

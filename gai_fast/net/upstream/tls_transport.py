@@ -59,19 +59,6 @@ class Handshakes:
         clock: Monotonic seconds.
     """
 
-    __slots__ = (
-        "_begun",
-        "_clock",
-        "_is_due",
-        "_loop",
-        "_new",
-        "_session",
-        "_session_until",
-        "buffer",
-        "context",
-        "host",
-    )
-
     def __init__(
         self, loop: asyncio.AbstractEventLoop, context: ssl.SSLContext, host: str, clock: Callable[[], float]
     ) -> None:
@@ -164,20 +151,6 @@ class TLSTransport(SocketTransport):
         readers: See `SocketTransport`.
         shaken: Called once, with None when the handshake has succeeded or with the exception when it has failed.
     """
-
-    __slots__ = (
-        "_handshakes",
-        "_incoming",
-        "_is_queued",
-        "_offered",
-        "_outgoing",
-        "_plain",
-        "_records",
-        "_shaken",
-        "_state",
-        "_tls",
-        "_wants_session",
-    )
 
     def __init__(
         self,

@@ -18,8 +18,6 @@ from gai_fast.providers.answers.limits import LIMITS
 class _Split:
     """The text of one choice: whether it is within the tags, and the beginning of a tag that is held back."""
 
-    __slots__ = ("closing", "held", "is_reasoning", "opening")
-
     def __init__(self, tag: str) -> None:
         self.opening = tag
         self.closing = f"</{tag[1:]}"
@@ -57,8 +55,6 @@ class _Split:
 
 class _Told:
     """The reasoning of one choice that one place has told, the member or the tags, and the other one has not yet."""
-
-    __slots__ = ("_ahead", "_at", "_has_begun", "_is_apart", "_leader", "_size")
 
     def __init__(self) -> None:
         self._leader = ""  # the place that is ahead; empty if neither is

@@ -21,8 +21,6 @@ class Room:
         limit: In bytes.
     """
 
-    __slots__ = ("remaining",)
-
     def __init__(self, limit: int = SHARED.kept_answer) -> None:
         self.remaining = limit
 

@@ -24,20 +24,6 @@ from gai_fast.providers.answers.room import Room, too_many
 class ToolCall:
     """One call in progress."""
 
-    __slots__ = (
-        "_scan",
-        "begun_name",
-        "call_id",
-        "closed",
-        "given_id",
-        "index",
-        "is_held",
-        "keeps_pieces",
-        "name",
-        "pieces",
-        "signed",
-    )
-
     def __init__(self, call_id: str, name: str = "") -> None:
         self.call_id = call_id
         self.given_id = ""

@@ -57,21 +57,6 @@ _PREFIX: Final = 64
 class Choice:
     """One choice of a response."""
 
-    __slots__ = (
-        "_calls",
-        "_room",
-        "_tool_names",
-        "characters",
-        "first",
-        "grows",
-        "has_content",
-        "is_only",
-        "number",
-        "reason",
-        "stop",
-        "thought",
-    )
-
     def __init__(self, number: int, room: Room, tool_names: frozenset[str] = frozenset()) -> None:
         self.number = number
         self.is_only = False

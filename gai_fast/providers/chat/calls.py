@@ -31,8 +31,6 @@ FUNCTION_CALL: Final = -1
 class CallFragment:
     """A piece of a tool call in one chunk. Members that the chunk lacks are empty."""
 
-    __slots__ = ("arguments", "identifier", "index", "is_text", "name", "signature")
-
     def __init__(
         self, index: int | None, identifier: str, name: str, arguments: str, signature: str, is_text: bool = False
     ) -> None:

@@ -22,8 +22,6 @@ class Tools:
         needs_parameters: The provider refuses a function without `parameters`.
     """
 
-    __slots__ = ("_needs_parameters", "_provider")
-
     def __init__(self, provider: str, *, needs_parameters: bool = False) -> None:
         self._provider = provider
         self._needs_parameters = needs_parameters

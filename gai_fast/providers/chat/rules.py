@@ -74,8 +74,6 @@ class Role:
         one_text: Several texts are joined to one.
     """
 
-    __slots__ = ("members", "name", "one_text", "parts")
-
     def __init__(
         self,
         name: str,

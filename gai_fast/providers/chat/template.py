@@ -70,8 +70,6 @@ class BodyFrame:
         corrections: The facts of the model that the configuration corrects.
     """
 
-    __slots__ = ("after", "before", "corrections")
-
     def __init__(self, before: bytes | None, after: bytes, corrections: Mapping[str, Any] = NO_CORRECTIONS) -> None:
         self.before = before
         self.after = after
@@ -91,8 +89,6 @@ class RequestTemplate:
         ends: The bytes before and after the text of a message, by its kind; empty: no request fits the template.
         calls: How calls and results are written. None if no request with them fits.
     """
-
-    __slots__ = ("alternates", "calls", "continues", "ends", "frame", "known", "path")
 
     def __init__(self) -> None:
         self.path = ""
@@ -235,8 +231,6 @@ class WrittenCalls:
         names: The names that the API accepts. None for all.
         call_ids: The ids that it accepts. None for all.
     """
-
-    __slots__ = ("_call", "_call_ids", "_names", "_result", "_saying", "_silent")
 
     def __init__(
         self,

@@ -72,8 +72,6 @@ class _Block:
         held: Bytes of the response's room that the block has taken.
     """
 
-    __slots__ = ("begin", "call", "citations", "given", "held", "pieces", "server_tool", "signature", "whole")
-
     def __init__(self, begin: int) -> None:
         self.begin = begin
         self.call: ToolCall | None = None

@@ -134,8 +134,6 @@ class _OwnIds:
         used: All ids of calls.
     """
 
-    __slots__ = ("_numbers", "_open", "_used")
-
     def __init__(self, repeated: set[str], used: set[str]) -> None:
         self._used = used
         self._numbers = dict.fromkeys(repeated, 0)

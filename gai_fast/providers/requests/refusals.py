@@ -243,8 +243,6 @@ class _Words:
         text: The text.
     """
 
-    __slots__ = ("_bare", "_paths", "_quoted")
-
     def __init__(self, text: str) -> None:
         first = text[: max(0, text.find(":"))]
         self._quoted = {*_BETWEEN_QUOTES.findall(text), first, first.removeprefix("body.")}

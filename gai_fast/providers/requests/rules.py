@@ -35,8 +35,6 @@ class MemberRule:
         is_newer: The member counts if a request has one of the name `name`, too: the dialect has replaced that.
     """
 
-    __slots__ = ("asked", "is_newer", "lacks", "least", "most", "most_items", "name", "words", "write")
-
     def __init__(
         self,
         name: str = "",
@@ -84,8 +82,6 @@ class CallIds:
         pattern: The regular expression of a whole id.
         length: The characters of an id that is sent in place of one without this form.
     """
-
-    __slots__ = ("_matches", "length")
 
     def __init__(self, pattern: str, length: int = 32) -> None:
         self._matches = re.compile(pattern, re.DOTALL).fullmatch

@@ -29,19 +29,6 @@ class Target:
         marks_texts: Whether the request has marks of cached parts: each of its texts is then sent as a part.
     """
 
-    __slots__ = (
-        "_changes",
-        "api_key",
-        "cache_key",
-        "corrections",
-        "is_kept",
-        "marks_texts",
-        "model",
-        "on_unsupported",
-        "refused",
-        "settings",
-    )
-
     def __init__(
         self,
         model: str,
@@ -85,8 +72,6 @@ class UpstreamRequest:
     Attributes:
         is_unique: Whether no other request has its headers, such as a signature or a trace: its head is not cached.
     """
-
-    __slots__ = ("body", "headers", "is_unique", "method", "path")
 
     def __init__(self, path: str, body: bytes, headers: Sequence[tuple[str, str]] = (), method: str = "POST") -> None:
         self.path = path

@@ -32,8 +32,6 @@ class ToolNames:
         most: The most characters of a name.
     """
 
-    __slots__ = ("_matches", "_most")
-
     def __init__(self, pattern: str, most: int) -> None:
         self._matches = re.compile(pattern).fullmatch
         self._most = most

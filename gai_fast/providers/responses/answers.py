@@ -158,8 +158,6 @@ class _Part:
         cited: The number of its annotations that have been read.
     """
 
-    __slots__ = ("begin", "cited", "event", "held", "is_delivered", "owner", "prefix")
-
     def __init__(self, owner: int = -1, begin: int = 0) -> None:
         self.owner = owner
         self.begin = begin
@@ -181,8 +179,6 @@ class _Sent:
         last: Its last characters; fewer than there are if the copier could not keep them.
         part: The part that began last.
     """
-
-    __slots__ = ("characters", "last", "part")
 
     def __init__(self) -> None:
         self.characters = 0
@@ -221,11 +217,6 @@ class _Item:
         thinks_as: The kind of part in which its reasoning comes. Some servers repeat it in the other kind, delta by
             delta (peonist-ai/halogen-flash-server#67).
     """
-
-    __slots__ = (
-        "call", "has_index", "identifier", "is_done", "is_signed", "is_whole", "kind", "number", "parts", "place",
-        "run", "thinks_as",
-    )  # fmt: skip
 
     def __init__(self, kind: str, identifier: str, place: int, index: int | None) -> None:
         self.kind = kind
@@ -279,8 +270,6 @@ class _Items:
         unfinished: Those that have not ended, in order.
         is_shared: Whether two open items of one kind have had one index.
     """
-
-    __slots__ = ("_at", "_named", "_open_of", "begun", "is_shared", "unfinished")
 
     def __init__(self) -> None:
         self.begun: list[_Item] = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gai_fast.model.settings import Settings
+from gai_fast.server.admin.bodies import Change
 
 _SECTIONS: Final = {
     "models": "model",
@@ -21,14 +22,14 @@ _SECTIONS: Final = {
 """The fields of the settings whose section has another name in a configuration file."""
 
 
-def changes(old: Settings, new: Settings) -> list[dict[str, str | None]]:
-    """Returns the changes: `section`, `name` (`None` if a section has none) and `change`.
+def changes(old: Settings, new: Settings) -> list[Change]:
+    """Returns the changes. The `name` is `None` if a section has none.
 
     Args:
         old: The previous configuration.
         new: The current configuration.
     """
-    found: list[dict[str, str | None]] = []
+    found: list[Change] = []
     for field in fields(Settings):
         if field.name == "usual":  # follows from the upstreams
             continue
@@ -37,7 +38,7 @@ def changes(old: Settings, new: Settings) -> list[dict[str, str | None]]:
         for name in dict.fromkeys([*before, *after]):
             change = _change(before.get(name), after.get(name))
             if change is not None:
-                found.append({"section": section, "name": name, "change": change})
+                found.append(Change(section, name, change))
     return found
 
 
@@ -49,7 +50,7 @@ def _by_name(value: Any) -> Mapping[str | None, Any]:
     return {None: value} if value else {}
 
 
-def _change(before: Any, after: Any) -> str | None:
+def _change(before: Any, after: Any) -> Literal["added", "removed", "changed"] | None:
     if before == after:
         return None
     return "added" if before is None else "removed" if after is None else "changed"

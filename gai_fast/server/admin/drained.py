@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from gai_fast.model.settings import Settings
 from gai_fast.net.attempts.balance import target_keys
-from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admin.targets import NamedTarget, set_drained
+from gai_fast.net.engine.engine import Engine
+from gai_fast.server.admin.bodies import Target
+from gai_fast.server.admin.targets import set_drained
 
 DRAINED: Final = "drained"
 """The request for the list. With a target and whether it is drained, it first changes the list."""
@@ -76,5 +77,5 @@ class DrainedTargets:
         self._number = number
         out = {tuple(each) for each in listed}
         for model, place, _, _ in self._engine.list_targets():
-            target = NamedTarget(model=model, upstream=place[0], id=place[1])
+            target = Target(model=model, upstream=place[0], id=place[1])
             set_drained(self._engine, target, is_drained=(model, *place) in out)

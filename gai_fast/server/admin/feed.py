@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from gai_fast.kernels import encode_sse
 from gai_fast.model.errors import Error
@@ -20,6 +20,7 @@ from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.runtime.ids import new_stream_id
+from gai_fast.server.admin.bodies import Sample, plain
 from gai_fast.server.http.replies import StreamHead
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
@@ -30,7 +31,7 @@ _log: Final = logging.getLogger("gai_fast.server")
 class Samples(Protocol):
     """Takes samples of the server."""
 
-    async def sample(self) -> dict[str, Any]:
+    async def sample(self) -> Sample:
         """Returns a sample.
 
         Raises:
@@ -80,7 +81,7 @@ class Feed:
         try:
             while self._watchers:
                 try:
-                    frame = encode_sse(await self._samples.sample(), event="sample")
+                    frame = encode_sse(plain(await self._samples.sample()), event="sample")
                 except Error as error:  # another worker has not answered in time: the next sample tries again
                     frame = encode_sse({"error": error.payload()}, event="unavailable")
                 for watcher in tuple(self._watchers):

@@ -1,6 +1,6 @@
 """The handlers of `/admin/v1/keys`: callers' keys, which an admin makes, changes, rotates and revokes at run time.
 
-Owns the bodies of these requests and responses. `admission/run_time_keys.py` has the keys.
+Owns what these requests do. `admission/run_time_keys.py` has the keys.
 
 1. A secret is in one response: that to the request which made it. Only its digest is kept.
 2. A key of the file is changed in the file: 409, reason `file`; what it has used may be reset. The first key closes the
@@ -20,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gai_fast.config.stored_keys import read_name, read_values
 from gai_fast.core.requests.reading import decode_json
@@ -27,9 +28,11 @@ from gai_fast.ledger import Period
 from gai_fast.model.errors import Error
 from gai_fast.model.money import Amount, units
 from gai_fast.model.settings import LIMITS_OF_KEY, KeySettings, key_digest
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.ids import new_key_secret, new_request_id
+from gai_fast.server.admin.bodies import Key, Keys, KeySpendLimit, MadeKey, RevokedKey, Rotation, plain
 from gai_fast.server.admin.running_streams import timestamp
+from gai_fast.server.admission.reads import reader_of
 from gai_fast.server.admission.run_time_keys import RunTimeKeys, too_many_keys
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.limits import LIMITS
@@ -41,8 +44,6 @@ from gai_fast.stores.stored_keys import StoredKey
 
 _log: Final = logging.getLogger("gai_fast.server")
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
-GRACE: Final = 3600.0
-"""Seconds for which the former secret stays valid, unless the request says otherwise."""
 _ENDS: Final = "the keys that are made at run time end with this server: its [store] is memory://"
 
 
@@ -106,10 +107,10 @@ class KeyRoutes:
 
     async def _list_all(self, incoming: Incoming) -> Reply:
         keys = [*self._engine.settings.keys, *self._keys.keys.values()]
-        return incoming.json_reply({"data": await self._rows(keys)})
+        return incoming.json_reply(plain(Keys(await self._rows(keys))))
 
     async def _show(self, incoming: Incoming) -> Reply:
-        return incoming.json_reply(await self._row(incoming.tail))
+        return incoming.json_reply(plain(await self._row(incoming.tail)))
 
     async def _create(self, incoming: Incoming, given: dict[str, Any]) -> Reply:
         name = read_name(given.pop("name", None))
@@ -134,11 +135,10 @@ class KeyRoutes:
             return key
 
         await self._keys.change(name, edit)
-        row = {**await self._row(name), "secret": secret}
         if self._keys.end_with_server:
             _log.warning("%s", _ENDS)
-            row["warning"] = _ENDS
-        return incoming.json_reply(row, status=201)
+        made = _made(await self._row(name), secret, _ENDS if self._keys.end_with_server else UNSET)
+        return incoming.json_reply(plain(made), status=201)
 
     async def _update(self, incoming: Incoming, given: dict[str, Any]) -> Reply:
         name = incoming.tail
@@ -152,7 +152,7 @@ class KeyRoutes:
             return msgspec.structs.replace(found, values=_without_nulls({**found.values, **values}))
 
         await self._keys.change(name, edit)
-        return incoming.json_reply(await self._row(name))
+        return incoming.json_reply(plain(await self._row(name)))
 
     async def _revoke(self, incoming: Incoming) -> Reply:
         name = incoming.tail
@@ -162,7 +162,7 @@ class KeyRoutes:
             _found(there)
 
         await self._keys.change(name, edit)
-        return incoming.json_reply({"name": name, "revoked": True})
+        return incoming.json_reply(plain(RevokedKey(name, revoked=True)))
 
     async def _rotate(self, incoming: Incoming, grace: float) -> Reply:
         name = incoming.tail
@@ -176,16 +176,17 @@ class KeyRoutes:
             return msgspec.structs.replace(found, digest=digest, former=former, former_until=until if grace else 0.0)
 
         await self._keys.change(name, edit)
-        return incoming.json_reply({**await self._row(name), "secret": secret})
+        return incoming.json_reply(plain(_made(await self._row(name), secret)))
 
     async def _reset(self, incoming: Incoming) -> Reply:
         key = self._key(unquote(incoming.tail))
         await self._hear_of_spend()
         try:
-            await self._engine.ledger.reset(key.name)
+            for name in (key.name, reader_of(key).name):
+                await self._engine.ledger.reset(name)
         except StoreError:
             raise out_of_reach("the limits") from None
-        return incoming.json_reply((await self._rows([key]))[0])
+        return incoming.json_reply(plain((await self._rows([key]))[0]))
 
     # -- own --
 
@@ -212,7 +213,7 @@ class KeyRoutes:
         if len(name) > LIMITS.audited:
             raise _no_key()
 
-    async def _row(self, name: str) -> dict[str, Any]:
+    async def _row(self, name: str) -> Key:
         return (await self._rows([self._key(name)]))[0]
 
     def _key(self, name: str) -> KeySettings:
@@ -227,11 +228,11 @@ class KeyRoutes:
             raise _no_key()
         return key
 
-    async def _rows(self, keys: Sequence[KeySettings]) -> list[dict[str, Any]]:
+    async def _rows(self, keys: Sequence[KeySettings]) -> list[Key]:
         """Returns the rows of keys that are shown. Streams go on between `limits.keys_shown` of them."""
         stored = [self._keys.stored(key.name) for key in keys]  # a key may be revoked during the wait
         await self._hear_of_spend()
-        rows: list[dict[str, Any]] = []
+        rows: list[Key] = []
         is_known = True  # else the store does not answer
         for at in range(0, len(keys), LIMITS.keys_shown):
             some = keys[at : at + LIMITS.keys_shown]
@@ -279,12 +280,11 @@ def _grace(given: Mapping[str, Any]) -> float:
     for name in given:
         if name != "grace":
             raise Error("invalid_request", "a rotation has one member, `grace`", reason="grace")
-    grace = given.get("grace", GRACE)
-    is_number = isinstance(grace, int | float) and not isinstance(grace, bool)
-    if not is_number or not 0 <= grace <= LIMITS.key_grace:
+    try:
+        return msgspec.convert(given, Rotation).grace
+    except msgspec.ValidationError:
         text = f"`grace` must be seconds, 0 to {LIMITS.key_grace:.0f}"
-        raise Error("invalid_request", text, reason="grace")
-    return float(grace)
+        raise Error("invalid_request", text, reason="grace") from None
 
 
 def _period(key: KeySettings) -> Period:
@@ -306,24 +306,26 @@ def _no_key() -> Error:
     return Error("not_found", "there is no such key", reason="key")
 
 
-def _row(
-    key: KeySettings, period: Period, spent: Amount | None, stored: StoredKey | None, now: float
-) -> dict[str, Any]:
+def _made(key: Key, secret: str, warning: str | UnsetType = UNSET) -> MadeKey:
+    return MadeKey(**msgspec.structs.asdict(key), secret=secret, warning=warning)
+
+
+def _row(key: KeySettings, period: Period, spent: Amount | None, stored: StoredKey | None, now: float) -> Key:
     spend = key.limits.spend
     limits: dict[str, Any] = {name: getattr(key.limits, name) for name in LIMITS_OF_KEY}
-    limits["spend"] = None if spend is None else {"amount": units(spend.amount), "period": spend.period}
+    limits["spend"] = None if spend is None else KeySpendLimit(units(spend.amount), spend.period)
     has_former = stored is not None and stored.former and stored.former_until > now
-    return {
-        "name": key.name,
-        "role": key.role,
-        "models": list(key.models),
-        "expires": None if key.expires is None else key.expires.isoformat(),
-        "limits": limits,
-        "spent": None if spent is None else units(spent),
-        "spent_period": period,
-        "lane": list(key.pass_upstreams),
-        "tools": list(key.tools),
-        "source": "file" if stored is None else "store",
-        "created": None if stored is None else timestamp(stored.created),
-        "grace_until": timestamp(stored.former_until) if stored is not None and has_former else None,
-    }
+    return Key(
+        name=key.name,
+        role=key.role,
+        models=list(key.models),
+        expires=key.expires,
+        limits=limits,
+        spent=None if spent is None else units(spent),
+        spent_period=period,
+        lane=list(key.pass_upstreams),
+        tools=list(key.tools),
+        source="file" if stored is None else "store",
+        created=None if stored is None else timestamp(stored.created),
+        grace_until=timestamp(stored.former_until) if stored is not None and has_former else None,
+    )

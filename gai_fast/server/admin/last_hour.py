@@ -1,6 +1,6 @@
 """`LastHour`: the figures of one process over the last hour, for a dashboard that has just been opened.
 
-Owns the fields of a slot there, and how the slots of several processes are added up.
+Owns how the slots of several processes are added up.
 
 1. A slot has `limits.history_slot` seconds of wall time. All processes of a machine have the same slots.
 2. A slot is taken by a timer: a request costs nothing. There are at most `limits.history_slots`, in memory, which end
@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS
+from gai_fast.server.admin.bodies import HistorySlot
 from gai_fast.server.admin.running_streams import RunningSums, timestamp
-from gai_fast.server.admin.samples import bucket_counts, side_of, totals
+from gai_fast.server.admin.samples import bucket_counts, error_kinds, totals
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe.counts import ErrorLabels
 from gai_fast.server.observe.metrics import PrometheusSink
@@ -106,7 +107,7 @@ class _Sums:
         self.limited = dict(counts.gauges["limited"]()) if "limited" in counts.gauges else {}
 
 
-def together(parts: Iterable[Sequence[Slot]]) -> list[dict[str, Any]]:
+def together(parts: Iterable[Sequence[Slot]]) -> list[HistorySlot]:
     """Returns the slots of several processes as the admin API shows them, the oldest first.
 
     Args:
@@ -120,8 +121,8 @@ def together(parts: Iterable[Sequence[Slot]]) -> list[dict[str, Any]]:
     return [_added(number, by_number[number]) for number in newest]
 
 
-def _added(number: int, slots: Sequence[Slot]) -> dict[str, Any]:
-    kinds: dict[tuple[str, str, str], int] = {}
+def _added(number: int, slots: Sequence[Slot]) -> HistorySlot:
+    kinds: dict[ErrorLabels, int] = {}
     limited: dict[str, float] = {}
     for slot in slots:
         for name, number in slot["limited"].items():
@@ -129,17 +130,15 @@ def _added(number: int, slots: Sequence[Slot]) -> dict[str, Any]:
         for code, provider, upstream, count in slot["kinds"]:
             labels = (code, provider, upstream)
             kinds[labels] = kinds.get(labels, 0) + count
-    rows = sorted(kinds.items(), key=lambda item: -item[1])[: LIMITS.errors_sampled]
-    return {
-        "at": timestamp(number * LIMITS.history_slot),
-        **{name: sum(slot[name] for slot in slots) for name in ("active", *_SUMS)},
-        **{name: [sum(each) for each in zip(*(slot[name] for slot in slots), strict=True)] for name in _COUNTS},
-        "limited": limited,
-        "kinds": [
-            {"code": code, "provider": provider, "upstream": upstream, "side": side_of(code, upstream), "count": count}
-            for (code, provider, upstream), count in rows
-        ],
-    }
+    sums: dict[str, Any] = {name: sum(slot[name] for slot in slots) for name in ("active", *_SUMS)}
+    for name in _COUNTS:
+        sums[name] = [sum(each) for each in zip(*(slot[name] for slot in slots), strict=True)]
+    return HistorySlot(
+        at=timestamp(number * LIMITS.history_slot),
+        **sums,
+        limited=limited,
+        kinds=error_kinds(kinds),
+    )
 
 
 def _most(row: Sequence[Any]) -> int:

@@ -1,7 +1,7 @@
 """`RecentRequests`: the newest requests of one process, as the admin API shows them.
 
-Owns the fields of a request there, and the filters. Never has content of a conversation: a row is made of the figures
-of a stream, or of the refusal of a request.
+Owns the filters. Never has content of a conversation: a row is made of the figures of a stream, or of the refusal of a
+request.
 
 1. A stream is listed when it ends, even if it has no follower.
 2. A refused request is listed once its response has ended, but not if its caller is unknown: a stranger's requests are
@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, get_args
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import Outcome, StreamMetrics
 from gai_fast.model.money import units
+from gai_fast.server.admin.bodies import RecentRequest, rows_of
 from gai_fast.server.admin.running_streams import timestamp
 from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.limits import LIMITS
@@ -104,54 +105,52 @@ class RecentRequests:
             )
         self._ended.append((self._wall(), replace(figures, duration=time.monotonic() - http.began), status))
 
-    def rows(self, wanted: RequestFilter) -> list[dict[str, Any]]:
+    def rows(self, wanted: RequestFilter) -> list[RecentRequest]:
         """Returns the requests that fit a filter, the newest first."""
         rows = [_row(*each) for each in reversed(self._ended)]
-        return [row for row in rows if all(getattr(wanted, name) in ("", row[name]) for name in RequestFilter._fields)]
+        names = [name for name in RequestFilter._fields if getattr(wanted, name)]
+        return [row for row in rows if all(getattr(wanted, name) == getattr(row, name) for name in names)]
 
 
-def together(parts: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+def together(parts: Sequence[Sequence[RecentRequest | Mapping[str, Any]]]) -> list[RecentRequest]:
     """Returns the requests of several processes as if of one.
 
     Args:
         parts: The result of `RecentRequests.rows` in each process.
     """
-    rows = sorted((row for part in parts for row in part), key=_time, reverse=True)
-    return rows[: LIMITS.recent_requests]
+    return sorted(rows_of(parts, RecentRequest), key=_time, reverse=True)[: LIMITS.recent_requests]
 
 
-def _time(row: Mapping[str, Any]) -> str:
-    ended: str = row["ended_at"]
-    return ended
+def _time(row: RecentRequest) -> str:
+    return row.ended_at
 
 
-def _row(at: float, stream: StreamMetrics, status: int) -> dict[str, Any]:
-    """Returns a row. Every field is always there, `None` if it has no value."""
+def _row(at: float, stream: StreamMetrics, status: int) -> RecentRequest:
     usage = stream.usage or {}
     first = stream.time_to_first_token
-    return {
-        "ended_at": timestamp(at),
-        "key": stream.key,
-        "model": stream.model,
-        "upstream": stream.upstream,
-        "endpoint": stream.endpoint,
-        "transport": stream.transport,
-        "request_id": stream.request_id,
-        "stream_id": stream.stream_id,
-        "session": stream.session or None,
-        "outcome": stream.outcome,
-        "status": status or None,
-        "code": stream.code,
-        "reason": stream.reason,
-        "finish_reason": stream.finish_reason,
-        "duration_ms": round(stream.duration * 1000, 1),
-        "ttft_ms": None if first is None else round(first * 1000, 1),
-        "input_tokens": _count(usage.get("input_tokens")),
-        "cached_input_tokens": _count(usage.get("cached_input_tokens")),
-        "output_tokens": _count(usage.get("output_tokens")),
-        "cost": None if stream.cost is None else units(stream.cost),
-        "currency": stream.currency or None,
-    }
+    return RecentRequest(
+        ended_at=timestamp(at),
+        key=stream.key,
+        model=stream.model,
+        upstream=stream.upstream,
+        endpoint=stream.endpoint,
+        transport=stream.transport,
+        request_id=stream.request_id,
+        stream_id=stream.stream_id,
+        session=stream.session or None,
+        outcome=stream.outcome,
+        status=status or None,
+        code=stream.code,
+        reason=stream.reason,
+        finish_reason=stream.finish_reason,
+        duration_ms=round(stream.duration * 1000, 1),
+        ttft_ms=None if first is None else round(first * 1000, 1),
+        input_tokens=_count(usage.get("input_tokens")),
+        cached_input_tokens=_count(usage.get("cached_input_tokens")),
+        output_tokens=_count(usage.get("output_tokens")),
+        cost=None if stream.cost is None else units(stream.cost),
+        currency=stream.currency or None,
+    )
 
 
 def _count(tokens: object) -> int | None:

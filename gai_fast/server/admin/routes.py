@@ -6,14 +6,18 @@ Owns the bodies of their responses. `server/admission/admit.py` has already auth
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from msgspec import convert
+from msgspec.structs import replace
+
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import Settings
-from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admin import targets
+from gai_fast.net.engine.engine import Engine
+from gai_fast.server.admin import bodies, targets
+from gai_fast.server.admin.bodies import Target, TargetState, plain
 from gai_fast.server.admin.changes import changes
 from gai_fast.server.admin.feed import Feed
 from gai_fast.server.admin.follow import ShownStreams
@@ -25,7 +29,7 @@ from gai_fast.server.admin.recent_requests import together as all_together
 from gai_fast.server.admin.running_streams import running_streams, running_sums, timestamp, together
 from gai_fast.server.admin.samples import Sampler
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
-from gai_fast.server.admin.targets import NamedTarget, read_target
+from gai_fast.server.admin.targets import read_target
 from gai_fast.server.admin.today import Today
 from gai_fast.server.admin.watch import WatchedEvents, Watches
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
@@ -73,7 +77,7 @@ class OtherWorkers(Protocol):
     async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
         """Returns the result of `targets.all_targets` of each worker that answers."""
 
-    async def set_drained(self, target: NamedTarget, *, is_drained: bool) -> None:
+    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
         """Drains or restores a target in all workers, including this one. The last change of all admins wins."""
 
 
@@ -114,7 +118,7 @@ class AdminRoutes:
         self._scrapes = scrapes
         self._settings = engine.settings
         self.keys = KeyRoutes(engine, keys, self._hear_of_spend, self._wait)
-        self._last_change: dict[str, Any] | None = None
+        self._last_change: bodies.LastChange | None = None
         self._pending = PendingAnswers()
 
     def use(self, settings: Settings) -> None:
@@ -123,7 +127,7 @@ class AdminRoutes:
         Args:
             settings: The configuration.
         """
-        self._last_change = {"at": timestamp(time.time()), "changes": changes(self._settings, settings)}
+        self._last_change = bodies.LastChange(timestamp(time.time()), changes(self._settings, settings))
         self._settings = settings
         self.feed.end_all()
         self.follows.end_all()
@@ -147,7 +151,7 @@ class AdminRoutes:
 
         async def answer() -> Reply:
             found = await self._all_streams()
-            return incoming.json_reply({"total": found["total"], "data": found["data"]})
+            return incoming.json_reply(plain(bodies.RunningStreams(found["total"], found["data"])))
 
         self._wait(incoming, answer())
 
@@ -156,10 +160,10 @@ class AdminRoutes:
         wanted = read_filter(incoming.query)
 
         async def answer() -> Reply:
-            parts = [self.recent.rows(wanted)]
+            parts: list[Sequence[bodies.RecentRequest | Mapping[str, Any]]] = [self.recent.rows(wanted)]
             if self.others is not None:
                 parts += await self.others.all_requests(wanted)
-            return incoming.json_reply({"data": all_together(parts)})
+            return incoming.json_reply(plain(bodies.RecentRequests(all_together(parts))))
 
         self._wait(incoming, answer())
 
@@ -170,7 +174,7 @@ class AdminRoutes:
             parts = [self.last_hour.slots()]
             if self.others is not None:
                 parts += await self.others.all_slots()
-            return incoming.json_reply({"seconds": LIMITS.history_slot, "data": slots_together(parts)})
+            return incoming.json_reply(plain(bodies.History(LIMITS.history_slot, slots_together(parts))))
 
         self._wait(incoming, answer())
 
@@ -192,7 +196,7 @@ class AdminRoutes:
         """`GET /admin/v1/targets`: the targets of models, of all workers."""
 
         async def answer() -> Reply:
-            return incoming.json_reply(await self._all_targets())
+            return incoming.json_reply(plain(await self._all_targets()))
 
         self._wait(incoming, answer())
 
@@ -214,10 +218,10 @@ class AdminRoutes:
 
     # -- own --
 
-    async def sample(self) -> dict[str, Any]:
+    async def sample(self) -> bodies.Sample:
         """Returns a sample for the dashboards, as `feed.Samples.sample`."""
         sample = await self._sampler.sample()
-        return {**sample, "spend": await self._today.spend(), "configuration": self._last_change}
+        return replace(sample, spend=await self._today.spend(), configuration=self._last_change)
 
     def _wait(self, incoming: Incoming, work: Work) -> None:
         response = StreamResponse(incoming, "", "", self._settings.stream, whole=True)
@@ -233,8 +237,8 @@ class AdminRoutes:
             parts += await self.others.all_streams()
         return together(parts)
 
-    async def _all_targets(self) -> list[dict[str, Any]]:
-        parts: list[Iterable[Mapping[str, Any]]] = [targets.all_targets(self._engine)]
+    async def _all_targets(self) -> list[TargetState]:
+        parts: list[Sequence[TargetState | Mapping[str, Any]]] = [targets.all_targets(self._engine)]
         if self.others is not None:
             parts += await self.others.all_targets()
         return targets.together(parts)
@@ -245,15 +249,15 @@ class AdminRoutes:
             incoming.http.action = incoming.http.action[0], f"{target.model} {target.upstream} {target.id}"
         self._wait(incoming, self._set_drained(incoming, target, is_drained=is_drained))
 
-    async def _set_drained(self, incoming: Incoming, target: NamedTarget, *, is_drained: bool) -> Reply:
+    async def _set_drained(self, incoming: Incoming, target: Target, *, is_drained: bool) -> Reply:
         if not targets.set_drained(self._engine, target, is_drained=is_drained):
             raise _no_target()
         if self.others is not None:
             await self.others.set_drained(target, is_drained=is_drained)
         place = target.model, target.upstream, target.id
         for row in await self._all_targets():
-            if (row["model"], row["upstream"], row["id"]) == place:
-                return incoming.json_reply(row)
+            if (row.model, row.upstream, row.id) == place:
+                return incoming.json_reply(plain(row))
         raise _no_target()  # a reload has removed the target
 
     async def _follow(self, incoming: Incoming, response: StreamResponse) -> None:
@@ -287,7 +291,7 @@ class AdminRoutes:
                 headers = [("content-type", "text/csv; charset=utf-8"), ("cache-control", "no-store")]
                 body = (await spend_csv(ledger, query)).encode()
                 return Reply(200, body, [*headers, *id_headers(incoming.http.request_id), *incoming.answer_headers])
-            return incoming.json_reply(await spend_report(ledger, query, self._settings.prices.date))
+            return incoming.json_reply(plain(await spend_report(ledger, query, self._settings.prices.date)))
         except StoreError as problem:
             raise out_of_reach("spend") from problem
 
@@ -303,7 +307,7 @@ class AdminRoutes:
         report = await self.reload()
         if report["problem"]:
             raise Error("invalid_request", f"the configuration is not reloaded: {report['problem']}", reason="reload")
-        return incoming.json_reply({"changes": report["changes"], "needs_restart": report["needs_restart"]})
+        return incoming.json_reply(plain(convert(report, bodies.Reloaded)))
 
 
 def _no_target() -> Error:

@@ -1,7 +1,4 @@
-"""The running streams, as the admin API shows them.
-
-Owns the fields of a stream there. Never shows content of the conversation.
-"""
+"""The running streams, as the admin API shows them. Never shows content of the conversation."""
 
 from __future__ import annotations
 
@@ -11,8 +8,9 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.stream.session import Session
-from gai_fast.net.stream.streams import Engine
+from gai_fast.server.admin.bodies import RunningStream, rows_of
 from gai_fast.server.limits import LIMITS
 
 
@@ -64,33 +62,29 @@ def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Args:
         parts: The result of `running_streams` in each process.
     """
-    rows = sorted((row for part in parts for row in part["data"]), key=_started, reverse=True)
+    shown = rows_of((part["data"] for part in parts), RunningStream)
+    rows = sorted(shown, key=lambda row: row.started_at, reverse=True)
     sums = {name: sum(part[name] for part in parts) for name in ("total", "deltas", "bytes")}
     return {**sums, "data": rows[: LIMITS.streams_shown]}
 
 
-def _started(row: Mapping[str, Any]) -> str:
-    started: str = row["started_at"]
-    return started
-
-
-def _row(session: Session) -> dict[str, Any]:
+def _row(session: Session) -> RunningStream:
     spec = session.spec
     seconds, first_token, deltas = session.progress()
-    return {
-        "id": session.stream_id,
-        "key": session.caller,
-        "model": session.model,
-        "upstream": spec.model.upstream.name,
-        "endpoint": spec.endpoint,
-        "transport": spec.transport,
-        "request_id": spec.request_id,
-        "started_at": timestamp(time.time() - seconds),
-        "duration_ms": round(seconds * 1000, 1),
-        "ttft_ms": None if first_token is None else round(first_token * 1000, 1),
-        "deltas": deltas,
-        "state": "waiting" if first_token is None else "streaming",
-    }
+    return RunningStream(
+        id=session.stream_id,
+        key=session.caller,
+        model=session.model,
+        upstream=spec.model.upstream.name,
+        endpoint=spec.endpoint,
+        transport=spec.transport,
+        request_id=spec.request_id,
+        started_at=timestamp(time.time() - seconds),
+        duration_ms=round(seconds * 1000, 1),
+        ttft_ms=None if first_token is None else round(first_token * 1000, 1),
+        deltas=deltas,
+        state="waiting" if first_token is None else "streaming",
+    )
 
 
 def timestamp(seconds: float) -> str:

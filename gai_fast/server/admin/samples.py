@@ -1,25 +1,24 @@
 """`Sampler`: the figures of all workers at one moment, for dashboards.
 
-Owns the fields of a sample, the rates between two samples, and whose fault an error is.
+Owns the rates between two samples, and whose fault an error is.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from gai_fast.model.figures import FIRST_TOKEN_BOUNDS, GAP_BOUNDS
 from gai_fast.model.limits import SHARED
+from gai_fast.server.admin.bodies import Bucket, ErrorKind, Sample, Side
 from gai_fast.server.admin.running_streams import timestamp
 from gai_fast.server.limits import LIMITS
-from gai_fast.server.observe.counts import StreamCounts
+from gai_fast.server.observe.counts import ErrorLabels, StreamCounts
 from gai_fast.server.observe.metrics import PrometheusSink
 
 Gather = Callable[[], Awaitable[PrometheusSink]]
 Streams = Callable[[], Awaitable[Mapping[str, Any]]]
-Side = Literal["client", "upstream", "gateway"]
-"""Whose fault an error is."""
 
 _OF_REQUEST: Final = frozenset(("invalid_request", "context_length_exceeded", "content_filtered", "unsupported"))
 """Codes of errors in the request, found by the gateway or an upstream."""
@@ -42,8 +41,8 @@ class Sampler:
         self._clock = clock
         self._last: tuple[float, Mapping[str, int]] | None = None
 
-    async def sample(self) -> dict[str, Any]:
-        """Returns a sample. Its `rates` are the rates since the previous sample; `None` in the first sample.
+    async def sample(self) -> Sample:
+        """Returns a sample without spend and configuration. Its `rates` are those since the previous sample, if any.
 
         Raises:
             Error: The other workers' figures are unavailable now.
@@ -51,18 +50,20 @@ class Sampler:
         sink = await self._counts()
         streams = await self._streams()
         gauges = {name: dict(read()) for name, read in sink.gauges.items()}
-        return {
-            "at": timestamp(time.time()),
-            "active": streams["total"],
-            "streams": streams["data"][: SHARED.streams_sampled],
-            "rates": self._rates(totals(sink, streams["deltas"], streams["bytes"])),
-            "first_token_seconds": _histogram(sink, "time_to_first_token", FIRST_TOKEN_BOUNDS),
-            "gap_seconds": _histogram(sink, "gaps", GAP_BOUNDS),
-            "errors": _errors(sink),
-            "breakers": gauges.get("breaker_state", {}),
-            "limited": gauges.get("limited", {}),
-            "memory_bytes": sink.process().get("process_resident_memory_bytes"),
-        }
+        return Sample(
+            at=timestamp(time.time()),
+            active=streams["total"],
+            streams=streams["data"][: SHARED.streams_sampled],
+            rates=self._rates(totals(sink, streams["deltas"], streams["bytes"])),
+            first_token_seconds=_histogram(sink, "time_to_first_token", FIRST_TOKEN_BOUNDS),
+            gap_seconds=_histogram(sink, "gaps", GAP_BOUNDS),
+            errors=error_kinds(sink.errors),
+            breakers=gauges.get("breaker_state", {}),
+            limited=gauges.get("limited", {}),
+            memory_bytes=sink.process().get("process_resident_memory_bytes"),
+            spend=None,
+            configuration=None,
+        )
 
     def _rates(self, totals: Mapping[str, int]) -> dict[str, float] | None:
         now, last = self._clock(), self._last
@@ -110,10 +111,10 @@ def _sum(sink: StreamCounts, name: str) -> int:
     return sum(each.numbers[name] for each in sink.models.values())
 
 
-def _histogram(sink: StreamCounts, name: str, bounds: Sequence[float]) -> list[dict[str, float | None]]:
+def _histogram(sink: StreamCounts, name: str, bounds: Sequence[float]) -> list[Bucket]:
     """Returns the number of values in each bucket, with the bucket's upper bound. The last bound is `None`."""
     sums = bucket_counts(sink, name, bounds)
-    return [{"le": bound, "count": count} for bound, count in zip([*bounds, None], sums, strict=True)]
+    return [Bucket(bound, count) for bound, count in zip([*bounds, None], sums, strict=True)]
 
 
 def bucket_counts(sink: StreamCounts, name: str, bounds: Sequence[float]) -> list[int]:
@@ -128,10 +129,14 @@ def bucket_counts(sink: StreamCounts, name: str, bounds: Sequence[float]) -> lis
     return [sum(each[place] for each in counts) for place in range(len(bounds) + 1)]
 
 
-def _errors(sink: StreamCounts) -> list[dict[str, Any]]:
-    """Returns the errors since the start, by code, provider and upstream, the most frequent first."""
-    rows = sorted(sink.errors.items(), key=lambda item: -item[1])[: LIMITS.errors_sampled]
+def error_kinds(counts: Mapping[ErrorLabels, int]) -> list[ErrorKind]:
+    """Returns the numbers of errors, the most frequent first.
+
+    Args:
+        counts: The numbers by code, provider and upstream.
+    """
+    rows = sorted(counts.items(), key=lambda item: -item[1])[: LIMITS.errors_sampled]
     return [
-        {"code": code, "provider": provider, "upstream": upstream, "side": side_of(code, upstream), "count": number}
+        ErrorKind(code, provider, upstream, side_of(code, upstream), number)
         for (code, provider, upstream), number in rows
     ]

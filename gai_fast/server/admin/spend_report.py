@@ -1,4 +1,4 @@
-"""The report of spend. Owns its query parameters, and its formats, JSON and CSV."""
+"""The report of spend. Owns its query parameters, and its form as CSV."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
-from typing import Any, Final, NamedTuple, cast, get_args
+from typing import Final, NamedTuple, cast, get_args
 
 from gai_fast.ledger import GroupBy, Ledger, SpendRow
 from gai_fast.model.errors import Error
 from gai_fast.model.money import decimal_text, units
+from gai_fast.server.admin.bodies import Spend, Spent
 
 _COLUMNS: Final[tuple[str, ...]] = get_args(GroupBy)
 _PARAMETERS: Final = frozenset(("by", "from", "to", "format"))
@@ -62,8 +63,8 @@ def _date(query: Mapping[str, str], name: str) -> str | None:
     raise Error("invalid_request", f"`{name}` must be a date in UTC, such as 2026-11-22", reason=name)
 
 
-async def spend_report(ledger: Ledger, query: SpendQuery, prices_date: str | None) -> dict[str, Any]:
-    """Returns the report as JSON values: `data`, a row for each name and currency, and `prices_date`.
+async def spend_report(ledger: Ledger, query: SpendQuery, prices_date: str | None) -> Spend:
+    """Returns the report: a row for each name and currency.
 
     Args:
         ledger: Has the spend.
@@ -74,11 +75,17 @@ async def spend_report(ledger: Ledger, query: SpendQuery, prices_date: str | Non
         StoreError: The spend is unavailable now.
     """
     rows = await ledger.spend(query.by, query.since, query.until)
-    data = [
-        {query.by: row.value, "amount": units(row.amount), "currency": row.currency, "requests": row.requests}
-        for row in rows
-    ]
-    return {"data": data, "prices_date": prices_date}
+    return Spend([shown(query.by, row) for row in rows], prices_date)
+
+
+def shown(by: GroupBy, row: SpendRow) -> Spent:
+    """Returns a row as the admin API shows it.
+
+    Args:
+        by: The dimension by which spend is added up.
+        row: The row.
+    """
+    return Spent(**{by: row.value}, amount=units(row.amount), currency=row.currency, requests=row.requests)
 
 
 async def spend_csv(ledger: Ledger, query: SpendQuery) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 from gai_fast.ledger import GroupBy, Ledger
 from gai_fast.ledger.ledger import date_of
-from gai_fast.model.money import units
+from gai_fast.server.admin.bodies import SpendToday, Spent
+from gai_fast.server.admin.spend_report import shown
 from gai_fast.server.limits import LIMITS
 from gai_fast.stores.backend import StoreError
 
@@ -32,11 +32,11 @@ class Today:
         self._ledger = ledger
         self._clock = clock
         self._wall = wall
-        self._known: dict[str, Any] | None = None
+        self._known: SpendToday | None = None
         self._due = -float("inf")
 
-    async def spend(self) -> dict[str, Any] | None:
-        """Returns `day`, `keys` and `models`, the largest amounts first. `None` if the store does not answer now."""
+    async def spend(self) -> SpendToday | None:
+        """Returns the spend. `None` if the store does not answer now."""
         if self._clock() >= self._due:
             self._due = self._clock() + LIMITS.spend_interval
             try:
@@ -46,13 +46,10 @@ class Today:
                 self._known = None
         return self._known
 
-    async def _ask(self) -> dict[str, Any]:
+    async def _ask(self) -> SpendToday:
         day = date_of(self._wall())
-        return {"day": day, "keys": await self._rows("key", day), "models": await self._rows("model", day)}
+        return SpendToday(day, await self._rows("key", day), await self._rows("model", day))
 
-    async def _rows(self, by: GroupBy, day: str) -> list[dict[str, Any]]:
+    async def _rows(self, by: GroupBy, day: str) -> list[Spent]:
         rows = sorted(await self._ledger.spend(by, day, day), key=lambda row: -row.amount)[: LIMITS.spend_sampled]
-        return [
-            {by: row.value, "amount": units(row.amount), "currency": row.currency, "requests": row.requests}
-            for row in rows
-        ]
+        return [shown(by, row) for row in rows]

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from gai_fast.kernels import encode_sse
 from gai_fast.model.events import Event
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.timers import Timer
 from gai_fast.server.limits import LIMITS
 

@@ -68,19 +68,6 @@ class Admitted:
         error: The reason to refuse the request, or `None`. Its connection is of no further use then.
     """
 
-    __slots__ = (
-        "cors",
-        "credential",
-        "error",
-        "host",
-        "is_foreign",
-        "key",
-        "path",
-        "query",
-        "request_id",
-        "trace_parent",
-    )
-
     def __init__(self, target: str, headers: dict[str, str]) -> None:
         self.path = target
         self.query: Mapping[str, str] = {}

@@ -1,6 +1,6 @@
 """Approvals in the Responses dialect: a request answers what an earlier response has asked.
 
-`net/runs/left_calls.py` keeps the calls and makes them.
+`net/runs/approvals/deferred.py` keeps the calls and makes them.
 
 1. An answer names a request for an approval that this gateway has asked its caller for. The item must be in the
    conversation, as it was sent: what a person has seen is what is made. All else is refused before anything is decided.
@@ -21,9 +21,9 @@ from gai_fast.core.requests.gateway_calls import ApprovalAnswer, tool_of
 from gai_fast.model.errors import Error
 from gai_fast.model.tool_rules import OWN_LABEL, server_and_name
 from gai_fast.net.limits import LIMITS as DECISIONS
-from gai_fast.net.runs.left_calls import AnsweredCall, LeftCall, read_left
-from gai_fast.net.runs.run_approvals import EXPIRED
-from gai_fast.net.runs.run_records import ApprovalDecision
+from gai_fast.net.runs.approvals.deferred import AnsweredCall, LeftCall, read_left
+from gai_fast.net.runs.approvals.desk import EXPIRED
+from gai_fast.net.runs.records.records import ApprovalDecision
 from gai_fast.net.toolbox.model_names import model_name
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
@@ -31,7 +31,7 @@ from gai_fast.stores.backend import StoreError
 from gai_fast.stores.health import out_of_reach
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunOffer
+    from gai_fast.net.runs.offers import RunOffer
 
 _log: Final = logging.getLogger("gai_fast.tools")
 _DENY: Final = "deny"

@@ -14,7 +14,7 @@ from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.ledger import Demand, Ledger
 from gai_fast.model.errors import Error, RateLimited
 from gai_fast.model.settings import KeySettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.admission.stored_ids import not_found
 from gai_fast.server.limits import LIMITS

@@ -36,8 +36,6 @@ class Tally:
         ends: The end of the minute, in monotonic seconds.
     """
 
-    __slots__ = ("count", "ends")
-
     def __init__(self, ends: float) -> None:
         self.count = 0
         self.ends = ends

@@ -88,8 +88,6 @@ class LongBody:
         Forbidden: It may be JSON.
     """
 
-    __slots__ = ("_has_begun",)
-
     def __init__(self, beginning: bytes) -> None:
         self._has_begun = False
         self.check(beginning)

@@ -1,7 +1,7 @@
 """Approvals that a client's next request answers, about a run that waits: `useChat` sends its chat again.
 
 Responses answer likewise, but there the run has ended (`approval_answers.py`). A decision by `POST` has the same rules
-(`net/stream/deciding.py`).
+(`net/engine/deciding.py`).
 
 1. An answer names an approval that a run of this caller waits for, and shows the call as it was shown: what a person
    has seen is what is made. All else is refused before anything is decided.
@@ -22,9 +22,9 @@ from typing import Any, Final
 from gai_fast.core.requests.gateway_calls import GivenDecision
 from gai_fast.kernels import encode_json, parse_exact
 from gai_fast.model.errors import Error
-from gai_fast.net.runs.run_records import ApprovalDecision, AskedApproval, RunRecords, kept_for
-from gai_fast.net.stream.deciding import decide
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.deciding import decide
+from gai_fast.net.engine.engine import Engine
+from gai_fast.net.runs.records.records import ApprovalDecision, AskedApproval, RunRecords, kept_for
 from gai_fast.net.toolbox.model_names import model_name
 from gai_fast.server.limits import LIMITS
 from gai_fast.stores import StreamLog

@@ -58,18 +58,6 @@ class Negotiated:
         transport: The transport of the answer, for the metrics.
     """
 
-    __slots__ = (
-        "can_reset",
-        "copies_upstream",
-        "envelope",
-        "format",
-        "framing",
-        "headers",
-        "media_type",
-        "name",
-        "transport",
-    )
-
     def __init__(
         self,
         format: Format,

@@ -17,7 +17,7 @@ from gai_fast.model.settings import ModelSettings
 from gai_fast.server.admission.negotiation import Negotiated
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
+    from gai_fast.net.runs.offers import RunOffer, RunTools, RunWish
 
 APPROVALS_HEADER: Final = "x-gai-approvals"
 _ASK: Final = "ask"

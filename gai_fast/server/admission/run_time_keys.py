@@ -24,7 +24,7 @@ from gai_fast.config.stored_keys import key_of
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import KeySettings, Settings, figure_label
-from gai_fast.net.stream.takeover import KeyHome
+from gai_fast.net.engine.takeover import KeyHome
 from gai_fast.server.admission.callers import StoredCallers, end_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.stores.backend import StoreError

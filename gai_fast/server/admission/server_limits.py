@@ -26,7 +26,7 @@ from gai_fast.ledger import Ledger
 from gai_fast.model.errors import Code, Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, LimitSettings
-from gai_fast.net.stream.streams import StreamLimits, when_both_done
+from gai_fast.net.engine.engine import StreamLimits, when_both_done
 from gai_fast.net.upstream.connection_pool import ConnectionShare
 from gai_fast.runtime.refusal_log import RefusalLog
 from gai_fast.server.admission.asking import AdmissionPlace, borrow, take_places
@@ -42,8 +42,6 @@ class _Limit:
         part: The streams that this worker starts without asking.
         common: The limit of the streams that all workers ask for.
     """
-
-    __slots__ = ("common", "part")
 
     def __init__(self, streams: int, workers: int = 1) -> None:
         self.part = streams if workers == 1 else streams // (2 * workers)
@@ -61,8 +59,6 @@ class _Caller:
         starting: The number of streams that are admitted and have not started.
         asked: The streams that have asked the ledger for a place and have not returned it.
     """
-
-    __slots__ = ("asked", "name", "starting")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -129,8 +125,6 @@ class ServerLimits(StreamLimits):
         self._passing = 0  # those of bodies that are passed on unread
         self.refused = {"streams": 0, "streams_per_caller": 0, "connections": 0, "memory": 0, "upload": 0, "reads": 0}
         self._log = RefusalLog(logging.getLogger("gai_fast.limits"))
-        if ledger is not None:
-            ledger.refusal_log = None
         self.use(limits)
 
     def use(self, limits: LimitSettings) -> None:

@@ -33,18 +33,6 @@ class AcceptedTransport(PlainTransport):
         peer: The client's address, kept for the transport's lifetime; None if the client disconnected too early.
     """
 
-    __slots__ = (
-        "_has_ended_input",
-        "_has_ended_output",
-        "_high",
-        "_is_blocked",
-        "_is_ending",
-        "_low",
-        "_peer",
-        "_queue",
-        "_queue_size",
-    )
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -32,8 +32,6 @@ def body_due(began: float, received: int, now: float, timeout: float) -> float:
 class WriteProgress:
     """Measures how long a client has read none of the bytes written to it."""
 
-    __slots__ = ("_since", "_taken")
-
     def __init__(self) -> None:
         self._taken = 0
         self._since = 0.0

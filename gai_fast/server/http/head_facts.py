@@ -27,8 +27,6 @@ class HeadFacts:
         unsupported: The value of `UNSUPPORTED_HEADER`, unchecked, or None.
     """
 
-    __slots__ = ("_name", "_named", "is_agent", "is_retry", "unsupported")
-
     def __init__(self, headers: dict[str, str]) -> None:
         self._name = name_in_headers(headers)
         self._named: tuple[str, NamedSession] | None = None

@@ -28,8 +28,6 @@ class Reply:
         has_length: Whether the response to a GET would have a `content-length`; a stream has none (RFC 9110, 8.6).
     """
 
-    __slots__ = ("body", "close", "has_length", "headers", "status")
-
     def __init__(
         self,
         status: int,
@@ -101,8 +99,6 @@ class _Opening:
         known: The second, the media type, and their lines: one tuple, because another thread may replace it.
     """
 
-    __slots__ = ("known",)
-
     def __init__(self) -> None:
         self.known = (0, "", "")
 
@@ -144,8 +140,6 @@ class CommonHeaders:
         ValueError: As `head_bytes`.
     """
 
-    __slots__ = ("headers", "lines")
-
     def __init__(self, headers: tuple[tuple[str, str], ...]) -> None:
         self.headers = headers
         self.lines = _lines(headers, keep_alive=True)
@@ -164,8 +158,6 @@ class StreamHead:
         more: Additional headers.
         common: Further ones, that many responses have.
     """
-
-    __slots__ = ("_common", "_media_type", "_more", "_request_id", "_stream_id")
 
     def __init__(
         self, media_type: str, request_id: str, stream_id: str, more: Headers = (), common: CommonHeaders = NO_COMMON
@@ -219,8 +211,6 @@ class PassedHead(StreamHead):
         common: Headers that many responses have.
     """
 
-    __slots__ = ("_status",)
-
     def __init__(self, status: int, request_id: str, stream_id: str, more: Headers, common: CommonHeaders) -> None:
         super().__init__("", request_id, stream_id, more, common)
         self._status = status
@@ -255,8 +245,6 @@ class PassedReply(Reply):
         body: As for `Reply`.
         has_length: As for `Reply`.
     """
-
-    __slots__ = ("_head",)
 
     def __init__(self, head: PassedHead, body: bytes, *, has_length: bool) -> None:
         super().__init__(head.status, body, has_length=has_length)

@@ -62,8 +62,6 @@ class RepeatedHead:
         headers: The headers that it was last sent for such a request.
     """
 
-    __slots__ = ("facts", "headers", "key", "upstream")
-
     def __init__(self) -> None:
         self.facts: HeadFacts | None = None
         self.upstream: UpstreamSettings | None = None
@@ -97,28 +95,6 @@ class HTTPRequest:
         refused: The error that answered the request; None if a stream did, or none is answered yet.
         action: The admin's action and its target, for the audit log; None if the request is no such action.
     """
-
-    __slots__ = (
-        "action",
-        "began",
-        "body",
-        "caller",
-        "credential",
-        "headers",
-        "is_http_1_1",
-        "keep_alive",
-        "key",
-        "method",
-        "metrics",
-        "refused",
-        "repeated",
-        "request_id",
-        "started",
-        "target",
-        "trace",
-        "transport",
-        "upload",
-    )
 
     def __init__(
         self,

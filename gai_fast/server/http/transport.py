@@ -48,8 +48,6 @@ class ClientTransport:
     A class, not a protocol, like `Timers`. It is a `LendingTransport` too.
     """
 
-    __slots__ = ()
-
     @property
     def is_paused(self) -> bool:
         """Whether more than the high-water mark is unsent."""
@@ -112,8 +110,6 @@ class SocketLender:
     Attributes:
         borrower: The writer that has the socket in place of the transport; None if the socket is not lent.
     """
-
-    __slots__ = ("borrower",)
 
     def __init__(self) -> None:
         self.borrower: Borrower | None = None

@@ -23,8 +23,6 @@ class WriteWatch:
             unsent bytes alone does not show whether the client reads any.
     """
 
-    __slots__ = ("_progress", "_seconds", "_timer", "_timers", "_transport", "_until_empty", "written")
-
     def __init__(
         self, transport: asyncio.Transport, timers: Timers, seconds: float, *, until_empty: bool = False
     ) -> None:

@@ -119,34 +119,6 @@ class LaneConnection(ClientTransport):
         write_timeout: Seconds after which a client that reads nothing is disconnected; set by each stream.
     """
 
-    __slots__ = (
-        "_armed",
-        "_due",
-        "_has_caller",
-        "_high_water",
-        "_input",
-        "_is_closing",
-        "_is_paused",
-        "_lane",
-        "_lender",
-        "_loop",
-        "_progress",
-        "_reader",
-        "_remote",
-        "_send",
-        "_state",
-        "_timer",
-        "_unsent",
-        "_upload_began",
-        "_uploaded",
-        "_uploader",
-        "_written",
-        "answering",
-        "stream",
-        "transport",
-        "write_timeout",
-    )
-
     def __init__(self, lane: FastLane) -> None:
         self._lane = lane
         self._loop = lane.loop

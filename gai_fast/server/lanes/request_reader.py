@@ -109,8 +109,6 @@ class KnownHead:
     request with this head, it needs no parsing: 2 us instead of 9. Everything else is parsed.
     """
 
-    __slots__ = ("_after", "_before", "_headers", "_repeated", "_target")
-
     def __init__(self, before: bytes, after: bytes, target: str, headers: dict[str, str]) -> None:
         self._before = before  # the bytes up to the digits of the length
         self._after = after
@@ -167,8 +165,6 @@ class KnownHeads:
         heads: The heads, newest first.
     """
 
-    __slots__ = ("heads",)
-
     def __init__(self) -> None:
         self.heads: list[KnownHead] = []
 
@@ -193,20 +189,6 @@ class RequestReader:
     Attributes:
         part: The part that `next_request` waits for after `NEED_DATA`.
     """
-
-    __slots__ = (
-        "_data",
-        "_hot",
-        "_known",
-        "_max_body",
-        "_more",
-        "_recent",
-        "_refuse",
-        "_request",
-        "_start",
-        "_transport",
-        "part",
-    )
 
     def __init__(
         self,

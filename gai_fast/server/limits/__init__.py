@@ -63,9 +63,6 @@ class Limits:
     reads: int = 600
     """Reads a minute of a key without a limit of requests: a dashboard and ten clients that each ask every second."""
 
-    reading_keys: int = 10_000
-    """Keys whose reads are counted, 2 MiB: of more the one that was counted first counts from zero."""
-
     early_check: int = 16 * KIB
     """Bytes of a body from which on the limits are asked before it is parsed: shorter ones are parsed in 0.1 ms."""
 

@@ -74,8 +74,6 @@ class _Line:
         remote: The client's address.
     """
 
-    __slots__ = ("_caller", "_method", "_path", "_refused", "_remote", "_request_id", "_status")
-
     def __init__(self, http: HTTPRequest, status: int, remote: str) -> None:
         self._remote = remote
         self._method = http.method

@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import Final
 
-from gai_fast.net.runs.run_tallies import SeenCall
+from gai_fast.net.runs.tallies import SeenCall
 from gai_fast.server.observe.log_format import Entry
 
 _log: Final = logging.getLogger("gai_fast.tools")

@@ -62,8 +62,6 @@ _NO_GAPS: Final = NO_GAPS
 class _Number:
     """A mutable count, so that a table is searched only once for it."""
 
-    __slots__ = ("number",)
-
     def __init__(self) -> None:
         self.number = 0
 
@@ -75,8 +73,6 @@ class _Counter(_Number):
         at: The place of its figure in `StreamMetrics.counted`; -1 for a member of `usage`.
         source: As in `Series`.
     """
-
-    __slots__ = ("at", "source")
 
     def __init__(self, series: Series) -> None:
         super().__init__()
@@ -93,8 +89,6 @@ class _Observer:
         observe: Counts a value.
         merge: Adds the counts of several values, and their sum.
     """
-
-    __slots__ = ("at", "merge", "observe", "total_at")
 
     def __init__(self, series: Series, histogram: Histogram) -> None:
         self.at = COUNTED.index(series.source)

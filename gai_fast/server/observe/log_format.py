@@ -179,6 +179,14 @@ def _ascii(line: Mapping[str, Any]) -> str:
 class _Handler(logging.StreamHandler[Any]):
     """Writes to the standard error. If a record cannot be formatted, writes an error line for it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = SaidOnce()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Returns whether a record is logged. Few are marked: a filter would cost each line 2,500 instructions."""
+        return "once" not in record.__dict__ or self._said.filter(record)
+
     def flush(self) -> None:
         """Does nothing: neither a `QueuedStream` nor a stream in memory keeps text back."""
 
@@ -232,7 +240,6 @@ class HeldLog(logging.Handler):
         if not root.handlers:
             handler = _Handler()
             handler.setFormatter(JSONFormatter() if as_json else TextFormatter())
-            handler.addFilter(SaidOnce())
             root.addHandler(handler)
             root.setLevel(max(level, logging.WARNING))
             if as_json:

@@ -19,7 +19,7 @@ from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.money import Amount, units
 from gai_fast.model.settings import figure_label
 from gai_fast.model.version import __version__
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.observe import log_queue
 from gai_fast.server.observe.counts import CostLabels, ModelCounts, RequestLabels, StreamCounts

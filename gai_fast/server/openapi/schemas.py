@@ -23,12 +23,10 @@ from gai_fast.formats.responses import request as responses_request
 from gai_fast.model.errors import CLASSES, Phase
 from gai_fast.model.events import FINISH_REASONS, TYPES, Event
 from gai_fast.model.limits import SHARED
-from gai_fast.model.metrics import Outcome
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ANONYMOUS, LIMITS_OF_KEY
-from gai_fast.server.admin.key_routes import GRACE
-from gai_fast.server.admin.samples import Side
-from gai_fast.server.admin.targets import CONDITIONS, NamedTarget
+from gai_fast.model.settings import ANONYMOUS, COUNTED_LIMITS, LIMITS_OF_KEY
+from gai_fast.server.admin import bodies
+from gai_fast.server.admin.bodies import Key, KeySpendLimit, MadeKey, TargetState
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.openapi.descriptions import ABOUT
 from gai_fast.server.requests.idempotency import PRINTABLE
@@ -37,9 +35,7 @@ Schema = dict[str, Any]
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _TEXT: Final[Schema] = {"type": "string"}
-_NUMBER: Final[Schema] = {"type": "number"}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
-_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 _OBJECT: Final[Schema] = {"type": "object"}
 
 
@@ -58,7 +54,7 @@ def schemas(of_routes: Iterable[type] = ()) -> dict[str, Schema]:
     Args:
         of_routes: The types of bodies that routes name.
     """
-    kinds = list(dict.fromkeys((Request, Event, *of_routes)))
+    kinds = list(dict.fromkeys((Request, Event, Key, MadeKey, TargetState, *of_routes)))
     named, parts = msgspec.json.schema_components(kinds, ref_template=_TEMPLATE)
     assert named == tuple(ref(kind) for kind in kinds)
     _complete(parts["Request"], parts["ImagePart"])
@@ -69,14 +65,19 @@ def schemas(of_routes: Iterable[type] = ()) -> dict[str, Schema]:
     del parts["Event"]["properties"]["metrics"]  # only callbacks of the library get them
     parts["Event"]["properties"]["type"] = {"enum": sorted(TYPES)}
     parts["Event"]["properties"]["finish_reason"] = {"enum": sorted(FINISH_REASONS)}
+    counted = dict.fromkeys((each.name for each in COUNTED_LIMITS), _or_null(_COUNT))
+    for key in parts["Key"], parts["MadeKey"]:
+        key["properties"]["limits"] = _record({**counted, "spend": _or_null(ref(KeySpendLimit))})
     properties = {**parts["Request"]["properties"], "stream": {"const": True, "default": True}}
     parts["StartRequest"] = {**parts["Request"], "title": "StartRequest", "properties": properties}
-    whole = {**parts, **_errors(), **_dialects(), **_answers(), **_of_operators()}
+    whole = {**parts, **_errors(), **_dialects(), **_answers(), **_of_key_requests()}
     return {name: _described(name, schema) for name, schema in whole.items()}
 
 
 def _described(name: str, schema: Schema) -> Schema:
-    """Returns a schema with its public sentence in place of a docstring."""
+    """Returns a schema with its public sentence. Only the docstrings of `bodies` are for readers of the API."""
+    if name in vars(bodies):
+        return schema
     bare = {key: value for key, value in schema.items() if key != "description"}
     return {"description": ABOUT[name], **bare} if name in ABOUT else bare
 
@@ -193,6 +194,8 @@ def _answers() -> dict[str, Schema]:
         "Models": _record({"object": {"const": "list"}, "data": _list(ref("Model")), "has_more": {"type": "boolean"}}),
         "NotReady": {"anyOf": [ref("Health"), ref("Error")]},
         "Health": _record({"status": {"enum": ["ok", "ready", "draining"]}}),
+        "Targets": _list(ref(TargetState)),
+        "Probe": _record({"number": _COUNT}),
         "Version": _record(
             dict.fromkeys(("version", "implementation", "modules", "python"), _TEXT)
             | {"simd": _or_null(_TEXT), "fast_lane": {"type": "boolean"}}
@@ -221,7 +224,6 @@ def _of_key_requests() -> dict[str, Schema]:
         "limits": {"type": "object", "properties": limits, "additionalProperties": False},
         "role": {"enum": [*ROLES, None]},
     }
-    grace = {"type": "number", "minimum": 0, "maximum": LIMITS.key_grace, "default": GRACE}
     return {
         "NewKey": {
             "type": "object",
@@ -230,132 +232,4 @@ def _of_key_requests() -> dict[str, Schema]:
             "additionalProperties": False,
         },
         "KeyChange": {"type": "object", "properties": members, "additionalProperties": False},
-        "Rotation": {"type": "object", "properties": {"grace": grace}, "additionalProperties": False},
-    }
-
-
-def _of_operators() -> dict[str, Schema]:
-    """Returns the bodies of the admin API: its responses, and the requests that no type describes."""
-    error_kind = _error_kind()
-    change = _record({"section": _TEXT, "name": _or_null(_TEXT), "change": {"enum": ["added", "removed", "changed"]}})
-    spend = _record({"amount": _NUMBER, "currency": _TEXT, "requests": _COUNT})
-    target = _record(
-        {"model": _TEXT, "upstream": _TEXT, "id": _TEXT, "state": {"enum": [*CONDITIONS]}, "streams": _COUNT}
-    )
-    bucket = _record({"le": _or_null(_NUMBER), "count": _COUNT})
-    return {
-        **_of_requests(error_kind),
-        **_of_keys(),
-        "Approval": _record(
-            {
-                **dict.fromkeys(("id", "stream_id", "key", "call_id", "tool", "server", "digest"), _TEXT),
-                "input": {},
-                "expires": _COUNT,
-            }
-        ),
-        "Approvals": _record({"total": _COUNT, "data": _list(ref("Approval"))}),
-        "Spend": _record({"data": _list(spend), "prices_date": _or_null(_TEXT)}),
-        "Target": {"title": "Target", **_record(dict.fromkeys(NamedTarget.__struct_fields__, _TEXT), more=False)},
-        "TargetState": target,
-        "Targets": _list(ref("TargetState")),
-        "Change": change,
-        "Reloaded": _record({"changes": _list(ref("Change")), "needs_restart": _list(_TEXT)}),
-        "Probe": _record({"number": _COUNT}),
-        "Sample": _record(
-            {
-                "at": {"type": "string", "format": "date-time"},
-                "active": _COUNT,
-                "streams": _list(ref("RunningStream")),
-                "rates": _or_null({"type": "object", "additionalProperties": _NUMBER}),
-                "first_token_seconds": _list(bucket),
-                "gap_seconds": _list(bucket),
-                "errors": _list(error_kind),
-                "breakers": {"type": "object", "additionalProperties": _NUMBER},
-                "limited": {"type": "object", "additionalProperties": _NUMBER},
-                "memory_bytes": _or_null(_NUMBER),
-                "spend": _or_null(_record({"day": _TEXT, "keys": _list(spend), "models": _list(spend)})),
-                "configuration": _or_null(_record({"at": _TEXT, "changes": _list(ref("Change"))})),
-            }
-        ),
-    }
-
-
-def _error_kind() -> Schema:
-    labels = {**dict.fromkeys(("code", "provider", "upstream"), _TEXT), "side": {"enum": [*get_args(Side)]}}
-    return _record({**labels, "count": _COUNT})
-
-
-def _of_requests(error_kind: Schema) -> dict[str, Schema]:
-    """Returns the responses about streams that run and requests that have ended."""
-    stream = _record(
-        {
-            **dict.fromkeys(("id", "key", "model", "upstream", "endpoint", "transport", "request_id"), _TEXT),
-            "started_at": {"type": "string", "format": "date-time"},
-            "duration_ms": _NUMBER,
-            "ttft_ms": _or_null(_NUMBER),
-            "deltas": _COUNT,
-            "state": {"enum": ["waiting", "streaming"]},
-        }
-    )
-    request = _record(
-        {
-            "ended_at": {"type": "string", "format": "date-time"},
-            **dict.fromkeys(("key", "model", "upstream", "endpoint", "transport", "request_id", "stream_id"), _TEXT),
-            "outcome": {"enum": [*get_args(Outcome)]},
-            "status": _or_null(_COUNT),
-            **dict.fromkeys(("code", "reason", "finish_reason", "session"), _or_null(_TEXT)),
-            "duration_ms": _NUMBER,
-            "ttft_ms": _or_null(_NUMBER),
-            **dict.fromkeys(("input_tokens", "cached_input_tokens", "output_tokens"), _or_null(_COUNT)),
-            "cost": _or_null(_NUMBER),
-            "currency": _or_null(_TEXT),
-        }
-    )
-    sums = ("active", "requests", "errors", "client_errors", "deltas", "input_tokens", "output_tokens", "bytes")
-    slot = _record(
-        {
-            "at": {"type": "string", "format": "date-time"},
-            **dict.fromkeys(sums, _COUNT),
-            **dict.fromkeys(("first_token_seconds", "gap_seconds"), _list(_COUNT)),
-            "limited": {"type": "object", "additionalProperties": _NUMBER},
-            "kinds": _list(error_kind),
-        }
-    )
-    return {
-        "RunningStream": stream,
-        "RunningStreams": _record({"total": _COUNT, "data": _list(ref("RunningStream"))}),
-        "History": _record({"seconds": _NUMBER, "data": _list(ref("HistorySlot"))}),
-        "HistorySlot": slot,
-        "RecentRequest": request,
-        "RecentRequests": _record({"data": _list(ref("RecentRequest"))}),
-    }
-
-
-def _of_keys() -> dict[str, Schema]:
-    """Returns the responses about keys, and the requests that change them."""
-    amount = _record({"amount": _NUMBER, "period": {"enum": ["day", "month", "total"]}})
-    limits = _record({**dict.fromkeys(LIMITS_OF_KEY, _or_null(_COUNT)), "spend": _or_null(amount)})
-    key = _record(
-        {
-            "name": _TEXT,
-            "role": dict(KEY_DEFAULTS["role"].schema),
-            "models": _list(_TEXT),
-            "expires": _or_null({"type": "string", "format": "date-time"}),
-            "limits": limits,
-            "spent": _or_null(_NUMBER),
-            "spent_period": {"enum": ["day", "month", "total"]},
-            "lane": _list(_TEXT),
-            "tools": _list(_TEXT),
-            "source": {"enum": ["file", "store"]},
-            "created": _or_null(_TIME),
-            "grace_until": _or_null(_TIME),
-        }
-    )
-    new_key = _record({**key["properties"], "secret": _TEXT}, {"warning": _TEXT})
-    return {
-        "Key": key,
-        "Keys": _record({"data": _list(ref("Key"))}),
-        "MadeKey": new_key,
-        "RevokedKey": _record({"name": _TEXT, "revoked": {"const": True}}),
-        **_of_key_requests(),
     }

@@ -41,23 +41,6 @@ class PassedCall:
             is no other target.
     """
 
-    __slots__ = (
-        "at",
-        "body",
-        "check",
-        "endpoint",
-        "images",
-        "is_metered",
-        "is_repeatable",
-        "model",
-        "path",
-        "price",
-        "session",
-        "stream",
-        "upstream",
-        "wants_bearer",
-    )
-
     def __init__(
         self, upstream: UpstreamSettings, path: str, body: bytes, stream: StreamSettings, endpoint: str
     ) -> None:
@@ -94,8 +77,6 @@ class AskedCall:
         home: The session of the call, by which targets and keys are found.
     """
 
-    __slots__ = ("call", "caller", "home", "is_retry", "model")
-
     def __init__(self, call: PassedCall, model: ModelSettings, caller: str, *, is_retry: bool) -> None:
         self.call = call
         self.model: ModelSettings = replace(model, fallback=(), fallback_on=_NO_FALLBACKS)
@@ -126,8 +107,6 @@ class NextCalls:
         commit_by: As for `Candidates`.
         is_retry: Whether the client itself repeats the request.
     """
-
-    __slots__ = ("_asked", "_candidates")
 
     def __init__(
         self, targets: AttemptRunner, call: PassedCall, caller: str, attempts: int, commit_by: float, *, is_retry: bool

@@ -41,7 +41,7 @@ from gai_fast.model.money import UNIT, cost_of
 from gai_fast.model.pass_paths import offered_methods
 from gai_fast.model.request import CheckedBody
 from gai_fast.model.settings import GuardSide, KeySettings, ModelSettings, Price, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.providers import API, get_provider
 from gai_fast.providers.requests.routes import EDITS, TRANSCRIPTIONS, TRANSLATIONS, VARIATIONS
 from gai_fast.runtime.breathing import breathe
@@ -587,8 +587,6 @@ class TransferPassage(Passage):
         transfer: Asks the upstream, from `plan` on.
     """
 
-    __slots__ = ("_response", "_routes", "session", "transfer")
-
     def __init__(self, incoming: Incoming, routes: PassThroughRoutes) -> None:
         super().__init__(incoming)
         self.session = _session_of(incoming, _NO_BODY)
@@ -617,8 +615,6 @@ class TransferPassage(Passage):
 class _PathPassage(TransferPassage):
     """`/p/{upstream}/{path}`."""
 
-    __slots__ = ()
-
     def plan(self) -> None:
         self._routes.plan_path(self)
 
@@ -631,8 +627,6 @@ class _ModelPassage(TransferPassage):
         routes: Know who may ask for what.
         checks_ids: Whether a caller with a key must own the ids in the body.
     """
-
-    __slots__ = ("_checks_ids",)
 
     def __init__(self, incoming: Incoming, routes: PassThroughRoutes, *, checks_ids: bool) -> None:
         super().__init__(incoming, routes)
@@ -648,8 +642,6 @@ class _ModelPassage(TransferPassage):
 
 class _CompactPassage(_ModelPassage):
     """`POST /v1/responses/compact`."""
-
-    __slots__ = ()
 
     def read(self) -> None:
         body = parse_object(self.incoming.json_body())
@@ -672,8 +664,6 @@ class _CompactPassage(_ModelPassage):
 
 class _FormPassage(TransferPassage):
     """A form, of which only ids are read."""
-
-    __slots__ = ("_form",)
 
     def __init__(self, incoming: Incoming, routes: PassThroughRoutes) -> None:
         super().__init__(incoming, routes)

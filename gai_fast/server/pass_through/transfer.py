@@ -33,11 +33,11 @@ from gai_fast.model.money import UNIT, Charge, cost_member, cost_of, decimal_tex
 from gai_fast.model.settings import UpstreamSettings
 from gai_fast.net.attempts.attempt import AttemptPlaces
 from gai_fast.net.attempts.candidates import LEFT_ALONE
+from gai_fast.net.engine.engine import PASS_THROUGH, Engine
+from gai_fast.net.engine.targets import credential_header
 from gai_fast.net.identity.grant import Grant, Signed
 from gai_fast.net.logs.writer import ResponseWriter
 from gai_fast.net.sockets.sockets import unsent_error
-from gai_fast.net.stream.streams import PASS_THROUGH, Engine
-from gai_fast.net.stream.targets import credential_header
 from gai_fast.net.upstream.connection import Exchange, OpenExchange, Receiver
 from gai_fast.providers import Target, UpstreamRequest, get_provider, missing_route
 from gai_fast.server.http.replies import CommonHeaders, Headers, PassedHead, PassedReply
@@ -255,14 +255,14 @@ class Transfer(Receiver):
         headers = self._request_headers(own)
         is_own = is_signed or upstream.takes_credentials  # heads of repeated requests are kept
         if source is None and http.repeated is not None and call.is_repeatable and not is_own:
-            return self._engine.upstreams.send_repeated(upstream, http.method, call.path, headers, call.body, self)
-        request = UpstreamRequest(call.path, call.body, headers, http.method)
+            send_again = self._engine.upstreams.send_repeated
+            return send_again(upstream, http.method, call.path, headers, call.body, self, http.caller)
+        request, send = UpstreamRequest(call.path, call.body, headers, http.method), self._engine.upstreams.send_once
         if source is None:
-            return self._engine.upstreams.send_once(upstream, request, self, None, -1, call.is_repeatable)
+            return send(upstream, request, self, http.caller, None, -1, call.is_repeatable)
         upload = self._upload = BodyUpload(source, self.fail, call.check)
         request.body = upload.framed(request.body)
-        send = self._engine.upstreams.send_once
-        exchange = send(upstream, request, self, upload, upload.length, call.is_repeatable)
+        exchange = send(upstream, request, self, http.caller, upload, upload.length, call.is_repeatable)
         upload.start(exchange)
         return exchange
 

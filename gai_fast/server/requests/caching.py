@@ -15,8 +15,8 @@ from typing import Final
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings
 from gai_fast.net.attempts.spec import Sharing
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.sharing.answers import SharedAnswer
-from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.http.replies import Headers

@@ -36,7 +36,7 @@ from gai_fast.formats.responses.chain import (
 from gai_fast.kernels import count_opening, encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import MIB, SHARED
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.runtime.breathing import breathe
 from gai_fast.server.admission.stored_ids import not_found

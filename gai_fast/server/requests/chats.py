@@ -1,7 +1,7 @@
 """Chats: a page resumes the stream of its chat by the id that it chose for the chat.
 
 Owns the ids of chats, and the stream of each chat. The store keeps the mapping as a claim, as for idempotency keys, so
-that every worker and every process with this store finds it. `passages.py` starts streams; `durable.py` follows them.
+that every worker and every process with this store finds it. `kinds/` starts streams; `durable.py` follows them.
 
 1. A chat belongs to a caller. Its stream is the stream of its newest request. An older stream runs on, but the chat's
    id no longer finds it, unless the newest request could not start.
@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.requests.durable import DurableRoutes, check_readable

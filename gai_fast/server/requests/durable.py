@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, Protocol
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import StreamSettings
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.logs.resting import RestingView
 from gai_fast.net.logs.view import NATIVE, Representation, View, view_of
-from gai_fast.net.runs.run_records import RunRecords, kept_for
-from gai_fast.net.runs.run_state import approvals_of_state, waits
+from gai_fast.net.runs.records.records import RunRecords, kept_for
+from gai_fast.net.runs.records.state import approvals_of_state, waits
 from gai_fast.net.stream.session import Session
-from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_ID
 from gai_fast.server.admission.negotiation import asks_for_state, for_program, form_of

@@ -25,8 +25,8 @@ from msgspec import Raw
 
 from gai_fast.core.json.structure import Structure
 from gai_fast.model.request import CheckedBody
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.logs.view import NATIVE
-from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.idempotency import KEY_HEADERS, key_of, scoped

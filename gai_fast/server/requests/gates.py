@@ -1,7 +1,7 @@
 """The gates of requests that ask an upstream, in their one order.
 
 Owns the order, the walk, and the condition of each gate: the check that costs a request without it next to nothing. The
-modules named next to the gates own the awaited work. The route table (`lanes/routes.py`) says which gates a route has.
+modules named next to the gates own the awaited work. The route table (`routes/table.py`) says which gates a route has.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, Literal
 
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.asking import admit, check_owner
 from gai_fast.server.admission.run_requests import list_tools
@@ -24,8 +24,10 @@ from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.early import EarlyChecks, read_rest
 from gai_fast.server.requests.guarding import InputGuards
 from gai_fast.server.requests.idempotency import IdempotencyKeys
+from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.passage import Gate, Passage, Wait
-from gai_fast.server.requests.pending import PendingAnswers
+from gai_fast.server.requests.pending import PendingAnswers, Work
+from gai_fast.server.requests.stream_response import StreamResponse
 
 GateName = Literal[
     "early limits", "chains", "named ids", "idempotency", "guards", "shared answers", "admission", "chat"
@@ -42,8 +44,6 @@ class _EarlyLimits(Gate):
         takes_key: As for `EarlyChecks.admit`.
     """
 
-    __slots__ = ("_checks", "_takes_key")
-
     def __init__(self, checks: EarlyChecks, *, takes_key: bool) -> None:
         self._checks = checks
         self._takes_key = takes_key
@@ -57,8 +57,6 @@ class _EarlyLimits(Gate):
 class _Read(Gate):
     """The step from the body to the request. What takes long of it is done beside the loop."""
 
-    __slots__ = ("_beside",)
-
     def __init__(self, beside: Beside) -> None:
         self._beside = beside
 
@@ -70,8 +68,6 @@ class _Read(Gate):
 class _Chains(Gate):
     """`chains`: a request that names an earlier response, or items of one, gets its whole conversation; `chains.py`."""
 
-    __slots__ = ("_chains",)
-
     def __init__(self, chains: Chains) -> None:
         self._chains = chains
 
@@ -81,8 +77,6 @@ class _Chains(Gate):
 
 class _NamedIds(Gate):
     """`named ids`: a caller names only what it got here from an upstream; `admission/stored_ids.py`."""
-
-    __slots__ = ("_engine",)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -99,8 +93,6 @@ class _Plan(Gate):
     A request that decides about a run that waits asks no upstream: that run's stream answers it. One that names many
     tools is compared with the lists only if no limit refuses it.
     """
-
-    __slots__ = ("_checks", "_durable", "_engine")
 
     def __init__(self, engine: Engine, durable: DurableRoutes, checks: EarlyChecks) -> None:
         self._engine = engine
@@ -124,8 +116,6 @@ class _Plan(Gate):
 class _Idempotency(Gate):
     """`idempotency`: a repeated request is answered by the stream of the first; `idempotency.py`."""
 
-    __slots__ = ("_keys",)
-
     def __init__(self, keys: IdempotencyKeys) -> None:
         self._keys = keys
 
@@ -138,8 +128,6 @@ class _Idempotency(Gate):
 
 class _Guards(Gate):
     """`guards`: what must not be said is not sent up; `guarding.py`. A repeated request has been answered before."""
-
-    __slots__ = ("_checks", "_engine", "_later")
 
     def __init__(self, engine: Engine, checks: EarlyChecks) -> None:
         self._engine = engine
@@ -175,8 +163,6 @@ class _Guards(Gate):
 class _SharedAnswers(Gate):
     """`shared answers`: an answer that others have asked for is looked for; `caching.py`."""
 
-    __slots__ = ("_engine",)
-
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
@@ -198,8 +184,6 @@ class _SharedAnswers(Gate):
 
 class _Admission(Gate):
     """`admission`: the limits of the caller's key and of the server count a request; `admission/asking.py`."""
-
-    __slots__ = ("_engine",)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -228,8 +212,6 @@ class _Admission(Gate):
 class _Chat(Gate):
     """`chat`: the chat's id finds the stream from now on; `chats.py`."""
 
-    __slots__ = ("_claims",)
-
     def __init__(self, claims: ChatClaims) -> None:
         self._claims = claims
 
@@ -245,8 +227,6 @@ class _Approvals(Gate):
 
     The names of a run's tools are checked here: a repeated request has been answered before, whatever lists have since.
     """
-
-    __slots__ = ("_engine",)
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -308,6 +288,11 @@ class Gates:
             ("", _Approvals(engine)),
         )
         return tuple([gate for name, gate in order if not name or name in names])
+
+    def wait(self, incoming: Incoming, work: Work) -> None:
+        """Answers a request that has no gates once its answer is found."""
+        response = StreamResponse(incoming, "", "", self._engine.settings.stream, whole=False)
+        self._pending.add(incoming, response, work)
 
     def walk(self, passage: Passage, gates: tuple[Gate, ...]) -> Reply | None:
         """Lets a request pass its gates, and starts it.

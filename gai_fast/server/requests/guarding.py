@@ -1,6 +1,6 @@
 """What the gate `guards` waits for: long texts, judges, and ledgers that workers share.
 
-`gates.py` has what it does at once, `guards/input.py` what guards do, `passages.py` where texts stand.
+`gates.py` has what it does at once, `guards/input.py` what guards do, `kinds/` where texts stand.
 
 1. A caller without a request or a stream left is refused before a guard looks, however small the body is: `gates.py`.
 2. A request that a guard stops, or whose judge has failed, counts as a request without tokens, also one that would
@@ -20,7 +20,7 @@ from gai_fast.guards.active import ActiveGuard
 from gai_fast.guards.input import InputCheck
 from gai_fast.ledger import NO_DEMAND
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.ids import new_stream_id
 from gai_fast.server.requests.early import read_rest
 from gai_fast.server.requests.passage import Passage

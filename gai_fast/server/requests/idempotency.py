@@ -1,7 +1,7 @@
 """Idempotency keys: a repeated request is answered by the stream of the first request.
 
 Owns how a client sends a key, which requests count as equal, and the response if a key is already claimed. The store
-decides which request gets a key; `passages.py` starts and follows streams.
+decides which request gets a key; `stream_passage.py` starts and follows streams.
 
 1. A key belongs to a caller and a route. The store keeps it with a digest of the request's body: the key with another
    body is refused.
@@ -136,7 +136,7 @@ class IdempotencyKeys:
         Raises:
             Error: The store is out of reach.
         """
-        from gai_fast.net.runs.run_records import may_have_called  # most requests find no such stream
+        from gai_fast.net.runs.records.records import may_have_called  # most requests find no such stream
 
         try:
             return await may_have_called(self._store.records, log.header.stream_id)

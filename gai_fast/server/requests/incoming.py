@@ -21,7 +21,7 @@ from gai_fast.server.http.request import AnsweredError, HTTPRequest
 from gai_fast.server.requests.newest import Newest
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunOffer
+    from gai_fast.net.runs.offers import RunOffer
 
 
 class Incoming:
@@ -45,24 +45,6 @@ class Incoming:
         stream_id: The id of the stream that it starts, if that was planned before; else empty.
         named_model: The model that it names, once it is refused; empty if it names none, or has not been read.
     """
-
-    __slots__ = (
-        "_admitted",
-        "_facts",
-        "form",
-        "format",
-        "http",
-        "key_headers",
-        "let",
-        "limits_of",
-        "named_model",
-        "newest",
-        "path",
-        "query",
-        "run",
-        "stream_id",
-        "tail",
-    )
 
     def __init__(self, http: HTTPRequest, admitted: Admitted, format: Format, tail: str = "") -> None:
         self.http = http

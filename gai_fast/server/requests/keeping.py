@@ -27,8 +27,8 @@ from gai_fast.formats.responses.chain import Written, indexed_ids, own_items, wr
 from gai_fast.kernels import Piece
 from gai_fast.net.attempts.records import KeptRecord
 from gai_fast.net.attempts.spec import Keeping, StreamSpec
+from gai_fast.net.engine.engine import when_both_done
 from gai_fast.net.logs.view import Reencoded, Representation
-from gai_fast.net.stream.streams import when_both_done
 from gai_fast.runtime.clock import now_ms
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.chains import Turn
@@ -56,8 +56,6 @@ class AnswerKeeping(Keeping):
     Attributes:
         answer: As above.
     """
-
-    __slots__ = ("_before", "_caller", "_generates", "_is_lost", "_newest", "_own", "_responses", "answer")
 
     def __init__(
         self,
@@ -156,8 +154,6 @@ class LoggedKeeping(Keeping):
         keeping: Keeps it.
         header: The header of its log.
     """
-
-    __slots__ = ("_keeping", "_size", "_view", "_waiting")
 
     def __init__(self, keeping: AnswerKeeping, header: LogHeader) -> None:
         self._keeping = keeping

@@ -1,6 +1,6 @@
 """`Passage`: one request on its way to its upstream, and `Gate`, the interface of what it passes.
 
-`gates.py` has the gates, their order and the walk; `passages.py` and `pass_through/routes.py` the kinds of requests.
+`gates.py` has the gates, their order and the walk; `kinds/` and `pass_through/routes.py` the kinds of requests.
 
 1. A request is read once: bytes → body → request. Then it is planned: what its upstream is asked, and how its client is
    answered. Gates stand before, between and after these two steps.
@@ -34,7 +34,7 @@ from gai_fast.server.requests.stream_response import StreamResponse
 from gai_fast.stores import StreamLog
 
 if TYPE_CHECKING:
-    from gai_fast.net.stream.run_tools import RunOffer, RunTools, RunWish
+    from gai_fast.net.runs.offers import RunOffer, RunTools, RunWish
     from gai_fast.server.admission.approval_answers import Decisions
 
 
@@ -57,8 +57,6 @@ Wait = Callable[[], Coroutine[Any, Any, Answered | None]]
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Gate:
     """One of the conditions for a request, or one of the steps between them."""
-
-    __slots__ = ()
 
     def admit(self, passage: Passage) -> Wait | None:
         """Lets a request on, or returns what must be awaited before.
@@ -107,28 +105,6 @@ class Passage:
         decisions: What it has decided about calls of an earlier response. None if that is nothing.
         given: What it decides about calls of a run that waits, from `read` on: the run's stream answers it.
     """
-
-    __slots__ = (
-        "_held",
-        "body",
-        "chat",
-        "decisions",
-        "demand",
-        "given",
-        "incoming",
-        "is_parsed",
-        "key",
-        "linked",
-        "log",
-        "may_share",
-        "named",
-        "rest",
-        "sharing",
-        "spec",
-        "stream_id",
-        "turn",
-        "wants_shared",
-    )
 
     def __init__(self, incoming: Incoming) -> None:
         self.incoming = incoming

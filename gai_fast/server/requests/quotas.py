@@ -16,7 +16,7 @@ from gai_fast.model.money import cost_of, dearest_output, decimal_text
 from gai_fast.model.request import Request
 from gai_fast.model.settings import RATE_LIMITS, KeySettings
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.http.replies import Headers
 from gai_fast.server.requests.incoming import Incoming
 

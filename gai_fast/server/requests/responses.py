@@ -24,6 +24,7 @@ from gai_fast.formats.responses.pages import items_page
 from gai_fast.model.errors import Error
 from gai_fast.model.events import Event
 from gai_fast.model.limits import SHARED
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.logs.closing import end_in
 from gai_fast.net.logs.view import (
     NATIVE,
@@ -36,7 +37,6 @@ from gai_fast.net.logs.view import (
     read_event,
     view_of,
 )
-from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.clock import now_ms
 from gai_fast.runtime.ids import EVENT_NUMBER
 from gai_fast.server.http.replies import Reply

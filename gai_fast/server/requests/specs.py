@@ -1,6 +1,6 @@
 """Builds the specs of requests that start streams: native requests, requests in a dialect, and token counts.
 
-Owns how a parsed request becomes a spec, and which streams are durable. `streams.py` parses requests and answers them.
+Owns how a parsed request becomes a spec, and which streams are durable. `kinds/` parses requests and answers them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gai_fast.model.settings import ModelSettings, OnUnsupported, Settings
 from gai_fast.model.tool_rules import as_plain_request
 from gai_fast.net.attempts.records import RequestRecord, RouteRecord
 from gai_fast.net.attempts.spec import Clock, Output, Parse, StreamSpec
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.otel.trace import Trace
 from gai_fast.processors import Chain, StreamInfo
 from gai_fast.providers import API, get_provider
@@ -394,8 +394,6 @@ class SpecBuilder:
 class _DayClock(Clock):
     """The time of day; reads the clock directly, which saves 350 instructions per reading."""
 
-    __slots__ = ()
-
     def __init__(self) -> None:
         self._read = _now_ms
         self.now_ms = now_ms()
@@ -514,29 +512,6 @@ class _DialectSpecs:
         unsupported: As above.
         is_run: Whether the stream is a run.
     """
-
-    __slots__ = (
-        "_asked",
-        "_caller",
-        "_containers",
-        "_context",
-        "_credential",
-        "_dialect",
-        "_endpoint",
-        "_engine",
-        "_header",
-        "_headers",
-        "_home",
-        "_is_agent",
-        "_is_remembered",
-        "_is_retry",
-        "_is_run",
-        "_let",
-        "_negotiated",
-        "_session",
-        "_trace",
-        "_unsupported",
-    )
 
     def __init__(
         self,

@@ -80,22 +80,6 @@ class StreamResponse(ResponseWriter):
         instead: Returns the answer that the client gets in place of an error, or None; None to send each error.
     """
 
-    __slots__ = (
-        "_client",
-        "_codings",
-        "_has_ended",
-        "_incoming",
-        "_is_whole",
-        "_other",
-        "_session",
-        "format_headers",
-        "headers",
-        "instead",
-        "media_type",
-        "stream_id",
-        "whole_media_type",
-    )
-
     def __init__(
         self, incoming: Incoming, stream_id: str, media_type: str, stream: StreamSettings, *, whole: bool
     ) -> None:

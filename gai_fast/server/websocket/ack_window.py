@@ -23,8 +23,6 @@ class AckWindow:
         is_used: The client has acknowledged an event; before that, nothing is bounded.
     """
 
-    __slots__ = ("_acked", "_acked_seq", "_marks", "_sent", "is_used", "size")
-
     def __init__(self, size: int) -> None:
         self.size = size
         self._sent = 0

@@ -76,19 +76,6 @@ class FrameGuard:
         has_close: Whether the client's close has come.
     """
 
-    __slots__ = (
-        "_bytes",
-        "_controls",
-        "_frames",
-        "_head",
-        "_is_last",
-        "_left",
-        "_messages",
-        "_most",
-        "_window_ends",
-        "has_close",
-    )
-
     def __init__(self, most: int = LIMITS.socket_message) -> None:
         self.has_close = False
         self._most = most

@@ -13,15 +13,15 @@ from functools import partial
 from typing import Final, cast
 
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admission.negotiation import Negotiated, for_program, negotiate
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply, id_headers
 from gai_fast.server.lanes.aiohttp_transport import AiohttpTransport
-from gai_fast.server.lanes.router import Router
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.requests.newest import Remembered
-from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.routes.router import Router
 from gai_fast.server.websocket.connection import SUBPROTOCOL, offered
 from gai_fast.server.websocket.formats import CHUNKS, EVENTS
 from gai_fast.server.websocket.messages import read_message, read_plain

@@ -27,7 +27,7 @@ from aiohttp import web
 
 from gai_fast.kernels import Borrower, frame_messages
 from gai_fast.model.errors import Error
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.timers import Timers
 from gai_fast.server.admission.admit import body_too_large
 from gai_fast.server.admission.negotiation import Negotiated
@@ -35,12 +35,12 @@ from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Headers, Reply
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
-from gai_fast.server.lanes.router import Endpoint, Router
-from gai_fast.server.lanes.routes import Handler
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.requests.newest import Remembered
-from gai_fast.server.requests.streams import StreamRoutes
+from gai_fast.server.routes.router import Endpoint, Router
+from gai_fast.server.routes.table import Handler
 from gai_fast.server.websocket.connection import SUBPROTOCOL, AiohttpSocket
 from gai_fast.server.websocket.frame_guard import POLICY_VIOLATION, Violation
 from gai_fast.server.websocket.messages import PONG, Message, lead_of

@@ -112,25 +112,6 @@ class SocketStream(ClientTransport):
         is_cancelled: The client has asked to cancel it.
     """
 
-    __slots__ = (
-        "_has_lent",
-        "_held",
-        "_is_complete",
-        "_is_over",
-        "_is_paused",
-        "_response",
-        "_socket",
-        "_timer",
-        "_window",
-        "_write",
-        "_write_timeout",
-        "http",
-        "incoming",
-        "is_cancelled",
-        "lead",
-        "name",
-    )
-
     def __init__(self, socket: SocketCallbacks, name: str, lead: bytes) -> None:
         self.name = name
         self.http: HTTPRequest
@@ -344,8 +325,6 @@ class Canceller(ClientTransport):
     Args:
         stream: The socket's stream to cancel.
     """
-
-    __slots__ = ("_stream",)
 
     def __init__(self, stream: SocketStream) -> None:
         self._stream = stream

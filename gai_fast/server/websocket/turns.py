@@ -21,10 +21,10 @@ from typing import Any, Final
 from gai_fast.core.session import HEADERS
 from gai_fast.model.errors import Error
 from gai_fast.server.admission.server_limits import ServerLimits
-from gai_fast.server.lanes.router import Endpoint
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.newest import Newest
+from gai_fast.server.routes.router import Endpoint
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.server.websocket.session import Dialect, SocketHome, SocketSession, draining, refuse
 from gai_fast.server.websocket.stream import SocketStream

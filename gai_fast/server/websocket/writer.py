@@ -18,8 +18,6 @@ class FrameWriter:
         watch: Counts what is written.
     """
 
-    __slots__ = ("_is_closed", "_is_closing", "_lender", "_send", "_transport", "_watch")
-
     def __init__(self, transport: asyncio.Transport, watch: WriteWatch) -> None:
         # Found once: looking them up again costs each write as much as calling them.
         self._send: Callable[[bytes], None] = transport.write

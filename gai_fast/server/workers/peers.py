@@ -20,13 +20,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from gai_fast.model.errors import Error
 from gai_fast.model.limits import SHARED
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.ids import worker_of
+from gai_fast.server.admin.bodies import RecentRequest, Target, TargetState
 from gai_fast.server.admin.drained import DRAINED, DrainedTargets
 from gai_fast.server.admin.last_hour import LastHour, Slot
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter
 from gai_fast.server.admin.running_streams import running_streams
-from gai_fast.server.admin.targets import NamedTarget, all_targets
+from gai_fast.server.admin.targets import all_targets
 from gai_fast.server.admin.watch import WatchedEvents, Watches
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.durable import RunningStream, cancelled, state_of
@@ -169,7 +170,7 @@ class Peers:
         """Returns the targets of each other worker that answers; as `admin.targets.all_targets`."""
         return await self._ask_all("targets")
 
-    async def set_drained(self, target: NamedTarget, *, is_drained: bool) -> None:
+    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
         """Drains a target or undoes it, in all workers and in those that start later.
 
         This worker gets the list by the bus too: another admin's later change may have arrived during the request to
@@ -335,7 +336,7 @@ class PeerAnswers:
         """Returns the running streams."""
         return running_streams(self._engine)
 
-    async def requests(self, *wanted: str) -> list[dict[str, Any]]:
+    async def requests(self, *wanted: str) -> list[RecentRequest]:
         """Returns the newest requests; arguments as for `RequestFilter`."""
         return self._recent.rows(RequestFilter(*wanted))
 
@@ -355,7 +356,7 @@ class PeerAnswers:
         """Returns the events of a stream after a position; as `Watches.news`."""
         return self._watches.news(stream_id, after)
 
-    async def targets(self) -> list[dict[str, Any]]:
+    async def targets(self) -> list[TargetState]:
         """Returns the targets."""
         return all_targets(self._engine)
 

@@ -15,6 +15,7 @@ from gai_fast.ledger.redis import PREFIX, RedisHome
 from gai_fast.ledger.state import GRANTED
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings
+from gai_fast.server.admission.reads import Reads
 from gai_fast.stores.backend import StoreError
 from gai_fast.stores.redis_client import Script
 from tests.conftest import ChangeLimits
@@ -360,6 +361,30 @@ async def test_a_server_that_fails_for_a_while_is_used_again(
     await until(lambda: ledger.problem is None)
     assert await taken(ledger, "c") == ""
     assert await ledger.spend("key") == [SpendRow("ann", "USD", 5, 1)]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("fails_open", [True, False])
+async def test_without_the_server_a_read_is_admitted_or_refused_as_a_request(
+    make_server: Callable[..., RedisServer], fails_open: bool
+) -> None:
+    server = make_server()
+    ledger = SharedLedger(RedisHome(server.url), fails_open=fails_open)
+    await ledger.open()
+    reads = Reads(ledger, {"reads": 0})
+
+    async def read() -> str:
+        try:
+            assert await reads.take(KEY, lambda: 5) == 5
+        except Error as error:
+            return str(error.reason)
+        return ""
+
+    assert [await read() for _ in range(101)] == [""] * 100 + ["reads"]
+    server.kill()
+    for number in range(2):  # it has not failed before; it has
+        assert await read() == await taken(ledger, str(number)) == ("" if fails_open else "store")
+    assert await reads.take(KeySettings("root", ()), lambda: 5) == 5, "it has no limits"
     await ledger.close()
 
 

@@ -91,6 +91,32 @@ async def test_a_worker_that_is_not_heard_has_nothing(tmp_path: Path, clock: Clo
     await second.close()
 
 
+async def test_a_key_of_which_nothing_counts_has_no_row(tmp_path: Path, clock: Clock) -> None:
+    """An issuer has any number of callers, and each had a row for ever."""
+    first, second = await opened(tmp_path), await opened(tmp_path)
+    entry = SpendEntry("spends", "m", "up", "2026-11-22", "USD", 5)
+    await first.exchange(1, [entry], [Report("streams", TEN, 0, 0, 0.0, 1, 0, [])])
+    for number in range(50):
+        own = report(TEN, [])._replace(key=f"issuer:{number}")
+        await second.exchange(2 * number + 1, [], [own._replace(demands=DEMANDS[:1])])
+        await second.exchange(2 * number + 2, [], [own])
+        clock.now += 1
+        await first.exchange(number + 2, [], [])
+
+    def rows() -> list[str]:
+        with sqlite3.connect(tmp_path / "gai-fast.db") as connection:
+            return [key for (key,) in connection.execute("SELECT key FROM limit_keys")]
+
+    assert len(rows()) <= 20, "a use counts for 6 s"
+    assert {"issuer:49", "spends", "streams"} <= {*rows()}
+    clock.now += LIMITS.ledger_gone + 1  # the first one is gone
+    for number in range(20):
+        await second.exchange(number + 101, [], [])
+    assert rows() == ["spends"]
+    await first.close()
+    await second.close()
+
+
 async def test_a_day_has_a_bounded_number_of_rows_and_loses_no_money(
     tmp_path: Path, change_limits: ChangeLimits
 ) -> None:

@@ -79,6 +79,41 @@ async def test_the_requests_of_a_minute_are_those_of_all_workers(
         assert {answer.error["reason"] for answer in refused} == {"requests_per_minute"}
 
 
+async def test_the_reads_of_a_minute_are_those_of_all_workers(net: Net, mock: Mock, tmp_path: Path, store: str) -> None:
+    limit(tmp_path, mock, "requests_per_minute = 2")
+    async with serving(net, tmp_path, "--workers", "2", "--store", store) as server:
+
+        async def read() -> Response:
+            return await server.ask("GET", "/v1/responses/resp_none/input_items", None, HEADERS)
+
+        answers = await asyncio.gather(*(read() for _ in range(40)))
+        assert Counter(answer.status for answer in answers) == {404: 20, 429: 20}
+        assert {answer.headers["retry-after"] for answer in answers if answer.status == 429} <= {"2", "3"}
+        assert (await ask(server)).headers["x-ratelimit-remaining-requests"] == "1", "reads are no requests"
+
+
+async def test_machines_that_share_a_redis_count_the_reads_of_a_key_together_and_report_no_other_caller(
+    net: Net, mock: Mock, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+        limit(folder, mock, 'requests_per_minute = 1\nrole = "admin"')
+    store = ("--store", f"{redis_server.url}/0")
+    async with serving(net, folders[0], *store) as one, serving(net, folders[1], *store) as two:
+        assert (await ask(one)).status == 200
+        lists = [
+            await server.ask("GET", path, None, HEADERS)
+            for server in (one, two)
+            for path in ("/admin/v1/keys", "/admin/v1/spend?by=key", "/admin/v1/requests")
+        ]
+        assert [answer.status for answer in lists] == [200] * 6
+        assert not any(b"[reads]" in answer.body for answer in lists)
+        path = "/v1/responses/resp_none"
+        answers = await asyncio.gather(*(server.ask("GET", path, None, HEADERS) for server in (one, two) * 4))
+        assert Counter(answer.status for answer in answers) == {404: 4, 429: 4}
+
+
 async def test_many_requests_of_a_large_limit_are_admitted_up_to_it(
     net: Net, mock: Mock, tmp_path: Path, store: str
 ) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gai_fast.model.settings import StoreSettings
-from gai_fast.net.runs.kept_calls import KeptCalls
-from gai_fast.net.runs.run_records import RUNS, RunRecords
+from gai_fast.net.runs.records.kept_calls import KeptCalls
+from gai_fast.net.runs.records.records import RUNS, RunRecords
 from gai_fast.stores.backend import StoreError
 from tests.integration.gateway import QUERY, Gateway, Net, Peer, on_uvloop
 from tests.integration.test_run_approvals import KEYS, made, pay

@@ -30,8 +30,8 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
-from gai_fast.net.runs.left_calls import LeftCall, read_left
-from gai_fast.net.runs.run_records import (
+from gai_fast.net.runs.approvals.deferred import LeftCall, read_left
+from gai_fast.net.runs.records.records import (
     APPROVALS,
     CALLS,
     RUNS,

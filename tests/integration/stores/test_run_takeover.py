@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gai_fast.net.runs.run_records import RUNS
+from gai_fast.net.runs.records.records import RUNS
 from gai_fast.stores.backend import Records
 from gai_fast.stores.sealed import SealedBackend
 from gai_fast.stores.seals import Seals

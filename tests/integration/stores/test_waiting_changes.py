@@ -15,8 +15,8 @@ import pytest
 
 from gai_fast.ledger import SpendEntry
 from gai_fast.model.settings import KeySettings, Price, Settings, StoreSettings
-from gai_fast.net.runs.kept_calls import KeptCalls
-from gai_fast.net.stream.takeover import TakeOvers
+from gai_fast.net.engine.takeover import TakeOvers
+from gai_fast.net.runs.records.kept_calls import KeptCalls
 from gai_fast.server.serving import start
 from gai_fast.stores._base import data_lines
 from tests.integration.gateway import Gateway, M, Net, settings_for

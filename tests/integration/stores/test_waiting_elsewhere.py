@@ -14,7 +14,7 @@ import pytest
 
 from gai_fast.model.limits import SHARED
 from gai_fast.model.settings import SealSettings, StoreSettings
-from gai_fast.net.runs.run_records import ApprovalDecision
+from gai_fast.net.runs.records.records import ApprovalDecision
 from gai_fast.stores.backend import StoreError
 from tests.integration.gateway import Gateway, M, Net, Peer
 from tests.integration.processes import Server, serving

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.admin_client import AdminClient, AdminError, Sample
+from gai_fast.cli.admin_client import AdminClient, AdminError
 from gai_fast.model.settings import Secret
+from gai_fast.server.admin.bodies import Sample
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 from tests.ports import free_port
@@ -20,7 +21,15 @@ SAMPLE: dict[str, Any] = {
     "at": "2026-11-22T12:00:05.123Z",
     "active": 1,
     "streams": [
-        {"id": "s", "key": "k", "model": "m", "upstream": "u", "duration_ms": 1, "ttft_ms": None, "deltas": 0, "x": 1}
+        {
+            **dict.fromkeys(("id", "model", "upstream", "endpoint", "transport", "request_id", "started_at"), "s"),
+            "key": "k",
+            "duration_ms": 1,
+            "ttft_ms": None,
+            "deltas": 0,
+            "state": "waiting",
+            "x": 1,
+        }
     ],
     "rates": None,
     "first_token_seconds": [{"le": None, "count": 0}],

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gai_fast.guards import pii
-from gai_fast.guards.automaton import Automaton, Match, SearchTurn, Words, compile_rules
+from gai_fast.guards.automaton import Automaton, Match, Piece, SearchTurn, Words, compile_rules
 from gai_fast.guards.program import CheckGate, Rule
 from gai_fast.guards.syntax import BadPattern, Sequence, parse
 from tests.conftest import ChangeLimits
@@ -281,6 +281,30 @@ def test_threads_alone_find_what_re2_finds(patterns: list[str], text: str, sizes
         assert automaton.state_count == 1
     finally:
         set_limit("request_room", former)
+
+
+@given(many, st.text(alphabet="aAkK\u212aßẞsSſ1é -\n\U0001f600", max_size=16), sizes, st.integers(0, 60), st.booleans())
+@settings(max_examples=settings().max_examples // 2)
+def test_two_states_or_threads_find_the_same_in_every_script(
+    patterns: list[str], text: str, sizes: list[int], room: int, normal: bool
+) -> None:
+    def found(pieces: list[str], turn: SearchTurn | None = None) -> list[Piece]:
+        return searched(compile_rules(pattern_rules(patterns, normal=normal)).scan(turn=turn), pieces)
+
+    try:
+        whole = found([text])
+    except BadPattern:
+        assume(False)
+    former = {name: getattr(LIMITS, name) for name in ("states", "request_room")}
+    try:
+        set_limit("states", 2)
+        assert found(cut(text, sizes)) == whole
+        set_limit("states", former["states"])
+        set_limit("request_room", room)
+        assert found(cut(text, sizes), SearchTurn()) == whole
+    finally:
+        for name, value in former.items():
+            set_limit(name, value)
 
 
 GROWING = "token.{0,500}[a-f0-9]{20}"

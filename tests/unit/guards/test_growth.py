@@ -6,7 +6,6 @@ import pytest
 
 from gai_fast.guards import growth
 from gai_fast.guards.automaton import Automaton, compile_rules
-from gai_fast.guards.growth import growing
 from gai_fast.guards.program import Rule
 from gai_fast.model.settings import GuardSettings
 from tests.conftest import ChangeLimits
@@ -14,6 +13,11 @@ from tests.conftest import ChangeLimits
 
 def patterns(*found: str) -> GuardSettings:
     return GuardSettings("secrets", "patterns", patterns=found)
+
+
+def growing(*guards: GuardSettings) -> list[str]:
+    """Returns the patterns of some guards that a warning names."""
+    return [warning.split("`")[1] for warning in growth.warnings(guards) if warning.startswith("guard ")]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,10 @@ def test_a_trial_ends_where_it_takes_too_much(change_limits: ChangeLimits, monke
     assert made[0].steps < 100_000
 
 
-def test_trials_have_a_bound(change_limits: ChangeLimits) -> None:
+def test_the_trials_of_all_guards_have_one_bound_and_what_is_not_tried_is_said(change_limits: ChangeLimits) -> None:
     change_limits(trial_steps=1)
     grows = "a.{0,99}b.{0,99}c"
-    assert growing(patterns(grows, grows)) == [grows]
+    guards = patterns(grows, grows), patterns(grows)
+    assert growing(*guards) == [grows]
+    assert growth.warnings(guards)[-1].startswith("guards: 2 patterns were not tried for their work")
+    assert len(growth.warnings([patterns("a")])) == 0

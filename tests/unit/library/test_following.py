@@ -16,7 +16,7 @@ from gai_fast.library.gateway import Gateway
 from gai_fast.model.errors import Error, InvalidRequest, NotFound, Unsupported
 from gai_fast.model.limits import KIB
 from gai_fast.model.settings import Settings, StoreSettings, StreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.stores import Ending, LogHeader, StreamLog
 from tests.unit.integrations.test_body import body_of, sent
 from tests.unit.mocked import settings_for

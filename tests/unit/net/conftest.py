@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from gai_fast.model.errors import Error
-from gai_fast.net.stream import upstreams
+from gai_fast.net.engine import upstreams
 from gai_fast.net.upstream import dialing, pool
 from gai_fast.net.upstream.connection import Receiver
 from gai_fast.runtime.timers import TimerWheel

@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.kernels import FastPath
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import Peer
+from gai_fast.model.settings import ANONYMOUS, Peer
 from gai_fast.net.upstream.connection import Receiver, Upload
 from gai_fast.net.upstream.pool import UpstreamPool
 from gai_fast.runtime.timers import TimerWheel
@@ -93,7 +93,7 @@ async def test_a_body_of_known_length_arrives_as_it_is_sent_and_its_connection_i
     async with pool_to(serve) as pool:
         for _ in range(2):
             got = Recorder()
-            exchange = pool.open_once("POST", "/x", [("a", "b")], PIECE, got, got.upload, 2 * len(PIECE))
+            exchange = pool.open_once("POST", "/x", [("a", "b")], PIECE, got, ANONYMOUS, got.upload, 2 * len(PIECE))
             await got.begun()
             exchange.write(PIECE)
             exchange.end_body()
@@ -119,7 +119,7 @@ async def test_an_upstream_that_does_not_read_holds_the_upload_up_and_lets_it_go
 
     async with pool_to(serve) as pool:
         got = Recorder()
-        exchange = pool.open_once("POST", "/x", [], b"", got, got.upload)
+        exchange = pool.open_once("POST", "/x", [], b"", got, ANONYMOUS, got.upload)
         await until(lambda: bool(got.calls))
         for _ in range(200):  # 13 MB, more than the sockets of both sides hold
             exchange.write(PIECE)
@@ -142,7 +142,7 @@ async def test_an_answer_before_the_end_of_the_body_ends_its_connection() -> Non
 
     async with pool_to(serve) as pool:
         got = Recorder()
-        exchange = pool.open_once("POST", "/x", [], PIECE, got, got.upload, 9 * len(PIECE))
+        exchange = pool.open_once("POST", "/x", [], PIECE, got, ANONYMOUS, got.upload, 9 * len(PIECE))
         await until(lambda: got.has_ended)
         exchange.write(PIECE)  # does nothing any more
         assert (got.error, got.body) == (None, b"ok")
@@ -166,10 +166,10 @@ async def test_on_a_dead_connection_only_what_was_not_written_yet_is_sent_again(
 
     async with pool_to(serve) as pool:
         first = Recorder()
-        pool.open_once("GET", "/x", [], b"", first)
+        pool.open_once("GET", "/x", [], b"", first, ANONYMOUS)
         await until(lambda: first.has_ended)
         got = Recorder()
-        exchange = pool.open_once("POST", "/x", [], b"", got, got.upload, len(PIECE))
+        exchange = pool.open_once("POST", "/x", [], b"", got, ANONYMOUS, got.upload, len(PIECE))
         await until(lambda: bool(got.calls))
         if is_written:
             exchange.write(PIECE)

@@ -9,8 +9,8 @@ from gai_fast.model.settings import ServerSettings
 from gai_fast.server.admission.admit import Admission
 from gai_fast.server.http.request import HTTPRequest
 from gai_fast.server.http.transport import ClientTransport
-from gai_fast.server.lanes.routes import PATHS
 from gai_fast.server.requests.incoming import Incoming
+from gai_fast.server.routes.table import PATHS
 
 LOOPBACK = {"Host": "127.0.0.1:8080"}
 

@@ -20,7 +20,7 @@ from gai_fast.model.settings import ModelSettings, ServerSettings, Settings, Ups
 from gai_fast.server.application import add_routes, build_application
 from gai_fast.server.http.replies import Reply, StreamHead
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.router import Mount, Router
+from gai_fast.server.routes.router import Mount, Router
 from gai_fast.server.service import new_service
 from tests.waiting import SECONDS
 

@@ -24,6 +24,7 @@ from gai_fast.model.settings import (
     key_digest,
 )
 from gai_fast.net.stream.guarding import GuardError
+from gai_fast.server.admin.bodies import plain
 from gai_fast.server.edge.certificate import Certificate, CertificateError
 from gai_fast.server.reload import Reload, from_bytes, to_bytes
 
@@ -193,7 +194,7 @@ def test_an_issuer_is_what_keeps_a_server_closed_too() -> None:
     issuer = IssuerSettings("staff", "https://login.example.com", "gateway", KeySettings("staff", ()))
     closed = changed(issuers=(issuer,))
     assert Reload(closed, changed, is_open=False)().settings is None
-    assert Reload(changed(), lambda: closed, is_open=True)().changes == [
+    assert plain(Reload(changed(), lambda: closed, is_open=True)().changes) == [
         {"section": "issuer", "name": "staff", "change": "added"}
     ]
     assert Reload(changed(keys=(KEY,)), lambda: closed, is_open=True)().settings is not None

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.service import new_service, service_over
 

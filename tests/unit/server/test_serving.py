@@ -22,7 +22,7 @@ from gai_fast.runtime.functions import FunctionError
 from gai_fast.server import serving
 from gai_fast.server.edge.connections import OpenConnections
 from gai_fast.server.edge.listening import CannotListen
-from gai_fast.server.lanes.routes import ROUTES
+from gai_fast.server.routes.table import ROUTES
 from gai_fast.server.serving import BoundAddresses, RunningServer, serve, start
 from tests.waiting import SECONDS
 

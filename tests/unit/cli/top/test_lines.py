@@ -6,15 +6,33 @@ from typing import Any
 
 import pytest
 
-from gai_fast.cli.admin_client import Bucket, ErrorCount, KeySpend, LiveStream, Sample, Spend
 from gai_fast.cli.top.lines import COLUMNS, count, duration, foot, head, printable, rate_of, widths
+from gai_fast.server.admin.bodies import Bucket, ErrorKind, RunningStream, Sample, SpendToday, Spent
 
 HOSTILE = "a\x1b]0;b\x07\x9b2J\u202ec\nd\ud800e"
 
 
-def stream(**more: Any) -> LiveStream:
-    given = {"id": "s", "key": "anna", "model": "m", "upstream": "up", "duration_ms": 3000.0, "ttft_ms": 1000.0}
-    return LiveStream(**{**given, "deltas": 21, **more})
+def stream(**more: Any) -> RunningStream:
+    given: dict[str, Any] = {
+        "id": "s",
+        "key": "anna",
+        "model": "m",
+        "upstream": "up",
+        "endpoint": "/r",
+        "transport": "sse",
+        "request_id": "req",
+        "started_at": "2026-11-22T12:00:02.123Z",
+        "duration_ms": 3000.0,
+        "ttft_ms": 1000.0,
+        "deltas": 21,
+        "state": "streaming",
+    }
+    return RunningStream(**{**given, **more})
+
+
+def spend(**amounts: float) -> SpendToday:
+    rows = [Spent(key=key, amount=amount, currency="USD", requests=1) for key, amount in amounts.items()]
+    return SpendToday("2026-11-22", rows, [])
 
 
 def sample(**more: Any) -> Sample:
@@ -25,11 +43,12 @@ def sample(**more: Any) -> Sample:
         "rates": {"requests": 2.5, "errors": 0.0, "input_tokens": 1200.0, "deltas": 15.0, "bytes": 3e6},
         "first_token_seconds": [Bucket(0.1, 60), Bucket(0.5, 38), Bucket(None, 2)],
         "gap_seconds": [Bucket(0.1, 0), Bucket(None, 0)],
-        "errors": [ErrorCount("timeout", "openai", 3)],
+        "errors": [ErrorKind("timeout", "openai", "up", "upstream", 3)],
         "breakers": {"up": 0, "other": 2},
         "limited": {"spend": 4, "streams": 0},
         "memory_bytes": 64e6,
-        "spend": Spend([KeySpend("ben", 12.25, "USD"), KeySpend("anna", 0.5, "USD")]),
+        "spend": spend(ben=12.25, anna=0.5),
+        "configuration": None,
     }
     return Sample(**{**given, **more})
 
@@ -63,7 +82,7 @@ def test_what_is_not_known_is_said() -> None:
         "limited   none",
         "spend     not known: the store does not answer",
     ]
-    assert foot(sample(spend=Spend([])))[3] == "spend     today: none"
+    assert foot(sample(spend=spend()))[3] == "spend     today: none"
 
 
 def test_no_character_of_a_name_controls_the_terminal() -> None:
@@ -73,10 +92,10 @@ def test_no_character_of_a_name_controls_the_terminal() -> None:
     hostile = sample(
         at="2026-11-22T" + HOSTILE,
         streams=[row],
-        errors=[ErrorCount(HOSTILE, HOSTILE, 1)],
+        errors=[ErrorKind(HOSTILE, HOSTILE, HOSTILE, "upstream", 1)],
         breakers={HOSTILE: 1},
         limited={HOSTILE: 1},
-        spend=Spend([KeySpend(HOSTILE, 1.0, HOSTILE)]),
+        spend=SpendToday("", [Spent(key=HOSTILE, amount=1.0, currency=HOSTILE, requests=1)], []),
     )
     texts = [column.text(row) for column in COLUMNS]
     texts += head(HOSTILE, hostile) + foot(hostile)

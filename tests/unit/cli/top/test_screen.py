@@ -12,8 +12,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static
 
-from gai_fast.cli.admin_client import AdminClient, AdminError, LiveStream, Sample
+from gai_fast.cli.admin_client import AdminClient, AdminError
 from gai_fast.cli.top.screen import ConfirmCancel, Top, show
+from gai_fast.server.admin.bodies import RunningStream, Sample
 from tests.conftest import ChangeLimits
 from tests.unit.cli.top.test_lines import HOSTILE, sample, stream
 from tests.waiting import until
@@ -51,7 +52,7 @@ class Server:
 
 @asynccontextmanager
 async def shown(
-    server: Server, streams: list[LiveStream], size: tuple[int, int] = (80, 24)
+    server: Server, streams: list[RunningStream], size: tuple[int, int] = (80, 24)
 ) -> AsyncIterator[tuple[Top, Pilot[None]]]:
     app = Top(cast(AdminClient, server), sample(streams=streams))
     async with app.run_test(size=size) as pilot:

@@ -15,9 +15,7 @@ from gai_fast.core.requests.stored_ids import own_item_id
 from gai_fast.formats._base import ItemMark, without_marked
 from gai_fast.formats._members import read_text
 from gai_fast.formats.responses.chain import (
-    _has_content as has_content,
-)
-from gai_fast.formats.responses.chain import (
+    Written,
     indexed_ids,
     item_of,
     items_by_id,
@@ -29,6 +27,9 @@ from gai_fast.formats.responses.chain import (
     references,
     written,
     written_before,
+)
+from gai_fast.formats.responses.chain import (
+    _has_content as has_content,
 )
 from gai_fast.model.errors import Error, InvalidRequest
 from gai_fast.stores.responses import KeptResponse
@@ -94,7 +95,6 @@ def test_of_many_ids_the_last_ones_are_indexed_and_those_of_the_answer_last() ->
     for items in (written(own, 3), written_before(json.dumps(own).encode(), 3)):
         assert indexed_ids("resp_short", items, ["fc_1"], 3) == [f"mine_{len(own) - 3}", f"mine_{len(own) - 1}", "fc_1"]
         assert json.loads(items.text) == own
-        assert items.made is not None
         assert len(items.given) == len(items.made) == 3, "the others are not held while the answer is made"
 
 
@@ -102,7 +102,7 @@ def test_of_a_long_text_the_ids_are_known_before_its_end() -> None:
     own = [{**USER, "content": "x" * LIMITS.parsed_bytes}, {**USER, "id": "mine"}]
     for items in (written(own, 9), written_before(json.dumps(own).encode(), 9)):
         assert items.made == [("msg", 0)]
-        unread = items._replace(text=b"not read again")
+        unread = Written(b"not read again", items.given, items.made)
         assert indexed_ids("resp_short", unread, [], 9) == indexed_ids("resp_short", items, [], 9) != []
 
 

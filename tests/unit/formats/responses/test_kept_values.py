@@ -36,3 +36,15 @@ def test_what_is_no_array_has_no_items_and_what_is_no_json_is_damaged() -> None:
 
 def test_invalid_utf_8_is_replaced_in_its_own_item_alone() -> None:
     assert values(b'["\xff", "a"]', Structure()) == ["\ufffd", "a"]
+
+
+@pytest.mark.parametrize("wrong", ["", "]", "NaN", '"\\x"', "{]"])
+def test_a_long_item_with_half_of_a_pair_has_the_value_of_a_short_one_and_no_other(wrong: str) -> None:
+    """C code would read it at once."""
+    value = {"a": ["\ud83d", 1, 2.5, 10**30, None, True, {"": [[]]}, "😀"], "b": "x" * LIMITS.parsed_bytes}
+    text = json.dumps([value]).encode()
+    if not wrong:
+        assert values(text) == [value]
+        return
+    with pytest.raises(Error, match="damaged"):
+        value_of(b'{"half": "\\ud83d", "long": "%b", "wrong": %b}' % (b"x" * LIMITS.parsed_bytes, wrong.encode()))

@@ -10,8 +10,9 @@ from openai.types.responses.response_item_list import ResponseItemList
 from pydantic import TypeAdapter
 
 from gai_fast.core.requests.stored_ids import is_own_item, response_of_item
-from gai_fast.formats.responses import pages
-from gai_fast.formats.responses.kept_values import value_of
+from gai_fast.formats.responses import kept_values, pages
+from gai_fast.formats.responses.chain import ITEMS_OF_LINE, written
+from gai_fast.formats.responses.kept_values import value_of, values
 from gai_fast.formats.responses.pages import items_page
 from gai_fast.stores.responses import KeptResponse
 from tests.unit.formats.responses.test_chain import CALL, OUTPUT, RESPONSE, USER, kept
@@ -102,3 +103,42 @@ def test_a_page_parses_its_own_items_alone(order: str, monkeypatch: pytest.Monke
     assert found is not None
     assert len(found["data"]) == 3
     assert len(parsed) == 4, "three items, and the one that is named"
+
+
+ODD = [{**USER, "content": "a,\n[b]"}, {**USER, "id": "own"}, 5, [1, "\n"], "x,\n", {"id": "odd\ud800"}]
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 128, 129, 300])
+def test_a_list_in_lines_has_the_pages_of_one_without(count: int) -> None:
+    given = ([USER] * 60 + ODD + [{**USER, "id": f"i{at}"} for at in range(300)])[:count]
+    in_lines = kept(given=[])._replace(input=written(given, 5).text)
+    plain = in_lines._replace(input=in_lines.input.replace(b"\n", b""))
+    assert (plain != in_lines) == (count > ITEMS_OF_LINE)
+    assert values(in_lines.input) == values(plain.input)
+    every = [item["id"] for item in listed(plain)]
+    for order in ("asc", "desc"):
+        for after in (None, "none", "i0", *every[:1], *every[60:70], *every[-1:]):
+            for limit in (1, 7, 100):
+                assert items_page(in_lines, order, after, limit) == items_page(plain, order, after, limit)
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_page_splits_the_lines_of_its_own_items_and_the_last_alone(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    response = kept(given=[])._replace(input=written([USER] * 98_000, 5).text)
+    split: list[int] = []
+
+    def item_texts(text: bytes) -> Any:
+        split.append(len(text))
+        return kept_values.item_texts(text)
+
+    monkeypatch.setattr(pages, "item_texts", item_texts)
+    first = items_page(response, order, None, 1)
+    assert first is not None
+    following = items_page(response, order, first["last_id"], 1)
+    assert following is not None
+    assert (len(following["data"]), following["has_more"]) == (1, True)
+    assert len(split) <= 4
+    assert sum(split) < len(response.input) / 300

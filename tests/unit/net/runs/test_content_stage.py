@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.net.runs.content_stage import ContentStage
-from gai_fast.net.runs.run_sink import TurnContent
+from gai_fast.net.runs.sink import TurnContent
 
 
 def test_a_stage_notes_the_content_and_lets_all_pass() -> None:

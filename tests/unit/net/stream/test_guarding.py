@@ -12,8 +12,8 @@ from msgspec import structs
 from gai_fast.core.processing.processor import StreamInfo
 from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.settings import FunctionSettings, GuardSettings, JudgeSettings, Settings
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.stream.guarding import GuardError, StreamGuards
-from gai_fast.net.stream.streams import Engine
 from gai_fast.runtime.timers import TimerWheel
 
 WORDS = GuardSettings("names", "words", words=("kestrel",))

@@ -21,8 +21,8 @@ from gai_fast.net.tools.tool_list import OfferedTool
 from gai_fast.net.tools.tool_results import ResultPart, ToolResult
 from gai_fast.net.tools.wire import OnProgress, ToolProgress
 from gai_fast.runtime.pace import Pace
+from gai_fast.runtime.places import Places
 from gai_fast.runtime.timers import TimerWheel
-from gai_fast.runtime.turns import Places
 from tests.limits import LIMITS
 
 IDENTITY = RunIdentity("alice", "request-1", "stream-1", "key-1")

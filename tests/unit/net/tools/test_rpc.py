@@ -39,7 +39,7 @@ def nested(depth: int) -> bytes:
         ('{"method":"notifications/x","params":[1]}', [Notice("notifications/x", {})]),
         ('{"id":"a","method":"ping"}', [ServerQuestion("a", "ping")]),
         ('[{"method":"x"},{"id":2,"result":{}}]', [Notice("x", {}), ServerReply(2, {}, None)]),
-        ('{"id":1,"result":{"a":"\\uD83d\\uDE00 \\uDbff!"}}', [ServerReply(1, {"a": "\U0001f600 \udbff!"}, None)]),
+        ('{"id":1,"result":{"a":"\\uD83d\\uDE00 \\uDbff!"}}', [ServerReply(1, {"a": "\U0001f600 \ufffd!"}, None)]),
     ],
 )
 def test_a_message_is_read(text: str, messages: list[Any]) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from gai_fast.net.tools.rpc import ServerReply, ToolServerError, read_messages
 from gai_fast.net.tools.tool_list import ToolList, ToolListReader
@@ -21,9 +22,17 @@ def deep(levels: int) -> dict[str, Any]:
     return schema
 
 
+def page(*tools: Any, **members: Any) -> dict[str, Any]:
+    """Returns the result of a message with tools, as it is read."""
+    [answer] = read_messages(json.dumps({"jsonrpc": "2.0", "id": 7, "result": {"tools": tools, **members}}).encode())
+    assert isinstance(answer, ServerReply)
+    assert (answer.id, answer.error) == (7, None)
+    return answer.result or {}
+
+
 def listed(*tools: Any, has_headers: bool = True) -> ToolList:
     reader = ToolListReader(has_headers)
-    assert reader.feed({"tools": [*tools]}) is None
+    assert reader.feed(page(*tools)) is None
     return reader.read()
 
 
@@ -82,10 +91,7 @@ def test_a_tool_that_breaks_a_bound_is_left_out_alone(tool: Any, reason: str) ->
 
 def test_a_schema_that_is_far_too_deep_hides_no_other_tool() -> None:
     tools = [{"name": "ok", "inputSchema": OBJECT}, {"name": "deep", "inputSchema": deep(140)}]
-    [reply] = read_messages(json.dumps({"id": 1, "result": {"tools": tools}}).encode())
-    assert isinstance(reply, ServerReply)
-    assert reply.result is not None
-    found = listed(*reply.result["tools"])
+    found = listed(*tools)
     assert ([*found.tools], [name for name, _ in found.left_out]) == (["ok"], ["deep"])
 
 
@@ -144,15 +150,10 @@ def test_of_a_large_page_a_tool_that_is_too_large_is_not_read() -> None:
     schema = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1500)}}
     huge = {"name": "huge", "inputSchema": {"type": "object", "x": [[]] * 100_000}}
     tools = [huge, *({"name": f"t{n}", "inputSchema": schema} for n in range(40)), huge]
-    message = {"jsonrpc": "2.0", "id": 7, "result": {"tools": tools, "nextCursor": "more", "ttlMs": 20_000}}
-    [answer] = read_messages(json.dumps(message).encode())
-    assert isinstance(answer, ServerReply)
-    assert answer.id == 7
-    assert answer.result is not None
     reader = ToolListReader(has_headers=True)
-    assert reader.feed(answer.result) == "more"
+    assert reader.feed(page(*tools, nextCursor="more", ttlMs=60_000)) == "more"
     read = reader.read()
-    assert (len(read.tools), read.ttl) == (40, 20.0)
+    assert (len(read.tools), read.ttl) == (40, 60.0)
     assert read.left_out == (("huge", "it has more than 131072 bytes"),) * 2
     assert dict(read.tools["t39"].schema) == schema
 
@@ -164,24 +165,16 @@ def test_a_large_page_is_the_same_list_as_a_small_one() -> None:
         {"name": "b"},
         {"name": "t", "inputSchema": OBJECT},
     ]
-    small = ToolListReader(has_headers=False)
-    small.feed({"tools": tools})
-    padded = [*tools, {"name": "c", "inputSchema": {"type": "object"}, "description": "x" * 70_000}]
-    [answer] = read_messages(json.dumps({"id": 1, "result": {"tools": padded}}).encode())
-    assert isinstance(answer, ServerReply)
-    large = ToolListReader(has_headers=False)
-    large.feed(answer.result or {})
-    assert large.read().tools == small.read().tools
-    assert large.read().left_out[:-1] == small.read().left_out
+    small = listed(*tools)
+    large = listed(*tools, {"name": "c", "inputSchema": {"type": "object"}, "description": "x" * 70_000})
+    assert (large.tools, large.left_out[:-1]) == (small.tools, small.left_out)
 
 
 def test_of_a_large_page_with_a_half_of_a_surrogate_pair_one_tool_is_left_out() -> None:
     schema = {"type": "object", "properties": {f"p{n}": {"title": "\\ud800 \U0001f600"} for n in range(1500)}}
     bad = {"name": "bad", "inputSchema": OBJECT, "description": "\udfff"}
     tools = [_named("a", schema), bad, _named("b", {"title": "\U0001f600 \u00e9"}), bad, _named("c", schema)]
-    [answer] = read_messages(json.dumps({"id": 1, "result": {"tools": tools}}).encode())
-    assert isinstance(answer, ServerReply)
-    found = listed(*(answer.result or {})["tools"])
+    found = listed(*tools)
     assert [dict(found.tools[name].schema) for name in "abc"] == [schema, {"title": "\U0001f600 \u00e9"}, schema]
     assert found.left_out == (("bad", "it has half of a surrogate pair"),) * 2
 
@@ -197,7 +190,26 @@ def test_the_digest_of_a_list_is_of_what_its_server_has_sent() -> None:
     assert len({each.digest for each in digests}) == 5
 
 
+def test_a_list_has_at_most_so_many_bytes_and_a_large_one_is_read_more_seldom() -> None:
+    reader = ToolListReader(has_headers=True)
+    tools = [_named(f"t{n}", {"title": "x" * 60_000}) for n in range(100)]
+    assert reader.feed(page(*tools, ttlMs=1, nextCursor="more")) is None
+    found = reader.read()
+    assert len(found.tools) == -(-LIMITS.listed_bytes // len(json.dumps(tools[10])))
+    assert found.left_out == (("…", "the list has more than 4194304 bytes (limit listed_bytes)"),)
+    assert found.ttl is not None
+    assert 4 * LIMITS.list_ttl_least <= found.ttl < 5 * LIMITS.list_ttl_least
+
+
+@pytest.mark.parametrize("member", ["error", "method"])
+def test_a_member_that_is_null_makes_no_other_message(member: str) -> None:
+    text = json.dumps({"id": 1, member: None, "result": {"tools": [_named("a", OBJECT), {}], "content": None}})
+    [answer] = read_messages(text.encode())
+    assert isinstance(answer, ServerReply)
+    assert [type(each) for each in (answer.result or {})["tools"]] == [Raw, Raw]
+
+
 def test_a_large_page_is_read_in_turns() -> None:
     tools = [_named(f"t{n}", {"title": "x" * 40_000}) for n in range(10)]
-    turns = sum(1 for _ in ToolListReader(has_headers=True).turns({"tools": tools}))
+    turns = sum(1 for _ in ToolListReader(has_headers=True).turns(page(*tools)))
     assert turns == 5, "one after each 64 KiB"

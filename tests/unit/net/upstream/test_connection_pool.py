@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
+from gai_fast.model.settings import ANONYMOUS
 from gai_fast.net.upstream.connection import Exchange, Timeouts, UpstreamConnection
 from gai_fast.net.upstream.connection_pool import ConnectAttempt, ConnectionPool, ConnectionShare, PoolCallbacks
 from gai_fast.net.upstream.http_request import Origin
 from gai_fast.runtime.timers import TimerWheel
+from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -81,8 +83,8 @@ class Bench:
         self.make_recorder = make_recorder
         self.make_transport = make_transport
 
-    def open(self) -> Exchange:
-        exchange = self.lender.open("POST", "/chat", [], b"{}", self.make_recorder())
+    def open(self, caller: str = ANONYMOUS) -> Exchange:
+        exchange = self.lender.open("POST", "/chat", [], b"{}", self.make_recorder(), caller)
         assert isinstance(exchange, Exchange)
         return exchange
 
@@ -165,6 +167,55 @@ async def test_who_finds_no_room_waits_and_is_served_by_the_next_that_comes_free
     assert len(transport.written) == 2
 
 
+async def test_callers_whose_requests_wait_for_a_connection_take_turns(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(1)
+    transport = bench.idle()
+    bench.open("alice")
+    flood = [bench.open("alice") for _ in range(9)]
+    left, bob = bench.open("bob"), bench.open("bob")
+    left.close()
+    transport.feed(OK)
+    assert [each.is_waiting for each in flood[:2]] == [False, True], "she has waited longest"
+    transport.feed(OK)
+    assert not bob.is_waiting
+    assert bench.lender.stats.pending == 8
+    for served in range(2, 10):
+        transport.feed(OK)
+        assert [each.is_waiting for each in flood] == [False] * served + [True] * (9 - served), "no place is kept empty"
+    transport.feed(OK)
+    assert (bench.lender.stats.pending, bench.lender.stats.idle) == (0, 1)
+
+
+async def test_a_connection_that_is_made_goes_to_the_caller_whose_turn_it_is(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(1)
+    first = bench.open("alice")
+    flood, bob = [bench.open("alice") for _ in range(3)], bench.open("bob")
+    for waits in (flood[0], bob, flood[1]):
+        assert waits.is_waiting
+        first.close()
+        bench.fail(-1)  # of an exchange that has ended
+        assert not waits.is_waiting, "one is made for it"
+        first = waits
+
+
+async def test_a_caller_has_half_of_the_room_to_wait_in(
+    make_bench: Callable[..., Bench], change_limits: ChangeLimits, settle: Any
+) -> None:
+    change_limits(pool_waiting=4)
+    bench = make_bench(1)
+    transport = bench.idle()
+    bench.open("alice")
+    alice = [bench.open("alice") for _ in range(3)]
+    bob = [bench.open("bob") for _ in range(3)]
+    await settle()
+    assert [each.has_ended for each in alice + bob] == [False, False, True, False, False, True]
+    alice[0].close()
+    carol = bench.open("carol")
+    transport.feed(OK)
+    transport.feed(OK)
+    assert [each.is_waiting for each in (alice[1], bob[0], carol)] == [False, False, True]
+
+
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_bug_while_a_request_is_given_to_a_connection_ends_the_request_and_the_connection(
     make_bench: Callable[..., Bench], loop: Any, waits: bool
@@ -179,13 +230,13 @@ async def test_a_bug_while_a_request_is_given_to_a_connection_ends_the_request_a
     if waits:
         bench.open()
         receiver = bench.make_recorder()
-        bench.lender.open("POST", "/chat", [], b"{}", receiver)
+        bench.lender.open("POST", "/chat", [], b"{}", receiver, ANONYMOUS)
         transport.write = fail
         transport.feed(OK)
     else:
         transport.write = fail
         receiver = bench.make_recorder()
-        bench.lender.open("POST", "/chat", [], b"{}", receiver)
+        bench.lender.open("POST", "/chat", [], b"{}", receiver, ANONYMOUS)
     assert receiver.ends == [], "it is called in a later turn"
     await asyncio.sleep(0)
     assert (receiver.error.code, receiver.error.__cause__) == ("internal", bug)
@@ -282,7 +333,7 @@ async def test_the_failure_of_an_attempt_that_is_no_longer_needed_harms_nobody(
     transport = bench.idle()
     bench.open()
     receiver = bench.make_recorder()
-    bench.lender.open("POST", "/chat", [], b"{}", receiver)
+    bench.lender.open("POST", "/chat", [], b"{}", receiver, ANONYMOUS)
     transport.feed(OK)
     bench.fail()
     assert receiver.ends == []

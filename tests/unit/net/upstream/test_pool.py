@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gai_fast.model.errors import Error
-from gai_fast.model.settings import Peer
+from gai_fast.model.settings import ANONYMOUS, Peer
 from gai_fast.net.attempts.retry import is_fault_of_upstream
 from gai_fast.net.upstream.connection import UpstreamConnection
 from gai_fast.net.upstream.connection_pool import PoolStats
@@ -38,7 +38,7 @@ class Bench:
 
     def open(self, body: bytes = b"{}") -> Any:
         self.receivers.append(self.make_recorder())
-        return self.pool.open("POST", "/chat", [("Authorization", "Bearer k")], body, self.receivers[-1])
+        return self.pool.open("POST", "/chat", [("Authorization", "Bearer k")], body, self.receivers[-1], ANONYMOUS)
 
     def counts(self, *names: str) -> tuple[int, ...]:
         return tuple(getattr(self.pool.stats, name) for name in names)
@@ -72,7 +72,7 @@ async def test_open_returns_at_once_and_calls_nothing(bench: Bench, settle: Any)
 
 async def test_a_request_that_would_break_the_framing_is_refused_before_anything_happens(bench: Bench) -> None:
     with pytest.raises(ValueError, match="'x'"):
-        bench.pool.open("POST", "/", [("x", "a\r\nb")], b"", bench.make_recorder())
+        bench.pool.open("POST", "/", [("x", "a\r\nb")], b"", bench.make_recorder(), ANONYMOUS)
     assert bench.pool.stats == PoolStats(open=0, idle=0, connecting=0, pending=0, opened=0, reused=0, retried=0)
     assert not bench.loop.handles
 
@@ -297,7 +297,7 @@ async def test_a_request_that_may_not_come_twice_ends_with_its_pooled_connection
     await settle()
     bench.transports[0].feed(OK)
     receiver = bench.make_recorder()
-    exchange = bench.pool.open_once("POST", "/jobs", [], b"{}", receiver, None, -1, False)
+    exchange = bench.pool.open_once("POST", "/jobs", [], b"{}", receiver, ANONYMOUS, None, -1, False)
     assert exchange.reused
     bench.transports[0].lose(ConnectionResetError())
     await settle()

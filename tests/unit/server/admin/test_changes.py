@@ -14,6 +14,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
     key_digest,
 )
+from gai_fast.server.admin.bodies import plain
 from gai_fast.server.admin.changes import changes
 
 UP = UpstreamSettings("up", "openai", "http://127.0.0.1:1", Secret("sk-first"))
@@ -32,7 +33,7 @@ def test_sections_are_named_with_what_became_of_them() -> None:
         limits=LimitSettings(streams=1),
         default_model="n",
     )
-    assert changes(OLD, new) == [
+    assert plain(changes(OLD, new)) == [
         {"section": "key", "name": "alice", "change": "changed"},
         {"section": "key", "name": "bob", "change": "added"},
         {"section": "limits", "name": None, "change": "changed"},
@@ -45,10 +46,10 @@ def test_sections_are_named_with_what_became_of_them() -> None:
 
 def test_a_guard_whose_list_has_another_word_is_changed() -> None:
     one, other = (dataclasses.replace(OLD, guards=(GuardSettings("names", "words", words=(w,)),)) for w in ("a", "b"))
-    assert changes(one, other) == [{"section": "guard", "name": "names", "change": "changed"}]
+    assert plain(changes(one, other)) == [{"section": "guard", "name": "names", "change": "changed"}]
 
 
 def test_no_value_is_shown() -> None:
     up = dataclasses.replace(UP, api_key=Secret("sk-second"))
     result = changes(OLD, dataclasses.replace(OLD, upstreams={"up": up}))
-    assert result == [{"section": "upstream", "name": "up", "change": "changed"}]
+    assert plain(result) == [{"section": "upstream", "name": "up", "change": "changed"}]

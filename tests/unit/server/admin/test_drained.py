@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.drained import DrainedTargets, DrainedTargetsHome
 
 UPSTREAMS = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}

@@ -27,7 +27,7 @@ class Samples:
         self.taken = 0
         self.error: Exception | None = None
 
-    async def sample(self) -> dict[str, Any]:
+    async def sample(self) -> Any:
         self.taken += 1
         if self.error is not None:
             raise self.error

@@ -11,7 +11,8 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings
-from gai_fast.server.admin.key_routes import GRACE, KeyRoutes, _grace
+from gai_fast.server.admin.bodies import Rotation
+from gai_fast.server.admin.key_routes import KeyRoutes, _grace
 from gai_fast.server.limits import LIMITS
 from gai_fast.server.requests.pending import Work
 from gai_fast.stores.backend import StoreError
@@ -19,7 +20,7 @@ from tests.unit.server import incoming_requests
 
 
 def test_a_rotation_leaves_an_hour_unless_it_says_otherwise() -> None:
-    assert _grace({}) == GRACE == 3600.0
+    assert _grace({}) == Rotation().grace == 3600.0
     assert _grace({"grace": 0}) == 0.0
     assert _grace({"grace": LIMITS.key_grace}) == 30 * 86_400.0
 

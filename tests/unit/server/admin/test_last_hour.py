@@ -9,6 +9,7 @@ import pytest
 
 from gai_fast.model.figures import FIRST_TOKEN_BOUNDS
 from gai_fast.model.metrics import StreamMetrics
+from gai_fast.server.admin.bodies import plain
 from gai_fast.server.admin.last_hour import LastHour, together
 from gai_fast.server.admin.running_streams import RunningSums
 from gai_fast.server.observe.metrics import PrometheusSink
@@ -68,7 +69,7 @@ def test_a_slot_has_what_has_ended_in_it_and_the_last_one_is_not_over() -> None:
     server.count(outcome="failed", code="invalid_request")
     server.sink.request_refused("/r", 401, "unauthorized")
     server.running = RunningSums(1, 45, 450)
-    first, second = together([server.hour.slots()])
+    first, second = plain(together([server.hour.slots()]))
     assert (first["at"], second["at"]) == ("1970-02-04T17:20:00.000Z", "1970-02-04T17:20:30.000Z")
     assert (first["requests"], first["errors"], first["deltas"], first["active"]) == (1, 0, 40, 2)
     assert (second["requests"], second["errors"], second["client_errors"]) == (3, 3, 2)
@@ -77,7 +78,7 @@ def test_a_slot_has_what_has_ended_in_it_and_the_last_one_is_not_over() -> None:
     assert (counts[0.005], sum(counts.values())) == (1, 1)
     kinds = {(each["code"], each["side"]): each["count"] for each in second["kinds"]}
     assert kinds == {("timeout", "upstream"): 1, ("invalid_request", "client"): 1, ("unauthorized", "client"): 1}
-    assert together([server.hour.slots()]) == [first, second], "asking changes nothing"
+    assert plain(together([server.hour.slots()])) == [first, second], "asking changes nothing"
 
 
 def test_an_hour_is_kept_however_long_the_server_runs() -> None:
@@ -88,7 +89,7 @@ def test_an_hour_is_kept_however_long_the_server_runs() -> None:
     assert len(server.hour.slots()) == LIMITS.history_slots + 1
     for number in range(LIMITS.errors_sampled + 1):
         server.count(outcome="failed", code=f"c{number}")
-    [*_, last] = together([server.hour.slots(), server.hour.slots()])
+    [*_, last] = plain(together([server.hour.slots(), server.hour.slots()]))
     assert len(last["kinds"]) == LIMITS.errors_sampled
     server.hour.close()
     assert server.loop.is_cancelled
@@ -103,7 +104,7 @@ def test_processes_are_added_slot_by_slot_and_one_that_started_late_has_fewer() 
     two.hour = LastHour(two.sink, lambda: two.running, lambda: two.now)
     two.count(outcome="failed", code="timeout")
     two.running = RunningSums(3, 9, 90)
-    rows = together([one.hour.slots(), two.hour.slots()])
+    rows = plain(together([one.hour.slots(), two.hour.slots()]))
     assert [row["requests"] for row in rows] == [1, 2]
     assert [row["active"] for row in rows] == [0, 3]
     assert rows[1]["kinds"] == [

@@ -11,6 +11,7 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import KeySettings
+from gai_fast.server.admin.bodies import plain
 from gai_fast.server.admin.recent_requests import RecentRequests, RequestFilter, read_filter, together
 from gai_fast.server.http.request import AnsweredError
 from tests.limits import LIMITS
@@ -44,7 +45,7 @@ def recent() -> RecentRequests:
 def test_a_stream_is_listed_with_its_figures() -> None:
     listed = recent()
     listed.stream_ended(StreamMetrics(**STREAM))
-    (row,) = listed.rows(ALL)
+    (row,) = plain(listed.rows(ALL))
     assert row.pop("cost") > 0
     assert row == {
         "ended_at": "1970-01-01T00:00:00.000Z",
@@ -76,7 +77,7 @@ def test_a_refused_request_is_listed_with_its_status() -> None:
     request.set_key(KeySettings("alice", ()))
     request.request_id, request.began = "req", time.monotonic() - 0.5
     listed.refused(request, "/r", 404, AnsweredError("/r", "not_found", "model", "nope"))
-    (row,) = listed.rows(ALL)
+    (row,) = plain(listed.rows(ALL))
     assert (row["outcome"], row["status"], row["code"]) == ("refused", 404, "not_found")
     assert (row["reason"], row["model"]) == ("model", "nope")
     assert (row["key"], row["endpoint"], row["request_id"]) == ("alice", "/r", "req")
@@ -91,9 +92,9 @@ def test_a_stream_that_could_not_start_is_listed_once_with_its_model_and_the_sta
     for stream in ("req", "other"):
         request.request_id = "req"
         listed.stream_ended(StreamMetrics(**{**STREAM, "request_id": stream, "outcome": "refused"}))
-        assert listed.rows(ALL) == []
+        assert plain(listed.rows(ALL)) == []
         listed.refused(request, "/r", 503, AnsweredError("/r", "overloaded"))
-        (row,) = listed.rows(ALL)
+        (row,) = plain(listed.rows(ALL))
         assert (row["outcome"], row["status"]) == ("refused", 503)
         assert row["model"] == ("m" if stream == "req" else "")
         listed = recent()
@@ -103,7 +104,7 @@ def test_a_stream_that_could_not_start_is_listed_once_with_its_model_and_the_sta
 def test_a_count_that_is_none_is_not_known(tokens: object) -> None:
     listed = recent()
     listed.stream_ended(StreamMetrics(**{**STREAM, "usage": {"input_tokens": tokens}}))
-    (row,) = listed.rows(ALL)
+    (row,) = plain(listed.rows(ALL))
     assert (row["input_tokens"], row["output_tokens"]) == (None, None)
 
 
@@ -111,15 +112,18 @@ def test_the_newest_come_first_and_the_list_is_bounded() -> None:
     listed = recent()
     for number in range(LIMITS.recent_requests + 5):
         listed.stream_ended(StreamMetrics(stream_id=f"s{number}"))
-    ids = [row["stream_id"] for row in listed.rows(ALL)]
+    ids = [row["stream_id"] for row in plain(listed.rows(ALL))]
     assert len(ids) == LIMITS.recent_requests
     assert (ids[0], ids[-1]) == (f"s{LIMITS.recent_requests + 4}", "s5")
 
 
 def test_several_workers_lists_are_one() -> None:
-    parts = [[{"ended_at": "3"}, {"ended_at": "1"}], [{"ended_at": "2"}]]
-    assert together(parts) == [{"ended_at": "3"}, {"ended_at": "2"}, {"ended_at": "1"}]
-    many = [{"ended_at": "4"}] * LIMITS.recent_requests
+    listed = recent()
+    for _ in range(3):
+        listed.stream_ended(StreamMetrics())
+    last, middle, first = listed.rows(ALL)
+    assert together([[last, first], [plain(middle)]]) == [last, middle, first]
+    many = [last] * LIMITS.recent_requests
     assert together([many, many]) == many
 
 
@@ -130,7 +134,7 @@ def test_a_filter_leaves_out_the_others() -> None:
     listed.stream_ended(StreamMetrics(key="b", model="x", outcome="failed"))
 
     def found(**query: str) -> list[tuple[str, str]]:
-        return [(row["key"], row["model"]) for row in listed.rows(read_filter(query))]
+        return [(row["key"], row["model"]) for row in plain(listed.rows(read_filter(query)))]
 
     assert found(key="a") == [("a", "y"), ("a", "x")]
     assert found(model="x") == [("b", "x"), ("a", "x")]

@@ -23,12 +23,13 @@ from gai_fast.model.settings import (
     UpstreamSettings,
     key_digest,
 )
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
+from gai_fast.server.admin.bodies import Target, plain
 from gai_fast.server.admin.last_hour import LastHour
 from gai_fast.server.admin.recent_requests import RequestFilter
 from gai_fast.server.admin.routes import AdminRoutes
 from gai_fast.server.admin.running_streams import RunningSums
-from gai_fast.server.admin.targets import NamedTarget, read_target
+from gai_fast.server.admin.targets import read_target
 from gai_fast.server.admin.watch import WatchedEvents
 from gai_fast.server.admission.run_time_keys import RunTimeKeys
 from gai_fast.server.http.replies import Reply
@@ -69,16 +70,25 @@ class Client(ClientTransport):
         self.reply.set_result(reply)
 
 
+THEIRS = dict.fromkeys(("id", "key", "model", "upstream", "endpoint", "transport", "request_id"), "theirs") | {
+    "started_at": "1",
+    "duration_ms": 1.5,
+    "ttft_ms": None,
+    "deltas": 7,
+    "state": "waiting",
+}
+
+
 class Others:
     """Other workers."""
 
     def __init__(self) -> None:
         self.cancelled: list[str] = []
-        self.drained: list[tuple[NamedTarget, bool]] = []
+        self.drained: list[tuple[Target, bool]] = []
         self.reports = 0
 
     async def all_streams(self) -> Sequence[Mapping[str, Any]]:
-        return [{"total": 1, "deltas": 7, "bytes": 70, "data": [{"id": "theirs", "started_at": "1"}]}]
+        return [{"total": 1, "deltas": 7, "bytes": 70, "data": [THEIRS]}]
 
     async def all_requests(self, wanted: RequestFilter) -> Sequence[list[dict[str, Any]]]:
         return [[{"key": "theirs", "ended_at": "1"}]]
@@ -92,7 +102,7 @@ class Others:
     async def all_targets(self) -> Sequence[Sequence[Mapping[str, Any]]]:
         return []
 
-    async def set_drained(self, target: NamedTarget, *, is_drained: bool) -> None:
+    async def set_drained(self, target: Target, *, is_drained: bool) -> None:
         self.drained.append((target, is_drained))
 
     async def watch(self, stream_id: str, after: int) -> WatchedEvents | None:
@@ -130,7 +140,7 @@ async def answer(handler: Any, tail: str = "") -> tuple[int, Any]:
 async def test_the_streams_of_all_workers_are_listed(admin: AdminRoutes) -> None:
     assert await answer(admin.streams) == (200, {"total": 0, "data": []})
     admin.others = Others()
-    assert await answer(admin.streams) == (200, {"total": 1, "data": [{"id": "theirs", "started_at": "1"}]})
+    assert await answer(admin.streams) == (200, {"total": 1, "data": [THEIRS]})
 
 
 async def test_the_last_hour_is_that_of_all_workers(admin: AdminRoutes) -> None:
@@ -234,7 +244,7 @@ async def test_a_target_that_a_reload_removes_while_it_is_drained_is_unknown(adm
     admin._engine.use(Settings(upstreams={"up": upstream}, models={"m": model}))
 
     class Reloading(Others):
-        async def set_drained(self, target: NamedTarget, *, is_drained: bool) -> None:
+        async def set_drained(self, target: Target, *, is_drained: bool) -> None:
             admin._engine.use(Settings())
 
     admin.others = Reloading()
@@ -282,16 +292,16 @@ async def test_a_server_that_drains_shows_no_stream(admin: AdminRoutes) -> None:
 
 
 async def test_samples_have_the_spend_of_the_day(admin: AdminRoutes) -> None:
-    assert (await admin.sample())["spend"]["keys"] == []
+    assert plain(await admin.sample())["spend"]["keys"] == []
 
 
 async def test_samples_say_what_the_last_configuration_has_changed(admin: AdminRoutes) -> None:
-    assert (await admin.sample())["configuration"] is None
+    assert plain(await admin.sample())["configuration"] is None
     ended: list[bool] = []
     admin.feed.end_all = lambda: ended.append(True)
     admin.use(Settings())
     assert ended == [True]
-    configuration = (await admin.sample())["configuration"]
+    configuration = plain(await admin.sample())["configuration"]
     assert configuration["changes"] == [{"section": "key", "name": "alice", "change": "removed"}]
     assert configuration["at"].endswith("Z")
 
@@ -304,7 +314,7 @@ async def test_the_counts_of_a_sample_are_those_of_all_workers(admin: AdminRoute
         return gathered
 
     admin._scrapes.gather = gather
-    assert (await admin.sample())["errors"] == [
+    assert plain(await admin.sample())["errors"] == [
         {"code": "not_found", "provider": "", "upstream": "", "side": "client", "count": 3}
     ]
 

@@ -6,7 +6,10 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
-from gai_fast.net.stream.streams import Engine
+from msgspec.structs import replace
+
+from gai_fast.net.engine.engine import Engine
+from gai_fast.server.admin.bodies import plain
 from gai_fast.server.admin.running_streams import running_streams, timestamp, together
 from tests.limits import LIMITS
 
@@ -30,7 +33,7 @@ def engine(count: int) -> Engine:
 
 def test_a_stream_is_shown_with_its_caller_and_its_times() -> None:
     one = SimpleNamespace(streams={"s1": session(1, 0.5)})
-    (row,) = running_streams(cast(Engine, one))["data"]
+    (row,) = plain(running_streams(cast(Engine, one))["data"])
     assert row.pop("started_at") <= timestamp(time.time())
     assert row == {
         "id": "s1",
@@ -45,7 +48,7 @@ def test_a_stream_is_shown_with_its_caller_and_its_times() -> None:
         "deltas": 3,
         "state": "streaming",
     }
-    waiting = running_streams(engine(1))["data"][0]
+    waiting = plain(running_streams(engine(1))["data"][0])
     assert (waiting["state"], waiting["ttft_ms"]) == ("waiting", None)
 
 
@@ -55,16 +58,17 @@ def test_of_many_streams_the_newest_are_shown_and_all_are_counted() -> None:
     assert shown["deltas"] == 3 * (LIMITS.streams_shown + 1)
     assert shown["bytes"] == 100 * (LIMITS.streams_shown + 1)
     assert len(shown["data"]) == LIMITS.streams_shown
-    assert shown["data"][0]["id"] == f"s{LIMITS.streams_shown}"
+    assert shown["data"][0].id == f"s{LIMITS.streams_shown}"
 
 
 def test_streams_of_several_workers_are_one_list_the_newest_first() -> None:
+    (row,) = running_streams(engine(1))["data"]
+    older, newer = (replace(row, started_at=at) for at in "23")
     parts = [
-        {"total": 2, "deltas": 5, "bytes": 50, "data": [{"started_at": "2"}]},
-        {"total": 1, "deltas": 2, "bytes": 7, "data": [{"started_at": "3"}]},
+        {"total": 2, "deltas": 5, "bytes": 50, "data": [older]},
+        {"total": 1, "deltas": 2, "bytes": 7, "data": [plain(newer)]},
     ]
-    rows = [{"started_at": "3"}, {"started_at": "2"}]
-    assert together(parts) == {"total": 3, "deltas": 7, "bytes": 57, "data": rows}
+    assert together(parts) == {"total": 3, "deltas": 7, "bytes": 57, "data": [newer, older]}
 
 
 def test_times_are_in_utc() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gai_fast.model.metrics import GAP_BOUNDS, StreamMetrics
+from gai_fast.server.admin.bodies import plain
 from gai_fast.server.admin.samples import Sampler, side_of
 from gai_fast.server.observe.metrics import PrometheusSink
 from tests.limits import LIMITS
@@ -39,12 +40,12 @@ class Server:
 async def test_rates_are_those_since_the_last_sample() -> None:
     server = Server()
     server.count()
-    first = await server.sampler.sample()
+    first = plain(await server.sampler.sample())
     assert first["rates"] is None
     server.count()
     server.count(outcome="failed", code="network")
     server.now += 2
-    rates = (await server.sampler.sample())["rates"]
+    rates = (await server.sampler.sample()).rates
     assert rates == {
         "requests": 1.0,
         "errors": 0.5,
@@ -63,12 +64,12 @@ async def test_running_streams_have_their_rates_too() -> None:
     await server.sampler.sample()
     server.streams = {"total": 1, "deltas": 30, "bytes": 4000, "data": []}
     server.now += 2
-    rates = (await server.sampler.sample())["rates"]
+    rates = (await server.sampler.sample()).rates
     assert (rates["deltas"], rates["bytes"]) == (10.0, 1500.0)
     server.streams = {"total": 0, "deltas": 0, "bytes": 0, "data": []}
     server.count(deltas=30, bytes_out=4000)
     server.now += 2
-    rates = (await server.sampler.sample())["rates"]
+    rates = (await server.sampler.sample()).rates
     assert (rates["deltas"], rates["bytes"]) == (0.0, 0.0)
 
 
@@ -78,7 +79,7 @@ async def test_a_sum_that_falls_is_no_negative_rate() -> None:
     await server.sampler.sample()
     server.sink.requests.clear()
     server.now += 1
-    assert (await server.sampler.sample())["rates"]["requests"] == 0
+    assert (await server.sampler.sample()).rates["requests"] == 0
 
 
 async def test_distributions_errors_and_breakers() -> None:
@@ -87,7 +88,7 @@ async def test_distributions_errors_and_breakers() -> None:
     server.count(time_to_first_token=1000.0, model="made-up")
     for code in ("network", "network", "timeout"):
         server.count(outcome="failed", code=code)
-    sample = await server.sampler.sample()
+    sample = plain(await server.sampler.sample())
     counts = {each["le"]: each["count"] for each in sample["first_token_seconds"]}
     assert (counts[0.005], counts[0.01], counts[None]) == (1, 0, 1)
     assert sample["gap_seconds"][0] == {"le": GAP_BOUNDS[0], "count": 5}
@@ -103,13 +104,13 @@ async def test_a_sample_has_an_end_however_many_streams_and_errors_there_are() -
     server.streams = {"total": 10_000, "deltas": 0, "bytes": 0, "data": [{"id": "s"}] * 1000}
     for number in range(LIMITS.errors_sampled + 1):
         server.count(outcome="failed", code=f"c{number}")
-    sample = await server.sampler.sample()
+    sample = plain(await server.sampler.sample())
     assert (sample["active"], len(sample["streams"])) == (10_000, LIMITS.streams_sampled)
     assert len(sample["errors"]) == LIMITS.errors_sampled
 
 
 async def test_before_any_model_there_are_distributions_of_nothing() -> None:
-    sample = await Server().sampler.sample()
+    sample = plain(await Server().sampler.sample())
     assert {each["count"] for each in sample["first_token_seconds"]} == {0}
     assert sample["memory_bytes"] is None
 

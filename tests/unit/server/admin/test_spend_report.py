@@ -12,6 +12,7 @@ import pytest
 from gai_fast.ledger import LocalLedger, SpendEntry
 from gai_fast.model.errors import Error
 from gai_fast.model.money import UNIT
+from gai_fast.server.admin.bodies import plain
 from gai_fast.server.admin.spend_report import SpendQuery, read_query, spend_csv, spend_report
 
 CENT = UNIT // 100
@@ -23,7 +24,7 @@ def ledger() -> LocalLedger:
 
 
 def report(ledger: LocalLedger, **query: str) -> list[Any]:
-    data: list[Any] = asyncio.run(spend_report(ledger, read_query(query), None))["data"]
+    data: list[Any] = plain(asyncio.run(spend_report(ledger, read_query(query), None)))["data"]
     return data
 
 
@@ -37,7 +38,7 @@ def test_from_and_to_are_days_and_both_count(ledger: LocalLedger) -> None:
 
 
 def test_the_date_of_the_prices_stands_beside_the_rows(ledger: LocalLedger) -> None:
-    result = asyncio.run(spend_report(ledger, read_query({}), "2026-11-20"))
+    result = plain(asyncio.run(spend_report(ledger, read_query({}), "2026-11-20")))
     assert result == {"data": [], "prices_date": "2026-11-20"}
 
 

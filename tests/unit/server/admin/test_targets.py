@@ -13,13 +13,14 @@ import pytest
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ModelSettings, Settings, TargetSettings, UpstreamSettings
 from gai_fast.net.attempts.balance import TargetCondition
-from gai_fast.net.stream.streams import Engine
-from gai_fast.server.admin.targets import CONDITIONS, NamedTarget, all_targets, read_target, set_drained, together
+from gai_fast.net.engine.engine import Engine
+from gai_fast.server.admin.bodies import Condition, Target, TargetState
+from gai_fast.server.admin.targets import all_targets, read_target, set_drained, together
 
 UPSTREAMS = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}
 TARGETS = tuple(TargetSettings(each, "gpt") for each in UPSTREAMS.values())
 MODEL = ModelSettings("m", UPSTREAMS["east"], "gpt", targets=TARGETS)
-WEST = NamedTarget(model="m", upstream="west", id="gpt")
+WEST = Target(model="m", upstream="west", id="gpt")
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ async def engine() -> AsyncIterator[Engine]:
     await engine.close()
 
 
-def row(upstream: str, state: str, streams: int = 0) -> dict[str, object]:
-    return {"model": "m", "upstream": upstream, "id": "gpt", "state": state, "streams": streams}
+def row(upstream: str, state: Condition, streams: int = 0, model: str = "m") -> TargetState:
+    return TargetState(model, upstream, "gpt", state, streams)
 
 
 async def test_a_target_is_taken_out_and_back_in(engine: Engine) -> None:
@@ -38,14 +39,14 @@ async def test_a_target_is_taken_out_and_back_in(engine: Engine) -> None:
     assert set_drained(engine, WEST, is_drained=True)
     assert all_targets(engine) == [row("east", "ready"), row("west", "drained")]
     assert set_drained(engine, WEST, is_drained=False)
-    assert all_targets(engine)[1]["state"] in ("ready", "slow_start")
+    assert all_targets(engine)[1].state in ("ready", "slow_start")
 
 
 async def test_an_unknown_target_is_none(engine: Engine) -> None:
     for target in (
-        NamedTarget(model="n", upstream="west", id="gpt"),
-        NamedTarget(model="m", upstream="north", id="gpt"),
-        NamedTarget(model="m", upstream="west", id="other"),
+        Target(model="n", upstream="west", id="gpt"),
+        Target(model="m", upstream="north", id="gpt"),
+        Target(model="m", upstream="west", id="other"),
     ):
         assert not set_drained(engine, target, is_drained=True)
 
@@ -54,16 +55,16 @@ async def test_the_upstream_of_a_model_without_targets_is_its_target() -> None:
     alone = ModelSettings("one", UPSTREAMS["east"], "gpt")
     models = {"one": alone, "m": MODEL}
     engine = Engine(Settings(upstreams=UPSTREAMS, models=models), asyncio.get_running_loop())
-    east = NamedTarget(model="one", upstream="east", id="gpt")
+    east = Target(model="one", upstream="east", id="gpt")
 
     def state() -> object:
-        return all_targets(engine)[0]["state"]
+        return all_targets(engine)[0].state
 
-    assert all_targets(engine) == [{**row("east", "ready"), "model": "one"}, row("east", "ready"), row("west", "ready")]
+    assert all_targets(engine) == [row("east", "ready", model="one"), row("east", "ready"), row("west", "ready")]
     assert engine.targets.with_target(alone, "") is alone
     for unknown in (
-        NamedTarget(model="one", upstream="west", id="gpt"),
-        NamedTarget(model="one", upstream="east", id="x"),
+        Target(model="one", upstream="west", id="gpt"),
+        Target(model="one", upstream="east", id="x"),
     ):
         assert not set_drained(engine, unknown, is_drained=True)
         assert not set_drained(engine, unknown, is_drained=False)
@@ -92,7 +93,7 @@ def test_of_several_workers_streams_are_added_and_the_worst_condition_counts() -
 
 
 def test_every_condition_has_its_rank() -> None:
-    assert {*CONDITIONS} == {*get_args(TargetCondition)}
+    assert {*get_args(Condition)} == {*get_args(TargetCondition)}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"model":"m"}', b'{"model":1,"upstream":"u","id":"i"}'])

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admin.watch import WatchedEvents, Watches
 from tests.limits import LIMITS
 from tests.unit.net.fakes import FakeTime

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from gai_fast.server.admission.access import Access, Paths
-from gai_fast.server.lanes.routes import PATHS, ROUTES
+from gai_fast.server.routes.table import PATHS, ROUTES
 
 
 def test_each_kind_of_access_has_a_route() -> None:

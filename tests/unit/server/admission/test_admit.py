@@ -16,7 +16,7 @@ from gai_fast.server.admission.admit import (
     check_json,
 )
 from gai_fast.server.admission.forwarding import Forwarding
-from gai_fast.server.lanes.routes import PATHS, ROUTES
+from gai_fast.server.routes.table import PATHS, ROUTES
 from tests.limits import LIMITS
 from tests.unit.server.incoming_requests import Remote
 

@@ -11,7 +11,7 @@ import pytest
 from gai_fast.ledger import NO_DEMAND, LocalLedger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admission.asking import AdmissionPlace, admit, take_places
 from gai_fast.server.admission.server_limits import ServerLimits
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gai_fast.net.runs.run_tallies import SeenCall
+from gai_fast.net.runs.tallies import SeenCall
 from gai_fast.server.observe.call_log import log_call
 from gai_fast.server.observe.log_format import JSONFormatter
 

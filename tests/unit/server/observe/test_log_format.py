@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import select
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gai_fast.server.observe.log_format import Entry, JSONFormatter, TextFormatter
+from gai_fast.server.observe.log_format import Entry, JSONFormatter, TextFormatter, _Handler
 from tests.integration.test_cli import environment
 
 
@@ -42,6 +43,14 @@ def test_a_line_has_its_time_to_a_millisecond(created: float) -> None:
     record.created = created
     expected = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert json.loads(JSONFormatter().format(record))["ts"] == expected
+
+
+def test_what_is_said_once_is_one_line_and_other_records_are_a_line_each() -> None:
+    handler, written = _Handler(), io.StringIO()
+    handler.setStream(written)
+    for text, more in (("a", {"once": 60.0}), ("b", {}), ("a", {"once": 60.0}), ("b", {})):
+        handler.handle(logging.makeLogRecord({"msg": text, **more}))
+    assert written.getvalue().split() == ["a", "b", "b"]
 
 
 def test_a_traceback_is_a_field() -> None:

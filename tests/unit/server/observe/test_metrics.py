@@ -16,7 +16,7 @@ from gai_fast.kernels import IMPLEMENTATION, MODULES
 from gai_fast.model.figures import DURATION_BOUNDS, FIRST_TOKEN_BOUNDS, GAP_BOUNDS
 from gai_fast.model.metrics import StreamMetrics
 from gai_fast.model.settings import Settings, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.observe import log_queue
 from gai_fast.server.observe.metrics import PrometheusSink, engine_gauges, log_fields, process_gauges
 from tests.limits import LIMITS

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from gai_fast.server.lanes.routes import ROUTES
+from gai_fast.server.admin import bodies
 from gai_fast.server.openapi.descriptions import ABOUT
+from gai_fast.server.routes.table import ROUTES
 from tests.unit.server.openapi.test_document import DOCUMENT, operations
 
 
-def test_no_docstring_of_the_code_reaches_it() -> None:
+def test_of_docstrings_only_those_of_the_admins_bodies_reach_it() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     for name, schema in schemas.items():
-        assert schema.get("description") == ABOUT.get(name), name
+        if name not in vars(bodies):
+            assert schema.get("description") == ABOUT.get(name), name
         for member in schema.get("properties", {}).values():
             assert "description" not in member, name
     assert not ABOUT.keys() - schemas.keys()

@@ -10,9 +10,9 @@ from typing import Any
 from msgspec import Struct
 
 from gai_fast import __version__
-from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.openapi.document import document
 from gai_fast.server.openapi.operation import JSON, Operation
+from gai_fast.server.routes.table import ROUTES
 
 DOCUMENT = document(ROUTES)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from gai_fast.runtime.ids import EVENT_NUMBER
-from gai_fast.server.lanes.routes import ROUTES
 from gai_fast.server.openapi.operation import JSON, STREAM, Operation
 from gai_fast.server.openapi.schemas import schemas
+from gai_fast.server.routes.table import ROUTES
 
 OPERATIONS = [route.operation for route in ROUTES]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gai_fast.server.lanes.routes import NOT_OFFERED, ROUTES, is_passed_unread
 from gai_fast.server.pass_through.routes import METERED
+from gai_fast.server.routes.table import NOT_OFFERED, ROUTES, is_passed_unread
 
 
 def test_a_route_whose_answers_are_metered_names_its_model() -> None:

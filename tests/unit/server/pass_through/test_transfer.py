@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.money import UNIT
 from gai_fast.model.settings import BreakerSettings, IdentitySettings, KeyLimits, Price
-from gai_fast.net.stream.upstreams import Upstreams
+from gai_fast.net.engine.upstreams import Upstreams
 from tests.integration.gateway import CHAT, MESSAGES, Net, Peer, on_uvloop
 from tests.integration.test_pass_through import bearer, key
 from tests.waiting import until

@@ -10,7 +10,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.requests.caching import cache_header, shared_answer, wants_shared_answer
 from tests.unit.server.incoming_requests import http, incoming
 

@@ -23,18 +23,18 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.requests.chains import Chains, Found, Turn, WholeRequest, whole
 from gai_fast.server.requests.early import EarlyChecks, read_rest
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.requests.newest import Newest
 from gai_fast.server.requests.passage import Passage
-from gai_fast.server.requests.streams import StreamRoutes
 from gai_fast.server.workers.peers import worker_lost
 from gai_fast.stores.responses import KeptResponse
 from tests.conftest import ChangeLimits
 from tests.limits import LIMITS
-from tests.unit.server.requests.test_passages import asked
+from tests.unit.server.requests.test_kinds import asked
 
 CHAT = UpstreamSettings("chat", "openai", "http://127.0.0.1:9/v1")
 NATIVE = UpstreamSettings("native", "openai:responses", "http://127.0.0.1:9/v1")

@@ -9,7 +9,7 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import ANONYMOUS, KeyLimits, KeySettings, Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.chats import ChatRoutes, chat_id_of
 from gai_fast.server.requests.durable import DurableRoutes

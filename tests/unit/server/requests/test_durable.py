@@ -12,7 +12,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, KeySettings, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import Clock, StreamSpec
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.durable import DurableRoutes, RunningStream, StreamPlace, place_of, state_of
 from gai_fast.server.requests.incoming import Incoming

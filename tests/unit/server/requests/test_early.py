@@ -12,7 +12,7 @@ from gai_fast.core.json.structure import Structure
 from gai_fast.core.requests.reading import parse_object, parse_request
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime.beside import Beside
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.requests.early import EarlyChecks, checked, read_rest

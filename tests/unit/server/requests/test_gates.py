@@ -15,7 +15,7 @@ from gai_fast.core.requests.stored_ids import StoredId
 from gai_fast.ledger import LocalLedger
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeyLimits, KeySettings, LimitSettings, Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.replies import Reply
 from gai_fast.server.requests.gates import GateName, Gates

@@ -20,13 +20,13 @@ from gai_fast.model.settings import (
     Settings,
     UpstreamSettings,
 )
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.requests.gates import go_on
+from gai_fast.server.requests.kinds.dialect import _with_texts
+from gai_fast.server.requests.kinds.stream_routes import StreamRoutes
 from gai_fast.server.requests.passage import Passage
-from gai_fast.server.requests.passages import _with_texts
-from gai_fast.server.requests.streams import StreamRoutes
 from tests.limits import LIMITS
-from tests.unit.server.requests.test_passages import asked
+from tests.unit.server.requests.test_kinds import asked
 
 UPSTREAM = UpstreamSettings("up", "openai", "http://127.0.0.1:9/v1", Secret("k"))
 GUARDS = (

@@ -11,7 +11,7 @@ import pytest
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import KeySettings, Settings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.requests.gates import Gates
 from gai_fast.server.requests.idempotency import key_of, scoped
 from gai_fast.server.requests.passage import Gate, Passage, Wait

@@ -24,7 +24,7 @@ from gai_fast.model.settings import (
     UpstreamSettings,
 )
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.requests.quotas import Quotas, duration, limit_headers
 from tests.key_limits import REQUESTS, TOKENS
 from tests.limits import LIMITS

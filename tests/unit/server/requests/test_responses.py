@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from threading import get_ident
 from typing import Any
 
 import pytest
 
 from gai_fast.formats import KeptAnswer, get_format
+from gai_fast.formats.responses.chain import written
+from gai_fast.formats.responses.pages import items_page
 from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
+from gai_fast.net.engine.engine import Engine
 from gai_fast.net.logs.closing import closing_of
-from gai_fast.net.stream.streams import Engine
 from gai_fast.server.http.replies import Reply
+from gai_fast.server.requests import responses
 from gai_fast.server.requests.durable import DurableRoutes
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.responses import ResponseRoutes, response_of
@@ -313,6 +317,26 @@ async def test_the_items_of_the_request() -> None:
     assert (item["type"], item["role"], item["content"]) == ("message", "user", [{"type": "input_text", "text": "Hi"}])
     assert (page["first_id"], page["has_more"]) == (item["id"], False)
     assert (await answer_to(stream.routes.input_items, ask_for("after=msg_x"))).status == 404
+
+
+async def test_a_page_of_a_long_list_is_read_beside_the_loop_and_of_a_short_one_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[int] = []
+
+    def read(*arguments: Any) -> Any:
+        threads.append(get_ident())
+        return items_page(*arguments)
+
+    monkeypatch.setattr(responses, "items_page", read)
+    stream = Fixture()
+    items = [{"role": "user", "content": "Hi"}] * 98_000
+    for given in (items[:1], items):
+        stream.engine.store.responses.keep("anonymous", kept()._replace(input=written(given, 5).text))
+        page = body_of(await answer_to(stream.routes.input_items, ask_for("limit=1")))
+        assert (len(page["data"]), page["has_more"]) == (1, len(given) > 1)
+    assert [thread == get_ident() for thread in threads] == [True, False]
+    stream.engine.targets.beside.close()
 
 
 def of_events(*events: Any, kept: bool | None = None) -> Fixture:

@@ -14,7 +14,7 @@ from gai_fast.model.errors import Error
 from gai_fast.model.request import Request
 from gai_fast.model.settings import ANONYMOUS, ModelSettings, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.specs import SpecBuilder

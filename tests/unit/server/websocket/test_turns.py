@@ -16,11 +16,11 @@ from gai_fast.server.admission.admit import Admission, Admitted
 from gai_fast.server.admission.negotiation import Negotiated
 from gai_fast.server.admission.server_limits import ServerLimits
 from gai_fast.server.http.request import HTTPRequest
-from gai_fast.server.lanes.router import Mount, Router
-from gai_fast.server.lanes.routes import PATHS, Handlers, Route
 from gai_fast.server.observe.counts import StreamCounts
 from gai_fast.server.requests.incoming import Incoming
 from gai_fast.server.requests.newest import Remembered
+from gai_fast.server.routes.router import Mount, Router
+from gai_fast.server.routes.table import PATHS, Handlers, Route
 from gai_fast.server.websocket.frame_guard import Violation
 from gai_fast.server.websocket.session import Dialect
 from gai_fast.server.websocket.turn_messages import Create, read_turn

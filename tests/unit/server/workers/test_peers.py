@@ -14,13 +14,13 @@ import pytest
 
 from gai_fast.model.errors import Error
 from gai_fast.model.settings import CacheSettings, ModelSettings, Settings, TargetSettings, UpstreamSettings
-from gai_fast.net.stream.streams import Engine
+from gai_fast.net.engine.engine import Engine
 from gai_fast.runtime import ids
+from gai_fast.server.admin.bodies import Target
 from gai_fast.server.admin.drained import DRAINED, DrainedTargets, DrainedTargetsHome
 from gai_fast.server.admin.last_hour import LastHour
 from gai_fast.server.admin.recent_requests import RecentRequests
 from gai_fast.server.admin.running_streams import RunningSums
-from gai_fast.server.admin.targets import NamedTarget
 from gai_fast.server.admin.watch import Watches
 from gai_fast.server.observe.metrics import PrometheusSink
 from gai_fast.server.requests.durable import RunningStream
@@ -590,7 +590,7 @@ async def test_a_worker_that_is_gone_has_no_streams(tmp_path: Path) -> None:
 UPSTREAMS = {name: UpstreamSettings(name, "openai", f"http://{name}.test/v1") for name in ("east", "west")}
 TARGETS = tuple(TargetSettings(each, "gpt") for each in UPSTREAMS.values())
 BALANCED = Settings(upstreams=UPSTREAMS, models={"m": ModelSettings("m", UPSTREAMS["east"], "gpt", targets=TARGETS)})
-WEST = NamedTarget(model="m", upstream="west", id="gpt")
+WEST = Target(model="m", upstream="west", id="gpt")
 
 
 async def test_a_target_is_drained_in_all_workers_and_in_one_that_starts_while_the_others_are_busy(

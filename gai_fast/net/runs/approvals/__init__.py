@@ -1,0 +1,1 @@
+"""The approvals of runs: asked for, waited for, decided."""

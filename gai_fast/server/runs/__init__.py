@@ -1,1 +1,0 @@
-"""Runs at the gateway's routes."""
