@@ -37,9 +37,8 @@ from gai_fast.net.runs.messages import with_tools
 from gai_fast.net.runs.records.records import CountKept, RunRecords, boundless, kept_for
 from gai_fast.net.runs.tallies import RunTallies
 from gai_fast.net.stream.session import Session
-from gai_fast.net.toolbox.native_tools import native_tools
 from gai_fast.net.toolbox.run_calls import RunIdentity
-from gai_fast.net.toolbox.tool_source import GatewayTool
+from gai_fast.net.toolbox.tool_source import GatewayTool, native_tools
 from gai_fast.net.toolbox.toolbox import HeldToolbox, OfferedTools, Toolbox
 from gai_fast.net.tools.limits import LIMITS
 from gai_fast.net.upstream.tls import TLSFiles

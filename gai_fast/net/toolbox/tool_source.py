@@ -20,7 +20,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import UNSET, Raw
+
+from gai_fast.kernels import encode_json
 from gai_fast.model.errors import Error
+from gai_fast.model.request import SharedTools, Tool
 from gai_fast.model.settings import ANONYMOUS, BreakerSettings
 from gai_fast.model.tool_functions import ToolMeta
 from gai_fast.model.upstream_errors import classify
@@ -248,3 +252,17 @@ def _is_fault_of_server(problem: ToolServerError) -> bool:
     if problem.status is not None:
         return is_fault_of_upstream(Error(classify("", (), problem.status)))
     return problem.fault in _OF_SERVERS
+
+
+def native_tools(offered: Mapping[str, GatewayTool]) -> SharedTools:
+    """Returns the tools of runs that offer the same.
+
+    Args:
+        offered: What they offer, by the names that models see.
+    """
+    return SharedTools([_tool(name, each.offered) for name, each in offered.items()])
+
+
+def _tool(name: str, offered: OfferedTool) -> Tool:
+    parameters = Raw(encode_json({"type": "object", **(offered.sent or offered.schema)}))
+    return Tool(name=name, description=offered.description or UNSET, parameters=parameters)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gai_fast.net.toolbox.native_tools import native_tools
-from gai_fast.net.toolbox.tool_source import GatewayTool
+from gai_fast.net.toolbox.tool_source import GatewayTool, native_tools
 from gai_fast.net.tools.tool_list import OfferedTool
 from tests.unit.net.tools.test_tool_list import listed
 
