@@ -16,7 +16,7 @@ from gai_fast.core.requests.reading import parse_request
 from gai_fast.model.errors import Error, Internal, Overloaded
 from gai_fast.model.metrics import Tallies
 from gai_fast.model.request import Request
-from gai_fast.model.settings import ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
+from gai_fast.model.settings import ANONYMOUS, ModelSettings, Secret, Settings, StreamSettings, UpstreamSettings
 from gai_fast.net.attempts.spec import StreamSpec
 from gai_fast.net.engine import targets as module
 from gai_fast.net.engine import upstreams
@@ -60,11 +60,11 @@ async def test_the_upstream_is_asked_for_its_own_model_with_its_own_key(
     targets: Targets, pools: list[FakePool]
 ) -> None:
     receiver = ask(targets, call())
-    ((method, path, headers, body, asked_by),) = pools[0].asked
+    ((method, path, headers, body, asked_by, caller),) = pools[0].asked
     assert (method, path) == ("POST", "/chat/completions")
     assert orjson.loads(body)["model"] == "real-id"
     assert ("authorization", "Bearer sk-canary") in [(name.lower(), value) for name, value in headers]
-    assert asked_by is receiver
+    assert (asked_by, caller) == (receiver, ANONYMOUS)
 
 
 GEMINI = dataclasses.replace(MODEL, upstream=dataclasses.replace(UPSTREAM, provider="gemini"))
