@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+import msgspec
 import pytest
 
 from gai_fast.ledger import LocalLedger
@@ -38,8 +39,7 @@ def sink(ledger: LocalLedger) -> SpendSink:
 
 
 def report(ledger: LocalLedger, **query: str) -> list[Any]:
-    data: list[Any] = asyncio.run(spend_report(ledger, read_query(query), None))["data"]
-    return data
+    return [msgspec.to_builtins(row) for row in asyncio.run(spend_report(ledger, read_query(query), None)).data]
 
 
 def test_spend_is_reported_by_key_model_upstream_and_day(ledger: LocalLedger, sink: SpendSink) -> None:
