@@ -9,6 +9,7 @@ import socket
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 import gai_fast
@@ -93,8 +94,7 @@ async def breaks(peer: Peer) -> None:
 
 async def spend(gateway: Gateway, by: str = "key") -> list[Any]:
     result = await spend_report(gateway.running.engine.ledger, read_query({"by": by}), None)
-    data: list[Any] = result["data"]
-    return data
+    return [msgspec.to_builtins(row) for row in result.data]
 
 
 async def spent(gateway: Gateway) -> float:

@@ -174,8 +174,10 @@ async def test_half_of_a_surrogate_pair_hides_no_other_tool(net: Net, tmp_path: 
             "import json, sys\n"
             "for line in sys.stdin:\n"
             "    message = json.loads(line)\n"
-            f"    result = {{'supportedVersions': ['2026-07-28'], 'tools': {tools!r},\n"
-            "              'content': [{'type': 'text', 'text': 'half: \\ud800'}]}\n"
+            "    half = [{'type': 'text', 'text': 'half: \\ud800'}]\n"
+            "    result = {'supportedVersions': ['2026-07-28'], 'content': half}\n"
+            "    if message['method'] == 'tools/list':\n"
+            f"        result = {{'tools': {tools!r}}}\n"
             "    print(json.dumps({'jsonrpc': '2.0', 'id': message['id'], 'result': result}), flush=True)\n"
         )
         source = source_of(net, command=(sys.executable, "-S", str(program)), inherited={"PATH": "/usr/bin:/bin"})
@@ -184,7 +186,7 @@ async def test_half_of_a_surrogate_pair_hides_no_other_tool(net: Net, tmp_path: 
     found = await source.list_tools()
     assert [each.name for each in found.tools] == ["b"]
     assert found.left_out == (("a", "it has half of a surrogate pair"),)
-    assert await source.call(found.tools[0], {}, META) == ToolResult("half: ?")
+    assert await source.call(found.tools[0], {}, META) == ToolResult("half: \ufffd")
 
 
 class Guarded(ScriptedServer):

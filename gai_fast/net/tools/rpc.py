@@ -68,6 +68,8 @@ class _Page(msgspec.Struct, rename="camel"):
     next_cursor: _Member = UNSET
     ttl_ms: _Member = UNSET
     content: _Member = UNSET
+    supported_versions: _Member = UNSET
+    protocol_version: _Member = UNSET
 
 
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
@@ -206,7 +208,8 @@ def _page(data: bytes) -> dict[str, Any] | None:
         message = _ENVELOPE.decode(data)
         breathe()
         page = _PAGE.decode(message.result)
-        if not all(each in _NOTHING for each in (message.method, message.error, page.content)):
+        others = (message.method, message.error, page.content, page.supported_versions, page.protocol_version)
+        if not all(each in _NOTHING for each in others):
             return None
         named = (("resultType", page.result_type), ("nextCursor", page.next_cursor), ("ttlMs", page.ttl_ms))
         result = {name: read_json(bytes(each), LIMITS.message_depth) for name, each in named if each is not UNSET}
